@@ -1,0 +1,115 @@
+"""Every error this library raises on purpose.
+
+Each says what happened, to which file, index or option, and what to do about it.
+
+    ImgsearchError
+    ├── ConfigurationError       an option, argument or configuration file is wrong
+    ├── MissingDependencyError   an optional package is not installed
+    ├── SourceError              a file or folder to index cannot be found or listed
+    ├── ImageError               one picture cannot be read, and why
+    ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
+    │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
+    │   └── AnalyzerMismatchError  the index was built with another analyzer
+    ├── QueryError               a query cannot be understood
+    │   └── UnknownWordError     no synset has this word; carries suggestions
+    └── StoreError               an index cannot be read or written
+        ├── IndexNotFoundError   there is no such index
+        ├── IndexLockedError     another process holds the index file
+        ├── SchemaError          the index was written by an incompatible version
+        └── ServerError          Elasticsearch refused, failed or cannot be reached
+            └── UnsupportedServerError  the server is too old, or not Elasticsearch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ImgsearchError(Exception):
+    """Base of all errors of this library. ``str(error)`` is one sentence for a person."""
+
+
+class ConfigurationError(ImgsearchError):
+    """An option, an argument or a configuration file is wrong."""
+
+
+class MissingDependencyError(ImgsearchError):
+    """An optional package is not installed; the message gives the command that installs it."""
+
+
+class SourceError(ImgsearchError):
+    """A file or folder to index cannot be found or listed."""
+
+
+class ImageError(ImgsearchError):
+    """One picture cannot be read.
+
+    Attributes:
+        uri: the picture's URI (an absolute path for a local file).
+        reason: why, in a few words, without the URI.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"{uri}: {reason}")
+        self.uri = uri
+        self.reason = reason
+
+
+class AnalyzerError(ImgsearchError):
+    """An analyzer or one of its parts cannot be built or run."""
+
+
+class WeightsError(AnalyzerError):
+    """A model's weights are missing, unreadable, or do not fit the model."""
+
+
+class AnalyzerMismatchError(AnalyzerError):
+    """The index was built with another analyzer than the one it is opened with."""
+
+
+class QueryError(ImgsearchError):
+    """A query cannot be understood."""
+
+
+class UnknownWordError(QueryError):
+    """No synset of the vocabulary has this word.
+
+    Attributes:
+        word: the word or phrase that was not found.
+        suggestions: the nearest words that would be found, best first.
+    """
+
+    def __init__(self, word: str, suggestions: Sequence[str] = ()) -> None:
+        hint = f" Did you mean {_alternatives(suggestions)}?" if suggestions else ""
+        super().__init__(f"no synset is named {word!r} or includes it.{hint}")
+        self.word = word
+        self.suggestions = tuple(suggestions)
+
+
+class StoreError(ImgsearchError):
+    """An index cannot be read or written."""
+
+
+class IndexNotFoundError(StoreError):
+    """There is no such index."""
+
+
+class IndexLockedError(StoreError):
+    """Another process holds the index file; the message names it."""
+
+
+class SchemaError(StoreError):
+    """The index was written by an incompatible version, or is not an index of ours."""
+
+
+class ServerError(StoreError):
+    """Elasticsearch refused a request, failed, or cannot be reached."""
+
+
+class UnsupportedServerError(ServerError):
+    """The server is too old, too new for the installed client, or not Elasticsearch."""
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    quoted = [repr(word) for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
