@@ -1,0 +1,517 @@
+"""The shipped synset table, and how words and own labels name its terms."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
+from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
+from imgsearch_es.words import STOP_WORDS, normalize, singulars, word_spans
+
+VOCABULARY = imagenet()
+EXPANDED = VOCABULARY.with_hypernyms()
+BY_WNID = {synset.wnid: synset for synset in EXPANDED}
+TYPED = st.text("abcdegnorst -_'\",.é’“\t0", max_size=40) | st.text(max_size=30)
+LABELS = st.lists(
+    st.text(min_size=1, max_size=12) | st.text("aAb ._-'*1", min_size=1, max_size=6),
+    min_size=1,
+    max_size=12,
+    unique_by=str.strip,
+).filter(lambda labels: all(label.strip() for label in labels))
+
+
+def keys(phrase: str) -> tuple[str, ...]:
+    return VOCABULARY.resolve(phrase).keys
+
+
+def phrases(text: str) -> list[str]:
+    return [resolution.phrase for resolution in VOCABULARY.resolve_text(text)]
+
+
+# The table
+
+
+def test_the_terms_are_the_thousand_classes_in_order():
+    assert len(VOCABULARY) == len(VOCABULARY.keys) == 1000
+    assert [synset.class_index for synset in VOCABULARY] == list(range(1000))
+    wnids = [synset.wnid for synset in VOCABULARY]
+    assert wnids == sorted(wnids)  # ILSVRC 2012's order
+    assert {0: "tench", 151: "Chihuahua", 281: "tabby", 999: "toilet_tissue"}.items() <= {
+        index: synset.name for index, synset in enumerate(VOCABULARY)
+    }.items()
+
+
+def test_hypernyms_follow_the_classes_by_wnid():
+    assert len(EXPANDED) == 1860
+    assert EXPANDED.synsets[:1000] == VOCABULARY.synsets
+    above = EXPANDED.synsets[1000:]
+    assert all(synset.class_index is None for synset in above)
+    assert [synset.wnid for synset in above] == sorted(synset.wnid for synset in above)
+    assert EXPANDED.with_hypernyms() is EXPANDED
+
+
+def test_keys_and_wnids_are_unique_and_fit_for_field_names():
+    assert len({synset.key.casefold() for synset in EXPANDED}) == len(EXPANDED)
+    assert len(BY_WNID) == len(EXPANDED)
+    assert all(s.key.split() == [s.key] and "." not in s.key for s in EXPANDED)
+
+
+def test_only_ambiguous_class_names_carry_their_wnid():
+    carrying = {s.key for s in VOCABULARY if s.key != s.name}
+    assert carrying == {
+        "crane_n02012849",
+        "crane_n03126707",
+        "maillot_n03710637",
+        "maillot_n03710721",
+        "Cardigan_n02113186",
+        "cardigan_n02963159",
+    }
+    assert VOCABULARY["plane"].wnid == "n03954731"  # though a hypernym is a plane, too
+
+
+def test_every_synset_has_lemmas_a_gloss_and_a_name_among_the_lemmas():
+    for synset in EXPANDED:
+        assert synset.gloss
+        assert synset.name.replace("_", " ") == synset.lemmas[0]
+        assert not any("_" in lemma for lemma in synset.lemmas)
+
+
+def test_the_license_of_wordnet_is_shipped():
+    data = Path(sys.modules["imgsearch_es.synsets"].__file__ or "").parent / "data"
+    assert "Princeton University" in (data / "WORDNET-LICENSE").read_text(encoding="utf-8")
+    assert (data / "synsets.tsv").stat().st_size < 300_000
+
+
+def test_importing_loads_no_heavy_package():
+    heavy = "{'numpy', 'tensorflow', 'difflib', 'PIL'}"
+    code = f"import sys, imgsearch_es.synsets as s; s.imagenet(); print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# Hypernyms and hyponyms
+
+
+def test_hypernyms_are_nearest_first_and_the_root_last():
+    names = [synset.key for synset in VOCABULARY.hypernyms("golden_retriever")]
+    assert names[:4] == ["retriever", "sporting_dog", "hunting_dog", "dog"]
+    assert {"canine", "domestic_animal"} <= set(names)  # both paths of dog
+    assert VOCABULARY.hypernyms("entity") == ()
+
+
+def test_hypernyms_come_after_everything_below_them():
+    paths = {synset: VOCABULARY.hypernyms(synset.key) for synset in EXPANDED}
+    for synset, above in paths.items():
+        assert len(set(above)) == len(above)
+        assert synset.key == "entity" or above[-1].key == "entity"
+        for position, one in enumerate(above):
+            assert set(above[: position + 1]).isdisjoint(paths[one])
+
+
+def test_hyponyms_are_the_inverse_of_hypernyms():
+    assert VOCABULARY.hyponyms("entity") == VOCABULARY.keys
+    assert VOCABULARY.hyponyms("tabby") == ("tabby",)
+    above = {key: set(VOCABULARY.hypernyms(key)) for key in VOCABULARY.keys}
+    for synset in EXPANDED:
+        below = [key for key in VOCABULARY.keys if synset in above[key]]
+        assert list(VOCABULARY.hyponyms(synset.key)) == (below or [synset.key])
+    assert EXPANDED.hyponyms("retriever")[-1] == "retriever"
+
+
+def test_words_are_lemmas_and_hypernyms_for_full_text():
+    words = VOCABULARY.words("golden_retriever").split(", ")
+    assert words[:5] == ["golden retriever", "retriever", "sporting dog", "gun dog", "hunting dog"]
+    assert words[-1] == "entity"
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("lookup", ["hypernyms", "hyponyms", "words", "__getitem__"])
+def test_an_unknown_key_is_a_key_error(lookup):
+    with pytest.raises(KeyError):
+        getattr(VOCABULARY, lookup)("no_such_key")
+
+
+def test_membership_is_that_of_the_terms():
+    assert "tabby" in VOCABULARY
+    assert "dog" not in VOCABULARY
+    assert "dog" in EXPANDED
+    assert 7 not in VOCABULARY
+
+
+# One phrase
+
+
+def test_dog_is_exactly_the_118_breeds():
+    dog = VOCABULARY.resolve("dog")
+    assert dog.keys == VOCABULARY.keys[151:269]
+    assert (dog.how, [sense.wnid for sense in dog.senses]) == ("hypernym", ["n02084071"])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "some", "others"),
+    [
+        ("vehicle", {"sports_car", "garbage_truck", "liner", "airliner"}, {"tabby", "pier"}),
+        ("cat", {"tabby", "Persian_cat", "cougar", "lynx"}, {"Chihuahua"}),
+        ("retriever", {"golden_retriever", "Labrador_retriever"}, {"pug"}),
+        ("terrier", {"Airedale", "Yorkshire_terrier"}, {"pug"}),
+        ("Alsatian", {"German_shepherd"}, {"collie"}),
+        ("panther", {"cougar", "jaguar"}, {"lion"}),
+        ("car", {"sports_car", "passenger_car"}, {"bicycle-built-for-two"}),
+    ],
+)
+def test_words_name_all_terms_below(phrase, some, others):
+    assert some <= set(keys(phrase))
+    assert not others & set(keys(phrase))
+
+
+@pytest.mark.parametrize(
+    ("phrase", "key", "how"),
+    [
+        ("golden_retriever", "golden_retriever", "key"),
+        ("Golden-Retriever", "golden_retriever", "key"),
+        ("  golden   retriever ", "golden_retriever", "key"),
+        ("ｇｏｌｄｅｎ ＲＥＴＲＩＥＶＥＲ", "golden_retriever", "key"),
+        ("jack-o'-lantern", "jack-o'-lantern", "key"),
+        ("Jack O’ Lantern", "jack-o'-lantern", "key"),
+        ("jack o lantern", "jack-o'-lantern", "key"),
+        ("potter's wheel", "potter's_wheel", "key"),
+        ("potters wheel", "potter's_wheel", "key"),
+        ("potters' wheels", "potter's_wheel", "plural"),
+        ("black and tan coonhound", "black-and-tan_coonhound", "key"),
+        ("crane_n02012849", "crane_n02012849", "key"),
+        ("N02099601", "golden_retriever", "wnid"),
+        ("tabby cat", "tabby", "lemma"),
+        ("R.V.", "recreational_vehicle", "lemma"),
+        ("St. Bernard", "Saint_Bernard", "lemma"),
+        ("mice", "mouse", "plural"),
+        ("golden retrievers", "golden_retriever", "plural"),
+        ("geese", "goose", "plural"),
+        ("strawberries", "strawberry", "plural"),
+    ],
+)
+def test_one_term_by_any_spelling(phrase, key, how):
+    found = VOCABULARY.resolve(phrase)
+    assert (found.keys, found.how, found.phrase) == ((key,), how, phrase.strip())
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("wolves", "wolf"),
+        ("buses", "bus"),
+        ("foxes", "fox"),
+        ("butterflies", "butterfly"),
+        ("watches", "watch"),
+        ("brushes", "brush"),
+        ("dogs", "dog"),
+        ("sports cars", "sports car"),
+    ],
+)
+def test_plurals_stand_for_what_their_singular_does(plural, singular):
+    assert keys(plural) == keys(singular)
+    assert VOCABULARY.resolve(plural).how == "plural"
+
+
+@pytest.mark.parametrize(
+    ("word", "wnids"),
+    [
+        ("crane", {"n02012849", "n03126707"}),
+        ("maillot", {"n03710637", "n03710721"}),
+        ("cardigan", {"n02113186", "n02963159"}),
+        ("Cardigan", {"n02113186", "n02963159"}),
+        ("toy", {"n02085374", "n03964744"}),  # a lemma: toy dog, plaything
+    ],
+)
+def test_an_ambiguous_word_gives_every_sense(word, wnids):
+    assert {sense.wnid for sense in VOCABULARY.resolve(word).senses} == wnids
+
+
+def test_a_key_stands_for_itself_alone_and_tells_what_it_sets_aside():
+    plane = VOCABULARY.resolve("plane")
+    assert (plane.keys, plane.how) == (("plane",), "key")
+    assert [sense.key for sense in plane.also] == ["airplane"]
+    assert VOCABULARY.resolve("tabby").also == ()
+
+
+def test_a_hypernym_that_is_a_term_stands_for_itself_alone():
+    dog = EXPANDED.resolve("dog")
+    assert (dog.keys, dog.how) == (("dog",), "key")
+
+
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, EXPANDED], ids=repr)
+def test_every_key_wnid_name_and_lemma_resolves_to_its_synset(vocabulary):
+    for synset in EXPANDED:
+        assert vocabulary.resolve(synset.key).senses == (synset,)
+        assert vocabulary.resolve(synset.wnid).senses == (synset,)
+        assert vocabulary.resolve(synset.wnid).keys
+        assert synset.name != synset.key or vocabulary.resolve(synset.name).senses == (synset,)
+        for text in (synset.name, *synset.lemmas):
+            found = vocabulary.resolve(text)
+            assert synset in found.senses + found.also
+            if text not in STOP_WORDS:
+                assert [one.phrase for one in vocabulary.resolve_text(text)] == [text.rstrip(".")]
+
+
+def test_no_synset_has_a_stop_word_as_name():
+    assert STOP_WORDS.isdisjoint(normalize(synset.name) for synset in EXPANDED)
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tabby cat on a sofa", ["tabby cat", "sofa"]),
+        ("The sports car, wheel", ["sports car", "wheel"]),
+        ("black and tan coonhound with a bow", ["black and tan coonhound", "bow"]),
+        ("bow and arrow", None),
+        ('"golden retriever" dog', ["golden retriever", "dog"]),
+        ("“golden retriever” dog", ["golden retriever", "dog"]),
+        ('dog "tabby', ["dog", "tabby"]),
+        ('dog ""', ["dog"]),
+        ("dog/cat", ["dog", "cat"]),
+        ("dog dog", ["dog", "dog"]),
+        ("a cat being on a sofa", ["cat", "sofa"]),  # "being" is a lemma of organism
+        ("crane_n02012849 dogs", ["crane_n02012849", "dogs"]),
+        ("A St. Bernard.", ["St. Bernard"]),
+    ],
+)
+def test_the_longest_phrases_of_a_text(text, expected):
+    if expected is None:
+        with pytest.raises(UnknownWordError, match="arrow"):
+            phrases(text)
+    else:
+        assert phrases(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "  ", "the", "on a of", "...", '""', '" "', "'"])
+def test_a_text_without_words_says_so(text):
+    with pytest.raises(QueryError, match="no word to search for") as caught:
+        VOCABULARY.resolve_text(text)
+    assert not isinstance(caught.value, UnknownWordError)
+
+
+def test_quotation_marks_keep_a_phrase_whole():
+    with pytest.raises(UnknownWordError) as caught:
+        VOCABULARY.resolve_text('"tabby dog"')
+    assert caught.value.word == "tabby dog"
+
+
+# Suggestions
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("tabbby", "tabby"),
+        ("retreiver", "retriever"),
+        ("golden retreiver", "golden retriever"),
+        ("goldenretriever", "golden retriever"),
+        ("sun glases", "sunglasses"),
+        ("dgo", "dog"),
+        ("elefant", "elephant"),
+        ("labradr", "Labrador retriever"),
+        ("golden", "golden retriever"),
+    ],
+)
+def test_suggestions_lead_with_what_was_meant(typed, meant):
+    assert VOCABULARY.suggest(typed)[0] == meant
+
+
+def test_suggestions_contain_the_word_or_are_none():
+    tailed = VOCABULARY.suggest("tailed")
+    assert len(tailed) == 3
+    assert all("tailed" in suggestion for suggestion in tailed)
+    assert VOCABULARY.suggest("whiskers") == ()
+    assert VOCABULARY.suggest("") == VOCABULARY.suggest("x" * 10_000) == ()
+
+
+def test_an_unknown_word_in_a_text_is_named_with_its_neighbors_when_they_help():
+    with pytest.raises(UnknownWordError) as caught:
+        VOCABULARY.resolve_text("a golden retreiver on a sofa")
+    assert caught.value.word == "golden retreiver"
+    assert caught.value.suggestions[0] == "golden retriever"
+    with pytest.raises(UnknownWordError) as caught:
+        VOCABULARY.resolve_text("fluffy tabby")
+    assert (caught.value.word, caught.value.suggestions) == ("fluffy", ())
+
+
+@given(TYPED)
+def test_any_text_resolves_or_is_a_query_error(text):
+    for resolve in (VOCABULARY.resolve, VOCABULARY.resolve_text):
+        try:
+            found = resolve(text)
+        except QueryError as error:
+            suggestions = getattr(error, "suggestions", ())
+            found = tuple(map(VOCABULARY.resolve, suggestions))
+        for one in found if isinstance(found, tuple) else (found,):
+            assert one.keys
+            assert list(one.keys) == [key for key in VOCABULARY.keys if key in set(one.keys)]
+
+
+@given(st.text())
+def test_the_words_of_a_text_are_those_of_its_normal_form(text):
+    joined = " ".join(normalize(text[start:end]) for start, end in word_spans(text))
+    assert joined.split() == normalize(joined).split()
+
+
+def test_singulars_follow_wordnets_rules():
+    rules = {w: set(singulars(w, {})) for w in ("boxes", "firemen", "grass", "as", "men of war")}
+    assert rules == {
+        "boxes": {"boxe", "box"},
+        "firemen": {"fireman"},
+        "grass": set(),
+        "as": set(),
+        "men of war": set(),
+    }
+    assert list(singulars("men of war", {"men": ["man"]})) == ["man of war"]
+
+
+# Own labels
+
+
+def test_own_labels_are_terms_without_hypernyms():
+    vocabulary = from_labels(["oak leaf", "ash_leaf"])
+    assert (vocabulary.name, vocabulary.keys) == ("labels", ("oak_leaf", "ash_leaf"))
+    first, second = vocabulary
+    assert (first.name, first.lemmas, first.wnid, first.class_index) == (
+        "oak leaf",
+        ("oak leaf",),
+        "",
+        0,
+    )
+    assert second.lemmas == ("ash leaf",)
+    assert vocabulary.resolve("Oak-leaf").keys == ("oak_leaf",)
+    assert vocabulary.resolve_text("an oak leaf and ash leaves")[1].keys == ("ash_leaf",)
+    assert vocabulary.hypernyms("oak_leaf") == ()
+    assert vocabulary.with_hypernyms() is vocabulary
+    assert vocabulary.words("ash_leaf") == "ash_leaf, ash leaf"
+    assert vocabulary.suggest("oka leaf") == ("oak leaf",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a.b", "c d\te", "x\x00y", "_id"], ("a_b", "c_d_e", "x_y", "id")),
+        (["Cat", "cat", "dog"], ("Cat_1", "cat_2", "dog")),
+        (["a b", "a.b", "a b 1"], ("a_b_2", "a_b_3", "a_b_1")),
+        (["...", "🐶", "c++", "potter's"], ("label", "🐶", "c++", "potter's")),
+        (["x" * 300], ("x" * 200,)),
+        (["x" * 300, "x" * 301], ("x" * 198 + "_1", "x" * 198 + "_2")),
+    ],
+)
+def test_keys_of_own_labels_are_safe_and_distinct(labels, expected):
+    assert from_labels(labels).keys == expected
+
+
+def test_a_label_may_be_a_stop_word_or_have_a_comma():
+    vocabulary = from_labels(["on", "off", "bird, big"])
+    assert [one.keys for one in vocabulary.resolve_text("on, bird, big")] == [
+        ("on",),
+        ("bird_big",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "at least one"),
+        ("abc", "must be a list"),
+        (["a", " "], "label 1 is empty"),
+        (["a", "b", "a "], "labels 0 and 2 are both 'a'"),
+        (["a", 3], "label 1 is not text"),
+        (["\ud800"], "label 0 is not text"),
+    ],
+)
+def test_wrong_labels_are_refused(labels, message):
+    with pytest.raises(ConfigurationError, match=message):
+        from_labels(labels)
+
+
+@given(LABELS)
+def test_own_labels_keep_their_laws(labels):
+    vocabulary = from_labels(labels)
+    assert [synset.name for synset in vocabulary] == labels
+    assert max(Counter(key.casefold() for key in vocabulary.keys).values()) == 1
+    for synset in vocabulary:
+        assert 1 <= len(synset.key) <= 200
+        assert synset.key.split() == [synset.key]
+        assert "." not in synset.key
+        assert not synset.key.startswith("_")
+        assert vocabulary.resolve(synset.key).keys == (synset.key,)
+        for text in (synset.name, *synset.lemmas):
+            assert synset.key in vocabulary.resolve(text).keys
+    assert Vocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict()))) == vocabulary
+
+
+# Round trips
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "data"),
+    [
+        (VOCABULARY, {"name": "imagenet-1k"}),
+        (EXPANDED, {"name": "imagenet-1k", "hypernyms": True}),
+        (from_labels(["a", "b"]), {"name": "labels", "labels": ["a", "b"]}),
+    ],
+    ids=repr,
+)
+def test_a_vocabulary_survives_its_dict_and_pickle(vocabulary, data):
+    assert vocabulary.to_dict() == data
+    for again in (Vocabulary.from_dict(data), pickle.loads(pickle.dumps(vocabulary))):  # noqa: S301
+        assert again == vocabulary
+        assert hash(again) == hash(vocabulary)
+
+
+def test_vocabularies_are_compared_by_content():
+    assert VOCABULARY != EXPANDED
+    assert from_labels(["a", "b"]) != from_labels(["b", "a"])
+    assert len({from_labels(["a"]), from_labels(["a"]), VOCABULARY}) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"name": "imagenet-21k"}, {"name": "labels"}, {"name": "labels", "labels": ["a", ""]}],
+)
+def test_an_unknown_vocabulary_is_a_schema_error(data):
+    with pytest.raises(SchemaError):
+        Vocabulary.from_dict(data)
+
+
+# The script that builds the table
+
+
+def test_the_script_reads_wordnet_and_keeps_keys_apart(tmp_path):
+    script = Path(__file__).parents[2] / "tools" / "build_synsets.py"
+    spec = importlib.util.spec_from_file_location("build_synsets", script)
+    assert spec
+    assert spec.loader
+    build = importlib.util.module_from_spec(spec)
+    sys.modules["build_synsets"] = build
+    spec.loader.exec_module(build)
+    data = tmp_path / "data.noun"
+    data.write_text(
+        "  1 A license  \n"
+        "00000001 03 n 01 bird 0 001 ~ 00000002 n 0000 | it flies  \n"
+        "00000002 03 n 02 crane 0 Grus_grus 1 002 @ 00000001 n 0000 @i 00000003 n 0000 | wades\n"
+        "00000003 03 n 01 Crane 0 000 | a family  \n",
+        encoding="utf-8",
+    )
+    nouns, notice = build.read_nouns(data)
+    assert notice == "A license\n"
+    assert build.table([("n00000002", "crane")], nouns) == [
+        ("n00000002", "0", "crane", "crane", "crane|Grus grus", "wades", "n00000001 n00000003"),
+        ("n00000001", "", "bird", "bird", "bird", "it flies", ""),
+        ("n00000003", "", "Crane_n00000003", "Crane", "Crane", "a family", ""),
+    ]
