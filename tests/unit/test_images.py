@@ -1,0 +1,922 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import logging
+import os
+import pathlib
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from imgsearch_es import files, images, sources
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    SourceError,
+)
+from imgsearch_es.images import (
+    Limits,
+    content_hash,
+    find_images,
+    open_image,
+    picture_id,
+    read_bytes,
+    to_path,
+    to_uri,
+)
+
+FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
+ORIENTATION = 274
+
+
+def photo(width: int = 40, height: int = 30) -> Image.Image:
+    """A smooth gradient with a red upper left corner, so that no rotation equals another."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 255 // width, y * 255 // height, (x + y) % 64 + 90], axis=-1)
+    pixels[: height // 3, : width // 3] = (255, 0, 0)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def save(path: pathlib.Path, data: bytes | None = None) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(photo()) if data is None else data)
+    return path
+
+
+def pixels(picture: images.Picture) -> np.ndarray:
+    assert picture.image.mode == "RGB"
+    assert picture.image.size == (picture.width, picture.height)
+    return np.asarray(picture.image)
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_header(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    )
+
+
+def exif(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[ORIENTATION] = orientation
+    return block.tobytes()
+
+
+# --- URIs ------------------------------------------------------------------------------------
+
+
+def test_a_path_becomes_absolute_and_keeps_symbolic_links(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    here = str(tmp_path)
+    assert to_uri("a b.jpg") == f"{here}/a b.jpg"
+    assert to_uri("link/../x/./a.jpg") == f"{here}/x/a.jpg"
+    assert to_uri("link/a.jpg") == f"{here}/link/a.jpg"
+    assert to_uri("~/a.jpg") == f"{here}/home/a.jpg"
+    assert to_uri(pathlib.Path("a.jpg")) == to_uri(b"a.jpg") == f"{here}/a.jpg"
+    assert to_uri("line\nbreak%20.jpg") == f"{here}/line\nbreak%20.jpg"
+
+
+def test_file_urls_become_paths():
+    assert to_uri("file:///a%20b/%C3%A9.jpg") == "/a b/é.jpg"
+    assert to_uri("FILE://localhost/a.jpg") == "/a.jpg"
+    with pytest.raises(ConfigurationError, match="file:///absolute/path"):
+        to_uri("file://server/a.jpg")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://b/a%20b.jpg", "memory://x", "zip://a.jpg::/z.zip", "sha256:" + "0" * 64]
+)
+def test_other_urls_stay_as_they_are_and_have_no_path(url):
+    assert to_uri(url) == url
+    assert to_path(url) is None
+
+
+def test_a_name_that_is_not_utf8_is_percent_encoded_and_comes_back():
+    uri = to_uri(b"/photos/caf\xe9 1.jpg")
+    assert uri == "file:///photos/caf%E9%201.jpg"
+    assert os.fsencode(to_path(uri)) == b"/photos/caf\xe9 1.jpg"
+    assert to_uri(uri) == uri
+    assert files.filename(uri) == "caf\ufffd 1.jpg"
+
+
+@pytest.mark.parametrize("source", ["", b"", "\ud800", 3, None])
+def test_what_is_no_path_is_a_configuration_error(source):
+    with pytest.raises(ConfigurationError):
+        to_uri(source)
+
+
+@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
+def test_every_path_survives_its_uri(name):
+    uri = to_uri(b"/" + name)
+    uri.encode("utf-8")
+    assert to_uri(uri) == uri
+    assert os.fsencode(to_path(uri)) == os.path.abspath(b"/" + name)  # noqa: PTH100
+
+
+def test_picture_id_is_the_start_of_the_hash_of_the_uri():
+    assert picture_id("/a.jpg") == hashlib.sha256(b"/a.jpg").hexdigest()[:32]
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("/p/a b.jpg", "a b.jpg"),
+        ("s3://bucket/caf%C3%A9.jpg", "café.jpg"),
+        ("https://h/a.jpg?width=10#x", "a.jpg"),
+        ("zip://in/a.jpg::file:///z.zip", "a.jpg"),
+        ("sha256:" + "0" * 64, "sha256:" + "0" * 64),
+    ],
+)
+def test_filename_is_the_readable_last_part(uri, name):
+    assert files.filename(uri) == name
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def found(*arguments, top: pathlib.Path, errors: list[ImageError] | None = None) -> list[str]:
+    sink = [] if errors is None else errors
+    uris = list(find_images(*arguments, on_error=sink.append))
+    if errors is None:
+        assert not sink
+    return [os.path.relpath(os.fsdecode(to_path(uri)), top) for uri in uris]
+
+
+def test_pictures_are_found_by_extension_or_signature_and_the_rest_is_passed_over(tmp_path):
+    for name in ["b.JPG", "a.png", "phone.heic", "sub/c.tiff", "sub/deep/d.webp"]:
+        save(tmp_path / name)
+    save(tmp_path / "no_extension")
+    save(tmp_path / "wrong.txt")
+    save(tmp_path / "empty.png", b"")
+    for name in [
+        ".hidden.png",
+        ".git/e.png",
+        "notes.txt",
+        "Thumbs.db",
+        ".DS_Store",
+        "BMW prices",
+        "empty",
+    ]:
+        save(tmp_path / name, b"BMW prices and P1 notes" if name[0] != "." else None)
+    save(tmp_path / "empty", b"")
+    assert found(tmp_path, top=tmp_path) == [
+        *("a.png", "b.JPG", "empty.png", "no_extension", "phone.heic", "wrong.txt"),
+        *("sub/c.tiff", "sub/deep/d.webp"),
+    ]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_found_without_an_extension(tmp_path, kind):
+    save(tmp_path / "x", encode(photo(), kind))
+    assert found(tmp_path, top=tmp_path) == ["x"]
+
+
+def test_named_files_are_always_yielded_and_never_twice(tmp_path):
+    text = save(tmp_path / "notes.txt", b"text")
+    for name in ["a/1.png", "a/2.png", "a/b/3.png"]:
+        save(tmp_path / name)
+    arguments = [text, tmp_path / "a/b", tmp_path / "a/2.png", tmp_path / "a", tmp_path / "a", text]
+    assert found(arguments, top=tmp_path) == ["notes.txt", "a/b/3.png", "a/2.png", "a/1.png"]
+
+
+def test_links_are_followed_once_and_real_paths_win(tmp_path):
+    save(tmp_path / "real/x.png")
+    save(tmp_path.parent / f"{tmp_path.name}_outside/y.png")
+    (tmp_path / "a_link").symlink_to("real")
+    (tmp_path / "real/loop").symlink_to("..")
+    (tmp_path / "outside").symlink_to(tmp_path.parent / f"{tmp_path.name}_outside")
+    (tmp_path / "file.png").symlink_to("real/x.png")
+    assert found(tmp_path, top=tmp_path) == ["file.png", "real/x.png", "outside/y.png"]
+
+
+def test_broken_links_are_reported_and_the_walk_goes_on(tmp_path, caplog):
+    (tmp_path / "broken.jpg").symlink_to("nowhere")
+    (tmp_path / "circle").symlink_to("circle")
+    save(tmp_path / "z.png")
+    errors: list[ImageError] = []
+    assert found(tmp_path, top=tmp_path, errors=errors) == ["z.png"]
+    assert [(pathlib.Path(error.uri).name, error.reason) for error in errors] == [
+        ("broken.jpg", "broken link: no such file or directory"),
+        ("circle", "broken link: too many levels of symbolic links"),
+    ]
+    with caplog.at_level(logging.WARNING):
+        assert len(list(find_images(tmp_path))) == 1
+    assert "broken.jpg: broken link" in caplog.text
+
+
+def refuse(original: Callable[..., object], name: str) -> Callable[..., object]:
+    def wrapper(path, *arguments, **options):
+        if name in os.fsdecode(path):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path, *arguments, **options)
+
+    return wrapper
+
+
+def test_an_unreadable_folder_is_reported_inside_a_walk_and_raised_when_named(
+    tmp_path, monkeypatch
+):
+    save(tmp_path / "secret/x.png")
+    save(tmp_path / "z/y.png")
+    monkeypatch.setattr(os, "scandir", refuse(os.scandir, "secret"))
+    errors: list[ImageError] = []
+    assert found(tmp_path, top=tmp_path, errors=errors) == ["z/y.png"]
+    assert [error.reason for error in errors] == ["the folder cannot be listed: permission denied"]
+    with pytest.raises(SourceError, match="permission denied"):
+        list(find_images(tmp_path / "secret"))
+
+
+def test_an_unreadable_file_is_passed_over_or_rejected_with_the_reason(tmp_path, monkeypatch):
+    save(tmp_path / "secret")
+    path = save(tmp_path / "secret.png")
+    monkeypatch.setattr(os, "open", refuse(os.open, "secret"))
+    assert found(tmp_path, top=tmp_path) == ["secret.png"]
+    with pytest.raises(ImageError, match="cannot be opened: permission denied"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "nul\0.jpg", "x/" * 3000])
+def test_a_named_path_that_does_not_exist_is_an_error_before_anything_is_found(tmp_path, name):
+    save(tmp_path / "a.png")
+    with pytest.raises(SourceError, match="cannot find"):
+        find_images([tmp_path, tmp_path / name])
+    with pytest.raises(ImageError):
+        open_image(tmp_path / name)
+
+
+def test_a_picture_from_memory_cannot_be_found_again():
+    uri = open_image(photo()).uri
+    with pytest.raises(SourceError, match="from memory"):
+        find_images(uri)
+    with pytest.raises(ImageError, match="from memory"):
+        open_image(uri)
+
+
+def test_fifos_sockets_devices_and_folders_are_never_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "fifo.jpg")
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+        assert found(tmp_path, top=tmp_path) == []
+        assert len(list(find_images(tmp_path / "fifo.jpg"))) == 1
+        for name in ["fifo.jpg", "socket.jpg", "/dev/null"]:
+            with pytest.raises(ImageError, match="FIFO, socket or device"):
+                open_image(name)
+    with pytest.raises(ImageError, match="is a folder"):
+        open_image(tmp_path)
+
+
+def test_a_fifo_that_takes_the_place_of_a_file_does_not_block(tmp_path, monkeypatch):
+    path, other = save(tmp_path / "a.png"), tmp_path / "fifo"
+    os.mkfifo(other)
+    original = os.open
+    monkeypatch.setattr(os, "open", lambda _path, flags: original(other, flags))
+    with pytest.raises(ImageError, match="FIFO"):
+        open_image(path)
+
+
+def test_a_file_that_vanishes_is_rejected(tmp_path):
+    path = save(tmp_path / "a.png")
+    (uri,) = find_images(tmp_path)
+    path.unlink()
+    for use in (open_image, read_bytes, content_hash):
+        with pytest.raises(ImageError, match="no such file") as caught:
+            use(uri)
+        assert caught.value.uri == uri
+
+
+def test_strange_names_survive_the_walk(tmp_path):
+    for name in [b"caf\xe9.jpg", b"line\nbreak.jpg", "😀.jpg".encode(), b"%41.jpg", b"~.jpg"]:
+        (tmp_path / os.fsdecode(name)).write_bytes(encode(photo(), "JPEG"))
+    (tmp_path / os.fsdecode(b"d\xff")).mkdir()
+    save(tmp_path / os.fsdecode(b"d\xff") / "a.png")
+    uris = list(find_images(tmp_path))
+    assert len(uris) == 6
+    for uri in uris:
+        uri.encode("utf-8")
+        assert open_image(uri).uri == uri
+
+
+# --- remote ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A stand-in for fsspec, which is optional: the four calls that we make."""
+    content = {f"/{name}": encode(photo()) for name in ["a/2.png", "a/b/3.PNG", "a/1.jpg", "plain"]}
+    content |= {"/a/notes.txt": b"text", "/a/.hidden/x.png": b"", "/a/.x.png": b""}
+
+    class Memory:
+        def __init__(self) -> None:
+            self.opened: list[io.BytesIO] = []
+
+        def __del__(self) -> None:  # as fsspec's archives do
+            for file in self.opened:
+                file.close()
+
+        def open(self, path: str, mode: str) -> io.BytesIO:
+            if path not in content:
+                raise FileNotFoundError(path)
+            self.opened.append(io.BytesIO(content[path]))
+            return self.opened[-1]
+
+        def exists(self, path: str) -> bool:
+            return path in content or self.isdir(path)
+
+        def isdir(self, path: str) -> bool:
+            return any(name.startswith(path.rstrip("/") + "/") for name in content)
+
+        def walk(self, path: str, *, on_error: str):
+            assert on_error == "raise"
+            top = path.rstrip("/") + "/"
+            inside = [name[len(top) :] for name in content if name.startswith(top)]
+            below = list({name.partition("/")[0] for name in inside if "/" in name})
+            yield path, below, [name for name in inside if "/" not in name]
+            for folder in below:
+                yield from self.walk(top + folder, on_error=on_error)
+
+    class Core:
+        @staticmethod
+        def url_to_fs(uri: str) -> tuple[Memory, str]:
+            scheme, _, path = uri.partition("://")
+            if scheme == "s3":
+                raise ImportError("Install s3fs to access S3")
+            if scheme != "memory":
+                raise ValueError(f"Protocol not known: {scheme}")
+            return Memory(), "/" + path.strip("/")
+
+    monkeypatch.setitem(sys.modules, "fsspec", Core)
+    monkeypatch.setitem(sys.modules, "fsspec.core", Core)
+
+
+@pytest.mark.usefixtures("memory")
+def test_remote_folders_are_listed_and_remote_pictures_opened():
+    assert list(
+        find_images(["memory://a/b", "memory://a/", "memory://plain", "memory://a/1.jpg"])
+    ) == [*("memory://a/b/3.PNG", "memory://a/2.png", "memory://plain", "memory://a/1.jpg")]
+    picture = open_image("memory://a/b/3.PNG")
+    assert (picture.uri, picture.filename) == ("memory://a/b/3.PNG", "3.PNG")
+    assert np.array_equal(pixels(picture), np.asarray(photo()))
+    assert content_hash("memory://plain") == picture.sha256
+    with pytest.raises(ImageError, match="limit of 9 bytes"):
+        read_bytes("memory://plain", Limits(max_bytes=9))
+
+
+@pytest.mark.usefixtures("memory")
+def test_remote_mistakes_are_explained():
+    with pytest.raises(SourceError, match="cannot find memory://missing"):
+        list(find_images("memory://missing"))
+    with pytest.raises(SourceError, match="Protocol not known: foo"):
+        list(find_images("foo://x/y"))
+    with pytest.raises(ImageError, match="Protocol not known: foo"):
+        open_image("foo://x/y.jpg")
+    with pytest.raises(ImageError, match="cannot be opened"):
+        open_image("memory://missing.jpg")
+    for use in (open_image, lambda uri: list(find_images(uri))):
+        with pytest.raises(MissingDependencyError, match="Install s3fs"):
+            use("s3://bucket/folder")
+
+
+def test_without_fsspec_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "imgsearch-es\[remote\]"'):
+        open_image("s3://bucket/a.jpg")
+
+
+def test_remote_walk_errors_name_the_source(monkeypatch):
+    class Broken:
+        def isdir(self, path: str) -> bool:
+            return True
+
+        def walk(self, path: str, *, on_error: str):
+            raise RuntimeError("connection\nreset")
+
+    monkeypatch.setattr(sources, "remote", lambda uri: (Broken(), uri))
+    with pytest.raises(SourceError, match="cannot list s3://b: connection reset"):
+        list(find_images("s3://b"))
+
+
+# --- sources in memory -----------------------------------------------------------------------
+
+
+def test_all_kinds_of_source_give_the_same_picture(tmp_path):
+    path = save(tmp_path / "a.png")
+    data = path.read_bytes()
+    reference = open_image(path)
+    assert reference.uri == str(path)
+    assert reference.id == picture_id(str(path))
+    assert reference.sha256 == content_hash(str(path)) == hashlib.sha256(data).hexdigest()
+    assert (reference.width, reference.height, reference.bytes) == (40, 30, len(data))
+    assert (reference.format, reference.filename) == ("PNG", "a.png")
+    with path.open("rb") as file:
+        for source in (str(path), path.as_uri(), data, bytearray(data), io.BytesIO(data), file):
+            picture = open_image(source)
+            assert picture.sha256 == reference.sha256
+            assert np.array_equal(pixels(picture), pixels(reference))
+    assert open_image(data).uri == f"sha256:{reference.sha256}"
+    assert open_image(data, uri="mine").uri == open_image(path, uri="mine").uri == "mine"
+
+
+def test_the_file_is_read_once(tmp_path, monkeypatch):
+    path, opened, original = save(tmp_path / "a.png"), [], os.open
+    monkeypatch.setattr(os, "open", lambda *args: opened.append(args[0]) or original(*args))
+    open_image(path)
+    assert opened == [str(path)]
+
+
+def test_arrays_and_pillow_images_are_identified_by_their_rgb_pixels():
+    image = photo()
+    array = np.asarray(image)
+    picture, other = open_image(image), open_image(array)
+    assert picture.sha256 == other.sha256
+    assert picture.uri == other.uri == f"sha256:{picture.sha256}"
+    assert (picture.format, picture.bytes) == ("array", 40 * 30 * 3)
+    assert picture.image is not image
+    assert open_image(array.transpose(1, 0, 2)).sha256 != picture.sha256
+    palette = image.quantize(8)
+    assert open_image(palette).sha256 == open_image(palette.convert("RGB")).sha256
+    opened = open_image(Image.open(io.BytesIO(encode(image))))
+    assert (opened.format, opened.sha256) == ("PNG", picture.sha256)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[0, 51, 255]], np.uint8),
+        np.array([[[0], [51], [255]]], np.uint8),
+        np.array([[[v, v, v] for v in (0, 51, 255)]], np.uint8),
+        np.array([[[v, v, v, 255] for v in (0, 51, 255)]], np.uint8),
+        np.array([[0, 0.2, 1]]),
+        np.array([[0, 0.2, 1]], np.float32),
+        np.array([[0, 0.2, 1]], np.float16),
+        np.array([[0, 51 * 257, 65535]], np.uint16),
+        np.array([[0, 51 * 257, 65535]], ">u2"),
+        np.array([[255, 7, 51, 7, 0]], np.uint8)[:, ::-2],
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_become_8_bit_rgb(array):
+    assert pixels(open_image(array)).tolist() == [[[v, v, v] for v in (0, 51, 255)]]
+
+
+def test_bool_arrays_are_black_and_white_and_alpha_is_laid_on_white():
+    assert pixels(open_image(np.array([[True, False]])))[0, :, 0].tolist() == [255, 0]
+    assert pixels(open_image(np.array([[[0, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)))[
+        0, :, 0
+    ].tolist() == [255, 204]
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros(3, np.uint8), "shape"),
+        (np.zeros((2, 2, 2), np.uint8), "shape"),
+        (np.zeros((1, 2, 2, 3), np.uint8), "shape"),
+        (np.zeros((0, 2), np.uint8), "no content"),
+        (np.zeros((2, 2), np.int64), "int64"),
+        (np.zeros((2, 2), complex), "complex128"),
+        (np.full((2, 2), "x"), "U1"),
+        (np.full((2, 2), 1.5), "0..1"),
+        (np.full((2, 2), np.nan), "0..1"),
+        (np.zeros((9, 9), np.uint8), "over the limit of 80"),
+    ],
+)
+def test_other_arrays_are_refused_with_the_reason(array, reason):
+    with pytest.raises(ImageError, match=reason):
+        open_image(array, limits=Limits(max_pixels=80))
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.jpg"], object()])
+def test_what_is_no_source_is_a_configuration_error(source):
+    with pytest.raises(ConfigurationError, match=type(source).__name__):
+        open_image(source)
+
+
+def test_file_objects_that_misbehave_are_image_errors():
+    class Broken(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise RuntimeError("disk on fire")
+
+    with pytest.raises(ImageError, match="binary mode"):
+        open_image(io.StringIO("text"))
+    with pytest.raises(ImageError, match="disk on fire"):
+        open_image(Broken())
+
+
+def test_a_closed_pillow_image_is_an_image_error():
+    image = Image.open(io.BytesIO(encode(photo())))
+    image.close()
+    with pytest.raises(ImageError):
+        open_image(image)
+
+
+# --- decoding --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_decoded_whatever_its_extension(tmp_path, kind):
+    options = {"WEBP": {"lossless": True}, "GIF": {}, "AVIF": {"quality": 95}}.get(kind, {})
+    picture = open_image(save(tmp_path / "lie.jpg", encode(photo(), kind, **options)))
+    assert picture.format == kind
+    difference = np.abs(pixels(picture).astype(int) - np.asarray(photo()))
+    assert difference.mean() < 5
+    if kind in ("PNG", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000"):
+        assert difference.max() == 0
+
+
+def test_a_plain_jpeg_has_the_pixels_of_pillow():
+    for options in [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 10}]:
+        data = encode(photo(200, 150), "JPEG", **options)
+        with Image.open(io.BytesIO(data)) as image:
+            assert np.array_equal(pixels(open_image(data)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind, orientation):
+    inverse = {**images._UPRIGHT, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    stored = photo() if orientation == 1 else photo().transpose(inverse[orientation])
+    picture = open_image(encode(stored, kind, exif=exif(orientation), quality=95))
+    assert (picture.width, picture.height) == (40, 30)
+    assert np.abs(pixels(picture).astype(int) - np.asarray(photo())).mean() < 6
+
+
+def test_a_pillow_image_is_turned_once():
+    source = Image.open(io.BytesIO(encode(photo(), "JPEG", exif=exif(6))))
+    assert open_image(source).image.size == (30, 40)
+    assert source.size == (40, 30)
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_both_byte_orders_of_exif(order):
+    o = "<" if order == "II" else ">"
+    block = order.encode() + struct.pack(f"{o}HIHHHIHH", 42, 8, 1, ORIENTATION, 3, 1, 6, 0)
+    assert open_image(encode(photo(), "JPEG", exif=b"Exif\0\0" + block)).width == 30
+    assert open_image(encode(photo(), "WEBP", exif=block)).width == 30
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"junk",
+        b"II*\0\xff\xff\xff\xff",
+        b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 30,
+        b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", ORIENTATION, 3, 1, 99, 0),
+        b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHII", ORIENTATION, 5, 99, 1 << 31),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_and_icc_do_not_reject_a_picture(block, kind):
+    image = photo()
+    data = encode(image, kind, exif=b"Exif\0\0" + block, icc_profile=b"not a profile")
+    assert open_image(data).image.size == (40, 30)
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (255, 0, 0, 255))
+    expected = [[[255, 255, 255], [255, 0, 0]]]
+    for kind in ["PNG", "WEBP", "TIFF"]:
+        assert pixels(open_image(encode(image, kind, lossless=True))).tolist() == expected
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.putpixel((1, 0), 1)
+    assert pixels(open_image(encode(palette, transparency=0))).tolist() == expected
+    assert pixels(open_image(encode(palette, "GIF", transparency=0))).tolist() == expected
+    half = pixels(open_image(encode(palette, transparency=bytes([128, 255]))))
+    assert half.tolist() == [[[127, 127, 127], [255, 0, 0]]]
+    for mode, key in [("L", 0), ("RGB", (0, 0, 0))]:
+        plain = Image.new(mode, (2, 1))
+        plain.putpixel((1, 0), 255 if mode == "L" else (255, 0, 0))
+        first = pixels(open_image(encode(plain, transparency=key)))[0, 0]
+        assert first.tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "1",
+        "L",
+        "LA",
+        "P",
+        "PA",
+        "RGB",
+        "RGBA",
+        "RGBX",
+        "CMYK",
+        "YCbCr",
+        "HSV",
+        "La",
+        "RGBa",
+        "I",
+        "F",
+        "LAB",
+    ],
+)
+def test_every_mode_of_pillow_becomes_rgb(mode):
+    assert open_image(Image.new(mode, (3, 2))).image.getpixel((0, 0)) is not None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_gray_is_scaled_not_clipped(kind):
+    deep = np.linspace(0, 65535, 256).astype(np.uint16)[None]
+    picture = open_image(encode(Image.fromarray(deep), kind))
+    assert pixels(picture)[0, :, 1].tolist() == list(range(256))
+
+
+@pytest.mark.parametrize(
+    ("values", "gray"),
+    [
+        ([0, 0.2, 1], [0, 51, 255]),
+        ([0, 51, 255], [0, 51, 255]),
+        ([0, 51 * 257, 65535], [0, 51, 255]),
+        ([-1, 0, 1], [0, 128, 255]),
+        ([0, 1e6, 2e6], [0, 128, 255]),
+        ([np.nan, np.inf, 1], [0, 0, 255]),
+        ([-7, -7, -7], [0, 0, 0]),
+        ([-3e38, 0, 3e38], [0, 128, 255]),
+    ],
+)
+def test_floating_point_tiff(values, gray):
+    image = Image.fromarray(np.array([values], np.float32))
+    assert pixels(open_image(encode(image, "TIFF")))[0, :, 0].tolist() == gray
+
+
+def test_32_bit_integers():
+    image = Image.fromarray(np.array([[-100, 0, 100]], np.int32))
+    assert pixels(open_image(encode(image, "TIFF")))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk(kind):
+    data = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind)
+    red, green, blue = pixels(open_image(data))[4, 4]
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def test_lab_tiff():
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    image = ImageCms.profileToProfile(photo(), srgb, lab, outputMode="LAB")
+    data = encode(image, "TIFF")
+    assert np.abs(pixels(open_image(data)).astype(int) - np.asarray(photo())).mean() < 12
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animations_give_their_first_frame(kind):
+    frames = [Image.new("RGB", (9, 7), color) for color in ("red", "blue", "lime")]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+    assert pixels(open_image(data))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30_000, 1), (1, 30_000)])
+def test_extreme_shapes(size):
+    assert open_image(encode(Image.new("RGB", size))).image.size == size
+
+
+# --- hostile files ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello, I am a text", "not a picture of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known format"),
+        (b"%PDF-1.4\n", "known format"),
+        (b"8BPS\0\1" + b"\0" * 40, "known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "known format"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIF pictures are not supported; convert it"),
+        (b"\xff\xd8\xff", "damaged JPEG picture"),
+    ],
+)
+def test_what_is_no_picture_is_rejected_with_the_reason(tmp_path, data, reason):
+    path = save(tmp_path / "x.jpg", data)
+    with pytest.raises(ImageError, match=reason) as caught:
+        open_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncated_files_are_rejected_at_every_length(kind):
+    rng = random.Random(4)  # noqa: S311
+    noise = Image.frombytes("RGB", (64, 48), rng.randbytes(64 * 48 * 3))
+    data = encode(noise, kind)
+    for length in itertools.chain(range(min(64, len(data))), range(64, len(data), 97)):
+        if length > len(data) - 64:  # what is missing may be a trailer without pixels
+            continue
+        with pytest.raises(ImageError):
+            open_image(data[:length])
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}])
+def test_truncated_jpegs_are_not_padded(options):
+    data = encode(photo(160, 120), "JPEG", **options)
+    for length in range(0, len(data) - 16, 41):
+        with pytest.raises(ImageError):
+            open_image(data[:length])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damaged_files_raise_nothing_but_image_errors(kind):
+    rng = random.Random(7)  # noqa: S311
+    data = encode(photo(), kind)
+    for _ in range(120):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 8)):
+            damaged[rng.randrange(min(len(data), 400))] = rng.randrange(256)
+        try:
+            open_image(bytes(damaged), limits=Limits(max_pixels=1 << 22))
+        except ImageError as error:
+            assert error.reason  # noqa: PT017 - most damage is survived
+
+
+MAGIC = [
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"RIFF\0\0\0\0WEBPVP8X",
+    b"II*\0",
+    b"MM\0*",
+]
+
+
+@given(
+    st.sampled_from([*MAGIC, b"P6 ", b"BM" + b"\0" * 12 + b"\x28\0", b"\0\0\0\x18ftypavif"]),
+    st.binary(),
+)
+def test_arbitrary_bytes_raise_nothing_but_image_errors(magic, rest):
+    try:
+        picture = open_image(magic + rest, limits=Limits(max_pixels=1 << 20))
+    except ImageError:
+        return
+    assert picture.image.mode == "RGB"
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    entries = [
+        (256, width),
+        (257, height),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (279, 9),
+    ]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_header(60_000, 60_000) + png_chunk(b"IDAT", zlib.compress(bytes(10**6))),
+        b"GIF89a"
+        + struct.pack("<HHBBB", 60_000, 60_000, 0, 0, 0)
+        + b","
+        + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0)
+        + b"\x08\0;",
+        b"BM"
+        + struct.pack("<IIIIiiHHIIIIII", 54, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0),
+        b"P6\n60000 60000\n255\n",
+        tiff_header(60_000, 60_000),
+    ],
+    ids=["PNG", "GIF", "BMP", "PPM", "TIFF"],
+)
+def test_bombs_are_rejected_by_their_header(data):
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(
+        ImageError, match=r"60000 x 60000 pixels are over|60000 pixels|exceeds limit"
+    ):
+        open_image(data)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_picture_that_pillow_warns_about_is_accepted_up_to_our_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # Pillow warns from here, refuses from 1400
+    for kind in FORMATS:
+        data = encode(photo(), kind)
+        assert open_image(data).width == 40
+        with pytest.raises(ImageError, match="40 x 30 pixels are over the limit of 1,000"):
+            open_image(data, limits=Limits(max_pixels=1000))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # our own limit counts where it can
+    assert open_image(encode(photo())).width == 40
+
+
+def test_our_limit_holds_for_pillow_images():
+    with pytest.raises(ImageError, match="over the limit"):
+        open_image(photo(), limits=Limits(max_pixels=100))
+
+
+def test_the_byte_limit_is_checked_before_and_while_reading(tmp_path):
+    path = save(tmp_path / "a.png")
+    size = path.stat().st_size
+    assert open_image(path, limits=Limits(max_bytes=size)).bytes == size
+    for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
+        with pytest.raises(ImageError, match="larger than the limit"):
+            open_image(source, limits=Limits(max_bytes=size - 1))
+    with pytest.raises(ImageError, match="larger than the limit"):
+        content_hash(str(path), Limits(max_bytes=size - 1))
+
+
+def test_an_endless_file_object_is_cut_off():
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return b"\0" * size
+
+    with pytest.raises(ImageError, match="larger than the limit"):
+        open_image(Endless(), limits=Limits(max_bytes=5_000_000))
+
+
+@pytest.mark.parametrize("name", ["max_pixels", "max_bytes"])
+def test_limits_are_positive(name):
+    with pytest.raises(ConfigurationError, match=name):
+        Limits(**{name: 0})
+
+
+def test_a_text_chunk_bomb_is_an_image_error():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 9), zip=True)
+    with pytest.raises(ImageError, match="damaged PNG picture: Decompressed data too large"):
+        open_image(encode(photo(), pnginfo=text))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError("x"), SyntaxError("x"), ValueError("x"), struct.error("x"), EOFError()),
+        *(IndexError(), KeyError(1), zlib.error("x"), OverflowError("x"), MemoryError()),
+        *(RecursionError("x"), UserWarning("x"), TypeError("x"), AttributeError("x")),
+        *(ZeroDivisionError(), Image.DecompressionBombError("x")),
+    ],
+    ids=repr,
+)
+def test_whatever_a_decoder_raises_becomes_an_image_error(monkeypatch, error):
+    def load(self):
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    with pytest.raises(ImageError) as caught:
+        open_image(encode(photo()), uri="u")
+    assert caught.value.uri == "u"
+    assert caught.value.__cause__ is error
+    assert caught.value.reason
+
+
+def test_interrupting_is_not_swallowed(monkeypatch):
+    def load(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        open_image(encode(photo()))
+
+
+def test_threads_decode_without_touching_the_filters_of_others():
+    data = [encode(photo(), kind, exif=b"Exif\0\0junk") for kind in ("JPEG", "PNG", "WEBP")] * 20
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        hashes = [picture.sha256 for picture in pool.map(open_image, data)]
+    assert hashes == [hashlib.sha256(each).hexdigest() for each in data]
+    assert warnings.filters == before
+    assert threading.active_count() < 10
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = {"tensorflow", "keras", "matplotlib", "duckdb", "elasticsearch", "fsspec"}
+    code = f"import imgsearch_es.images, sys; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
