@@ -1,0 +1,208 @@
+"""Analysis: a picture becomes terms, as Elasticsearch's analyzer turns text into tokens.
+
+    image filters  ->  model  ->  term filters
+    (PIL image)        (posterior, embedding)   (scores per term)
+
+Each part has a name and options, so a whole analyzer is one small dictionary (or TOML file):
+
+    {"model": {"name": "vgg16"},
+     "image_filters": [{"name": "resize", "height": 224, "width": 224}],
+     "term_filters": [{"name": "top_k", "k": 10}]}
+
+The index keeps that dictionary, and a query is analyzed as the documents were.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.filters import (
+    ImageFilter,
+    TermFilter,
+    create_image_filter,
+    create_term_filter,
+    full_config,
+)
+
+if TYPE_CHECKING:
+    from imgsearch_es.models.base import Model
+    from imgsearch_es.synsets import Vocabulary
+
+DEFAULT_MODEL = "vgg16"
+"""The paper's model."""
+
+DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
+"""The paper keeps each picture's ten best synsets."""
+
+_OPTIONS = {"model", "image_filters", "term_filters", "embedding"}
+_SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
+"""Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One synset of a picture (or of a query) with its weight.
+
+    Attributes:
+        key: the synset's unique key in the vocabulary.
+        score: finite and above zero; a float32 number, so both stores hold the same value.
+    """
+
+    key: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """What an analyzer says of one picture.
+
+    Attributes:
+        terms: best first; equal scores in the order of the vocabulary.
+        embedding: the deep feature, float32 of shape (dimensions,), or None.
+    """
+
+    terms: tuple[Term, ...]
+    embedding: NDArray[np.float32] | None
+
+
+class Analyzer:
+    """Image filters, a model and term filters in a row.
+
+    Args:
+        config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
+            that model with its own image filters and the paper's term filters.
+
+    Raises:
+        ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
+        AnalyzerError: a part is unknown, or its options are wrong.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | str | Path = DEFAULT_MODEL) -> None:
+        from imgsearch_es.models import create_model
+
+        options = _read_config(config)
+        unknown = sorted(set(options) - _OPTIONS)
+        if unknown:
+            raise ConfigurationError(
+                f"unknown analyzer option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
+            )
+        self.model: Model = create_model(options.get("model", DEFAULT_MODEL))
+        before = options.get("image_filters", self.model.image_filters)
+        after = options.get("term_filters", DEFAULT_TERM_FILTERS)
+        self.image_filters: tuple[ImageFilter, ...] = tuple(map(create_image_filter, before))
+        self.term_filters: tuple[TermFilter, ...] = tuple(map(create_term_filter, after))
+        self.embedding = bool(options.get("embedding", True))
+        self.config: dict[str, Any] = {
+            "model": self.model.config,
+            "image_filters": list(map(full_config, before, self.image_filters)),
+            "term_filters": list(map(full_config, after, self.term_filters)),
+            "embedding": self.embedding,
+        }
+        """Everything needed to build this analyzer again, as JSON values."""
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The terms that this analyzer can give: the model's classes after the term filters."""
+        vocabulary = self.model.vocabulary
+        for part in self.term_filters:
+            vocabulary = part.vocabulary(vocabulary)
+        return vocabulary
+
+    @cached_property
+    def embedding_dimensions(self) -> int:
+        """Length of the deep feature, 0 without one; found by analyzing a blank picture."""
+        if not self.embedding:
+            return 0
+        embedding = self.analyze(Image.new("RGB", (64, 64))).embedding
+        return 0 if embedding is None else len(embedding)
+
+    def fingerprint(self) -> str:
+        """The fingerprint of the model's weights; does not load the model."""
+        return self.model.fingerprint()
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Run the image filters (safe in many threads at once).
+
+        Args:
+            image: an RGB picture of any size.
+
+        Returns:
+            Pixels of shape (height, width, 3), RGB, 0 to 255.
+        """
+        for part in self.image_filters:
+            image = part(image)
+        return np.asarray(image, dtype=np.uint8)
+
+    def analyze_pixels(self, pixels: NDArray[np.uint8]) -> list[Analysis]:
+        """Analyze a batch of prepared pictures in one forward pass.
+
+        Args:
+            pixels: shape (pictures, height, width, 3), as ``prepare`` gives them, stacked.
+        """
+        prediction = self.model.predict(pixels)
+        scores = prediction.posterior
+        vocabulary = self.model.vocabulary
+        for part in self.term_filters:
+            scores = part(scores, vocabulary)
+            vocabulary = part.vocabulary(vocabulary)
+        keys = self.vocabulary.keys
+        return [
+            Analysis(_terms(row, keys), prediction.embedding[i] if self.embedding else None)
+            for i, row in enumerate(scores)
+        ]
+
+    def analyze(self, image: Image.Image) -> Analysis:
+        """Analyze one RGB picture."""
+        return self.analyze_batch([image])[0]
+
+    def analyze_batch(self, images: Sequence[Image.Image]) -> list[Analysis]:
+        """Analyze RGB pictures of any size, together."""
+        if not images:
+            return []
+        return self.analyze_pixels(np.stack([self.prepare(image) for image in images]))
+
+    def __repr__(self) -> str:
+        parts = [*self.image_filters, self.model.name, *self.term_filters]
+        return f"Analyzer({' -> '.join(str(part) for part in parts)})"
+
+
+def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:
+    usable = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
+    found = np.flatnonzero(usable)
+    best_first = found[np.argsort(-scores[found], kind="stable")]
+    return tuple(Term(keys[i], float(scores[i])) for i in best_first)
+
+
+def _read_config(config: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    if isinstance(config, str) and not config.endswith(".toml"):
+        return {"model": config}
+    return _read_toml(Path(config).expanduser())
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with path.open("rb") as file:
+            config: dict[str, Any] = tomllib.load(file)
+            return config
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the analyzer's file {path}: {error.strerror}"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error

@@ -1,0 +1,240 @@
+"""The built-in parts of an analyzer before and after the model.
+
+Image filters take an RGB picture and give one. Term filters take the scores of a batch, shape
+(pictures, terms), and give scores of the same kind; a score of zero is no term. All are frozen
+dataclasses: their fields are their options, and make up their configuration. Plug-ins register
+theirs under the same entry-point groups as the built-ins in setup.cfg.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.plugins import load_plugin
+
+if TYPE_CHECKING:
+    from imgsearch_es.synsets import Vocabulary
+
+IMAGE_FILTERS = "imgsearch_es.image_filters"
+TERM_FILTERS = "imgsearch_es.term_filters"
+
+Scores = NDArray[np.float32]
+
+
+class ImageFilter(Protocol):
+    """A step before the model."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the changed RGB picture."""
+        ...
+
+
+class TermFilter(Protocol):
+    """A step after the model."""
+
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The terms after this filter, given those before it."""
+        ...
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the new scores.
+
+        Args:
+            scores: float32 of shape (pictures, terms), not changed.
+            vocabulary: the terms of ``scores``, in the order of its columns.
+        """
+        ...
+
+
+# --- image filters ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
+
+    With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
+    paper uses.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    shorter_side: int | None = None
+    interpolation: str = "nearest"
+
+    def __post_init__(self) -> None:
+        given = tuple(size is not None for size in (self.height, self.width, self.shorter_side))
+        if given not in {(True, True, False), (False, False, True)}:
+            raise AnalyzerError("resize needs either height and width, or shorter_side")
+        for size in (self.height, self.width, self.shorter_side):
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise AnalyzerError(f"resize: a size must be a whole number above 0, not {size!r}")
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            known = ", ".join(name.lower() for name in Image.Resampling.__members__)
+            raise AnalyzerError(
+                f"resize: unknown interpolation {self.interpolation!r}; known are {known}"
+            )
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the scaled picture."""
+        if self.shorter_side is not None:
+            scale = self.shorter_side / min(image.size)
+            width, height = (max(1, round(side * scale)) for side in image.size)
+        else:
+            width, height = cast(int, self.width), cast(int, self.height)
+        if image.size == (width, height):
+            return image
+        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Cut ``height`` x ``width`` pixels from the middle; a smaller picture is padded with black."""
+
+    height: int
+    width: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the middle of the picture."""
+        left = (image.width - self.width) // 2
+        top = (image.height - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
+
+
+# --- term filters ----------------------------------------------------------------------------
+
+
+class _SameVocabulary:
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The terms stay as they are."""
+        return vocabulary
+
+
+@dataclass(frozen=True)
+class TopK(_SameVocabulary):
+    """Keep the ``k`` best terms of each picture; of equal ones the first in the vocabulary."""
+
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores, all but the best set to zero."""
+        if self.k >= scores.shape[1]:
+            return scores
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.k]
+        kept: Scores = np.zeros_like(scores)
+        np.put_along_axis(kept, best, np.take_along_axis(scores, best, axis=1), axis=1)
+        return kept
+
+
+@dataclass(frozen=True)
+class MinScore(_SameVocabulary):
+    """Drop terms that score less than ``min_score``."""
+
+    min_score: float
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores, the small ones set to zero."""
+        return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))
+
+
+@dataclass(frozen=True)
+class Sqrt(_SameVocabulary):
+    """Take the square root of each score: formula (1) becomes Bhattacharyya's coefficient."""
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the square roots."""
+        roots: Scores = np.sqrt(scores)
+        return roots
+
+
+@dataclass(frozen=True)
+class L2Normalize(_SameVocabulary):
+    """Scale each picture's scores to length 1: formula (1) becomes the cosine."""
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scaled scores."""
+        length = np.linalg.norm(scores, axis=1, keepdims=True)
+        scaled: Scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
+        return scaled
+
+
+@dataclass(frozen=True)
+class Hypernyms:
+    """Add every hypernym as a term; a parent scores the sum of the classes below it.
+
+    Put before ``top_k``, the sum runs over the whole posterior; after it, over the kept classes.
+    """
+
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The classes, then all their hypernyms."""
+        return vocabulary.with_hypernyms()
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores with a column for each hypernym added."""
+        wider = self.vocabulary(vocabulary)
+        column = {key: i for i, key in enumerate(wider.keys)}
+        added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)), dtype=np.float32)
+        for row, key in enumerate(vocabulary.keys):
+            for hypernym in vocabulary.hypernyms(key):
+                added[row, column[hypernym.key] - len(vocabulary)] = 1
+        return np.concatenate([scores, scores @ added], axis=1)
+
+
+# --- by name ---------------------------------------------------------------------------------
+
+
+def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
+    """Build an image filter from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    return cast(ImageFilter, _create(IMAGE_FILTERS, "image filter", config))
+
+
+def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
+    """Build a term filter from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    return cast(TermFilter, _create(TERM_FILTERS, "term filter", config))
+
+
+def full_config(config: Mapping[str, Any], part: ImageFilter | TermFilter) -> dict[str, Any]:
+    """The configuration a filter was built from, completed with its defaults."""
+    options = dataclasses.asdict(cast(Any, part))
+    return {"name": config["name"], **{k: v for k, v in options.items() if v is not None}}
+
+
+def _create(group: str, kind: str, config: Mapping[str, Any]) -> object:
+    options = dict(config)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise AnalyzerError(f"this {kind} has no name: {dict(config)!r}")
+    factory = load_plugin(group, name)
+    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
+        raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
+    known = [field.name for field in dataclasses.fields(factory)]
+    for option in options:
+        if option not in known:
+            raise AnalyzerError(
+                f"the {kind} {name!r} has no option {option!r}; "
+                + (f"it has {', '.join(known)}" if known else "it has none")
+            )
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise AnalyzerError(f"the {kind} {name!r} cannot be built: {error}") from error

@@ -1,0 +1,181 @@
+"""What a model is: pixels in, a posterior over the vocabulary and a deep feature out."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.synsets import Vocabulary, imagenet
+
+if TYPE_CHECKING:
+    import keras
+
+    from imgsearch_es.models.runtime import Runtime
+
+JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
+
+_MAX_BATCH = 32
+"""More pictures than this go through the network in turns, so that memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model says of a batch of pictures.
+
+    Attributes:
+        posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
+        embedding: float32 of shape (pictures, dimensions): the deep feature, which is the global
+            average pool of the last convolutional activation.
+    """
+
+    posterior: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A classifier. Making one is cheap; its network is built on the first ``predict``."""
+
+    @property
+    def name(self) -> str:
+        """The name it is registered under, such as "vgg16" (or "keras:/path/of/a/file")."""
+        ...
+
+    @property
+    def config(self) -> dict[str, JSON]:
+        """Its name and options: ``create_model(model.config)`` makes it again."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its classes, in the order of the posterior's columns."""
+        ...
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The image filters that give its input, unless the analyzer names others."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Identify the weights, as "sha256:<hex>" of their file, without building the network.
+
+        Raises:
+            WeightsError: the weights are missing and cannot be fetched.
+        """
+        ...
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify a batch of pictures.
+
+        Args:
+            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255.
+
+        Raises:
+            AnalyzerError: the pixels have another shape or type, or the network does not run.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One line of the list of models.
+
+    Attributes:
+        name: what ``create_model`` takes.
+        description: what it is, in a few words.
+        input_size: (height, width) in pixels, or None where that depends on a file.
+        available: whether its weights are on this machine; None where that is not known.
+        distribution: the installed package that provides it.
+        error: why it cannot be used (a broken plug-in), or None.
+    """
+
+    name: str
+    description: str
+    input_size: tuple[int, int] | None = None
+    available: bool | None = None
+    distribution: str = ""
+    error: str | None = None
+
+
+class NetworkModel(ABC):
+    """A `Model` that is one Keras network, built on first use; safe in many threads.
+
+    Args:
+        name: the name it is registered under.
+        options: its options, as JSON values.
+        size: (height, width) of its input, in pixels.
+    """
+
+    def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
+        self.name = name
+        self.config: dict[str, JSON] = {"name": name, **options}
+        self.size = size
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The 1,000 ImageNet classes."""
+        return imagenet()
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The paper's path: ``keras.utils.load_img(path, target_size=(height, width))``."""
+        height, width = self.size
+        return [
+            {"name": "resize", "height": height, "width": width, "interpolation": "nearest"},
+        ]
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identify the weights; does not import TensorFlow."""
+
+    @abstractmethod
+    def build_network(self) -> keras.Model:
+        """Make the network: RGB pixels 0 to 255, float32 -> [posterior, embedding]."""
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
+        self._check(pixels)
+        run = self._load()
+        if len(pixels) == 0:
+            none = run(np.zeros((1, *self.size, 3), np.uint8))
+            return Prediction(*(part[:0] for part in none))
+        parts = [run(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
+        return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def __repr__(self) -> str:
+        options = {key: value for key, value in self.config.items() if key != "name"}
+        return f"{type(self).__name__}({self.name!r}, **{options!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the network out of a copy or a pickle; it is built again there."""
+        return {**self.__dict__, "_lock": None, "_runtime": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _load(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
+
+                import_keras()
+                self._runtime = TensorFlowRuntime(self.build_network())
+            return self._runtime
+
+    def _check(self, pixels: NDArray[np.uint8]) -> None:
+        wanted = (*self.size, 3)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+            kind = getattr(pixels, "dtype", type(pixels).__name__)
+            raise AnalyzerError(f"{self.name} takes uint8 pixels (0 to 255), not {kind}")
+        if pixels.shape[1:] != wanted:
+            raise AnalyzerError(
+                f"{self.name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
+                f"not {pixels.shape}; do the image filters fit the model?"
+            )

@@ -1,0 +1,158 @@
+"""What runs a network: Keras on TensorFlow, imported late and quietly.
+
+`Runtime` is the seam for others: whatever turns a batch of pixels into (posterior, embedding).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import keras
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_BACKEND = "KERAS_BACKEND"
+_CHATTER = re.compile(
+    rb"[IWE]0000 |WARNING: All log messages before absl::|To enable the following instructions"
+)
+_importing = threading.Lock()
+
+
+class Runtime(Protocol):
+    """A network, ready to run."""
+
+    def __call__(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One forward pass.
+
+        Args:
+            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255; one or more.
+
+        Returns:
+            (posterior, embedding), float32 of shapes (pictures, classes), (pictures, dimensions).
+        """
+        ...
+
+
+class TensorFlowRuntime:
+    """A Keras network as one ``tf.function``, traced once for batches of any length.
+
+    (Keras's ``predict`` builds a data pipeline at each call: slower, and its memory grows.)
+
+    Args:
+        network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        import tensorflow as tf
+
+        self._error: type[Exception] = tf.errors.OpError
+        signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+
+        def forward(pixels: tf.Tensor) -> list[tf.Tensor]:
+            outputs = network(tf.cast(pixels, tf.float32), training=False)
+            return [tf.cast(output, tf.float32) for output in outputs]
+
+        self._forward = tf.function(forward, input_signature=signature, autograph=False)
+
+    def __call__(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One forward pass; see `Runtime`."""
+        try:
+            posterior, embedding = self._forward(pixels)
+        except self._error as error:
+            raise AnalyzerError(f"the network does not run: {first_line(error)}") from error
+        return posterior.numpy(), embedding.numpy()
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, without TensorFlow's messages; safe in many threads.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed, or comes with a Keras before 3.
+        ConfigurationError: Keras is set to another backend.
+    """
+    with _importing:
+        return _import_keras()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text: Keras's and TensorFlow's run on for pages."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+@cache
+def _import_keras() -> Any:
+    _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
+    with _quiet():
+        try:
+            importlib.import_module("tensorflow")
+            keras = importlib.import_module("keras")
+        except ModuleNotFoundError as error:
+            if error.name not in ("tensorflow", "keras"):
+                raise
+            raise MissingDependencyError(
+                "classifying pictures needs TensorFlow, which is not installed: "
+                "pip install tensorflow"
+            ) from error
+    if not keras.__version__.startswith("3."):
+        raise MissingDependencyError(
+            f"Keras 3 is needed and {keras.__version__} is installed: "
+            "pip install --upgrade tensorflow keras"
+        )
+    _check_backend(keras.config.backend())
+    return keras
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "tensorflow":
+        raise ConfigurationError(
+            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
+            f"set {_BACKEND}=tensorflow before Python starts"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages off the terminal, unless the user set a log level.
+
+    It writes some to file descriptor 2 before it looks at any setting. So that descriptor is held
+    while TensorFlow is imported; whatever else was written to it meanwhile is passed on.
+    """
+    if _LOG_LEVEL in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "3"
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            held.seek(0)
+            for line in held:
+                if not _CHATTER.match(line):
+                    os.write(terminal, line)
+            os.close(terminal)

@@ -1,0 +1,58 @@
+"""Parts by name: built-ins and plug-ins are found the same way, by Python's entry points.
+
+A package adds a part with, for example,
+
+    [project.entry-points."imgsearch_es.term_filters"]
+    idf = "my_package.filters:Idf"
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from imgsearch_es.errors import AnalyzerError
+
+
+def plugin_names(group: str) -> list[str]:
+    """The names registered under an entry-point group, sorted."""
+    return sorted(_entry_points(group))
+
+
+def entry_point(group: str, name: str) -> EntryPoint:
+    """The entry point of this name.
+
+    Raises:
+        AnalyzerError: nothing is registered under this name.
+    """
+    found = _entry_points(group)
+    if name in found:
+        return found[name]
+    kind = group.rpartition(".")[2].rstrip("s").replace("_", " ")
+    near = difflib.get_close_matches(name, found, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise AnalyzerError(f"there is no {kind} {name!r}.{hint} Known are {', '.join(sorted(found))}.")
+
+
+@cache
+def load_plugin(group: str, name: str) -> object:
+    """Load the object registered under this name.
+
+    Raises:
+        AnalyzerError: nothing is registered under this name, or its package cannot be imported.
+    """
+    found = entry_point(group, name)
+    try:
+        return found.load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        package = found.dist.name if found.dist else found.value
+        raise AnalyzerError(f"the plug-in {name!r} of {package} does not load: {error}") from error
+
+
+@cache
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for item in entry_points(group=group):
+        found.setdefault(item.name, item)
+    return found
