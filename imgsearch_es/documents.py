@@ -1,0 +1,142 @@
+"""Documents: what an index holds of a picture, and how Elasticsearch and Kibana see it.
+
+The schema keeps the paper's Figure 2 field by field (``filename``, ``synset.<key>.wind``,
+``.words``, ``.score``) and adds what it lacked. ``wind`` is the paper's spelling of wnid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis import Analysis, Term
+
+if TYPE_CHECKING:
+    from imgsearch_es.images import Picture
+    from imgsearch_es.synsets import Vocabulary
+
+SCHEMA_VERSION = 1
+"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """One indexed picture.
+
+    Attributes:
+        id: derived from the URI, so indexing a picture again replaces it.
+        uri: absolute path of a local file, or a URL.
+        filename: the last part of the URI.
+        sha256: of the file's bytes, in hexadecimal.
+        width, height: pixels, after EXIF orientation.
+        bytes: size of the file.
+        format: as Pillow names it: "JPEG", "PNG", ...
+        indexed_at: when it was analyzed, UTC.
+        labels: what a person calls the picture; for filters and evaluation.
+        metadata: a person's own fields, JSON values.
+        terms: the picture's synsets, best first.
+        embedding: the deep feature, float32 of shape (dimensions,), or None.
+    """
+
+    id: str
+    uri: str
+    filename: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    indexed_at: datetime
+    terms: tuple[Term, ...]
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+
+    @classmethod
+    def from_picture(
+        cls,
+        picture: Picture,
+        analysis: Analysis,
+        *,
+        labels: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Document:
+        """Join a picture and its analysis."""
+        return cls(
+            id=picture.id,
+            uri=picture.uri,
+            filename=picture.filename,
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            bytes=picture.bytes,
+            format=picture.format,
+            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            terms=analysis.terms,
+            labels=tuple(labels),
+            metadata=dict(metadata or {}),
+            embedding=analysis.embedding,
+        )
+
+    def to_source(self, vocabulary: Vocabulary) -> dict[str, Any]:
+        """The document as Elasticsearch's ``_source``."""
+        source: dict[str, Any] = {
+            "id": self.id,
+            "filename": self.filename,
+            "uri": self.uri,
+            "sha256": self.sha256,
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "format": self.format,
+            "indexed_at": self.indexed_at.isoformat(),
+            "label": list(self.labels),
+            "metadata": dict(self.metadata),
+            "synset": {
+                term.key: {
+                    "wind": vocabulary[term.key].wnid,
+                    "words": vocabulary[term.key].name,
+                    "score": term.score,
+                }
+                for term in self.terms
+            },
+            "posterior": {term.key: term.score for term in self.terms},
+            "synsets": [term.key for term in self.terms],
+            "words": [vocabulary.words(term.key) for term in self.terms],
+        }
+        if self.terms:
+            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.embedding is not None:
+            source["embedding"] = self.embedding.tolist()
+        return source
+
+    @classmethod
+    def from_source(cls, source: Mapping[str, Any]) -> Document:
+        """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
+        synset = source.get("synset", {})
+        embedding = source.get("embedding")
+        return cls(
+            id=source["id"],
+            uri=source["uri"],
+            filename=source["filename"],
+            sha256=source["sha256"],
+            width=source["width"],
+            height=source["height"],
+            bytes=source["bytes"],
+            format=source["format"],
+            indexed_at=datetime.fromisoformat(source["indexed_at"]),
+            terms=tuple(Term(key, synset[key]["score"]) for key in source.get("synsets", ())),
+            labels=tuple(source.get("label", ())),
+            metadata=source.get("metadata", {}),
+            embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+        )
+
+
+def to_score(value: float) -> float:
+    """The float32 number nearest to a score: what both stores keep."""
+    return float(np.float32(value))

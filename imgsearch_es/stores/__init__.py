@@ -1,0 +1,31 @@
+"""Stores: where documents live. ``open_store`` picks one by the look of its location."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from imgsearch_es.stores.base import Store
+
+
+def open_store(location: str, **options: Any) -> Store:
+    """Open an index: an Elasticsearch URL (http, https), or else the path of a DuckDB file.
+
+    Opening neither creates anything nor connects; the first operation does.
+
+    Raises:
+        ConfigurationError: the location or an option makes no sense.
+    """
+    if location.lower().startswith(("http://", "https://")):
+        from imgsearch_es.stores.elastic import ElasticStore
+
+        return ElasticStore(location, **options)
+    from imgsearch_es.stores.embedded import EmbeddedStore
+
+    if options:
+        raise ConfigurationError(
+            f"{location} is a file, which has no option {next(iter(options))!r}"
+        )
+    return EmbeddedStore(location)

@@ -1,0 +1,173 @@
+"""The Store protocol: what an index can do, whatever holds it.
+
+There are two: ``embedded`` (one DuckDB file) and ``elastic`` (Elasticsearch). Both pass one and
+the same conformance suite (tests/conformance) and rank exactly alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.queries import Query
+from imgsearch_es.synsets import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What an index remembers of how its documents were made.
+
+    Attributes:
+        analyzer: the analyzer's full configuration.
+        weights: the fingerprint of its model's weights.
+        vocabulary: the terms that the documents may have.
+        embedding_dimensions: length of the deep feature; 0 when the analyzer gives none.
+        schema_version: of the stored form.
+    """
+
+    analyzer: Mapping[str, Any]
+    weights: str
+    vocabulary: Vocabulary
+    embedding_dimensions: int
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, to be kept with the index."""
+        return {
+            "analyzer": dict(self.analyzer),
+            "weights": self.weights,
+            "vocabulary": self.vocabulary.to_dict(),
+            "embedding_dimensions": self.embedding_dimensions,
+            "schema_version": self.schema_version,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> IndexSettings:
+        """Read what ``to_dict`` gave."""
+        return cls(
+            analyzer=data["analyzer"],
+            weights=data["weights"],
+            vocabulary=Vocabulary.from_dict(data["vocabulary"]),
+            embedding_dimensions=data["embedding_dimensions"],
+            schema_version=data["schema_version"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A document and its score: a float32 number, as Elasticsearch's ``_score``."""
+
+    document: Document
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a store answers.
+
+    Attributes:
+        hits: highest score first, ties by id.
+        total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
+            (Elasticsearch counts to 10,000).
+        strategy: the way that gave the answer, for example "impact".
+        exact: True when the hits and their order are certainly those of the formula.
+        means: by which means that is known, for a person.
+        took_ms: milliseconds that the store worked.
+    """
+
+    hits: tuple[Scored, ...]
+    total: int
+    total_is_exact: bool
+    strategy: str
+    exact: bool
+    means: str
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What indexing needs to know of a stored document: has its content or its naming changed?"""
+
+    sha256: str
+    labels: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class WriteReport:
+    """What became of written documents: how many were stored, and (uri, reason) of the others."""
+
+    stored: int = 0
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Store(Protocol):
+    """An index of documents."""
+
+    location: str
+    """A path or a URL without credentials, for messages."""
+
+    def settings(self) -> IndexSettings | None:
+        """What the index remembers; None when it does not exist yet."""
+        ...
+
+    def create(self, settings: IndexSettings) -> None:
+        """Create the index.
+
+        Raises:
+            StoreError: it exists.
+        """
+        ...
+
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Add documents; one with an id that exists replaces the stored one.
+
+        A document that the store refuses is reported, and does not stop the others.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Make all that was written searchable, and lay it out well; call after a run."""
+        ...
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove documents; unknown ids are ignored. Gives how many were removed."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of these ids that exist, by id."""
+        ...
+
+    def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        """Hash, labels and metadata of those of these ids that exist, by id."""
+        ...
+
+    def below(self, prefix: str) -> list[tuple[str, str]]:
+        """(id, uri) of all documents whose URI begins with ``prefix``."""
+        ...
+
+    def matching(self, query: Query) -> list[str]:
+        """The ids of all documents that ``query`` matches, whatever k says."""
+        ...
+
+    def count(self) -> int:
+        """How many documents there are."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Documents, bytes on disk, the best synsets with their counts, and the like."""
+        ...
+
+    def features(self) -> dict[str, str]:
+        """What the store runs on and can do, for a person; needs no index."""
+        ...
+
+    def search(self, query: Query) -> SearchResult:
+        """Rank documents by formula (1)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...

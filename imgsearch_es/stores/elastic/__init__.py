@@ -1,0 +1,346 @@
+"""The Elasticsearch store: an index behind an alias, on a server of 8.15 or newer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from operator import itemgetter
+from typing import Any
+
+import elasticsearch
+from elasticsearch import Elasticsearch, helpers
+
+from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
+from imgsearch_es.errors import IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.stores.base import IndexSettings, Known, Scored, SearchResult, WriteReport
+from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+from imgsearch_es.stores.elastic.mapping import Version, index_body
+from imgsearch_es.stores.elastic.strategies import (
+    Impact,
+    first_window,
+    get_strategy,
+    is_proven,
+    matching_body,
+)
+
+_RETRIES = 5
+_BULK_BYTES = 20 * 1024**2
+_WIDER = 5
+"""By how much the window grows when it did not prove the answer."""
+
+
+class ElasticStore:
+    """An index on Elasticsearch.
+
+    Args:
+        location: ``http(s)://[user:password@]host:port/index``.
+        shards, replicas: of an index that is created.
+        credentials: ``api_key``, ``username``, ``password``, ``ca_certs``, ``verify_certs``,
+            ``timeout``: see ``parse_address``, which also reads them from the environment.
+    """
+
+    def __init__(
+        self, location: str, *, shards: int = 1, replicas: int = 0, **credentials: Any
+    ) -> None:
+        self._address = parse_address(os.fspath(location), **credentials)
+        self.location = str(self._address)
+        self._shards, self._replicas = shards, replicas
+        self._settings: IndexSettings | None = None
+
+    @cached_property
+    def _connection(self) -> tuple[Elasticsearch, Version]:
+        return connect(self._address)
+
+    @property
+    def client(self) -> Elasticsearch:
+        """The connected client, for what this library does not do."""
+        return self._connection[0]
+
+    @property
+    def _name(self) -> str:
+        return self._address.index
+
+    def settings(self) -> IndexSettings | None:
+        """What the index remembers; None when there is no index yet."""
+        if self._settings is None:
+            client = self.client
+            with translated(self._address):
+                if not client.indices.exists(index=self._name):
+                    return None
+                answer = client.indices.get_mapping(index=self._name)
+            self._settings = self._read_settings(dict(answer))
+        return self._settings
+
+    def _read_settings(self, answer: Mapping[str, Any]) -> IndexSettings:
+        (mapping,) = answer.values() if len(answer) == 1 else ({},)
+        data = mapping.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
+        if data is None:
+            raise SchemaError(
+                f"{self.location} exists, but imgsearch did not make it; choose another name"
+            )
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.location} has schema {data['schema_version']}, this imgsearch-es knows "
+                f"{SCHEMA_VERSION}: upgrade this installation, or index again under another name"
+            )
+        return IndexSettings.from_dict(data)
+
+    def create(self, settings: IndexSettings) -> None:
+        """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
+        client, version = self._connection
+        body = index_body(settings, version, shards=self._shards, replicas=self._replicas)
+        with translated(self._address):
+            if client.indices.exists(index=self._name):
+                raise StoreError(f"{self.location} exists already")
+            client.indices.create(
+                index=f"{self._name}-000001",
+                settings=body["settings"],
+                mappings=body["mappings"],
+                aliases={self._name: {"is_write_index": True}},
+            )
+        self._settings = settings
+
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Add or replace documents in bulk; a refused document does not stop the others."""
+        vocabulary = self._known_settings().vocabulary
+        uris = {document.id: document.uri for document in documents}
+        report = WriteReport()
+
+        def actions() -> Iterator[dict[str, Any]]:
+            for document in documents:
+                yield {"_id": document.id, "_source": document.to_source(vocabulary)}
+
+        with translated(self._address):
+            outcomes = helpers.streaming_bulk(
+                self.client,
+                actions(),
+                index=self._name,
+                max_retries=_RETRIES,
+                initial_backoff=0.5,
+                max_backoff=30,
+                max_chunk_bytes=_BULK_BYTES,
+                raise_on_error=False,
+                require_alias=True,
+            )
+            for stored, outcome in outcomes:
+                answer = outcome["index"]
+                if stored:
+                    report.stored += 1
+                else:
+                    report.rejected.append((uris[answer["_id"]], _why(answer)))
+        return report
+
+    def finish(self) -> None:
+        """Make everything written searchable."""
+        with translated(self._address):
+            self.client.indices.refresh(index=self._name)
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove documents by id; they are gone from searches at once."""
+        removed = 0
+        actions = ({"_op_type": "delete", "_id": item} for item in ids)
+        with translated(self._address):
+            for done, _ in helpers.streaming_bulk(
+                self.client,
+                actions,
+                index=self._name,
+                max_retries=_RETRIES,
+                raise_on_error=False,
+            ):
+                removed += done
+            self.client.indices.refresh(index=self._name)
+        return removed
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The stored documents of these ids, with their embeddings."""
+        client, version = self._connection
+        source: dict[str, Any] = {"excludes": ["posterior", "words"]}
+        if version >= (9, 1):  # leaves vectors out unless asked for them
+            source["exclude_vectors"] = False
+        found: dict[str, Document] = {}
+        with translated(self._address):
+            for part in _parts(ids, 1000):
+                answer = client.search(
+                    index=self._name, query={"ids": {"values": part}}, size=len(part), source=source
+                )
+                for hit in answer["hits"]["hits"]:
+                    found[hit["_id"]] = Document.from_source(hit["_source"])
+        return found
+
+    def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        """Hash, labels and metadata of the stored ones of these ids, refreshed or not."""
+        fields = ["sha256", "label", "metadata"]
+        found: dict[str, Known] = {}
+        with translated(self._address):
+            for part in _parts(ids, 1000):
+                answer = self.client.mget(index=self._name, ids=part, source_includes=fields)
+                for item in answer["docs"]:
+                    if item.get("found"):
+                        source = item["_source"]
+                        labels, metadata = tuple(source["label"]), source["metadata"]
+                        found[item["_id"]] = Known(source["sha256"], labels, metadata)
+        return found
+
+    def below(self, prefix: str) -> list[tuple[str, str]]:
+        """(id, uri) of the documents below a folder."""
+        body = {"query": {"prefix": {"uri": {"value": prefix}}}, "_source": ["uri"]}
+        with translated(self._address):
+            hits = helpers.scan(self.client, query=body, index=self._name)
+            return sorted(((hit["_id"], hit["_source"]["uri"]) for hit in hits), key=itemgetter(1))
+
+    def matching(self, query: Query) -> list[str]:
+        """The ids of all documents that score above 0."""
+        with translated(self._address):
+            hits = helpers.scan(
+                self.client, query=matching_body(query), index=self._name, _source=False
+            )
+            return sorted(hit["_id"] for hit in hits)
+
+    def count(self) -> int:
+        """How many documents there are."""
+        with translated(self._address):
+            return int(self.client.count(index=self._name)["count"])
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the index."""
+        client, version = self._connection
+        with translated(self._address):
+            indices = client.indices.stats(index=self._name, metric=["docs", "store"])
+            answer = client.search(
+                index=self._name,
+                size=0,
+                aggs={
+                    "synsets": {"terms": {"field": "synsets", "size": 10}},
+                    "labels": {"terms": {"field": "label", "size": 10}},
+                },
+            )
+            synsets = answer["aggregations"]["synsets"]["buckets"]
+            means = self._mean_scores([bucket["key"] for bucket in synsets])
+        primaries = indices["_all"]["primaries"]
+        return {
+            "store": "elasticsearch",
+            "location": self.location,
+            "server": f"{version[0]}.{version[1]}",
+            "documents": self.count(),
+            "bytes": primaries["store"]["size_in_bytes"],
+            "synsets": [
+                {"synset": b["key"], "documents": b["doc_count"], "mean_score": means[b["key"]]}
+                for b in synsets
+            ],
+            "labels": [
+                {"label": b["key"], "documents": b["doc_count"]}
+                for b in answer["aggregations"]["labels"]["buckets"]
+            ],
+        }
+
+    def features(self) -> dict[str, str]:
+        """The server's version, and what of it we use that some builds lack."""
+        client, version = self._connection
+        with translated(self._address):
+            nodes = client.nodes.info(metric=["plugins"])["nodes"]
+        modules = {module["name"] for node in nodes.values() for module in node.get("modules", ())}
+        scripts = "yes" if "lang-painless" in modules else "no: the strategies script* do not work"
+        return {
+            "store": f"Elasticsearch {version[0]}.{version[1]} at {self._address.server}, "
+            f"client {'.'.join(map(str, elasticsearch.__version__))}",
+            "sparse_vector": "yes",
+            "painless scripts": scripts,
+        }
+
+    def _mean_scores(self, keys: Sequence[str]) -> dict[str, float]:
+        if not keys:
+            return {}
+        aggregations = {
+            str(i): {"avg": {"field": f"synset.{key}.score"}} for i, key in enumerate(keys)
+        }
+        answer = self.client.search(index=self._name, size=0, aggs=aggregations)
+        return {key: answer["aggregations"][str(i)]["value"] for i, key in enumerate(keys)}
+
+    def search(self, query: Query) -> SearchResult:
+        """Rank by formula (1), in the way that the query's strategy says."""
+        self._known_settings()
+        with translated(self._address):
+            if isinstance(get_strategy(query.strategy), Impact):
+                return self._search_impact(query)
+            return self._search_script(query, query.strategy)
+
+    def _search_impact(self, query: Query) -> SearchResult:
+        window, took = first_window(query), 0.0
+        while True:
+            answer = self.client.search(index=self._name, body=Impact().body(query, window))
+            took += answer["took"]
+            hits = answer["hits"]["hits"]
+            if is_proven(query, [hit["_score"] for hit in hits], window):
+                means = f"the best {window} rescored, and proven that no other picture can enter"
+                return _result(query, answer.body, hits, "impact", means, took)
+            if window == MAX_RESULTS:
+                break
+            window = min(_WIDER * window, MAX_RESULTS)
+        return self._search_script(query, "script-filtered")
+
+    def _search_script(self, query: Query, name: str) -> SearchResult:
+        answer = self.client.search(index=self._name, body=get_strategy(name).body(query))
+        hits = answer["hits"]["hits"]
+        means = "every picture that may score was scored by the script"
+        return _result(query, answer.body, hits, name, means, answer["took"], first=query.offset)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if "_connection" in self.__dict__:
+            self.client.close()
+            del self.__dict__["_connection"]
+
+    def _known_settings(self) -> IndexSettings:
+        settings = self.settings()
+        if settings is None:
+            raise IndexNotFoundError(
+                f"there is no index {self._name!r} on {self._address.server}; "
+                "`imgsearch index` makes one"
+            )
+        return settings
+
+
+def _result(
+    query: Query,
+    answer: Mapping[str, Any],
+    hits: Sequence[Mapping[str, Any]],
+    strategy: str,
+    means: str,
+    took: float,
+    *,
+    first: int = 0,
+) -> SearchResult:
+    """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
+    scored = [
+        Scored(Document.from_source(hit["_source"]), to_score(hit["_score"]))
+        for hit in hits
+        if hit["_score"] > 0
+    ]
+    scored.sort(key=lambda item: (-item.score, item.document.id))
+    start = query.offset - first
+    total = answer["hits"]["total"]
+    return SearchResult(
+        hits=tuple(scored[start : start + query.k]),
+        total=total["value"],
+        total_is_exact=total["relation"] == "eq",
+        strategy=strategy,
+        exact=True,
+        means=means,
+        took_ms=took,
+    )
+
+
+def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(ids), size):
+        yield list(ids[start : start + size])
+
+
+def _why(answer: Mapping[str, Any]) -> str:
+    """The server's reason for refusing one document."""
+    error = answer.get("error", {})
+    if not isinstance(error, Mapping):
+        return str(error)
+    cause = error.get("caused_by", {}).get("reason")
+    return f"{error.get('reason', 'refused')}" + (f": {cause}" if cause else "")

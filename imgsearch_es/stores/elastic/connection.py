@@ -1,0 +1,191 @@
+"""Reaching a server: its address, who we are, and whether it is one we can work with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import elasticsearch
+from elasticsearch import Elasticsearch
+
+from imgsearch_es.errors import (
+    ConfigurationError,
+    IndexNotFoundError,
+    ServerError,
+    UnsupportedServerError,
+)
+
+OLDEST = (8, 15)
+"""The first version with the sparse_vector query."""
+_INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,200}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an index is and how to get in.
+
+    Attributes:
+        server: the URL of the server, without credentials.
+        index: the name of the index (an alias on the server).
+        options: arguments for the client; secrets are never shown by ``repr``.
+    """
+
+    server: str
+    index: str
+    options: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.server}/{self.index}"
+
+
+def parse_address(
+    url: str,
+    *,
+    api_key: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca_certs: str | os.PathLike[str] | None = None,
+    verify_certs: bool = True,
+    timeout: float = 60.0,
+) -> Address:
+    """Take apart ``https://user:password@host:9200/index``.
+
+    What is not given comes from IMGSEARCH_ES_API_KEY, IMGSEARCH_ES_USERNAME,
+    IMGSEARCH_ES_PASSWORD and IMGSEARCH_ES_CA_CERTS.
+
+    Raises:
+        ConfigurationError: the URL names no index or a forbidden one, or the options conflict.
+    """
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"the port in {_shown(url)} is not a number") from error
+    prefix, _, index = parts.path.rstrip("/").rpartition("/")
+    if not host or not _INDEX_NAME.fullmatch(index):
+        raise ConfigurationError(
+            f"{_shown(url)} does not name an index; write for example http://localhost:9200/pets "
+            "(lower-case letters, digits, '.', '_', '-')"
+        )
+    port = port or (443 if parts.scheme == "https" else 80)
+    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    server = urlunsplit((parts.scheme.lower(), netloc, prefix, "", ""))
+    environment = os.environ.get
+    api_key = api_key or environment("IMGSEARCH_ES_API_KEY")
+    username = username or unquote(parts.username or "") or environment("IMGSEARCH_ES_USERNAME")
+    password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
+    ca_certs = ca_certs or environment("IMGSEARCH_ES_CA_CERTS")
+    options: dict[str, Any] = {"request_timeout": timeout}
+    if api_key:
+        options["api_key"] = api_key
+    elif username:
+        options["basic_auth"] = (username, password or "")
+    if parts.scheme.lower() == "https":
+        options |= {"verify_certs": verify_certs, "ssl_show_warn": False}
+        if ca_certs:
+            if not Path(ca_certs).expanduser().is_file():
+                raise ConfigurationError(f"there is no certificate file {ca_certs} (ca_certs)")
+            options["ca_certs"] = str(Path(ca_certs).expanduser())
+    return Address(server, index, options)
+
+
+def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
+    """A client, and the server's (major, minor) version.
+
+    Raises:
+        ServerError: the server cannot be reached or refuses us.
+        UnsupportedServerError: it is too old, does not fit the client, or is not Elasticsearch.
+    """
+    client = Elasticsearch(address.server, retry_on_timeout=True, max_retries=3, **address.options)
+    with translated(address):
+        version = _version(client, address)
+    if version < OLDEST:
+        raise UnsupportedServerError(
+            f"{address.server} is Elasticsearch {version[0]}.{version[1]}; imgsearch needs "
+            f"{OLDEST[0]}.{OLDEST[1]} or newer"
+        )
+    return client, version
+
+
+def _version(client: Elasticsearch, address: Address) -> tuple[int, int]:
+    try:
+        number = client.info()["version"]["number"]
+    except elasticsearch.UnsupportedProductError as error:
+        raise UnsupportedServerError(
+            f"{address.server} answers, but is not Elasticsearch (OpenSearch and other servers "
+            "are not supported)"
+        ) from error
+    except elasticsearch.ApiError as error:
+        if error.meta.status == 405:  # a server without the root page, as Elastic's test build
+            nodes = client.nodes.info(metric="_none")["nodes"]
+            number = next(iter(nodes.values()))["version"]
+        elif "media_type_header" in str(error) or "compatible-with" in str(error):
+            major = elasticsearch.__version__[0]
+            raise UnsupportedServerError(
+                f"{address.server} is older than the installed Elasticsearch client {major}: "
+                f"install the client of its version, pip install 'elasticsearch<{major}'"
+            ) from error
+        else:
+            raise
+    first, second = str(number).split(".")[:2]
+    return int(first), int(second)
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Turn the client's exceptions into ours, without credentials."""
+    try:
+        yield
+    except elasticsearch.NotFoundError as error:
+        if _error_type(error) == "index_not_found_exception":
+            raise IndexNotFoundError(
+                f"there is no index {address.index!r} on {address.server}; "
+                "`imgsearch index` makes one"
+            ) from error
+        raise ServerError(f"{address}: {_reason(error)}") from error
+    except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:
+        raise ServerError(
+            f"{address.server} refuses us ({error.meta.status}): give credentials by "
+            "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
+        ) from error
+    except elasticsearch.ApiError as error:
+        raise ServerError(f"{address}: {_reason(error)}") from error
+    except elasticsearch.SSLError as error:
+        raise ServerError(
+            f"the certificate of {address.server} is not trusted: give its authority by ca_certs "
+            "or IMGSEARCH_ES_CA_CERTS"
+        ) from error
+    except elasticsearch.TransportError as error:
+        raise ServerError(
+            f"cannot reach Elasticsearch at {address.server}: {error.message}"
+        ) from error
+
+
+def _error_type(error: elasticsearch.ApiError) -> str:
+    body = error.body
+    return body["error"].get("type", "") if _has_error(body) else ""
+
+
+def _reason(error: elasticsearch.ApiError) -> str:
+    """The server's own words, from the deepest cause it names."""
+    body = error.body
+    if not _has_error(body):
+        return str(error.message)
+    causes = body["error"].get("root_cause") or [body["error"]]
+    cause = causes[0].get("reason") or causes[0].get("type")
+    return f"{cause} (status {error.meta.status})"
+
+
+def _has_error(body: object) -> bool:
+    return isinstance(body, dict) and isinstance(body.get("error"), dict)
+
+
+def _shown(url: str) -> str:
+    """A URL without user and password."""
+    return re.sub(r"//[^/@]*@", "//", url)

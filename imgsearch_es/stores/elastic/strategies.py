@@ -1,0 +1,250 @@
+"""Ways to compute formula (1) on Elasticsearch: pure builders of request bodies.
+
+    script           the paper's: a script over every document
+    script-filtered  the same script, over documents that share a synset with the query
+    impact           the inverted index of the sparse_vector field, then exact rescoring of the best
+
+All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
+first pass of ``impact`` alone does not; ``is_proven`` tells when rescoring a window made it exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.queries import MAX_RESULTS, METADATA, Filter, Query
+
+SCRIPT = """
+double total = 0;
+for (int i = 0; i < params.fields.length; i++) {
+  def score = doc[params.fields[i]];
+  if (score.size() != 0) {
+    total += params.weights[i] * score.value;
+  }
+}
+return total;
+""".strip()
+"""The paper's inner product with its numbers as parameters: one text, so one compilation."""
+
+SMALLEST_WINDOW = 20
+_TRUNCATION = 2.0**-8
+"""FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
+_ROUNDING = 1e-6
+"""Allowed for the float32 sums of the first pass."""
+_UNDERFLOW = 2.0**-120
+"""Allowed for products that float32 cannot hold, when the heaviest weight is about 1."""
+_HEAVIEST, _LIGHTEST = 64.0, 2.0**-20
+"""Lucene accepts weights in (0, 64] for a feature query; very light ones would underflow."""
+_ABOVE_ZERO = 1.4e-45
+"""The smallest float32 above 0: documents that score 0 are no hits."""
+
+NOT_FETCHED = ("posterior", "embedding", "words")
+"""Parts of the source that a hit does not need."""
+
+
+class Strategy(Protocol):
+    """One way to compute formula (1)."""
+
+    @property
+    def name(self) -> str:
+        """Its name in ``queries.STRATEGIES``."""
+        ...
+
+    def body(self, query: Query) -> dict[str, Any]:
+        """The body of the search request."""
+        ...
+
+
+@dataclass(frozen=True)
+class Script:
+    """function_score with the inner-product script; by default over all documents, as the paper."""
+
+    name: str = "script"
+    filtered: bool = False
+
+    def body(self, query: Query) -> dict[str, Any]:
+        """The body of the search request."""
+        inner = (
+            matching_body(query)["query"]
+            if self.filtered
+            else _bool(filter=filter_clauses(query), must_not=exclusions(query))
+        )
+        return {
+            "query": {
+                "function_score": {
+                    "query": inner or {"match_all": {}},
+                    "script_score": {"script": script(query.terms)},
+                    "boost_mode": "replace",
+                }
+            },
+            "min_score": _ABOVE_ZERO,
+            "sort": [{"_score": "desc"}, {"id": "asc"}],
+            "from": query.offset,
+            "size": query.k,
+            "_source": {"excludes": list(NOT_FETCHED)},
+        }
+
+
+@dataclass(frozen=True)
+class Impact:
+    """sparse_vector first, then exact rescoring of a window of its best."""
+
+    name: str = "impact"
+
+    def body(self, query: Query, window: int | None = None) -> dict[str, Any]:
+        """The body of the search request.
+
+        Args:
+            query: the query.
+            window: how many documents to rescore; at least offset + k.
+        """
+        size = window or first_window(query)
+        return {
+            "query": _bool(
+                must=[sparse_clause(query.terms)],
+                filter=filter_clauses(query),
+                must_not=exclusions(query),
+            ),
+            "rescore": {
+                "window_size": size,
+                "query": {
+                    "rescore_query": exact_clause(query.terms),
+                    "query_weight": 0.0,
+                    "rescore_query_weight": 1.0,
+                },
+            },
+            "size": size,
+            "_source": {"excludes": list(NOT_FETCHED)},
+        }
+
+
+_STRATEGIES: dict[str, Strategy] = {
+    "auto": Impact(),
+    "impact": Impact(),
+    "script": Script(),
+    "script-filtered": Script("script-filtered", filtered=True),
+}
+
+
+def get_strategy(name: str) -> Strategy:
+    """The strategy of this name (one of ``queries.STRATEGIES``)."""
+    return _STRATEGIES[name]
+
+
+def first_window(query: Query) -> int:
+    """How many documents to rescore at first: small, because it is widened when not proven."""
+    return min(max(SMALLEST_WINDOW, 2 * (query.offset + query.k)), MAX_RESULTS)
+
+
+def is_proven(query: Query, scores: Sequence[float], window: int) -> bool:
+    """Whether the best offset + k of a rescored window are certainly the best of the index.
+
+    No document outside the window has a first-pass score above the window's last one, which is at
+    most the window's smallest exact score m (a first-pass score never exceeds the exact one). So
+    its exact score is below m (1 + 2^-8); when the last score wanted is above that, no such
+    document can enter, nor tie. With several shards each rescores a window of its own; the bound
+    holds for all, because what a shard found and the merge left out scores no more than m.
+
+    Args:
+        query: the query.
+        scores: exact scores of the window, best first.
+        window: how many documents were asked for.
+    """
+    if len(scores) < window:
+        return True  # the window holds every document that matches
+    bound = scores[-1] * (1 + _TRUNCATION) * (1 + _ROUNDING) + _UNDERFLOW / _scale(query.terms)
+    return scores[query.offset + query.k - 1] > bound
+
+
+def matching_body(query: Query) -> dict[str, Any]:
+    """Every document that shares a synset with the query and meets its conditions, unscored."""
+    shares = {"terms": {"synsets": [term.key for term in query.terms]}}
+    condition = [shares, *filter_clauses(query)]
+    return {"query": _bool(filter=condition, must_not=exclusions(query))}
+
+
+def script(terms: Sequence[Term]) -> dict[str, Any]:
+    """The inner-product script with a query's numbers."""
+    return {
+        "source": SCRIPT,
+        "params": {
+            "fields": [f"synset.{term.key}.score" for term in terms],
+            "weights": [term.score for term in terms],
+        },
+    }
+
+
+def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:
+    """The first pass. Weights are scaled into Lucene's range, which leaves the order as it is."""
+    scale = _scale(terms)
+    return {
+        "sparse_vector": {
+            "field": "posterior",
+            "query_vector": {term.key: max(term.score * scale, _ABOVE_ZERO) for term in terms},
+            "prune": False,
+        }
+    }
+
+
+def _scale(terms: Sequence[Term]) -> float:
+    """A power of two that brings the heaviest weight into Lucene's range; 1 where it is."""
+    heaviest = terms[0].score
+    if _LIGHTEST <= heaviest <= _HEAVIEST:
+        return 1.0
+    return 2.0 ** -math.floor(math.log2(heaviest))
+
+
+def exact_clause(terms: Sequence[Term]) -> dict[str, Any]:
+    """Formula (1) without a script: the sum of weight times stored score."""
+    return {
+        "function_score": {
+            "functions": [
+                {
+                    "field_value_factor": {
+                        "field": f"synset.{term.key}.score",
+                        "factor": term.score,
+                        "missing": 0.0,
+                    }
+                }
+                for term in terms
+            ],
+            "score_mode": "sum",
+            "boost_mode": "replace",
+        }
+    }
+
+
+def filter_clauses(query: Query) -> list[dict[str, Any]]:
+    """The query's conditions."""
+    return [_filter_clause(item) for item in query.filters]
+
+
+def exclusions(query: Query) -> list[dict[str, Any]]:
+    """What hits must not be or have."""
+    clauses: list[dict[str, Any]] = []
+    if query.must_not:
+        clauses.append({"terms": {"synsets": list(query.must_not)}})
+    if query.exclude:
+        clauses.append({"ids": {"values": list(query.exclude)}})
+    return clauses
+
+
+def _filter_clause(item: Filter) -> dict[str, Any]:
+    if item.operator == "in":
+        values = list(item.values)
+        if item.field.startswith(METADATA):
+            values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+        return {"terms": {item.field: values}}
+    if item.operator == "wildcard":
+        pattern = str(item.values[0]).replace("\\", "\\\\")
+        return {"wildcard": {item.field: {"value": pattern}}}
+    return {"range": {item.field: {item.operator: item.values[0]}}}
+
+
+def _bool(**clauses: list[dict[str, Any]]) -> dict[str, Any]:
+    used = {kind: items for kind, items in clauses.items() if items}
+    return {"bool": used} if used else {}

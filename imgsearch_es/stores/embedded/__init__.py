@@ -1,0 +1,304 @@
+"""The embedded store: one DuckDB file, no server, the same ranking as Elasticsearch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, StoreError
+from imgsearch_es.queries import Query
+from imgsearch_es.stores.base import IndexSettings, Known, Scored, SearchResult, WriteReport
+from imgsearch_es.stores.embedded import schema
+from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.ranking import MATCHING, TOP, ranking
+
+_COLUMNS = (
+    "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
+    "indexed_at", "label", "metadata", "terms", "scores",
+)  # fmt: skip
+_SETTLED = 100_000
+"""Postings written out of order that are not worth rewriting the table for."""
+
+
+class EmbeddedStore:
+    """An index in one DuckDB file.
+
+    Args:
+        location: path of the file; ``~`` is expanded.
+
+    Raises:
+        ConfigurationError: the path is a folder, or its folder does not exist.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        path = Path(location).expanduser().absolute()
+        if path.is_dir():
+            raise ConfigurationError(
+                f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
+            )
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
+        self.location = str(path)
+        self._file = DatabaseFile.at(path)
+        self._settings: IndexSettings | None = None
+        self._numbers: dict[str, int] = {}
+
+    def settings(self) -> IndexSettings | None:
+        """What the index remembers; None when there is no index yet."""
+        if self._settings is None and self._file.exists():
+            with self._file.reading() as connection:
+                settings = schema.read_settings(connection, self.location)
+            if settings.schema_version < SCHEMA_VERSION:
+                with self._file.writing() as connection:
+                    schema.migrate(connection, settings)
+            self._remember(settings)
+        return self._settings
+
+    def create(self, settings: IndexSettings) -> None:
+        """Make the file and its tables."""
+        if self._file.exists():
+            raise StoreError(f"{self.location} exists already")
+        with self._file.writing() as connection:
+            schema.create_tables(connection, settings)
+        self._remember(settings)
+
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Add or replace documents in one transaction."""
+        unique = {document.id: document for document in documents}
+        numbers = self._term_numbers()
+        with self._file.writing() as connection:
+            _delete(connection, list(unique))
+            _insert(connection, list(unique.values()), numbers)
+        return WriteReport(stored=len(unique))
+
+    def finish(self) -> None:
+        """Cluster the postings by term, when many were written since they last were."""
+        with self._file.reading() as connection:
+            clustered = int(schema.read_value(connection, "clustered_postings"))
+            count = _one(connection, "SELECT count(*) FROM postings")
+        if count - clustered <= max(_SETTLED, clustered // 4):
+            return
+        with self._file.writing() as connection:
+            connection.execute(
+                "CREATE OR REPLACE TABLE postings AS FROM postings ORDER BY term, document"
+            )
+            schema.write_value(connection, "clustered_postings", str(count))
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove documents and their postings."""
+        with self._file.writing() as connection:
+            return _delete(connection, list(ids))
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The stored documents of these ids, with their embeddings."""
+        if not self._file.exists():
+            return {}
+        keys = self._keys()
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(_COLUMNS)}, embedding FROM documents "
+                "LEFT JOIN embeddings USING (document) WHERE list_contains($1, id)",
+                [list(ids)],
+            ).fetchall()
+        return {row[0]: _document(row[:-1], keys, row[-1]) for row in rows}
+
+    def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        """Hash, labels and metadata of the stored ones of these ids."""
+        if not self._file.exists():
+            return {}
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, sha256, label, metadata FROM documents "
+                "JOIN (SELECT unnest($1) AS id) USING (id)",
+                [list(ids)],
+            ).fetchall()
+        return {row[0]: Known(row[1], tuple(row[2]), json.loads(row[3])) for row in rows}
+
+    def below(self, prefix: str) -> list[tuple[str, str]]:
+        """(id, uri) of the documents below a folder."""
+        with self._file.reading() as connection:
+            return connection.execute(
+                "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", [prefix]
+            ).fetchall()
+
+    def matching(self, query: Query) -> list[str]:
+        """The ids of all documents that score above 0."""
+        sql, parameters = ranking(MATCHING, query, self._term_numbers())
+        with self._file.reading() as connection:
+            return [row[0] for row in connection.execute(sql, parameters).fetchall()]
+
+    def count(self) -> int:
+        """How many documents there are."""
+        with self._file.reading() as connection:
+            return _one(connection, "SELECT count(*) FROM documents")
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the index."""
+        with self._file.reading() as connection:
+            top = connection.execute(
+                "SELECT synset, count(*) AS documents, avg(score) FROM postings "
+                "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
+            ).fetchall()
+            labels = connection.execute(
+                "SELECT unnest(label) AS name, count(*) AS documents FROM documents "
+                "GROUP BY name ORDER BY documents DESC, name LIMIT 10"
+            ).fetchall()
+            documents = _one(connection, "SELECT count(*) FROM documents")
+            postings = _one(connection, "SELECT count(*) FROM postings")
+        return {
+            "store": "embedded",
+            "location": self.location,
+            "documents": documents,
+            "postings": postings,
+            "bytes": self._file.path.stat().st_size,
+            "synsets": [
+                {"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top
+            ],
+            "labels": [{"label": name, "documents": n} for name, n in labels],
+        }
+
+    def features(self) -> dict[str, str]:
+        """The version of DuckDB."""
+        return {"store": f"embedded, DuckDB {duckdb.__version__}"}
+
+    def search(self, query: Query) -> SearchResult:
+        """Rank by formula (1) in one pass over the lists of the query's terms."""
+        started = time.perf_counter()
+        keys = self._keys()
+        sql, parameters = ranking(TOP, query, self._numbers)
+        with self._file.reading() as connection:
+            ranked = connection.execute(sql, parameters).fetchall()
+            rows = connection.execute(
+                f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
+                "WHERE list_contains($1, document)",
+                [[number for number, _, _ in ranked]],
+            ).fetchall()
+        documents = {row[0]: _document(row[1:], keys) for row in rows}
+        return SearchResult(
+            hits=tuple(Scored(documents[number], score) for number, score, _ in ranked),
+            total=ranked[0][2] if ranked else 0,
+            total_is_exact=True,
+            strategy="postings",
+            exact=True,
+            means="every posting of the query's synsets was added up",
+            took_ms=(time.perf_counter() - started) * 1000,
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _remember(self, settings: IndexSettings) -> None:
+        self._settings = settings
+        self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
+
+    def _keys(self) -> Sequence[str]:
+        settings = self.settings()
+        if settings is None:
+            raise IndexNotFoundError(
+                f"there is no index at {self.location}; `imgsearch index` makes one"
+            )
+        return settings.vocabulary.keys
+
+    def _term_numbers(self) -> dict[str, int]:
+        self._keys()
+        return self._numbers
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
+) -> None:
+    first = _one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
+    places = np.arange(first, first + len(documents), dtype=np.int32)
+    columns = zip(*(_row(document, numbers) for document in documents), strict=True)
+    connection.execute(
+        f"INSERT INTO documents (document, {', '.join(_COLUMNS)}) "
+        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_COLUMNS) + 2))}",
+        [places.tolist(), *(list(column) for column in columns)],
+    )
+    connection.execute(
+        "INSERT INTO postings SELECT * FROM (SELECT unnest(terms) AS term, document, "
+        "unnest(scores) AS score FROM documents WHERE document >= $1) ORDER BY term, document",
+        [first],
+    )
+    dense = [(n, d.embedding) for n, d in zip(places, documents, strict=True)]
+    vectors = [(n, vector) for n, vector in dense if vector is not None]
+    if vectors:
+        _insert_embeddings(connection, *zip(*vectors, strict=True))
+
+
+def _insert_embeddings(
+    connection: duckdb.DuckDBPyConnection,
+    documents: Sequence[int],
+    vectors: Sequence[NDArray[np.float32]],
+) -> None:
+    """As columns of numbers, grouped by DuckDB: ten times faster than lists of Python floats."""
+    lengths = [len(vector) for vector in vectors]
+    numbers = {
+        "document": np.repeat(np.asarray(documents, dtype=np.int32), lengths),
+        "place": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+        "value": np.concatenate(vectors).astype(np.float32),
+    }
+    connection.register("new_embeddings", numbers)
+    connection.execute(
+        "INSERT INTO embeddings SELECT document, list(value ORDER BY place) "
+        "FROM new_embeddings GROUP BY document ORDER BY document"
+    )
+    connection.unregister("new_embeddings")
+
+
+def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
+    return [
+        document.id, document.uri, document.filename, document.sha256,
+        document.width, document.height, document.bytes, document.format,
+        document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
+        list(document.labels), json.dumps(dict(document.metadata)),
+        [numbers[term.key] for term in document.terms],
+        [term.score for term in document.terms],
+    ]  # fmt: skip
+
+
+def _document(
+    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None = None
+) -> Document:
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    numbers, scores = fields.pop("terms"), fields.pop("scores")
+    indexed_at: datetime = fields.pop("indexed_at")
+    return Document(
+        indexed_at=indexed_at.replace(tzinfo=timezone.utc),
+        labels=tuple(fields.pop("label")),
+        metadata=json.loads(fields.pop("metadata")),
+        terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
+        embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+        **fields,
+    )
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
+    """Delete documents and their postings; gives how many documents."""
+    found = connection.execute(
+        "DELETE FROM documents WHERE list_contains($1, id) RETURNING document", [ids]
+    ).fetchall()
+    if found:
+        for table in ("postings", "embeddings"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
+                [[number for (number,) in found]],
+            )
+    return len(found)
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,204 @@
+"""Taking turns on one DuckDB file.
+
+DuckDB lets one process write a file, or many read it. A notebook, the command line and a server
+must all be able to use one index, so nobody keeps the file: a writer has it for one batch, a
+reader for a search and a short while after (opening costs more than a search). Whoever finds the
+file taken waits a bounded time, and then says who has it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+import duckdb
+import tenacity
+
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+
+WAIT_SECONDS = 30.0
+"""How long to wait for another process before giving up."""
+_POLL_SECONDS = 0.02
+_KEEP_SECONDS = 0.25
+"""A reader keeps the file this long after its last search ..."""
+_TURN_SECONDS = 1.0
+"""... but at most this long in a row: then it lets a waiting writer in."""
+
+
+class DatabaseFile:
+    """One DuckDB file, shared by all threads of this process."""
+
+    _open_files: ClassVar[WeakValueDictionary[Path, DatabaseFile]] = WeakValueDictionary()
+    _open_files_lock = threading.Lock()
+
+    @classmethod
+    def at(cls, path: Path) -> DatabaseFile:
+        """The one object of this process for this file."""
+        path = path.resolve()
+        with cls._open_files_lock:
+            found = cls._open_files.get(path)
+            if found is None:
+                found = cls._open_files[path] = cls(path)
+            return found
+
+    def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.path = path
+        self.wait_seconds = wait_seconds
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._writing = False
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._opened_at = 0.0
+        self._closer: threading.Timer | None = None
+
+    def exists(self) -> bool:
+        """Whether there is a file with something in it."""
+        return self.path.is_file() and self.path.stat().st_size > 0
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only cursor; many threads may have one at once.
+
+        Raises:
+            IndexNotFoundError: there is no such file.
+            IndexLockedError: another process is writing, for longer than the wait.
+        """
+        if not self.exists():
+            raise IndexNotFoundError(
+                f"there is no index at {self.path}; `imgsearch index` makes one"
+            )
+        with self._changed:
+            self._wait_until(lambda: not self._writing)
+            if self._connection is None:
+                self._connection = self._connect(read_only=True)
+                self._opened_at = time.monotonic()
+            self._readers += 1
+            cursor = self._connection.cursor()
+        try:
+            with _translated(self.path):
+                yield cursor
+        finally:
+            with self._changed:
+                cursor.close()
+                self._readers -= 1
+                self._let_go_soon()
+                self._changed.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The only connection, in a transaction that is committed at the end or not at all.
+
+        Raises:
+            IndexLockedError: another process has the file, for longer than the wait.
+        """
+        with self._changed:
+            self._wait_until(lambda: not self._writing and not self._readers)
+            self._close()
+            self._writing = True
+        try:
+            with _translated(self.path):
+                connection = self._connect(read_only=False)
+                try:
+                    connection.begin()
+                    yield connection
+                    connection.commit()
+                finally:
+                    connection.close()
+        finally:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let go of the file now; it opens again when needed."""
+        with self._changed:
+            if not self._readers:
+                self._close()
+
+    # -- called with the condition held --
+
+    def _wait_until(self, free: Callable[[], bool]) -> None:
+        if not self._changed.wait_for(free, timeout=self.wait_seconds):
+            raise IndexLockedError(
+                f"another thread of this process has held {self.path} for "
+                f"{self.wait_seconds:.0f} seconds; try again later"
+            )
+
+    def _let_go_soon(self) -> None:
+        if self._closer:
+            self._closer.cancel()
+            self._closer = None
+        if self._readers or self._connection is None:
+            return
+        if time.monotonic() - self._opened_at > _TURN_SECONDS:
+            self._close()
+            time.sleep(2 * _POLL_SECONDS)
+            return
+        self._closer = threading.Timer(_KEEP_SECONDS, self.close)
+        self._closer.daemon = True
+        self._closer.start()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        retry = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: _holder(error) is not None),
+            wait=tenacity.wait_fixed(_POLL_SECONDS),
+            stop=tenacity.stop_after_delay(self.wait_seconds),
+            reraise=True,
+        )
+        try:
+            return retry(duckdb.connect, str(self.path), read_only=read_only)
+        except duckdb.Error as error:
+            holder = _holder(error)
+            if holder is not None:
+                raise IndexLockedError(
+                    f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} seconds; "
+                    "wait until it is done, or stop it"
+                ) from error
+            raise _translate(self.path, error) from error
+
+
+@atexit.register
+def _close_all() -> None:
+    """DuckDB's Python binding complains of connections that are open when Python ends."""
+    for file in list(DatabaseFile._open_files.values()):
+        file.close()
+
+
+def _holder(error: BaseException) -> str | None:
+    """Who holds the file, when that is what the error says."""
+    text = str(error)
+    if not isinstance(error, duckdb.IOException) or "Could not set lock" not in text:
+        return None
+    found = re.search(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)", text)
+    if not found:
+        return "another process"
+    return f"{Path(found['program']).name} (process {found['pid']})"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _translate(path, error) from error
+
+
+def _translate(path: Path, error: duckdb.Error) -> StoreError:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "not a valid DuckDB database" in text:
+        return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
+    if "version number" in text or "newer version" in text:
+        return SchemaError(f"{path} was written by another version of DuckDB: {text}")
+    return StoreError(f"{path}: {text}")

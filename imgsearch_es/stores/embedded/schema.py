@@ -1,0 +1,100 @@
+"""The tables of an index file, their version, and how an older file is brought up to date.
+
+Any DuckDB client can read them; the view ``picture_terms`` is there for people:
+
+    SELECT uri, score FROM picture_terms WHERE synset = 'tabby' ORDER BY score DESC
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import duckdb
+
+from imgsearch_es.documents import SCHEMA_VERSION
+from imgsearch_es.errors import SchemaError
+from imgsearch_es.stores.base import IndexSettings
+
+TABLES = """
+CREATE TABLE settings (name VARCHAR, value VARCHAR);
+CREATE TABLE terms (term SMALLINT, synset VARCHAR, wnid VARCHAR, name VARCHAR);
+CREATE TABLE documents (
+    document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
+    width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
+    indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
+    terms SMALLINT[], scores FLOAT[]
+);
+CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
+CREATE TABLE postings (term SMALLINT, document INTEGER, score FLOAT);
+CREATE VIEW picture_terms AS
+    SELECT synset, wnid, score, uri, id
+    FROM postings JOIN terms USING (term) JOIN documents USING (document);
+"""
+"""``postings`` is the inverted index: clustered by term, so a query reads its terms' lists only."""
+
+MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], object]] = {}
+"""From version n to n + 1, each run in the transaction that also writes the new version."""
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
+    """Make an empty index."""
+    connection.execute(TABLES)
+    rows = [
+        (i, synset.key, synset.wnid, synset.name) for i, synset in enumerate(settings.vocabulary)
+    ]
+    connection.execute(
+        "INSERT INTO terms SELECT unnest($1), unnest($2), unnest($3), unnest($4)",
+        [list(column) for column in zip(*rows, strict=True)],
+    )
+    _write(connection, "settings", json.dumps(settings.to_dict()))
+    _write(connection, "clustered_postings", "0")
+
+
+def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
+    """What the index remembers.
+
+    Raises:
+        SchemaError: the file is no index, or was written by a newer version.
+    """
+    try:
+        value = read_value(connection, "settings")
+        data = json.loads(value)
+        version = int(data["schema_version"])
+    except (duckdb.CatalogException, TypeError, KeyError, ValueError) as error:
+        raise SchemaError(f"{location} is a DuckDB file, but no index of imgsearch") from error
+    if version > SCHEMA_VERSION:
+        raise SchemaError(
+            f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): upgrade this installation"
+        )
+    return IndexSettings.from_dict(data)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
+    """Bring an older file up to date, in the connection's transaction."""
+    for version in range(settings.schema_version, SCHEMA_VERSION):
+        MIGRATIONS[version](connection)
+    data = settings.to_dict() | {"schema_version": SCHEMA_VERSION}
+    write_value(connection, "settings", json.dumps(data))
+
+
+def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """One value of the settings table.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    row = connection.execute("SELECT value FROM settings WHERE name = $1", [name]).fetchone()
+    if row is None:
+        raise KeyError(name)
+    return str(row[0])
+
+
+def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    """Replace one value of the settings table."""
+    connection.execute("UPDATE settings SET value = $2 WHERE name = $1", [name, value])
+
+
+def _write(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])
