@@ -1,0 +1,107 @@
+"""The matplotlib figures behind ``gallery.plot``; the one module that imports matplotlib.
+
+Figures are made without pyplot, so none stays behind in its global list, and each draws itself in a
+notebook. Texts are never parsed as mathematics: a ``$`` in a file name is a dollar.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.gallery import ExplanationLike, HitsLike, number, title, words
+from imgsearch_es.thumbnails import reason, shrink_all
+
+ROWS = 20  # summands drawn; the rest become one bar
+_SIDE = 512  # pixels; a cell of the grid is about 2 inches wide
+_ACCENT, _AGAINST, _QUIET = "#0b7a75", "#b5532d", "#808890"
+
+
+class NotebookFigure(Figure):
+    """A figure that shows itself in a notebook even when pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+
+def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None) -> Figure:
+    """See ``gallery.plot``."""
+    results = list(hits)
+    pictures = list(hits.query.pictures)[:columns]
+    columns = min(columns, max(len(results), len(pictures), 3))
+    images = list(shrink_all([*pictures, *(hit.uri for hit in results)], _SIDE))
+    top = 1 if pictures else 0
+    rows = top + math.ceil(len(results) / columns)
+    figure = NotebookFigure(
+        figsize=figsize or (2.1 * columns, 1.9 * max(rows, 1) + 0.4), layout="constrained"
+    )
+    if hits.query.text or not pictures:
+        figure.suptitle(title(hits.query), fontsize="x-large", fontweight="bold", parse_math=False)
+    grid = figure.add_gridspec(max(rows, 1), columns)
+    start = (columns - len(pictures)) // 2
+    for column, image in enumerate(images[: len(pictures)], start):
+        _draw(figure.add_subplot(grid[0, column]), image, "query")
+    for i, (hit, image) in enumerate(zip(results, images[len(pictures) :], strict=True)):
+        row, column = divmod(i, columns)
+        _draw(figure.add_subplot(grid[top + row, column]), image, number(hit.score))
+    if not results:
+        figure.supxlabel("No picture matches this query.", color=_QUIET)
+    return figure
+
+
+def plot_summands(explanation: ExplanationLike) -> Figure:
+    """See ``gallery.plot_explanation``."""
+    rows = sorted(explanation.rows, key=lambda row: -abs(row[3]))
+    bars = [
+        (words(key), product, f"{number(weight)} × {number(score)} = {number(product)}")
+        for key, weight, score, product in rows[:ROWS]
+    ]
+    if rest := [row[3] for row in rows[ROWS:]]:
+        bars.append((f"{len(rest)} more", math.fsum(rest), number(math.fsum(rest))))
+    figure = NotebookFigure(figsize=(7.5, 0.9 + 0.34 * max(len(bars), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
+    _bars(axes, bars)
+    return figure
+
+
+def _bars(axes: Axes, bars: Sequence[tuple[str, float, str]]) -> None:
+    places = range(len(bars))
+    values = [value for _, value, _ in bars]
+    colors = [_ACCENT if value >= 0 else _AGAINST for value in values]
+    axes.barh(places, values, height=0.62, color=colors)
+    for place, (_, _, factors) in enumerate(bars):
+        beside = axes.get_yaxis_transform()  # x in widths of the axes, y in bars
+        axes.text(1.02, place, factors, va="center", transform=beside, parse_math=False)
+    axes.set_yticks(places, [name for name, *_ in bars], parse_math=False)
+    axes.invert_yaxis()
+    axes.axvline(0, color=_QUIET, linewidth=0.8)
+    axes.set_xlabel("query weight × document score", color=_QUIET)
+    axes.tick_params(left=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw(axes: Axes, image: Image.Image | ImgsearchError, caption: str) -> None:
+    axes.set_title(caption, fontsize="medium", parse_math=False)
+    axes.set_box_aspect(0.75)
+    if not isinstance(image, ImgsearchError):
+        axes.set_axis_off()
+        axes.imshow(image)
+        # Equal boxes keep the titles of a row on one line; the picture is shown whole inside.
+        axes.set_adjustable("datalim")
+        return
+    axes.set(xticks=[], yticks=[], facecolor="none")
+    axes.spines[:].set(linestyle=(0, (3, 3)), color=_QUIET)
+    text = "Not shown\n" + textwrap.shorten(reason(image), 90)
+    text = "\n".join(textwrap.fill(line, 24) for line in text.splitlines())
+    label = axes.text(0.5, 0.5, text, parse_math=False, transform=axes.transAxes)
+    label.set(ha="center", va="center", fontsize="small", color=_QUIET, in_layout=False)

@@ -1,0 +1,461 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgsearch_es import gallery
+from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
+from imgsearch_es.gallery import gallery_html, thumbnail
+
+CSS = (Path(gallery.__file__).parent / "data" / "gallery.css").read_text(encoding="utf-8")
+VOID = {"img", "meta"}
+
+
+@dataclass(frozen=True)
+class Term:
+    key: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    rank: int
+    score: float
+    uri: str
+    filename: str
+    synsets: tuple[Term, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    text: str | None = "tabby cat"
+    pictures: tuple[str | Image.Image, ...] = ()
+    terms: tuple[Term, ...] = (Term("tabby", 0.5),)
+
+    def __str__(self) -> str:
+        return f"words: {self.text}" if self.text else ""
+
+
+@dataclass(frozen=True)
+class Hits:
+    results: tuple[Hit, ...] = ()
+    query: Query = field(default_factory=Query)
+    total: int = 300
+    strategy: str = "script"
+    exact: bool = True
+    took_ms: float = 6.32
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.results)
+
+
+class Explanation:
+    def __init__(self, *rows: tuple[str, float, float]) -> None:
+        self.rows = [(key, weight, score, weight * score) for key, weight, score in rows]
+        self.total = sum(row[3] for row in self.rows)
+
+
+class Element:
+    def __init__(self, name: str, attributes: dict[str, str]) -> None:
+        self.name, self.attributes, self.text = name, attributes, ""
+
+    def __getitem__(self, attribute: str) -> str:
+        return self.attributes.get(attribute, "")
+
+
+class Page(HTMLParser):
+    """The elements of a page, each with the text inside; every element must be closed."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[Element] = []
+        self.open: list[Element] = []
+        self.feed(source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {key: value or "" for key, value in attrs})
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().name == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+    def all(self, name: str, css: str | None = None) -> list[Element]:
+        found = [element for element in self.elements if element.name == name]
+        return [e for e in found if css in e["class"].split()] if css else found
+
+    def one(self, name: str, css: str | None = None) -> Element:
+        (element,) = self.all(name, css)
+        return element
+
+
+def hit(uri: str, rank: int = 1, score: float = 0.4, **more: object) -> Hit:
+    return Hit(rank, score, uri, uri.rpartition("/")[2], **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    path = tmp_path / "cat.jpg"
+    Image.effect_noise((400, 300), 60).convert("RGB").save(path)
+    return str(path)
+
+
+def decode(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def embedded(page: Page) -> list[str]:
+    return [image["src"] for image in page.all("img")]
+
+
+class TestResults:
+    def test_a_card_shows_picture_rank_score_name_labels_and_terms(self, photo: str) -> None:
+        terms = (Term("tabby", 0.61), Term("tiger_cat", 0.2))
+        page = Page(gallery_html(Hits((hit(photo, synsets=terms, labels=("pet", "indoor")),))))
+        picture = page.one("img")
+        assert picture["alt"] == "cat.jpg: tabby"
+        prefix = "data:image/jpeg;base64,"
+        assert picture["src"].startswith(prefix)
+        assert decode(base64.b64decode(picture["src"].removeprefix(prefix))).size == (288, 216)
+        assert page.one("span", "ig-rank").text == "1"
+        assert page.one("span", "ig-score").text == "0.400"
+        assert page.one("bdi").text == "cat.jpg"
+        assert page.one("div", "ig-labels").text == "pet, indoor"
+        assert page.all("ul", "ig-terms")[1].text == "tabby 0.61tiger cat 0.20"
+
+    def test_selecting_the_name_selects_the_uri(self, photo: str) -> None:
+        name = Page(gallery_html(Hits((hit(photo),)))).one("div", "ig-name")
+        assert name.text == name["title"] == photo
+
+    def test_a_shared_term_is_marked_and_explains_its_product(self) -> None:
+        terms = (Term("tabby", 0.61), Term("sofa", 0.2))
+        page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))
+        shared, other = page.all("ul", "ig-terms")[1:], page.all("li")[-1]
+        assert len(shared) == 1
+        tips = [li["title"] for li in page.all("li", "ig-shared")]
+        assert tips == ["tabby: weight 0.500", "tabby: 0.500 × 0.610 = 0.305 (query × picture)"]
+        assert [mark.text for mark in page.all("mark")] == ["tabby", "tabby"]
+        assert (other.text, other["title"], other["class"]) == ("sofa 0.20", "sofa: 0.200", "")
+
+    def test_terms_that_make_the_score_are_preferred_after_the_best_one(self) -> None:
+        others = (Term(f"term_{i}", 0.5 - i / 100) for i in range(9))
+        terms = (*others, Term("tabby", 0.01))
+        page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))
+        chips = page.all("ul", "ig-terms")[1].text
+        assert chips == "term 0 0.50term 1 0.49term 2 0.48tabby 0.01"
+
+    def test_bars_are_relative_to_the_best_score(self) -> None:
+        scores = (8.0, 2.0, 0.0, -1.0, float("nan"))
+        hits = Hits(tuple(hit("/x", i, score) for i, score in enumerate(scores, 1)))
+        widths = re.findall(r'style="width: ([\d.]+)%"', gallery_html(hits))
+        assert widths == ["100.0", "25.0", "0.0", "0.0", "0.0"]
+
+    def test_columns_are_a_maximum(self) -> None:
+        assert "(100% - 32px) / 3" in gallery_html(Hits((hit("/x"),)), columns=3)
+        assert "--ig-cell: min(150px" in gallery_html(Hits((hit("/x"),)), thumbnail=150)
+
+    @pytest.mark.parametrize("options", [{"columns": 0}, {"thumbnail": 0}, {"max_bytes": -1}])
+    def test_numbers_out_of_range(self, options: dict[str, int]) -> None:
+        with pytest.raises(ConfigurationError, match="at least"):
+            gallery_html(Hits(), **options)  # type: ignore[arg-type]
+
+    def test_no_results(self) -> None:
+        page = Page(gallery_html(Hits(total=0)))
+        assert "No picture matches this query." in page.one("p", "ig-empty").text
+        assert not page.all("ol")
+
+
+class TestQuery:
+    def test_words_terms_and_summary(self) -> None:
+        page = Page(gallery_html(Hits((hit("/x"),), total=3000)))
+        assert page.one("p", "ig-words").text == "tabby cat"
+        assert page.all("ul", "ig-terms")[0].text == "tabby 0.50"
+        summary = page.one("p", "ig-summary").text
+        assert summary == "1 of 3,000 matches · script · exact · 6.3 ms"
+
+    def test_pictures_come_first(self, photo: str) -> None:
+        memory = Image.new("RGB", (30, 20), "red")
+        query = Query(text=None, pictures=(photo, memory))
+        page = Page(gallery_html(Hits((hit(photo),), query)))
+        alts = [image["alt"] for image in page.all("img")]
+        assert alts == ["Query picture cat.jpg", "Query picture", "cat.jpg"]
+        assert page.one("p", "ig-words").text == "tabby"  # no words: its synsets name it
+
+    def test_many_or_negligible_terms_are_counted(self) -> None:
+        many = Query(terms=tuple(Term(f"breed_{i}", 1.0) for i in range(118)))
+        assert "+110 more" in gallery_html(Hits(query=many))
+        skewed = Query(terms=(Term("tabby", 0.9), Term("lynx", 0.0089)))
+        chips = Page(gallery_html(Hits(query=skewed))).one("ul", "ig-terms")
+        assert chips.text == "tabby 0.90+1 more"
+
+    def test_approximate_and_slow(self) -> None:
+        hits = Hits(total=1, exact=False, took_ms=12345.6)
+        assert "0 of 1 match · script · approximate · 12,346 ms" in gallery_html(hits)
+
+
+class TestUnreadablePictures:
+    def test_the_reason_is_shown_and_nothing_raised(self, tmp_path: Path, photo: str) -> None:
+        broken = tmp_path / "broken.jpg"
+        broken.write_bytes(b"not a picture")
+        gone = str(tmp_path / "gone.jpg")
+        closed = Image.open(photo)
+        closed.close()
+        hits = Hits((hit(gone), hit(str(broken), 2)), Query(pictures=(closed, gone)))
+        page = Page(gallery_html(hits, standalone=True))
+        frames = page.all("div", "ig-missing")
+        assert len(frames) == 4
+        for frame in frames:
+            assert frame["title"]
+            assert frame.text == f"Not shown {frame['title']}"
+            assert str(tmp_path) not in frame.text
+        assert "no such file" in frames[2].text
+
+
+class TestBytes:
+    @pytest.fixture
+    def hits(self, photo: str) -> Hits:
+        return Hits(tuple(hit(photo, rank) for rank in range(1, 9)))
+
+    @pytest.mark.parametrize("limit", [0, 1_000, 20_000, 60_000, 150_000])
+    def test_thumbnails_stay_below_the_limit(self, hits: Hits, limit: int) -> None:
+        page = Page(gallery_html(hits, max_bytes=limit))
+        assert sum(map(len, embedded(page))) <= limit
+        assert len(embedded(page)) + len(page.all("div", "ig-missing")) == 8
+
+    def test_smaller_first_then_the_last_are_left_out(self, hits: Hits, photo: str) -> None:
+        large = embedded(Page(gallery_html(hits)))
+        small = embedded(Page(gallery_html(hits, max_bytes=sum(map(len, large)) // 2)))
+        assert len(small) == len(large) == 8
+        assert len(small[0]) < len(large[0])
+        smallest = len(base64.b64encode(thumbnail(photo, round(0.45 * 192), quality=50)))
+        page = Page(gallery_html(hits, max_bytes=round(3.5 * smallest)))
+        frames = page.all("div", "ig-frame")
+        assert ["limited to" in frame.text for frame in frames] == [False] * 3 + [True] * 5
+
+
+class TestSafety:
+    TEXTS = st.text(st.characters(), max_size=40)
+
+    @given(TEXTS, TEXTS, TEXTS, st.booleans())
+    def test_text_never_becomes_markup(self, name: str, words: str, key: str, page: bool) -> None:
+        def build(name: str, words: str, key: str) -> str:
+            hits = Hits(
+                (Hit(1, 0.5, f"s3://b/{name}", name, (Term(key, 0.4),), (words,)),),
+                Query(words, terms=(Term(key, 1.0),)),
+            )
+            return gallery_html(hits, standalone=page)
+
+        def shape(source: str) -> list[tuple[str, list[str]]]:
+            return [(e.name, sorted(e.attributes)) for e in Page(source).elements]
+
+        name, words, key = name + ".", words + ".", key + "."
+        source = build(name, words, key)
+        source.encode("utf-8")
+        assert shape(source) == shape(build("a", "b", "c"))
+
+    def test_hostile_names_are_shown_as_text(self) -> None:
+        name = "<script>alert(1)</script>\n\"'&\u202egpj.exe \U0001f408 مرحبا"
+        source = gallery_html(Hits((hit(f"/x/{name}".replace("</", "<")),)), standalone=True)
+        assert "<script" not in source
+        page = Page(source)
+        shown = page.one("bdi").text
+        assert "alert(1)" in shown
+        assert "␊\"'&\ufffdgpj.exe \U0001f408 مرحبا" in shown
+
+    def test_nothing_is_loaded_and_nothing_runs(self, photo: str) -> None:
+        hits = Hits((hit(photo),), Query(pictures=(photo,)))
+        fragment = Page(gallery_html(hits))
+        assert fragment.elements[0].name == "section"
+        assert {e.name for e in fragment.elements}.isdisjoint({"script", "link", "iframe", "a"})
+        for element in Page(gallery_html(hits, standalone=True)).elements:
+            assert element["src"][:5] in ("", "data:")
+            assert not [key for key in element.attributes if key.startswith("on")]
+        assert not re.search(r"url\(|@import|</|expression", CSS)
+
+    @pytest.mark.parametrize(
+        ("uri", "link"),
+        [
+            ("/a/b c#?.jpg", "file:///a/b%20c%23%3F.jpg"),
+            ("file:///a/%ff.jpg", "file:///a/%ff.jpg"),
+            ("https://example.org/a.jpg?x=1&y=2", "https://example.org/a.jpg?x=1&y=2"),
+            ("s3://bucket/a.jpg", None),
+            ("javascript:alert(1)", None),
+            ("data:text/html,x", None),
+        ],
+    )
+    def test_links_of_a_page(
+        self, uri: str, link: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(source: object) -> None:
+            raise ImageError(str(source), "not here")
+
+        monkeypatch.setattr("imgsearch_es.images.open_image", refuse)
+        links = Page(gallery_html(Hits((hit(uri),)), standalone=True)).all("a")
+        assert [a["href"] for a in links] == ([link] if link else [])
+
+
+class TestPage:
+    def test_standalone(self) -> None:
+        source = gallery_html(Hits((hit("/x"),)), standalone=True)
+        page = Page(source)
+        assert source.startswith("<!doctype html>")
+        assert page.one("title").text == "tabby cat – imgsearch"
+        assert page.one("h1").text == "tabby cat"
+        assert {"charset": "utf-8"} in [meta.attributes for meta in page.all("meta")]
+        assert "viewport" in [meta["name"] for meta in page.all("meta")]
+
+    def test_a_fragment_has_no_heading_that_would_enter_the_notebook_outline(self) -> None:
+        assert not re.search(r"<h\d", gallery_html(Hits((hit("/x"),))))
+
+    def test_every_rule_is_scoped(self) -> None:
+        plain = re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL)
+        plain = re.sub(r"@media[^{]*{(.*?})\s*}", r"\1", plain, flags=re.DOTALL)
+        for selectors in re.findall(r"([^{}]+){[^}]*}", plain):
+            for selector in re.split(r",(?![^(]*\))", selectors):
+                assert ".imgsearch-gallery" in selector
+
+    @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+    @pytest.mark.parametrize(
+        ("ink", "ground"),
+        [
+            ("ink", "paper"),
+            ("quiet", "paper"),
+            ("quiet", "chip"),
+            ("quiet", "frame"),
+            ("shared-ink", "shared"),
+        ],
+    )
+    def test_contrast_is_at_least_aa(self, ink: str, ground: str, scheme: int) -> None:
+        def luminance(name: str) -> float:
+            colors = re.search(rf"--ig-{name}:.*?light-dark\((#\w+), (#\w+)\)", CSS)
+            assert colors
+            channels = [c / 255 for c in bytes.fromhex(colors[1 + scheme][1:])]
+            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+        dark, light = sorted((luminance(ink), luminance(ground)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+class TestThumbnail:
+    def test_longer_side(self, photo: str) -> None:
+        small = decode(thumbnail(photo, 64))
+        assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (64, 48))
+
+    def test_a_small_picture_is_not_enlarged(self) -> None:
+        assert decode(thumbnail(Image.new("RGB", (8, 6)), 64)).size == (8, 6)
+
+    def test_the_picture_given_stays_as_it_was(self) -> None:
+        image = Image.new("RGB", (300, 200))
+        thumbnail(image, 10)
+        assert image.size == (300, 200)
+
+    def test_upright(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by a quarter
+        path = tmp_path / "turned.jpg"
+        Image.new("RGB", (40, 20)).save(path, exif=exif)
+        assert decode(thumbnail(str(path), 40)).size == (20, 40)
+
+    @pytest.mark.parametrize("memory", [False, True])
+    def test_transparent_on_white(self, tmp_path: Path, memory: bool) -> None:
+        image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+        path = tmp_path / "clear.png"
+        image.save(path)
+        pixel = decode(thumbnail(image if memory else str(path))).getpixel((10, 10))
+        assert pixel == (255, 255, 255)
+
+    def test_gone(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError):
+            thumbnail(str(tmp_path / "gone.jpg"))
+
+
+class TestPlots:
+    @pytest.fixture(autouse=True)
+    def _matplotlib(self) -> None:
+        pytest.importorskip("matplotlib")
+
+    def test_query_on_top_then_scores(self, photo: str, tmp_path: Path) -> None:
+        results = tuple(hit(photo, i, 1 / i) for i in range(1, 7))
+        hits = Hits((*results, hit("/gone.jpg", 7, 0.1)), Query(text="$5", pictures=(photo,)))
+        figure = gallery.plot(hits)
+        titles = [axes.get_title() for axes in figure.axes]
+        assert titles == ["query", "1.000", "0.500", "0.333", "0.250", "0.200", "0.167", "0.100"]
+        rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
+        assert rows == [0, 1, 1, 1, 1, 1, 2, 2]
+        assert figure.get_suptitle() == "$5"
+        assert "Not shown" in figure.axes[-1].texts[0].get_text()
+        figure.savefig(tmp_path / "plot.png")
+
+    def test_no_results(self) -> None:
+        figure = gallery.plot(Hits())
+        assert figure.get_supxlabel() == "No picture matches this query."
+
+    def test_a_figure_shows_itself_once(self) -> None:
+        from matplotlib import pyplot
+
+        figure = gallery.plot(Hits((hit("/x"),)), columns=2, figsize=(3, 2))
+        assert figure.get_size_inches().tolist() == [3, 2]
+        assert pyplot.get_fignums() == []
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+    def test_columns_out_of_range(self) -> None:
+        with pytest.raises(ConfigurationError):
+            gallery.plot(Hits(), columns=0)
+
+    def test_explanation(self, tmp_path: Path) -> None:
+        figure = gallery.plot_explanation(
+            Explanation(("tiger_cat", 0.1, 0.2), ("$tabby$", 0.6, 0.5))
+        )
+        (axes,) = figure.axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["$tabby$", "tiger cat"]
+        assert axes.texts[0].get_text() == "0.600 × 0.500 = 0.300"
+        assert axes.get_title(loc="left") == "score 0.320"
+        figure.savefig(tmp_path / "explanation.png")
+
+    def test_the_rest_of_a_long_explanation_is_one_bar(self) -> None:
+        explanation = Explanation(*((f"breed_{i}", 1.0, 0.01) for i in range(118)))
+        (axes,) = gallery.plot_explanation(explanation).axes
+        assert axes.get_yticklabels()[-1].get_text() == "98 more"
+        widths = [bar.get_width() for bar in axes.patches]
+        assert sum(widths) == pytest.approx(explanation.total)
+
+    def test_an_empty_explanation(self) -> None:
+        gallery.plot_explanation(Explanation())._repr_png_()  # type: ignore[attr-defined]
+
+
+class TestImports:
+    def test_matplotlib_is_not_imported(self) -> None:
+        code = "import sys, imgsearch_es.gallery; sys.exit('matplotlib' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    @pytest.mark.parametrize("call", [gallery.plot, gallery.plot_explanation])
+    def test_without_matplotlib(self, call: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "imgsearch_es.plots", raising=False)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+        with pytest.raises(MissingDependencyError, match=r'pip install "imgsearch-es\[notebook\]"'):
+            call(Hits())  # type: ignore[operator]
