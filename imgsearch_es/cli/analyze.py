@@ -1,0 +1,122 @@
+"""``imgsearch analyze`` and ``models``: what a classifier makes of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgsearch_es.cli.output import (
+    AnalyzerOption,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    WeightsOption,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from imgsearch_es.analysis import Analyzer
+    from imgsearch_es.models.base import ModelInfo
+
+
+def analyze(
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files or URLs.")],
+    index: IndexOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the terms that an analyzer gives pictures, as Elasticsearch's _analyze does for text.
+
+    With --index the analyzer of that index, else that of --model or --analyzer.
+    """
+    from imgsearch_es.images import open_image
+
+    chosen = _analyzer(index, model, weights, analyzer)
+    vocabulary = chosen.vocabulary
+    answers = []
+    for name in pictures:
+        picture = open_image(name)
+        terms = chosen.analyze(picture.image).terms
+        tokens = [
+            {
+                "position": position,
+                "token": term.key,
+                "score": term.score,
+                "wnid": vocabulary[term.key].wnid,
+                "words": list(vocabulary[term.key].lemmas),
+            }
+            for position, term in enumerate(terms)
+        ]
+        answers.append({"uri": picture.uri, "tokens": tokens})
+        if not json:
+            say(picture.uri)
+            rows = [(t["token"], f"{t['score']:.4f}", t["wnid"], _words(t)) for t in tokens]
+            print_table(("token", "score", "wnid", "words"), rows, right=("score",))
+    if json:
+        print_json({"analyzer": chosen.config, "pictures": answers})
+
+
+def models(
+    strategies: Annotated[
+        bool, typer.Option("--strategies", help="List the ways of scoring instead.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the classifiers that can be the analyzer's model."""
+    if strategies:
+        _print_strategies(json)
+        return
+    from imgsearch_es.models import available_models
+
+    found = available_models()
+    if json:
+        print_json([asdict(model) for model in found])
+        return
+    print_table(("model", "input", "weights", ""), [_row(model) for model in found])
+
+
+def _row(model: ModelInfo) -> tuple[str, str, str, str]:
+    size = "x".join(map(str, model.input_size)) if model.input_size else ""
+    weights = {True: "here", False: "downloaded on first use", None: ""}[model.available]
+    broken = f"broken plug-in: {model.error}" if model.error else model.description
+    return model.name, size, weights, broken
+
+
+def _print_strategies(json: bool) -> None:
+    from imgsearch_es.queries import STRATEGIES
+
+    items = [
+        {"name": name, "exact": True, "description": text} for name, text in STRATEGIES.items()
+    ]
+    if json:
+        print_json(items)
+        return
+    print_table(("strategy", "description"), [(i["name"], i["description"]) for i in items])
+    say("All compute formula (1) and rank alike. The embedded store adds up postings for each.")
+
+
+def _analyzer(
+    index: str | None, model: str | None, weights: str | None, analyzer: str | None
+) -> Analyzer:
+    from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer
+
+    if index is not None:
+        from imgsearch_es.index import ImageIndex
+
+        with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as source:
+            return source.analyzer
+    if analyzer is not None:
+        return Analyzer(analyzer)
+    options = {"weights": weights} if weights else {}
+    return Analyzer({"model": {"name": model or DEFAULT_MODEL, **options}})
+
+
+def _words(token: dict[str, object]) -> str:
+    words = token["words"]
+    return ", ".join(words) if isinstance(words, list) else ""

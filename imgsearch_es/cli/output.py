@@ -1,0 +1,108 @@
+"""What the commands print: tables for people, JSON for programs, one sentence for mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        "-i",
+        envvar="IMGSEARCH_INDEX",
+        show_default=False,
+        help="The index: a file such as pets.duckdb, or http://host:9200/pets.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        show_default=False,
+        help="The classifier (see `imgsearch models`). A new index takes vgg16; one that exists "
+        "remembers its own.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE", show_default=False, help="A file with the model's weights."
+    ),
+]
+AnalyzerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--analyzer",
+        metavar="TOML",
+        show_default=False,
+        help="A whole analyzer instead of a model: image filters, model, term filters.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+_WIDTH = 160
+"""Columns where there is no terminal."""
+
+
+@cache
+def console() -> Console:
+    """Where text goes: colored on a terminal, plain in a pipe."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def say(text: str) -> None:
+    """Print a line of text as it is."""
+    console().print(printable(text), markup=False)
+
+
+def print_json(value: object) -> None:
+    """Print JSON, readable by people and by every parser."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: the headings.
+        rows: the cells; shown with ``str``.
+        right: headings of columns that hold numbers.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    console().print(table)
+
+
+def fail(sentence: str, *, code: int = 1) -> NoReturn:
+    """Say on stderr what is wrong, and exit."""
+    sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """Text that cannot disturb a terminal: control characters and the like are escaped."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
