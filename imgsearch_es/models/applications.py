@@ -185,7 +185,9 @@ class ApplicationModel(NetworkModel):
             _randomize(classifier, self._seed)
         else:
             self._fill(classifier, path)
-        both = keras.Model(classifier.inputs, [classifier.outputs[0], pooled_features(classifier)])
+        both = keras.Model(
+            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
+        )
         pixels = keras.Input((*self.size, 3), name="pixels")
         return keras.Model(pixels, both(module.preprocess_input(pixels)), name=self.name)
 
@@ -193,15 +195,13 @@ class ApplicationModel(NetworkModel):
         return self._file or _published(self.name).fetch()
 
     def _fill(self, classifier: keras.Model, path: Path) -> None:
-        from imgsearch_es.models.runtime import first_line
+        from imgsearch_es.models.runtime import reason
 
         try:
             classifier.load_weights(str(path))
         except Exception as error:  # a foreign file raises anything
             hint = "" if self._file else "; delete the file, and it is downloaded again"
-            raise WeightsError(
-                f"{path} does not fit {self.name}: {first_line(error)}{hint}"
-            ) from error
+            raise WeightsError(f"{path} does not fit {self.name}: {reason(error)}{hint}") from error
 
 
 def _application(name: str) -> Application:

@@ -117,7 +117,9 @@ class KerasFileModel(NetworkModel):
         if activation == "auto":
             linear = output_activation(classifier) == "linear"
             activation = ("sigmoid" if binary else "softmax") if linear else "none"
-        both = keras.Model(classifier.inputs, [classifier.outputs[0], pooled_features(classifier)])
+        both = keras.Model(
+            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
+        )
         pixels = keras.Input((*self.size, 3), name="pixels")
         scores, embedding = both(_rescaled(pixels, self._rescale))
         if activation != "none":
@@ -129,14 +131,14 @@ class KerasFileModel(NetworkModel):
     def _classifier(self) -> keras.Model:
         import keras
 
-        from imgsearch_es.models.runtime import first_line
+        from imgsearch_es.models.runtime import reason
 
         try:
             classifier = keras.saving.load_model(str(self.path), compile=False, safe_mode=True)
             if not classifier.built or not hasattr(classifier, "inputs"):
                 classifier(keras.Input((*self.size, 3)))
         except Exception as error:  # a foreign file raises anything
-            raise WeightsError(f"Keras cannot load {self.path}: {first_line(error)}") from error
+            raise WeightsError(f"Keras cannot load {self.path}: {reason(error)}") from error
         ends = [len(getattr(classifier, end, None) or ()) for end in ("inputs", "outputs")]
         if ends != [1, 1]:
             raise AnalyzerError(

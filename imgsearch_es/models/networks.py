@@ -30,7 +30,7 @@ def pooled_features(classifier: keras.Model) -> Any:
                 return keras.layers.GlobalAveragePooling2D()(tensor)
         if dense is None and isinstance(layer, keras.Model):
             # A whole classifier inside, such as Sequential([classifier, Softmax()]).
-            return keras.Model(layer.inputs, pooled_features(layer))(inputs)
+            return keras.Model(layer.inputs[0], pooled_features(layer))(inputs[0])
         if dense is None and isinstance(layer, keras.layers.Dense):
             dense = inputs[0]
     if dense is None or len(dense.shape) != 2:
@@ -43,7 +43,11 @@ def pooled_features(classifier: keras.Model) -> Any:
 
 def output_activation(classifier: keras.Model) -> str | None:
     """The name of the last layer's activation, such as "softmax" or "linear", where it has one."""
+    import keras
+
     layer = classifier.outputs[0]._keras_history.operation
+    if isinstance(layer, keras.Model):
+        return output_activation(layer)
     return getattr(getattr(layer, "activation", None), "__name__", None)
 
 

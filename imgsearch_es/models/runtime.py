@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import keras
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_NOTHING = "3"
 _BACKEND = "KERAS_BACKEND"
 _CHATTER = re.compile(
     rb"[IWE]0000 |WARNING: All log messages before absl::|To enable the following instructions"
@@ -77,7 +78,7 @@ class TensorFlowRuntime:
         try:
             posterior, embedding = self._forward(pixels)
         except self._error as error:
-            raise AnalyzerError(f"the network does not run: {first_line(error)}") from error
+            raise AnalyzerError(f"the network does not run: {reason(error)}") from error
         return posterior.numpy(), embedding.numpy()
 
 
@@ -92,10 +93,11 @@ def import_keras() -> Any:
         return _import_keras()
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text: Keras's and TensorFlow's run on for pages."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+def reason(error: Exception) -> str:
+    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
+    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")[:300]
 
 
 @cache
@@ -131,15 +133,14 @@ def _check_backend(backend: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TensorFlow's start-up messages off the terminal, unless the user set a log level.
+    """Keep TensorFlow's start-up messages off the terminal, unless the user set a lower level.
 
     It writes some to file descriptor 2 before it looks at any setting. So that descriptor is held
     while TensorFlow is imported; whatever else was written to it meanwhile is passed on.
     """
-    if _LOG_LEVEL in os.environ or "tensorflow" in sys.modules:
+    if os.environ.setdefault(_LOG_LEVEL, _NOTHING) != _NOTHING or "tensorflow" in sys.modules:
         yield
         return
-    os.environ[_LOG_LEVEL] = "3"
     try:
         terminal = os.dup(2)
     except OSError:  # there is no standard error

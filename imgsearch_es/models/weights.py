@@ -65,6 +65,8 @@ class Published:
         try:
             self._download()
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             raise WeightsError(
                 f"the weights of {self.model} could not be downloaded from {self.url} "
                 f"({_reason(error)}). Give a file of them with --weights FILE, or use "

@@ -296,8 +296,7 @@ class ElasticStore:
         settings = self.settings()
         if settings is None:
             raise IndexNotFoundError(
-                f"there is no index {self._name!r} on {self._address.server}; "
-                "`imgsearch index` makes one"
+                f"there is no index at {self.location}; `imgsearch index` makes one"
             )
         return settings
 

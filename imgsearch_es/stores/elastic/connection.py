@@ -145,8 +145,7 @@ def translated(address: Address) -> Iterator[None]:
     except elasticsearch.NotFoundError as error:
         if _error_type(error) == "index_not_found_exception":
             raise IndexNotFoundError(
-                f"there is no index {address.index!r} on {address.server}; "
-                "`imgsearch index` makes one"
+                f"there is no index at {address}; `imgsearch index` makes one"
             ) from error
         raise ServerError(f"{address}: {_reason(error)}") from error
     except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:

@@ -178,16 +178,17 @@ class EmbeddedStore:
         keys = self._keys()
         sql, parameters = ranking(TOP, query, self._numbers)
         with self._file.reading() as connection:
-            ranked = connection.execute(sql, parameters).fetchall()
+            answer = connection.execute(sql, parameters).fetchall()
+            ranked = [(number, score) for number, score, _ in answer if number is not None]
             rows = connection.execute(
                 f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
                 "WHERE list_contains($1, document)",
-                [[number for number, _, _ in ranked]],
+                [[number for number, _ in ranked]],
             ).fetchall()
         documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
-            hits=tuple(Scored(documents[number], score) for number, score, _ in ranked),
-            total=ranked[0][2] if ranked else 0,
+            hits=tuple(Scored(documents[number], score) for number, score in ranked),
+            total=answer[0][2],
             total_is_exact=True,
             strategy="postings",
             exact=True,

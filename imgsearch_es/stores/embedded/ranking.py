@@ -9,7 +9,7 @@ from imgsearch_es.queries import METADATA, Filter, Query
 
 _RANKING = """
 WITH query AS (SELECT unnest($terms) AS term, unnest($weights) AS weight),
-scored AS (
+scored AS MATERIALIZED (
     SELECT document, CAST(fsum(weight * CAST(score AS DOUBLE)) AS FLOAT) AS score
     FROM postings JOIN query USING (term)
     {selection}
@@ -21,12 +21,15 @@ scored AS (
 TOP = (
     _RANKING
     + """,
-best AS (SELECT score FROM scored ORDER BY score DESC LIMIT $last)
-SELECT document, score, (SELECT count(*) FROM scored) AS total
-FROM scored JOIN documents USING (document)
-WHERE score >= (SELECT min(score) FROM best)
+best AS (SELECT score FROM scored ORDER BY score DESC LIMIT $last),
+top AS (
+    SELECT document, score, id FROM scored JOIN documents USING (document)
+    WHERE score >= (SELECT min(score) FROM best)
+    ORDER BY score DESC, id LIMIT $k OFFSET $first
+)
+SELECT document, score, total
+FROM (SELECT count(*) AS total FROM scored) LEFT JOIN top ON true
 ORDER BY score DESC, id
-LIMIT $k OFFSET $first
 """
 )
 """The k-th best score first, so that only documents that may enter are joined for their ids."""

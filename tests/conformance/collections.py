@@ -1,0 +1,105 @@
+"""Collections of documents to rank: realistic ones, and ones that are meant to hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.documents import Document
+from imgsearch_es.files import picture_id
+from imgsearch_es.synsets import imagenet
+
+KEYS = imagenet().keys
+DIMENSIONS = 8
+
+
+def document(
+    name: str, terms: Sequence[tuple[str, float]], *, number: int = 0, labels: Sequence[str] = ()
+) -> Document:
+    """A document of a picture that need not exist."""
+    uri = f"/photos/{name}"
+    ranked = sorted(terms, key=lambda item: (-np.float32(item[1]), item[0]))
+    return Document(
+        id=picture_id(uri),
+        uri=uri,
+        filename=name.rpartition("/")[2],
+        sha256=f"{number:064x}",
+        width=100 + number % 50,
+        height=80,
+        bytes=1000 + number,
+        format=("JPEG", "PNG", "GIF")[number % 3],
+        indexed_at=datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(hours=number % 100),
+        terms=tuple(Term(key, float(np.float32(score))) for key, score in ranked),
+        labels=tuple(labels),
+        metadata={"camera": ["X100", "Z 5"][number % 2], "tags": [f"t{number % 4}", "all"]}
+        | ({"place": {"indoor": number % 5 == 0}, "year": 2000 + number % 7} if number % 3 else {}),
+        embedding=np.arange(DIMENSIONS, dtype=np.float32) + np.float32(number),
+    )
+
+
+def posteriors(count: int = 1500, seed: int = 1) -> list[Document]:
+    """Top-10 posteriors: Zipf classes, confusable neighbors, steep or flat."""
+    random = np.random.default_rng(seed)
+    popularity = 1 / np.arange(1, 1001) ** 0.9
+    first = random.choice(1000, size=count, p=popularity / popularity.sum())
+    made = []
+    for number in range(count):
+        classes = (first[number] + random.permutation(40)[:10] * 3) % 1000
+        odds = random.dirichlet(np.full(10, random.choice([0.1, 0.5, 3.0])))
+        terms = [
+            (KEYS[i], score)
+            for i, score in zip(classes, odds.astype(np.float32), strict=True)
+            if score > 1e-30
+        ]
+        labels = ["pets", "indoor", "late night"][: number % 4]
+        made.append(document(f"{number % 9}/p{number}.jpg", terms, number=number, labels=labels))
+    return made
+
+
+def ties(count: int = 2500) -> list[Document]:
+    """Thousands of pictures that score the same, or apart by the last bit that is indexed."""
+    made = []
+    for number in range(count):
+        score = np.float32(0.5)
+        if number % 3 == 1:  # within the 2^-8 that the first pass cannot tell apart
+            score = np.nextafter(score, np.float32(1)) + np.float32(number % 50) * np.float32(2e-6)
+        if number % 3 == 2:
+            score = np.float32(0.5) * (1 + np.float32(number % 7) / 4096)
+        terms = [("tabby", float(score)), ("tiger_cat", 0.25), ("Egyptian_cat", 0.125)]
+        made.append(document(f"ties/{number}.png", terms[: 1 + number % 3], number=number))
+    return made
+
+
+def extremes() -> list[Document]:
+    """Weights near zero, weights of 1, one term, many terms, and names that break scripts."""
+    tiny = float(np.finfo(np.float32).tiny)
+    awkward = ["jack-o'-lantern", "potter's_wheel", "black-and-tan_coonhound", "Cardigan_n02113186"]
+    made = [
+        document("e/none.jpg", [], number=1),
+        document("e/one.jpg", [("tabby", 1.0)], number=2),
+        document("e/tiny.jpg", [("tabby", tiny)], number=3),
+        document("e/tiny2.jpg", [("tabby", tiny * 3), ("beagle", 1e-20)], number=4),
+        document("e/all.jpg", [(key, 0.001 + i * 1e-7) for i, key in enumerate(KEYS)], number=5),
+    ]
+    made += [document(f"e/{key}.jpg", [(key, 0.7), ("tabby", 0.1)], number=9) for key in awkward]
+    made += [
+        document(f"e/{name}.jpg", [("beagle", 0.4 + i / 100)], number=10 + i)
+        for i, name in enumerate(AWKWARD_NAMES)
+    ]
+    return made
+
+
+AWKWARD_NAMES = (
+    "it's",
+    'say "cheese"',
+    "new\nline",
+    "100%_sure*?",
+    "back\\slash",
+    "\u202eright to left",
+    "smile 😀",
+    "');DROP TABLE documents;--",
+    "{{ctx}} ${jndi} params.x",
+)

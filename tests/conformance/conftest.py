@@ -1,0 +1,68 @@
+"""The stores under test: each law is checked on both, Elasticsearch on a real node."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from imgsearch_es.documents import Document
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import IndexSettings, Store
+from imgsearch_es.synsets import imagenet
+from tests.conformance.collections import DIMENSIONS
+
+SETTINGS = IndexSettings(
+    analyzer={"model": {"name": "none"}, "image_filters": [], "term_filters": []},
+    weights="sha256:none",
+    vocabulary=imagenet(),
+    embedding_dimensions=DIMENSIONS,
+)
+STORES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.node))
+
+
+@pytest.fixture(scope="session", params=STORES)
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], str]]:
+    """Gives a new location at each call: a path, or a URL on the node."""
+    if request.param == "embedded":
+        folder = tmp_path_factory.mktemp("stores")
+        yield lambda: str(folder / f"{uuid.uuid4().hex}.duckdb")
+        return
+    url = request.getfixturevalue("elasticsearch_url")
+    made: list[str] = []
+
+    def name() -> str:
+        made.append(f"conformance-{uuid.uuid4().hex[:12]}")
+        return f"{url}/{made[-1]}"
+
+    yield name
+    from elasticsearch import Elasticsearch
+
+    with Elasticsearch(url) as client:
+        for index in made:
+            client.indices.delete(index=f"{index}-000001", ignore_unavailable=True)
+
+
+@contextmanager
+def filled(location: str, documents: Sequence[Document]) -> Iterator[Store]:
+    """A new store with these documents."""
+    store = open_store(location)
+    store.create(SETTINGS)
+    for start in range(0, len(documents), 500):
+        report = store.write(documents[start : start + 500])
+        assert report.rejected == []
+    store.finish()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def store(place: Callable[[], str]) -> Iterator[Store]:
+    """A store that does not exist yet."""
+    opened = open_store(place())
+    yield opened
+    opened.close()

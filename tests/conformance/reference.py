@@ -1,0 +1,103 @@
+"""Formula (1) by NumPy: what every store must answer, to the last bit of a float32."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.documents import Document
+from imgsearch_es.queries import Filter, Query
+
+Ranking = list[tuple[float, str]]
+
+
+class Reference:
+    """Ranks documents without any store: dense float64 vectors, one product, rounded once."""
+
+    def __init__(self, documents: Iterable[Document], keys: Sequence[str]) -> None:
+        self.documents = list(documents)
+        self._column = {key: i for i, key in enumerate(keys)}
+        self._scores = np.zeros((len(self.documents), len(keys)))
+        for row, document in enumerate(self.documents):
+            for term in document.terms:
+                self._scores[row, self._column[term.key]] = np.float32(term.score)
+
+    def rank(self, query: Query) -> tuple[Ranking, int]:
+        """The (score, id) pairs that the query asks for, and how many documents match."""
+        weights = np.zeros(len(self._column))
+        for term in query.terms:
+            if term.key in self._column:
+                weights[self._column[term.key]] = np.float32(term.score)
+        used = np.flatnonzero(weights)
+        products = self._scores[:, used] * weights[used]
+        with np.errstate(under="ignore"):
+            scores = np.array([np.float32(math.fsum(row)) for row in products])
+        found = [
+            (float(score), document.id)
+            for score, document in zip(scores, self.documents, strict=True)
+            if score > 0 and _is_wanted(document, query)
+        ]
+        found.sort(key=lambda item: (-item[0], item[1]))
+        return found[query.offset : query.offset + query.k], len(found)
+
+
+def _is_wanted(document: Document, query: Query) -> bool:
+    keys = {term.key for term in document.terms}
+    return (
+        not keys & set(query.must_not)
+        and document.id not in query.exclude
+        and all(_meets(document, item) for item in query.filters)
+    )
+
+
+def _meets(document: Document, item: Filter) -> bool:
+    values = _values(document, item.field)
+    if item.field == "indexed_at":
+        operands: list[Any] = [_utc(str(value)) for value in item.values]
+    elif item.field.startswith("metadata."):
+        operands = [_keyword(value) for value in item.values]
+    else:
+        operands = list(item.values)
+    if item.operator == "in":
+        return any(value in operands for value in values)
+    if item.operator == "wildcard":
+        pattern = operands[0].replace("[", "[[]")
+        return any(fnmatch.fnmatchcase(value, pattern) for value in values)
+    compare = {
+        "gt": lambda a, b: a > b,
+        "gte": lambda a, b: a >= b,
+        "lt": lambda a, b: a < b,
+        "lte": lambda a, b: a <= b,
+    }[item.operator]
+    return any(compare(value, operands[0]) for value in values)
+
+
+def _values(document: Document, field: str) -> list[Any]:
+    if field == "label":
+        return list(document.labels)
+    if field == "synsets":
+        return [term.key for term in document.terms]
+    if field in ("top_synset", "top_score"):
+        best = document.terms[:1]
+        return [term.key if field == "top_synset" else term.score for term in best]
+    if field.startswith("metadata."):
+        value: Any = document.metadata
+        for part in field.split(".")[1:]:
+            value = value.get(part) if isinstance(value, dict) else None
+        values = value if isinstance(value, list) else [value]
+        return [_keyword(value) for value in values if value is not None]
+    return [getattr(document, field)]
+
+
+def _keyword(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _utc(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

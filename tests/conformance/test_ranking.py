@@ -1,0 +1,185 @@
+"""Formula (1): the same ranking, score and total from NumPy, DuckDB and Elasticsearch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.queries import STRATEGIES, Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.stores.base import Store
+from imgsearch_es.synsets import imagenet
+from tests.conformance.collections import KEYS, extremes, posteriors, ties
+from tests.conformance.conftest import filled
+from tests.conformance.reference import Reference
+
+LAW = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A collection in a store, and what the store must answer."""
+
+    store: Store
+    reference: Reference
+
+    def check(self, query: Query) -> None:
+        expected, total = self.reference.rank(query)
+        result = self.store.search(query)
+        assert [(hit.score, hit.document.id) for hit in result.hits] == expected
+        assert result.exact
+        assert result.total == total or (not result.total_is_exact and result.total <= total)
+        assert result.total_is_exact or result.total >= 10_000
+
+
+def _case(location: str, documents: Sequence) -> Iterator[Case]:
+    with filled(location, documents) as store:
+        yield Case(store, Reference(documents, KEYS))
+
+
+@pytest.fixture(scope="module")
+def realistic(place: Callable[[], str]) -> Iterator[Case]:
+    yield from _case(place(), posteriors())
+
+
+@pytest.fixture(scope="module")
+def tied(place: Callable[[], str]) -> Iterator[Case]:
+    yield from _case(place(), ties())
+
+
+@pytest.fixture(scope="module")
+def extreme(place: Callable[[], str]) -> Iterator[Case]:
+    yield from _case(place(), extremes() + posteriors(200, seed=2))
+
+
+weights = st.floats(min_value=2.0**-100, max_value=2.0**100, width=32)
+vectors = st.dictionaries(st.sampled_from(KEYS), weights, min_size=1, max_size=30)
+small_vectors = st.dictionaries(
+    st.sampled_from(KEYS[:60]), st.floats(2.0**-20, 1, width=32), min_size=1, max_size=12
+)
+strategies = st.sampled_from(sorted(STRATEGIES))
+conditions = st.sampled_from(
+    [
+        {},
+        {"label": "pets"},
+        {"label": ["indoor", "late night"], "format": "PNG"},
+        {"width": {"gte": 110, "lt": 140}},
+        {"bytes": {"gt": 1200}, "filename": {"wildcard": "p1*"}},
+        {"indexed_at": {"lte": "2026-01-02T12:00:00"}},
+        {"metadata.camera": "Z 5"},
+        {"metadata.tags": "t1", "metadata.year": 2003},
+        {"metadata.place.indoor": True},
+        {"top_score": {"gte": 0.5}},
+        {"top_synset": {"wildcard": "t*"}},
+        {"synsets": ["tench", "goldfish", "no such synset"]},
+        {"uri": {"wildcard": "/photos/3/*"}},
+    ]
+)
+
+
+def _query(vector: dict[str, float], **options) -> Query:
+    terms = synset_vector(Term(key, weight) for key, weight in vector.items())
+    return Query(terms, **options)
+
+
+@LAW
+@given(
+    vector=small_vectors,
+    strategy=strategies,
+    where=conditions,
+    k=st.integers(1, 40),
+    offset=st.integers(0, 30),
+    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
+)
+def test_every_strategy_ranks_as_numpy(realistic, vector, strategy, where, k, offset, must_not):
+    options = {"strategy": strategy, "filters": parse_filters(where), "k": k, "offset": offset}
+    realistic.check(_query(vector, must_not=tuple(must_not), **options))
+
+
+@LAW
+@given(vector=vectors, strategy=strategies)
+def test_weights_of_any_size(extreme, vector, strategy):
+    extreme.check(_query(vector, strategy=strategy, k=50))
+
+
+@LAW
+@given(
+    vector=st.dictionaries(
+        st.sampled_from(["tabby", "tiger_cat", "Egyptian_cat"]), weights, min_size=1
+    ),
+    strategy=strategies,
+    k=st.integers(1, 300),
+)
+def test_thousands_of_ties_are_broken_by_id(tied, vector, strategy, k):
+    tied.check(_query(vector, strategy=strategy, k=k))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_stored_picture_as_the_query(realistic, strategy):
+    for document in realistic.reference.documents[:25]:
+        realistic.check(Query(synset_vector(document.terms), strategy=strategy))
+        realistic.check(
+            Query(synset_vector(document.terms), strategy=strategy, exclude=(document.id,))
+        )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("text", ["dog", "tabby cat", "vehicle -truck", '"golden retriever" cat'])
+def test_words(realistic, strategy, text):
+    words = parse_words(text, imagenet())
+    realistic.check(Query(words.terms, must_not=words.must_not, strategy=strategy, k=25))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_more_wanted_than_there_are(tied, strategy):
+    tied.check(_query({"tabby": 1.0}, strategy=strategy, k=10_000))
+    tied.check(_query({"tabby": 1.0}, strategy=strategy, k=9_000, offset=1_000))
+
+
+def test_pages_make_up_the_whole(realistic):
+    query = Query(parse_words("dog", imagenet()).terms, k=400)
+    whole = [hit.document.id for hit in realistic.store.search(query).hits]
+    pages = [
+        hit.document.id
+        for offset in range(0, 400, 37)
+        for hit in realistic.store.search(replace(query, k=37, offset=offset)).hits
+    ]
+    assert pages[: len(whole)] == whole
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_apostrophes_and_hyphens_in_synsets(extreme, strategy):
+    for key in ("jack-o'-lantern", "potter's_wheel", "black-and-tan_coonhound"):
+        query = _query({key: 0.5}, strategy=strategy)
+        extreme.check(query)
+        assert extreme.store.search(query).hits[0].document.filename == f"{key}.jpg"
+
+
+def test_two_hundred_different_queries_in_a_row(realistic):
+    """The paper's script is compiled for each query, and refused at the 151st in five minutes."""
+    random = np.random.default_rng(5)
+    for _ in range(200):
+        keys = random.choice(KEYS[:200], size=5, replace=False)
+        vector = {str(key): float(np.float32(random.random() + 0.01)) for key in keys}
+        realistic.check(_query(vector, strategy="script"))
+
+
+def test_no_picture_has_the_synset(tied):
+    result = tied.store.search(_query({"goldfish": 1.0}))
+    assert (result.hits, result.total, result.exact) == ((), 0, True)
+
+
+def test_matching_is_all_that_search_finds(realistic):
+    query = Query(parse_words("dog", imagenet()).terms, filters=parse_filters({"label": "pets"}))
+    found = realistic.store.search(replace(query, k=10_000)).hits
+    assert realistic.store.matching(query) == sorted(hit.document.id for hit in found)

@@ -1,0 +1,165 @@
+"""The verbs of a store: create, write, get, known, below, remove, count, stats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import IndexNotFoundError, StoreError
+from imgsearch_es.queries import Query, parse_filters
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import Known, Store
+from tests.conformance.collections import AWKWARD_NAMES, document, extremes, posteriors
+from tests.conformance.conftest import SETTINGS, filled
+
+TABBY = Query((Term("tabby", 1.0),))
+
+
+def same(a: Document, b: Document) -> bool:
+    """Equal in every field, to the last bit."""
+    left, right = ({**{f: getattr(d, f) for f in d.__slots__}} for d in (a, b))
+    vectors = left.pop("embedding"), right.pop("embedding")
+    return left == right and np.array_equal(*vectors)
+
+
+def test_nothing_is_there_before_create(store: Store):
+    assert store.settings() is None
+    with pytest.raises(IndexNotFoundError, match=store.location):
+        store.search(TABBY)
+    assert store.settings() is None
+
+
+def test_settings_come_back(place: Callable[[], str]):
+    with filled(place(), []) as store:
+        assert open_store(store.location).settings() == SETTINGS
+        with pytest.raises(StoreError, match="exists"):
+            open_store(store.location).create(SETTINGS)
+        assert store.count() == 0
+        assert store.search(TABBY).hits == ()
+
+
+def test_documents_come_back_as_they_were(place: Callable[[], str]):
+    documents = posteriors(50) + extremes()
+    with filled(place(), documents) as store:
+        found = store.get([document.id for document in documents] + ["0" * 32])
+        assert len(found) == len(documents)
+        assert all(same(found[document.id], document) for document in documents)
+        assert store.get([]) == {}
+
+
+def test_writing_again_replaces(place: Callable[[], str]):
+    documents = posteriors(30)
+    with filled(place(), documents) as store:
+        changed = replace(
+            documents[3],
+            sha256="f" * 64,
+            terms=(Term("tabby", 0.5),),
+            labels=("new",),
+            metadata={"only": "this"},
+        )
+        assert store.write([changed, *documents[4:]]).stored == 27
+        store.finish()
+        assert store.count() == 30
+        assert same(store.get([changed.id])[changed.id], changed)
+        hits = store.search(replace(TABBY, filters=parse_filters({"label": "new"}))).hits
+        assert [(hit.document.id, hit.score) for hit in hits] == [(changed.id, 0.5)]
+
+
+def test_one_id_twice_in_a_batch_is_one_document(place: Callable[[], str]):
+    first = document("twice.jpg", [("tabby", 0.25)])
+    second = replace(first, terms=(Term("tabby", 0.75),))
+    with filled(place(), []) as store:
+        store.write([first, second])
+        store.finish()
+        assert store.count() == 1
+        assert [hit.score for hit in store.search(TABBY).hits] == [0.75]
+
+
+def test_known_and_below(place: Callable[[], str]):
+    documents = posteriors(40)
+    with filled(place(), documents) as store:
+        some = documents[7]
+        known = store.known([some.id, "0" * 32])
+        assert known == {some.id: Known(some.sha256, some.labels, some.metadata)}
+        assert store.known([]) == {}
+        expected = sorted((d.uri, d.id) for d in documents if d.uri.startswith("/photos/3/"))
+        assert [(uri, key) for key, uri in store.below("/photos/3/")] == expected
+        assert store.below("/photos/%/") == []
+
+
+def test_remove(place: Callable[[], str]):
+    documents = posteriors(40)
+    with filled(place(), documents) as store:
+        gone = [document.id for document in documents[:5]]
+        assert store.remove([*gone, "0" * 32]) == 5
+        assert store.remove(gone) == 0
+        assert store.count() == 35
+        everything = Query(tuple(Term(term.key, 1.0) for term in documents[0].terms), k=1000)
+        assert not set(gone) & {hit.document.id for hit in store.search(everything).hits}
+        assert store.get(gone) == {}
+
+
+def test_what_was_written_is_found_at_once_after_finish(place: Callable[[], str]):
+    with filled(place(), posteriors(10)) as store:
+        late = document("late.jpg", [("tabby", 1.0)])
+        store.write([late])
+        store.finish()
+        assert open_store(store.location).search(TABBY).hits[0].document.id == late.id
+
+
+def test_many_writes_are_laid_out_again_without_loss(place: Callable[[], str]):
+    documents = [
+        document(f"many/{i}.jpg", [("tabby", (i + 1) / 4096), ("beagle", 0.5)] * 1, number=i)
+        for i in range(600)
+    ]
+    with filled(place(), documents) as store:
+        for _ in range(3):
+            store.write(documents)
+            store.finish()
+        assert store.count() == 600
+        assert store.search(replace(TABBY, k=1000)).total == 600
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_awkward_names_are_data_and_nothing_else(place: Callable[[], str], name: str):
+    label, other = f"label {name}", document("other.jpg", [("tabby", 0.5)])
+    made = replace(
+        document(f"x/{name}", [("tabby", 1.0)]),
+        labels=(label,),
+        metadata={name: name, "plain": name},
+    )
+    with filled(place(), [made, other]) as store:
+        conditions = [
+            {"label": label},
+            {"uri": made.uri},
+            {"filename": made.filename},
+            {"metadata.plain": name},
+            {"label": {"wildcard": f"label*{name[-3:]}"}},
+        ]
+        for where in conditions:
+            hits = store.search(replace(TABBY, filters=parse_filters(where))).hits
+            assert [hit.document.uri for hit in hits] == [made.uri], where
+        assert store.get([made.id])[made.id].metadata[name] == name
+        assert store.count() == 2
+
+
+def test_stats(place: Callable[[], str]):
+    documents = [
+        document(f"s/{i}.jpg", [("tabby", 0.5), ("beagle", 0.25)][: 1 + i % 2], labels=["a"])
+        for i in range(4)
+    ]
+    with filled(place(), documents) as store:
+        stats = store.stats()
+        assert stats["documents"] == 4
+        assert stats["bytes"] > 0
+        assert stats["synsets"] == [
+            {"synset": "tabby", "documents": 4, "mean_score": 0.5},
+            {"synset": "beagle", "documents": 2, "mean_score": 0.25},
+        ]
+        assert stats["labels"] == [{"label": "a", "documents": 4}]
+        assert store.features()

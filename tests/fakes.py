@@ -1,0 +1,37 @@
+"""A deterministic model without TensorFlow, registered as a plug-in would be."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.models.base import Prediction
+from imgsearch_es.synsets import imagenet
+
+
+class FakeModel:
+    """Scores depend on the pixels only, are positive, and sum to 1; counts its calls."""
+
+    calls = 0
+    """Forward passes of all fake models; tests set it to 0."""
+
+    def __init__(self, name: str, weights: str = "one") -> None:
+        self.name = name
+        self.config = {"name": name, "weights": weights}
+        self.vocabulary = imagenet()
+        self.image_filters = [{"name": "resize", "height": 8, "width": 8}]
+
+    def fingerprint(self) -> str:
+        return "sha256:" + hashlib.sha256(str(self.config["weights"]).encode()).hexdigest()
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        FakeModel.calls += 1
+        mix = np.random.default_rng(7)
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+        logits = 4 * flat @ mix.standard_normal((flat.shape[1], 1000)).astype(np.float32)
+        logits -= logits.max(axis=1, keepdims=True)
+        odds = np.exp(logits / 8)
+        posterior = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+        return Prediction(posterior, flat[:, :16].copy())
