@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from imgsearch_es.errors import WeightsError
+from imgsearch_es.models import weights
+from imgsearch_es.models.applications import APPLICATIONS, _published
+from imgsearch_es.models.weights import Published, fingerprint
+
+CONTENT = b"weights" * 1000
+MD5 = "md5:" + hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests += 1
+        if self.path == "/silent.h5":
+            self.server.release.wait(10)
+            return
+        if self.path == "/missing.h5":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        extra = 5 if self.path == "/short.h5" else 0
+        self.send_header("Content-Length", str(len(CONTENT) + extra))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.requests = 0
+        http.release = threading.Event()
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield http
+        http.release.set()
+        http.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def publish(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("no_proxy", "*")
+
+    def published(name, checksum=MD5):
+        return Published("vgg16", f"http://127.0.0.1:{server.server_port}/{name}", checksum)
+
+    return published
+
+
+def assert_nothing_left(tmp_path):
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_download_lands_where_keras_looks_and_happens_once(publish, server, tmp_path, capsys):
+    for _ in range(2):
+        path = publish("good.h5").fetch()
+        assert path == tmp_path / "keras" / "models" / "good.h5"
+        assert path.read_bytes() == CONTENT
+    assert server.requests == 1
+    assert list(path.parent.iterdir()) == [path]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "checksum", "reason"),
+    [
+        ("missing.h5", MD5, "404 Not Found"),
+        ("short.h5", "", "ended after 7000 of 7005"),
+        ("bad.h5", "md5:" + "0" * 32, "checksum"),
+    ],
+)
+def test_a_failed_download_says_why_and_the_ways_out(publish, tmp_path, name, checksum, reason):
+    with pytest.raises(WeightsError) as error:
+        publish(name, checksum).fetch()
+    for part in ("vgg16", name, reason, "--weights FILE", "--model efficientnet-lite0"):
+        assert part in str(error.value)
+    assert_nothing_left(tmp_path)
+
+
+def test_a_silent_server_is_given_up(publish, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_TIMEOUT", 0.1)
+    with pytest.raises(WeightsError, match="silent"):
+        publish("silent.h5").fetch()
+    assert_nothing_left(tmp_path)
+
+
+def test_no_network(publish, server, tmp_path):
+    item = Published("vgg16", "http://127.0.0.1:1/x.h5", "")
+    with pytest.raises(WeightsError, match="Connection refused"):
+        item.fetch()
+    assert_nothing_left(tmp_path)
+
+
+def test_half_a_file_left_by_someone_else_is_downloaded_again(publish, server):
+    item = publish("good.h5")
+    item.path.parent.mkdir(parents=True)
+    item.path.write_bytes(CONTENT[:100])
+    assert item.fetch().read_bytes() == CONTENT
+    assert server.requests == 1
+
+
+def test_fingerprints_follow_the_content(tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"one")
+    first = fingerprint(path, "vgg16")
+    path.write_bytes(b"other")
+    assert first == "sha256:" + hashlib.sha256(b"one").hexdigest()
+    assert fingerprint(path, "vgg16") == "sha256:" + hashlib.sha256(b"other").hexdigest()
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"vgg16.*weights\.h5: No such file"):
+        fingerprint(path, "vgg16")
+
+
+def test_the_cache_of_keras(tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _published("vgg16").path == (
+        tmp_path / ".keras/models/vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+    )
+
+
+def test_each_application_has_its_own_file():
+    files = {application.file for application in APPLICATIONS.values()}
+    assert len(files) == len(APPLICATIONS)
