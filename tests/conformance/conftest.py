@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from imgsearch_es import queries
 from imgsearch_es.documents import Document
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
@@ -20,6 +22,10 @@ SETTINGS = IndexSettings(
     vocabulary=imagenet(),
     embedding_dimensions=DIMENSIONS,
 )
+STRATEGIES = tuple(
+    os.environ.get("IMGSEARCH_TEST_STRATEGIES", ",".join(queries.STRATEGIES)).split(",")
+)
+"""Fewer on a server that lacks the module for the others (see tests/integration)."""
 STORES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.node))
 
 

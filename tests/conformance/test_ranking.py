@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.queries import STRATEGIES, Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.queries import Query, parse_filters, parse_words, synset_vector
 from imgsearch_es.stores.base import Store
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors, ties
-from tests.conformance.conftest import filled
+from tests.conformance.conftest import STRATEGIES, filled
 from tests.conformance.reference import Reference
 
 LAW = settings(

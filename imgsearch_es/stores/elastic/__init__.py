@@ -18,7 +18,9 @@ from imgsearch_es.stores.base import IndexSettings, Known, Scored, SearchResult,
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
+    FALLBACK,
     Impact,
+    Strategy,
     first_window,
     get_strategy,
     is_proven,
@@ -261,30 +263,33 @@ class ElasticStore:
     def search(self, query: Query) -> SearchResult:
         """Rank by formula (1), in the way that the query's strategy says."""
         self._known_settings()
+        strategy = get_strategy(query.strategy)
         with translated(self._address):
-            if isinstance(get_strategy(query.strategy), Impact):
-                return self._search_impact(query)
-            return self._search_script(query, query.strategy)
+            if isinstance(strategy, Impact):
+                return self._search_impact(strategy, query)
+            means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
+            return self._search_exhaustively(strategy, query, means)
 
-    def _search_impact(self, query: Query) -> SearchResult:
-        window, took = first_window(query), 0.0
+    def _search_impact(self, strategy: Impact, query: Query) -> SearchResult:
+        window, took = first_window(query), 0
         while True:
-            answer = self.client.search(index=self._name, body=Impact().body(query, window))
+            answer = self.client.search(index=self._name, body=strategy.body(query, window))
             took += answer["took"]
             hits = answer["hits"]["hits"]
             if is_proven(query, [hit["_score"] for hit in hits], window):
-                means = f"the best {window} rescored, and proven that no other picture can enter"
-                return _result(query, answer.body, hits, "impact", means, took)
+                means = f"the best {window} were rescored, and no other picture can enter"
+                return _result(query, answer.body, hits, strategy.name, means, took)
             if window == MAX_RESULTS:
-                break
+                means = "too many near-ties for a proof, so all matching pictures were scored"
+                return self._search_exhaustively(FALLBACK, query, means, took)
             window = min(_WIDER * window, MAX_RESULTS)
-        return self._search_script(query, "script-filtered")
 
-    def _search_script(self, query: Query, name: str) -> SearchResult:
-        answer = self.client.search(index=self._name, body=get_strategy(name).body(query))
-        hits = answer["hits"]["hits"]
-        means = "every picture that may score was scored by the script"
-        return _result(query, answer.body, hits, name, means, answer["took"], first=query.offset)
+    def _search_exhaustively(
+        self, strategy: Strategy, query: Query, means: str, took: int = 0
+    ) -> SearchResult:
+        answer = self.client.search(index=self._name, body=strategy.body(query))
+        hits, took = answer["hits"]["hits"], took + answer["took"]
+        return _result(query, answer.body, hits, strategy.name, means, took, first=query.offset)
 
     def close(self) -> None:
         """Close the connections."""
@@ -320,6 +325,8 @@ def _result(
     scored.sort(key=lambda item: (-item.score, item.document.id))
     start = query.offset - first
     total = answer["hits"]["total"]
+    if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
+        total = {**total, "value": len(scored)}
     return SearchResult(
         hits=tuple(scored[start : start + query.k]),
         total=total["value"],

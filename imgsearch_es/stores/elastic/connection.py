@@ -123,7 +123,7 @@ def _version(client: Elasticsearch, address: Address) -> tuple[int, int]:
         ) from error
     except elasticsearch.ApiError as error:
         if error.meta.status == 405:  # a server without the root page, as Elastic's test build
-            nodes = client.nodes.info(metric="_none")["nodes"]
+            nodes = client.nodes.info(filter_path="nodes.*.version")["nodes"]
             number = next(iter(nodes.values()))["version"]
         elif "media_type_header" in str(error) or "compatible-with" in str(error):
             major = elasticsearch.__version__[0]

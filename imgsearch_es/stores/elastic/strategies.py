@@ -60,27 +60,33 @@ class Strategy(Protocol):
 
 
 @dataclass(frozen=True)
-class Script:
-    """function_score with the inner-product script; by default over all documents, as the paper."""
+class Exhaustive:
+    """Score every document, or every one that shares a synset with the query.
 
-    name: str = "script"
-    filtered: bool = False
+    Attributes:
+        name: in ``queries.STRATEGIES``.
+        filtered: whether to pass over documents that share no synset.
+        scripted: whether to score by the paper's script, or by field_value_factor functions,
+            which give the same numbers on servers without scripts.
+    """
+
+    name: str
+    filtered: bool
+    scripted: bool = True
 
     def body(self, query: Query) -> dict[str, Any]:
         """The body of the search request."""
-        inner = (
-            matching_body(query)["query"]
-            if self.filtered
-            else _bool(filter=filter_clauses(query), must_not=exclusions(query))
+        if self.filtered:
+            inner = matching_body(query)["query"]
+        else:
+            inner = _bool(filter=filter_clauses(query), must_not=exclusions(query))
+        scoring = (
+            {"script_score": {"script": script(query.terms)}, "boost_mode": "replace"}
+            if self.scripted
+            else exact_clause(query.terms)["function_score"]
         )
         return {
-            "query": {
-                "function_score": {
-                    "query": inner or {"match_all": {}},
-                    "script_score": {"script": script(query.terms)},
-                    "boost_mode": "replace",
-                }
-            },
+            "query": {"function_score": {"query": inner or {"match_all": {}}, **scoring}},
             "min_score": _ABOVE_ZERO,
             "sort": [{"_score": "desc"}, {"id": "asc"}],
             "from": query.offset,
@@ -125,9 +131,11 @@ class Impact:
 _STRATEGIES: dict[str, Strategy] = {
     "auto": Impact(),
     "impact": Impact(),
-    "script": Script(),
-    "script-filtered": Script("script-filtered", filtered=True),
+    "script": Exhaustive("script", filtered=False),
+    "script-filtered": Exhaustive("script-filtered", filtered=True),
 }
+FALLBACK = Exhaustive("impact", filtered=True, scripted=False)
+"""What answers when no window proves the ranking."""
 
 
 def get_strategy(name: str) -> Strategy:

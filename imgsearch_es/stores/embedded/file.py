@@ -19,7 +19,6 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import duckdb
-import tenacity
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
 
@@ -54,6 +53,7 @@ class DatabaseFile:
         self._changed = threading.Condition()
         self._readers = 0
         self._writing = False
+        self._writers_waiting = 0
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._opened_at = 0.0
         self._closer: threading.Timer | None = None
@@ -75,7 +75,7 @@ class DatabaseFile:
                 f"there is no index at {self.path}; `imgsearch index` makes one"
             )
         with self._changed:
-            self._wait_until(lambda: not self._writing)
+            self._wait_until(lambda: not self._writing and not self._writers_waiting)
             if self._connection is None:
                 self._connection = self._connect(read_only=True)
                 self._opened_at = time.monotonic()
@@ -99,7 +99,12 @@ class DatabaseFile:
             IndexLockedError: another process has the file, for longer than the wait.
         """
         with self._changed:
-            self._wait_until(lambda: not self._writing and not self._readers)
+            self._writers_waiting += 1  # so that new readers cannot keep it waiting forever
+            try:
+                self._wait_until(lambda: not self._writing and not self._readers)
+            finally:
+                self._writers_waiting -= 1
+                self._changed.notify_all()
             self._close()
             self._writing = True
         try:
@@ -151,22 +156,20 @@ class DatabaseFile:
             self._connection = None
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        retry = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: _holder(error) is not None),
-            wait=tenacity.wait_fixed(_POLL_SECONDS),
-            stop=tenacity.stop_after_delay(self.wait_seconds),
-            reraise=True,
-        )
-        try:
-            return retry(duckdb.connect, str(self.path), read_only=read_only)
-        except duckdb.Error as error:
-            holder = _holder(error)
-            if holder is not None:
-                raise IndexLockedError(
-                    f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} seconds; "
-                    "wait until it is done, or stop it"
-                ) from error
-            raise _translate(self.path, error) from error
+        give_up = time.monotonic() + self.wait_seconds
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only)
+            except duckdb.Error as error:
+                holder = _holder(error)
+                if holder is None:
+                    raise _translate(self.path, error) from error
+                if time.monotonic() >= give_up:
+                    raise IndexLockedError(
+                        f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} "
+                        "seconds; wait until it is done, or stop it"
+                    ) from error
+            time.sleep(_POLL_SECONDS)
 
 
 @atexit.register
