@@ -1,0 +1,28 @@
+# Relative paths only, so that a checkout may lie in a folder with spaces in its name.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint venv clean
+
+BIN := .venv/bin
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: venv  ## index a few photos, search them, write a gallery page
+	@$(BIN)/imgsearch demo
+
+test: lint  ## lint, then run every test (ARGS="-k word" chooses)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv  ## ruff, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+venv: .venv/.installed  ## install everything into .venv (PYTHON=... chooses the Python)
+
+.venv/.installed: setup.cfg pyproject.toml tools/make_venv.sh
+	@PYTHON="$(PYTHON)" sh tools/make_venv.sh
+
+clean:  ## remove .venv, caches and what the demo wrote
+	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import elasticsearch_node
+import elasticsearch_provision as provision
+import pytest
+from elasticsearch_node import node, settings
+from elasticsearch_provision import NodeError, cache_dir, find_java, parse_java_version
+
+FULL = "java.base@25\njdk.incubator.vector@25\njdk.jdi@25\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IMGSEARCH_ES_URL", "IMGSEARCH_ES8_URL", "IMGSEARCH_JAVA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(provision, "open_to_account", lambda path: True)
+
+
+def fake_jdk(home: Path, version: str, modules: str = FULL) -> Path:
+    (home / "bin").mkdir(parents=True)
+    (home / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
+    (home / "bin/java").write_text(f"#!/bin/sh\nprintf '{modules}'\n".replace("\n'", "'"))
+    (home / "bin/java").chmod(0o755)
+    return home
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ('IMPLEMENTOR="Eclipse Adoptium"\nJAVA_VERSION="25.0.3"\n', 25),
+        ('openjdk version "17.0.15" 2025-04-15\nOpenJDK Runtime Environment', 17),
+        ('java version "1.8.0_392"', 8),
+        ('openjdk version "26-ea" 2026-03-17', 26),
+        ("sh: java: not found", None),
+        ("", None),
+    ],
+)
+def test_java_version_is_read_from_both_formats(text: str, version: int | None) -> None:
+    assert parse_java_version(text) == version
+
+
+def test_a_jdk_that_is_too_old_or_trimmed_is_passed_over(tmp_path: Path) -> None:
+    old = fake_jdk(tmp_path / "old", "17.0.1")
+    trimmed = fake_jdk(tmp_path / "cache/trimmed", "24.0.1", "java.base@24\n")
+    full = fake_jdk(tmp_path / "cache/full", "26.0.1")
+    environ = {"JAVA_HOME": str(old), "IMGSEARCH_CACHE": str(trimmed.parent), "PATH": ""}
+    assert find_java(26, environ) == full
+
+
+def test_a_jdk_named_on_purpose_is_used_or_refused(tmp_path: Path) -> None:
+    good = fake_jdk(tmp_path / "good", "21.0.1")
+    assert find_java(21, {"IMGSEARCH_JAVA_HOME": str(good)}) == good
+    old = fake_jdk(tmp_path / "old", "17.0.1")
+    with pytest.raises(NodeError, match=r"JDK of 21 or newer and IMGSEARCH_JAVA_HOME=.*old is not"):
+        find_java(21, {"IMGSEARCH_JAVA_HOME": str(old), "JAVA_HOME": str(good)})
+
+
+def test_no_jdk_is_one_sentence_that_says_what_to_install(tmp_path: Path) -> None:
+    environ = {"IMGSEARCH_CACHE": str(tmp_path), "PATH": ""}
+    with pytest.raises(NodeError, match=r"JDK of 99 .* there is none here: install one") as raised:
+        find_java(99, environ)
+    assert "apt-get install" in str(raised.value)
+    assert "IMGSEARCH_ES_URL" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_cache_folder() -> None:
+    assert cache_dir({"IMGSEARCH_CACHE": "/x", "HOME": "/home/a"}, uid=0) == Path("/x")
+    assert cache_dir({"HOME": "/root"}, uid=0) == Path("/var/cache/imgsearch_es")
+    assert cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "/c"}, uid=7) == Path("/c/imgsearch_es")
+
+
+def test_a_cache_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        provision.cached("thing", interrupted)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    made = provision.cached("thing", lambda folder: (folder / "whole").touch())
+    assert provision.cached("thing", interrupted) == made
+    assert [path.name for path in made.iterdir()] == ["whole"]
+
+
+def test_unpack_takes_one_folder_and_makes_it_readable(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for name, mode in [("es/bin/run", 0o750), ("es/config/yml", 0o600), ("other/big", 0o644)]:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = mode << 16
+            zipped.writestr(member, name)
+    provision.unpack(archive, "es/", tmp_path / "out")
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["bin", "config"]
+    assert (out / "bin/run").stat().st_mode & 0o777 == 0o755
+    assert (out / "config/yml").stat().st_mode & 0o777 == 0o644
+
+
+def test_without_maven_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NodeError, match="no `mvn` on PATH: install it"):
+        provision.fetch("9")
+
+
+def test_a_module_that_is_absent_is_not_configured(tmp_path: Path) -> None:
+    (tmp_path / "modules/x-pack-ml").mkdir(parents=True)
+    chosen = settings(tmp_path, tmp_path / "run")
+    assert chosen["xpack.ml.enabled"] == "false"
+    assert "ingest.geoip.downloader.enabled" not in chosen
+    assert chosen["network.host"] == "127.0.0.1"
+
+
+class TestOrder:
+    """The server that is named, the one left running, Docker, Maven Central."""
+
+    @pytest.fixture(autouse=True)
+    def order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        container = elasticsearch_node.Node("http://docker", "docker:none")
+        provisioned = elasticsearch_node.Node("http://maven", "")
+        monkeypatch.setattr(elasticsearch_node, "stop", lambda handle, process=None: None)
+        monkeypatch.setattr(elasticsearch_node, "_running_url", lambda version: "http://running")
+        monkeypatch.setattr(elasticsearch_node, "_docker", lambda *_: container)
+        monkeypatch.setattr(elasticsearch_node, "_provisioned", lambda *_: (provisioned, None))
+
+    def test_the_named_server_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(elasticsearch_node, "_given", lambda version: "http://given")
+        with node() as url:
+            assert url == "http://given"
+
+    def test_then_the_one_left_running(self) -> None:
+        with node() as url:
+            assert url == "http://running"
+
+    def test_then_docker_then_maven(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(elasticsearch_node, "_running_url", lambda version: None)
+        with node() as url:
+            assert url == "http://docker"
+        monkeypatch.setattr(elasticsearch_node, "_docker", lambda *_: None)
+        with node() as url:
+            assert url == "http://maven"
+
+    def test_a_named_server_that_is_down_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("IMGSEARCH_ES_URL", "http://elastic:secret@127.0.0.1:1")
+        with (
+            pytest.raises(NodeError, match=r"nothing answers at 127\.0\.0\.1:1.*_URL") as raised,
+            node(),
+        ):
+            pass
+        assert "secret" not in str(raised.value)
