@@ -6,6 +6,7 @@ The schema keeps the paper's Figure 2 field by field (``filename``, ``synset.<ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -57,6 +58,16 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
 
+    @property
+    def length(self) -> float:
+        """The sum of the scores."""
+        return math.fsum(term.score for term in self.terms)
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the scores."""
+        return math.sqrt(math.fsum(term.score**2 for term in self.terms))
+
     @classmethod
     def from_picture(
         cls,
@@ -107,6 +118,8 @@ class Document:
             },
             "posterior": {term.key: term.score for term in self.terms},
             "synsets": [term.key for term in self.terms],
+            "length": self.length,
+            "norm": self.norm,
             "words": [vocabulary.words(term.key) for term in self.terms],
         }
         if self.terms:

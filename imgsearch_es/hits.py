@@ -13,6 +13,7 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import QueryError
 from imgsearch_es.files import to_path
 from imgsearch_es.queries import Query
+from imgsearch_es.scoring import Context, formula_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,10 @@ class Hit:
 
 
 class Summand(NamedTuple):
-    """One synset's part of a score: ``product = query_weight * document_score``."""
+    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
+
+    Other formulas (see ``imgsearch_es.scoring``) weight the query and the product in their way.
+    """
 
     key: str
     query_weight: float
@@ -154,6 +158,8 @@ class Hits(Sequence[Hit]):
         self.exact = result.exact
         self.means = result.means
         self.took_ms = result.took_ms
+        self._terms = result.terms
+        self._average_length = result.average_length
         self._hits = tuple(
             Hit(rank, found.score, found.document)
             for rank, found in enumerate(result.hits, start=query.offset + 1)
@@ -187,9 +193,18 @@ class Hits(Sequence[Hit]):
             raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
         hit = self._hits[i]
         scores = {term.key: term.score for term in hit.synsets}
+        document = hit.document
+        formula = formula_of(self.query.strategy)
+        parameters = formula.with_defaults(self.query.parameters)
+        context = Context(document.length, document.norm, self._average_length, parameters)
         rows = [
-            Summand(term.key, term.score, scores[term.key], term.score * scores[term.key])
-            for term in self.query.terms
+            Summand(
+                term.key,
+                term.score,
+                scores[term.key],
+                formula.summand(term.score, scores[term.key], context),
+            )
+            for term in self._terms
             if term.key in scores
         ]
         total = to_score(math.fsum(row.product for row in rows))
@@ -200,6 +215,7 @@ class Hits(Sequence[Hit]):
         """As JSON values: the shape that ``imgsearch search --json`` prints."""
         return {
             "query": str(self.query),
+            "hints": list(self.query.hints),
             "total": self.total,
             "total_is_exact": self.total_is_exact,
             "strategy": self.strategy,

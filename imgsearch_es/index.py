@@ -243,8 +243,10 @@ class ImageIndex:
         """The stored document of a picture, given by id, URI or path.
 
         Raises:
+            IndexNotFoundError: there is no such index.
             QueryError: the index has no such picture.
         """
+        self._settings()
         key = _to_id(picture)
         found = self.store.get([key])
         if key not in found:
@@ -276,6 +278,7 @@ class ImageIndex:
         k: int = 10,
         offset: int = 0,
         strategy: str = "auto",
+        parameters: Mapping[str, float] | None = None,
         exclude_self: bool = False,
     ) -> Query:
         """Build a query without running it; takes what ``search`` takes."""
@@ -292,8 +295,10 @@ class ImageIndex:
             k=k,
             offset=offset,
             strategy=strategy,
+            parameters=dict(parameters or {}),
             text=text,
             pictures=shown,
+            hints=words.hints if words else (),
         )
 
     def search(
@@ -305,9 +310,10 @@ class ImageIndex:
         k: int = 10,
         offset: int = 0,
         strategy: str = "auto",
+        parameters: Mapping[str, float] | None = None,
         exclude_self: bool = False,
     ) -> Hits:
-        """Find pictures by formula (1).
+        """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
         Args:
             image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
@@ -317,8 +323,10 @@ class ImageIndex:
             where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``.
             k: how many hits.
             offset: how many of the best to leave out, for the next page.
-            strategy: how Elasticsearch computes it: "auto", "impact", "script",
-                "script-filtered". All give the same hits.
+            strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
+                compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
+                are other formulas (see ``imgsearch_es.scoring``).
+            parameters: of the formula: k1 and b of "bm25".
             exclude_self: leave out the query picture itself.
 
         Raises:
@@ -333,6 +341,7 @@ class ImageIndex:
             k=k,
             offset=offset,
             strategy=strategy,
+            parameters=parameters,
             exclude_self=exclude_self,
         )
         return Hits(query, self.store.search(query))
@@ -456,7 +465,7 @@ def _to_id(picture: str | os.PathLike[str]) -> str:
 
 
 def _several(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    single = isinstance(sources, str | os.PathLike | bytes) or hasattr(sources, "read")
+    single = isinstance(sources, str | os.PathLike | bytes | bytearray) or hasattr(sources, "read")
     if single or not isinstance(sources, Iterable) or hasattr(sources, "shape"):
         return [sources]  # type: ignore[list-item]
     return list(cast(Iterable[ImageSource], sources))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ import numpy as np
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.errors import QueryError
+from imgsearch_es.scoring import Statistics, formula_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from imgsearch_es.synsets import Vocabulary
+    from imgsearch_es.synsets import Resolution, Vocabulary
 
 KEYWORD_FIELDS = (
     "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
@@ -36,8 +37,12 @@ STRATEGIES = {
     "impact": "the inverted index of weights, then exact rescoring until the answer is proven",
     "script": "the paper's: a script scores every picture (time grows with the collection)",
     "script-filtered": "the same script, over the pictures that share a synset with the query",
+    "tfidf": "inner product of TF-IDF vectors, by the inverted index as impact",
+    "cosine": "cosine of the synset vectors",
+    "sqrt": "sum of square roots of products (Bhattacharyya coefficient)",
+    "bm25": "BM25 with the score as term frequency; parameters k1 (1.2) and b (0.75)",
 }
-"""Ways to compute formula (1) on Elasticsearch; all give the same ranking."""
+"""Ways to score. The first four all compute formula (1) and rank alike."""
 
 _RANGE = ("gt", "gte", "lt", "lte")
 MAX_RESULTS = 10_000
@@ -69,9 +74,11 @@ class Query:
         filters: conditions that every hit meets.
         exclude: ids of documents left out.
         k: how many hits, after leaving out the first ``offset``.
-        strategy: how the store computes formula (1); "auto" chooses.
+        strategy: how to score, one of STRATEGIES.
+        parameters: of the strategy's formula.
         text: the words as typed, to show.
         pictures: URIs or pictures in memory, to show.
+        hints: how words with several meanings were taken, one sentence each, to show.
     """
 
     terms: tuple[Term, ...]
@@ -81,8 +88,10 @@ class Query:
     k: int = 10
     offset: int = 0
     strategy: str = "auto"
+    parameters: Mapping[str, float] = field(default_factory=dict)
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
+    hints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -91,6 +100,7 @@ class Query:
             raise QueryError(
                 f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
             )
+        formula_of(self.strategy).with_defaults(self.parameters)
         if self.k < 1 or self.offset < 0:
             raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
         if self.offset + self.k > MAX_RESULTS:
@@ -98,11 +108,27 @@ class Query:
                 f"offset + k may be at most {MAX_RESULTS}: narrow the query by filters"
             )
 
-    def to_elasticsearch(self, strategy: str | None = None) -> dict[str, Any]:
-        """The body of the search request, as it would be sent or pasted into Kibana's console."""
-        from imgsearch_es.stores.elastic.strategies import get_strategy
+    def to_elasticsearch(
+        self, strategy: str | None = None, *, statistics: Statistics | None = None
+    ) -> dict[str, Any]:
+        """The body of the search request, as it would be sent or pasted into Kibana's console.
 
-        return get_strategy(strategy or self.strategy).body(self)
+        Args:
+            strategy: another way to score than the query's.
+            statistics: of the collection (``index.store.statistics(keys)``), for the strategies
+                that weight by them.
+
+        Raises:
+            QueryError: the strategy needs statistics.
+        """
+        from imgsearch_es.stores.elastic.strategies import request_body
+
+        query = self if strategy is None else replace(self, strategy=strategy)
+        formula = formula_of(query.strategy)
+        if formula.needs_statistics and statistics is None:
+            raise QueryError(f"{query.strategy} weights by the collection: give its statistics")
+        known = statistics or Statistics(0, 0.0, {})
+        return request_body(replace(query, terms=formula.query_weights(query.terms, known)), known)
 
     def __str__(self) -> str:
         parts = []
@@ -134,10 +160,17 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a line of words asks for: synsets that score, and synsets that exclude."""
+    """What a line of words asks for.
+
+    Attributes:
+        terms: the synsets that score.
+        must_not: the keys of those that exclude.
+        hints: how words with several meanings were taken, one sentence each.
+    """
 
     terms: tuple[Term, ...]
-    must_not: tuple[str, ...]
+    must_not: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 _TOKEN = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+))')
@@ -162,13 +195,24 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
             must_not.update(dict.fromkeys(vocabulary.resolve(phrase).keys))
         else:
             wanted.append(match[0])
-    keys: dict[str, None] = {}
-    if wanted:
-        for resolution in vocabulary.resolve_text(" ".join(wanted)):
-            keys.update(dict.fromkeys(resolution.keys))
-    elif not must_not:
+    if not wanted and not must_not:
         raise QueryError("there are no words to search for")
-    return Words(synset_vector(Term(key, 1.0) for key in keys), tuple(must_not))
+    resolutions = vocabulary.resolve_text(" ".join(wanted)) if wanted else ()
+    keys = {key for resolution in resolutions for key in resolution.keys}
+    hints = dict.fromkeys(filter(None, (_hint(item, keys, vocabulary) for item in resolutions)))
+    return Words(synset_vector(Term(key, 1.0) for key in keys), tuple(must_not), tuple(hints))
+
+
+def _hint(resolution: Resolution, wanted: set[str], vocabulary: Vocabulary) -> str:
+    """What a person may have meant instead; empty when the query has that too."""
+    others = [s.key for s in resolution.also if not wanted.issuperset(vocabulary.hyponyms(s.key))]
+    if not others:
+        return ""
+    taken = " and ".join(sense.key for sense in resolution.senses)
+    return (
+        f"{resolution.phrase!r} is taken as the synset {taken}; "
+        f"for what else it may mean write {' or '.join(others)}"
+    )
 
 
 def parse_filters(where: Mapping[str, Any] | None) -> tuple[Filter, ...]:
@@ -178,15 +222,15 @@ def parse_filters(where: Mapping[str, Any] | None) -> tuple[Filter, ...]:
         QueryError: a field or an operator is unknown, or a value has the wrong type.
     """
     filters: list[Filter] = []
-    for field, condition in (where or {}).items():
-        _check_field(field)
+    for name, condition in (where or {}).items():
+        _check_field(name)
         if isinstance(condition, Mapping):
             for operator, value in condition.items():
-                filters.append(_ranged(field, operator, value))
+                filters.append(_ranged(name, operator, value))
         elif isinstance(condition, Sequence) and not isinstance(condition, str):
-            filters.append(Filter(field, "in", tuple(_value(field, item) for item in condition)))
+            filters.append(Filter(name, "in", tuple(_value(name, item) for item in condition)))
         else:
-            filters.append(Filter(field, "in", (_value(field, condition),)))
+            filters.append(Filter(name, "in", (_value(name, condition),)))
     return tuple(filters)
 
 

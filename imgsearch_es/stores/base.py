@@ -7,11 +7,13 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.queries import Query
+from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.synsets import Vocabulary
 
 
@@ -71,6 +73,8 @@ class SearchResult:
         hits: highest score first, ties by id.
         total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
             (Elasticsearch counts to 10,000).
+        terms: the query's synsets as the formula weighted them.
+        average_length: mean length of the collection's documents, where the formula uses it.
         strategy: the way that gave the answer, for example "impact".
         exact: True when the hits and their order are certainly those of the formula.
         means: by which means that is known, for a person.
@@ -80,6 +84,8 @@ class SearchResult:
     hits: tuple[Scored, ...]
     total: int
     total_is_exact: bool
+    terms: tuple[Term, ...]
+    average_length: float
     strategy: str
     exact: bool
     means: str
@@ -101,6 +107,10 @@ class WriteReport:
 
     stored: int = 0
     rejected: list[tuple[str, str]] = field(default_factory=list)
+
+
+NO_STATISTICS = Statistics(0, 0.0, {})
+"""For formulas that need none."""
 
 
 class Store(Protocol):
@@ -160,6 +170,10 @@ class Store(Protocol):
         """Documents, bytes on disk, the best synsets with their counts, and the like."""
         ...
 
+    def statistics(self, keys: Sequence[str]) -> Statistics:
+        """What scoring may know of the collection, with the frequencies of these synsets."""
+        ...
+
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
         ...
@@ -171,3 +185,14 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:
+    """The query with its synsets weighted by its strategy's formula, and what that was based on."""
+    formula = formula_of(query.strategy)
+    if not formula.needs_statistics:
+        return replace(
+            query, terms=formula.query_weights(query.terms, NO_STATISTICS)
+        ), NO_STATISTICS
+    statistics = store.statistics([term.key for term in query.terms])
+    return replace(query, terms=formula.query_weights(query.terms, statistics)), statistics

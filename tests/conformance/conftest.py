@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from imgsearch_es import queries
 from imgsearch_es.documents import Document
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
@@ -22,9 +21,9 @@ SETTINGS = IndexSettings(
     vocabulary=imagenet(),
     embedding_dimensions=DIMENSIONS,
 )
-STRATEGIES = tuple(
-    os.environ.get("IMGSEARCH_TEST_STRATEGIES", ",".join(queries.STRATEGIES)).split(",")
-)
+INNER = ("auto", "impact", "script", "script-filtered")
+"""The strategies that compute formula (1)."""
+STRATEGIES = tuple(os.environ.get("IMGSEARCH_TEST_STRATEGIES", ",".join(INNER)).split(","))
 """Fewer on a server that lacks the module for the others (see tests/integration)."""
 STORES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.node))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from imgsearch_es.documents import Document
 from imgsearch_es.queries import Filter, Query
+from imgsearch_es.scoring import Statistics
 
 Ranking = list[tuple[float, str]]
 
@@ -26,6 +27,45 @@ class Reference:
         for row, document in enumerate(self.documents):
             for term in document.terms:
                 self._scores[row, self._column[term.key]] = np.float32(term.score)
+
+    def statistics(self, keys: Sequence[str]) -> Statistics:
+        """What a store's statistics must be."""
+        has = self._scores > 0
+        return Statistics(
+            len(self.documents),
+            float(self._scores.sum(axis=1).mean()),
+            {key: int(has[:, self._column[key]].sum()) for key in keys},
+        )
+
+    def score(self, query: Query) -> dict[str, float]:
+        """The score by the query's formula of every document that shares a synset, by id."""
+        keys = [term.key for term in query.terms]
+        columns = [self._column[key] for key in keys]
+        q = np.array([term.score for term in query.terms])
+        d = self._scores[:, columns]
+        known = self.statistics(keys)
+        n = np.array([known.frequencies[key] for key in keys])
+        count = known.documents
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if query.strategy == "tfidf":
+                parts = q * d * (1 + np.log((1 + count) / (1 + n))) ** 2
+            elif query.strategy == "cosine":
+                norms = np.linalg.norm(self._scores, axis=1, keepdims=True)
+                parts = q / np.linalg.norm(q) * d / norms
+            elif query.strategy == "sqrt":
+                parts = np.sqrt(q * d)
+            else:
+                k1 = query.parameters.get("k1", 1.2)
+                b = query.parameters.get("b", 0.75)
+                length = self._scores.sum(axis=1, keepdims=True) / known.average_length
+                idf = np.log(1 + (count - n + 0.5) / (n + 0.5))
+                parts = idf * q * d * (k1 + 1) / (d + k1 * (1 - b + b * length))
+        scores = np.nansum(np.where(d > 0, parts, 0), axis=1)
+        return {
+            document.id: float(score)
+            for document, score in zip(self.documents, scores, strict=True)
+            if score > 0
+        }
 
     def rank(self, query: Query) -> tuple[Ranking, int]:
         """The (score, id) pairs that the query asks for, and how many documents match."""

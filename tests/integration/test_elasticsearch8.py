@@ -21,7 +21,7 @@ def test_conformance_of_all_that_needs_no_script(
     """Elastic's own build for integration tests has no Painless, so the script strategies wait."""
     monkeypatch.setitem(os.environ, "IMGSEARCH_ES_URL", elasticsearch8_url)
     monkeypatch.setitem(os.environ, "IMGSEARCH_TEST_STRATEGIES", "auto,impact")
-    chosen = "elasticsearch and not two_hundred"
+    chosen = "elasticsearch and not two_hundred and not formulas"
     output = python_with_client8(
         "-m", "pytest", "tests/conformance", "-q", "-p", "no:cacheprovider", "-k", chosen
     )

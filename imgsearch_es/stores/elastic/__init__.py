@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -14,13 +15,20 @@ from elasticsearch import Elasticsearch, helpers
 from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.errors import IndexNotFoundError, SchemaError, StoreError
 from imgsearch_es.queries import MAX_RESULTS, Query
-from imgsearch_es.stores.base import IndexSettings, Known, Scored, SearchResult, WriteReport
+from imgsearch_es.scoring import Statistics
+from imgsearch_es.stores.base import (
+    IndexSettings,
+    Known,
+    Scored,
+    SearchResult,
+    WriteReport,
+    weighted,
+)
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Impact,
-    Strategy,
     first_window,
     get_strategy,
     is_proven,
@@ -237,6 +245,27 @@ class ElasticStore:
             ],
         }
 
+    def statistics(self, keys: Sequence[str]) -> Statistics:
+        """Counts of documents; the server keeps them until the index changes."""
+        with translated(self._address):
+            answer = self.client.search(
+                index=self._name,
+                size=0,
+                track_total_hits=True,
+                aggs={
+                    "length": {"avg": {"field": "length"}},
+                    "synsets": {
+                        "terms": {"field": "synsets", "include": list(keys), "size": len(keys)}
+                    },
+                },
+            )
+        found = answer["aggregations"]
+        return Statistics(
+            answer["hits"]["total"]["value"],
+            found["length"]["value"] or 0.0,
+            {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
+        )
+
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection
@@ -261,14 +290,18 @@ class ElasticStore:
         return {key: answer["aggregations"][str(i)]["value"] for i, key in enumerate(keys)}
 
     def search(self, query: Query) -> SearchResult:
-        """Rank by formula (1), in the way that the query's strategy says."""
+        """Rank in the way that the query's strategy says."""
         self._known_settings()
+        query, statistics = weighted(self, query)
         strategy = get_strategy(query.strategy)
         with translated(self._address):
             if isinstance(strategy, Impact):
-                return self._search_impact(strategy, query)
-            means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-            return self._search_exhaustively(strategy, query, means)
+                result = self._search_impact(strategy, query)
+            else:
+                means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
+                body = strategy.body(query, statistics.average_length)
+                result = self._search_exhaustively(body, strategy.name, query, means)
+        return replace(result, average_length=statistics.average_length)
 
     def _search_impact(self, strategy: Impact, query: Query) -> SearchResult:
         window, took = first_window(query), 0
@@ -281,15 +314,16 @@ class ElasticStore:
                 return _result(query, answer.body, hits, strategy.name, means, took)
             if window == MAX_RESULTS:
                 means = "too many near-ties for a proof, so all matching pictures were scored"
-                return self._search_exhaustively(FALLBACK, query, means, took)
+                body = FALLBACK.body(query)
+                return self._search_exhaustively(body, strategy.name, query, means, took)
             window = min(_WIDER * window, MAX_RESULTS)
 
     def _search_exhaustively(
-        self, strategy: Strategy, query: Query, means: str, took: int = 0
+        self, body: dict[str, Any], strategy: str, query: Query, means: str, took: int = 0
     ) -> SearchResult:
-        answer = self.client.search(index=self._name, body=strategy.body(query))
+        answer = self.client.search(index=self._name, body=body)
         hits, took = answer["hits"]["hits"], took + answer["took"]
-        return _result(query, answer.body, hits, strategy.name, means, took, first=query.offset)
+        return _result(query, answer.body, hits, strategy, means, took, first=query.offset)
 
     def close(self) -> None:
         """Close the connections."""
@@ -331,6 +365,8 @@ def _result(
         hits=tuple(scored[start : start + query.k]),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
+        terms=query.terms,
+        average_length=0.0,
         strategy=strategy,
         exact=True,
         means=means,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import elasticsearch
 from elasticsearch import Elasticsearch
@@ -56,8 +56,8 @@ def parse_address(
 ) -> Address:
     """Take apart ``https://user:password@host:9200/index``.
 
-    What is not given comes from IMGSEARCH_ES_API_KEY, IMGSEARCH_ES_USERNAME,
-    IMGSEARCH_ES_PASSWORD and IMGSEARCH_ES_CA_CERTS.
+    What is not given may stand in the URL (``?api_key=...&ca_certs=...``), and else comes from
+    IMGSEARCH_ES_API_KEY, IMGSEARCH_ES_USERNAME, IMGSEARCH_ES_PASSWORD and IMGSEARCH_ES_CA_CERTS.
 
     Raises:
         ConfigurationError: the URL names no index or a forbidden one, or the options conflict.
@@ -77,10 +77,16 @@ def parse_address(
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     server = urlunsplit((parts.scheme.lower(), netloc, prefix, "", ""))
     environment = os.environ.get
-    api_key = api_key or environment("IMGSEARCH_ES_API_KEY")
-    username = username or unquote(parts.username or "") or environment("IMGSEARCH_ES_USERNAME")
+    given = _url_options(parts.query)
+    api_key = api_key or given.get("api_key")
+    username = username or unquote(parts.username or "")
+    if api_key and username:
+        raise ConfigurationError(f"give an API key or a user for {_shown(url)}, not both")
+    if not username:
+        api_key = api_key or environment("IMGSEARCH_ES_API_KEY")
+    username = username or environment("IMGSEARCH_ES_USERNAME")
     password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
-    ca_certs = ca_certs or environment("IMGSEARCH_ES_CA_CERTS")
+    ca_certs = ca_certs or given.get("ca_certs") or environment("IMGSEARCH_ES_CA_CERTS")
     options: dict[str, Any] = {"request_timeout": timeout}
     if api_key:
         options["api_key"] = api_key
@@ -93,6 +99,14 @@ def parse_address(
                 raise ConfigurationError(f"there is no certificate file {ca_certs} (ca_certs)")
             options["ca_certs"] = str(Path(ca_certs).expanduser())
     return Address(server, index, options)
+
+
+def _url_options(query: str) -> dict[str, str]:
+    given = dict(parse_qsl(query))
+    for name in given:
+        if name not in ("api_key", "ca_certs"):
+            raise ConfigurationError(f"a URL has no option {name!r}; it has api_key and ca_certs")
+    return given
 
 
 def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
@@ -186,5 +200,5 @@ def _has_error(body: object) -> bool:
 
 
 def _shown(url: str) -> str:
-    """A URL without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    """A URL without user, password and options."""
+    return re.sub(r"//.*@|[?#].*", lambda found: found[0][:2] if found[0][0] == "/" else "", url)

@@ -61,6 +61,8 @@ def _properties(settings: IndexSettings, version: Version) -> dict[str, Any]:
         "synsets": keyword,
         "top_synset": keyword,
         "top_score": {"type": "float"},
+        "length": {"type": "double"},
+        "norm": {"type": "double"},
         "words": {"type": "text"},
     }
     if 0 < settings.embedding_dimensions <= MAX_DENSE_DIMENSIONS:

@@ -13,22 +13,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.queries import MAX_RESULTS, METADATA, Filter, Query
+from imgsearch_es.scoring import Statistics, formula_of
 
-SCRIPT = """
+_LENGTHS = """
+if (doc['norm'].size() == 0) {
+  return 0;
+}
+double length = doc['length'].value;
+double norm = doc['norm'].value;
+"""
+_SCRIPT = """
 double total = 0;
 for (int i = 0; i < params.fields.length; i++) {
   def score = doc[params.fields[i]];
   if (score.size() != 0) {
-    total += params.weights[i] * score.value;
+    double w = params.weights[i];
+    double d = score.value;
+    total += {summand};
   }
 }
 return total;
-""".strip()
-"""The paper's inner product with its numbers as parameters: one text, so one compilation."""
+"""
+"""A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
 
 SMALLEST_WINDOW = 20
 _TRUNCATION = 2.0**-8
@@ -46,19 +56,6 @@ NOT_FETCHED = ("posterior", "embedding", "words")
 """Parts of the source that a hit does not need."""
 
 
-class Strategy(Protocol):
-    """One way to compute formula (1)."""
-
-    @property
-    def name(self) -> str:
-        """Its name in ``queries.STRATEGIES``."""
-        ...
-
-    def body(self, query: Query) -> dict[str, Any]:
-        """The body of the search request."""
-        ...
-
-
 @dataclass(frozen=True)
 class Exhaustive:
     """Score every document, or every one that shares a synset with the query.
@@ -74,14 +71,14 @@ class Exhaustive:
     filtered: bool
     scripted: bool = True
 
-    def body(self, query: Query) -> dict[str, Any]:
+    def body(self, query: Query, average: float = 0.0) -> dict[str, Any]:
         """The body of the search request."""
         if self.filtered:
             inner = matching_body(query)["query"]
         else:
             inner = _bool(filter=filter_clauses(query), must_not=exclusions(query))
         scoring = (
-            {"script_score": {"script": script(query.terms)}, "boost_mode": "replace"}
+            {"script_score": {"script": script(query, average)}, "boost_mode": "replace"}
             if self.scripted
             else exact_clause(query.terms)["function_score"]
         )
@@ -128,19 +125,31 @@ class Impact:
         }
 
 
-_STRATEGIES: dict[str, Strategy] = {
+_STRATEGIES: dict[str, Exhaustive | Impact] = {
     "auto": Impact(),
     "impact": Impact(),
     "script": Exhaustive("script", filtered=False),
     "script-filtered": Exhaustive("script-filtered", filtered=True),
+    "tfidf": Impact("tfidf"),
+    "cosine": Exhaustive("cosine", filtered=True),
+    "sqrt": Exhaustive("sqrt", filtered=True),
+    "bm25": Exhaustive("bm25", filtered=True),
 }
 FALLBACK = Exhaustive("impact", filtered=True, scripted=False)
 """What answers when no window proves the ranking."""
 
 
-def get_strategy(name: str) -> Strategy:
+def get_strategy(name: str) -> Exhaustive | Impact:
     """The strategy of this name (one of ``queries.STRATEGIES``)."""
     return _STRATEGIES[name]
+
+
+def request_body(query: Query, statistics: Statistics) -> dict[str, Any]:
+    """The (first) request for a query that is weighted already."""
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Impact):
+        return strategy.body(query)
+    return strategy.body(query, statistics.average_length)
 
 
 def first_window(query: Query) -> int:
@@ -175,15 +184,23 @@ def matching_body(query: Query) -> dict[str, Any]:
     return {"query": _bool(filter=condition, must_not=exclusions(query))}
 
 
-def script(terms: Sequence[Term]) -> dict[str, Any]:
-    """The inner-product script with a query's numbers."""
-    return {
-        "source": SCRIPT,
-        "params": {
-            "fields": [f"synset.{term.key}.score" for term in terms],
-            "weights": [term.score for term in terms],
-        },
+def script(query: Query, average: float = 0.0) -> dict[str, Any]:
+    """The script of the query's formula, with the query's numbers.
+
+    Args:
+        query: the query, weighted.
+        average: mean length of the collection's documents, where the formula uses it.
+    """
+    formula = formula_of(query.strategy)
+    source = _SCRIPT.replace("{summand}", formula.painless)
+    parameters: dict[str, Any] = {
+        "fields": [f"synset.{term.key}.score" for term in query.terms],
+        "weights": [term.score for term in query.terms],
     }
+    if formula.parameters:
+        parameters |= {**formula.with_defaults(query.parameters), "average": average}
+    source = source if formula.is_linear else _LENGTHS + source
+    return {"source": source.strip(), "params": parameters}
 
 
 def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:

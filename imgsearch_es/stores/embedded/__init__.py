@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,25 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, StoreError
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.base import IndexSettings, Known, Scored, SearchResult, WriteReport
+from imgsearch_es.scoring import Statistics
+from imgsearch_es.stores.base import (
+    NO_STATISTICS,
+    IndexSettings,
+    Known,
+    Scored,
+    SearchResult,
+    WriteReport,
+    weighted,
+)
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
-from imgsearch_es.stores.embedded.ranking import MATCHING, TOP, ranking
+from imgsearch_es.stores.embedded.ranking import CANDIDATES, MATCHING, ranking
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores",
 )  # fmt: skip
+_WRITTEN = (*_COLUMNS, "length", "norm")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 
@@ -132,9 +142,24 @@ class EmbeddedStore:
                 "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", [prefix]
             ).fetchall()
 
+    def statistics(self, keys: Sequence[str]) -> Statistics:
+        """Counts of documents and postings."""
+        numbers = self._term_numbers()
+        known = {numbers[key]: key for key in keys if key in numbers}
+        with self._file.reading() as connection:
+            row = connection.execute(
+                "SELECT count(*), coalesce(avg(length), 0) FROM documents"
+            ).fetchone() or (0, 0.0)
+            frequencies = connection.execute(
+                "SELECT term, count(*) FROM postings "
+                "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
+                [list(known)],
+            ).fetchall()
+        return Statistics(row[0], row[1], {known[term]: n for term, n in frequencies})
+
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that score above 0."""
-        sql, parameters = ranking(MATCHING, query, self._term_numbers())
+        sql, parameters = ranking(MATCHING, query, self._term_numbers(), NO_STATISTICS)
         with self._file.reading() as connection:
             return [row[0] for row in connection.execute(sql, parameters).fetchall()]
 
@@ -173,23 +198,27 @@ class EmbeddedStore:
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
 
     def search(self, query: Query) -> SearchResult:
-        """Rank by formula (1) in one pass over the lists of the query's terms."""
+        """Rank in one pass over the lists of the query's terms."""
         started = time.perf_counter()
         keys = self._keys()
-        sql, parameters = ranking(TOP, query, self._numbers)
+        query, statistics = weighted(self, query)
+        sql, parameters = ranking(CANDIDATES, query, self._numbers, statistics)
         with self._file.reading() as connection:
             answer = connection.execute(sql, parameters).fetchall()
-            ranked = [(number, score) for number, score, _ in answer if number is not None]
+            scores = {number: score for number, score, _ in answer if number is not None}
+            page = _page(connection, scores, query)
             rows = connection.execute(
                 f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
-                "WHERE list_contains($1, document)",
-                [[number for number, _ in ranked]],
+                "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
+                [page],
             ).fetchall()
         documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
-            hits=tuple(Scored(documents[number], score) for number, score in ranked),
+            hits=tuple(Scored(documents[number], scores[number]) for number in page),
             total=answer[0][2],
             total_is_exact=True,
+            terms=query.terms,
+            average_length=statistics.average_length,
             strategy="postings",
             exact=True,
             means="every posting of the query's synsets was added up",
@@ -217,6 +246,19 @@ class EmbeddedStore:
         return self._numbers
 
 
+def _page(
+    connection: duckdb.DuckDBPyConnection, scores: Mapping[int, float], query: Query
+) -> list[int]:
+    """The documents asked for, of those that may be among them: best first, ties by id."""
+    ids = connection.execute(
+        "SELECT document, id FROM documents "
+        "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
+        [list(scores)],
+    ).fetchall()
+    ids.sort(key=lambda item: (-scores[item[0]], item[1]))
+    return [number for number, _ in ids[query.offset : query.offset + query.k]]
+
+
 def _insert(
     connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
 ) -> None:
@@ -224,8 +266,8 @@ def _insert(
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(_row(document, numbers) for document in documents), strict=True)
     connection.execute(
-        f"INSERT INTO documents (document, {', '.join(_COLUMNS)}) "
-        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_COLUMNS) + 2))}",
+        f"INSERT INTO documents (document, {', '.join(_WRITTEN)}) "
+        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_WRITTEN) + 2))}",
         [places.tolist(), *(list(column) for column in columns)],
     )
     connection.execute(
@@ -266,7 +308,7 @@ def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
         document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
-        [term.score for term in document.terms],
+        [term.score for term in document.terms], document.length, document.norm,
     ]  # fmt: skip
 
 

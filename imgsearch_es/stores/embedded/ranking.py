@@ -1,4 +1,4 @@
-"""Formula (1) as SQL over the postings table."""
+"""Formulas as SQL over the postings table."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import re
 from typing import Any
 
 from imgsearch_es.queries import METADATA, Filter, Query
+from imgsearch_es.scoring import Statistics, formula_of
 
+_LENGTHS = "JOIN (SELECT document, length, norm FROM documents) USING (document)"
 _RANKING = """
 WITH query AS (SELECT unnest($terms) AS term, unnest($weights) AS weight),
-scored AS MATERIALIZED (
-    SELECT document, CAST(fsum(weight * CAST(score AS DOUBLE)) AS FLOAT) AS score
-    FROM postings JOIN query USING (term)
+summands AS (
+    SELECT document, {summand} AS summand
+    FROM (SELECT term, document, CAST(score AS DOUBLE) AS score FROM postings)
+    JOIN query USING (term) {lengths}
     {selection}
-    GROUP BY document
-    HAVING CAST(fsum(weight * CAST(score AS DOUBLE)) AS FLOAT) > 0
+),
+scored AS MATERIALIZED (
+    SELECT document, CAST(fsum(summand) AS FLOAT) AS score FROM summands
+    GROUP BY document HAVING CAST(fsum(summand) AS FLOAT) > 0
 )
 """
 
-TOP = (
+CANDIDATES = (
     _RANKING
     + """,
 best AS (SELECT score FROM scored ORDER BY score DESC LIMIT $last),
-top AS (
-    SELECT document, score, id FROM scored JOIN documents USING (document)
-    WHERE score >= (SELECT min(score) FROM best)
-    ORDER BY score DESC, id LIMIT $k OFFSET $first
-)
+candidates AS (SELECT document, score FROM scored WHERE score >= (SELECT min(score) FROM best))
 SELECT document, score, total
-FROM (SELECT count(*) AS total FROM scored) LEFT JOIN top ON true
-ORDER BY score DESC, id
+FROM (SELECT count(*) AS total FROM scored) LEFT JOIN candidates ON true
 """
 )
-"""The k-th best score first, so that only documents that may enter are joined for their ids."""
+"""The best ``last`` documents, with all that tie with the last of them: ids, which break ties, are
+looked up for these few only. One row of NULLs when nothing matches."""
 
 MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORDER BY id"
 
@@ -40,22 +41,27 @@ _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 def ranking(
-    template: str, query: Query, term_numbers: dict[str, int]
+    template: str, query: Query, term_numbers: dict[str, int], statistics: Statistics
 ) -> tuple[str, dict[str, Any]]:
     """SQL and parameters for a query; nothing a person gave becomes part of the SQL text.
 
     Args:
-        template: TOP or MATCHING.
-        query: the query.
+        template: CANDIDATES or MATCHING.
+        query: the query, weighted.
         term_numbers: number of each term of the vocabulary.
+        statistics: of the collection, where the formula uses them.
     """
+    formula = formula_of(query.strategy)
     known = [term for term in query.terms if term.key in term_numbers]
     parameters: dict[str, Any] = {
         "terms": [term_numbers[term.key] for term in known],
         "weights": [term.score for term in known],
     }
-    if template is TOP:
-        parameters |= {"k": query.k, "first": query.offset, "last": query.offset + query.k}
+    if formula.parameters:
+        parameters |= formula.with_defaults(query.parameters)
+        parameters["average"] = statistics.average_length
+    if template is CANDIDATES:
+        parameters["last"] = query.offset + query.k
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
     if excluded:
@@ -71,7 +77,8 @@ def ranking(
         both = " AND ".join(wanted)
         conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
     selection = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    return template.replace("{selection}", selection), parameters
+    sql = template.replace("{summand}", formula.sql).replace("{selection}", selection)
+    return sql.replace("{lengths}", "" if formula.is_linear else _LENGTHS), parameters
 
 
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:

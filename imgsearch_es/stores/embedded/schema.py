@@ -23,7 +23,7 @@ CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms SMALLINT[], scores FLOAT[]
+    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term SMALLINT, document INTEGER, score FLOAT);

@@ -1,0 +1,109 @@
+"""TF-IDF, cosine, square roots and BM25: equal to NumPy to 1e-6, and explained to the last part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.errors import QueryError
+from imgsearch_es.hits import Hits
+from imgsearch_es.queries import STRATEGIES, Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.synsets import imagenet
+from tests.conformance.collections import KEYS, extremes, posteriors
+from tests.conformance.conftest import INNER, filled
+from tests.conformance.reference import Reference
+from tests.conformance.test_ranking import LAW, Case
+
+OTHERS = sorted(set(STRATEGIES) - set(INNER))
+
+
+@pytest.fixture(scope="module")
+def case(place: Callable[[], str]) -> Iterator[Case]:
+    documents = posteriors(800, seed=4) + extremes()
+    with filled(place(), documents) as store:
+        yield Case(store, Reference(documents, KEYS))
+
+
+def check(case: Case, query: Query) -> None:
+    """Every score is NumPy's to 1e-6, none is missing, and the order is that of the scores."""
+    expected = case.reference.score(query)
+    if query.filters:
+        allowed = case.reference.rank(replace(query, strategy="auto", parameters={}, k=10_000))[0]
+        expected = {key: expected[key] for _, key in allowed}
+    hits = Hits(query, case.store.search(query))
+    assert hits.total == len(expected)
+    assert len(hits) == min(query.k, len(expected))
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.id], rel=1e-6)
+    best = sorted(expected.values(), reverse=True)[: query.k]
+    assert [hit.score for hit in hits] == pytest.approx(best, rel=1e-6)
+    assert [(hit.score, hit.id) for hit in hits] == sorted(
+        ((hit.score, hit.id) for hit in hits), key=lambda item: (-item[0], item[1])
+    )
+
+
+@LAW
+@given(
+    vector=st.dictionaries(
+        st.sampled_from(KEYS[:60]), st.floats(2.0**-20, 1, width=32), min_size=1, max_size=12
+    ),
+    strategy=st.sampled_from(OTHERS),
+    where=st.sampled_from([{}, {"label": "pets"}, {"width": {"lt": 120}}]),
+    k=st.integers(1, 50),
+)
+def test_every_formula_scores_as_numpy(case, vector, strategy, where, k):
+    terms = synset_vector(Term(key, weight) for key, weight in vector.items())
+    check(case, Query(terms, strategy=strategy, filters=parse_filters(where), k=k))
+
+
+@LAW
+@given(k1=st.floats(0, 5), b=st.floats(0, 1))
+def test_bm25_takes_its_parameters(case, k1, b):
+    words = parse_words("dog", imagenet())
+    check(case, Query(words.terms, strategy="bm25", parameters={"k1": k1, "b": b}, k=30))
+
+
+@pytest.mark.parametrize("strategy", OTHERS)
+def test_words(case, strategy):
+    for text in ("dog", "tabby cat", '"golden retriever"'):
+        check(case, Query(parse_words(text, imagenet()).terms, strategy=strategy, k=30))
+
+
+def test_by_cosine_a_picture_finds_itself_first(case):
+    for document in case.reference.documents[:40]:
+        hits = case.store.search(Query(synset_vector(document.terms), strategy="cosine")).hits
+        same = [hit.document.id for hit in hits if hit.score == pytest.approx(1, abs=1e-6)]
+        assert document.id in same
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_summands_add_up_to_the_score(case, strategy):
+    for document in case.reference.documents[:20]:
+        query = Query(synset_vector(document.terms), strategy=strategy)
+        hits = Hits(query, case.store.search(query))
+        for i, hit in enumerate(hits):
+            explanation = hits.explain(i)
+            assert explanation.total == pytest.approx(hit.score, rel=1e-6)
+            shared = {term.key for term in hit.synsets} & {term.key for term in query.terms}
+            assert {row.key for row in explanation.rows} == shared
+
+
+def test_statistics(case):
+    keys = ["tench", "goldfish", "tabby", "jack-o'-lantern"]
+    ours, expected = case.store.statistics(keys), case.reference.statistics(keys)
+    assert ours.documents == expected.documents
+    assert ours.average_length == pytest.approx(expected.average_length, rel=1e-12)
+    assert {key: ours.frequencies.get(key, 0) for key in keys} == dict(expected.frequencies)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters"), [("bm25", {"k2": 1}), ("bm25", {"b": -1}), ("cosine", {"k1": 1})]
+)
+def test_wrong_parameters(strategy, parameters):
+    with pytest.raises(QueryError, match=strategy):
+        Query((Term("tabby", 1.0),), strategy=strategy, parameters=parameters)
