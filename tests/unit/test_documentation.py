@@ -1,0 +1,118 @@
+"""The documents agree with the code: links lead somewhere, and every module is where it says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "imgsearch_es"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")])
+UPWARDS = {("queries.py", "stores/elastic/strategies.py")}
+"""Imports against the order, at call time only; docs/architecture.md names them."""
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), f"{page_id(page)} links to {target}"
+        if anchor:
+            assert anchor in anchors(found), f"{page_id(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_no_paths_of_one_machine(page: Path):
+    assert not re.search(r"/(?:home|root|Users|work|tmp)/", page.read_text(encoding="utf-8"))
+
+
+def test_every_module_has_one_line_in_the_architecture():
+    listed = [module for group in groups() for module in group]
+    assert len(listed) == len(set(listed))
+    existing = {name(path) for path in PACKAGE.rglob("*.py")}
+    existing -= {name(path) for path in (PACKAGE / "cli").glob("*.py")}
+    assert set(listed) == existing - {"__init__.py", "__main__.py"}
+
+
+def test_imports_go_in_the_order_of_the_architecture():
+    rank = {module: i for i, group in enumerate(groups()) for module in group}
+    wrong = {
+        (module, imported)
+        for module in rank
+        for imported in imports(PACKAGE / module)
+        if rank.get(imported, len(rank)) > rank[module] or are_strangers(module, imported)
+    }
+    assert wrong == UPWARDS
+
+
+def are_strangers(module: str, imported: str) -> bool:
+    return module.startswith("stores/") and imported.startswith("models/")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+def groups() -> list[list[str]]:
+    """The modules of the table in docs/architecture.md, group by group; folders as their files."""
+    table = ARCHITECTURE.read_text(encoding="utf-8").partition("\n## Modules\n")[2]
+    found: list[list[str]] = []
+    for line in table.partition("\n## ")[0].splitlines():
+        if re.match(r"\| \*\*.+\*\* \|", line):
+            found.append([])
+        elif line.startswith("| `") and "cli/" not in line:
+            found[-1] += modules(line)
+    return found
+
+
+def modules(line: str) -> list[str]:
+    cell = line.split("|")[1]
+    names = re.findall(r"`([^`]+)`", cell)
+    folder = names[0].rpartition("/")[0] + "/" if "/" in names[0] else ""
+    listed: list[str] = []
+    for item in names:
+        place = item if "/" in item else folder + item
+        files = sorted((PACKAGE / place).glob("*.py")) if place.endswith("/") else [PACKAGE / place]
+        listed += map(name, files)
+    return listed
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that a module imports, anywhere in it, at run time."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch_es"):
+            found |= {file_of(f"{node.module}.{alias.name}") for alias in node.names}
+    return found - {name(path)}
+
+
+def file_of(dotted: str) -> str:
+    """The file of ``imgsearch_es.a.b`` or of ``imgsearch_es.a.b.Name``."""
+    parts = dotted.split(".")[1:]
+    while parts:
+        for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+            if (PACKAGE / candidate).is_file():
+                return candidate
+        parts.pop()
+    return "__init__.py"
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
