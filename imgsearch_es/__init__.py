@@ -12,6 +12,20 @@ Importing this loads neither TensorFlow nor matplotlib; the names below are impo
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
+    from imgsearch_es.analysis import Analysis, Analyzer, Term
+    from imgsearch_es.documents import Document
+    from imgsearch_es.errors import ImgsearchError
+    from imgsearch_es.files import Limits
+    from imgsearch_es.hits import Explanation, Hit, Hits
+    from imgsearch_es.images import Picture, open_image
+    from imgsearch_es.index import ImageIndex
+    from imgsearch_es.indexing import IndexReport, folder_label
+    from imgsearch_es.queries import Query
+    from imgsearch_es.sources import find_images
+    from imgsearch_es.synsets import Synset, Vocabulary, imagenet
 
 __version__ = "0.1.0"
 
@@ -37,7 +51,28 @@ _HOMES = {
     "open_image": "images",
 }
 
-__all__ = sorted([*_HOMES, "__version__"])
+__all__ = [
+    "Analysis",
+    "Analyzer",
+    "Document",
+    "Explanation",
+    "Hit",
+    "Hits",
+    "ImageIndex",
+    "ImgsearchError",
+    "IndexReport",
+    "Limits",
+    "Picture",
+    "Query",
+    "Synset",
+    "Term",
+    "Vocabulary",
+    "__version__",
+    "find_images",
+    "folder_label",
+    "imagenet",
+    "open_image",
+]
 
 
 def __getattr__(name: str) -> object:
