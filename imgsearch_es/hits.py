@@ -192,6 +192,10 @@ class Hits(Sequence[Hit]):
         if not -len(self) <= i < len(self):
             raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
         hit = self._hits[i]
+        if self.query.is_dense:
+            return Explanation(
+                hit, (Summand(self.query.strategy, 1.0, hit.score, hit.score),), hit.score
+            )
         scores = {term.key: term.score for term in hit.synsets}
         document = hit.document
         formula = formula_of(self.query.strategy)

@@ -7,12 +7,17 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, Term
+from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
@@ -279,6 +284,7 @@ class ImageIndex:
         offset: int = 0,
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
+        threshold: float | None = None,
         exclude_self: bool = False,
     ) -> Query:
         """Build a query without running it; takes what ``search`` takes."""
@@ -286,18 +292,22 @@ class ImageIndex:
             raise QueryError("what to search for? Give image=, text=, or both")
         vocabulary = self.vocabulary
         words = parse_words(text, vocabulary) if text is not None else None
-        picture_terms, uri, shown = ((), None, ()) if image is None else self._look_at(image)
+        seen = None if image is None else self._look_at(image)
+        if words is not None and words.terms and strategy in COMPARISONS:
+            raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         return Query(
-            terms=synset_vector(picture_terms, words.terms if words else ()),
+            terms=synset_vector(seen.terms if seen else (), words.terms if words else ()),
             must_not=words.must_not if words else (),
             filters=parse_filters(where),
-            exclude=(picture_id(uri),) if exclude_self and uri else (),
+            exclude=(picture_id(seen.uri),) if exclude_self and seen else (),
             k=k,
             offset=offset,
             strategy=strategy,
             parameters=dict(parameters or {}),
             text=text,
-            pictures=shown,
+            embedding=seen.embedding if seen and strategy in COMPARISONS else None,
+            threshold=threshold,
+            pictures=(seen.shown,) if seen else (),
             hints=words.hints if words else (),
         )
 
@@ -311,6 +321,7 @@ class ImageIndex:
         offset: int = 0,
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
+        threshold: float | None = None,
         exclude_self: bool = False,
     ) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
@@ -325,8 +336,10 @@ class ImageIndex:
             offset: how many of the best to leave out, for the next page.
             strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
                 compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
-                are other formulas (see ``imgsearch_es.scoring``).
+                are other formulas (see ``imgsearch_es.scoring``); "dense-cosine" and the other
+                "dense-*" compare deep features instead (see ``imgsearch_es.dense``).
             parameters: of the formula: k1 and b of "bm25".
+            threshold: the least score of a hit, for the strategies "dense-*".
             exclude_self: leave out the query picture itself.
 
         Raises:
@@ -342,6 +355,7 @@ class ImageIndex:
             offset=offset,
             strategy=strategy,
             parameters=parameters,
+            threshold=threshold,
             exclude_self=exclude_self,
         )
         return Hits(query, self.store.search(query))
@@ -400,19 +414,29 @@ class ImageIndex:
             model["weights"] = self._weights
         return Analyzer({**config, "model": model})
 
-    def _look_at(self, image: ImageSource) -> tuple[tuple[Term, ...], str | None, tuple[Any, ...]]:
-        """A query picture's terms, its URI when it has one, and what to show for it."""
-        if not isinstance(image, str | os.PathLike):
-            picture = open_image(image)
-            return self.analyzer.analyze(picture.image).terms, picture.uri, (picture.image,)
-        key = _to_id(image)
-        stored = self.store.get([key]).get(key)
-        if stored is not None and _is_unchanged(stored):
-            return stored.terms, stored.uri, (stored.uri,)
-        if isinstance(image, str) and _ID.fullmatch(image) and not Path(image).exists():
-            raise QueryError(f"{self.location} has no picture with the id {image}")
+    def _look_at(self, image: ImageSource) -> _Seen:
+        """Read a query picture: from the index where it is, else by the analyzer."""
+        if isinstance(image, str | os.PathLike):
+            key = _to_id(image)
+            stored = self.store.get([key]).get(key)
+            if stored is not None and _is_unchanged(stored):
+                return _Seen(stored.uri, stored.terms, stored.embedding, stored.uri)
+            if isinstance(image, str) and _ID.fullmatch(image) and not Path(image).exists():
+                raise QueryError(f"{self.location} has no picture with the id {image}")
         picture = open_image(image)
-        return self.analyzer.analyze(picture.image).terms, picture.uri, (picture.uri,)
+        analysis = self.analyzer.analyze(picture.image)
+        shown = picture.uri if isinstance(image, str | os.PathLike) else picture.image
+        return _Seen(picture.uri, analysis.terms, analysis.embedding, shown)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A query picture: its URI, what the analyzer says of it, and what to show of it."""
+
+    uri: str
+    terms: tuple[Term, ...]
+    embedding: NDArray[np.float32] | None
+    shown: str | Image.Image
 
 
 def _check_same(location: str, settings: IndexSettings, analyzer: Analyzer) -> None:

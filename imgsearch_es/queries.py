@@ -15,8 +15,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.scoring import Statistics, formula_of
 
@@ -41,6 +43,11 @@ STRATEGIES = {
     "cosine": "cosine of the synset vectors",
     "sqrt": "sum of square roots of products (Bhattacharyya coefficient)",
     "bm25": "BM25 with the score as term frequency; parameters k1 (1.2) and b (0.75)",
+    "dense-cosine": "cosine of the deep features",
+    "dense-dot": "inner product of the deep features",
+    "dense-euclidean": "minus the Euclidean distance of the deep features",
+    "dense-manhattan": "minus the Manhattan distance of the deep features",
+    "dense-chi2": "minus the chi-squared distance of the deep features",
 }
 """Ways to score. The first four all compute formula (1) and rank alike."""
 
@@ -76,6 +83,9 @@ class Query:
         k: how many hits, after leaving out the first ``offset``.
         strategy: how to score, one of STRATEGIES.
         parameters: of the strategy's formula.
+        embedding: the query's deep feature, which the strategies dense-* compare.
+        threshold: the least score of a hit; of distances (whose scores are negative) minus the
+            largest distance.
         text: the words as typed, to show.
         pictures: URIs or pictures in memory, to show.
         hints: how words with several meanings were taken, one sentence each, to show.
@@ -89,17 +99,23 @@ class Query:
     offset: int = 0
     strategy: str = "auto"
     parameters: Mapping[str, float] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+    threshold: float | None = None
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
     hints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.terms:
-            raise QueryError("nothing to search for: the query has no synset with a weight above 0")
         if self.strategy not in STRATEGIES:
             raise QueryError(
                 f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
             )
+        if self.is_dense:
+            self._check_embedding()
+        elif not self.terms:
+            raise QueryError("nothing to search for: the query has no synset with a weight above 0")
+        if self.threshold is not None and not self.is_dense:
+            raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
         formula_of(self.strategy).with_defaults(self.parameters)
         if self.k < 1 or self.offset < 0:
             raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
@@ -107,6 +123,20 @@ class Query:
             raise QueryError(
                 f"offset + k may be at most {MAX_RESULTS}: narrow the query by filters"
             )
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the strategy compares deep features, and not synsets."""
+        return self.strategy in COMPARISONS
+
+    def _check_embedding(self) -> None:
+        if self.embedding is None:
+            raise QueryError(
+                f"{self.strategy} compares the deep features of pictures: give a picture alone, to "
+                "an index whose analyzer keeps them"
+            )
+        if not np.isfinite(self.embedding).all() or not self.embedding.any():
+            raise QueryError("the query's deep feature is zero or not finite")
 
     def to_elasticsearch(
         self, strategy: str | None = None, *, statistics: Statistics | None = None
@@ -121,14 +151,17 @@ class Query:
         Raises:
             QueryError: the strategy needs statistics.
         """
-        from imgsearch_es.stores.elastic.strategies import request_body
+        from imgsearch_es.stores.elastic import request_body
 
         query = self if strategy is None else replace(self, strategy=strategy)
+        if query.is_dense:
+            return request_body(query)
         formula = formula_of(query.strategy)
         if formula.needs_statistics and statistics is None:
             raise QueryError(f"{query.strategy} weights by the collection: give its statistics")
         known = statistics or Statistics(0, 0.0, {})
-        return request_body(replace(query, terms=formula.query_weights(query.terms, known)), known)
+        weighted = replace(query, terms=formula.query_weights(query.terms, known))
+        return request_body(weighted, known.average_length)
 
     def __str__(self) -> str:
         parts = []

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.errors import QueryError
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.synsets import Vocabulary
@@ -185,6 +186,20 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def check_dimensions(settings: IndexSettings, query: Query) -> None:
+    """A query's deep feature must be as long as the stored ones.
+
+    Raises:
+        QueryError: it is not.
+    """
+    given = 0 if query.embedding is None else len(query.embedding)
+    if given != settings.embedding_dimensions:
+        raise QueryError(
+            f"the index's deep features have {settings.embedding_dimensions} dimensions, the "
+            f"query's has {given}"
+        )
 
 
 def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
-from imgsearch_es.queries import STRATEGIES, Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.queries import Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.scoring import FORMULAS
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors
 from tests.conformance.conftest import INNER, filled
 from tests.conformance.reference import Reference
 from tests.conformance.test_ranking import LAW, Case
 
-OTHERS = sorted(set(STRATEGIES) - set(INNER))
+OTHERS = sorted(set(FORMULAS) - {"inner"})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_by_cosine_a_picture_finds_itself_first(case):
         assert document.id in same
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [*INNER, *OTHERS])
 def test_the_summands_add_up_to_the_score(case, strategy):
     for document in case.reference.documents[:20]:
         query = Query(synset_vector(document.terms), strategy=strategy)

@@ -22,8 +22,10 @@ from imgsearch_es.stores.base import (
     Scored,
     SearchResult,
     WriteReport,
+    check_dimensions,
     weighted,
 )
+from imgsearch_es.stores.elastic import dense
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
@@ -291,7 +293,11 @@ class ElasticStore:
 
     def search(self, query: Query) -> SearchResult:
         """Rank in the way that the query's strategy says."""
-        self._known_settings()
+        settings = self._known_settings()
+        if query.is_dense:
+            check_dimensions(settings, query)
+            with translated(self._address):
+                return self._search_dense(query)
         query, statistics = weighted(self, query)
         strategy = get_strategy(query.strategy)
         with translated(self._address):
@@ -318,6 +324,34 @@ class ElasticStore:
                 return self._search_exhaustively(body, strategy.name, query, means, took)
             window = min(_WIDER * window, MAX_RESULTS)
 
+    def _search_dense(self, query: Query) -> SearchResult:
+        window, took = first_window(query), 0
+        while True:
+            answer = self.client.search(index=self._name, body=dense.dense_body(query, window))
+            took += answer["took"]
+            hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
+            documents = [Document.from_source(hit["_source"]) for hit in hits]
+            vectors = [d.embedding for d in documents if d.embedding is not None]
+            scores = dense.exact_scores(query, vectors)
+            ranked = rank(documents, scores, query.threshold)
+            fetched_all = len(hits) == total
+            lowest = hits[-1]["_score"] if hits else 0.0
+            proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
+            if proven or window == MAX_RESULTS:
+                return SearchResult(
+                    hits=tuple(ranked[query.offset : query.offset + query.k]),
+                    total=len(ranked) if fetched_all else total,
+                    total_is_exact=fetched_all or query.threshold is None,
+                    terms=query.terms,
+                    average_length=0.0,
+                    strategy=query.strategy,
+                    exact=proven,
+                    means="all vectors were compared, the best again in float64"
+                    + ("" if proven else "; more than the window are equally near"),
+                    took_ms=took,
+                )
+            window = min(_WIDER * window, MAX_RESULTS)
+
     def _search_exhaustively(
         self, body: dict[str, Any], strategy: str, query: Query, means: str, took: int = 0
     ) -> SearchResult:
@@ -338,6 +372,25 @@ class ElasticStore:
                 f"there is no index at {self.location}; `imgsearch index` makes one"
             )
         return settings
+
+
+def request_body(query: Query, average_length: float = 0.0) -> dict[str, Any]:
+    """The (first) request for a query that is weighted already."""
+    if query.is_dense:
+        return dense.dense_body(query)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Impact):
+        return strategy.body(query)
+    return strategy.body(query, average_length)
+
+
+def rank(
+    documents: Sequence[Document], scores: Sequence[float], threshold: float | None
+) -> list[Scored]:
+    """Documents with their scores: best first, ties by id, none below the threshold."""
+    scored = map(Scored, documents, scores)
+    kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
+    return sorted(kept, key=lambda item: (-item.score, item.document.id))
 
 
 def _result(

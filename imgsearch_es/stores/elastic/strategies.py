@@ -17,7 +17,7 @@ from typing import Any
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.queries import MAX_RESULTS, METADATA, Filter, Query
-from imgsearch_es.scoring import Statistics, formula_of
+from imgsearch_es.scoring import formula_of
 
 _LENGTHS = """
 if (doc['norm'].size() == 0) {
@@ -76,7 +76,7 @@ class Exhaustive:
         if self.filtered:
             inner = matching_body(query)["query"]
         else:
-            inner = _bool(filter=filter_clauses(query), must_not=exclusions(query))
+            inner = bool_query(filter=filter_clauses(query), must_not=exclusions(query))
         scoring = (
             {"script_score": {"script": script(query, average)}, "boost_mode": "replace"}
             if self.scripted
@@ -107,7 +107,7 @@ class Impact:
         """
         size = window or first_window(query)
         return {
-            "query": _bool(
+            "query": bool_query(
                 must=[sparse_clause(query.terms)],
                 filter=filter_clauses(query),
                 must_not=exclusions(query),
@@ -144,14 +144,6 @@ def get_strategy(name: str) -> Exhaustive | Impact:
     return _STRATEGIES[name]
 
 
-def request_body(query: Query, statistics: Statistics) -> dict[str, Any]:
-    """The (first) request for a query that is weighted already."""
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.body(query)
-    return strategy.body(query, statistics.average_length)
-
-
 def first_window(query: Query) -> int:
     """How many documents to rescore at first: small, because it is widened when not proven."""
     return min(max(SMALLEST_WINDOW, 2 * (query.offset + query.k)), MAX_RESULTS)
@@ -181,7 +173,7 @@ def matching_body(query: Query) -> dict[str, Any]:
     """Every document that shares a synset with the query and meets its conditions, unscored."""
     shares = {"terms": {"synsets": [term.key for term in query.terms]}}
     condition = [shares, *filter_clauses(query)]
-    return {"query": _bool(filter=condition, must_not=exclusions(query))}
+    return {"query": bool_query(filter=condition, must_not=exclusions(query))}
 
 
 def script(query: Query, average: float = 0.0) -> dict[str, Any]:
@@ -270,6 +262,7 @@ def _filter_clause(item: Filter) -> dict[str, Any]:
     return {"range": {item.field: {item.operator: item.values[0]}}}
 
 
-def _bool(**clauses: list[dict[str, Any]]) -> dict[str, Any]:
+def bool_query(**clauses: list[dict[str, Any]]) -> dict[str, Any]:
+    """A bool query of the clauses that are there; empty when none is."""
     used = {kind: items for kind, items in clauses.items() if items}
     return {"bool": used} if used else {}

@@ -26,11 +26,13 @@ from imgsearch_es.stores.base import (
     Scored,
     SearchResult,
     WriteReport,
+    check_dimensions,
     weighted,
 )
 from imgsearch_es.stores.embedded import schema
+from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
-from imgsearch_es.stores.embedded.ranking import CANDIDATES, MATCHING, ranking
+from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -71,7 +73,7 @@ class EmbeddedStore:
                 settings = schema.read_settings(connection, self.location)
             if settings.schema_version < SCHEMA_VERSION:
                 with self._file.writing() as connection:
-                    schema.migrate(connection, settings)
+                    settings = schema.migrate(connection, self.location)
             self._remember(settings)
         return self._settings
 
@@ -200,12 +202,17 @@ class EmbeddedStore:
     def search(self, query: Query) -> SearchResult:
         """Rank in one pass over the lists of the query's terms."""
         started = time.perf_counter()
-        keys = self._keys()
-        query, statistics = weighted(self, query)
-        sql, parameters = ranking(CANDIDATES, query, self._numbers, statistics)
+        settings = self._known_settings()
+        keys, statistics = settings.vocabulary.keys, NO_STATISTICS
+        if query.is_dense:
+            check_dimensions(settings, query)
+        else:
+            query, statistics = weighted(self, query)
         with self._file.reading() as connection:
-            answer = connection.execute(sql, parameters).fetchall()
-            scores = {number: score for number, score, _ in answer if number is not None}
+            if query.is_dense:
+                scores, total = compare(connection, query, self._numbers)
+            else:
+                scores, total = add_up(connection, query, self._numbers, statistics)
             page = _page(connection, scores, query)
             rows = connection.execute(
                 f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
@@ -215,13 +222,15 @@ class EmbeddedStore:
         documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
             hits=tuple(Scored(documents[number], scores[number]) for number in page),
-            total=answer[0][2],
+            total=total,
             total_is_exact=True,
             terms=query.terms,
             average_length=statistics.average_length,
-            strategy="postings",
+            strategy=query.strategy if query.is_dense else "postings",
             exact=True,
-            means="every posting of the query's synsets was added up",
+            means="every vector was compared"
+            if query.is_dense
+            else "every posting of the query's synsets was added up",
             took_ms=(time.perf_counter() - started) * 1000,
         )
 
@@ -233,16 +242,19 @@ class EmbeddedStore:
         self._settings = settings
         self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
 
-    def _keys(self) -> Sequence[str]:
+    def _known_settings(self) -> IndexSettings:
         settings = self.settings()
         if settings is None:
             raise IndexNotFoundError(
                 f"there is no index at {self.location}; `imgsearch index` makes one"
             )
-        return settings.vocabulary.keys
+        return settings
+
+    def _keys(self) -> Sequence[str]:
+        return self._known_settings().vocabulary.keys
 
     def _term_numbers(self) -> dict[str, int]:
-        self._keys()
+        self._known_settings()
         return self._numbers
 
 

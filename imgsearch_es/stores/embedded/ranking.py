@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import duckdb
+
 from imgsearch_es.queries import METADATA, Filter, Query
 from imgsearch_es.scoring import Statistics, formula_of
 
@@ -40,6 +42,23 @@ MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORD
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
+def add_up(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    term_numbers: dict[str, int],
+    statistics: Statistics,
+) -> tuple[dict[int, float], int]:
+    """Add up the postings of the query's terms.
+
+    Returns:
+        Scores of the best offset + k documents and of all that tie with the last of them, by
+        document number; and how many documents score above 0.
+    """
+    sql, parameters = ranking(CANDIDATES, query, term_numbers, statistics)
+    rows = connection.execute(sql, parameters).fetchall()
+    return {number: score for number, score, _ in rows if number is not None}, rows[0][2]
+
+
 def ranking(
     template: str, query: Query, term_numbers: dict[str, int], statistics: Statistics
 ) -> tuple[str, dict[str, Any]]:
@@ -62,6 +81,13 @@ def ranking(
         parameters["average"] = statistics.average_length
     if template is CANDIDATES:
         parameters["last"] = query.offset + query.k
+    sql = template.replace("{summand}", formula.sql)
+    sql = sql.replace("{selection}", selection(query, term_numbers, parameters))
+    return sql.replace("{lengths}", "" if formula.is_linear else _LENGTHS), parameters
+
+
+def selection(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
     if excluded:
@@ -76,9 +102,7 @@ def ranking(
     if wanted:
         both = " AND ".join(wanted)
         conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
-    selection = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = template.replace("{summand}", formula.sql).replace("{selection}", selection)
-    return sql.replace("{lengths}", "" if formula.is_linear else _LENGTHS), parameters
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:

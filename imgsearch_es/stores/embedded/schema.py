@@ -71,12 +71,17 @@ def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> Index
     return IndexSettings.from_dict(data)
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
-    """Bring an older file up to date, in the connection's transaction."""
+def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
+    """Bring an older file up to date, in the connection's transaction; gives its settings.
+
+    Another process may have done so just before; then there is nothing to do.
+    """
+    settings = read_settings(connection, location)
     for version in range(settings.schema_version, SCHEMA_VERSION):
         MIGRATIONS[version](connection)
     data = settings.to_dict() | {"schema_version": SCHEMA_VERSION}
     write_value(connection, "settings", json.dumps(data))
+    return IndexSettings.from_dict(data)
 
 
 def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:

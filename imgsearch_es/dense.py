@@ -1,0 +1,125 @@
+"""Comparing deep features: similarities and distances between embeddings.
+
+A score is larger for more alike pictures: a similarity as it is, a distance with its sign changed
+(so 0 is the best). Scores are computed in float64 from the stored float32 vectors and rounded once
+to float32; each store first ranks in its own, less precise way, and these have the last word.
+
+    dense-cosine      q.d / (|q| |d|); 0 where a vector is zero
+    dense-dot         q.d
+    dense-euclidean   -sqrt(sum (q_i - d_i)^2)
+    dense-manhattan   -sum |q_i - d_i|
+    dense-chi2        -1/2 sum (q_i - d_i)^2 / (|q_i| + |d_i| + 1e-10), for features of 0 or more
+                      the chi-squared distance that search by color histograms made popular
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Scores = NDArray[np.float64]
+
+CHI2_EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One way to compare embeddings.
+
+    Attributes:
+        name: in ``queries.STRATEGIES``.
+        scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
+        painless: the same as a number above 0 that grows with the score, of ``params.q``.
+        to_painless: from a score to that number.
+    """
+
+    name: str
+    scores: Callable[[Vectors, Vectors], Scores]
+    painless: str
+    to_painless: Callable[[float], float]
+
+
+def _cosine(query: Vectors, vectors: Vectors) -> Scores:
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1) * _length(query)
+    products, zeros = _dot(query, vectors), np.zeros(len(vectors))
+    return np.asarray(np.divide(products, lengths, out=zeros, where=lengths > 0))
+
+
+def _dot(query: Vectors, vectors: Vectors) -> Scores:
+    # Each product and each row's sum on its own, so that a score does not depend on the block.
+    return np.asarray((vectors.astype(np.float64) * query).sum(axis=1))
+
+
+def _euclidean(query: Vectors, vectors: Vectors) -> Scores:
+    return np.asarray(-np.sqrt(np.square(_differences(query, vectors)).sum(axis=1)))
+
+
+def _manhattan(query: Vectors, vectors: Vectors) -> Scores:
+    return np.asarray(-np.abs(_differences(query, vectors)).sum(axis=1))
+
+
+def _chi2(query: Vectors, vectors: Vectors) -> Scores:
+    sums = np.abs(query).astype(np.float64) + np.abs(vectors) + CHI2_EPSILON
+    return np.asarray(-0.5 * (np.square(_differences(query, vectors)) / sums).sum(axis=1))
+
+
+def _length(vector: Vectors) -> float:
+    return float(np.linalg.norm(vector.astype(np.float64)))
+
+
+def _differences(query: Vectors, vectors: Vectors) -> Scores:
+    return np.asarray(vectors.astype(np.float64) - query)
+
+
+def _of_similarity(score: float) -> float:
+    return score + 1 if score >= 0 else 1 / (1 - score)
+
+
+def _of_distance(score: float) -> float:
+    return 1 / (1 - score)
+
+
+_CHI2_LOOP = f"""
+float[] d = doc['embedding'].vectorValue;
+double sum = 0;
+for (int i = 0; i < d.length; i++) {{
+  double q = params.q[i];
+  sum += (q - d[i]) * (q - d[i]) / (Math.abs(q) + Math.abs(d[i]) + {CHI2_EPSILON});
+}}
+return 1 / (1 + 0.5 * sum);
+""".strip()
+
+COMPARISONS = {
+    comparison.name: comparison
+    for comparison in (
+        Comparison(
+            "dense-cosine",
+            _cosine,
+            "doc['embedding'].magnitude == 0 ? 1 : cosineSimilarity(params.q, 'embedding') + 1.0",
+            lambda score: score + 1,
+        ),
+        Comparison(
+            "dense-dot",
+            _dot,
+            "double s = dotProduct(params.q, 'embedding'); return s >= 0 ? s + 1 : 1 / (1 - s)",
+            _of_similarity,
+        ),
+        Comparison(
+            "dense-euclidean",
+            _euclidean,
+            "1 / (1 + l2norm(params.q, 'embedding'))",
+            _of_distance,
+        ),
+        Comparison(
+            "dense-manhattan",
+            _manhattan,
+            "1 / (1 + l1norm(params.q, 'embedding'))",
+            _of_distance,
+        ),
+        Comparison("dense-chi2", _chi2, _CHI2_LOOP, _of_distance),
+    )
+}

@@ -1,0 +1,162 @@
+"""Deep features: both stores give NumPy's scores, order and total, and honor a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import QueryError
+from imgsearch_es.hits import Hits
+from imgsearch_es.queries import Query, parse_filters
+from imgsearch_es.stores.base import Store
+from tests.conformance.collections import DIMENSIONS, posteriors
+from tests.conformance.conftest import filled
+from tests.conformance.test_ranking import LAW
+
+
+def _documents() -> list[Document]:
+    """Features of 0 or more, as after a rectifier; some equal, some zero, some missing."""
+    random = np.random.default_rng(11)
+    made = []
+    for number, document in enumerate(posteriors(600, seed=6)):
+        vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32)
+        if number % 10 == 1:
+            vector = made[-1].embedding
+        if number % 50 == 3:
+            vector = np.zeros(DIMENSIONS, np.float32)
+        made.append(replace(document, embedding=None if number % 50 == 7 else vector))
+    return made
+
+
+def expected_score(strategy: str, q: np.ndarray, d: np.ndarray) -> float:
+    """The formulas once more, one pair at a time, as the definitions read."""
+    q, d = q.astype(float), d.astype(float)
+    if strategy == "dense-cosine":
+        norms = np.sqrt((q * q).sum()) * np.sqrt((d * d).sum())
+        return float((q * d).sum() / norms) if norms else 0.0
+    return {
+        "dense-dot": lambda: float(sum(a * b for a, b in zip(q, d, strict=True))),
+        "dense-euclidean": lambda: -float(np.linalg.norm(q - d)),
+        "dense-manhattan": lambda: -float(sum(abs(q - d))),
+        "dense-chi2": lambda: -0.5 * float(np.sum((q - d) ** 2 / (q + d + 1e-10))),
+    }[strategy]()
+
+
+@dataclass(frozen=True)
+class Case:
+    store: Store
+    documents: list[Document]
+
+
+@pytest.fixture(scope="module")
+def case(place: Callable[[], str]) -> Iterator[Case]:
+    documents = _documents()
+    with filled(place(), documents) as store:
+        yield Case(store, documents)
+
+
+def check(case: Case, query: Query, is_wanted: Callable[[Document], bool] = bool) -> None:
+    expected = {
+        d.id: expected_score(query.strategy, query.embedding, d.embedding)
+        for d in case.documents
+        if d.embedding is not None and is_wanted(d)
+    }
+    if query.threshold is not None:
+        expected = {k: v for k, v in expected.items() if np.float32(v) >= query.threshold}
+    hits = Hits(query, case.store.search(query))
+    assert hits.exact
+    assert hits.total == len(expected) or not hits.total_is_exact
+    best = sorted(expected.values(), reverse=True)[query.offset : query.offset + query.k]
+    assert [hit.score for hit in hits] == pytest.approx(best, rel=1e-6, abs=1e-6)
+    for i, hit in enumerate(hits):
+        assert hit.score == pytest.approx(expected[hit.id], rel=1e-6, abs=1e-6)
+        assert hits.explain(i).total == hit.score
+    ranked = [(-hit.score, hit.id) for hit in hits]
+    assert ranked == sorted(ranked)
+
+
+vectors = st.lists(st.floats(0, 4, width=32), min_size=DIMENSIONS, max_size=DIMENSIONS).filter(
+    lambda values: sum(values) > 1e-3
+)
+
+
+@LAW
+@given(
+    vector=vectors,
+    strategy=st.sampled_from(sorted(COMPARISONS)),
+    k=st.integers(1, 60),
+    offset=st.integers(0, 30),
+)
+def test_every_comparison_scores_as_numpy(case, vector, strategy, k, offset):
+    embedding = np.array(vector, dtype=np.float32)
+    check(case, Query((), strategy=strategy, embedding=embedding, k=k, offset=offset))
+
+
+@pytest.mark.parametrize("strategy", sorted(COMPARISONS))
+def test_a_stored_picture_and_its_double_come_first(case, strategy):
+    if strategy == "dense-dot":
+        return  # an inner product need not be largest with itself
+    for document in case.documents[:40]:
+        if document.embedding is None or not document.embedding.any():
+            continue
+        query = Query((), strategy=strategy, embedding=document.embedding, k=50)
+        check(case, query)
+        doubles = {
+            d.id
+            for d in case.documents
+            if d.embedding is not None and np.array_equal(d.embedding, document.embedding)
+        }
+        hits = case.store.search(query).hits
+        assert doubles <= {hit.document.id for hit in hits if hit.score == hits[0].score}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "threshold"),
+    [("dense-cosine", 0.65), ("dense-euclidean", -1.5), ("dense-chi2", -0.5), ("dense-dot", 3.0)],
+)
+def test_threshold(case, strategy, threshold):
+    for document in case.documents[10:14]:
+        options = {"strategy": strategy, "embedding": document.embedding, "k": 500}
+        check(case, Query((), threshold=threshold, **options))
+
+
+def test_filters(case):
+    options = {"strategy": "dense-cosine", "embedding": case.documents[0].embedding, "k": 400}
+    filters = parse_filters({"label": "pets", "width": {"lt": 130}})
+    excluded = case.documents[0].id
+    check(
+        case,
+        Query((), filters=filters, must_not=("tench",), exclude=(excluded,), **options),
+        lambda d: (
+            "pets" in d.labels
+            and d.width < 130
+            and d.id != excluded
+            and all(term.key != "tench" for term in d.terms)
+        ),
+    )
+
+
+def test_another_length_is_an_error(case):
+    with pytest.raises(Exception, match="dimensions"):
+        case.store.search(
+            Query((), strategy="dense-cosine", embedding=np.ones(DIMENSIONS + 1, np.float32))
+        )
+
+
+@pytest.mark.parametrize("embedding", [None, np.zeros(DIMENSIONS), np.full(DIMENSIONS, np.nan)])
+def test_no_usable_feature(embedding):
+    with pytest.raises(QueryError, match="feature"):
+        Query((), strategy="dense-cosine", embedding=embedding)
+
+
+def test_a_threshold_is_for_deep_features():
+    with pytest.raises(QueryError, match="threshold"):
+        Query((Term("tabby", 1.0),), threshold=0.5)
