@@ -81,7 +81,8 @@ class UnknownWordError(QueryError):
 
     def __init__(self, word: str, suggestions: Sequence[str] = ()) -> None:
         hint = f" Did you mean {_alternatives(suggestions)}?" if suggestions else ""
-        super().__init__(f"no synset is named {word!r} or includes it.{hint}")
+        shown = word if len(word) <= 80 else f"{word[:77]}..."
+        super().__init__(f"no synset is named {shown!r} or includes it.{hint}")
         self.word = word
         self.suggestions = tuple(suggestions)
 

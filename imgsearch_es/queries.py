@@ -8,31 +8,21 @@ A picture's weights are its classifier's scores; words weigh 1 on each synset th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import Filter
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.scoring import Statistics, formula_of
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from imgsearch_es.synsets import Resolution, Vocabulary
-
-KEYWORD_FIELDS = (
-    "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
-)  # fmt: skip
-NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
-DATE_FIELDS = ("indexed_at",)
-METADATA = "metadata."
 
 STRATEGIES = {
     "auto": "impact, the fastest exact one",
@@ -51,24 +41,11 @@ STRATEGIES = {
 }
 """Ways to score. The first four all compute formula (1) and rank alike."""
 
-_RANGE = ("gt", "gte", "lt", "lte")
 MAX_RESULTS = 10_000
 """offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A condition on one field of the document; it selects, and does not score.
-
-    Attributes:
-        field: "label", "format", "width", ..., or "metadata.<name>".
-        operator: "in", "gt", "gte", "lt", "lte" or "wildcard" (``*`` and ``?``).
-        values: the operands; any of them for "in", exactly one for the others.
-    """
-
-    field: str
-    operator: str
-    values: tuple[str | int | float | bool, ...]
+ROLES = ("image", "like", "dislike")
+"""What a picture may be in a query."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +55,8 @@ class Query:
     Attributes:
         terms: the weighted synset vector, heaviest first, ties by key; weights are float32.
         must_not: keys of synsets that a hit must not have.
-        filters: conditions that every hit meets.
+        must: groups of keys; a hit must have a synset of each group.
+        filters: conditions that every hit meets, or must not meet.
         exclude: ids of documents left out.
         k: how many hits, after leaving out the first ``offset``.
         strategy: how to score, one of STRATEGIES.
@@ -86,13 +64,17 @@ class Query:
         embedding: the query's deep feature, which the strategies dense-* compare.
         threshold: the least score of a hit; of distances (whose scores are negative) minus the
             largest distance.
-        text: the words as typed, to show.
+        text: the words as understood, to show.
         pictures: URIs or pictures in memory, to show.
+        roles: what each of the pictures is: "image", "like" or "dislike"; to show.
+        part: which part of which picture was taken, to show.
+        feedback: how many of its own best hits the query was expanded by, to show.
         hints: how words with several meanings were taken, one sentence each, to show.
     """
 
     terms: tuple[Term, ...]
     must_not: tuple[str, ...] = ()
+    must: tuple[tuple[str, ...], ...] = ()
     filters: tuple[Filter, ...] = ()
     exclude: tuple[str, ...] = ()
     k: int = 10
@@ -104,6 +86,9 @@ class Query:
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
     hints: tuple[str, ...] = ()
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    part: str = field(default="", kw_only=True)
+    feedback: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -113,7 +98,10 @@ class Query:
         if self.is_dense:
             self._check_embedding()
         elif not self.terms:
-            raise QueryError("nothing to search for: the query has no synset with a weight above 0")
+            raise QueryError(
+                "nothing to search for: the query has no synset with a weight above 0; add words "
+                "or a picture, because conditions and exclusions select and do not score"
+            )
         if self.threshold is not None and not self.is_dense:
             raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
         formula_of(self.strategy).with_defaults(self.parameters)
@@ -164,16 +152,18 @@ class Query:
         return request_body(weighted, known.average_length)
 
     def __str__(self) -> str:
-        parts = []
-        if self.pictures:
-            names = (p if isinstance(p, str) else "picture" for p in self.pictures)
-            parts.append("image: " + ", ".join(name.rpartition("/")[2] for name in names))
+        names: dict[str, list[str]] = {}
+        for i, picture in enumerate(self.pictures):
+            name = picture.rpartition("/")[2] if isinstance(picture, str) else "picture"
+            names.setdefault(self.roles[i] if self.roles else "image", []).append(name)
+        if self.part:
+            names["image"] = [self.part]
+        parts = [f"{role}: {', '.join(names[role])}" for role in ROLES if role in names]
         if self.text:
             parts.append(f"words: {self.text}")
-        for item in self.filters:
-            values = " or ".join(str(value) for value in item.values)
-            sign = {"in": "=", "wildcard": "~", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-            parts.append(f"{item.field} {sign[item.operator]} {values}")
+        if self.feedback:
+            parts.append(f"feedback: best {self.feedback}")
+        parts += map(str, self.filters)
         return "; ".join(parts)
 
 
@@ -189,119 +179,3 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
     terms = (Term(key, float(np.float32(weight))) for key, weight in weights.items() if weight > 0)
     return tuple(sorted(terms, key=lambda term: (-term.score, term.key)))
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What a line of words asks for.
-
-    Attributes:
-        terms: the synsets that score.
-        must_not: the keys of those that exclude.
-        hints: how words with several meanings were taken, one sentence each.
-    """
-
-    terms: tuple[Term, ...]
-    must_not: tuple[str, ...] = ()
-    hints: tuple[str, ...] = ()
-
-
-_TOKEN = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+))')
-
-
-def parse_words(text: str, vocabulary: Vocabulary) -> Words:
-    """Read words: ``tabby cat``, ``"golden retriever"``, ``dog -poodle``.
-
-    Each synset that the words name or include weighs 1, however many of the words do so.
-
-    Raises:
-        UnknownWordError: a word names no synset; carries suggestions.
-        QueryError: there are no words, or a quotation mark is not closed.
-    """
-    if text.count('"') % 2:
-        raise QueryError(f"a quotation mark is not closed: {text}")
-    wanted: list[str] = []
-    must_not: dict[str, None] = {}
-    for match in _TOKEN.finditer(text):
-        phrase = match["phrase"] if match["phrase"] is not None else match["word"]
-        if match["minus"]:
-            must_not.update(dict.fromkeys(vocabulary.resolve(phrase).keys))
-        else:
-            wanted.append(match[0])
-    if not wanted and not must_not:
-        raise QueryError("there are no words to search for")
-    resolutions = vocabulary.resolve_text(" ".join(wanted)) if wanted else ()
-    keys = {key for resolution in resolutions for key in resolution.keys}
-    hints = dict.fromkeys(filter(None, (_hint(item, keys, vocabulary) for item in resolutions)))
-    return Words(synset_vector(Term(key, 1.0) for key in keys), tuple(must_not), tuple(hints))
-
-
-def _hint(resolution: Resolution, wanted: set[str], vocabulary: Vocabulary) -> str:
-    """What a person may have meant instead; empty when the query has that too."""
-    others = [s.key for s in resolution.also if not wanted.issuperset(vocabulary.hyponyms(s.key))]
-    if not others:
-        return ""
-    taken = " and ".join(sense.key for sense in resolution.senses)
-    return (
-        f"{resolution.phrase!r} is taken as the synset {taken}; "
-        f"for what else it may mean write {' or '.join(others)}"
-    )
-
-
-def parse_filters(where: Mapping[str, Any] | None) -> tuple[Filter, ...]:
-    """Read conditions: ``{"label": "indoor", "format": ["PNG", "GIF"], "width": {"gte": 800}}``.
-
-    Raises:
-        QueryError: a field or an operator is unknown, or a value has the wrong type.
-    """
-    filters: list[Filter] = []
-    for name, condition in (where or {}).items():
-        _check_field(name)
-        if isinstance(condition, Mapping):
-            for operator, value in condition.items():
-                filters.append(_ranged(name, operator, value))
-        elif isinstance(condition, Sequence) and not isinstance(condition, str):
-            filters.append(Filter(name, "in", tuple(_value(name, item) for item in condition)))
-        else:
-            filters.append(Filter(name, "in", (_value(name, condition),)))
-    return tuple(filters)
-
-
-def _check_field(field: str) -> None:
-    known = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
-    if field not in known and not (field.startswith(METADATA) and len(field) > len(METADATA)):
-        raise QueryError(
-            f"cannot filter by {field!r}; there are {', '.join(known)} and metadata.<name>"
-        )
-
-
-def _ranged(field: str, operator: str, value: object) -> Filter:
-    if operator == "wildcard" and field in KEYWORD_FIELDS and isinstance(value, str):
-        return Filter(field, operator, (value,))
-    if operator in _RANGE and field in NUMBER_FIELDS + DATE_FIELDS:
-        return Filter(field, operator, (_value(field, value),))
-    raise QueryError(
-        f"{field!r} cannot be filtered by {operator!r}: numbers and dates take "
-        f"{', '.join(_RANGE)}, names take wildcard"
-    )
-
-
-def _value(field: str, value: object) -> str | int | float | bool:
-    if field in NUMBER_FIELDS:
-        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
-            return value
-        raise QueryError(f"{field!r} is a number; {value!r} is not")
-    if field in DATE_FIELDS:
-        return _date(field, value)
-    if isinstance(value, str | int | float | bool):
-        return value if field.startswith(METADATA) else str(value)
-    raise QueryError(f"{field!r} cannot be compared with {value!r}")
-
-
-def _date(field: str, value: object) -> str:
-    if isinstance(value, date):
-        return value.isoformat()
-    try:
-        return datetime.fromisoformat(str(value)).isoformat()
-    except ValueError as error:
-        raise QueryError(f"{field!r} is a date such as 2026-01-31, not {value!r}") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
 
+from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import Document
-from imgsearch_es.queries import Filter, Query
+from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 
 Ranking = list[tuple[float, str]]
@@ -90,14 +91,17 @@ def _is_wanted(document: Document, query: Query) -> bool:
     keys = {term.key for term in document.terms}
     return (
         not keys & set(query.must_not)
+        and all(keys & set(group) for group in query.must)
         and document.id not in query.exclude
-        and all(_meets(document, item) for item in query.filters)
+        and all(_meets(document, item) != item.negated for item in query.filters)
     )
 
 
 def _meets(document: Document, item: Filter) -> bool:
     values = _values(document, item.field)
     if item.field == "indexed_at":
+        if item.operator == "in" and values[0].date() in map(_day, item.values):
+            return True
         operands: list[Any] = [_utc(str(value)) for value in item.values]
     elif item.field.startswith("metadata."):
         operands = [_keyword(value) for value in item.values]
@@ -125,17 +129,32 @@ def _values(document: Document, field: str) -> list[Any]:
     if field in ("top_synset", "top_score"):
         best = document.terms[:1]
         return [term.key if field == "top_synset" else term.score for term in best]
+    if field.startswith("score("):
+        scores = {term.key: term.score for term in document.terms}
+        return [scores.get(field[6:-1], 0.0)]
     if field.startswith("metadata."):
-        value: Any = document.metadata
-        for part in field.split(".")[1:]:
-            value = value.get(part) if isinstance(value, dict) else None
-        values = value if isinstance(value, list) else [value]
-        return [_keyword(value) for value in values if value is not None]
+        return _leaves(document.metadata, field.removeprefix("metadata."))
     return [getattr(document, field)]
+
+
+def _leaves(value: Any, name: str) -> list[str]:
+    """The values below a name whose dots separate names or belong to them."""
+    found: list[str] = []
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key == name:
+            items = item if isinstance(item, list) else [item]
+            found += [_keyword(item) for item in items if not isinstance(item, dict)]
+        elif name.startswith(f"{key}."):
+            found += _leaves(item, name.removeprefix(f"{key}."))
+    return found
 
 
 def _keyword(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _day(value: object) -> date | None:
+    return date.fromisoformat(str(value)) if len(str(value)) == 10 else None
 
 
 def _utc(text: str) -> datetime:

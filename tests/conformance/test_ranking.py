@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.queries import Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.language import parse_words
+from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.stores.base import Store
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors, ties
@@ -83,6 +85,14 @@ conditions = st.sampled_from(
         {"top_synset": {"wildcard": "t*"}},
         {"synsets": ["tench", "goldfish", "no such synset"]},
         {"uri": {"wildcard": "/photos/3/*"}},
+        {"-label": "pets", "format": "jpg"},
+        {"-filename": {"wildcard": "p?1*"}, "-width": {"gte": 120}},
+        {"indexed_at": ["2026-01-02", "2026-01-03T05:00:00"]},
+        {"-indexed_at": {"gt": "2026-01-01", "lte": "2026-01-03T02:00:00+02:00"}},
+        {"-metadata.place.indoor": True, "-metadata.tags": ["t1", "t2"]},
+        {"metadata.tags.0": ["t0", "t1"]},
+        {"-top_score": {"lt": 0.4}},
+        {"-synsets": ["tench", "goldfish"], "-top_synset": {"wildcard": "*n*"}},
     ]
 )
 
@@ -104,6 +114,37 @@ def _query(vector: dict[str, float], **options) -> Query:
 def test_every_strategy_ranks_as_numpy(realistic, vector, strategy, where, k, offset, must_not):
     options = {"strategy": strategy, "filters": parse_filters(where), "k": k, "offset": offset}
     realistic.check(_query(vector, must_not=tuple(must_not), **options))
+
+
+bounds = st.sampled_from([0.0, 1e-30, 0.1, 0.25, 1.0, -1.0, 2]) | st.floats(0, 1, width=32)
+score_conditions = st.dictionaries(
+    st.builds("{}score({})".format, st.sampled_from(["", "-"]), st.sampled_from(KEYS[:30])),
+    st.dictionaries(st.sampled_from(["gt", "gte", "lt", "lte"]), bounds, min_size=1, max_size=2),
+    max_size=3,
+)
+
+
+@LAW
+@given(
+    vector=small_vectors,
+    strategy=strategies,
+    must=st.lists(st.lists(st.sampled_from(KEYS[:90]), min_size=20, max_size=40), max_size=2),
+    where=score_conditions,
+)
+def test_wanted_synsets_and_their_scores_select_as_numpy(realistic, vector, strategy, must, where):
+    groups = tuple(map(tuple, must))
+    filters = parse_filters(where, imagenet())
+    realistic.check(_query(vector, strategy=strategy, must=groups, filters=filters, k=40))
+
+
+def test_a_score_is_compared_as_it_is_stored(realistic):
+    """Every document's own score is a bound that tells it from the next float32 number."""
+    for document in realistic.reference.documents[:20]:
+        key, score = document.terms[0].key, document.terms[0].score
+        for operator in ("gt", "gte", "lt", "lte"):
+            for field in (f"score({key})", "top_score"):
+                filters = parse_filters({field: {operator: score}})
+                realistic.check(_query({key: 1.0}, filters=filters, k=50))
 
 
 @LAW
@@ -138,6 +179,38 @@ def test_a_stored_picture_as_the_query(realistic, strategy):
 def test_words(realistic, strategy, text):
     words = parse_words(text, imagenet())
     realistic.check(Query(words.terms, must_not=words.must_not, strategy=strategy, k=25))
+
+
+LINES = [
+    "+cat dog^2",
+    "tabby^0.5 cat^3 +carnivore -dog",
+    '"golden retriever"^2.5 synset:dog wnid:n02123045^4 -synset:poodle',
+    "dog +animal +synset:terrier",
+    "dog label:pets -format:png width:>=110 width:<140",
+    "dog filename:p1* -filename:*7.jpg",
+    'cat vehicle label:"late night",indoor -metadata.camera:X100',
+    "fish score(tench)>0.02 -score(tiger_shark)>=0.2",
+    "dog score(beagle)<0.5",
+    "vehicle indexed_at:>=2026-01-02 -indexed_at:2026-01-03 -bytes:>2000",
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("line", LINES)
+def test_lines_of_the_query_language(realistic, strategy, line):
+    words = parse_words(line, imagenet())
+    query = Query(
+        words.terms,
+        must=words.must,
+        must_not=words.must_not,
+        filters=words.filters,
+        strategy=strategy,
+        k=30,
+    )
+    realistic.check(query)
+    assert realistic.store.search(query).total > 0
+    matching = realistic.store.matching(query)
+    assert len(matching) == realistic.store.search(query).total
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import IndexNotFoundError, StoreError
-from imgsearch_es.queries import Query, parse_filters
+from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
 from tests.conformance.collections import AWKWARD_NAMES, document, extremes, posteriors

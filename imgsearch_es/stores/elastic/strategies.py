@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.queries import MAX_RESULTS, METADATA, Filter, Query
+from imgsearch_es.conditions import METADATA, Filter
+from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import formula_of
 
 _LENGTHS = """
@@ -40,7 +41,7 @@ return total;
 """
 """A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
 
-SMALLEST_WINDOW = 20
+SMALLEST_WINDOW = 30
 _TRUNCATION = 2.0**-8
 """FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
 _ROUNDING = 1e-6
@@ -51,6 +52,9 @@ _HEAVIEST, _LIGHTEST = 64.0, 2.0**-20
 """Lucene accepts weights in (0, 64] for a feature query; very light ones would underflow."""
 _ABOVE_ZERO = 1.4e-45
 """The smallest float32 above 0: documents that score 0 are no hits."""
+
+_INTEGER = 2**31 - 1
+"""The largest number that an Elasticsearch integer holds, wider than any picture."""
 
 NOT_FETCHED = ("posterior", "embedding", "words")
 """Parts of the source that a hit does not need."""
@@ -236,30 +240,40 @@ def exact_clause(terms: Sequence[Term]) -> dict[str, Any]:
 
 
 def filter_clauses(query: Query) -> list[dict[str, Any]]:
-    """The query's conditions."""
-    return [_filter_clause(item) for item in query.filters]
+    """What hits must have and meet."""
+    groups = [{"terms": {"synsets": list(group)}} for group in query.must]
+    wanted = (item.normalized() for item in query.filters)
+    return groups + [_filter_clause(item) for item in wanted if not item.negated]
 
 
 def exclusions(query: Query) -> list[dict[str, Any]]:
-    """What hits must not be or have."""
+    """What hits must not be, have or meet."""
     clauses: list[dict[str, Any]] = []
     if query.must_not:
         clauses.append({"terms": {"synsets": list(query.must_not)}})
     if query.exclude:
         clauses.append({"ids": {"values": list(query.exclude)}})
-    return clauses
+    unwanted = (item.normalized() for item in query.filters)
+    return clauses + [_filter_clause(item) for item in unwanted if item.negated]
 
 
 def _filter_clause(item: Filter) -> dict[str, Any]:
-    if item.operator == "in":
-        values = list(item.values)
-        if item.field.startswith(METADATA):
-            values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
-        return {"terms": {item.field: values}}
+    """One condition, whether negated or not."""
+    values = list(item.values)
+    if item.field.startswith(METADATA):
+        values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
     if item.operator == "wildcard":
-        pattern = str(item.values[0]).replace("\\", "\\\\")
+        pattern = str(values[0]).replace("\\", "\\\\")
         return {"wildcard": {item.field: {"value": pattern}}}
-    return {"range": {item.field: {item.operator: item.values[0]}}}
+    if item.field in ("width", "height"):  # the server refuses other numbers than integers hold
+        values = [
+            min(max(float(v), -_INTEGER), _INTEGER) if abs(float(v)) > _INTEGER else v
+            for v in values
+        ]
+    if item.operator == "in":
+        return {"terms": {item.field: values}}
+    field = item.field if item.synset is None else f"synset.{item.synset}.score"
+    return {"range": {field: {item.operator: values[0]}}}
 
 
 def bool_query(**clauses: list[dict[str, Any]]) -> dict[str, Any]:

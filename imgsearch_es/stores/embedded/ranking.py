@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
 
-from imgsearch_es.queries import METADATA, Filter, Query
+from imgsearch_es.conditions import METADATA, SIGNS, Filter
+from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics, formula_of
+from imgsearch_es.wildcards import wildcard_matches
 
 _LENGTHS = "JOIN (SELECT document, length, norm FROM documents) USING (document)"
 _RANKING = """
@@ -39,7 +42,9 @@ looked up for these few only. One row of NULLs when nothing matches."""
 
 MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORDER BY id"
 
-_OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+_MATCHES = "regexp_full_match(x, {}, 's')"
+_DAY = len("2026-01-31")
 
 
 def add_up(
@@ -91,73 +96,109 @@ def selection(query: Query, term_numbers: dict[str, int], parameters: dict[str, 
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
     if excluded:
-        parameters["must_not"] = excluded
-        conditions.append(
-            "document NOT IN (SELECT document FROM postings WHERE list_contains($must_not, term))"
-        )
-    wanted = [_condition(item, term_numbers, parameters) for item in query.filters]
+        conditions.append(f"document NOT IN ({_having(excluded, parameters)})")
+    for group in query.must:
+        wanted = [term_numbers[key] for key in group if key in term_numbers]
+        conditions.append(f"document IN ({_having(wanted, parameters)})")
+    fields = []
+    for item in map(Filter.normalized, query.filters):
+        condition = _condition(item, term_numbers, parameters)
+        fields.append(f"({condition}) IS {'NOT ' * item.negated}TRUE")
     if query.exclude:
         parameters["exclude"] = list(query.exclude)
-        wanted.append("NOT list_contains($exclude, id)")
-    if wanted:
-        both = " AND ".join(wanted)
+        fields.append("NOT list_contains($exclude, id)")
+    if fields:
+        both = " AND ".join(fields)
         conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
     return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
+def _having(terms: list[int], parameters: dict[str, Any]) -> str:
+    """The documents that have one of these terms."""
+    name = f"terms{len(parameters)}"
+    parameters[name] = terms
+    listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
+    return f"SELECT document FROM postings JOIN {listed} USING (term)"
+
+
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
-    """One filter as SQL; its values become parameters."""
+    """One filter as SQL, whether negated or not; its values become parameters."""
     name = f"value{len(parameters)}"
     values = f"${name}"
     if item.field in ("synsets", "top_synset"):
         parameters[name] = _matching_terms(item, numbers)
         column = "terms" if item.field == "synsets" else "terms[1:1]"
         return f"list_has_any({column}, {values}::SMALLINT[])"
-    if item.operator in _OPERATORS:
-        parameters[name] = item.values[0]
-        column = "scores[1]" if item.field == "top_score" else item.field
-        cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
-        return f"{column} {_OPERATORS[item.operator]} {values}{cast}"
     if item.operator == "wildcard":
-        parameters[name] = _like(str(item.values[0]))
+        parameters[name] = _regex(str(item.values[0]))
         items = "label" if item.field == "label" else f"[{item.field}]"
-        return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE x LIKE {values} ESCAPE '\\')"
+        return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {_MATCHES.format(values)})"
+    column = "scores[1]" if item.field == "top_score" else item.field
+    if item.operator in SIGNS:
+        parameters[name] = item.values[0]
+        sign = SIGNS[item.operator]
+        if item.synset is not None:
+            parameters[f"{name}_term"] = numbers.get(item.synset, -1)
+            having = f"term = ${name}_term AND score {sign} {values}"
+            return f"document IN (SELECT document FROM postings WHERE {having})"
+        cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
+        return f"{column} {sign} {values}{cast}"
     parameters[name] = list(item.values)
     if item.field == "label":
         return f"list_has_any(label, {values})"
     if item.field.startswith(METADATA):
         return _metadata_condition(item, name, parameters)
-    column = "scores[1]" if item.field == "top_score" else item.field
-    cast = "::TIMESTAMP[]" if item.field == "indexed_at" else ""
-    return f"list_contains({values}{cast}, {column})"
+    if item.field == "indexed_at":
+        days = [value for value in map(str, item.values) if len(value) == _DAY]
+        parameters[f"{name}_days"] = days
+        parameters[name] = [value for value in map(str, item.values) if value not in days]
+        return (
+            f"list_contains({values}::TIMESTAMP[], indexed_at) "
+            f"OR list_contains({values}_days::DATE[], indexed_at::DATE)"
+        )
+    return f"list_contains({values}, {column})"
 
 
 def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
     """As Elasticsearch's flattened field: every leaf is a keyword, any item of a list matches."""
-    parts = item.field[len(METADATA) :].replace("~", "~0").replace("/", "~1").split(".")
+    parts = item.field.removeprefix(METADATA).replace("~", "~0").replace("/", "~1").split(".")
     parameters[name] = [_keyword(value) for value in item.values]
-    parameters[f"{name}_path"] = "/" + "/".join(parts)  # a JSON pointer
-    found = f"json_extract(metadata, ${name}_path)"
-    items = (
-        f"CASE json_type({found}) WHEN 'ARRAY' THEN json_extract_string({found}, '$[*]') "
-        f"ELSE [json_extract_string(metadata, ${name}_path)] END"
-    )
-    return f"list_has_any({items}, ${name})"
+    alternatives = []
+    for i, pointer in enumerate(_pointers(parts)):
+        parameters[f"{name}_{i}"] = pointer
+        found = f"json_extract(metadata, ${name}_{i})"
+        items = (
+            f"CASE json_type({found}) WHEN 'ARRAY' THEN json_extract_string({found}, '$[*]') "
+            f"ELSE [json_extract_string(metadata, ${name}_{i})] END"
+        )
+        condition = f"list_has_any({items}, ${name})"
+        parent, _, last = pointer.rpartition("/")
+        if last.isdigit():  # a name, and not a place in a list
+            parameters[f"{name}_{i}_parent"] = parent
+            condition += f" AND json_type(metadata, ${name}_{i}_parent) = 'OBJECT'"
+        alternatives.append(f"({condition})")
+    return " OR ".join(alternatives)
+
+
+def _pointers(parts: list[str]) -> Iterator[str]:
+    """JSON pointers to a name with dots, each of which may belong to a name or join two."""
+    for end in range(1, len(parts)):
+        head = "/" + ".".join(parts[:end])
+        yield from (head + rest for rest in _pointers(parts[end:]))
+    yield "/" + ".".join(parts)
 
 
 def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
     if item.operator == "in":
         return [numbers[key] for key in map(str, item.values) if key in numbers]
-    parts = re.split(r"([*?])", str(item.values[0]))
-    pattern = "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
-    return [number for key, number in numbers.items() if re.fullmatch(pattern, key, re.DOTALL)]
+    pattern = str(item.values[0])
+    return [number for key, number in numbers.items() if wildcard_matches(pattern, key)]
 
 
-def _like(pattern: str) -> str:
-    """A wildcard pattern (``*``, ``?``) as a LIKE pattern."""
-    for special in "\\%_":
-        pattern = pattern.replace(special, "\\" + special)
-    return pattern.replace("*", "%").replace("?", "_")
+def _regex(pattern: str) -> str:
+    """A wildcard pattern (``*``, ``?``) for RE2, which takes linear time; LIKE may take ages."""
+    parts = re.split(r"([*?])", pattern)
+    return "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
 
 
 def _keyword(value: object) -> str:

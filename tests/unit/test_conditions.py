@@ -1,0 +1,94 @@
+"""Conditions: what they mean, how they are negated, and how they show themselves."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.conditions import Filter, compare, parse_filters
+from imgsearch_es.errors import QueryError
+from imgsearch_es.synsets import imagenet
+from imgsearch_es.wildcards import wildcard_matches
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ({"label": ["pets", "late night", "a,b"]}, 'label:pets,"late night","a,b"'),
+        ({"-label": "pets"}, "-label:pets"),
+        ({"width": {"gte": 800}}, "width:>=800"),
+        ({"width": 800.5}, "width:800.5"),
+        ({"-filename": {"wildcard": "late night*?"}}, '-filename:"late night"*?'),
+        ({"filename": "what?"}, 'filename:"what?"'),
+        ({"metadata.my camera": True}, 'metadata."my camera":true'),
+        ({"indexed_at": {"lt": "2026-01-31"}}, "indexed_at:<2026-01-31T00:00:00"),
+        ({"score(tabby)": {"gt": 0.1}}, "score(tabby)>0.1"),
+        ({"-score(golden retriever)": {"lte": 1}}, "-score(golden_retriever)<=1"),
+        ({"top_score": {"gt": 0.1}}, "top_score:>0.1"),
+    ],
+)
+def test_they_show_themselves_as_the_language_reads_them(where, shown):
+    (item,) = parse_filters(where, imagenet())
+    assert str(item) == shown
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"-colour": "red"}, "cannot filter by 'colour'"),
+        ({"score(tabby)": 0.5}, "is a number to compare"),
+        ({"score(tabby)": {"wildcard": "0*"}}, "cannot be filtered by 'wildcard'"),
+        ({"score(dog)": {"gt": 0.5}}, "'dog' names 118"),
+        ({"metadata.nul\0": "x"}, "has a NUL"),
+        ({"metadata." + "a." * 9: "x"}, "over 8 parts"),
+        ({"label": "\ud800"}, "half a character"),
+        ({"label": ["x"] * 10_001}, "10001 values"),
+        ({"width": 10**400}, "too large"),
+        ({"width": float("inf")}, "too large"),
+        ({"filename": {"wildcard": "*a" * 90 + "?" * 9}}, "too complex"),
+    ],
+)
+def test_a_wrong_one_says_so(where, message):
+    with pytest.raises(QueryError, match=message):
+        parse_filters(where, imagenet())
+
+
+@pytest.mark.parametrize("pattern", ["*IMG_????*.jp*g", "holiday*2024*beach*", "?" * 50, "*-*-*"])
+def test_patterns_of_daily_use_are_not_too_complex(pattern):
+    assert parse_filters({"filename": {"wildcard": pattern}})
+
+
+@given(
+    st.floats(0, 1, width=32),
+    st.sampled_from(["gt", "gte", "lt", "lte"]),
+    st.floats(0, 1, width=32) | st.sampled_from([0.0, -1.0]),
+    st.booleans(),
+)
+def test_normalized_means_the_same_and_never_holds_of_0(score, operator, bound, negated):
+    item = Filter("score(tabby)", operator, (bound,), negated)
+    same = item.normalized()
+    assert (compare(score, same.operator, bound) != same.negated) == (
+        compare(score, operator, bound) != negated
+    )
+    assert not compare(0.0, same.operator, bound)
+
+
+def test_other_fields_are_normal_as_they_are():
+    item = Filter("width", "lt", (800,), negated=True)
+    assert item.normalized() is item
+
+
+@given(st.text("ab*?[.\n", max_size=12), st.text("ab[.\n", max_size=12))
+def test_wildcards_match_as_in_a_shell(pattern, text):
+    expected = fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
+    assert wildcard_matches(pattern, text) == expected
+
+
+def test_wildcards_take_no_exponential_time():
+    started = time.monotonic()
+    assert not wildcard_matches("*a" * 90 + "b", "a" * 300)
+    assert time.monotonic() - started < 5

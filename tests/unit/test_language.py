@@ -1,0 +1,291 @@
+"""The language of queries: every form, every mistake, and the laws of its canonical form."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from imgsearch_es.conditions import DATE_FIELDS, KEYWORD_FIELDS, NUMBER_FIELDS, Filter, quoted
+from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.language import MAX_LENGTH, MAX_PARTS, Words, parse_words
+from imgsearch_es.synsets import from_labels, imagenet
+
+IMAGENET = imagenet()
+DOGS = IMAGENET.resolve("dog").keys
+LABELS = from_labels(["a:b", "c++", "label:pets", "on", "red car", "^2", "-x", "score(y)"])
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "query-language.md"
+
+
+def read(line, vocabulary=IMAGENET) -> Words:
+    words = parse_words(line, vocabulary)
+    assert parse_words(str(words), vocabulary) == words
+    assert str(parse_words(str(words), vocabulary)) == str(words)
+    return words
+
+
+def weights(line):
+    return {term.key: term.score for term in read(line).terms}
+
+
+# -- words --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "canonical"),
+    [
+        ("tabby  cat", '"tabby cat"'),
+        ('"tabby" cat', '"tabby" "cat"'),
+        ("dog and a cat", "dog cat"),
+        ('"golden retriever"', '"golden retriever"'),
+        ("“golden retriever” «tabby»", '"golden retriever" tabby'),
+        ('"toy poodle","tabby", cat', '"toy poodle" "tabby" "cat"'),
+        ("dog -poodle", "dog -poodle"),
+        ("dog –poodle −beagle", "dog -poodle -beagle"),
+        ("dog - + cat", "dog cat"),
+        ('-"toy poodle" dog', '-"toy poodle" dog'),
+        ("+ball dog", "+ball dog"),
+        ("dog^2.0 ball^1", "dog^2 ball"),
+        ('+"golden retriever"^.5', '+"golden retriever"^0.5'),
+        ("tabby dog^2 cat", "tabby dog^2 cat"),
+        ("synset:golden_retriever^3 cat", "synset:golden_retriever^3 cat"),
+        ("-synset:dog wnid:N02099601", "-synset:dog wnid:n02099601"),
+        ("label:pets tabby width:>=8e2 cat", '"tabby" "cat" label:pets width:>=800'),
+        ("jack-o'-lantern", "jack-o'-lantern"),
+    ],
+)
+def test_it_prints_back_readably(line, canonical):
+    assert str(read(line)) == canonical
+
+
+def test_a_boost_is_the_weight():
+    assert weights("beagle^2 tabby") == {"beagle": 2.0, "tabby": 1.0}
+    assert weights('"golden retriever"^0.5') == {"golden_retriever": 0.5}
+    assert set(weights("dog^3").values()) == {3.0}
+
+
+def test_the_largest_boost_of_a_synset_counts():
+    assert weights("dog^0.5 beagle")["beagle"] == 1.0
+    assert weights("beagle dog^0.5")["beagle"] == 1.0
+    assert weights("beagle^3 dog^2 beagle")["beagle"] == 3.0
+
+
+def test_plus_wants_a_synset_of_the_word():
+    words = read("+dog +synset:tabby dog cat")
+    assert words.must == (DOGS, ("tabby",))
+    assert {term.key for term in words.terms} >= {*DOGS, "tabby"}
+    assert read("+dog +dog").must == (DOGS,)
+
+
+def test_minus_excludes_by_every_way_of_naming():
+    for line in ("cat -poodle", "cat -synset:poodle", f"cat -wnid:{_wnid('poodle')}"):
+        assert set(read(line).must_not) == set(IMAGENET.hyponyms("poodle"))
+
+
+def test_a_boost_and_a_sign_stay_with_their_word():
+    for line in ("golden retriever^2", "+golden retriever"):
+        with pytest.raises(UnknownWordError, match="Did you mean 'golden retriever'"):
+            read(line)
+    assert read("tabby dog^2 cat").text == "tabby dog^2 cat"
+
+
+def test_a_synset_by_key_is_a_term_or_a_hypernym():
+    assert weights("synset:golden_retriever") == {"golden_retriever": 1.0}
+    assert weights("synset:dog") == dict.fromkeys(DOGS, 1.0)
+    above = IMAGENET.with_hypernyms()
+    assert [term.key for term in parse_words("synset:dog", above).terms] == ["dog"]
+
+
+def test_words_with_signs_of_the_language_are_quoted():
+    for synset in LABELS.synsets:
+        words = read(quoted(synset.name), LABELS)
+        assert [term.key for term in words.terms] == [synset.key]
+    assert str(read("c++ on", LABELS)) == '"c++" on'
+
+
+# -- conditions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("label:pets", Filter("label", "in", ("pets",))),
+        ('label:"late night",pets', Filter("label", "in", ("late night", "pets"))),
+        ("-label:pets", Filter("label", "in", ("pets",), negated=True)),
+        ("+label:pets", Filter("label", "in", ("pets",))),
+        ("format:png,jpg", Filter("format", "in", ("PNG", "JPEG"))),
+        ("format:p*", Filter("format", "wildcard", ("P*",))),
+        ("filename:beach*", Filter("filename", "wildcard", ("beach*",))),
+        ('filename:"late night"*', Filter("filename", "wildcard", ("late night*",))),
+        ('filename:"beach*"', Filter("filename", "in", ("beach*",))),
+        (r"uri:C:\new\x", Filter("uri", "in", (r"C:\new\x",))),
+        (r'label:"a \"b\" \\ \c"', Filter("label", "in", ('a "b" \\ \\c',))),
+        ('label:""', Filter("label", "in", ("",))),
+        ("width:>=800", Filter("width", "gte", (800,))),
+        ("width:800,900.5", Filter("width", "in", (800, 900.5))),
+        ("top_score:<.5", Filter("top_score", "lt", (0.5,))),
+        ("metadata.camera:X100", Filter("metadata.camera", "in", ("X100",))),
+        ('metadata."my camera".x:X', None),
+        ('metadata."my: camera":X', Filter("metadata.my: camera", "in", ("X",))),
+        ("indexed_at:2026-01-31", Filter("indexed_at", "in", ("2026-01-31",))),
+        ("indexed_at:>2026-01-31", Filter("indexed_at", "gte", ("2026-02-01T00:00:00",))),
+        (
+            "indexed_at:<=2026-01-31T12:00:00+02:00",
+            Filter("indexed_at", "lte", ("2026-01-31T10:00:00",)),
+        ),
+        ("score(golden_retriever)>0.5", Filter("score(golden_retriever)", "gt", (0.5,))),
+        ("-score( Golden Retriever ) <= 1", Filter("score(golden_retriever)", "lte", (1.0,), True)),
+    ],
+)  # fmt: skip
+def test_conditions(line, expected):
+    if expected is None:
+        with pytest.raises(QueryError):
+            read(line)
+        return
+    words = read(f"tabby {line}")
+    assert words.filters == (expected,)
+    assert words.text == "tabby"
+
+
+def test_every_field_can_be_asked_for():
+    for field in KEYWORD_FIELDS:
+        assert read(f"{field}:x").filters[0].field == field
+    for field in NUMBER_FIELDS:
+        assert read(f"{field}:>3").filters[0].values == (3,)
+    for field in DATE_FIELDS:
+        assert read(f"{field}:<2026-01-01").filters[0].operator == "lt"
+
+
+def test_conditions_alone_have_no_terms():
+    words = read("label:pets label:pets")
+    assert (words.terms, words.text, len(words.filters)) == ((), "", 1)
+
+
+# -- mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "no words to search for"),
+        ("the of", "no words to search for"),
+        ("- +", "no words to search for"),
+        ('dog "golden retriever', 'quotation mark is not closed: "golden retriever'),
+        ('dog label:"late night', 'quotation mark is not closed: label:"late'),
+        ("colour:red dog", "no field 'colour'; there are synset, wnid, id, uri.*metadata.<name>"),
+        ("http://a.b/c.jpg", "no field 'http'.*Quote a word that has a colon"),
+        (":)", "no field ''"),
+        ("label:", "a value is missing: label:"),
+        ("label:a,,b", "a value is missing: label:a,,b"),
+        ("dog^", "'' is not a number: dog\\^"),
+        ("dog^x", "'x' is not a number: dog\\^x"),
+        ("dog^0", "a boost is a number from 0.000001 to 1000000: dog\\^0"),
+        ("dog^-1", "a boost is a number from"),
+        ("dog^1e9", "a boost is a number from"),
+        ("dog ^2", "a boost follows its word without a space"),
+        ("-dog^2", "does not score, so it has no boost: -dog\\^2"),
+        ("label:pets^2", "does not score, so it has no boost: label:pets\\^2"),
+        ("width:wide", "'wide' is not a number: width:wide"),
+        ("width:8*", "'width' cannot be filtered by 'wildcard'"),
+        ("bytes:>1e999", "too large"),
+        ("label:>5", "'label' cannot be filtered by 'gt'"),
+        ("metadata.x:a*", "'metadata.x' cannot be filtered by 'wildcard'"),
+        ("indexed_at:soon", "is a date such as 2026-01-31, not 'soon'"),
+        ("indexed_at:>9999-12-31", "no day after"),
+        ("filename:a*,b*", "stands alone, without commas: filename"),
+        ('filename:"*"*', "both a pattern and quoted"),
+        ("filename:*a????????????????", "too complex"),
+        ("filename:" + "x" * 300 + "*", "a pattern has at most 200 characters, not 301"),
+        ("label:" + "x" * 5001, "5001 characters"),
+        ("synset:Golden", "no synset has the key 'Golden'; did you mean synset:golden_retriever"),
+        ("synset:retrievr", "did you mean synset:retriever"),
+        ("synset:a,b", "no synset has the key 'a,b'"),
+        ("synset:", "does not name one synset"),
+        ("wnid:n00000000", "no synset of this index has the wnid 'n00000000'"),
+        ("score(dog)>0.5", "'dog' names 118: take one of them, such as score"),
+        ("score(tabbby)>0.5", "no synset is named 'tabbby'.*Did you mean 'tabby'"),
+        ("score(tabby)=0.5", "is such as score\\(tabby\\)>0.5, not score\\(tabby\\)=0.5"),
+        ("score(tabby)>much", "'much' is not a number: score"),
+        ("+tabbby", "no synset is named 'tabbby'.*Did you mean 'tabby'"),
+        ("tabbby^2", "no synset is named 'tabbby'.*Did you mean 'tabby'"),
+        ('""', "no word to search for"),
+        ("dog \ud800", "half a character"),
+    ],
+)  # fmt: skip
+def test_a_mistake_says_where_and_what(line, message):
+    with pytest.raises(QueryError, match=message) as caught:
+        parse_words(line, IMAGENET)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_line_has_bounds():
+    with pytest.raises(QueryError, match="at most 10000 characters, not 1000000"):
+        parse_words("x" * 1_000_000, IMAGENET)
+    with pytest.raises(QueryError, match="at most 256 words and conditions"):
+        parse_words("dog " * (MAX_PARTS + 1), IMAGENET)
+    assert read("dog " * MAX_PARTS).terms
+    assert read(" ".join(f"label:l{i}" for i in range(MAX_PARTS))).filters
+    with pytest.raises(UnknownWordError) as caught:
+        parse_words("x" * MAX_LENGTH, IMAGENET)
+    assert len(str(caught.value)) < 200
+
+
+# -- laws ---------------------------------------------------------------------------------------
+
+pieces = st.sampled_from(
+    ["dog", "tabby", "cat", "golden retriever", "black", "bear", "the", "crane", "plane", '"',
+     '"tabby cat"', "“toy poodle”", "-", "+", "^", "^2", "^0.25", ":", ",", "*", "?", "(", ")", ">",
+     "<=", "0.5", "score(", "score(tabby)>0.1", "label:", "label:pets", "format:gif", "width:>=8",
+     "synset:", "synset:dog", "wnid:n02099601", "metadata.a.b:", 'metadata."a b":c', "\\", '\\"',
+     " ", " ", " ", "\n", "\0", "é", "'", "indexed_at:>", "2026-01-31", "filename:a*"]
+)  # fmt: skip
+lines = st.lists(pieces, max_size=12).map("".join) | st.lists(pieces, max_size=8).map(" ".join)
+
+
+@given(lines | st.text(max_size=60))
+@example('tabby, "cat"')
+@example('label:"\\\\"')
+@example("black bear^1 the bear")
+def test_any_text_parses_or_raises_and_prints_back(line):
+    for vocabulary in (IMAGENET, LABELS):
+        try:
+            words = parse_words(line, vocabulary)
+        except QueryError:
+            continue
+        assert parse_words(str(words), vocabulary) == words
+        assert str(parse_words(str(words), vocabulary)) == str(words)
+
+
+@given(st.text(max_size=30), st.sampled_from([*KEYWORD_FIELDS, "metadata.a b", "metadata.x"]))
+def test_any_value_can_be_quoted(value, field):
+    shown = field if " " not in field else 'metadata."a b"'
+    (found,) = parse_words(f"-{shown}:{quoted(value)}", IMAGENET).filters
+    expected = value if field != "format" else found.values[0]
+    assert found == Filter(field, "in", (expected,), negated=True)
+    assert parse_words(str(found), IMAGENET).filters == (found,)
+
+
+# -- the page -----------------------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    rows = re.findall(r"^\| .+ \| .+ \| `(.+)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [row for row in rows if row != "example"]
+
+
+@pytest.mark.parametrize("line", examples())
+def test_the_examples_of_the_page(line):
+    assert read(line).terms
+
+
+def test_the_page_names_every_field_and_has_examples():
+    page = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{field}`" in page for field in KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
+    assert len(examples()) == 16
+
+
+def _wnid(key):
+    return next(s.wnid for s in (*IMAGENET.synsets, *IMAGENET.ancestors) if s.key == key)
