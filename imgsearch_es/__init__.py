@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
+    from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
     from imgsearch_es.hits import Explanation, Hit, Hits
     from imgsearch_es.images import Picture, open_image
@@ -42,6 +43,7 @@ _HOMES = {
     "Limits": "files",
     "Picture": "images",
     "Query": "queries",
+    "Rocchio": "feedback",
     "Synset": "synsets",
     "Term": "analysis",
     "Vocabulary": "synsets",
@@ -64,6 +66,7 @@ __all__ = [
     "Limits",
     "Picture",
     "Query",
+    "Rocchio",
     "Synset",
     "Term",
     "Vocabulary",

@@ -172,8 +172,18 @@ class Analyzer:
         return self.analyze_pixels(np.stack([self.prepare(image) for image in images]))
 
     def __repr__(self) -> str:
-        parts = [*self.image_filters, self.model.name, *self.term_filters]
-        return f"Analyzer({' -> '.join(str(part) for part in parts)})"
+        return f"Analyzer({describe(self.config)})"
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """An analyzer's full configuration on one line: its parts and their options, in order."""
+    parts = [*config["image_filters"], config["model"], *config["term_filters"]]
+    return " -> ".join(map(_described, parts))
+
+
+def _described(part: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
+    return f"{part['name']}({options})" if options else str(part["name"])
 
 
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:

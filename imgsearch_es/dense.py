@@ -55,16 +55,16 @@ def _dot(query: Vectors, vectors: Vectors) -> Scores:
 
 
 def _euclidean(query: Vectors, vectors: Vectors) -> Scores:
-    return np.asarray(-np.sqrt(np.square(_differences(query, vectors)).sum(axis=1)))
+    return np.asarray(0.0 - np.sqrt(np.square(_differences(query, vectors)).sum(axis=1)))
 
 
 def _manhattan(query: Vectors, vectors: Vectors) -> Scores:
-    return np.asarray(-np.abs(_differences(query, vectors)).sum(axis=1))
+    return np.asarray(0.0 - np.abs(_differences(query, vectors)).sum(axis=1))
 
 
 def _chi2(query: Vectors, vectors: Vectors) -> Scores:
     sums = np.abs(query).astype(np.float64) + np.abs(vectors) + CHI2_EPSILON
-    return np.asarray(-0.5 * (np.square(_differences(query, vectors)) / sums).sum(axis=1))
+    return np.asarray(0.0 - 0.5 * (np.square(_differences(query, vectors)) / sums).sum(axis=1))
 
 
 def _length(vector: Vectors) -> float:

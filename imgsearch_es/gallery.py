@@ -235,9 +235,10 @@ def title(query: QueryLike) -> str:
 
 def _query(hits: HitsLike, shown: int, thumbs: Sequence[Thumb], standalone: bool) -> Html:
     query = hits.query
+    roles = getattr(query, "roles", ()) or ["image"] * len(thumbs)
     pictures = [
-        _frame(thumb, f"Query picture {_basename(source)}".strip())
-        for source, thumb in zip(query.pictures, thumbs, strict=True)
+        _frame(thumb, f"{_ROLES[role]} {_basename(source)}".strip(), role)
+        for source, role, thumb in zip(query.pictures, roles, thumbs, strict=True)
     ]
     # A heading in a notebook's output would enter the notebook's table of contents.
     about = tag(
@@ -350,13 +351,18 @@ def _terms(label: str, chips: Sequence[Html]) -> Html:
     return tag("ul", *chips, class_="ig-terms", role="list", aria_label=label)
 
 
-def _frame(thumb: Thumb, alt: str) -> Html:
+_ROLES = {"image": "Query picture", "like": "Liked picture", "dislike": "Disliked picture"}
+
+
+def _frame(thumb: Thumb, alt: str, role: str = "image") -> Html:
     if thumb.data:
         width, height = thumb.size
         # A photo of about the frame's shape (4:3) fills it; another one is shown whole.
         fill = "ig-fill" if 1.25 <= width / height <= 1.55 else None
         image = tag("img", src=thumb.data, alt=alt, width=width, height=height, class_=fill)
-        return tag("div", image, class_="ig-frame")
+        if role == "image":
+            return tag("div", image, class_="ig-frame")
+        return tag("div", image, class_=f"ig-frame ig-{role}", title=alt)
     why = tag("span", thumb.problem, class_="ig-reason")
     missing = tag("strong", "Not shown")
     return tag("div", missing, " ", why, class_="ig-frame ig-missing", title=thumb.problem)

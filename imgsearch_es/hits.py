@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import QueryError
+from imgsearch_es.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.files import to_path
 from imgsearch_es.queries import Query
+from imgsearch_es.reranking import reciprocal_order
 from imgsearch_es.scoring import Context, formula_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from imgsearch_es.stores.base import SearchResult
+    from imgsearch_es.stores.base import SearchResult, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +155,9 @@ class Hits(Sequence[Hit]):
         took_ms: milliseconds that the store worked.
     """
 
-    def __init__(self, query: Query, result: SearchResult) -> None:
+    def __init__(self, query: Query, result: SearchResult, store: Store | None = None) -> None:
         self.query = query
+        self._store = store
         self.total = result.total
         self.total_is_exact = result.total_is_exact
         self.strategy = result.strategy
@@ -182,6 +188,103 @@ class Hits(Sequence[Hit]):
     def uris(self) -> list[str]:
         """The URIs alone; of local files their paths."""
         return [hit.uri for hit in self._hits]
+
+    def refine(
+        self,
+        like: int | Sequence[int] = (),
+        dislike: int | Sequence[int] = (),
+        *,
+        k: int | None = None,
+        unseen: bool = False,
+        rocchio: Rocchio = ROCCHIO,
+    ) -> Hits:
+        """Search again, closer to the liked hits and further from the disliked ones (Rocchio).
+
+        The query that gave these hits is moved, so each round builds on those before; filters
+        and strategy stay, the offset is 0 again.
+
+        Args:
+            like: which of these hits are good, counted from 0 as in ``hits[0]``.
+            dislike: which are not.
+            k: how many hits; by default as many as before.
+            unseen: leave out the pictures judged in this round, in this and later rounds.
+            rocchio: the weights of query, liked and disliked pictures.
+
+        Raises:
+            QueryError: there is no such hit, a hit is both liked and disliked, or none is either;
+                nothing is left of the query; or these hits were made without an index.
+        """
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        chosen = self._judged(like), self._judged(dislike)
+        if not any(chosen):
+            raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
+        both = {hit.id for hit in chosen[0]} & {hit.id for hit in chosen[1]}
+        if both:
+            raise QueryError("the same hit is liked and disliked; decide on one")
+        ids = tuple(hit.id for hits in chosen for hit in hits)
+        documents = {hit.id: hit.document for hits in chosen for hit in hits}
+        if self.query.is_dense:  # hits come without their deep features
+            documents = self._store.get(ids)
+            if len(documents) < len(ids):
+                raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        query = rocchio.expand(
+            self.query, *([documents[hit.id] for hit in hits] for hits in chosen)
+        )
+        roles = self.query.roles or ("image",) * len(self.query.pictures)
+        query = replace(
+            query,
+            k=self.query.k if k is None else k,
+            offset=0,
+            exclude=tuple(dict.fromkeys(query.exclude + ids)) if unseen else query.exclude,
+            pictures=query.pictures + tuple(hit.uri for hits in chosen for hit in hits),
+            roles=roles + ("like",) * len(chosen[0]) + ("dislike",) * len(chosen[1]),
+        )
+        return Hits(query, self._store.search(query), self._store)
+
+    def rerank(self) -> Hits:
+        """These hits in the order of k-reciprocal re-ranking (see ``imgsearch_es.reranking``).
+
+        Of the strategies dense-*. Scores stay those of the strategy, which ``explain`` explains;
+        ``exact`` is False, because the order is no longer theirs.
+
+        Raises:
+            QueryError: the strategy compares no deep features, or the hits have no index.
+        """
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.embedding is None:
+            raise QueryError(
+                f"re-ranking compares deep features, {self.query.strategy} has none: search with "
+                "a strategy dense-*"
+            )
+        documents = self._store.get([hit.id for hit in self])
+        if len(documents) < len(self):
+            raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        answer = copy.copy(self)
+        if len(self):
+            vectors = np.stack(features(documents[hit.id] for hit in self))
+            order = reciprocal_order(self.query.embedding, vectors)
+            answer._hits = tuple(
+                replace(self._hits[i], rank=rank)
+                for rank, i in enumerate(order, start=self._hits[0].rank)
+            )
+        answer.exact = False
+        answer.means = f"{self.means}; then re-ranked by k-reciprocal neighbors"
+        return answer
+
+    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
+        """The hits of these numbers, each once.
+
+        Raises:
+            QueryError: there is no such hit.
+        """
+        wanted = [numbers] if isinstance(numbers, int) else list(numbers)
+        for i in wanted:
+            if not -len(self) <= i < len(self):
+                has = f"they are 0 to {len(self) - 1}" if len(self) else "there are none"
+                raise QueryError(f"there is no hit {i}: {has}")
+        return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
     def explain(self, i: int = 0) -> Explanation:
         """The summands of the i-th hit's score (from 0).
@@ -248,6 +351,8 @@ class Hits(Sequence[Hit]):
         return gallery_html(self)
 
     def __repr__(self) -> str:
+        from imgsearch_es.gallery import number
+
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
-        lines += [f"{hit.rank:>4}  {hit.score:.4f}  {hit.uri}" for hit in self._hits]
+        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)

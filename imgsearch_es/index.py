@@ -7,18 +7,24 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, Term
+from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
+from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
+from imgsearch_es.duplicates import (
+    DuplicateGroup,
+    describe_group,
+    find_groups,
+    in_batches,
+    to_threshold,
+)
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ConfigurationError,
@@ -26,9 +32,21 @@ from imgsearch_es.errors import (
     IndexNotFoundError,
     QueryError,
 )
-from imgsearch_es.files import in_memory, picture_id, read_bytes, to_uri
-from imgsearch_es.hits import Hits
-from imgsearch_es.images import ImageSource, Limits, open_image
+from imgsearch_es.facets import FACETS, Facets, check_facets
+from imgsearch_es.feedback import (
+    ROCCHIO,
+    Example,
+    Region,
+    Rocchio,
+    crop,
+    features,
+    mean_embedding,
+    mean_terms,
+    views_of,
+)
+from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.hits import Hit, Hits
+from imgsearch_es.images import ImageSource, Limits, Picture, open_image
 from imgsearch_es.indexing import (
     BATCH_SIZE,
     DEFAULT_LIMITS,
@@ -38,7 +56,8 @@ from imgsearch_es.indexing import (
     Progress,
     as_labels,
 )
-from imgsearch_es.queries import Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.language import parse_words
+from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
 from imgsearch_es.synsets import Vocabulary
@@ -46,6 +65,11 @@ from imgsearch_es.synsets import Vocabulary
 _ID = re.compile(r"[0-9a-f]{32}")
 _PLACES = ("weights", "path", "labels")
 """Options of a model that say where its files are on this machine, not what it is."""
+
+QueryImage = ImageSource | Hit | Document
+"""A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
+QueryImages = QueryImage | Iterable[QueryImage]
+"""One or several."""
 
 
 class ImageIndex:
@@ -184,6 +208,7 @@ class ImageIndex:
         indexer = Indexer(
             self.store,
             lambda: self.analyzer,
+            self.create,
             labels=labels,
             metadata=metadata,
             batch_size=batch_size,
@@ -193,13 +218,11 @@ class ImageIndex:
         )
         sources = _several(sources)
         found = indexer.find(sources)
-        if found and not self.exists:
-            self.create()
         if self.exists:
-            self._settings()
-            indexer.run(found)
-            if prune:
-                indexer.prune(sources, found)
+            self._settings()  # raises when another model was asked for
+        indexer.run(found)
+        if prune and self.exists:
+            indexer.prune(sources, found)
         return indexer.report
 
     def update(
@@ -276,7 +299,7 @@ class ImageIndex:
 
     def query(
         self,
-        image: ImageSource | None = None,
+        image: QueryImages | None = None,
         text: str | None = None,
         *,
         where: Mapping[str, Any] | None = None,
@@ -286,34 +309,60 @@ class ImageIndex:
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
         exclude_self: bool = False,
+        like: QueryImages | None = None,
+        dislike: QueryImages | None = None,
+        region: Region | None = None,
+        views: Sequence[str] = (),
+        feedback: int = 0,
+        rocchio: Rocchio = ROCCHIO,
     ) -> Query:
-        """Build a query without running it; takes what ``search`` takes."""
-        if image is None and text is None:
-            raise QueryError("what to search for? Give image=, text=, or both")
+        """Build a query without running it; takes what ``search`` takes.
+
+        With ``feedback``, the first of the two searches is run: its hits are in the query.
+        """
+        images, good, bad = _given(image), _given(like), _given(dislike)
+        if not images and not good and text is None:
+            also = "; dislike= only moves what they ask for" if bad else ""
+            raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
+        if region is not None and len(images) != 1:
+            raise QueryError(f"a region is of one picture: image= has {len(images)}")
+        if views and not images:
+            raise QueryError("views are of the pictures of image=: there are none")
         vocabulary = self.vocabulary
         words = parse_words(text, vocabulary) if text is not None else None
-        seen = None if image is None else self._look_at(image)
+        seen = self._look_at(images, region, views)
+        liked, disliked = self._look_at(good), self._look_at(bad)
+        pictures = [*seen, *liked, *disliked]
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
-        return Query(
-            terms=synset_vector(seen.terms if seen else (), words.terms if words else ()),
+        embedding = None
+        if strategy in COMPARISONS and (seen or liked):
+            own = mean_embedding(features(seen)) if seen else None
+            embedding = rocchio.embedding(own, features(liked), features(disliked))
+        asked = synset_vector(mean_terms([e.terms for e in seen]), words.terms if words else ())
+        query = Query(
+            terms=rocchio.terms(asked, [e.terms for e in liked], [e.terms for e in disliked]),
+            must=words.must if words else (),
             must_not=words.must_not if words else (),
-            filters=parse_filters(where),
-            exclude=(picture_id(seen.uri),) if exclude_self and seen else (),
+            filters=(words.filters if words else ()) + parse_filters(where, vocabulary),
+            exclude=_ids(pictures) if exclude_self else (),
             k=k,
             offset=offset,
             strategy=strategy,
             parameters=dict(parameters or {}),
-            text=text,
-            embedding=seen.embedding if seen and strategy in COMPARISONS else None,
+            text=words.text if words else None,
+            embedding=embedding,
             threshold=threshold,
-            pictures=(seen.shown,) if seen else (),
+            pictures=tuple(example.shown for example in pictures),
+            roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
+            part=_part(region, seen),
             hints=words.hints if words else (),
         )
+        return self._expanded(query, feedback, rocchio) if feedback else query
 
     def search(
         self,
-        image: ImageSource | None = None,
+        image: QueryImages | None = None,
         text: str | None = None,
         *,
         where: Mapping[str, Any] | None = None,
@@ -323,15 +372,24 @@ class ImageIndex:
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
         exclude_self: bool = False,
+        like: QueryImages | None = None,
+        dislike: QueryImages | None = None,
+        region: Region | None = None,
+        views: Sequence[str] = (),
+        feedback: int = 0,
+        rocchio: Rocchio = ROCCHIO,
     ) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
         Args:
             image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
-                the index, whose stored terms are used so that no model is loaded.
-            text: words: ``tabby cat``, ``"golden retriever"``, ``dog -poodle``. Added to the
-                picture's synsets, with weight 1 each.
-            where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``.
+                the index (or a hit), whose stored terms are used so that no model is loaded.
+                Of several, the mean counts.
+            text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
+                conditions among them: ``label:pets`` (see ``imgsearch_es.language``). Added to
+                the picture's synsets, with weight 1 each unless boosted.
+            where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
+                before a field negates.
             k: how many hits.
             offset: how many of the best to leave out, for the next page.
             strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
@@ -340,7 +398,15 @@ class ImageIndex:
                 "dense-*" compare deep features instead (see ``imgsearch_es.dense``).
             parameters: of the formula: k1 and b of "bm25".
             threshold: the least score of a hit, for the strategies "dense-*".
-            exclude_self: leave out the query picture itself.
+            exclude_self: leave out the query's own pictures.
+            like: pictures to search closer to, given as ``image`` is; alone or with the rest.
+            dislike: pictures to search further from.
+            region: the part of the picture to search for: left, top, right, bottom in pixels of
+                the upright picture, or in fractions of it where all four are 1 or less.
+            views: also look at the picture's "mirror", "rotations" and "crops", and take the mean.
+            feedback: search twice, the second time with so many of the best hits liked
+                (pseudo-relevance feedback).
+            rocchio: the weights of the query, the liked and the disliked pictures.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -357,8 +423,96 @@ class ImageIndex:
             parameters=parameters,
             threshold=threshold,
             exclude_self=exclude_self,
+            like=like,
+            dislike=dislike,
+            region=region,
+            views=views,
+            feedback=feedback,
+            rocchio=rocchio,
         )
-        return Hits(query, self.store.search(query))
+        return Hits(query, self.store.search(query), self.store)
+
+    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
+        """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
+
+        Args:
+            queries: built by ``query``, or dictionaries of its arguments.
+
+        Returns:
+            Hits in the order of the queries.
+
+        Raises:
+            QueryError: a query cannot be understood; says which, counted from 0.
+        """
+        built = []
+        for i, query in enumerate(queries):
+            try:
+                built.append(query if isinstance(query, Query) else self.query(**query))
+            except (QueryError, TypeError) as error:
+                raise QueryError(f"query {i}: {error}") from error
+        results = self.store.search_many(built)
+        return [Hits(query, found, self.store) for query, found in zip(built, results, strict=True)]
+
+    def more_like(self, picture: str | os.PathLike[str], k: int = 10, **options: Any) -> Hits:
+        """The pictures most like an indexed one, without itself.
+
+        Args:
+            picture: id, URI or path of a picture in the index.
+            k: how many hits.
+            options: more arguments of ``search``, such as ``strategy="dense-cosine"``.
+
+        Raises:
+            QueryError: the index has no such picture.
+        """
+        self.get(picture)
+        return self.search(image=picture, k=k, exclude_self=True, **options)
+
+    def facets(
+        self, query: Query | None = None, fields: Sequence[str] = FACETS, size: int = 10
+    ) -> Facets:
+        """Count what the pictures that match have: synsets, labels, formats, ranges of size.
+
+        Args:
+            query: all that it matches are counted, whatever its k; by default every picture.
+            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes".
+            size: how many values of a field, most frequent first; of ranges all are given.
+
+        Returns:
+            ``{"label": [{"value": "cats", "count": 7}, ...], ...}``
+
+        Raises:
+            QueryError: there is no such facet, or the query has a threshold.
+        """
+        self._settings()
+        check_facets(fields, size)
+        if query is not None and query.threshold is not None:
+            raise QueryError("facets count what meets conditions: leave out the threshold")
+        return self.store.facets(query, list(dict.fromkeys(fields)), size)
+
+    def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
+        """Groups of pictures that are the same.
+
+        Args:
+            near: None finds files with the same bytes. A number also finds pictures whose deep
+                features have at least this cosine; True takes 0.95. Groups are connected
+                components. All pairs are compared, so the time is quadratic.
+
+        Returns:
+            Largest groups first, ties by the first picture's URI.
+
+        Raises:
+            QueryError: ``near`` is not above 0 and at most 1, or the index has no deep features.
+        """
+        settings, threshold = self._settings(), to_threshold(near)
+        if threshold is not None and not settings.embedding_dimensions:
+            raise QueryError(f"{self.location} has no deep features to find near duplicates by")
+        prints = self.store.fingerprints(embeddings=threshold is not None)
+        found = []
+        for groups in in_batches(find_groups(prints, threshold)):
+            known = self.store.get([key for ids in groups for key in ids])
+            there = ([known[key] for key in ids if key in known] for ids in groups)
+            found += [describe_group(group) for group in there if len(group) > 1]
+        return sorted(found, key=lambda group: (-len(group.pictures), group.pictures[0].uri))
 
     def analyze(self, image: ImageSource) -> Analysis:
         """The terms and the deep feature that this index's analyzer gives a picture."""
@@ -414,29 +568,99 @@ class ImageIndex:
             model["weights"] = self._weights
         return Analyzer({**config, "model": model})
 
-    def _look_at(self, image: ImageSource) -> _Seen:
-        """Read a query picture: from the index where it is, else by the analyzer."""
-        if isinstance(image, str | os.PathLike):
-            key = _to_id(image)
-            stored = self.store.get([key]).get(key)
-            if stored is not None and _is_unchanged(stored):
-                return _Seen(stored.uri, stored.terms, stored.embedding, stored.uri)
-            if isinstance(image, str) and _ID.fullmatch(image) and not Path(image).exists():
-                raise QueryError(f"{self.location} has no picture with the id {image}")
-        picture = open_image(image)
-        analysis = self.analyzer.analyze(picture.image)
-        shown = picture.uri if isinstance(image, str | os.PathLike) else picture.image
-        return _Seen(picture.uri, analysis.terms, analysis.embedding, shown)
+    def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
+        """The query moved towards its own best hits."""
+        if feedback < 1:
+            raise QueryError(f"feedback is a number of hits, not {feedback}")
+        first = self.store.search(replace(query, k=feedback, offset=0)).hits
+        best = [scored.document for scored in first]
+        if query.is_dense:  # hits come without their deep features
+            stored = self.store.get([document.id for document in best])
+            best = [stored[document.id] for document in best if document.id in stored]
+        return replace(rocchio.expand(query, best), feedback=feedback)
+
+    def _look_at(
+        self,
+        images: Sequence[QueryImage],
+        region: Region | None = None,
+        views: Sequence[str] = (),
+    ) -> list[Example]:
+        """Read query pictures: from the index where they are, else all together by the analyzer.
+
+        Parts and views are of pixels, so with them every picture is analyzed.
+        """
+        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
+        stored = self.store.get(list(dict.fromkeys(keys.values()))) if keys else {}
+        examples: dict[int, Example] = {}
+        opened: dict[int, tuple[Picture, str | Image.Image, list[Image.Image]]] = {}
+        for i, image in enumerate(images):
+            known = stored.get(keys.get(i, ""))
+            named = isinstance(image, str | os.PathLike)
+            plain = region is None and not views
+            if known and plain and (not named or _is_unchanged(known)):
+                examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
+                continue
+            picture = self._open(image, known)
+            part = picture.image if region is None else crop(picture.image, region)
+            by_name = region is None and keys.get(i) is not None
+            opened[i] = picture, picture.uri if by_name else part, views_of(part, views)
+        shots = [shot for _, _, group in opened.values() for shot in group]
+        analyses = iter(self._analyze_all(shots))
+        for i, (picture, shown, group) in opened.items():
+            mine = [next(analyses) for _ in group]
+            vectors = [one.embedding for one in mine if one.embedding is not None]
+            embedding = mean_embedding(vectors) if vectors else None
+            terms = mean_terms([one.terms for one in mine])
+            examples[i] = Example(picture.uri, terms, embedding, shown)
+        return [examples[i] for i in range(len(images))]
+
+    def _analyze_all(self, images: Sequence[Image.Image]) -> list[Analysis]:
+        batches = range(0, len(images), BATCH_SIZE)
+        return [
+            analysis
+            for start in batches
+            for analysis in self.analyzer.analyze_batch(images[start : start + BATCH_SIZE])
+        ]
+
+    def _open(self, image: QueryImage, known: Document | None) -> Picture:
+        """The pixels of a query picture, of which the index may know where they are."""
+        source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
+        if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
+            if known is None:
+                raise QueryError(f"{self.location} has no picture with the id {source}")
+            source = known.uri
+        if isinstance(source, str) and in_memory(source):
+            raise QueryError(
+                f"{source} was added from memory and the index keeps no pixels: give the picture"
+            )
+        return open_image(source)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """A query picture: its URI, what the analyzer says of it, and what to show of it."""
+def _given(images: QueryImages | None) -> list[QueryImage]:
+    """The pictures of an option, one or several."""
+    if images is None:
+        return []
+    if isinstance(images, Hit | Document):
+        return [images]
+    return cast(list[QueryImage], _several(cast(ImageSource, images)))
 
-    uri: str
-    terms: tuple[Term, ...]
-    embedding: NDArray[np.float32] | None
-    shown: str | Image.Image
+
+def _key(image: QueryImage) -> str | None:
+    """The id by which the index may know a query picture; None of pictures in memory."""
+    if isinstance(image, Hit | Document):
+        return image.id
+    return _to_id(image) if isinstance(image, str | os.PathLike) else None
+
+
+def _ids(examples: Iterable[Example]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
+
+
+def _part(region: Region | None, seen: Sequence[Example]) -> str:
+    if region is None:
+        return ""
+    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+    return f"{','.join(f'{value:g}' for value in region)} of {name}"
 
 
 def _check_same(location: str, settings: IndexSettings, analyzer: Analyzer) -> None:

@@ -116,8 +116,10 @@ class Indexer:
     """One run of the pipeline.
 
     Args:
-        store: an index that exists.
+        store: an index; it need not exist.
         analyzer: gives the analyzer; called only when a picture has to be analyzed.
+        create: creates the index; called before the first document is written, so that a run
+            that finds no picture leaves nothing behind.
         labels: what to call the pictures; None leaves what is stored.
         metadata: fields for every picture; None leaves what is stored.
         batch_size: pictures per forward pass.
@@ -130,6 +132,7 @@ class Indexer:
         self,
         store: Store,
         analyzer: Callable[[], Analyzer],
+        create: Callable[[], None],
         *,
         labels: Labels = None,
         metadata: Mapping[str, Any] | None = None,
@@ -140,6 +143,7 @@ class Indexer:
     ) -> None:
         self._store = store
         self._analyzer = analyzer
+        self._create = create
         self._labels = labels
         self._metadata = metadata
         self._batch_size = batch_size
@@ -157,15 +161,15 @@ class Indexer:
             SourceError: a file or folder named does not exist.
         """
         places = [source for source in sources if isinstance(source, str | os.PathLike)]
-        items = [Item(uri) for uri in find_images(places, on_error=self._reject)]
+        items = {uri: Item(uri) for uri in find_images(places, on_error=self._reject)}
         for source in sources:
             if not isinstance(source, str | os.PathLike):
                 try:
                     picture = open_image(source, limits=self._limits)
-                    items.append(Item(picture.uri, picture))
+                    items.setdefault(picture.uri, Item(picture.uri, picture))
                 except ImageError as error:
                     self._reject(error)
-        return items
+        return list(items.values())
 
     def run(self, items: Sequence[Item]) -> None:
         """Bring the index up to date with these pictures.
@@ -174,12 +178,14 @@ class Indexer:
         """
         try:
             for part in _chunks(items, _LOOKUP_SIZE):
-                self._known = self._store.known([picture_id(item.uri) for item in part])
+                ids = [picture_id(item.uri) for item in part]
+                self._known = self._store.known(ids) if self._store.settings() else {}
                 self._index(part, len(items))
                 self._write()
         finally:
             self._write()
-            self._store.finish()
+            if self._store.settings():
+                self._store.finish()
         self._progress(self.report, len(items))
 
     def prune(self, sources: Iterable[ImageSource], items: Iterable[Item]) -> None:
@@ -256,6 +262,8 @@ class Indexer:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
+        if not self._store.settings():
+            self._create()
         refused = dict(self._store.write(waiting).rejected)
         for document in waiting:
             if document.uri in refused:

@@ -48,8 +48,10 @@ def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None)
         figure.suptitle(title(hits.query), fontsize="x-large", fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(max(rows, 1), columns)
     start = (columns - len(pictures)) // 2
-    for column, image in enumerate(images[: len(pictures)], start):
-        _draw(figure.add_subplot(grid[0, column]), image, "query")
+    roles = list(getattr(hits.query, "roles", ())) or ["image"] * len(pictures)
+    for i, image in enumerate(images[: len(pictures)]):
+        caption = "query" if roles[i] == "image" else f"{roles[i]}d"
+        _draw(figure.add_subplot(grid[0, start + i]), image, caption)
     for i, (hit, image) in enumerate(zip(results, images[len(pictures) :], strict=True)):
         row, column = divmod(i, columns)
         _draw(figure.add_subplot(grid[top + row, column]), image, number(hit.score))

@@ -6,17 +6,42 @@ in one sentence, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from imgsearch_es.cli import analyze, demo, doctor, index, search
+from imgsearch_es.cli import analyze, demo, doctor, index, overview, search
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
 
+
+class _Commands(TyperGroup):
+    """Turns errors into one sentence and an exit code, before Typer has its say."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+            return answer
+        except ImgsearchError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("stopped; what was done is stored, run the command again to go on", code=130)
+        except (BrokenPipeError, SystemExit) as stop:
+            if BrokenPipeError not in (type(stop), type(stop.__context__)):
+                raise
+            # The reader of our output went away, as `head` does; Rich exits with 1 then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
 app = typer.Typer(
     name="imgsearch",
+    cls=_Commands,
     help="Image search with a classifier as the analyzer: pictures become ImageNet synsets.",
     no_args_is_help=True,
     add_completion=False,
@@ -27,6 +52,8 @@ for command in (
     index.index,
     search.search,
     search.explain,
+    overview.facets,
+    overview.duplicates,
     analyze.analyze,
     index.remove,
     index.stats,
@@ -38,13 +65,8 @@ for command in (
 
 
 def main() -> None:
-    """Run a command; turns errors into one sentence and an exit code."""
-    try:
-        app()
-    except ImgsearchError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped; what was done is stored, run the command again to go on", code=130)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    """Run a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    app()

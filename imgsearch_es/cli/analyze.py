@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files or URLs.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE", help="Files or URLs.")],
     index: IndexOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the terms that an analyzer gives pictures, as Elasticsearch's _analyze does for text.
+    """Show the terms that an analyzer gives a picture.
 
-    With --index the analyzer of that index, else that of --model or --analyzer.
+    It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
+    else that of --model or --analyzer.
     """
     from imgsearch_es.images import open_image
 
@@ -89,16 +90,25 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str]:
 
 
 def _print_strategies(json: bool) -> None:
+    from imgsearch_es.dense import COMPARISONS
     from imgsearch_es.queries import STRATEGIES
+    from imgsearch_es.scoring import formula_of
 
     items = [
-        {"name": name, "exact": True, "description": text} for name, text in STRATEGIES.items()
+        {
+            "name": name,
+            "formula": name if name in COMPARISONS else formula_of(name).name,
+            "exact": True,
+            "description": text,
+        }
+        for name, text in STRATEGIES.items()
     ]
     if json:
         print_json(items)
         return
-    print_table(("strategy", "description"), [(i["name"], i["description"]) for i in items])
-    say("All compute formula (1) and rank alike. The embedded store adds up postings for each.")
+    rows = [(item["name"], item["formula"], item["description"]) for item in items]
+    print_table(("strategy", "formula", "description"), rows)
+    say('All are exact. Those of the formula "inner", formula (1) of the paper, rank alike.')
 
 
 def _analyzer(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +24,9 @@ def demo(
     ),
     json: JsonOption = False,
 ) -> None:
-    """Index the photos that scikit-image carries, search by picture and by word.
+    """Try it on some photos: index and search them.
+
+    The photos are those that scikit-image carries, and variants made of them.
 
     Needs no network: the classifier's weights come with the installation.
     """
@@ -46,14 +50,26 @@ def demo(
         return
     say(f"{location}: {report}")
     for hits, title in ((by_picture, f"by picture: {QUERY_PICTURE}"), (by_words, "by words")):
-        say(f"\n{title}")
+        say("")
+        say(title)
         print_hits(hits)
-    say("\ngalleries, to open in a browser:")
+    say("")
+    say("galleries, to open in a browser:")
     for page in pages:
         say(f"  {page}")
-    say("\nyour own pictures:")
-    say(f"  imgsearch index FOLDER --index pets.duckdb --model {model}")
-    say("  imgsearch search tabby cat --index pets.duckdb --html cats.html")
+    say("")
+    say("your own pictures:")
+    command = _command()
+    say(f"  {command} index FOLDER --index pets.duckdb --model {model}")
+    say(f"  {command} search tabby cat --index pets.duckdb --html cats.html")
+
+
+def _command() -> str:
+    """How to call this program from here: by its name where that finds it, else by its path."""
+    program = Path(sys.argv[0]).absolute()
+    if shutil.which("imgsearch") or program.name != "imgsearch":
+        return "imgsearch"
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def _kind(uri: str) -> str:

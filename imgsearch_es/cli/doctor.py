@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def doctor(index: IndexOption = None, json: JsonOption = False) -> None:
-    """Check the installation, the models and, with --index, the index."""
+    """Check installation, models and, with --index, an index."""
     findings = [*_python(), *_models(), *(_index(index) if index else ())]
     if json:
         print_json([finding._asdict() for finding in findings])
@@ -74,6 +74,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _index(location: str) -> Iterator[Finding]:
+    from imgsearch_es.analysis import describe
     from imgsearch_es.index import ImageIndex
 
     try:
@@ -84,7 +85,7 @@ def _index(location: str) -> Iterator[Finding]:
                 yield Finding("index", None, f"{index.location} does not exist yet")
                 return
             yield Finding("index", True, f"{index.location}: {index.count()} pictures")
-            yield Finding("analyzer", True, repr(index.analyzer))
+            yield Finding("analyzer", True, describe(index.analyzer.config))
     except ImgsearchError as error:
         yield Finding("index", False, str(error))
 

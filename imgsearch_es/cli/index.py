@@ -21,6 +21,7 @@ from imgsearch_es.cli.output import (
     print_json,
     print_table,
     say,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _LISTED = 20
 def index(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Files, folders (with all below them) or URLs."),
+        typer.Argument(metavar="PATH", help="Files, folders (with all below them) or URLs."),
     ],
     index: IndexOption = None,
     model: ModelOption = None,
@@ -44,10 +45,12 @@ def index(
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
     ] = None,
     label_from_folder: Annotated[
-        bool, typer.Option(help="Label each picture with the name of its folder.")
+        bool,
+        typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
     ] = False,
     prune: Annotated[
-        bool, typer.Option(help="Remove pictures of these folders whose files are gone.")
+        bool,
+        typer.Option("--prune", help="Remove pictures of these folders whose files are gone."),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
     workers: Annotated[
@@ -58,9 +61,10 @@ def index(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring an index up to date with pictures; it is created when there is none.
+    """Put pictures into an index, or bring it up to date.
 
-    What the index has already, with the same content, is not analyzed again.
+    The index is created when there is none. What it has already, with
+    the same content, is not analyzed again.
     """
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import folder_label
@@ -81,14 +85,16 @@ def index(
         seconds = time.perf_counter() - started
     if json:
         print_json(report.to_dict())
-    else:
+    elif report.found:
         _summarize(report, target.location, seconds)
+    if not report.found:
+        warn(f"there are no pictures in {', '.join(sources)}")
 
 
 def remove(
     pictures: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PICTURE...", help="Ids, URIs or paths.", show_default=False),
+        typer.Argument(metavar="PICTURE", help="Ids, URIs or paths.", show_default=False),
     ] = None,
     index: IndexOption = None,
     text: Annotated[
@@ -126,12 +132,12 @@ def stats(index: IndexOption = None, json: JsonOption = False) -> None:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    analyzer = figures["analyzer"]
-    filters = [*analyzer["image_filters"], analyzer["model"], *analyzer["term_filters"]]
+    from imgsearch_es.analysis import describe
+
     say(f"{figures['location']}  ({figures['store']}{_version(figures)})")
     say(f"  pictures  {figures['documents']:,}")
     say(f"  size      {figures['bytes'] / 1e6:,.1f} MB")
-    say(f"  analyzer  {' -> '.join(_described(part) for part in filters)}")
+    say(f"  analyzer  {describe(figures['analyzer'])}")
     say(f"  weights   {figures['weights']}")
     if figures["synsets"]:
         rows = [
@@ -149,15 +155,7 @@ def _version(figures: dict[str, Any]) -> str:
     return f" {figures['server']}" if "server" in figures else ""
 
 
-def _described(part: dict[str, Any]) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
-    return f"{part['name']}({options})" if options else str(part["name"])
-
-
 def _summarize(report: IndexReport, location: str, seconds: float) -> None:
-    if not report.found:
-        say("no pictures found")
-        return
     say(f"{location}: {report} in {seconds:.1f} s")
     for item in report.rejected[:_LISTED]:
         say(f"  rejected {item.uri}: {item.reason}")

@@ -69,8 +69,10 @@ def say(text: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print JSON, readable by people and by every parser."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print JSON, readable by people and by every parser, and harmless to a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    sys.stdout.write("".join(safe) + "\n")
 
 
 def print_table(
@@ -97,12 +99,15 @@ def print_table(
 
 def fail(sentence: str, *, code: int = 1) -> NoReturn:
     """Say on stderr what is wrong, and exit."""
-    sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    warn(sentence)
     sys.exit(code)
 
 
+def warn(sentence: str) -> None:
+    """Say something on stderr."""
+    sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+
+
 def printable(text: str) -> str:
-    """Text that cannot disturb a terminal: control characters and the like are escaped."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    """Text that stays on its line of the terminal: control characters and the like are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

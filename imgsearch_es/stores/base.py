@@ -6,13 +6,15 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import QueryError
+from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.synsets import Vocabulary
@@ -183,6 +185,22 @@ class Store(Protocol):
         """Rank documents by formula (1)."""
         ...
 
+    def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """What ``search`` answers to each query, with far fewer requests or openings of a file."""
+        ...
+
+    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+        """Count the values, or ranges, of fields over the pictures that a query matches.
+
+        A picture matches when it meets the query's conditions and shares a synset with it, or, for
+        the strategies dense-*, has a deep feature. None matches every picture.
+        """
+        ...
+
+    def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
+        """Hash and, if asked for, deep feature of every document, some at a time."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections."""
         ...
@@ -204,10 +222,20 @@ def check_dimensions(settings: IndexSettings, query: Query) -> None:
 
 def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:
     """The query with its synsets weighted by its strategy's formula, and what that was based on."""
+    return weighted_all(store, [query])[0]
+
+
+def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
+    """Each query as ``weighted`` gives it, asking the store once; dense ones as they are."""
+    needing = [q for q in queries if not q.is_dense and formula_of(q.strategy).needs_statistics]
+    keys = dict.fromkeys(term.key for query in needing for term in query.terms)
+    known = store.statistics(list(keys)) if needing else NO_STATISTICS
+    return [_weighted(query, known) for query in queries]
+
+
+def _weighted(query: Query, known: Statistics) -> tuple[Query, Statistics]:
+    if query.is_dense:
+        return query, NO_STATISTICS
     formula = formula_of(query.strategy)
-    if not formula.needs_statistics:
-        return replace(
-            query, terms=formula.query_weights(query.terms, NO_STATISTICS)
-        ), NO_STATISTICS
-    statistics = store.statistics([term.key for term in query.terms])
+    statistics = known if formula.needs_statistics else NO_STATISTICS
     return replace(query, terms=formula.query_weights(query.terms, statistics)), statistics

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query, parse_filters
+from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Store
 from tests.conformance.collections import DIMENSIONS, posteriors
 from tests.conformance.conftest import filled

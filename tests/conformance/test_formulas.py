@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query, parse_filters, parse_words, synset_vector
+from imgsearch_es.language import parse_words
+from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.scoring import FORMULAS
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors

@@ -10,10 +10,13 @@ from operator import itemgetter
 from typing import Any
 
 import elasticsearch
+import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
+from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.facets import Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
@@ -23,13 +26,14 @@ from imgsearch_es.stores.base import (
     SearchResult,
     WriteReport,
     check_dimensions,
-    weighted,
+    weighted_all,
 )
-from imgsearch_es.stores.elastic import dense
+from imgsearch_es.stores.elastic import counting, dense
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
+    Exhaustive,
     Impact,
     first_window,
     get_strategy,
@@ -38,9 +42,15 @@ from imgsearch_es.stores.elastic.strategies import (
 )
 
 _RETRIES = 5
+_LONGEST_PREFIX = 1000
+"""Of a prefix query: the server's index.max_regex_length."""
 _BULK_BYTES = 20 * 1024**2
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
+_TOGETHER, _TOGETHER_HITS = 100, 20_000
+"""Queries in one request, and the documents that they may ask for."""
+_SCANNED = 500
+"""Vectors in one answer of a scan."""
 
 
 class ElasticStore:
@@ -197,10 +207,12 @@ class ElasticStore:
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""
-        body = {"query": {"prefix": {"uri": {"value": prefix}}}, "_source": ["uri"]}
+        start = prefix[:_LONGEST_PREFIX]
+        body = {"query": {"prefix": {"uri": {"value": start}}}, "_source": ["uri"]}
         with translated(self._address):
             hits = helpers.scan(self.client, query=body, index=self._name)
-            return sorted(((hit["_id"], hit["_source"]["uri"]) for hit in hits), key=itemgetter(1))
+            found = ((hit["_id"], hit["_source"]["uri"]) for hit in hits)
+            return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that score above 0."""
@@ -293,71 +305,99 @@ class ElasticStore:
 
     def search(self, query: Query) -> SearchResult:
         """Rank in the way that the query's strategy says."""
+        self._check(query)
+        ((query, statistics),) = weighted_all(self, [query])
+        with translated(self._address):
+            return self._search(query, statistics)
+
+    def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """Rank for many queries in one request; those whose first window proves nothing again."""
+        for query in queries:
+            self._check(query)
+        results: list[SearchResult] = []
+        for part in _batches(weighted_all(self, queries)):
+            searches: list[dict[str, Any]] = []
+            for query, statistics in part:
+                searches += [{}, _first_body(query, statistics)]
+            with translated(self._address):
+                answers = self.client.msearch(index=self._name, searches=searches)["responses"]
+                for (query, statistics), answer in zip(part, answers, strict=True):
+                    found = None if "error" in answer else _read(query, statistics, answer)
+                    results.append(found or self._search(query, statistics))
+        return results
+
+    def _check(self, query: Query) -> None:
         settings = self._known_settings()
         if query.is_dense:
             check_dimensions(settings, query)
-            with translated(self._address):
-                return self._search_dense(query)
-        query, statistics = weighted(self, query)
-        strategy = get_strategy(query.strategy)
-        with translated(self._address):
-            if isinstance(strategy, Impact):
-                result = self._search_impact(strategy, query)
-            else:
-                means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-                body = strategy.body(query, statistics.average_length)
-                result = self._search_exhaustively(body, strategy.name, query, means)
-        return replace(result, average_length=statistics.average_length)
 
-    def _search_impact(self, strategy: Impact, query: Query) -> SearchResult:
+    def _search(self, query: Query, statistics: Statistics) -> SearchResult:
+        """Answer a query that is weighted already, with as many requests as it takes."""
+        strategy = None if query.is_dense else get_strategy(query.strategy)
+        if isinstance(strategy, Exhaustive):
+            return self._search_exhaustively(strategy, query, statistics)
         window, took = first_window(query), 0
         while True:
-            answer = self.client.search(index=self._name, body=strategy.body(query, window))
+            answer = self.client.search(
+                index=self._name, body=_first_body(query, statistics, window)
+            )
             took += answer["took"]
-            hits = answer["hits"]["hits"]
-            if is_proven(query, [hit["_score"] for hit in hits], window):
-                means = f"the best {window} were rescored, and no other picture can enter"
-                return _result(query, answer.body, hits, strategy.name, means, took)
+            found = _read(query, statistics, answer.body, window)
+            if found is not None:
+                return replace(found, took_ms=took)
             if window == MAX_RESULTS:
+                found = self._search_exhaustively(FALLBACK, query, statistics)
                 means = "too many near-ties for a proof, so all matching pictures were scored"
-                body = FALLBACK.body(query)
-                return self._search_exhaustively(body, strategy.name, query, means, took)
-            window = min(_WIDER * window, MAX_RESULTS)
-
-    def _search_dense(self, query: Query) -> SearchResult:
-        window, took = first_window(query), 0
-        while True:
-            answer = self.client.search(index=self._name, body=dense.dense_body(query, window))
-            took += answer["took"]
-            hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
-            documents = [Document.from_source(hit["_source"]) for hit in hits]
-            vectors = [d.embedding for d in documents if d.embedding is not None]
-            scores = dense.exact_scores(query, vectors)
-            ranked = rank(documents, scores, query.threshold)
-            fetched_all = len(hits) == total
-            lowest = hits[-1]["_score"] if hits else 0.0
-            proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-            if proven or window == MAX_RESULTS:
-                return SearchResult(
-                    hits=tuple(ranked[query.offset : query.offset + query.k]),
-                    total=len(ranked) if fetched_all else total,
-                    total_is_exact=fetched_all or query.threshold is None,
-                    terms=query.terms,
-                    average_length=0.0,
-                    strategy=query.strategy,
-                    exact=proven,
-                    means="all vectors were compared, the best again in float64"
-                    + ("" if proven else "; more than the window are equally near"),
-                    took_ms=took,
-                )
+                return replace(found, means=means, took_ms=took + found.took_ms)
             window = min(_WIDER * window, MAX_RESULTS)
 
     def _search_exhaustively(
-        self, body: dict[str, Any], strategy: str, query: Query, means: str, took: int = 0
+        self, strategy: Exhaustive, query: Query, statistics: Statistics
     ) -> SearchResult:
+        body = strategy.body(query, statistics.average_length)
         answer = self.client.search(index=self._name, body=body)
-        hits, took = answer["hits"]["hits"], took + answer["took"]
-        return _result(query, answer.body, hits, strategy, means, took, first=query.offset)
+        return _read_exhaustive(strategy, query, statistics, answer.body)
+
+    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+        """Count by aggregations; where shards cut a list short, by all values of that field."""
+        self._known_settings()
+        if not fields:
+            return {}
+        with translated(self._address):
+            body = counting.facets_body(query, fields, size)
+            answer = self.client.search(index=self._name, body=body)["aggregations"]
+            counted = counting.read_facets(answer, fields, size)
+            for field in counting.uncertain(answer, fields):
+                counted[field] = most_frequent(self._all_values(query, field), size)
+        return counted
+
+    def _all_values(self, query: Query | None, field: str) -> Iterator[tuple[str, int]]:
+        after = None
+        while True:
+            body = counting.all_values_body(query, field, after)
+            found = self.client.search(index=self._name, body=body)["aggregations"]["all"]
+            yield from ((bucket["key"][field], bucket["doc_count"]) for bucket in found["buckets"])
+            after = found.get("after_key")
+            if after is None:
+                return
+
+    def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
+        """Hash and deep feature of every document, by a scroll."""
+        self._known_settings()
+        client, version = self._connection
+        source: dict[str, Any] = {"includes": ["sha256", *["embedding"] * embeddings]}
+        if version >= (9, 1):
+            source["exclude_vectors"] = not embeddings
+        with translated(self._address):
+            for hit in helpers.scan(
+                client, query={"_source": source}, index=self._name, size=_SCANNED
+            ):
+                vector = hit["_source"].get("embedding")
+                yield Fingerprint(
+                    hit["_id"],
+                    hit["_source"]["sha256"],
+                    None if vector is None else np.asarray(vector, dtype=np.float32),
+                )
 
     def close(self) -> None:
         """Close the connections."""
@@ -425,6 +465,86 @@ def _result(
         means=means,
         took_ms=took,
     )
+
+
+def _first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
+    """The request for a query that is weighted already; by default with the first window."""
+    window = window or first_window(query)
+    if query.is_dense:
+        return dense.dense_body(query, window)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Impact):
+        return strategy.body(query, window)
+    return strategy.body(query, statistics.average_length)
+
+
+def _read(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int | None = None
+) -> SearchResult | None:
+    """The result in an answer to ``_first_body``; None where a wider window is needed."""
+    window = window or first_window(query)
+    if query.is_dense:
+        return _read_dense(query, answer, window)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Exhaustive):
+        return _read_exhaustive(strategy, query, statistics, answer)
+    hits = answer["hits"]["hits"]
+    if not is_proven(query, [hit["_score"] for hit in hits], window):
+        return None
+    means = f"the best {window} were rescored, and no other picture can enter"
+    result = _result(query, answer, hits, strategy.name, means, answer["took"])
+    return replace(result, average_length=statistics.average_length)
+
+
+def _read_exhaustive(
+    strategy: Exhaustive, query: Query, statistics: Statistics, answer: Mapping[str, Any]
+) -> SearchResult:
+    means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
+    hits = answer["hits"]["hits"]
+    result = _result(query, answer, hits, strategy.name, means, answer["took"], first=query.offset)
+    return replace(result, average_length=statistics.average_length)
+
+
+def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
+    documents = [Document.from_source(hit["_source"]) for hit in hits]
+    vectors = [d.embedding for d in documents if d.embedding is not None]
+    scores = dense.exact_scores(query, vectors)
+    ranked = rank(documents, scores, query.threshold)
+    fetched_all = len(hits) == total
+    lowest = hits[-1]["_score"] if hits else 0.0
+    proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
+    if not proven and window < MAX_RESULTS:
+        return None
+    return SearchResult(
+        hits=tuple(ranked[query.offset : query.offset + query.k]),
+        total=len(ranked) if fetched_all else total,
+        total_is_exact=fetched_all or query.threshold is None,
+        terms=query.terms,
+        average_length=0.0,
+        strategy=query.strategy,
+        exact=proven,
+        means="all vectors were compared, the best again in float64"
+        + ("" if proven else "; more than the window are equally near"),
+        took_ms=answer["took"],
+    )
+
+
+def _batches(
+    queries: Sequence[tuple[Query, Statistics]],
+) -> Iterator[list[tuple[Query, Statistics]]]:
+    """Queries to send together: so many, and so many documents in all."""
+    part: list[tuple[Query, Statistics]] = []
+    wanted = 0
+    for item in queries:
+        window = first_window(item[0])
+        if part and (len(part) == _TOGETHER or wanted + window > _TOGETHER_HITS):
+            yield part
+            part, wanted = [], 0
+        part.append(item)
+        wanted += window
+    if part:
+        yield part
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

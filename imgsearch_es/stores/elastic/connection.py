@@ -176,7 +176,7 @@ def translated(address: Address) -> Iterator[None]:
         ) from error
     except elasticsearch.TransportError as error:
         raise ServerError(
-            f"cannot reach Elasticsearch at {address.server}: {error.message}"
+            f"cannot reach Elasticsearch at {address.server}: {_last_cause(error.message)}"
         ) from error
 
 
@@ -193,6 +193,12 @@ def _reason(error: elasticsearch.ApiError) -> str:
     causes = body["error"].get("root_cause") or [body["error"]]
     cause = causes[0].get("reason") or causes[0].get("type")
     return f"{cause} (status {error.meta.status})"
+
+
+def _last_cause(message: str) -> str:
+    """What the system said, such as "Connection refused", of a chain of causes."""
+    found = re.search(r"\[Errno -?\d+\] ([^)\]']+)", message)
+    return found[1] if found else message.rpartition(": ")[2].rstrip(")'")
 
 
 def _has_error(body: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, StoreError
+from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
@@ -27,9 +29,9 @@ from imgsearch_es.stores.base import (
     SearchResult,
     WriteReport,
     check_dimensions,
-    weighted,
+    weighted_all,
 )
-from imgsearch_es.stores.embedded import schema
+from imgsearch_es.stores.embedded import counting, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
@@ -41,6 +43,8 @@ _COLUMNS = (
 _WRITTEN = (*_COLUMNS, "length", "norm")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
+_TOGETHER = 200
+"""Queries answered before the file is let go, so that a writer gets in."""
 
 
 class EmbeddedStore:
@@ -201,24 +205,40 @@ class EmbeddedStore:
 
     def search(self, query: Query) -> SearchResult:
         """Rank in one pass over the lists of the query's terms."""
-        started = time.perf_counter()
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """Rank for one query after the other, on one connection for hundreds of them."""
         settings = self._known_settings()
-        keys, statistics = settings.vocabulary.keys, NO_STATISTICS
-        if query.is_dense:
-            check_dimensions(settings, query)
-        else:
-            query, statistics = weighted(self, query)
-        with self._file.reading() as connection:
+        for query in queries:
             if query.is_dense:
-                scores, total = compare(connection, query, self._numbers)
-            else:
-                scores, total = add_up(connection, query, self._numbers, statistics)
-            page = _page(connection, scores, query)
-            rows = connection.execute(
-                f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
-                "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
-                [page],
-            ).fetchall()
+                check_dimensions(settings, query)
+        ready = weighted_all(self, queries)
+        results = []
+        for start in range(0, len(ready), _TOGETHER):
+            with self._file.reading() as connection:
+                results += [
+                    self._search(connection, query, statistics)
+                    for query, statistics in ready[start : start + _TOGETHER]
+                ]
+        return results
+
+    def _search(
+        self, connection: duckdb.DuckDBPyConnection, query: Query, statistics: Statistics
+    ) -> SearchResult:
+        """Answer a query that is weighted already."""
+        started = time.perf_counter()
+        if query.is_dense:
+            scores, total = compare(connection, query, self._numbers)
+        else:
+            scores, total = add_up(connection, query, self._numbers, statistics)
+        page = _page(connection, scores, query)
+        rows = connection.execute(
+            f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
+            "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
+            [page],
+        ).fetchall()
+        keys = self._keys()
         documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
             hits=tuple(Scored(documents[number], scores[number]) for number in page),
@@ -233,6 +253,21 @@ class EmbeddedStore:
             else "every posting of the query's synsets was added up",
             took_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+        """Count values and ranges, one field after the other."""
+        numbers = self._term_numbers()
+        with self._file.reading() as connection:
+            return counting.facets(connection, query, fields, size, numbers)
+
+    def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
+        """Hash and deep feature of every document, in blocks; the file is free between them."""
+        self._known_settings()
+        start: int | None = -1
+        while start is not None:
+            with self._file.reading() as connection:
+                block, start = counting.fingerprints(connection, start, embeddings=embeddings)
+            yield from block
 
     def close(self) -> None:
         """Let go of the file."""

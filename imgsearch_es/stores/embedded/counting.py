@@ -1,0 +1,98 @@
+"""Going over many documents of the file: facets, and what tells duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from imgsearch_es.duplicates import Fingerprint
+from imgsearch_es.facets import VALUE_FIELDS, FacetCount, Facets, most_frequent, not_empty, ranges
+from imgsearch_es.queries import Query
+from imgsearch_es.stores.embedded.ranking import selection
+
+_BLOCK = 4096
+"""Documents in memory at a time."""
+_VALUES = {
+    "label": "unnest(list_distinct(label))",
+    "format": "format",
+    "synsets": "unnest(terms)",
+    "top_synset": "terms[1]",
+}
+
+
+def facets(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query | None,
+    fields: Sequence[str],
+    size: int,
+    term_numbers: dict[str, int],
+) -> Facets:
+    """Count values and ranges of the documents that a query matches, or of all."""
+    parameters: dict[str, Any] = {}
+    where = "WHERE true" if query is None else _matching(query, term_numbers, parameters)
+    keys = list(term_numbers)
+    counted: Facets = {}
+    for field in fields:
+        if field in VALUE_FIELDS:
+            sql = (
+                f"SELECT value, count(*) FROM (SELECT {_VALUES[field]} AS value FROM documents "
+                f"{where}) WHERE value IS NOT NULL GROUP BY value"
+            )
+            rows = connection.execute(sql, parameters).fetchall()
+            if field in ("synsets", "top_synset"):
+                rows = [(keys[number], count) for number, count in rows]
+            counted[field] = most_frequent(rows, size)
+        else:
+            counted[field] = _ranges(connection, field, where, parameters)
+    return counted
+
+
+def _ranges(
+    connection: duckdb.DuckDBPyConnection, field: str, where: str, parameters: dict[str, Any]
+) -> list[FacetCount]:
+    wanted = ranges(field)
+    conditions = [
+        f"count(*) FILTER (WHERE {field} >= {item.low or 0}"
+        + (f" AND {field} < {item.high})" if item.high is not None else ")")
+        for item in wanted
+    ]
+    sql = f"SELECT {', '.join(conditions)} FROM documents {where}"
+    row = connection.execute(sql, parameters).fetchone() or (0,) * len(wanted)
+    return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
+
+
+def _matching(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    """The documents that a query matches, as a WHERE clause."""
+    where = selection(query, term_numbers, parameters) or "WHERE true"
+    if query.is_dense:
+        return f"{where} AND document IN (SELECT document FROM embeddings)"
+    parameters["shared"] = [term_numbers[t.key] for t in query.terms if t.key in term_numbers]
+    return (
+        f"{where} AND document IN (SELECT document FROM postings "
+        "JOIN (SELECT unnest($shared)::SMALLINT AS term) USING (term))"
+    )
+
+
+def fingerprints(
+    connection: duckdb.DuckDBPyConnection, after: int, *, embeddings: bool
+) -> tuple[list[Fingerprint], int | None]:
+    """The next documents after one's number.
+
+    Returns:
+        The documents, and the last one's number; None where there are no more.
+    """
+    joined = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    rows = connection.execute(
+        f"SELECT document, id, sha256, {'embedding' if embeddings else 'NULL'} FROM "
+        "(FROM documents WHERE document > $1 ORDER BY document LIMIT $2) "
+        f"{joined} ORDER BY document",
+        [after, _BLOCK],
+    ).fetchall()
+    block = [
+        Fingerprint(key, sha256, None if vector is None else np.asarray(vector, np.float32))
+        for _, key, sha256, vector in rows
+    ]
+    return block, rows[-1][0] if rows else None

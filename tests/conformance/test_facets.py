@@ -1,0 +1,167 @@
+"""Facets: both stores count what a loop over the documents counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import IndexNotFoundError
+from imgsearch_es.facets import BOUNDS, FACETS, VALUE_FIELDS
+from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import IndexSettings, Store
+from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
+from tests.conformance.conftest import SETTINGS, filled
+from tests.conformance.reference import _is_wanted
+from tests.conformance.test_ranking import LAW, conditions
+
+FIELDS = (*VALUE_FIELDS, *BOUNDS)
+
+
+def expected(documents: Sequence[Document], query: Query | None, fields, size: int):
+    """The counts, one document at a time."""
+    wanted = [d for d in documents if query is None or matches(d, query)]
+    counted = {}
+    for field in fields:
+        found = Counter(value for d in wanted for value in values(d, field))
+        if field in BOUNDS:
+            order = [shown(field, low) for low in (0, *BOUNDS[field])]
+            counted[field] = [{"value": v, "count": found[v]} for v in order if v in found]
+        else:
+            best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:size]
+            counted[field] = [{"value": v, "count": n} for v, n in best]
+    return counted
+
+
+def matches(document: Document, query: Query) -> bool:
+    keys = {term.key for term in query.terms}
+    shares = document.embedding is not None if query.is_dense else False
+    shares = shares or any(term.key in keys for term in document.terms)
+    return shares and _is_wanted(document, query)
+
+
+def values(document: Document, field: str) -> set[str]:
+    if field in BOUNDS:
+        return {shown(field, getattr(document, field))}
+    if field in ("synsets", "top_synset"):
+        terms = document.terms if field == "synsets" else document.terms[:1]
+        return {term.key for term in terms}
+    return set(document.labels) if field == "label" else {document.format}
+
+
+def shown(field: str, number: int) -> str:
+    """The range's name, written out once more."""
+    names = {
+        "bytes": ["<16 KB", "16-64 KB", "64-256 KB", "256 KB-1 MB", "1-4 MB", "4-16 MB", ">=16 MB"],
+    }.get(field, ["<256", "256-511", "512-1023", "1024-2047", "2048-4095", ">=4096"])
+    return names[sum(number >= bound for bound in BOUNDS[field])]
+
+
+def _documents() -> list[Document]:
+    random = np.random.default_rng(4)
+    made = []
+    for number, document in enumerate(posteriors(400, seed=3) + extremes()):
+        size = int(2 ** random.uniform(3, 13))
+        weight = int(2 ** random.uniform(10, 26))
+        if number % 10 == 0:  # on a bound, or just below
+            size, weight = 1024 - number % 20 // 10, 64 * 1024 - number % 20 // 10
+        labels = (*document.labels, AWKWARD_NAMES[number % len(AWKWARD_NAMES)])
+        made.append(replace(document, width=size, height=size, bytes=weight, labels=labels))
+    return made
+
+
+@dataclass(frozen=True)
+class Case:
+    store: Store
+    documents: list[Document]
+
+    def check(self, query: Query | None, fields: Sequence[str] = FIELDS, size: int = 10) -> None:
+        assert self.store.facets(query, fields, size) == expected(
+            self.documents, query, fields, size
+        )
+
+
+@pytest.fixture(scope="module")
+def case(place: Callable[[], str]) -> Iterator[Case]:
+    documents = _documents()
+    with filled(place(), documents) as store:
+        yield Case(store, documents)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_all_documents(case, size):
+    case.check(None, size=size)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_one_field(case, field):
+    case.check(None, [field])
+
+
+def test_the_default_fields(case):
+    case.check(None, FACETS)
+    assert case.store.facets(None, [], 10) == {}
+
+
+@LAW
+@given(
+    keys=st.lists(st.sampled_from(KEYS[:80]), min_size=1, max_size=5, unique=True),
+    where=conditions,
+    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=2),
+    size=st.integers(1, 30),
+)
+def test_of_a_query(case, keys, where, must_not, size):
+    terms = synset_vector(Term(key, 0.5) for key in keys)
+    query = Query(terms, filters=parse_filters(where), must_not=tuple(must_not), k=1)
+    case.check(query, size=size)
+
+
+def test_of_a_picture_by_its_deep_feature(case):
+    options = {"strategy": "dense-cosine", "embedding": np.ones(8, np.float32)}
+    case.check(Query((), **options))
+    case.check(Query((), filters=parse_filters({"label": "pets"}), **options))
+
+
+def test_nothing_matches(case):
+    query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
+    assert case.store.facets(query, FIELDS, 10) == {field: [] for field in FIELDS}
+
+
+def test_an_empty_index(place: Callable[[], str]):
+    with filled(place(), []) as store:
+        assert store.facets(None, FIELDS, 10) == {field: [] for field in FIELDS}
+
+
+def test_no_index(store: Store):
+    with pytest.raises(IndexNotFoundError):
+        store.facets(None, FIELDS, 10)
+
+
+@pytest.mark.node
+def test_many_values_on_several_shards(fresh_index_name: str, elasticsearch_url: str):
+    """More values than a shard reports, so that the best can only be known by counting all."""
+    base = _documents()[:100]
+    documents = [
+        replace(
+            base[i % 100],
+            id=f"{i:032x}",
+            labels=(f"often {i % 7}", *(f"once {i} {j}" for j in range(110))),
+        )
+        for i in range(300)
+    ]
+    store = open_store(f"{elasticsearch_url}/{fresh_index_name}", shards=2)
+    store.create(IndexSettings(**{f: getattr(SETTINGS, f) for f in SETTINGS.__slots__}))
+    assert store.write(documents).rejected == []
+    store.finish()
+    found = store.facets(None, ["label", "format"], 12)
+    assert found == expected(documents, None, ["label", "format"], 12)
+    store.close()

@@ -1,0 +1,105 @@
+"""Many queries at once: the answers that each query alone would get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import IndexNotFoundError, QueryError
+from imgsearch_es.queries import STRATEGIES, Query, synset_vector
+from imgsearch_es.stores.base import SearchResult, Store
+from tests.conformance.collections import DIMENSIONS, posteriors, ties
+from tests.conformance.conftest import filled
+
+
+@dataclass(frozen=True)
+class Case:
+    store: Store
+    documents: list[Document]
+
+    def check(self, queries: list[Query]) -> None:
+        many = self.store.search_many(queries)
+        assert [essence(result) for result in many] == [
+            essence(self.store.search(query)) for query in queries
+        ]
+
+
+def essence(result: SearchResult) -> tuple:
+    """Everything but the time it took."""
+    ranked = [(hit.score, hit.document.id, hit.document.terms) for hit in result.hits]
+    rest = replace(result, hits=(), took_ms=0.0)
+    return ranked, rest
+
+
+@pytest.fixture(scope="module")
+def case(place: Callable[[], str]) -> Iterator[Case]:
+    documents = posteriors(300, seed=8) + ties(900)
+    with filled(place(), documents) as store:
+        yield Case(store, documents)
+
+
+def mixed(documents: list[Document]) -> list[Query]:
+    """Every strategy, in turn, with conditions, pages and thresholds."""
+    queries = []
+    for number, document in enumerate(documents):
+        strategy = sorted(STRATEGIES)[number % len(STRATEGIES)]
+        options = {
+            "strategy": strategy,
+            "k": 1 + number % 25,
+            "offset": number % 4,
+            "filters": parse_filters([{}, {"format": ["PNG", "GIF"]}][number % 2]),
+            "exclude": (document.id,) if number % 3 else (),
+        }
+        if strategy.startswith("dense-"):
+            least = -20.0 if number % 2 else None
+            queries.append(Query((), embedding=document.embedding + 1, threshold=least, **options))
+        else:
+            queries.append(Query(synset_vector(document.terms), **options))
+    return queries
+
+
+def test_every_strategy_mixed(case):
+    case.check(mixed(case.documents[:150]))
+
+
+def test_queries_that_the_first_window_does_not_prove(case):
+    terms = [Term("tabby", 1.0), Term("tiger_cat", 0.5)]
+    case.check([Query(synset_vector(terms), k=k) for k in (1, 5, 40)] + mixed(case.documents[:9]))
+
+
+def test_deep_pages(case):
+    queries = [Query((Term("tabby", 1.0),), k=100, offset=offset) for offset in (0, 500, 9_900)]
+    case.check(queries * 2)
+
+
+def test_nothing_found_among_others(case):
+    nothing = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
+    case.check([nothing, *mixed(case.documents[:2]), nothing])
+
+
+def test_more_than_one_request(case):
+    queries = mixed(case.documents[:20]) * 12
+    found = case.store.search_many(queries)
+    assert len(found) == 240
+    assert [essence(result) for result in found[:20]] == [essence(r) for r in found[-20:]]
+
+
+def test_none(case):
+    assert case.store.search_many([]) == []
+
+
+def test_one_that_cannot_be_answered(case):
+    wrong = Query((), strategy="dense-cosine", embedding=np.ones(DIMENSIONS + 1, np.float32))
+    with pytest.raises(QueryError, match="dimensions"):
+        case.store.search_many([*mixed(case.documents[:2]), wrong])
+
+
+def test_no_index(store: Store):
+    with pytest.raises(IndexNotFoundError):
+        store.search_many([Query((Term("tabby", 1.0),))])

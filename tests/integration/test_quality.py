@@ -1,0 +1,104 @@
+"""What the real classifier finds: on scikit-image's photos, and on dogs and cats where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.demo import make_photos
+
+pytestmark = [pytest.mark.model, pytest.mark.node]
+
+ROOT = Path(__file__).resolve().parents[2]
+PETS = Path(os.environ.get("IMGSEARCH_TEST_DATA", ROOT.parent / "shared" / "data")) / "dogs-vs-cats"
+"""150 photos cat.N.jpg and 150 dog.N.jpg of Kaggle's dogs-vs-cats, which are not ours to ship."""
+
+
+@pytest.fixture(scope="module")
+def make_index(
+    tmp_path_factory: pytest.TempPathFactory, elasticsearch_url: str
+) -> Iterator[Callable[[str, Path], ImageIndex]]:
+    made: list[ImageIndex] = []
+
+    def make(kind: str, photos: Path) -> ImageIndex:
+        name = f"quality-{os.getpid()}-{len(made)}"
+        embedded = str(tmp_path_factory.mktemp("quality") / "photos.duckdb")
+        location = embedded if kind == "embedded" else f"{elasticsearch_url}/{name}"
+        made.append(ImageIndex(location, model="efficientnet-lite0"))
+        report = made[-1].add(photos)
+        assert report.rejected == []
+        return made[-1]
+
+    yield make
+    for index in made:
+        if index.location.startswith("http"):
+            client = index.store.client  # type: ignore[attr-defined]
+            client.indices.delete(index=index.location.rpartition("/")[2] + "-000001")
+        index.close()
+
+
+def test_variants_of_a_photo_find_each_other(make_index, tmp_path):
+    photos = make_photos(tmp_path / "photos")
+    index = make_index("embedded", photos)
+    for query in ("chelsea.jpg", "coffee.jpg", "rocket.jpg", "astronaut.jpg", "camera.jpg"):
+        stem = query.partition(".")[0]
+        found = [hit.filename for hit in index.search(photos / query, k=4)]
+        assert sum(name.startswith(stem) for name in found) >= 3, found
+    assert index.search(text="cat")[0].filename.startswith("chelsea")
+    assert index.search(text="espresso")[0].filename.startswith("coffee")
+    same = make_index("elasticsearch", photos)
+    for query in sorted(photos.iterdir()):
+        ours, theirs = index.search(query), same.search(query)
+        assert [hit.id for hit in ours] == [hit.id for hit in theirs]
+        assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], rel=1e-4)
+
+
+@pytest.mark.skipif(not PETS.is_dir(), reason="dogs-vs-cats is not here")
+def test_dogs_and_cats(make_index):
+    """Leave one out: precision@10 by picture, R-precision by word, equal on both stores."""
+    names = sorted(path.name for path in PETS.glob("*.jpg"))
+    rankings = {}
+    for kind in ("embedded", "elasticsearch"):
+        index = make_index(kind, PETS)
+        rankings[kind] = {}
+        for name in names:
+            hits = index.search(PETS / name, exclude_self=True)
+            rankings[kind][name] = [hit.filename for hit in hits]
+        precision = np.mean(
+            [
+                sum(found[:3] == name[:3] for found in ranking) / 10
+                for name, ranking in rankings[kind].items()
+            ]
+        )
+        assert precision >= 0.93
+        for word, least in (("dog", 0.93), ("cat", 0.97)):
+            best = index.search(text=word, k=150)
+            assert sum(hit.filename.startswith(word) for hit in best) / 150 >= least
+        golden = index.search(text="golden retriever")
+        assert [hit.synsets[0].key for hit in golden[:3]] == ["golden_retriever"] * 3
+        if kind == "embedded":
+            numpy_ranking = _by_numpy(index, names)
+    agree = [rankings["embedded"][n] == rankings["elasticsearch"][n] for n in names]
+    assert np.mean(agree) > 0.98  # the classifier ran twice, in batches of its own
+    assert numpy_ranking == rankings["embedded"]
+
+
+def _by_numpy(index: ImageIndex, names: list[str]) -> dict[str, list[str]]:
+    documents = [index.get(PETS / name) for name in names]
+    column = {key: i for i, key in enumerate(index.vocabulary.keys)}
+    matrix = np.zeros((len(documents), len(column)))
+    for row, document in enumerate(documents):
+        for term in document.terms:
+            matrix[row, column[term.key]] = term.score
+    scores = (matrix @ matrix.T).astype(np.float32)
+    rankings = {}
+    for row, document in enumerate(documents):
+        found = [i for i in range(len(documents)) if i != row and scores[row, i] > 0]
+        found.sort(key=lambda i: (-scores[row, i], documents[i].id))
+        rankings[document.filename] = [documents[i].filename for i in found[:10]]
+    return rankings

@@ -1,0 +1,136 @@
+"""Analyzers: image filters, model, term filters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es.analysis import Analyzer, Term, describe
+from imgsearch_es.errors import AnalyzerError, ConfigurationError
+from imgsearch_es.models.base import Prediction
+
+FULL_CONFIG = {
+    "model": {"name": "fake", "weights": "one"},
+    "image_filters": [{"name": "resize", "height": 8, "width": 8, "interpolation": "nearest"}],
+    "term_filters": [{"name": "top_k", "k": 10}],
+    "embedding": True,
+}
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (20, 30)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_a_models_name_is_a_whole_analyzer(fake_model):
+    assert Analyzer("fake").config == FULL_CONFIG
+    assert Analyzer({"model": {"name": "fake"}}).config == FULL_CONFIG
+
+
+def test_its_configuration_makes_it_again(fake_model):
+    config = {"model": "fake", "term_filters": [{"name": "hypernyms"}, {"name": "top_k", "k": 3}]}
+    first = Analyzer(config)
+    again = Analyzer(first.config)
+    assert again.config == first.config
+    assert again.vocabulary == first.vocabulary
+    assert again.analyze(picture()).terms == first.analyze(picture()).terms
+
+
+def test_toml(fake_model, tmp_path):
+    path = tmp_path / "analyzer.toml"
+    path.write_text('model = "fake"\n[[term_filters]]\nname = "top_k"\nk = 3\n')
+    for source in (path, str(path)):
+        analyzer = Analyzer(source)
+        assert analyzer.config["term_filters"] == [{"name": "top_k", "k": 3}]
+        assert len(analyzer.analyze(picture()).terms) == 3
+
+
+def test_a_wrong_toml_file_is_named(fake_model, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: No such file"):
+        Analyzer(tmp_path / "nowhere.toml")
+    (tmp_path / "bad.toml").write_text("model = = 1")
+    with pytest.raises(ConfigurationError, match=r"bad\.toml is not valid TOML"):
+        Analyzer(tmp_path / "bad.toml")
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ConfigurationError, match="'filters'; known are embedding, image_filters"):
+        Analyzer({"model": "fake", "filters": []})
+
+
+def test_an_unknown_model_is_named(fake_model):
+    with pytest.raises(AnalyzerError, match=r"no model 'fakee'\. Did you mean 'fake'"):
+        Analyzer("fakee")
+
+
+def test_terms_are_the_best_first_and_float32(fake_model):
+    terms = Analyzer("fake").analyze(picture()).terms
+    scores = [term.score for term in terms]
+    assert len(terms) == 10
+    assert scores == sorted(scores, reverse=True)
+    assert all(score == float(np.float32(score)) and score > 0 for score in scores)
+
+
+def test_one_by_one_is_as_in_a_batch(fake_model):
+    pictures = [picture(i, (10 + i, 20)) for i in range(5)]
+    analyzer = Analyzer("fake")
+    together = analyzer.analyze_batch(pictures)
+    assert fake_model.calls == 1
+    for alone, batched in zip(map(analyzer.analyze, pictures), together, strict=True):
+        assert [t.key for t in alone.terms] == [t.key for t in batched.terms]
+        np.testing.assert_allclose(alone.embedding, batched.embedding)
+
+
+def test_no_pictures_need_no_model(fake_model):
+    assert Analyzer("fake").analyze_batch([]) == []
+    assert fake_model.calls == 0
+
+
+def test_making_one_and_its_fingerprint_run_nothing(fake_model):
+    assert Analyzer("fake").fingerprint().startswith("sha256:")
+    assert fake_model.calls == 0
+
+
+def test_embedding(fake_model):
+    analyzer = Analyzer("fake")
+    assert analyzer.embedding_dimensions == 16
+    assert analyzer.analyze(picture()).embedding.shape == (16,)
+    without = Analyzer({"model": "fake", "embedding": False})
+    assert without.embedding_dimensions == 0
+    assert without.analyze(picture()).embedding is None
+    assert fake_model.calls == 3
+
+
+def test_hypernyms_become_terms(fake_model):
+    filters = [{"name": "hypernyms"}, {"name": "top_k", "k": 5}]
+    analyzer = Analyzer({"model": "fake", "term_filters": filters})
+    assert len(analyzer.vocabulary) > 1000
+    assert analyzer.analyze(picture()).terms[0].score == pytest.approx(1, abs=1e-4)  # the root
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf, 1e-39])
+def test_a_score_that_is_no_weight_is_no_term(fake_model, monkeypatch, bad):
+    posterior = np.zeros((1, 1000), dtype=np.float32)
+    posterior[0, :3] = 0.25, bad, 0.5
+    prediction = Prediction(posterior, np.zeros((1, 2), dtype=np.float32))
+    monkeypatch.setattr(fake_model, "predict", lambda self, pixels: prediction)
+    analyzer = Analyzer({"model": "fake", "term_filters": []})
+    keys = analyzer.vocabulary.keys
+    assert analyzer.analyze(picture()).terms == (Term(keys[2], 0.5), Term(keys[0], 0.25))
+
+
+def test_equal_scores_keep_the_vocabularys_order(fake_model, monkeypatch):
+    posterior = np.zeros((1, 1000), dtype=np.float32)
+    posterior[0, [7, 3, 900]] = 0.25
+    prediction = Prediction(posterior, np.zeros((1, 2), dtype=np.float32))
+    monkeypatch.setattr(fake_model, "predict", lambda self, pixels: prediction)
+    analyzer = Analyzer("fake")
+    keys = [term.key for term in analyzer.analyze(picture()).terms]
+    assert keys == [analyzer.vocabulary.keys[i] for i in (3, 7, 900)]
+
+
+def test_it_is_shown_as_its_parts_in_order(fake_model):
+    shown = "resize(height=8, width=8, interpolation=nearest) -> fake(weights=one) -> top_k(k=10)"
+    assert describe(FULL_CONFIG) == shown
+    assert repr(Analyzer("fake")) == f"Analyzer({shown})"

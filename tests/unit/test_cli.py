@@ -1,0 +1,534 @@
+"""The command line: what each command prints, its JSON, its exit codes, its one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.cli import app
+from imgsearch_es.cli.output import printable
+from imgsearch_es.queries import STRATEGIES
+
+COMMANDS = (
+    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "stats", "models",
+    "doctor", "demo",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+
+
+@pytest.fixture
+def run(fake_model):
+    """Runs a command in this process, with the model "fake"."""
+
+    def run(*arguments: object, code: int = 0, stdin: str | None = None):
+        result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+        assert result.exit_code == code, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def place(run, photos, tmp_path):
+    """An index of the photos."""
+    path = tmp_path / "pets.duckdb"
+    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
+    return path
+
+
+@pytest.fixture
+def cat(photos):
+    return photos / "cats" / "cat.0.png"
+
+
+@pytest.fixture
+def word(place, cat):
+    """The best synset of a picture, so that there is something to find by word."""
+    with ImageIndex(place) as index:
+        return index.get(cat).terms[0].key
+
+
+def sentence(result) -> str:
+    """What a failed command says: one line on stderr, nothing on stdout."""
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("imgsearch: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("imgsearch: ").strip()
+
+
+# -- index --------------------------------------------------------------------------------------
+
+
+def test_index(run, photos, tmp_path):
+    place = tmp_path / "a.duckdb"
+    (photos / "bad.jpg").write_text("no picture")
+    out = run("index", photos, "-i", place, "-m", "fake").stdout.splitlines()
+    summary = f"{place}: 12 added, 0 updated, 0 unchanged, 1 rejected in "
+    assert out[0].startswith(summary)
+    assert out[1].startswith(f"  rejected {photos / 'bad.jpg'}: not a picture of a known format")
+    assert len(out) == 2
+
+
+def test_index_json(run, photos, tmp_path):
+    (photos / "bad.jpg").touch()
+    arguments = ("index", photos, "-i", tmp_path / "a.duckdb", "--json")
+    report = json.loads(run(*arguments, "-m", "fake").stdout)
+    rejected = [{"uri": str(photos / "bad.jpg"), "reason": "the file is empty"}]
+    wanted = {"added": 12, "updated": 0, "unchanged": 0, "removed": 0, "rejected": rejected}
+    assert report == wanted
+    assert json.loads(run(*arguments).stdout) == {**wanted, "added": 0, "unchanged": 12}
+    (photos / "cats" / "cat.0.png").unlink()
+    report = json.loads(run(*arguments, "--prune", "--label", "x", "--label", "y").stdout)
+    assert report == {**wanted, "added": 0, "updated": 11, "removed": 1}
+
+
+def test_many_rejected_are_not_all_listed(run, photos, tmp_path):
+    for i in range(25):
+        (photos / f"bad{i:02}.jpg").touch()
+    out = run("index", photos, "-i", tmp_path / "a.duckdb", "-m", "fake").stdout.splitlines()
+    assert len(out) == 1 + 20 + 1
+    assert out[-1] == "  ... and 5 more; --json lists all"
+
+
+def test_index_an_explicit_file_that_is_no_picture(run, photos, place):
+    out = run("index", photos / "notes.txt", "-i", place).stdout
+    assert "0 added, 0 updated, 0 unchanged, 1 rejected" in out
+
+
+def test_index_without_one_picture_makes_no_index_and_loads_no_model(
+    run, photos, tmp_path, fake_model
+):
+    run("index", photos / "notes.txt", "-i", tmp_path / "new.duckdb", "-m", "fake")
+    assert not (tmp_path / "new.duckdb").exists()
+    assert fake_model.calls == 0
+
+
+def test_index_an_empty_folder(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("index", tmp_path / "empty", "-i", tmp_path / "a.duckdb")
+    assert sentence(result) == f"there are no pictures in {tmp_path / 'empty'}"
+    assert not (tmp_path / "a.duckdb").exists()
+
+
+def test_index_a_wrong_path(run, tmp_path):
+    result = run("index", tmp_path / "nowhere", "-i", tmp_path / "a.duckdb", code=1)
+    assert f"cannot find {tmp_path / 'nowhere'}" in sentence(result)
+
+
+def test_the_index_comes_from_the_environment(run, place, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(place))
+    assert json.loads(run("stats", "--json").stdout)["documents"] == 12
+
+
+# -- search and explain -------------------------------------------------------------------------
+
+
+def test_search_json(run, place, word, cat):
+    answer = json.loads(run("search", word, "-i", place, "-k", 3, "--json").stdout)
+    assert {"query", "total", "hits"} <= answer.keys()
+    assert answer["query"] == f"words: {word}"
+    assert 1 <= len(answer["hits"]) <= 3
+    assert answer["total"] >= len(answer["hits"])
+    for rank, hit in enumerate(answer["hits"], start=1):
+        assert {"rank", "id", "uri", "score", "synsets"} <= hit.keys()
+        assert hit["rank"] == rank
+        assert word in [item["synset"] for item in hit["synsets"]]
+        assert all(item.keys() == {"synset", "score"} for item in hit["synsets"])
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_search_by_picture_and_both(run, place, word, cat):
+    picture = json.loads(run("search", "--image", cat, "-i", place, "--json").stdout)
+    both = json.loads(run("search", word, "--image", cat, "-i", place, "--json").stdout)
+    assert picture["query"] == "image: cat.0.png"
+    assert both["query"] == f"image: cat.0.png; words: {word}"
+    found = {hit["uri"]: hit["score"] for hit in both["hits"]}
+    alone = {hit["uri"]: hit["score"] for hit in picture["hits"]}
+    assert found[str(cat)] > alone[str(cat)]
+    options = ("--exclude-self", "--where", "label=cats", "--where", "width>=30", "--json")
+    others = json.loads(run("search", "--image", cat, "-i", place, *options).stdout)["hits"]
+    assert str(cat) not in [hit["uri"] for hit in others]
+    assert {tuple(hit["labels"]) for hit in others} == {("cats",)}
+
+
+def test_search_prints_a_table(run, place, word, cat, monkeypatch):
+    monkeypatch.chdir(cat.parent)
+    out = run("search", word, "-i", place).stdout
+    assert re.search(r"rank +score +picture +synsets", out)
+    assert re.search(rf"\d  +\d\.\d+  +cat\.0\.png +{word} 0\.\d\d", out)
+    assert re.search(rf"\d+ of \d+ for words: {word}  \(\d+ ms, exact\)", out)
+
+
+def test_search_that_finds_nothing(run, place):
+    out = run("search", "toilet tissue", "-i", place, "--where", "width>100").stdout
+    assert out.startswith('no picture matches words: "toilet tissue"; width:>100')
+    answer = json.loads(run("search", "dog", "-i", place, "--where", "width>99", "--json").stdout)
+    assert (answer["total"], answer["hits"]) == (0, [])
+
+
+def test_search_by_the_language_and_by_conditions(run, place, word):
+    def found(*arguments):
+        return json.loads(run("search", *arguments, "-i", place, "--json").stdout)
+
+    line = found(f"{word} -label:cats width:>=30")
+    options = found(word, "--where", "label!=cats", "--where", "width>=30")
+    assert line["query"] == options["query"] == f"words: {word}; -label:cats; width:>=30"
+    assert line["hits"] == options["hits"]
+    assert not any("cats" in hit["labels"] for hit in line["hits"])
+    scored = found(word, "--where", f"score({word})>0.5")
+    assert scored["query"] == f"words: {word}; score({word})>0.5"
+
+
+def test_a_word_with_another_meaning_gives_a_hint(run, place):
+    out = run("search", "plane", "-i", place).stdout
+    hint = "'plane' is taken as the synset plane; for what else it may mean write airplane"
+    assert out.splitlines()[-1] == f"hint: {hint}"
+    assert json.loads(run("search", "plane", "-i", place, "--json").stdout)["hints"] == [hint]
+
+
+def test_search_writes_a_page(run, place, word, tmp_path):
+    out = run("search", word, "-i", place, "--html", tmp_path / "page.html").stdout
+    assert out.splitlines()[-1] == f"gallery: {tmp_path / 'page.html'}"
+    assert (tmp_path / "page.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_search_by_example(run, place, cat, photos):
+    other, dog = photos / "cats" / "cat.1.png", photos / "dogs" / "dog.0.png"
+    base = ("search", "-i", place, "--json")
+
+    def query(*arguments):
+        return json.loads(run(*base, *arguments).stdout)["query"]
+
+    assert query("--image", cat, "--image", other) == "image: cat.0.png, cat.1.png"
+    assert query("--like", cat, "--dislike", dog) == "like: cat.0.png; dislike: dog.0.png"
+    assert query("--image", cat, "--region", "2,3,20,18") == "image: 2,3,20,18 of cat.0.png"
+    assert query("--image", cat, "--feedback", 2) == "image: cat.0.png; feedback: best 2"
+    assert query("--image", cat, "--views", "mirror", "--views", "crops") == "image: cat.0.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--region", "1,2"], "a region is four numbers"),
+        (["--region", "a,b"], "--region is left,top,right,bottom, four numbers, not 'a,b'"),
+        (["--region", "0,0,99,9"], "reaches outside the picture, which is 30 x 20 pixels"),
+        (["--views", "zoom"], "there is no view 'zoom'; there are mirror, rotations, crops"),
+    ],
+)
+def test_search_by_example_mistakes(run, place, cat, options, message):
+    assert message in sentence(run("search", "--image", cat, *options, "-i", place, code=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabbby"], "no synset is named 'tabbby' or includes it. Did you mean 'tabby'"),
+        (["cat", "--image", "/nowhere.jpg"], "/nowhere.jpg: cannot be opened: no such file"),
+        (["cat", "--where", "red"], "--where 'red' is no condition such as label=indoor"),
+        (["cat", "--where", "width=wide"], "'width' is a number; 'wide' is not"),
+        (["cat", "--where", "hue=1"], "cannot filter by 'hue'"),
+        (["cat", "--where", "width>3", "--where", "width=4"], "compares 'width' in two ways"),
+        (["label:pets"], "nothing to search for"),
+        (["cat label:"], "a value is missing: label:"),
+        (["cat", "--strategy", "best"], "there is no strategy 'best'"),
+        (["cat", "--model", "efficientnet-lite0"], "was built with the model fake"),
+        (['"cat'], "a quotation mark is not closed"),
+    ],
+)
+def test_search_mistakes(run, place, arguments, message):
+    assert message in sentence(run("search", *arguments, "-i", place, code=1))
+
+
+def test_explain(run, place, word, cat):
+    out = run("explain", word, "-i", place, "--picture", cat).stdout
+    assert f"{cat}  score 0." in out
+    assert re.search(r"synset +query +picture +product", out)
+    assert re.search(rf"{word} +1\.0+ +0\.\d+ +0\.\d+", out)
+
+
+def test_explain_json(run, place, word, cat):
+    answer = json.loads(run("explain", "--image", cat, "-i", place, "-k", 2, "--json").stdout)
+    assert answer["query"] == "image: cat.0.png"
+    assert len(answer["explanations"]) == 2
+    for explanation in answer["explanations"]:
+        assert {"id", "uri", "score", "summands"} <= explanation.keys()
+        total = sum(row["product"] for row in explanation["summands"])
+        assert total == pytest.approx(explanation["score"])
+
+
+def test_explain_nothing(run, place):
+    out = run("explain", "cat", "-i", place, "--where", "width>99").stdout
+    assert out.startswith("nothing to explain: no picture matches words: cat")
+
+
+# -- analyze, remove, stats, models, doctor -----------------------------------------------------
+
+
+def test_analyze(run, cat):
+    out = run("analyze", cat, "--model", "fake").stdout
+    assert out.startswith(f"{cat}\n")
+    assert re.search(r"token +score +wnid +words", out)
+    assert len(re.findall(r" n\d{8} ", out)) == 10
+
+
+def test_analyze_json(run, cat, place, tmp_path):
+    (tmp_path / "a.toml").write_text('model = "fake"')
+    answers = [
+        json.loads(run("analyze", cat, *options, "--json").stdout)
+        for options in (("-m", "fake"), ("-i", place), ("--analyzer", tmp_path / "a.toml"))
+    ]
+    assert answers[1:] == answers[:-1]
+    assert answers[0]["analyzer"]["model"] == {"name": "fake", "weights": "one"}
+    (picture,) = answers[0]["pictures"]
+    assert picture["uri"] == str(cat)
+    assert [token["position"] for token in picture["tokens"]] == list(range(10))
+    assert picture["tokens"][0].keys() == {"position", "token", "score", "wnid", "words"}
+
+
+def test_analyze_what_is_no_picture(run, photos):
+    result = run("analyze", photos / "notes.txt", "-m", "fake", code=1)
+    assert sentence(result).startswith(f"{photos / 'notes.txt'}: not a picture of a known format")
+
+
+def test_remove(run, place, cat, photos):
+    assert run("remove", cat, "-i", place).stdout == "1 removed\n"
+    assert run("remove", cat, "-i", place).stdout == "0 removed\n"
+    dog = photos / "dogs" / "dog.1.png"
+    assert json.loads(run("remove", dog, "-i", place, "--json").stdout) == {"removed": 1}
+    assert json.loads(run("stats", "-i", place, "--json").stdout)["documents"] == 10
+
+
+def test_remove_by_words_asks_first(run, place, word):
+    result = run("remove", "--text", word, "-i", place, stdin="n\n", code=1)
+    assert result.stderr.endswith("imgsearch: nothing was removed\n")
+    assert json.loads(run("stats", "-i", place, "--json").stdout)["documents"] == 12
+    removed = json.loads(run("remove", "--text", word, "-i", place, "--yes", "--json").stdout)
+    assert removed["removed"] >= 1
+    assert run("remove", "--text", word, "-i", place, stdin="y\n").stdout.endswith("0 removed\n")
+
+
+def test_stats(run, place):
+    out = run("stats", "-i", place).stdout
+    assert out.startswith(f"{place}  (embedded)\n  pictures  12\n")
+    assert "-> fake(weights=one) -> top_k(k=10)" in out
+    assert re.search(r"cats +6", out)
+    figures = json.loads(run("stats", "-i", place, "--json").stdout)
+    assert figures["documents"] == 12
+    assert figures["analyzer"]["model"]["name"] == "fake"
+
+
+def test_models(run):
+    out = run("models").stdout
+    assert {"vgg16", "efficientnet-lite0", "keras:PATH", "fake"} <= set(out.split())
+    listed = json.loads(run("models", "--json").stdout)
+    assert {"name", "description", "available"} <= listed[0].keys()
+    assert "vgg16" in [model["name"] for model in listed]
+
+
+def test_strategies(run):
+    listed = json.loads(run("models", "--strategies", "--json").stdout)
+    assert [item["name"] for item in listed] == list(STRATEGIES)
+    out = run("models", "--strategies").stdout
+    assert all(name in out for name in STRATEGIES)
+
+
+def test_doctor(run, place):
+    findings = json.loads(run("doctor", "-i", place, "--json").stdout)
+    by_name = {finding["what"]: finding for finding in findings}
+    assert by_name["duckdb"]["ok"] is True
+    assert by_name["index"] == {"what": "index", "ok": True, "detail": f"{place}: 12 pictures"}
+    assert "fake" in by_name["analyzer"]["detail"]
+    assert "ok" in run("doctor", "-i", place).stdout
+
+
+def test_doctor_finds_a_problem(run, photos):
+    result = run("doctor", "-i", photos / "notes.txt", "--json", code=1)
+    (finding,) = [f for f in json.loads(result.stdout) if f["what"] == "index"]
+    assert finding["ok"] is False
+    assert "is not an index of imgsearch" in finding["detail"]
+    result = run("doctor", "-i", "http://localhost:9/pets", code=1)
+    assert "PROBLEM" in result.stdout
+    assert "cannot reach Elasticsearch at http://localhost:9" in result.stdout
+
+
+def test_demo(run, tmp_path):
+    pytest.importorskip("skimage")
+    folder = tmp_path / "demo"
+    answer = json.loads(run("demo", "--folder", folder, "-m", "fake", "--json").stdout)
+    assert answer["index"]["added"] == 76
+    assert answer["by_picture"]["hits"][0]["rank"] == 1
+    assert all(Path(page).is_file() for page in answer["galleries"])
+    again = run("demo", "--folder", folder, "-m", "fake").stdout
+    assert "0 added, 0 updated, 76 unchanged" in again
+    assert str(folder / "by-picture.html") in again
+
+
+# -- mistakes and usage -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["stats", "search cat", "explain cat", "remove a.jpg"])
+def test_no_index(run, tmp_path, command):
+    place = tmp_path / "none.duckdb"
+    assert sentence(run(*command.split(), "-i", place, code=1)).startswith(
+        f"there is no index at {place}; `imgsearch index`"
+    )
+    assert "which index?" in sentence(run(*command.split(), code=1))
+
+
+def test_an_unreachable_server(run):
+    result = run("search", "cat", "-i", "http://me:hush@localhost:9/pets", code=1)
+    assert sentence(result).startswith("cannot reach Elasticsearch at http://localhost:9: ")
+    assert "hush" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "search",
+        "explain",
+        "remove",
+        "search cat --k none",
+        "search cat -k 0",
+        "search cat --unknown",
+        "index",
+        "index a --label x --label-from-folder",
+        "nothing",
+        "",
+    ],
+)
+def test_usage(run, arguments):
+    result = run(*arguments.split(), code=2)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(run, command):
+    out = run(command, "--help").stdout
+    assert out.startswith("Usage: ")
+    assert f" {command} [OPTIONS]" in out.splitlines()[0]
+
+
+def test_help_lists_every_command_in_a_line(run):
+    out = run("--help").stdout
+    listed = re.findall(r"^  (\w+) +\S.*$", out.partition("Commands:")[2], re.MULTILINE)
+    assert tuple(listed) == COMMANDS
+    assert "..." not in out.partition("Commands:")[2]
+
+
+# -- terminals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 猫", "plain é 猫"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("a\u202eb\x9bc", "a\\u202eb\\x9bc"),
+        ("a\udcffb", "a\\udcffb"),
+    ],
+)
+def test_printable(text, shown):
+    assert printable(text) == shown
+
+
+def test_control_characters_in_a_name_do_not_reach_the_terminal(run, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    evil = "cat\x1b]0;owned\x07\u202e\x9b\nrejected.png"
+    Image.new("RGB", (9, 9), "red").save(folder / evil)
+    (folder / f"bad{evil}").touch()
+    place = tmp_path / "a.duckdb"
+    outputs = [
+        run("index", folder, "-i", place, "-m", "fake").stdout,
+        run("search", "--image", folder / evil, "-i", place).stdout,
+        run("explain", "--image", folder / evil, "-i", place).stdout,
+        run("analyze", folder / evil, "-m", "fake").stdout,
+        run("search", "--image", folder / f"none{evil}", "-i", place, code=1).stderr,
+    ]
+    texts = [
+        run("index", folder, "-i", place, "--json").stdout,
+        run("search", "--image", folder / evil, "-i", place, "--json").stdout,
+    ]
+    assert json.loads(texts[1])["hits"][0]["uri"] == str(folder / evil)
+    for text in outputs + texts:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text), text
+        assert not re.search("^rejected.png", text, re.MULTILINE), text
+
+
+# -- in a process of its own --------------------------------------------------------------------
+
+IMGSEARCH = (sys.executable, "-W", "error", "-m", "imgsearch_es")
+
+
+def process(*arguments: object, **options):
+    command = [*IMGSEARCH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_search_in_a_process_of_its_own(place, word):
+    done = process("search", word, "-i", place, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["hits"][0]["rank"] == 1
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    done = process("search", "cat", "-i", tmp_path / "none.duckdb")
+    assert done.returncode == 1
+    assert sentence(done).startswith("there is no index at")
+    assert process("search").returncode == 2
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_reader_that_goes_away_is_no_error(place, word, form):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*IMGSEARCH, "search", word, "-i", str(place), *form]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_terminal_that_is_not_utf_8(place, cat):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = process("search", "--image", cat.parent / "猫.png", "-i", place, env=environment)
+    assert done.returncode == 1
+    assert "\\u732b.png: cannot be opened" in sentence(done)
+    done = process("stats", "-i", place, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c(tmp_path):
+    code = (
+        "import sys, time, imgsearch_es.index\n"
+        "def search(*args, **kwargs):\n    print('ready', flush=True); time.sleep(30)\n"
+        "imgsearch_es.index.ImageIndex.search = search\n"
+        f"sys.argv = ['imgsearch', 'search', 'cat', '-i', {str(tmp_path / 'a.duckdb')!r}]\n"
+        "from imgsearch_es.cli import main\nmain()"
+    )
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=20)
+    assert (child.returncode, out) == (130, "")
+    assert err == "imgsearch: stopped; what was done is stored, run the command again to go on\n"

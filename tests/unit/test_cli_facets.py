@@ -1,0 +1,179 @@
+"""The commands ``facets`` and ``duplicates``, and the verbs of ImageIndex behind them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.cli import app
+from imgsearch_es.errors import IndexNotFoundError, QueryError
+
+
+@pytest.fixture
+def run(fake_model, monkeypatch):
+    """Runs a command in this process, with the model "fake"."""
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+
+    def run(*arguments: object, code: int = 0):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def place(run, photos, tmp_path):
+    """An index of the photos, one of them twice and once more in another format."""
+    shutil.copy(photos / "cats" / "cat.0.png", photos / "dogs" / "copy.png")
+    with Image.open(photos / "dogs" / "dog.1.png") as picture:
+        picture.save(photos / "dogs" / "again.bmp")
+    path = tmp_path / "pets.duckdb"
+    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
+    return path
+
+
+@pytest.fixture
+def index(place):
+    with ImageIndex(place) as opened:
+        yield opened
+
+
+# -- facets -------------------------------------------------------------------------------------
+
+
+def test_facets(run, place):
+    out = run("facets", "-i", place).stdout
+    assert re.search(r"dogs +8 *\n", out)
+    assert re.search(r"cats +6 *\n", out)
+    assert re.search(r"<256 +14 *\n", out)
+    assert all(heading in out for heading in ("synsets", "label", "format", "width", "bytes"))
+
+
+def test_facets_json(run, place, index):
+    found = json.loads(run("facets", "-i", place, "--json", "--field", "label").stdout)
+    assert found == {"label": [{"value": "dogs", "count": 8}, {"value": "cats", "count": 6}]}
+    fields = ("--field", "format", "--field", "width", "--size", "1")
+    found = json.loads(run("facets", "-i", place, "--json", *fields).stdout)
+    assert found == {
+        "format": [{"value": "PNG", "count": 13}],
+        "width": [{"value": "<256", "count": 14}],
+    }
+
+
+def test_facets_of_words(run, place, index, photos):
+    word = index.get(photos / "cats" / "cat.0.png").terms[0].key
+    where = ("--where", "label=cats")
+    found = json.loads(run("facets", word, "-i", place, *where, "--json").stdout)
+    hits = index.search(text=word, where={"label": "cats"}, k=100)
+    assert found["label"] == [{"value": "cats", "count": hits.total}]
+    assert {"value": word, "count": hits.total} in found["synsets"]
+    assert found == index.facets(hits.query)
+
+
+def test_facets_of_nothing(run, place):
+    out = run("facets", "-i", place, "--field", "label", "tench", "--where", "label=none").stdout
+    assert out == "label: none\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--field", "uri"), "there is no facet of 'uri'"),
+        (("--where", "label=cats"), "give words"),
+    ],
+)
+def test_facets_mistakes(run, place, arguments, sentence):
+    result = run("facets", "-i", place, *arguments, code=1)
+    assert sentence in result.stderr
+    assert result.stdout == ""
+
+
+def test_facets_with_a_threshold(index, photos):
+    query = index.query(photos / "cats" / "cat.0.png", strategy="dense-cosine", threshold=0.5)
+    with pytest.raises(QueryError, match="threshold"):
+        index.facets(query)
+
+
+# -- duplicates ---------------------------------------------------------------------------------
+
+
+def test_duplicates(run, place):
+    out = run("duplicates", "-i", place).stdout.splitlines()
+    assert out[0] == "1. 2 pictures, the same bytes"
+    assert re.fullmatch(r" +1\.000 +30 x 20 +2 KB +\S+cat\.0\.png", out[1])
+    assert out[2].endswith("copy.png")
+    assert out[3] == "1 more than one of each, in groups: 1"
+
+
+def test_near_duplicates_json(run, place, photos):
+    groups = json.loads(run("duplicates", "-i", place, "--near", "0.9999", "--json").stdout)
+    names = [[picture["uri"].rpartition("/")[2] for picture in g["pictures"]] for g in groups]
+    assert names == [["cat.0.png", "copy.png"], ["again.bmp", "dog.1.png"]]
+    assert [group["exact"] for group in groups] == [True, False]
+    assert groups[1]["pictures"][1]["similarity"] == pytest.approx(1)
+
+
+def test_no_duplicates(run, place, index, photos):
+    index.remove(photos / "dogs" / "copy.png")
+    assert run("duplicates", "-i", place).stdout == "none\n"
+    assert json.loads(run("duplicates", "-i", place, "--json").stdout) == []
+
+
+def test_duplicates_mistakes(run, place, tmp_path):
+    assert "cosine above 0" in run("duplicates", "-i", place, "--near", "2", code=1).stderr
+    assert "no index" in run("duplicates", "-i", tmp_path / "none.duckdb", code=1).stderr
+
+
+# -- more like, and many at once ----------------------------------------------------------------
+
+
+def test_more_like(index, photos):
+    cat = photos / "cats" / "cat.0.png"
+    hits = index.more_like(cat, k=5)
+    alone = index.search(image=cat, k=5, exclude_self=True)
+    assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in alone]
+    assert index.get(cat).id not in [hit.id for hit in hits]
+    dense = index.more_like(index.get(cat).id, k=1, strategy="dense-cosine")
+    assert dense[0].filename == "copy.png"
+    with pytest.raises(QueryError, match="no picture"):
+        index.more_like(photos / "cats" / "nobody.png")
+
+
+def test_search_many(index, photos, fake_model):
+    cat = photos / "cats" / "cat.0.png"
+    fake_model.calls = 0
+    queries = [
+        index.query(image=cat, k=3),
+        {"image": cat, "strategy": "dense-cosine", "k": 2},
+        {"text": index.get(cat).terms[0].key, "strategy": "tfidf"},
+    ]
+    found = index.search_many(queries)
+    singly = [index.search(image=cat, k=3), *(index.search(**query) for query in queries[1:])]
+    assert [[(hit.id, hit.score) for hit in hits] for hits in found] == [
+        [(hit.id, hit.score) for hit in hits] for hits in singly
+    ]
+    assert found[2].explain(0).total == found[2][0].score
+    assert fake_model.calls == 0
+    assert index.search_many([]) == []
+
+
+def test_search_many_says_which_query_is_wrong(index):
+    with pytest.raises(QueryError, match=r"query 1: .*colour"):
+        index.search_many([{"text": "dog"}, {"text": "dog", "colour": "red"}])
+    with pytest.raises(QueryError, match=r"query 0: .*glorbnax"):
+        index.search_many([{"text": "glorbnax"}])
+
+
+def test_no_index(fake_model, tmp_path):
+    index = ImageIndex(tmp_path / "none.duckdb")
+    for ask in (index.facets, index.duplicates):
+        with pytest.raises(IndexNotFoundError):
+            ask()

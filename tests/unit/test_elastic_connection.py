@@ -1,0 +1,267 @@
+"""Addresses and credentials of an Elasticsearch server; no server is asked."""
+
+from __future__ import annotations
+
+import traceback
+
+import elasticsearch
+import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import (
+    ConfigurationError,
+    IndexNotFoundError,
+    ServerError,
+    UnsupportedServerError,
+)
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.elastic import connection
+from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+
+SECRET = "hush-hush"  # noqa: S105
+NAMES = ("API_KEY", "USERNAME", "PASSWORD", "CA_CERTS")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(f"IMGSEARCH_ES_{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "index"),
+    [
+        ("http://localhost:9200/pets", "http://localhost:9200", "pets"),
+        ("HTTP://localhost:9200/pets/", "http://localhost:9200", "pets"),
+        ("http://localhost/pets", "http://localhost:80", "pets"),
+        ("https://es.example.org/pets", "https://es.example.org:443", "pets"),
+        ("https://example.org:9200/a/b/pets-1.x_y", "https://example.org:9200/a/b", "pets-1.x_y"),
+        ("http://[::1]:9200/pets", "http://[::1]:9200", "pets"),
+        ("http://me:hush@localhost:9200/pets", "http://localhost:9200", "pets"),
+    ],
+)
+def test_url(url, server, index):
+    address = parse_address(url)
+    assert (address.server, address.index, str(address)) == (server, index, f"{server}/{index}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://localhost:9200", "http://localhost:9200 does not name an index"),
+        ("http://localhost:9200/", "does not name an index"),
+        ("http://localhost:9200/Pets", "lower-case"),
+        ("http://localhost:9200/_all", "does not name an index"),
+        ("http://localhost:9200/a,b", "does not name an index"),
+        ("http://localhost:9200/pets*", "does not name an index"),
+        ("http:///pets", "does not name an index"),
+        ("http://localhost:nine/pets", "the port in http://localhost:nine/pets is not a number"),
+        ("http://localhost:99999/pets", "the port in"),
+        ("http://localhost:9200/pets?refresh=1", "no option 'refresh'; it has api_key and"),
+    ],
+)
+def test_a_bad_url_says_what_is_wrong(url, message):
+    with pytest.raises(ConfigurationError) as caught:
+        parse_address(url)
+    assert message in str(caught.value)
+
+
+PLAIN = {"request_timeout": 60.0}
+TLS = {"verify_certs": True, "ssl_show_warn": False}
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "environment", "options"),
+    [
+        ("http://h/i", {}, {}, {}),
+        ("http://h/i", {"api_key": "k"}, {}, {"api_key": "k"}),
+        ("http://h/i?api_key=k%3D", {}, {}, {"api_key": "k="}),
+        ("http://h/i", {}, {"API_KEY": "k"}, {"api_key": "k"}),
+        ("http://h/i", {"username": "u", "password": "p"}, {}, {"basic_auth": ("u", "p")}),
+        ("http://u:p%40%2F@h/i", {}, {}, {"basic_auth": ("u", "p@/")}),
+        ("http://h/i", {}, {"USERNAME": "u", "PASSWORD": "p"}, {"basic_auth": ("u", "p")}),
+        ("http://u@h/i", {}, {"PASSWORD": "p"}, {"basic_auth": ("u", "p")}),
+        ("http://u@h/i", {}, {}, {"basic_auth": ("u", "")}),
+        ("http://h/i", {"timeout": 3}, {}, {"request_timeout": 3}),
+        # an argument before the URL, the URL before the environment
+        ("http://h/i?api_key=k", {"api_key": "a"}, {"API_KEY": "e"}, {"api_key": "a"}),
+        ("http://h/i?api_key=k", {}, {"API_KEY": "e", "USERNAME": "u"}, {"api_key": "k"}),
+        ("http://u:p@h/i", {}, {"API_KEY": "e"}, {"basic_auth": ("u", "p")}),
+        ("http://u:p@h/i", {"username": "a", "password": "b"}, {}, {"basic_auth": ("a", "b")}),
+        ("https://h/i", {}, {}, TLS),
+        ("https://h/i", {"verify_certs": False}, {}, {**TLS, "verify_certs": False}),
+    ],
+)
+def test_options_from_arguments_url_and_environment(
+    monkeypatch, url, arguments, environment, options
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"IMGSEARCH_ES_{name}", value)
+    assert parse_address(url, **arguments).options == {**PLAIN, **options}
+
+
+def test_authority_from_arguments_url_and_environment(monkeypatch, tmp_path):
+    ca = tmp_path / "ca.crt"
+    ca.touch()
+    wanted = {**PLAIN, **TLS, "ca_certs": str(ca)}
+    assert parse_address("https://h/i", ca_certs=ca).options == wanted
+    assert parse_address(f"https://h/i?ca_certs={ca}").options == wanted
+    monkeypatch.setenv("IMGSEARCH_ES_CA_CERTS", str(ca))
+    assert parse_address("https://h/i").options == wanted
+    assert parse_address("http://h/i").options == PLAIN
+    with pytest.raises(ConfigurationError, match=r"no certificate file .*other\.crt"):
+        parse_address("https://h/i", ca_certs=tmp_path / "other.crt")
+
+
+def test_an_api_key_and_a_user_conflict():
+    with pytest.raises(ConfigurationError, match="an API key or a user") as caught:
+        parse_address(f"http://u:{SECRET}@h/i", api_key=SECRET)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        (f"http://me:{SECRET}@localhost:9/pets", {}),
+        (f"http://localhost:9/pets?api_key={SECRET}", {}),
+        ("http://localhost:9/pets", {"api_key": SECRET}),
+        ("http://localhost:9/pets", {"username": "me", "password": SECRET}),
+    ],
+)
+def test_secrets_are_never_shown(url, options):
+    address = parse_address(url, **options)
+    index = ImageIndex(url, **options)
+    shown = [repr(address), str(address), index.location, repr(index), repr(index.store)]
+    with pytest.raises(ServerError, match="cannot reach Elasticsearch at http://localhost:9") as e:
+        index.count()
+    index.close()
+    shown.append("".join(traceback.format_exception(e.value)))
+    assert not [text for text in shown if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://me:{SECRET}@localhost:nine/pets",
+        f"http://me:{SECRET}@localhost:9200",
+        f"http://me:{SECRET}/x@localhost:9200/pets",
+        f"http://me:x?{SECRET}@localhost:9200/pets",
+        f"http://localhost:9200/Pets?api_key={SECRET}",
+        f"http://localhost:9200/pets?apikey={SECRET}",
+        f"http://localhost:9200/Pets#{SECRET}",
+    ],
+)
+def test_a_bad_urls_secrets_are_not_shown(url):
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(url)
+    assert SECRET not in str(caught.value)
+
+
+# -- errors of the client become ours ---------------------------------------------------------
+
+ADDRESS = parse_address(f"http://me:{SECRET}@localhost:9200/pets")
+
+
+def failure(kind: type[elasticsearch.ApiError], status: int, error: dict) -> Exception:
+    node = NodeConfig("http", "localhost", 9200)
+    meta = ApiResponseMeta(status, "1.1", HttpHeaders(), 0.1, node)
+    return kind(error.get("type", "failed"), meta, {"error": error})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            failure(elasticsearch.NotFoundError, 404, {"type": "index_not_found_exception"}),
+            IndexNotFoundError,
+            "there is no index at http://localhost:9200/pets",
+        ),
+        (
+            failure(elasticsearch.NotFoundError, 404, {"type": "x", "reason": "y"}),
+            ServerError,
+            "http://localhost:9200/pets: y (status 404)",
+        ),
+        (
+            failure(elasticsearch.AuthenticationException, 401, {}),
+            ServerError,
+            "http://localhost:9200 refuses us (401): give credentials by IMGSEARCH_ES_API_KEY",
+        ),
+        (
+            failure(elasticsearch.AuthorizationException, 403, {}),
+            ServerError,
+            "refuses us (403)",
+        ),
+        (
+            failure(
+                elasticsearch.BadRequestError,
+                400,
+                {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]},
+            ),
+            ServerError,
+            "http://localhost:9200/pets: too many clauses (status 400)",
+        ),
+        (
+            elasticsearch.SSLError("bad certificate"),
+            ServerError,
+            "the certificate of http://localhost:9200 is not trusted: give its authority by ca",
+        ),
+        (
+            elasticsearch.ConnectionTimeout("timed out"),
+            ServerError,
+            "cannot reach Elasticsearch at http://localhost:9200: timed out",
+        ),
+    ],
+)
+def test_errors_are_translated(error, kind, message):
+    with pytest.raises(kind) as caught, translated(ADDRESS):
+        raise error
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+class Server:
+    """A client whose server has one version, or fails."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    def info(self):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return {"version": {"number": self._answer}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"), [("8.15.0", (8, 15)), ("9.4.3", (9, 4)), ("10.0.0-SNAPSHOT", (10, 0))]
+)
+def test_a_server_that_is_new_enough(monkeypatch, answer, version):
+    monkeypatch.setattr(connection, "Elasticsearch", lambda *args, **kwargs: Server(answer))
+    assert connect(ADDRESS)[1] == version
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("8.14.9", "is Elasticsearch 8.14; imgsearch needs 8.15 or newer"),
+        ("7.17.0", "is Elasticsearch 7.17"),
+        (
+            failure(elasticsearch.UnsupportedProductError, 200, {}),
+            "is not Elasticsearch (OpenSearch",
+        ),
+        (
+            failure(elasticsearch.BadRequestError, 400, {"type": "media_type_header_exception"}),
+            "is older than the installed Elasticsearch client",
+        ),
+    ],
+)
+def test_another_server_is_refused(monkeypatch, answer, message):
+    monkeypatch.setattr(connection, "Elasticsearch", lambda *args, **kwargs: Server(answer))
+    with pytest.raises(UnsupportedServerError) as caught:
+        connect(ADDRESS)
+    assert message in str(caught.value)
+
+
+def test_a_file_has_no_credentials(tmp_path):
+    with pytest.raises(ConfigurationError, match="is a file, which has no option 'api_key'"):
+        open_store(str(tmp_path / "a.duckdb"), api_key="x")

@@ -1,0 +1,110 @@
+"""The mapping of an Elasticsearch index."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.mapping import MAX_DENSE_DIMENSIONS, index_body
+from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
+
+ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
+KEYWORD = {"type": "keyword"}
+TERM = {
+    "properties": {
+        "wind": {"type": "keyword", "index": False},
+        "words": {"type": "keyword", "index": False},
+        "score": {"type": "float"},
+    }
+}
+
+
+def settings(vocabulary: Vocabulary | None = None, dimensions: int = 3) -> IndexSettings:
+    vocabulary = vocabulary or from_labels(["cat", "jack-o'-lantern"])
+    return IndexSettings(ANALYZER, "sha256:0", vocabulary, dimensions)
+
+
+def count_fields(properties: dict[str, dict]) -> int:
+    """As Elasticsearch counts against the limit: every field and every object."""
+    return sum(1 + count_fields(item.get("properties", {})) for item in properties.values())
+
+
+def test_the_whole_body():
+    assert index_body(settings(), (9, 4), shards=2, replicas=1) == {
+        "settings": {
+            "index.number_of_shards": 2,
+            "index.number_of_replicas": 1,
+            "index.mapping.total_fields.limit": 4 * 2 + 40,
+        },
+        "mappings": {
+            "dynamic": "strict",
+            "_meta": {
+                "imgsearch_es": {
+                    "analyzer": ANALYZER,
+                    "weights": "sha256:0",
+                    "vocabulary": {"name": "labels", "labels": ["cat", "jack-o'-lantern"]},
+                    "embedding_dimensions": 3,
+                    "schema_version": 1,
+                }
+            },
+            "properties": {
+                "id": KEYWORD,
+                "filename": KEYWORD,
+                "uri": KEYWORD,
+                "sha256": KEYWORD,
+                "width": {"type": "integer"},
+                "height": {"type": "integer"},
+                "bytes": {"type": "long"},
+                "format": KEYWORD,
+                "indexed_at": {"type": "date"},
+                "label": KEYWORD,
+                "metadata": {"type": "flattened"},
+                "synset": {"properties": {"cat": TERM, "jack-o'-lantern": TERM}},
+                "posterior": {"type": "sparse_vector", "index_options": {"prune": False}},
+                "synsets": KEYWORD,
+                "top_synset": KEYWORD,
+                "top_score": {"type": "float"},
+                "length": {"type": "double"},
+                "norm": {"type": "double"},
+                "words": {"type": "text"},
+                "embedding": {"type": "dense_vector", "dims": 3, "index": False},
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "prunes"),
+    [((8, 15), False), ((8, 18), False), ((8, 19), True), ((9, 0), False), ((9, 1), True)],
+)
+def test_pruning_is_turned_off_where_the_server_knows_it(version, prunes):
+    posterior = index_body(settings(), version)["mappings"]["properties"]["posterior"]
+    assert ("index_options" in posterior) is prunes
+
+
+@pytest.mark.parametrize(
+    "vocabulary", [from_labels(["one"]), imagenet(), imagenet().with_hypernyms()]
+)
+def test_the_field_limit_is_just_large_enough(vocabulary):
+    body = index_body(settings(vocabulary), (9, 4))
+    limit = body["settings"]["index.mapping.total_fields.limit"]
+    fields = count_fields(body["mappings"]["properties"])
+    assert fields <= limit <= fields + 40
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "kept"),
+    [(0, False), (1, True), (MAX_DENSE_DIMENSIONS, True), (MAX_DENSE_DIMENSIONS + 1, False)],
+)
+def test_an_embedding_that_elasticsearch_cannot_hold_is_left_out(dimensions, kept):
+    body = index_body(settings(dimensions=dimensions), (9, 4))
+    assert ("embedding" in body["mappings"]["properties"]) is kept
+
+
+def test_settings_are_read_back_from_meta():
+    for vocabulary in (imagenet(), imagenet().with_hypernyms(), from_labels(["a", "B"])):
+        body = json.loads(json.dumps(index_body(settings(vocabulary), (9, 4))))
+        meta = body["mappings"]["_meta"]["imgsearch_es"]
+        assert IndexSettings.from_dict(meta) == settings(vocabulary)

@@ -1,0 +1,313 @@
+"""Request bodies for formula (1), and the proof that a window of hits is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.queries import MAX_RESULTS, STRATEGIES, Query
+from imgsearch_es.stores.elastic.strategies import (
+    SMALLEST_WINDOW,
+    Impact,
+    first_window,
+    get_strategy,
+    is_proven,
+    matching_body,
+)
+
+TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
+SHARES = {"terms": {"synsets": ["tabby", "jack-o'-lantern"]}}
+PLAIN = Query(TERMS, k=5, offset=2)
+WHERE = {
+    "label": ["indoor", "home"],
+    "width": {"gte": 800},
+    "filename": {"wildcard": "a\\b*"},
+    "metadata.flash": True,
+}
+NARROW = Query(
+    TERMS, must_not=("lynx",), filters=parse_filters(WHERE), exclude=("0" * 32,), k=5, offset=2
+)
+FILTER = [
+    {"terms": {"label": ["indoor", "home"]}},
+    {"range": {"width": {"gte": 800}}},
+    {"wildcard": {"filename": {"value": "a\\\\b*"}}},
+    {"terms": {"metadata.flash": ["true"]}},
+]
+MUST_NOT = [{"terms": {"synsets": ["lynx"]}}, {"ids": {"values": ["0" * 32]}}]
+SCRIPT = """
+double total = 0;
+for (int i = 0; i < params.fields.length; i++) {
+  def score = doc[params.fields[i]];
+  if (score.size() != 0) {
+    double w = params.weights[i];
+    double d = score.value;
+    total += w * d;
+  }
+}
+return total;
+""".strip()
+SCORING = {
+    "script": {
+        "source": SCRIPT,
+        "params": {
+            "fields": ["synset.tabby.score", "synset.jack-o'-lantern.score"],
+            "weights": [1.5, 0.25],
+        },
+    }
+}
+SOURCE = {"excludes": ["posterior", "embedding", "words"]}
+
+
+def script_body(inner):
+    return {
+        "query": {
+            "function_score": {
+                "query": inner,
+                "script_score": SCORING,
+                "boost_mode": "replace",
+            }
+        },
+        "min_score": 1.4e-45,
+        "sort": [{"_score": "desc"}, {"id": "asc"}],
+        "from": 2,
+        "size": 5,
+        "_source": SOURCE,
+    }
+
+
+def impact_body(clauses, window):
+    return {
+        "query": {
+            "bool": {
+                "must": [
+                    {
+                        "sparse_vector": {
+                            "field": "posterior",
+                            "query_vector": {"tabby": 1.5, "jack-o'-lantern": 0.25},
+                            "prune": False,
+                        }
+                    }
+                ],
+                **clauses,
+            }
+        },
+        "rescore": {
+            "window_size": window,
+            "query": {
+                "rescore_query": {
+                    "function_score": {
+                        "functions": [
+                            {
+                                "field_value_factor": {
+                                    "field": "synset.tabby.score",
+                                    "factor": 1.5,
+                                    "missing": 0.0,
+                                }
+                            },
+                            {
+                                "field_value_factor": {
+                                    "field": "synset.jack-o'-lantern.score",
+                                    "factor": 0.25,
+                                    "missing": 0.0,
+                                }
+                            },
+                        ],
+                        "score_mode": "sum",
+                        "boost_mode": "replace",
+                    }
+                },
+                "query_weight": 0.0,
+                "rescore_query_weight": 1.0,
+            },
+        },
+        "size": window,
+        "_source": SOURCE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "body"),
+    [
+        ("script", PLAIN, script_body({"match_all": {}})),
+        ("script", NARROW, script_body({"bool": {"filter": FILTER, "must_not": MUST_NOT}})),
+        ("script-filtered", PLAIN, script_body({"bool": {"filter": [SHARES]}})),
+        (
+            "script-filtered",
+            NARROW,
+            script_body({"bool": {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}}),
+        ),
+        ("impact", PLAIN, impact_body({}, SMALLEST_WINDOW)),
+        ("auto", PLAIN, impact_body({}, SMALLEST_WINDOW)),
+        ("impact", NARROW, impact_body({"filter": FILTER, "must_not": MUST_NOT}, SMALLEST_WINDOW)),
+    ],
+)
+def test_the_whole_body(name, query, body):
+    assert get_strategy(name).body(query) == body
+
+
+def test_a_wider_window():
+    assert Impact().body(PLAIN, window=100) == impact_body({}, 100)
+
+
+def test_matching_scores_nothing():
+    assert matching_body(PLAIN) == {"query": {"bool": {"filter": [SHARES]}}}
+
+
+def test_every_strategy_of_terms_can_be_had():
+    names = [name for name in STRATEGIES if not name.startswith("dense-")]
+    assert [get_strategy(name).name for name in names] == ["impact", *names[1:]]
+
+
+def test_the_scripts_text_is_one_for_all_queries():
+    """Elasticsearch compiles 150 different texts in 5 minutes, no more."""
+    others = [Query((Term(key, 0.5),), strategy="script") for key in ("lynx", "potter's_wheel")]
+    texts = {
+        query.to_elasticsearch("script")["query"]["function_score"]["script_score"]["script"][
+            "source"
+        ]
+        for query in (PLAIN, NARROW, *others)
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("weight", [2.0**-100, 1e-6, 65.0, 1e20])
+def test_the_first_pass_keeps_lucenes_range_and_the_proportions(weight):
+    terms = (Term("tabby", float(np.float32(weight))), Term("lynx", float(np.float32(weight / 4))))
+    vector = Impact().body(Query(terms))["query"]["bool"]["must"][0]["sparse_vector"]
+    scaled = vector["query_vector"]
+    assert 0 < scaled["lynx"] < scaled["tabby"] <= 64
+    assert scaled["tabby"] / scaled["lynx"] == pytest.approx(terms[0].score / terms[1].score)
+    assert scaled["tabby"] >= 2.0**-20
+
+
+@pytest.mark.parametrize(
+    ("k", "offset", "window"),
+    [(1, 0, SMALLEST_WINDOW), (10, 0, 30), (16, 0, 32), (10, 40, 100), (6000, 0, MAX_RESULTS)],
+)
+def test_first_window(k, offset, window):
+    assert first_window(Query(TERMS, k=k, offset=offset)) == window
+
+
+# -- is_proven --------------------------------------------------------------------------------
+
+
+def truncated(weights: np.ndarray) -> np.ndarray:
+    """What Lucene's FeatureField keeps of float32 weights: nine significant bits."""
+    bits = weights.astype(np.float32).view(np.int32)
+    return (bits >> 15 << 15).view(np.float32)
+
+
+def first_pass(weights: np.ndarray, query: np.ndarray) -> np.ndarray:
+    return (truncated(weights) * query.astype(np.float32)).sum(axis=1, dtype=np.float32)
+
+
+def exact(weights: np.ndarray, query: np.ndarray) -> np.ndarray:
+    return (weights.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+
+
+def rescored(weights: np.ndarray, query: np.ndarray, window: int, shards: int) -> list[int]:
+    """The answer of Elasticsearch: each shard rescores its window, the best of all are merged."""
+    rough, best = first_pass(weights, query), exact(weights, query)
+    found: list[int] = []
+    for shard in range(shards):
+        mine = [i for i in range(shard, len(weights), shards) if rough[i] > 0]
+        found += sorted(mine, key=lambda i: (-rough[i], i))[:window]
+    return sorted(found, key=lambda i: (-best[i], i))[:window]
+
+
+# Weights so near to each other that truncation changes their order.
+NEAR = st.integers(0, 2**17).map(lambda n: float(np.float32(0.5 + n * 2.0**-24)))
+FAR = st.floats(2.0**-10, 1, width=32)
+
+
+@st.composite
+def collections(draw):
+    terms = draw(st.integers(1, 3))
+    number = st.one_of(NEAR, FAR)
+    rows = draw(st.lists(st.lists(number, min_size=terms, max_size=terms), min_size=1, max_size=25))
+    query = draw(st.lists(FAR, min_size=terms, max_size=terms))
+    return np.array(rows, dtype=np.float32), np.array(sorted(query, reverse=True), np.float32)
+
+
+@settings(max_examples=400, deadline=None)
+@given(collections(), st.integers(1, 3), st.integers(0, 2), st.integers(1, 12), st.integers(1, 3))
+@example(
+    (np.array([[0.5], [0.50048828125], [0.501]], np.float32), np.array([1.0], np.float32)),
+    1,
+    0,
+    1,
+    1,
+)
+def test_a_proven_window_holds_the_best(collection, k, offset, more, shards):
+    weights, vector = collection
+    query = Query(tuple(Term(f"t{i}", float(w)) for i, w in enumerate(vector)), k=k, offset=offset)
+    window = k + offset + more - 1
+    found = rescored(weights, vector, window, shards)
+    best = exact(weights, vector)
+    wanted = sorted(range(len(weights)), key=lambda i: (-best[i], i))[: k + offset]
+    if is_proven(query, [float(best[i]) for i in found], window):
+        assert found[: k + offset] == wanted
+
+
+def test_truncation_really_changes_the_order():
+    """So the law above is not empty: unproven windows do go wrong."""
+    weights = np.array([[0.5], [0.501]], np.float32)
+    one = np.array([1.0], np.float32)
+    found = rescored(weights, one, 1, 1)
+    assert found == [0]  # both are 0.5 to the first pass, and the better one is left out
+    query = Query((Term("t", 1.0),), k=1)
+    assert not is_proven(query, [float(exact(weights, one)[i]) for i in found], 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "proven"),
+    [
+        ([0.9, 0.8, 0.5, 0.1], True),
+        ([0.9, 0.8], True),  # fewer than asked for: nothing is outside
+        ([], True),
+        ([0.9, 0.8, 0.8, 0.8], False),
+        ([0.9, 0.8, 0.8, 0.8 / (1 + 2.0**-8)], False),
+        ([0.9, 0.8, 0.8, 0.8 / (1 + 2.0**-7)], True),
+    ],
+)
+def test_what_proves(scores, proven):
+    assert is_proven(Query((Term("t", 1.0),), k=2), scores, 4) is proven
+
+
+def test_offset_counts_to_what_must_be_proven():
+    scores = [0.9, 0.8, 0.5, 0.5]
+    query = Query((Term("t", 1.0),), k=2)
+    assert is_proven(query, scores, 4)
+    assert not is_proven(Query(query.terms, k=2, offset=1), scores, 4)
+
+
+def test_wanted_synsets_scores_and_negations_are_clauses():
+    where = {
+        "-label": "pets",
+        "score(tabby)": {"gt": 0.5, "lt": 0.75},
+        "-score(jack-o'-lantern)": {"gte": 0.25},
+        "width": {"lt": 2**40},
+    }
+    query = Query(TERMS, must=(("tabby", "lynx"),), filters=parse_filters(where))
+    clauses = {
+        "filter": [
+            {"terms": {"synsets": ["tabby", "lynx"]}},
+            {"range": {"synset.tabby.score": {"gt": 0.5}}},
+            {"range": {"width": {"lt": 2**31 - 1}}},
+        ],
+        "must_not": [
+            {"terms": {"label": ["pets"]}},
+            {"range": {"synset.tabby.score": {"gte": 0.75}}},
+            {"range": {"synset.jack-o'-lantern.score": {"gte": 0.25}}},
+        ],
+    }
+    shares = {**clauses, "filter": [SHARES, *clauses["filter"]]}
+    assert matching_body(query) == {"query": {"bool": shares}}
+    impact = get_strategy("impact").body(query)["query"]["bool"]
+    assert {kind: impact[kind] for kind in clauses} == clauses
+    script = get_strategy("script").body(query)["query"]["function_score"]["query"]
+    assert script == {"bool": clauses}

@@ -1,0 +1,340 @@
+"""Taking turns on an index file: between processes, between threads, and after a crash."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.embedded import EmbeddedStore, schema
+from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.synsets import from_labels
+
+SETTINGS = IndexSettings(
+    {"model": {"name": "none"}, "image_filters": [], "term_filters": []},
+    "sha256:0",
+    from_labels(["cat", "dog"]),
+    0,
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "index.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE numbers (n INTEGER)")
+        connection.execute("INSERT INTO numbers VALUES (1)")
+    return path
+
+
+@pytest.fixture
+def file(path):
+    file = DatabaseFile(path, wait_seconds=10)
+    yield file
+    file.close()
+
+
+def count(file: DatabaseFile) -> int:
+    with file.reading() as connection:
+        return connection.execute("SELECT count(*) FROM numbers").fetchall()[0][0]
+
+
+@pytest.fixture
+def process(path):
+    """Runs Python on the file in another process, which says "ready" and waits for a line."""
+    started = []
+
+    def start(code: str) -> subprocess.Popen[str]:
+        program = (
+            "import sys, time, duckdb\nfrom pathlib import Path\n"
+            "from imgsearch_es.stores.embedded.file import DatabaseFile\n"
+            f"file = DatabaseFile(Path({str(path)!r}), wait_seconds=10)\n"
+            "def ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
+            + textwrap.dedent(code)
+        )
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        started.append(child)
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def go_on(child: subprocess.Popen[str]) -> str:
+    out, err = child.communicate("\n", timeout=30)
+    assert child.returncode == 0, err
+    return out
+
+
+INSERT = """
+with file.writing() as connection:
+    connection.execute("INSERT INTO numbers VALUES (2)")
+"""
+WRITE = INSERT + "    ready()\n"
+
+
+def insert_and_fail(file: DatabaseFile, fail: Callable[[Any], object]) -> None:
+    with file.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (3)")
+        fail(connection)
+
+
+def test_committed_or_not_at_all(file):
+    with file.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    with pytest.raises(ZeroDivisionError):
+        insert_and_fail(file, lambda connection: 1 / 0)
+    with pytest.raises(StoreError, match=r"index\.duckdb: .*nothing"):
+        insert_and_fail(file, lambda connection: connection.execute("FROM nothing"))
+    assert count(file) == 2
+
+
+def test_a_reader_cannot_write(file):
+    with pytest.raises(StoreError, match="read-only"), file.reading() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+
+
+def test_there_is_one_object_for_a_file(path, tmp_path, monkeypatch):
+    (tmp_path / "link.duckdb").symlink_to(path)
+    assert DatabaseFile.at(path) is DatabaseFile.at(tmp_path / "link.duckdb")
+
+
+def test_another_process_writes_soon_after_we_read(file, process):
+    assert count(file) == 1  # and the file is kept open for a short while
+    child = process("ready()" + INSERT)
+    assert count(file) == 1
+    go_on(child)
+    assert count(file) == 2
+
+
+def test_another_process_waits_while_we_read(file, process):
+    child = process("ready()" + INSERT)
+    with file.reading() as connection:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.3)
+        assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(1,)]
+    file.close()
+    assert child.wait(20) == 0
+    assert count(file) == 2
+
+
+def test_two_processes_read_at_once(file, process):
+    child = process(
+        """
+        with file.reading() as connection:
+            ready()
+        """
+    )
+    assert count(file) == 1
+    go_on(child)
+
+
+@pytest.mark.parametrize("lease", ["reading", "writing"])
+def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
+    child = process(WRITE)
+    impatient = DatabaseFile(path, wait_seconds=0.2)
+    started = time.monotonic()
+    with (
+        pytest.raises(IndexLockedError) as caught,
+        getattr(impatient, lease)(),
+    ):
+        pass
+    assert 0.2 <= time.monotonic() - started < 5
+    assert f"(process {child.pid})" in str(caught.value)
+    assert str(path) in str(caught.value)
+    go_on(child)
+    assert count(impatient) == 2
+    impatient.close()
+
+
+def test_we_go_on_when_the_writer_is_done(file, process):
+    child = process(WRITE)
+    timer = threading.Timer(0.3, go_on, [child])
+    timer.start()
+    assert count(file) == 2  # it waited
+    timer.join()
+
+
+def test_kill_9_in_a_transaction_leaves_the_old_content(file, process):
+    child = process(
+        """
+        with file.writing() as connection:
+            connection.execute("INSERT INTO numbers SELECT * FROM range(100000)")
+            connection.execute("DELETE FROM numbers WHERE n = 1")
+            ready()
+        """
+    )
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert count(file) == 1
+    with file.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    assert count(file) == 2
+
+
+def test_kill_9_after_a_transaction_keeps_it(file, process):
+    child = process(INSERT + "ready()")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert count(file) == 2
+
+
+def test_threads_search_while_one_writes(file):
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def search() -> None:
+        last = 0
+        while not stop.is_set():
+            try:
+                now = count(file)
+            except Exception as error:  # noqa: BLE001
+                wrong.append(error)
+                return
+            if now < last or now % 10 != 1:  # half a batch, or one that vanished
+                wrong.append((last, now))
+            last = now
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            with file.writing() as connection:
+                for i in range(10):
+                    connection.execute("INSERT INTO numbers VALUES ($1)", [i])
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert count(file) == 101
+
+
+def test_a_thread_waits_for_another_a_bounded_time(path):
+    file = DatabaseFile(path, wait_seconds=0.1)
+    caught: list[BaseException] = []
+
+    def search() -> None:
+        try:
+            count(file)
+        except IndexLockedError as error:
+            caught.append(error)
+
+    with file.writing():
+        thread = threading.Thread(target=search)
+        thread.start()
+        thread.join()
+    assert "another thread of this process" in str(caught[0])
+    assert count(file) == 1
+    file.close()
+
+
+def test_no_file(tmp_path):
+    file = DatabaseFile(tmp_path / "none.duckdb")
+    with pytest.raises(IndexNotFoundError), file.reading():
+        pass
+    assert not (tmp_path / "none.duckdb").exists()
+
+
+# -- the schema and its migrations ------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = EmbeddedStore(tmp_path / "store.duckdb")
+    store.create(SETTINGS)
+    store.close()
+    return store
+
+
+@pytest.fixture
+def newer_version(monkeypatch):
+    """This version knows schema 3, and how to get there."""
+    steps = {
+        1: lambda c: c.execute("CREATE TABLE added_in_2 (n INTEGER)"),
+        2: lambda c: c.execute("INSERT INTO added_in_2 VALUES (3)"),
+    }
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr("imgsearch_es.stores.embedded.SCHEMA_VERSION", 3)
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    return steps
+
+
+def rows(store, sql):
+    store.close()
+    with duckdb.connect(store.location, read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_any_duckdb_client_reads_it(store):
+    assert rows(store, "SELECT synset, wnid FROM terms ORDER BY term") == [("cat", ""), ("dog", "")]
+    assert rows(store, "SELECT * FROM picture_terms") == []
+
+
+def test_settings_are_remembered(store):
+    assert EmbeddedStore(store.location).settings() == SETTINGS
+
+
+def test_an_older_file_is_brought_up_to_date_when_opened(store, newer_version):
+    again = EmbeddedStore(store.location)
+    assert again.settings() == replace(SETTINGS, schema_version=3)
+    assert rows(again, "SELECT n FROM added_in_2") == [(3,)]
+    newer_version.clear()  # the second time there is nothing to do
+    assert EmbeddedStore(store.location).settings().schema_version == 3
+
+
+def test_two_processes_may_find_an_older_file_at_once(store, newer_version):
+    file = DatabaseFile.at(Path(store.location))
+    for _ in range(2):
+        with file.writing() as connection:
+            assert schema.migrate(connection, store.location).schema_version == 3
+    assert rows(store, "SELECT n FROM added_in_2") == [(3,)]
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(store, newer_version):
+    newer_version[2] = lambda c: c.execute("INSERT INTO nothing VALUES (3)")
+    with pytest.raises(StoreError, match="nothing"):
+        EmbeddedStore(store.location).settings()
+    assert ("added_in_2",) not in rows(store, "SHOW TABLES")
+    del newer_version[2]
+    newer_version[2] = lambda c: None
+    assert EmbeddedStore(store.location).settings() is not None
+
+
+def test_a_newer_file_is_refused(store, monkeypatch):
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
+    with pytest.raises(SchemaError, match=r"newer imgsearch-es \(schema 1, this one knows 0\)"):
+        EmbeddedStore(store.location).settings()
+
+
+def test_every_older_version_has_a_migration():
+    assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize("value", ["", "[]", "{}", "no JSON", '{"schema_version": "x"}'])
+def test_damaged_settings_are_told(store, value):
+    with duckdb.connect(store.location) as connection:
+        schema.write_value(connection, "settings", value)
+    with pytest.raises(SchemaError, match="no index of imgsearch"):
+        EmbeddedStore(store.location).settings()

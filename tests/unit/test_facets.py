@@ -1,0 +1,69 @@
+"""Facets: bounds, names of ranges, and the requests that count."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.errors import QueryError
+from imgsearch_es.facets import BOUNDS, FACETS, check_facets, most_frequent, not_empty, ranges
+from imgsearch_es.queries import Query
+from imgsearch_es.stores.elastic.counting import all_values_body, facets_body
+
+
+@pytest.mark.parametrize("field", BOUNDS)
+def test_ranges_have_no_gaps(field):
+    found = ranges(field)
+    assert found[0].low is None
+    assert found[-1].high is None
+    assert [item.high for item in found[:-1]] == [item.low for item in found[1:]]
+    assert [item.low for item in found[1:]] == sorted(BOUNDS[field])
+    assert len({item.value for item in found}) == len(found)
+
+
+def test_ranges_read_well():
+    names = ["<256", "256-511", "512-1023", "1024-2047", "2048-4095", ">=4096"]
+    assert [item.value for item in ranges("width")] == names
+    names = ["<16 KB", "16-64 KB", "64-256 KB", "256 KB-1 MB", "1-4 MB", "4-16 MB", ">=16 MB"]
+    assert [item.value for item in ranges("bytes")] == names
+
+
+def test_order():
+    counts = [("b", 2), ("c", 3), ("a", 2), ("d", 1)]
+    assert [item["value"] for item in most_frequent(counts, 3)] == ["c", "a", "b"]
+    assert not_empty([("x", 0), ("y", 1)]) == [{"value": "y", "count": 1}]
+
+
+def test_what_cannot_be_counted():
+    check_facets(FACETS, 10)
+    with pytest.raises(QueryError, match="no facet of 'uri'; there are synsets"):
+        check_facets(["label", "uri"], 10)
+    for size in (0, 10_001):
+        with pytest.raises(QueryError, match="1 to 10000 values"):
+            check_facets(FACETS, size)
+
+
+def test_the_request():
+    query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "pets"}))
+    matching = {
+        "bool": {"filter": [{"terms": {"synsets": ["tabby"]}}, {"terms": {"label": ["pets"]}}]}
+    }
+    body = facets_body(query, ["label", "width"], 5)
+    assert body["query"] == matching
+    assert body["size"] == 0
+    assert body["aggs"]["label"] == {
+        "terms": {
+            "field": "label",
+            "size": 5,
+            "shard_size": 10_000,
+            "order": [{"_count": "desc"}, {"_key": "asc"}],
+        }
+    }
+    assert body["aggs"]["width"]["range"]["ranges"][:2] == [
+        {"key": "<256", "to": 256},
+        {"key": "256-511", "from": 256, "to": 512},
+    ]
+    assert facets_body(None, ["label"], 5)["query"] == {"match_all": {}}
+    following = all_values_body(None, "label", {"label": "x"})["aggs"]["all"]["composite"]
+    assert following["after"] == {"label": "x"}

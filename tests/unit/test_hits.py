@@ -1,0 +1,160 @@
+"""Hits and explanations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.documents import to_score
+from imgsearch_es.errors import QueryError
+from imgsearch_es.hits import Hits, Summand
+from imgsearch_es.queries import Query
+from imgsearch_es.stores.base import Scored, SearchResult
+from tests.unit.test_documents import DOCUMENT
+
+QUERY = Query((Term("tabby", 0.5), Term("lynx", 0.25)), text="tabby", offset=4, hints=("a hint",))
+FIRST = replace(DOCUMENT, id="1" * 32, terms=(Term("tabby", 0.75), Term("lynx", 0.125)))
+SECOND = replace(
+    DOCUMENT, id="2" * 32, uri="s3://b/c.jpg", filename="c.jpg", terms=(Term("lynx", 0.5),)
+)
+
+
+def result(*scored: Scored, terms: tuple[Term, ...] = QUERY.terms) -> SearchResult:
+    return SearchResult(
+        hits=scored,
+        total=7,
+        total_is_exact=True,
+        terms=terms,
+        average_length=0.0,
+        strategy="postings",
+        exact=True,
+        means="all were added up",
+        took_ms=1.23456,
+    )
+
+
+HITS = Hits(QUERY, result(Scored(FIRST, 0.40625), Scored(SECOND, 0.125)))
+
+
+def test_a_sequence():
+    assert len(HITS) == 2
+    assert [hit.rank for hit in HITS] == [5, 6]  # the offset counts
+    assert HITS[0].score == 0.40625
+    assert HITS[-1] is HITS[1]
+    assert list(HITS[:1]) == [HITS[0]]
+    assert HITS.uris == ["/photos/cat.jpg", "s3://b/c.jpg"]
+
+
+def test_a_hit():
+    hit = HITS[0]
+    assert (hit.id, hit.uri, hit.filename) == ("1" * 32, "/photos/cat.jpg", "cat.jpg")
+    assert hit.path == Path("/photos/cat.jpg")
+    assert HITS[1].path is None
+    assert hit.labels == ("cat", "indoor")
+    assert hit.metadata == {"camera": "X100", "iso": 200}
+    assert hit.synsets == FIRST.terms
+
+
+def test_json():
+    assert json.loads(json.dumps(HITS.to_dict())) == {
+        "query": "words: tabby",
+        "hints": ["a hint"],
+        "total": 7,
+        "total_is_exact": True,
+        "strategy": "postings",
+        "exact": True,
+        "took_ms": 1.235,
+        "hits": [
+            {
+                "rank": 5,
+                "id": "1" * 32,
+                "uri": "/photos/cat.jpg",
+                "score": 0.40625,
+                "synsets": [
+                    {"synset": "tabby", "score": 0.75},
+                    {"synset": "lynx", "score": 0.125},
+                ],
+                "labels": ["cat", "indoor"],
+                "metadata": {"camera": "X100", "iso": 200},
+            },
+            {
+                "rank": 6,
+                "id": "2" * 32,
+                "uri": "s3://b/c.jpg",
+                "score": 0.125,
+                "synsets": [{"synset": "lynx", "score": 0.5}],
+                "labels": ["cat", "indoor"],
+                "metadata": {"camera": "X100", "iso": 200},
+            },
+        ],
+    }
+
+
+def test_text():
+    assert repr(HITS) == (
+        "2 of 7 hits for words: tabby\n   5   0.406  /photos/cat.jpg\n   6   0.125  s3://b/c.jpg"
+    )
+    assert repr(Hits(QUERY, result())) == "0 of 7 hits for words: tabby"
+
+
+def test_explanation():
+    explanation = HITS.explain(0)
+    assert explanation.rows == (
+        Summand("tabby", 0.5, 0.75, 0.375),
+        Summand("lynx", 0.25, 0.125, 0.03125),
+    )
+    assert explanation.total == explanation.hit.score == 0.40625
+    assert str(explanation) == (
+        "cat.jpg  score 0.40625\n  tabby  0.5 x 0.75 = 0.375\n  lynx   0.25 x 0.125 = 0.03125"
+    )
+    assert explanation.to_dict() == {
+        "id": "1" * 32,
+        "uri": "/photos/cat.jpg",
+        "score": 0.40625,
+        "summands": [
+            {"key": "tabby", "query_weight": 0.5, "document_score": 0.75, "product": 0.375},
+            {"key": "lynx", "query_weight": 0.25, "document_score": 0.125, "product": 0.03125},
+        ],
+    }
+
+
+def test_summands_are_the_largest_first():
+    hits = Hits(
+        QUERY, result(Scored(replace(FIRST, terms=(Term("tabby", 0.1), Term("lynx", 0.9))), 0.275))
+    )
+    assert [row.key for row in hits.explain(0).rows] == ["lynx", "tabby"]
+
+
+@pytest.mark.parametrize("i", [2, -3, 100])
+def test_there_is_no_such_hit(i):
+    with pytest.raises(QueryError, match=f"no hit {i}: there are 2, counted from 0"):
+        HITS.explain(i)
+
+
+WEIGHTS = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(2.0**-40, 1, width=32), min_size=1)
+
+
+@given(WEIGHTS, WEIGHTS)
+def test_the_summands_add_up_to_formula_1(query, document):
+    terms = tuple(Term(k, v) for k, v in sorted(query.items(), key=lambda kv: (-kv[1], kv[0])))
+    stored = replace(DOCUMENT, terms=tuple(Term(k, v) for k, v in document.items()))
+    score = to_score(sum(np.longdouble(query[k]) * document[k] for k in query.keys() & document))
+    explanation = Hits(Query(terms), result(Scored(stored, score), terms=terms)).explain(0)
+    assert explanation.total == pytest.approx(score, rel=1e-7)
+    assert {row.key for row in explanation.rows} == query.keys() & document.keys()
+
+
+def test_a_page(tmp_path):
+    page = HITS.to_html(tmp_path / "page.html")
+    assert page == tmp_path / "page.html"
+    text = page.read_text(encoding="utf-8")
+    assert text.lower().startswith("<!doctype html>")
+    assert "cat.jpg" in text
+    assert "cat.jpg" in HITS._repr_html_()

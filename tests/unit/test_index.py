@@ -1,0 +1,369 @@
+"""ImageIndex on an index file, with a model without TensorFlow."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.errors import (
+    AnalyzerMismatchError,
+    ConfigurationError,
+    ImageError,
+    IndexNotFoundError,
+    QueryError,
+    SchemaError,
+    StoreError,
+    UnknownWordError,
+)
+from imgsearch_es.queries import Query
+
+
+@pytest.fixture
+def index(fake_model, photos, tmp_path):
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
+        opened.add(photos, labels=lambda uri: uri.rsplit("/", 2)[1])
+        fake_model.calls = 0
+        yield opened
+
+
+@pytest.fixture
+def cat(photos):
+    return photos / "cats" / "cat.0.png"
+
+
+def top_word(index, picture):
+    """A word for the best synset of a picture."""
+    return index.get(picture).terms[0].key
+
+
+# -- opening ------------------------------------------------------------------------------------
+
+
+def test_location_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMGSEARCH_INDEX", str(tmp_path / "a.duckdb"))
+    assert ImageIndex().location == str(tmp_path / "a.duckdb")
+    assert ImageIndex(tmp_path / "b.duckdb").location == str(tmp_path / "b.duckdb")
+
+
+def test_no_location(monkeypatch):
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+    with pytest.raises(ConfigurationError, match=r"which index.*IMGSEARCH_INDEX"):
+        ImageIndex()
+
+
+def test_a_folder_is_no_index(tmp_path):
+    with pytest.raises(ConfigurationError, match="is a folder; an index is a file"):
+        ImageIndex(tmp_path)
+    with pytest.raises(ConfigurationError, match="folder of the index does not exist"):
+        ImageIndex(tmp_path / "nowhere" / "a.duckdb")
+
+
+def test_a_model_or_an_analyzer(tmp_path):
+    with pytest.raises(ConfigurationError, match="not both"):
+        ImageIndex(tmp_path / "a.duckdb", model="fake", analyzer={"model": "fake"})
+
+
+def test_opening_makes_nothing(tmp_path):
+    with ImageIndex(tmp_path / "a.duckdb") as index:
+        assert not index.exists
+        assert repr(index) == f"ImageIndex('{tmp_path / 'a.duckdb'}')"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda index: index.search(text="cat"),
+        lambda index: index.query(text="cat"),
+        lambda index: index.count(),
+        lambda index: index.stats(),
+        lambda index: index.vocabulary,
+        lambda index: index.get("0" * 32),
+        lambda index: index.update("0" * 32, labels="x"),
+        lambda index: index.remove("0" * 32),
+    ],
+)
+def test_an_index_that_is_not_there(fake_model, tmp_path, verb):
+    with (
+        ImageIndex(tmp_path / "a.duckdb", model="fake") as index,
+        pytest.raises(IndexNotFoundError, match=r"no index at .*a\.duckdb; `imgsearch index`"),
+    ):
+        verb(index)
+
+
+def test_a_text_file_is_no_index(tmp_path):
+    (tmp_path / "notes.txt").write_text("no index " * 1000)
+    with (
+        ImageIndex(tmp_path / "notes.txt") as index,
+        pytest.raises(SchemaError, match=r"notes\.txt is not an index of imgsearch"),
+    ):
+        index.count()
+    assert (tmp_path / "notes.txt").read_text() == "no index " * 1000
+
+
+def test_another_programs_duckdb_file_is_left_alone(fake_model, photos, tmp_path):
+    path = tmp_path / "sales.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE sales (n INTEGER)")
+    with ImageIndex(path, model="fake") as index:
+        for verb in (index.count, lambda: index.add(photos), lambda: index.search(text="cat")):
+            with pytest.raises(SchemaError, match="is a DuckDB file, but no index of imgsearch"):
+                verb()
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("SHOW TABLES").fetchall() == [("sales",)]
+
+
+def test_creating_twice(index):
+    with pytest.raises(StoreError, match="exists already"):
+        index.create()
+
+
+# -- which analyzer -----------------------------------------------------------------------------
+
+
+def test_an_index_remembers_its_analyzer(index, fake_model):
+    config = index.analyzer.config
+    with ImageIndex(index.location) as again:
+        assert again.analyzer.config == config
+        assert again.search(Image.new("RGB", (5, 5))).total > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "both"),
+    [
+        ({"model": "efficientnet-lite0"}, ["the model fake", "the model efficientnet-lite0"]),
+        (
+            {"analyzer": {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}},
+            ["top_k 10", "top_k 3"],
+        ),
+        (
+            {
+                "analyzer": {
+                    "model": "fake",
+                    "image_filters": [{"name": "resize", "height": 8, "width": 9}],
+                }
+            },
+            ["resize 8 8 nearest", "resize 8 9 nearest"],
+        ),
+    ],
+)
+def test_another_analyzer_is_an_error_that_names_both(index, photos, options, both):
+    with ImageIndex(index.location, **options) as other:
+        for verb in (lambda: other.search(text="cat"), lambda: other.add(photos), other.count):
+            with pytest.raises(AnalyzerMismatchError) as caught:
+                verb()
+            assert index.location in str(caught.value)
+            assert all(name in str(caught.value) for name in both)
+
+
+def test_other_weights_are_an_error_that_names_both(index, cat, fake_model):
+    with ImageIndex(index.location, model="fake", weights="two") as other:
+        with pytest.raises(AnalyzerMismatchError) as caught:
+            other.search(text="cat")
+        stored = index.stats()["weights"]
+        wanted = Analyzer({"model": {"name": "fake", "weights": "two"}}).fingerprint()
+    assert stored[:19] in str(caught.value)
+    assert wanted[:19] in str(caught.value)
+    assert stored != wanted
+
+
+def test_the_same_analyzer_by_any_name_is_fine(index):
+    for options in (
+        {"model": "fake"},
+        {"analyzer": {"model": "fake"}},
+        {"analyzer": Analyzer("fake")},
+        {"weights": "one"},
+    ):
+        with ImageIndex(index.location, **options) as same:
+            assert same.search(Image.new("RGB", (5, 5))).total > 0
+
+
+def test_naming_the_model_keeps_the_indexs_filters(fake_model, photos, tmp_path):
+    config = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
+    with ImageIndex(tmp_path / "a.duckdb", analyzer=config) as index:
+        index.add(photos)
+    with ImageIndex(tmp_path / "a.duckdb", model="fake") as again:
+        assert again.analyzer.config["term_filters"] == [{"name": "top_k", "k": 3}]
+
+
+# -- searching ----------------------------------------------------------------------------------
+
+
+def test_a_picture_by_every_name_finds_itself_alike(index, cat, fake_model):
+    document = index.get(cat)
+    stored = [index.search(name) for name in (cat, str(cat), document.id)]
+    assert fake_model.calls == 0  # the stored terms are used
+    with Image.open(cat) as opened:
+        image = opened.convert("RGB")
+    analyzed = [index.search(x) for x in (image, np.asarray(image), cat.read_bytes())]
+    assert fake_model.calls == 3
+    answers = [[(hit.uri, hit.score) for hit in hits] for hits in stored + analyzed]
+    assert answers[1:] == answers[:-1]
+    assert len(answers[0]) > 1
+    best = sum(np.float64(t.score) ** 2 for t in document.terms)
+    assert dict(answers[0])[str(cat)] == pytest.approx(best)
+
+
+def test_a_relative_path_is_the_same_picture(index, cat, monkeypatch, fake_model):
+    monkeypatch.chdir(cat.parent)
+    assert index.search("cat.0.png").uris == index.search(cat).uris
+    assert fake_model.calls == 0
+
+
+def test_a_changed_file_is_analyzed_again(index, cat, photos, fake_model):
+    old = index.search(cat)
+    other = photos / "dogs" / "dog.0.png"
+    cat.write_bytes(other.read_bytes())
+    new = index.search(cat)
+    assert fake_model.calls == 1
+    assert new.query.terms == index.query(other).terms
+    assert new.query.terms != old.query.terms
+
+
+def test_a_file_that_is_gone_is_still_searched_by_its_terms(index, cat, fake_model):
+    before = index.search(cat).uris
+    cat.unlink()
+    assert index.search(cat).uris == before
+    assert fake_model.calls == 0
+
+
+def test_exclude_self(index, cat):
+    hits = index.search(cat, exclude_self=True, k=20)
+    assert str(cat) not in hits.uris
+    assert len(hits) == len(index.search(cat, k=20)) - 1
+
+
+def test_words(index, cat, fake_model):
+    document = index.get(cat)
+    hits = index.search(text=document.terms[0].key, k=20)
+    scores = {hit.uri: hit.score for hit in hits}
+    assert scores[str(cat)] == document.terms[0].score
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert fake_model.calls == 0
+
+
+def test_words_and_picture_are_added(index, cat):
+    word = top_word(index, cat)
+    alone = {term.key: term.score for term in index.query(cat).terms}
+    both = {term.key: term.score for term in index.query(cat, word).terms}
+    assert both == {**alone, word: float(np.float32(alone[word] + 1))}
+
+
+def test_minus_excludes(index, cat):
+    word = top_word(index, cat)
+    hits = index.search(cat, f"-{word}", k=20)
+    assert str(cat) not in hits.uris
+    assert all(word not in {t.key for t in hit.synsets} for hit in hits)
+
+
+def test_where(index, cat):
+    hits = index.search(cat, where={"label": "dogs"}, k=20)
+    assert {hit.labels for hit in hits} == {("dogs",)}
+    assert index.search(cat, where={"width": {"gt": 30}}).total == 0
+
+
+def test_pages(index, cat):
+    everything = index.search(cat, k=20)
+    pages = [index.search(cat, k=2, offset=offset) for offset in range(0, len(everything), 2)]
+    assert [hit.uri for page in pages for hit in page] == everything.uris
+    ranks = [hit.rank for page in pages for hit in page]
+    assert ranks == list(range(1, len(everything) + 1))
+    assert {page.total for page in pages} == {everything.total}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({}, QueryError, "what to search for"),
+        ({"text": "tabbby"}, UnknownWordError, "Did you mean 'tabby'"),
+        ({"text": "-cat"}, QueryError, "nothing to search for"),
+        ({"text": "cat", "strategy": "best"}, QueryError, "no strategy 'best'"),
+        ({"text": "cat", "where": {"color": 1}}, QueryError, "cannot filter by 'color'"),
+        ({"image": "0" * 32}, QueryError, "no picture with the id 0000"),
+        ({"image": "/nowhere/a.jpg"}, ImageError, "/nowhere/a.jpg: cannot be opened"),
+        ({"image": b"no picture"}, ImageError, "not a picture of a known format"),
+    ],
+)
+def test_a_query_that_cannot_be_understood(index, arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        index.search(**arguments)
+
+
+def test_every_strategy_answers_alike(index, cat):
+    answers = [
+        index.search(cat, strategy=name).uris
+        for name in ("auto", "impact", "script", "script-filtered")
+    ]
+    assert answers[1:] == answers[:-1]
+
+
+# -- one picture --------------------------------------------------------------------------------
+
+
+def test_get_by_id_path_and_uri(index, cat):
+    document = index.get(cat)
+    assert document.uri == str(cat)
+    assert index.get(document.id).uri == index.get(document.uri).uri == str(cat)
+    with pytest.raises(QueryError, match=r"pets\.duckdb has no picture nothing\.jpg"):
+        index.get("nothing.jpg")
+
+
+def test_update(index, cat, fake_model):
+    before = index.get(cat)
+    index.update(cat, labels="kitten", metadata={"owner": "Ann"})
+    after = index.get(cat)
+    assert (after.labels, after.metadata) == (("kitten",), {"owner": "Ann"})
+    assert after.terms == before.terms
+    np.testing.assert_array_equal(after.embedding, before.embedding)
+    index.update(before.id, labels=[])
+    assert (index.get(cat).labels, index.get(cat).metadata) == ((), {"owner": "Ann"})
+    assert index.search(cat, where={"metadata.owner": "Ann"}).uris == [str(cat)]
+    assert index.count() == 12
+    assert fake_model.calls == 0
+
+
+def test_remove(index, cat, photos):
+    dog = photos / "dogs" / "dog.0.png"
+    assert index.remove([cat, index.get(dog).id, cat, "nothing.jpg"]) == 2
+    assert index.count() == 10
+    assert index.remove(cat) == 0
+    assert index.remove([]) == 0
+    assert cat.exists()
+
+
+def test_remove_by_query(index, cat):
+    word = top_word(index, cat)
+    query = index.query(text=word, k=1)
+    matching = index.search(text=word, k=20).total
+    assert matching >= 1
+    assert index.remove(query=query) == matching  # whatever k says
+    assert index.search(text=word).total == 0
+    assert index.count() == 12 - matching
+
+
+def test_stats(index):
+    stats = index.stats()
+    assert stats["documents"] == 12
+    assert stats["analyzer"] == index.analyzer.config
+    assert stats["weights"] == index.analyzer.fingerprint()
+    assert {(item["label"], item["documents"]) for item in stats["labels"]} == {
+        ("cats", 6),
+        ("dogs", 6),
+    }
+    assert len(stats["synsets"]) == 10
+
+
+def test_analyze(index, cat):
+    assert index.analyze(cat).terms == index.get(cat).terms
+
+
+def test_query_builds_without_searching(index, cat, monkeypatch):
+    monkeypatch.setattr(index.store, "search", None)
+    query = index.query(cat, "tabby", k=3)
+    assert isinstance(query, Query)
+    assert str(query) == "image: cat.0.png; words: tabby"
+    assert query.pictures == (str(cat),)

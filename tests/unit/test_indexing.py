@@ -1,0 +1,310 @@
+"""The indexing pipeline, on an index file and a model without TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import SourceError
+from imgsearch_es.files import Limits
+from imgsearch_es.indexing import IndexReport, Rejected, folder_label
+from imgsearch_es.stores.base import WriteReport
+
+
+@pytest.fixture
+def index(fake_model, tmp_path):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
+        yield opened
+
+
+def counts(report: IndexReport) -> tuple[int, int, int, int, int]:
+    rejected = len(report.rejected)
+    return report.added, report.updated, report.unchanged, report.removed, rejected
+
+
+def content(index: ImageIndex) -> dict[str, tuple]:
+    """All that is stored but the time, by URI."""
+    ids = [key for key, _ in index.store.below("")]
+    return {
+        d.uri: (d.id, d.sha256, d.terms, d.labels, dict(d.metadata), d.embedding.tolist())
+        for d in index.store.get(ids).values()
+    }
+
+
+def noise(seed: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_a_folder(index, photos):
+    report = index.add(photos)
+    assert counts(report) == (12, 0, 0, 0, 0)
+    assert report.found == index.count() == 12
+    assert set(content(index)) == {str(path) for path in photos.rglob("*.png")}
+
+
+def test_the_second_run_adds_nothing_and_calls_no_model(index, photos, fake_model):
+    index.add(photos)
+    before = content(index)
+    fake_model.calls = 0
+    with ImageIndex(index.location) as again:
+        assert counts(again.add(photos)) == (0, 0, 12, 0, 0)
+        assert content(again) == before
+    assert fake_model.calls == 0
+
+
+def test_the_second_run_does_not_even_build_the_analyzer(index, photos, monkeypatch):
+    index.add(photos)
+    monkeypatch.setattr("imgsearch_es.index.Analyzer", None)
+    with ImageIndex(index.location) as again:
+        assert counts(again.add(photos)) == (0, 0, 12, 0, 0)
+
+
+def test_batches_do_not_change_what_is_stored(index, photos, tmp_path, fake_model):
+    index.add(photos)
+    fake_model.calls = 0
+    with ImageIndex(tmp_path / "other.duckdb", model="fake") as other:
+        other.add(photos, batch_size=5, workers=3)
+        assert fake_model.calls == 1 + 3  # one to learn the embedding's length
+        one, two = content(index), content(other)
+    assert one.keys() == two.keys()
+    for uri in one:
+        assert one[uri][:2] == two[uri][:2]
+        assert [t.key for t in one[uri][2]] == [t.key for t in two[uri][2]]
+
+
+def test_changed_content_is_updated_and_keeps_its_labels(index, photos):
+    index.add(photos, labels="pet", metadata={"a": 1})
+    changed = photos / "cats" / "cat.0.png"
+    before = index.get(changed)
+    noise(99).save(changed)
+    assert counts(index.add(photos)) == (0, 1, 11, 0, 0)
+    after = index.get(changed)
+    assert after.id == before.id
+    assert after.sha256 != before.sha256
+    assert after.terms != before.terms
+    assert (after.labels, after.metadata) == (("pet",), {"a": 1})
+    assert index.count() == 12
+
+
+def test_labels_and_metadata_change_without_analysis(index, photos, fake_model):
+    index.add(photos)
+    before = index.get(photos / "dogs" / "dog.1.png")
+    fake_model.calls = 0
+    assert counts(index.add(photos, labels=["x", "y"])) == (0, 12, 0, 0, 0)
+    assert counts(index.add(photos, labels=("x", "y"))) == (0, 0, 12, 0, 0)
+    assert counts(index.add(photos, metadata={"b": [1]})) == (0, 12, 0, 0, 0)
+    after = index.get(photos / "dogs" / "dog.1.png")
+    assert (after.labels, after.metadata) == (("x", "y"), {"b": [1]})
+    assert after.terms == before.terms
+    np.testing.assert_array_equal(after.embedding, before.embedding)
+    assert fake_model.calls == 0
+
+
+def test_labels_by_a_function_of_the_uri(index, photos):
+    index.add(photos, labels=folder_label)
+    assert index.get(photos / "cats" / "cat.0.png").labels == ("cats",)
+    assert index.get(photos / "dogs" / "dog.0.png").labels == ("dogs",)
+    index.add(photos, labels=lambda uri: [])
+    assert index.get(photos / "dogs" / "dog.0.png").labels == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "label"),
+    [
+        ("/photos/cats/a.jpg", ("cats",)),
+        ("/a.jpg", ()),
+        ("s3://bucket/cats/a.jpg", ("cats",)),
+        ("file:///photos/%FF/a.jpg", ("�",)),
+    ],
+)
+def test_folder_label(uri, label):
+    assert folder_label(uri) == label
+
+
+def test_a_bad_picture_is_rejected_while_the_others_go_in(index, photos):
+    (photos / "cats" / "text.jpg").write_text("no picture")
+    (photos / "empty.png").touch()
+    whole = (photos / "cats" / "cat.0.png").read_bytes()
+    (photos / "dogs" / "half.png").write_bytes(whole[: len(whole) // 2])
+    report = index.add(photos)
+    assert counts(report) == (12, 0, 0, 0, 3)
+    reasons = {rejected.uri: rejected.reason for rejected in report.rejected}
+    assert set(reasons) == {
+        str(photos / "cats" / "text.jpg"),
+        str(photos / "empty.png"),
+        str(photos / "dogs" / "half.png"),
+    }
+    assert "empty" in reasons[str(photos / "empty.png")]
+    assert counts(index.add(photos)) == (0, 0, 12, 0, 3)
+
+
+def test_a_picture_over_the_limit_is_rejected(index, photos):
+    noise(1).resize((40, 40)).save(photos / "large.png")
+    report = index.add(photos, limits=Limits(max_pixels=1000))
+    assert counts(report) == (12, 0, 0, 0, 1)
+    assert "40 x 40 pixels are over the limit" in report.rejected[0].reason
+
+
+def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatch):
+    index.create()
+    refused = str(photos / "cats" / "cat.3.png")
+
+    def write(documents):
+        return WriteReport(len(documents) - 1, [(refused, "too long")])
+
+    monkeypatch.setattr(index.store, "write", write)
+    report = index.add(photos)
+    assert counts(report) == (11, 0, 0, 0, 1)
+    assert report.rejected == [Rejected(refused, "too long")]
+
+
+def test_prune_removes_what_is_gone_below_the_folders_named(index, photos):
+    index.add(photos)
+    (photos / "cats" / "cat.0.png").unlink()
+    shutil.rmtree(photos / "dogs")
+    assert counts(index.add(photos)) == (0, 0, 5, 0, 0)
+    assert counts(index.add(photos / "cats", prune=True)) == (0, 0, 5, 1, 0)
+    assert counts(index.add(photos, prune=True)) == (0, 0, 5, 6, 0)
+    assert index.count() == 5
+
+
+def test_prune_keeps_what_is_there_but_cannot_be_read(index, photos):
+    index.add(photos)
+    (photos / "cats" / "cat.0.png").write_text("damaged now")
+    report = index.add(photos, prune=True)
+    assert counts(report) == (0, 0, 11, 0, 1)
+    assert index.count() == 12
+
+
+def test_prune_keeps_what_the_walk_passes_over(index, photos):
+    hidden = photos / ".hidden.png"
+    noise(5).save(hidden)
+    index.add(hidden)
+    assert counts(index.add(photos, prune=True)) == (12, 0, 0, 0, 0)
+    hidden.unlink()
+    assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
+
+
+def test_prune_does_not_take_a_name_for_a_folder(index, photos):
+    shutil.copytree(photos / "cats", photos / "cats2")
+    index.add(photos)
+    shutil.rmtree(photos / "cats2")
+    assert index.add(photos / "cats", prune=True).removed == 0
+
+
+class _Interrupting:
+    """Progress that is interrupted, as by Ctrl-C, once so many pictures were looked at."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+
+    def __call__(self, report: IndexReport, total: int) -> None:
+        self._after -= 1
+        if self._after == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 11, 12])
+def test_an_interrupted_run_is_completed_by_the_next(index, photos, tmp_path, fake_model, after):
+    with pytest.raises(KeyboardInterrupt):
+        index.add(photos, batch_size=4, progress=_Interrupting(after))
+    stored = index.count() if index.exists else 0
+    assert stored == after // 4 * 4  # whatever was analyzed
+    fake_model.calls = 0
+    with ImageIndex(index.location, model="fake") as again:
+        report = again.add(photos, batch_size=4)
+        assert counts(report) == (12 - stored, 0, stored, 0, 0)
+        completed = content(again)
+    with ImageIndex(tmp_path / "undisturbed.duckdb", model="fake") as undisturbed:
+        undisturbed.add(photos, batch_size=4)
+        assert content(undisturbed) == completed
+
+
+def test_an_error_of_the_model_keeps_what_was_analyzed(index, photos, fake_model, monkeypatch):
+    index.create()
+    predict = fake_model.predict
+
+    def fail_at_last(self, pixels):
+        if fake_model.calls == 3:
+            raise RuntimeError("out of memory")
+        return predict(self, pixels)
+
+    monkeypatch.setattr(fake_model, "predict", fail_at_last)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        index.add(photos, batch_size=4)
+    assert index.count() == 8
+
+
+def test_pictures_in_memory(index, fake_model):
+    image = noise(1)
+    file = io.BytesIO()
+    noise(2).save(file, "PNG")
+    array = np.asarray(noise(3))
+    sources = [image, file.getvalue(), io.BytesIO(file.getvalue()), array]
+    assert counts(index.add(sources)) == (3, 0, 0, 0, 0)  # the file's bytes came twice
+    fake_model.calls = 0
+    assert counts(index.add(image)) == (0, 0, 1, 0, 0)
+    assert counts(index.add(array)) == (0, 0, 1, 0, 0)
+    assert counts(index.add(bytearray(file.getvalue()))) == (0, 0, 1, 0, 0)
+    assert fake_model.calls == 0
+    assert all(uri.startswith("sha256:") for uri in content(index))
+    assert index.search(image).uris[0].startswith("sha256:")
+
+
+def test_a_bad_picture_in_memory_is_rejected(index):
+    report = index.add([b"no picture", noise(1)])
+    assert counts(report) == (1, 0, 0, 0, 1)
+    assert "not a picture" in report.rejected[0].reason
+
+
+def test_a_file_named_twice_counts_once(index, photos):
+    one = photos / "cats" / "cat.0.png"
+    assert counts(index.add([one, one, photos / "cats"])) == (6, 0, 0, 0, 0)
+
+
+def test_a_generator_of_paths(index, photos):
+    report = index.add((path for path in sorted((photos / "cats").iterdir())), prune=True)
+    assert counts(report) == (6, 0, 0, 0, 0)
+
+
+def test_a_wrong_path_makes_no_index(index, photos):
+    with pytest.raises(SourceError, match="nowhere"):
+        index.add([photos, photos / "nowhere"])
+    assert not index.exists
+
+
+def test_an_empty_folder_makes_no_index(index, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert counts(index.add(tmp_path / "empty")) == (0, 0, 0, 0, 0)
+    assert not index.exists
+
+
+def test_progress_is_told_how_far_it_is(index, photos):
+    seen = []
+    index.add(photos, batch_size=4, progress=lambda r, total: seen.append((r.found, total)))
+    assert {total for _, total in seen} == {12}
+    found = [n for n, _ in seen]
+    assert found == sorted(found)
+    assert found[-1] == 12
+
+
+def test_the_report_as_json_and_as_a_sentence(index, photos):
+    (photos / "bad.png").touch()
+    report = index.add(photos)
+    assert json.loads(json.dumps(report.to_dict())) == {
+        "added": 12,
+        "updated": 0,
+        "unchanged": 0,
+        "removed": 0,
+        "rejected": [{"uri": str(photos / "bad.png"), "reason": "the file is empty"}],
+    }
+    assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
+    report.removed = 2
+    assert str(report) == "12 added, 0 updated, 0 unchanged, 2 removed, 1 rejected"

@@ -1,0 +1,72 @@
+"""What the package exports, and what importing it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import imgsearch_es
+from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.embedded import EmbeddedStore
+from imgsearch_es.synsets import imagenet
+
+HEAVY = ("tensorflow", "keras", "matplotlib", "elasticsearch", "IPython", "openvino")
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy modules that a fresh Python has loaded after running some code."""
+    report = f"\nimport sys; print('LOADED', *(m for m in {HEAVY} if m in sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code + report],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(run.stdout.rpartition("LOADED")[2].split())
+
+
+def test_all_is_sorted_and_every_name_can_be_imported():
+    assert imgsearch_es.__all__ == sorted(imgsearch_es.__all__)
+    for name in imgsearch_es.__all__:
+        assert getattr(imgsearch_es, name) is not None
+    assert dir(imgsearch_es) == imgsearch_es.__all__
+
+
+def test_every_public_class_says_where_it_lives():
+    for name, module in imgsearch_es._HOMES.items():
+        assert getattr(imgsearch_es, name).__module__.startswith("imgsearch_es"), name
+        assert module
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = imgsearch_es.Nothing
+
+
+def test_importing_loads_nothing_heavy():
+    assert loaded_by("import imgsearch_es") == set()
+    assert loaded_by("from imgsearch_es import *") == set()
+    assert loaded_by("import imgsearch_es.cli") == set()
+
+
+def test_the_check_itself_notices():
+    assert loaded_by("import elasticsearch") == {"elasticsearch"}
+
+
+def test_a_keyword_search_loads_no_model(tmp_path):
+    location = str(tmp_path / "a.duckdb")
+    store = EmbeddedStore(location)
+    settings = {"model": {"name": "vgg16"}, "image_filters": [], "term_filters": []}
+    store.create(IndexSettings(settings, "sha256:0", imagenet(), 0))
+    store.close()
+    python = (
+        f"from imgsearch_es import ImageIndex\nprint(ImageIndex({location!r}).search(text='dog'))"
+    )
+    assert loaded_by(python) == set()
+    command = (
+        f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n"
+        "from imgsearch_es.cli import main\ntry:\n    main()\nexcept SystemExit: pass"
+    )
+    assert loaded_by(command) == set()

@@ -1,0 +1,290 @@
+"""Queries: words, filters and the weighted synset vector."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import Filter, parse_filters
+from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.language import parse_words
+from imgsearch_es.queries import MAX_RESULTS, STRATEGIES, Query, synset_vector
+from imgsearch_es.scoring import Statistics
+from imgsearch_es.synsets import imagenet
+
+DOGS = set(imagenet().resolve("dog").keys)
+TERMS = st.lists(
+    st.builds(Term, st.sampled_from("abcdef"), st.floats(2.0**-20, 2, width=32)), max_size=8
+)
+
+
+def words(text):
+    return parse_words(text, imagenet())
+
+
+def keys(text):
+    return {term.key for term in words(text).terms}
+
+
+# -- synset_vector ------------------------------------------------------------------------------
+
+
+def test_vectors_are_added_synset_by_synset():
+    added = synset_vector([Term("b", 0.5), Term("a", 0.25)], [Term("b", 0.25), Term("c", 0.25)])
+    assert added == (Term("b", 0.75), Term("a", 0.25), Term("c", 0.25))
+
+
+def test_what_does_not_weigh_is_left_out():
+    assert synset_vector([Term("a", 0.0), Term("b", 1.0), Term("c", -1.0)]) == (Term("b", 1.0),)
+    assert synset_vector() == ()
+
+
+def test_weights_become_float32():
+    assert synset_vector([Term("a", 0.1)]) == (Term("a", float(np.float32(0.1))),)
+
+
+@given(TERMS, TERMS)
+def test_adding_is_commutative_and_ordered(left, right):
+    both = synset_vector(left, right)
+    assert [t.key for t in both] == [t.key for t in sorted(both, key=lambda t: (-t.score, t.key))]
+    assert {t.key: t.score for t in both} == pytest.approx(
+        {t.key: t.score for t in synset_vector(right, left)}
+    )
+
+
+# -- words --------------------------------------------------------------------------------------
+
+
+def test_each_synset_weighs_1_however_often_it_is_named():
+    assert words("tabby tabby cat").terms[0].score == 1
+    assert {term.score for term in words("dog beagle").terms} == {1.0}
+    assert keys("dog beagle") == DOGS
+
+
+def test_the_longest_phrase_counts():
+    assert keys("tabby cat") == {"tabby"}
+    assert keys("golden retriever") == {"golden_retriever"}
+
+
+def test_a_quoted_phrase_is_whole():
+    assert keys('"golden retriever"') == {"golden_retriever"}
+    with pytest.raises(UnknownWordError):
+        words('"dog cat"')
+
+
+def test_minus_excludes():
+    found = words("dog -poodle")
+    poodles = set(imagenet().resolve("poodle").keys)
+    assert len(poodles) > 1
+    assert {term.key for term in found.terms} == DOGS
+    assert set(found.must_not) == poodles
+
+
+@pytest.mark.parametrize("text", ['dog -"toy poodle"', '-"toy poodle" dog'])
+def test_minus_excludes_a_phrase(text):
+    assert words(text).must_not == ("toy_poodle",)
+    assert keys(text) == DOGS
+
+
+def test_a_hyphen_within_a_word_is_no_minus():
+    found = words("black-and-tan coonhound")
+    assert (found.terms, found.must_not) == ((Term("black-and-tan_coonhound", 1.0),), ())
+
+
+def test_only_exclusions_are_nothing_to_score():
+    found = words("-dog")
+    assert found.terms == ()
+    assert set(found.must_not) == DOGS
+    with pytest.raises(QueryError, match="nothing to search for"):
+        Query(found.terms, found.must_not)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "the of"])
+def test_no_words_are_an_error(text):
+    with pytest.raises(QueryError, match=r"no words? to search for"):
+        words(text)
+
+
+def test_an_open_quotation_mark_is_an_error():
+    with pytest.raises(QueryError, match="quotation mark is not closed"):
+        words('"golden retriever')
+
+
+@pytest.mark.parametrize("text", ["tabbby", "dog -tabbby"])
+def test_an_unknown_word_gives_suggestions(text):
+    with pytest.raises(UnknownWordError, match=r"'tabbby'.*Did you mean 'tabby'") as caught:
+        words(text)
+    assert caught.value.word == "tabbby"
+    assert caught.value.suggestions[0] == "tabby"
+
+
+def test_a_word_with_other_senses_gives_a_hint():
+    (hint,) = words("plane").hints
+    assert hint == (
+        "'plane' is taken as the synset plane; for what else it may mean write airplane"
+    )
+    assert keys("plane") == {"plane"}
+    assert words("dog").hints == ()
+
+
+def test_a_sense_that_is_asked_for_needs_no_hint():
+    assert words("plane airplane").hints == ()
+    airliners = imagenet().hyponyms("airplane")
+    assert words("plane " + " ".join(airliners)).hints == ()
+
+
+# -- filters ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"label": "indoor"}, (Filter("label", "in", ("indoor",)),)),
+        ({"format": ["PNG", "GIF"]}, (Filter("format", "in", ("PNG", "GIF")),)),
+        ({"width": 800}, (Filter("width", "in", (800,)),)),
+        (
+            {"width": {"gte": 800, "lt": 1000.5}},
+            (Filter("width", "gte", (800,)), Filter("width", "lt", (1000.5,))),
+        ),
+        ({"filename": {"wildcard": "a*"}}, (Filter("filename", "wildcard", ("a*",)),)),
+        ({"metadata.iso": 200}, (Filter("metadata.iso", "in", (200,)),)),
+        ({"metadata.a.b": [True, "x"]}, (Filter("metadata.a.b", "in", (True, "x")),)),
+        ({"label": 3}, (Filter("label", "in", ("3",)),)),
+        (
+            {"indexed_at": {"gte": "2026-01-31"}},
+            (Filter("indexed_at", "gte", ("2026-01-31T00:00:00",)),),
+        ),
+        (
+            {"indexed_at": {"lt": datetime(2026, 1, 31, 12)}},
+            (Filter("indexed_at", "lt", ("2026-01-31T12:00:00",)),),
+        ),
+        ({"indexed_at": date(2026, 1, 31)}, (Filter("indexed_at", "in", ("2026-01-31",)),)),
+    ],
+)
+def test_conditions(where, expected):
+    assert parse_filters(where) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"colour": "red"}, "cannot filter by 'colour'; there are id, uri"),
+        ({"metadata.": "x"}, "cannot filter by"),
+        ({"width": "wide"}, "'width' is a number; 'wide' is not"),
+        ({"width": True}, "'width' is a number; True is not"),
+        ({"width": float("nan")}, "'width' is a number; nan is not"),
+        ({"width": {"wildcard": "8*"}}, "cannot be filtered by 'wildcard'"),
+        ({"label": {"gte": "a"}}, "cannot be filtered by 'gte'"),
+        ({"label": {"wildcard": 3}}, "cannot be filtered by 'wildcard'"),
+        ({"width": {"near": 3}}, "cannot be filtered by 'near'"),
+        ({"label": None}, "cannot be compared with None"),
+        ({"indexed_at": "yesterday"}, "is a date such as 2026-01-31, not 'yesterday'"),
+    ],
+)
+def test_a_wrong_condition_says_what_is_wrong(where, message):
+    with pytest.raises(QueryError, match=message):
+        parse_filters(where)
+
+
+# -- Query --------------------------------------------------------------------------------------
+
+TABBY = (Term("tabby", 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"terms": ()}, "nothing to search for"),
+        ({"strategy": "best"}, "no strategy 'best'; there are auto, impact"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"offset": -1}, "offset 0, not 10 and -1"),
+        ({"k": MAX_RESULTS, "offset": 1}, "at most 10000"),
+    ],
+)
+def test_a_query_that_makes_no_sense(options, message):
+    with pytest.raises(QueryError, match=message):
+        Query(**{"terms": TABBY, **options})
+
+
+def test_the_last_page_is_allowed():
+    assert Query(TABBY, k=1, offset=MAX_RESULTS - 1).k == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        (Query(TABBY, text="tabby cat"), "words: tabby cat"),
+        (Query(TABBY, pictures=("/a/b.jpg",)), "image: b.jpg"),
+        (Query(TABBY, pictures=(Image.new("RGB", (1, 1)),)), "image: picture"),
+        (
+            Query(
+                TABBY,
+                text="cat",
+                pictures=("/a/b.jpg",),
+                filters=parse_filters(
+                    {"label": ["x", "y"], "width": {"gte": 8}, "filename": {"wildcard": "a*"}}
+                ),
+            ),
+            "image: b.jpg; words: cat; label:x,y; width:>=8; filename:a*",
+        ),
+    ],
+)
+def test_it_is_shown_in_a_few_words(query, shown):
+    assert str(query) == shown
+
+
+def test_to_elasticsearch_takes_every_strategy_and_its_own_by_default():
+    query = Query(TABBY, strategy="script")
+    assert query.to_elasticsearch() == query.to_elasticsearch("script")
+    assert query.to_elasticsearch("auto") == query.to_elasticsearch("impact")
+    assert query.to_elasticsearch("impact") != query.to_elasticsearch("script")
+    statistics = Statistics(9, 0.5, {"tabby": 3})
+    for name in filter(lambda name: not name.startswith("dense-"), STRATEGIES):
+        assert query.to_elasticsearch(name, statistics=statistics)["size"] >= query.k
+
+
+@pytest.mark.parametrize("name", ["tfidf", "bm25"])
+def test_what_weights_by_the_collection_needs_its_statistics(name):
+    with pytest.raises(QueryError, match=f"{name} weights by the collection"):
+        Query(TABBY).to_elasticsearch(name)
+
+
+def test_to_elasticsearch_is_the_papers_query():
+    assert Query(TABBY, k=3, offset=2, strategy="script").to_elasticsearch() == {
+        "query": {
+            "function_score": {
+                "query": {"match_all": {}},
+                "script_score": {
+                    "script": {
+                        "source": (
+                            "double total = 0;\n"
+                            "for (int i = 0; i < params.fields.length; i++) {\n"
+                            "  def score = doc[params.fields[i]];\n"
+                            "  if (score.size() != 0) {\n"
+                            "    double w = params.weights[i];\n"
+                            "    double d = score.value;\n"
+                            "    total += w * d;\n"
+                            "  }\n"
+                            "}\n"
+                            "return total;"
+                        ),
+                        "params": {"fields": ["synset.tabby.score"], "weights": [1.0]},
+                    }
+                },
+                "boost_mode": "replace",
+            }
+        },
+        "min_score": 1.4e-45,
+        "sort": [{"_score": "desc"}, {"id": "asc"}],
+        "from": 2,
+        "size": 3,
+        "_source": {"excludes": ["posterior", "embedding", "words"]},
+    }
