@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.filters import (
     ImageFilter,
     TermFilter,
@@ -171,6 +171,31 @@ class Analyzer:
             return []
         return self.analyze_pixels(np.stack([self.prepare(image) for image in images]))
 
+    def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
+        """An index is searched and extended with the analyzer that built it, or not at all.
+
+        Args:
+            config: the configuration of the analyzer that built it.
+            weights: the fingerprint of its weights.
+            location: of the index, for the message.
+
+        Raises:
+            AnalyzerMismatchError: this is another one.
+        """
+        if _essence(config) != _essence(self.config):
+            raise AnalyzerMismatchError(
+                f"{location} was built with {_named(config)}, not with {_named(self.config)}: "
+                "open it without naming a model or analyzer, or index the pictures again under "
+                "another name"
+            )
+        mine = self.fingerprint()
+        if weights != mine:
+            raise AnalyzerMismatchError(
+                f"{location} was built with {_named(config)} and the weights "
+                f"{weights[:19]}, not {mine[:19]}: give the right file by weights= (--weights), "
+                "or index the pictures again under another name"
+            )
+
     def __repr__(self) -> str:
         return f"Analyzer({describe(self.config)})"
 
@@ -179,6 +204,18 @@ def describe(config: Mapping[str, Any]) -> str:
     """An analyzer's full configuration on one line: its parts and their options, in order."""
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
     return " -> ".join(map(_described, parts))
+
+
+def _named(config: Mapping[str, Any]) -> str:
+    return f"the model {config['model']['name']} ({describe(config)})"
+
+
+def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what says where the model's files are on this machine."""
+    model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
+    if str(model["name"]).startswith("keras:"):
+        model["name"] = "keras"
+    return {**config, "model": model}
 
 
 def _described(part: Mapping[str, Any]) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
-
-from PIL import Image
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
 from imgsearch_es.conditions import parse_filters
@@ -26,27 +22,21 @@ from imgsearch_es.duplicates import (
     to_threshold,
 )
 from imgsearch_es.errors import (
-    AnalyzerMismatchError,
     ConfigurationError,
-    ImageError,
     IndexNotFoundError,
     QueryError,
 )
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
     ROCCHIO,
-    Example,
     Region,
     Rocchio,
-    crop,
     features,
     mean_embedding,
     mean_terms,
-    views_of,
 )
-from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
-from imgsearch_es.hits import Hit, Hits
-from imgsearch_es.images import ImageSource, Limits, Picture, open_image
+from imgsearch_es.hits import Hits
+from imgsearch_es.images import ImageSource, Limits, open_image
 from imgsearch_es.indexing import (
     BATCH_SIZE,
     DEFAULT_LIMITS,
@@ -58,18 +48,17 @@ from imgsearch_es.indexing import (
 )
 from imgsearch_es.language import parse_words
 from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.query_pictures import (
+    PictureReader,
+    QueryImages,
+    ids_of,
+    region_text,
+    several,
+    to_id,
+)
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
 from imgsearch_es.synsets import Vocabulary
-
-_ID = re.compile(r"[0-9a-f]{32}")
-_PLACES = ("weights", "path", "labels")
-"""Options of a model that say where its files are on this machine, not what it is."""
-
-QueryImage = ImageSource | Hit | Document
-"""A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
-QueryImages = QueryImage | Iterable[QueryImage]
-"""One or several."""
 
 
 class ImageIndex:
@@ -148,7 +137,7 @@ class ImageIndex:
                 settings = self.store.settings()
                 analyzer = self._build_analyzer(settings)
                 if settings is not None:
-                    _check_same(self.location, settings, analyzer)
+                    analyzer.check_is(settings.analyzer, settings.weights, self.location)
                 self._analyzer = analyzer
             return self._analyzer
 
@@ -216,13 +205,13 @@ class ImageIndex:
             limits=limits,
             progress=progress,
         )
-        sources = _several(sources)
-        found = indexer.find(sources)
+        pictures = cast(list[ImageSource], several(cast(QueryImages, sources)))
+        found = indexer.find(pictures)
         if self.exists:
             self._settings()  # raises when another model was asked for
         indexer.run(found)
         if prune and self.exists:
-            indexer.prune(sources, found)
+            indexer.prune(pictures, found)
         return indexer.report
 
     def update(
@@ -262,7 +251,7 @@ class ImageIndex:
         self._settings()
         if isinstance(pictures, str | os.PathLike):
             pictures = [pictures]
-        ids = [_to_id(picture) for picture in pictures]
+        ids = [to_id(picture) for picture in pictures]
         if query is not None:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
@@ -275,7 +264,7 @@ class ImageIndex:
             QueryError: the index has no such picture.
         """
         self._settings()
-        key = _to_id(picture)
+        key = to_id(picture)
         found = self.store.get([key])
         if key not in found:
             raise QueryError(f"{self.location} has no picture {os.fspath(picture)}")
@@ -320,7 +309,7 @@ class ImageIndex:
 
         With ``feedback``, the first of the two searches is run: its hits are in the query.
         """
-        images, good, bad = _given(image), _given(like), _given(dislike)
+        images, good, bad = several(image), several(like), several(dislike)
         if not images and not good and text is None:
             also = "; dislike= only moves what they ask for" if bad else ""
             raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
@@ -330,8 +319,9 @@ class ImageIndex:
             raise QueryError("views are of the pictures of image=: there are none")
         vocabulary = self.vocabulary
         words = parse_words(text, vocabulary) if text is not None else None
-        seen = self._look_at(images, region, views)
-        liked, disliked = self._look_at(good), self._look_at(bad)
+        reader = PictureReader(self.store, lambda: self.analyzer)
+        seen = reader.read(images, region, views)
+        liked, disliked = reader.read(good), reader.read(bad)
         pictures = [*seen, *liked, *disliked]
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
@@ -345,7 +335,7 @@ class ImageIndex:
             must=words.must if words else (),
             must_not=words.must_not if words else (),
             filters=(words.filters if words else ()) + parse_filters(where, vocabulary),
-            exclude=_ids(pictures) if exclude_self else (),
+            exclude=ids_of(pictures) if exclude_self else (),
             k=k,
             offset=offset,
             strategy=strategy,
@@ -355,7 +345,7 @@ class ImageIndex:
             threshold=threshold,
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=_part(region, seen),
+            part=region_text(region, seen),
             hints=words.hints if words else (),
         )
         return self._expanded(query, feedback, rocchio) if feedback else query
@@ -578,142 +568,3 @@ class ImageIndex:
             stored = self.store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
         return replace(rocchio.expand(query, best), feedback=feedback)
-
-    def _look_at(
-        self,
-        images: Sequence[QueryImage],
-        region: Region | None = None,
-        views: Sequence[str] = (),
-    ) -> list[Example]:
-        """Read query pictures: from the index where they are, else all together by the analyzer.
-
-        Parts and views are of pixels, so with them every picture is analyzed.
-        """
-        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
-        stored = self.store.get(list(dict.fromkeys(keys.values()))) if keys else {}
-        examples: dict[int, Example] = {}
-        opened: dict[int, tuple[Picture, str | Image.Image, list[Image.Image]]] = {}
-        for i, image in enumerate(images):
-            known = stored.get(keys.get(i, ""))
-            named = isinstance(image, str | os.PathLike)
-            plain = region is None and not views
-            if known and plain and (not named or _is_unchanged(known)):
-                examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
-                continue
-            picture = self._open(image, known)
-            part = picture.image if region is None else crop(picture.image, region)
-            by_name = region is None and keys.get(i) is not None
-            opened[i] = picture, picture.uri if by_name else part, views_of(part, views)
-        shots = [shot for _, _, group in opened.values() for shot in group]
-        analyses = iter(self._analyze_all(shots))
-        for i, (picture, shown, group) in opened.items():
-            mine = [next(analyses) for _ in group]
-            vectors = [one.embedding for one in mine if one.embedding is not None]
-            embedding = mean_embedding(vectors) if vectors else None
-            terms = mean_terms([one.terms for one in mine])
-            examples[i] = Example(picture.uri, terms, embedding, shown)
-        return [examples[i] for i in range(len(images))]
-
-    def _analyze_all(self, images: Sequence[Image.Image]) -> list[Analysis]:
-        batches = range(0, len(images), BATCH_SIZE)
-        return [
-            analysis
-            for start in batches
-            for analysis in self.analyzer.analyze_batch(images[start : start + BATCH_SIZE])
-        ]
-
-    def _open(self, image: QueryImage, known: Document | None) -> Picture:
-        """The pixels of a query picture, of which the index may know where they are."""
-        source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
-        if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
-            if known is None:
-                raise QueryError(f"{self.location} has no picture with the id {source}")
-            source = known.uri
-        if isinstance(source, str) and in_memory(source):
-            raise QueryError(
-                f"{source} was added from memory and the index keeps no pixels: give the picture"
-            )
-        return open_image(source)
-
-
-def _given(images: QueryImages | None) -> list[QueryImage]:
-    """The pictures of an option, one or several."""
-    if images is None:
-        return []
-    if isinstance(images, Hit | Document):
-        return [images]
-    return cast(list[QueryImage], _several(cast(ImageSource, images)))
-
-
-def _key(image: QueryImage) -> str | None:
-    """The id by which the index may know a query picture; None of pictures in memory."""
-    if isinstance(image, Hit | Document):
-        return image.id
-    return _to_id(image) if isinstance(image, str | os.PathLike) else None
-
-
-def _ids(examples: Iterable[Example]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
-
-
-def _part(region: Region | None, seen: Sequence[Example]) -> str:
-    if region is None:
-        return ""
-    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
-    return f"{','.join(f'{value:g}' for value in region)} of {name}"
-
-
-def _check_same(location: str, settings: IndexSettings, analyzer: Analyzer) -> None:
-    """An index is searched and extended with the analyzer that built it, or not at all."""
-    stored, wanted = _essence(settings.analyzer), _essence(analyzer.config)
-    if stored != wanted:
-        raise AnalyzerMismatchError(
-            f"{location} was built with {_described(settings.analyzer)}, not with "
-            f"{_described(analyzer.config)}: open it without naming a model or analyzer, or index "
-            "the pictures again under another name"
-        )
-    weights = analyzer.fingerprint()
-    if settings.weights != weights:
-        raise AnalyzerMismatchError(
-            f"{location} was built with {_described(settings.analyzer)} and the weights "
-            f"{settings.weights[:19]}, not {weights[:19]}: give the right file by weights= "
-            "(--weights), or index the pictures again under another name"
-        )
-
-
-def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    model = {k: v for k, v in config["model"].items() if k not in _PLACES}
-    if str(model["name"]).startswith("keras:"):
-        model["name"] = "keras"  # the path may differ between machines, the weights may not
-    return {**config, "model": model}
-
-
-def _described(config: Mapping[str, Any]) -> str:
-    filters = [*config["image_filters"], *config["term_filters"]]
-    parts = (
-        part["name"] + "".join(f" {v}" for k, v in part.items() if k != "name") for part in filters
-    )
-    return f"the model {config['model']['name']} ({', '.join(parts)})"
-
-
-def _is_unchanged(document: Document) -> bool:
-    """Whether a document still speaks for its file; a file that is gone cannot contradict it."""
-    if in_memory(document.uri):
-        return True
-    try:
-        return hashlib.sha256(read_bytes(document.uri)).hexdigest() == document.sha256
-    except ImageError:
-        return True
-
-
-def _to_id(picture: str | os.PathLike[str]) -> str:
-    if isinstance(picture, str) and _ID.fullmatch(picture):
-        return picture
-    return picture_id(to_uri(picture))
-
-
-def _several(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    single = isinstance(sources, str | os.PathLike | bytes | bytearray) or hasattr(sources, "read")
-    if single or not isinstance(sources, Iterable) or hasattr(sources, "shape"):
-        return [sources]  # type: ignore[list-item]
-    return list(cast(Iterable[ImageSource], sources))

@@ -138,7 +138,7 @@ def test_an_index_remembers_its_analyzer(index, fake_model):
         ({"model": "efficientnet-lite0"}, ["the model fake", "the model efficientnet-lite0"]),
         (
             {"analyzer": {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}},
-            ["top_k 10", "top_k 3"],
+            ["top_k(k=10)", "top_k(k=3)"],
         ),
         (
             {
@@ -147,7 +147,7 @@ def test_an_index_remembers_its_analyzer(index, fake_model):
                     "image_filters": [{"name": "resize", "height": 8, "width": 9}],
                 }
             },
-            ["resize 8 8 nearest", "resize 8 9 nearest"],
+            ["resize(height=8, width=8,", "resize(height=8, width=9,"],
         ),
     ],
 )

@@ -1,0 +1,146 @@
+"""Pictures in queries: read from the index where they are, else opened and analyzed together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import cast
+
+from PIL import Image
+
+from imgsearch_es.analysis import Analysis, Analyzer
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.feedback import Example, Region, crop, mean_embedding, mean_terms, views_of
+from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.hits import Hit
+from imgsearch_es.images import ImageSource, Picture, open_image
+from imgsearch_es.indexing import BATCH_SIZE
+from imgsearch_es.stores.base import Store
+
+QueryImage = ImageSource | Hit | Document
+"""A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
+QueryImages = QueryImage | Iterable[QueryImage]
+"""One or several."""
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class PictureReader:
+    """Reads the pictures of a query.
+
+    Args:
+        store: the index, which may know a picture already.
+        analyzer: gives the analyzer; called only when a picture has to be analyzed.
+    """
+
+    def __init__(self, store: Store, analyzer: Callable[[], Analyzer]) -> None:
+        self._store = store
+        self._analyzer = analyzer
+
+    def read(
+        self,
+        images: Sequence[QueryImage],
+        region: Region | None = None,
+        views: Sequence[str] = (),
+    ) -> list[Example]:
+        """Read query pictures: from the index where they are, else all together by the analyzer.
+
+        Parts and views are of pixels, so with them every picture is analyzed.
+        """
+        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
+        stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
+        examples: dict[int, Example] = {}
+        opened: dict[int, tuple[Picture, str | Image.Image, list[Image.Image]]] = {}
+        for i, image in enumerate(images):
+            known = stored.get(keys.get(i, ""))
+            named = isinstance(image, str | os.PathLike)
+            plain = region is None and not views
+            if known and plain and (not named or _is_unchanged(known)):
+                examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
+                continue
+            picture = self._open(image, known)
+            part = picture.image if region is None else crop(picture.image, region)
+            by_name = region is None and keys.get(i) is not None
+            opened[i] = picture, picture.uri if by_name else part, views_of(part, views)
+        shots = [shot for _, _, group in opened.values() for shot in group]
+        analyses = iter(self._analyze_all(shots))
+        for i, (picture, shown, group) in opened.items():
+            mine = [next(analyses) for _ in group]
+            vectors = [one.embedding for one in mine if one.embedding is not None]
+            embedding = mean_embedding(vectors) if vectors else None
+            terms = mean_terms([one.terms for one in mine])
+            examples[i] = Example(picture.uri, terms, embedding, shown)
+        return [examples[i] for i in range(len(images))]
+
+    def _analyze_all(self, images: Sequence[Image.Image]) -> list[Analysis]:
+        batches = range(0, len(images), BATCH_SIZE)
+        return [
+            analysis
+            for start in batches
+            for analysis in self._analyzer().analyze_batch(images[start : start + BATCH_SIZE])
+        ]
+
+    def _open(self, image: QueryImage, known: Document | None) -> Picture:
+        """The pixels of a query picture, of which the index may know where they are."""
+        source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
+        if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
+            if known is None:
+                raise QueryError(f"{self._store.location} has no picture with the id {source}")
+            source = known.uri
+        if isinstance(source, str) and in_memory(source):
+            raise QueryError(
+                f"{source} was added from memory and the index keeps no pixels: give the picture"
+            )
+        return open_image(source)
+
+
+def several(pictures: QueryImages | None) -> list[QueryImage]:
+    """One picture or several, or none, as a list."""
+    if pictures is None:
+        return []
+    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document)
+    one = one or hasattr(pictures, "read") or hasattr(pictures, "shape")
+    if one or not isinstance(pictures, Iterable):
+        return [cast(QueryImage, pictures)]
+    return list(cast(Iterable[QueryImage], pictures))
+
+
+def to_id(picture: str | os.PathLike[str]) -> str:
+    """The id of a picture given by id, URI or path."""
+    if isinstance(picture, str) and _ID.fullmatch(picture):
+        return picture
+    return picture_id(to_uri(picture))
+
+
+def _key(image: QueryImage) -> str | None:
+    """The id by which the index may know a query picture; None of pictures in memory."""
+    if isinstance(image, Hit | Document):
+        return image.id
+    return to_id(image) if isinstance(image, str | os.PathLike) else None
+
+
+def ids_of(examples: Iterable[Example]) -> tuple[str, ...]:
+    """The ids that the pictures have in an index, each once."""
+    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
+
+
+def region_text(region: Region | None, seen: Sequence[Example]) -> str:
+    """What to show of a region of a picture; empty without one."""
+    if region is None:
+        return ""
+    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+    return f"{','.join(f'{value:g}' for value in region)} of {name}"
+
+
+def _is_unchanged(document: Document) -> bool:
+    """Whether a document still speaks for its file; a file that is gone cannot contradict it."""
+    if in_memory(document.uri):
+        return True
+    try:
+        return hashlib.sha256(read_bytes(document.uri)).hexdigest() == document.sha256
+    except ImageError:
+        return True
