@@ -139,7 +139,7 @@ class Query:
         Raises:
             QueryError: the strategy needs statistics.
         """
-        from imgsearch_es.stores.elastic import request_body
+        from imgsearch_es.stores.elastic.answers import request_body
 
         query = self if strategy is None else replace(self, strategy=strategy)
         if query.is_dense:

@@ -13,7 +13,7 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
-from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
+from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, SchemaError, StoreError
 from imgsearch_es.facets import Facets, most_frequent
@@ -22,22 +22,20 @@ from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,
-    Scored,
     SearchResult,
     WriteReport,
     check_dimensions,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, dense
+from imgsearch_es.stores.elastic import counting
+from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
-    Impact,
     first_window,
     get_strategy,
-    is_proven,
     matching_body,
 )
 
@@ -47,8 +45,6 @@ _LONGEST_PREFIX = 1000
 _BULK_BYTES = 20 * 1024**2
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
-_TOGETHER, _TOGETHER_HITS = 100, 20_000
-"""Queries in one request, and the documents that they may ask for."""
 _SCANNED = 500
 """Vectors in one answer of a scan."""
 
@@ -315,14 +311,14 @@ class ElasticStore:
         for query in queries:
             self._check(query)
         results: list[SearchResult] = []
-        for part in _batches(weighted_all(self, queries)):
+        for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [{}, _first_body(query, statistics)]
+                searches += [{}, first_body(query, statistics)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 for (query, statistics), answer in zip(part, answers, strict=True):
-                    found = None if "error" in answer else _read(query, statistics, answer)
+                    found = None if "error" in answer else read(query, statistics, answer)
                     results.append(found or self._search(query, statistics))
         return results
 
@@ -339,10 +335,10 @@ class ElasticStore:
         window, took = first_window(query), 0
         while True:
             answer = self.client.search(
-                index=self._name, body=_first_body(query, statistics, window)
+                index=self._name, body=first_body(query, statistics, window)
             )
             took += answer["took"]
-            found = _read(query, statistics, answer.body, window)
+            found = read(query, statistics, answer.body, window)
             if found is not None:
                 return replace(found, took_ms=took)
             if window == MAX_RESULTS:
@@ -356,7 +352,7 @@ class ElasticStore:
     ) -> SearchResult:
         body = strategy.body(query, statistics.average_length)
         answer = self.client.search(index=self._name, body=body)
-        return _read_exhaustive(strategy, query, statistics, answer.body)
+        return read_exhaustive(strategy, query, statistics, answer.body)
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
@@ -412,139 +408,6 @@ class ElasticStore:
                 f"there is no index at {self.location}; `imgsearch index` makes one"
             )
         return settings
-
-
-def request_body(query: Query, average_length: float = 0.0) -> dict[str, Any]:
-    """The (first) request for a query that is weighted already."""
-    if query.is_dense:
-        return dense.dense_body(query)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.body(query)
-    return strategy.body(query, average_length)
-
-
-def rank(
-    documents: Sequence[Document], scores: Sequence[float], threshold: float | None
-) -> list[Scored]:
-    """Documents with their scores: best first, ties by id, none below the threshold."""
-    scored = map(Scored, documents, scores)
-    kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
-    return sorted(kept, key=lambda item: (-item.score, item.document.id))
-
-
-def _result(
-    query: Query,
-    answer: Mapping[str, Any],
-    hits: Sequence[Mapping[str, Any]],
-    strategy: str,
-    means: str,
-    took: float,
-    *,
-    first: int = 0,
-) -> SearchResult:
-    """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
-    scored = [
-        Scored(Document.from_source(hit["_source"]), to_score(hit["_score"]))
-        for hit in hits
-        if hit["_score"] > 0
-    ]
-    scored.sort(key=lambda item: (-item.score, item.document.id))
-    start = query.offset - first
-    total = answer["hits"]["total"]
-    if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
-        total = {**total, "value": len(scored)}
-    return SearchResult(
-        hits=tuple(scored[start : start + query.k]),
-        total=total["value"],
-        total_is_exact=total["relation"] == "eq",
-        terms=query.terms,
-        average_length=0.0,
-        strategy=strategy,
-        exact=True,
-        means=means,
-        took_ms=took,
-    )
-
-
-def _first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
-    """The request for a query that is weighted already; by default with the first window."""
-    window = window or first_window(query)
-    if query.is_dense:
-        return dense.dense_body(query, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.body(query, window)
-    return strategy.body(query, statistics.average_length)
-
-
-def _read(
-    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int | None = None
-) -> SearchResult | None:
-    """The result in an answer to ``_first_body``; None where a wider window is needed."""
-    window = window or first_window(query)
-    if query.is_dense:
-        return _read_dense(query, answer, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Exhaustive):
-        return _read_exhaustive(strategy, query, statistics, answer)
-    hits = answer["hits"]["hits"]
-    if not is_proven(query, [hit["_score"] for hit in hits], window):
-        return None
-    means = f"the best {window} were rescored, and no other picture can enter"
-    result = _result(query, answer, hits, strategy.name, means, answer["took"])
-    return replace(result, average_length=statistics.average_length)
-
-
-def _read_exhaustive(
-    strategy: Exhaustive, query: Query, statistics: Statistics, answer: Mapping[str, Any]
-) -> SearchResult:
-    means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-    hits = answer["hits"]["hits"]
-    result = _result(query, answer, hits, strategy.name, means, answer["took"], first=query.offset)
-    return replace(result, average_length=statistics.average_length)
-
-
-def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
-    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
-    documents = [Document.from_source(hit["_source"]) for hit in hits]
-    vectors = [d.embedding for d in documents if d.embedding is not None]
-    scores = dense.exact_scores(query, vectors)
-    ranked = rank(documents, scores, query.threshold)
-    fetched_all = len(hits) == total
-    lowest = hits[-1]["_score"] if hits else 0.0
-    proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-    if not proven and window < MAX_RESULTS:
-        return None
-    return SearchResult(
-        hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all else total,
-        total_is_exact=fetched_all or query.threshold is None,
-        terms=query.terms,
-        average_length=0.0,
-        strategy=query.strategy,
-        exact=proven,
-        means="all vectors were compared, the best again in float64"
-        + ("" if proven else "; more than the window are equally near"),
-        took_ms=answer["took"],
-    )
-
-
-def _batches(
-    queries: Sequence[tuple[Query, Statistics]],
-) -> Iterator[list[tuple[Query, Statistics]]]:
-    """Queries to send together: so many, and so many documents in all."""
-    part: list[tuple[Query, Statistics]] = []
-    wanted = 0
-    for item in queries:
-        window = first_window(item[0])
-        if part and (len(part) == _TOGETHER or wanted + window > _TOGETHER_HITS):
-            yield part
-            part, wanted = [], 0
-        part.append(item)
-        wanted += window
-    if part:
-        yield part
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

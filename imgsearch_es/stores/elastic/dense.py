@@ -53,6 +53,8 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
     """
     if fetched_all:
         return True
+    if len(scores) < query.offset + query.k:
+        return False  # the threshold cut them, and what was not fetched may lie above it
     wanted = COMPARISONS[query.strategy].to_painless(scores[query.offset + query.k - 1])
     return wanted > last * (1 + 2 * _tolerance(query))
 

@@ -1,0 +1,157 @@
+"""Requests for a query and the results in their answers, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from imgsearch_es.documents import Document, to_score
+from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.scoring import Statistics
+from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.elastic import dense
+from imgsearch_es.stores.elastic.strategies import (
+    Exhaustive,
+    Impact,
+    first_window,
+    get_strategy,
+    is_proven,
+)
+
+_TOGETHER, _TOGETHER_HITS = 100, 20_000
+"""Queries in one request, and the documents that they may ask for."""
+
+
+def request_body(query: Query, average_length: float = 0.0) -> dict[str, Any]:
+    """The (first) request for a query that is weighted already."""
+    if query.is_dense:
+        return dense.dense_body(query)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Impact):
+        return strategy.body(query)
+    return strategy.body(query, average_length)
+
+
+def rank(
+    documents: Sequence[Document], scores: Sequence[float], threshold: float | None
+) -> list[Scored]:
+    """Documents with their scores: best first, ties by id, none below the threshold."""
+    scored = map(Scored, documents, scores)
+    kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
+    return sorted(kept, key=lambda item: (-item.score, item.document.id))
+
+
+def _result(
+    query: Query,
+    answer: Mapping[str, Any],
+    hits: Sequence[Mapping[str, Any]],
+    strategy: str,
+    means: str,
+    took: float,
+    *,
+    first: int = 0,
+) -> SearchResult:
+    """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
+    scored = [
+        Scored(Document.from_source(hit["_source"]), to_score(hit["_score"]))
+        for hit in hits
+        if hit["_score"] > 0
+    ]
+    scored.sort(key=lambda item: (-item.score, item.document.id))
+    start = query.offset - first
+    total = answer["hits"]["total"]
+    if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
+        total = {**total, "value": len(scored)}
+    return SearchResult(
+        hits=tuple(scored[start : start + query.k]),
+        total=total["value"],
+        total_is_exact=total["relation"] == "eq",
+        terms=query.terms,
+        average_length=0.0,
+        strategy=strategy,
+        exact=True,
+        means=means,
+        took_ms=took,
+    )
+
+
+def first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
+    """The request for a query that is weighted already; by default with the first window."""
+    window = window or first_window(query)
+    if query.is_dense:
+        return dense.dense_body(query, window)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Impact):
+        return strategy.body(query, window)
+    return strategy.body(query, statistics.average_length)
+
+
+def read(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int | None = None
+) -> SearchResult | None:
+    """The result in an answer to ``_first_body``; None where a wider window is needed."""
+    window = window or first_window(query)
+    if query.is_dense:
+        return _read_dense(query, answer, window)
+    strategy = get_strategy(query.strategy)
+    if isinstance(strategy, Exhaustive):
+        return read_exhaustive(strategy, query, statistics, answer)
+    hits = answer["hits"]["hits"]
+    if not is_proven(query, [hit["_score"] for hit in hits], window):
+        return None
+    means = f"the best {window} were rescored, and no other picture can enter"
+    result = _result(query, answer, hits, strategy.name, means, answer["took"])
+    return replace(result, average_length=statistics.average_length)
+
+
+def read_exhaustive(
+    strategy: Exhaustive, query: Query, statistics: Statistics, answer: Mapping[str, Any]
+) -> SearchResult:
+    """The result in an answer to a strategy that scored every document."""
+    means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
+    hits = answer["hits"]["hits"]
+    result = _result(query, answer, hits, strategy.name, means, answer["took"], first=query.offset)
+    return replace(result, average_length=statistics.average_length)
+
+
+def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
+    documents = [Document.from_source(hit["_source"]) for hit in hits]
+    vectors = [d.embedding for d in documents if d.embedding is not None]
+    scores = dense.exact_scores(query, vectors)
+    ranked = rank(documents, scores, query.threshold)
+    fetched_all = len(hits) == total
+    lowest = hits[-1]["_score"] if hits else 0.0
+    proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
+    if not proven and window < MAX_RESULTS:
+        return None
+    return SearchResult(
+        hits=tuple(ranked[query.offset : query.offset + query.k]),
+        total=len(ranked) if fetched_all else total,
+        total_is_exact=fetched_all or query.threshold is None,
+        terms=query.terms,
+        average_length=0.0,
+        strategy=query.strategy,
+        exact=proven,
+        means="all vectors were compared, the best again in float64"
+        + ("" if proven else "; more than the window are equally near"),
+        took_ms=answer["took"],
+    )
+
+
+def batches(
+    queries: Sequence[tuple[Query, Statistics]],
+) -> Iterator[list[tuple[Query, Statistics]]]:
+    """Queries to send together: so many, and so many documents in all."""
+    part: list[tuple[Query, Statistics]] = []
+    wanted = 0
+    for item in queries:
+        window = first_window(item[0])
+        if part and (len(part) == _TOGETHER or wanted + window > _TOGETHER_HITS):
+            yield part
+            part, wanted = [], 0
+        part.append(item)
+        wanted += window
+    if part:
+        yield part
