@@ -93,6 +93,7 @@ class HitsLike(Protocol):
     def exact(self) -> bool: ...  # noqa: D102
     @property
     def took_ms(self) -> float: ...  # noqa: D102
+    def explain(self, i: int) -> ExplanationLike: ...  # noqa: D102
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[HitLike]: ...
 
@@ -104,6 +105,10 @@ class ExplanationLike(Protocol):
     def rows(self) -> Sequence[tuple[str, float, float, float]]: ...  # noqa: D102
     @property
     def total(self) -> float: ...  # noqa: D102
+
+
+Summands = Mapping[str, tuple[float, float]]
+"""Query weight and part of the score, by synset."""
 
 
 def gallery_html(
@@ -135,11 +140,10 @@ def gallery_html(
     pictures = list(hits.query.pictures)
     thumbs = embed([*pictures, *(hit.uri for hit in results)], thumbnail, max_bytes)
     query = _query(hits, len(results), thumbs[: len(pictures)], standalone)
-    weights = {term.key: term.score for term in hits.query.terms}
     best = max((hit.score for hit in results), default=0.0)
     cards = [
-        _card(hit, thumb, weights, best, standalone)
-        for hit, thumb in zip(results, thumbs[len(pictures) :], strict=True)
+        _card(hit, thumb, _summands(hits, i), best, standalone)
+        for i, (hit, thumb) in enumerate(zip(results, thumbs[len(pictures) :], strict=True))
     ]
     # The narrowest a result may be; on a phone two fit side by side.
     cell = f"min({thumbnail}px, 50% - 8px)"
@@ -288,9 +292,7 @@ def _nothing() -> Html:
     )
 
 
-def _card(
-    hit: HitLike, thumb: Thumb, weights: Mapping[str, float], best: float, standalone: bool
-) -> Html:
+def _card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalone: bool) -> Html:
     top = f": {words(hit.synsets[0].key)}" if hit.synsets else ""
     picture = _frame(thumb, f"{hit.filename}{top}")
     link = _link(hit.uri) if standalone else None
@@ -306,7 +308,7 @@ def _card(
         class_="ig-line",
     )
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
-    chips = [_hit_chip(term, weights) for term in _notable(hit.synsets, weights)]
+    chips = [_hit_chip(term, summands) for term in _notable(hit.synsets, summands)]
     caption = tag("figcaption", line, _name(hit), labels, _terms("Terms", chips))
     return tag("li", tag("figure", picture, caption), value=hit.rank)
 
@@ -320,21 +322,29 @@ def _name(hit: HitLike) -> Html:
     return tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
 
 
-def _notable(terms: Sequence[TermLike], weights: Mapping[str, float]) -> list[TermLike]:
+def _summands(hits: HitsLike, i: int) -> Summands:
+    """What each synset adds to the i-th score, and how."""
+    return {key: (weight, part) for key, weight, _, part in hits.explain(i).rows}
+
+
+def _notable(terms: Sequence[TermLike], summands: Summands) -> list[TermLike]:
     """The best term and those that make the score, else the next best; best first."""
     rest = sorted(
         range(1, len(terms)),
-        key=lambda i: -abs(weights.get(terms[i].key, 0.0) * terms[i].score),
+        key=lambda i: -abs(summands.get(terms[i].key, (0.0, 0.0))[1]),
     )
     return [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
 
 
-def _hit_chip(term: TermLike, weights: Mapping[str, float]) -> Html:
-    weight = weights.get(term.key)
-    if weight is None:
+def _hit_chip(term: TermLike, summands: Summands) -> Html:
+    if term.key not in summands:
         return _chip(term.key, term.score, f"{term.key}: {number(term.score)}", "")
-    product = f"{number(weight)} × {number(term.score)} = {number(weight * term.score)}"
-    tip = f"{term.key}: {product} (query × picture)"
+    weight, part = summands[term.key]
+    if math.isclose(part, weight * term.score, rel_tol=1e-6):
+        product = f"{number(weight)} × {number(term.score)} = {number(part)}"
+        tip = f"{term.key}: {product} (query × picture)"
+    else:
+        tip = f"{term.key}: {number(part)} of the score"
     return _chip(term.key, term.score, tip, "ig-shared")
 
 

@@ -64,6 +64,11 @@ class Hits:
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.results)
 
+    def explain(self, i: int) -> Explanation:
+        weights = {term.key: term.score for term in self.query.terms}
+        shared = [term for term in self.results[i].synsets if term.key in weights]
+        return Explanation(*((term.key, weights[term.key], term.score) for term in shared))
+
 
 class Explanation:
     def __init__(self, *rows: tuple[str, float, float]) -> None:
@@ -159,6 +164,17 @@ class TestResults:
         assert tips == ["tabby: weight 0.500", "tabby: 0.500 × 0.610 = 0.305 (query × picture)"]
         assert [mark.text for mark in page.all("mark")] == ["tabby", "tabby"]
         assert (other.text, other["title"], other["class"]) == ("sofa 0.20", "sofa: 0.200", "")
+
+    def test_a_part_that_is_no_product_is_shown_as_it_is(self) -> None:
+        class ByAnotherFormula(Hits):
+            def explain(self, i: int) -> Explanation:
+                explanation = Explanation()
+                explanation.rows = [("tabby", 3.2, 0.61, 1.75)]
+                return explanation
+
+        results = (hit("/gone.jpg", synsets=(Term("tabby", 0.61),)),)
+        page = Page(gallery_html(ByAnotherFormula(results)))
+        assert page.all("li", "ig-shared")[-1]["title"] == "tabby: 1.750 of the score"
 
     def test_terms_that_make_the_score_are_preferred_after_the_best_one(self) -> None:
         others = (Term(f"term_{i}", 0.5 - i / 100) for i in range(9))

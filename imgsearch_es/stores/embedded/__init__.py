@@ -182,7 +182,8 @@ class EmbeddedStore:
                 "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
             ).fetchall()
             labels = connection.execute(
-                "SELECT unnest(label) AS name, count(*) AS documents FROM documents "
+                "SELECT name, count(*) AS documents "
+                "FROM (SELECT unnest(label) AS name FROM documents) "
                 "GROUP BY name ORDER BY documents DESC, name LIMIT 10"
             ).fetchall()
             documents = _one(connection, "SELECT count(*) FROM documents")
