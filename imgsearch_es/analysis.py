@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
+from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.filters import (
     ImageFilter,
     TermFilter,
@@ -143,13 +143,22 @@ class Analyzer:
             image = part(image)
         return np.asarray(image, dtype=np.uint8)
 
-    def analyze_pixels(self, pixels: NDArray[np.uint8]) -> list[Analysis]:
+    def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
         """Analyze a batch of prepared pictures in one forward pass.
 
         Args:
-            pixels: shape (pictures, height, width, 3), as ``prepare`` gives them, stacked.
+            pictures: each of shape (height, width, 3), as ``prepare`` gives them.
+
+        Raises:
+            AnalyzerError: they differ in size.
         """
-        prediction = self.model.predict(pixels)
+        sizes = {pixels.shape for pixels in pictures}
+        if len(sizes) > 1:
+            raise AnalyzerError(
+                "the image filters give pictures of different sizes; end them with one that gives "
+                "a fixed size, such as center_crop, or resize with height and width"
+            )
+        prediction = self.model.predict(np.stack(pictures))
         scores = prediction.posterior
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
@@ -169,7 +178,7 @@ class Analyzer:
         """Analyze RGB pictures of any size, together."""
         if not images:
             return []
-        return self.analyze_pixels(np.stack([self.prepare(image) for image in images]))
+        return self.analyze_prepared([self.prepare(image) for image in images])
 
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
         """An index is searched and extended with the analyzer that built it, or not at all.

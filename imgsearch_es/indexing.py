@@ -233,7 +233,7 @@ class Indexer:
             return error
 
     def _analyze(self, batch: Sequence[_Prepared]) -> None:
-        analyses = self._analyzer().analyze_pixels(np.stack([item.pixels for item in batch]))
+        analyses = self._analyzer().analyze_prepared([item.pixels for item in batch])
         for item, analysis in zip(batch, analyses, strict=True):
             known = self._known.get(item.picture.id)
             self._waiting.append(

@@ -163,10 +163,16 @@ class NetworkModel(ABC):
     def _load(self) -> Runtime:
         with self._lock:
             if self._runtime is None:
-                from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
+                from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras, reason
 
                 import_keras()
-                self._runtime = TensorFlowRuntime(self.build_network())
+                try:
+                    network = self.build_network()
+                except ValueError as error:  # Keras's word for a network that cannot be
+                    raise AnalyzerError(
+                        f"the network of {self.name} cannot be built: {reason(error)}"
+                    ) from error
+                self._runtime = TensorFlowRuntime(network)
             return self._runtime
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:

@@ -9,6 +9,9 @@ from imgsearch_es.errors import AnalyzerError
 if TYPE_CHECKING:
     import keras
 
+_OURS = "imgsearch_deep_feature"
+"""A layer's name that a classifier will not have: Keras's own choice may be taken in its file."""
+
 
 def pooled_features(classifier: keras.Model) -> Any:
     """The deep feature of a classifier, of shape (pictures, dimensions).
@@ -27,10 +30,10 @@ def pooled_features(classifier: keras.Model) -> Any:
         for tensor in inputs:
             # With the input's own channels it is still a picture: rescaled, flipped, ...
             if len(tensor.shape) == 4 and tensor.shape[-1] != channels:
-                return keras.layers.GlobalAveragePooling2D()(tensor)
+                return keras.layers.GlobalAveragePooling2D(name=_OURS)(tensor)
         if dense is None and isinstance(layer, keras.Model):
             # A whole classifier inside, such as Sequential([classifier, Softmax()]).
-            return keras.Model(layer.inputs[0], pooled_features(layer))(inputs[0])
+            return keras.Model(layer.inputs[0], pooled_features(layer), name=_OURS)(inputs[0])
         if dense is None and isinstance(layer, keras.layers.Dense):
             dense = inputs[0]
     if dense is None or len(dense.shape) != 2:

@@ -227,6 +227,25 @@ def test_ones_own_classifier(suffix, keras, tmp_path):
     np.testing.assert_allclose(prediction.embedding, pooled, atol=1e-6)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_usual_names_of_layers_do_not_collide(inside, keras, tmp_path):
+    """A file saved by one process and read by another has the names that Keras would choose."""
+    keras.utils.clear_session()
+    layers = keras.layers
+    pixels = keras.Input((16, 24, 3))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(pixels))
+    scores = layers.Activation("linear")(layers.Dense(3)(pooled))
+    classifier = keras.Model(pixels, scores)
+    if inside:
+        classifier = keras.Sequential([classifier, layers.Softmax()])
+    path = tmp_path / "mine.keras"
+    classifier.save(path)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    keras.utils.clear_session()
+    prediction = KerasFileModel(f"keras:{path}").predict(np.zeros((2, 16, 24, 3), np.uint8))
+    assert (prediction.posterior.shape, prediction.embedding.shape) == ((2, 3), (2, 5))
+
+
 def save(classifier, tmp_path, **options):
     path = tmp_path / "mine.keras"
     classifier.save(path)

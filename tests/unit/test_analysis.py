@@ -134,3 +134,11 @@ def test_it_is_shown_as_its_parts_in_order(fake_model):
     shown = "resize(height=8, width=8, interpolation=nearest) -> fake(weights=one) -> top_k(k=10)"
     assert describe(FULL_CONFIG) == shown
     assert repr(Analyzer("fake")) == f"Analyzer({shown})"
+
+
+def test_filters_that_leave_pictures_of_different_sizes(fake_model):
+    filters = [{"name": "resize", "shorter_side": 8}]
+    analyzer = Analyzer({"model": "fake", "image_filters": filters})
+    pictures = [Image.new("RGB", size) for size in ((20, 10), (10, 20))]
+    with pytest.raises(AnalyzerError, match="different sizes"):
+        analyzer.analyze_batch(pictures)
