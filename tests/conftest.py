@@ -55,20 +55,27 @@ def _fresh_index_name(url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def python_with_client8() -> Callable[..., str]:
-    """Runs this Python with an elasticsearch client 8: ``python("-c", code)`` is what it prints."""
+    """Runs this Python with an elasticsearch client 8: ``python("-c", code)`` is what it prints.
+
+    Keywords are environment variables.
+    """
 
     def install(folder: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
         subprocess.run([*command, "elasticsearch>=8.15,<9"], check=True)
 
     client = cached("elasticsearch-client-8", install)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(client), str(ROOT)])}
+    path = {"PYTHONPATH": os.pathsep.join([str(client), str(ROOT)])}
 
-    def python(*arguments: str) -> str:
+    def python(*arguments: str, **variables: str) -> str:
         run = subprocess.run(
-            [sys.executable, *arguments], env=environ, capture_output=True, text=True, check=False
+            [sys.executable, *arguments],
+            env={**os.environ, **path, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert run.returncode == 0, run.stderr
+        assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout
 
     return python
