@@ -23,7 +23,6 @@ from imgsearch_es.duplicates import (
 )
 from imgsearch_es.errors import (
     ConfigurationError,
-    IndexNotFoundError,
     QueryError,
 )
 from imgsearch_es.facets import FACETS, Facets, check_facets
@@ -57,7 +56,7 @@ from imgsearch_es.query_pictures import (
     to_id,
 )
 from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import IndexSettings, Store
+from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
 
 
@@ -531,11 +530,7 @@ class ImageIndex:
     # -- inside --------------------------------------------------------------------------------
 
     def _settings(self) -> IndexSettings:
-        settings = self.store.settings()
-        if settings is None:
-            raise IndexNotFoundError(
-                f"there is no index at {self.location}; `imgsearch index` or add() makes one"
-            )
+        settings = known_settings(self.store)
         if not self._checked:
             if self._wanted_model is not None or self._wanted_analyzer is not None:
                 _ = self.analyzer  # raises when it is another than the index's

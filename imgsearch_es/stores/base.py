@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics, formula_of
@@ -204,6 +204,20 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def known_settings(store: Store) -> IndexSettings:
+    """What an index remembers.
+
+    Raises:
+        IndexNotFoundError: it does not exist.
+    """
+    settings = store.settings()
+    if settings is None:
+        raise IndexNotFoundError(
+            f"there is no index at {store.location}; `imgsearch index` or add() makes one"
+        )
+    return settings
 
 
 def check_dimensions(settings: IndexSettings, query: Query) -> None:

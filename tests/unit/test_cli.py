@@ -370,7 +370,6 @@ def test_doctor_finds_a_problem(run, photos):
 
 
 def test_demo(run, tmp_path):
-    pytest.importorskip("skimage")
     folder = tmp_path / "demo"
     answer = json.loads(run("demo", "--folder", folder, "-m", "fake", "--json").stdout)
     assert answer["index"]["added"] == 76

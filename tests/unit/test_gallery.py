@@ -410,10 +410,6 @@ class TestThumbnail:
 
 
 class TestPlots:
-    @pytest.fixture(autouse=True)
-    def _matplotlib(self) -> None:
-        pytest.importorskip("matplotlib")
-
     def test_query_on_top_then_scores(self, photo: str, tmp_path: Path) -> None:
         results = tuple(hit(photo, i, 1 / i) for i in range(1, 7))
         hits = Hits((*results, hit("/gone.jpg", 7, 0.1)), Query(text="$5", pictures=(photo,)))

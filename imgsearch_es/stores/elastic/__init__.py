@@ -15,7 +15,7 @@ from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.errors import SchemaError, StoreError
 from imgsearch_es.facets import Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
@@ -25,6 +25,7 @@ from imgsearch_es.stores.base import (
     SearchResult,
     WriteReport,
     check_dimensions,
+    known_settings,
     weighted_all,
 )
 from imgsearch_es.stores.elastic import counting
@@ -122,7 +123,7 @@ class ElasticStore:
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in bulk; a refused document does not stop the others."""
-        vocabulary = self._known_settings().vocabulary
+        vocabulary = known_settings(self).vocabulary
         uris = {document.id: document.uri for document in documents}
         report = WriteReport()
 
@@ -323,7 +324,7 @@ class ElasticStore:
         return results
 
     def _check(self, query: Query) -> None:
-        settings = self._known_settings()
+        settings = known_settings(self)
         if query.is_dense:
             check_dimensions(settings, query)
 
@@ -356,7 +357,7 @@ class ElasticStore:
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
-        self._known_settings()
+        known_settings(self)
         if not fields:
             return {}
         with translated(self._address):
@@ -379,7 +380,7 @@ class ElasticStore:
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document, by a scroll."""
-        self._known_settings()
+        known_settings(self)
         client, version = self._connection
         source: dict[str, Any] = {"includes": ["sha256", *["embedding"] * embeddings]}
         if version >= (9, 1):
@@ -400,14 +401,6 @@ class ElasticStore:
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
-
-    def _known_settings(self) -> IndexSettings:
-        settings = self.settings()
-        if settings is None:
-            raise IndexNotFoundError(
-                f"there is no index at {self.location}; `imgsearch index` makes one"
-            )
-        return settings
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

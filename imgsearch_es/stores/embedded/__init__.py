@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, StoreError
+from imgsearch_es.errors import ConfigurationError, StoreError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
@@ -29,6 +29,7 @@ from imgsearch_es.stores.base import (
     SearchResult,
     WriteReport,
     check_dimensions,
+    known_settings,
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, schema
@@ -210,7 +211,7 @@ class EmbeddedStore:
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Rank for one query after the other, on one connection for hundreds of them."""
-        settings = self._known_settings()
+        settings = known_settings(self)
         for query in queries:
             if query.is_dense:
                 check_dimensions(settings, query)
@@ -263,7 +264,7 @@ class EmbeddedStore:
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document, in blocks; the file is free between them."""
-        self._known_settings()
+        known_settings(self)
         start: int | None = -1
         while start is not None:
             with self._file.reading() as connection:
@@ -278,19 +279,11 @@ class EmbeddedStore:
         self._settings = settings
         self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
 
-    def _known_settings(self) -> IndexSettings:
-        settings = self.settings()
-        if settings is None:
-            raise IndexNotFoundError(
-                f"there is no index at {self.location}; `imgsearch index` makes one"
-            )
-        return settings
-
     def _keys(self) -> Sequence[str]:
-        return self._known_settings().vocabulary.keys
+        return known_settings(self).vocabulary.keys
 
     def _term_numbers(self) -> dict[str, int]:
-        self._known_settings()
+        known_settings(self)
         return self._numbers
 
 
