@@ -142,14 +142,14 @@ class Query:
         from imgsearch_es.stores.elastic.answers import request_body
 
         query = self if strategy is None else replace(self, strategy=strategy)
+        known = statistics or Statistics(0, 0.0, {})
         if query.is_dense:
-            return request_body(query)
+            return request_body(query, known)
         formula = formula_of(query.strategy)
         if formula.needs_statistics and statistics is None:
             raise QueryError(f"{query.strategy} weights by the collection: give its statistics")
-        known = statistics or Statistics(0, 0.0, {})
         weighted = replace(query, terms=formula.query_weights(query.terms, known))
-        return request_body(weighted, known.average_length)
+        return request_body(weighted, known)
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}

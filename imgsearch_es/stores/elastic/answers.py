@@ -23,14 +23,9 @@ _TOGETHER, _TOGETHER_HITS = 100, 20_000
 """Queries in one request, and the documents that they may ask for."""
 
 
-def request_body(query: Query, average_length: float = 0.0) -> dict[str, Any]:
+def request_body(query: Query, statistics: Statistics) -> dict[str, Any]:
     """The (first) request for a query that is weighted already."""
-    if query.is_dense:
-        return dense.dense_body(query)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.body(query)
-    return strategy.body(query, average_length)
+    return dense.dense_body(query) if query.is_dense else first_body(query, statistics)
 
 
 def rank(
@@ -53,18 +48,17 @@ def _result(
     first: int = 0,
 ) -> SearchResult:
     """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
-    scored = [
-        Scored(Document.from_source(hit["_source"]), to_score(hit["_score"]))
-        for hit in hits
-        if hit["_score"] > 0
-    ]
-    scored.sort(key=lambda item: (-item.score, item.document.id))
+    scored = [(to_score(hit["_score"]), hit) for hit in hits if hit["_score"] > 0]
+    scored.sort(key=lambda item: (-item[0], item[1]["_id"]))
     start = query.offset - first
     total = answer["hits"]["total"]
     if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
         total = {**total, "value": len(scored)}
     return SearchResult(
-        hits=tuple(scored[start : start + query.k]),
+        hits=tuple(
+            Scored(Document.from_source(hit["_source"]), score)
+            for score, hit in scored[start : start + query.k]
+        ),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
         terms=query.terms,
