@@ -22,7 +22,6 @@ from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
-    NO_STATISTICS,
     IndexSettings,
     Known,
     Scored,
@@ -35,13 +34,16 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.embedded import counting, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
-from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
+from imgsearch_es.stores.embedded.ranking import add_up
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores",
 )  # fmt: skip
 _WRITTEN = (*_COLUMNS, "length", "norm")
+_SELECT = "SELECT {} FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
+_FEW = 100
+"""Documents that may be read though they are no hits in the end."""
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 _TOGETHER = 200
@@ -166,9 +168,9 @@ class EmbeddedStore:
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that score above 0."""
-        sql, parameters = ranking(MATCHING, query, self._term_numbers(), NO_STATISTICS)
+        numbers = self._term_numbers()
         with self._file.reading() as connection:
-            return [row[0] for row in connection.execute(sql, parameters).fetchall()]
+            return counting.matching(connection, query, numbers)
 
     def count(self) -> int:
         """How many documents there are."""
@@ -234,16 +236,9 @@ class EmbeddedStore:
             scores, total = compare(connection, query, self._numbers)
         else:
             scores, total = add_up(connection, query, self._numbers, statistics)
-        page = _page(connection, scores, query)
-        rows = connection.execute(
-            f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
-            "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
-            [page],
-        ).fetchall()
-        keys = self._keys()
-        documents = {row[0]: _document(row[1:], keys) for row in rows}
+        hits = self._page(connection, scores, query)
         return SearchResult(
-            hits=tuple(Scored(documents[number], scores[number]) for number in page),
+            hits=tuple(hits),
             total=total,
             total_is_exact=True,
             terms=query.terms,
@@ -255,6 +250,21 @@ class EmbeddedStore:
             else "every posting of the query's synsets was added up",
             took_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def _page(
+        self, connection: duckdb.DuckDBPyConnection, scores: Mapping[int, float], query: Query
+    ) -> list[Scored]:
+        """The documents asked for, of those that may be among them: best first, ties by id."""
+        numbers = list(scores)
+        if len(numbers) > query.k + _FEW:  # order them by their ids before reading them
+            ids = connection.execute(_SELECT.format("document, id"), [numbers]).fetchall()
+            ids.sort(key=lambda item: (-scores[item[0]], item[1]))
+            numbers = [number for number, _ in ids[query.offset : query.offset + query.k]]
+        rows = connection.execute(_SELECT.format(f"document, {', '.join(_COLUMNS)}"), [numbers])
+        keys = self._keys()
+        hits = [Scored(_document(row[1:], keys), scores[row[0]]) for row in rows.fetchall()]
+        hits.sort(key=lambda hit: (-hit.score, hit.document.id))
+        return hits if len(numbers) < len(scores) else hits[query.offset : query.offset + query.k]
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
@@ -285,19 +295,6 @@ class EmbeddedStore:
     def _term_numbers(self) -> dict[str, int]:
         known_settings(self)
         return self._numbers
-
-
-def _page(
-    connection: duckdb.DuckDBPyConnection, scores: Mapping[int, float], query: Query
-) -> list[int]:
-    """The documents asked for, of those that may be among them: best first, ties by id."""
-    ids = connection.execute(
-        "SELECT document, id FROM documents "
-        "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
-        [list(scores)],
-    ).fetchall()
-    ids.sort(key=lambda item: (-scores[item[0]], item[1]))
-    return [number for number, _ in ids[query.offset : query.offset + query.k]]
 
 
 def _insert(

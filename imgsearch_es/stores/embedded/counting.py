@@ -50,6 +50,16 @@ def facets(
     return counted
 
 
+def matching(
+    connection: duckdb.DuckDBPyConnection, query: Query, term_numbers: dict[str, int]
+) -> list[str]:
+    """The ids of all documents that a query matches."""
+    parameters: dict[str, Any] = {}
+    where = _matching(query, term_numbers, parameters)
+    rows = connection.execute(f"SELECT id FROM documents {where} ORDER BY id", parameters)
+    return [row[0] for row in rows.fetchall()]
+
+
 def _ranges(
     connection: duckdb.DuckDBPyConnection, field: str, where: str, parameters: dict[str, Any]
 ) -> list[FacetCount]:
