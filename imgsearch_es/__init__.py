@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
+    from imgsearch_es.fusion import Fusion
     from imgsearch_es.hits import Hit, Hits
     from imgsearch_es.images import Picture, open_image
     from imgsearch_es.index import ImageIndex
@@ -36,6 +37,7 @@ _HOMES = {
     "Analyzer": "analysis",
     "Document": "documents",
     "Explanation": "explanations",
+    "Fusion": "fusion",
     "Hit": "hits",
     "Hits": "hits",
     "ImageIndex": "index",
@@ -59,6 +61,7 @@ __all__ = [
     "Analyzer",
     "Document",
     "Explanation",
+    "Fusion",
     "Hit",
     "Hits",
     "ImageIndex",

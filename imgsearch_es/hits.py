@@ -16,6 +16,7 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.explanations import Explanation, explain
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.files import to_path
+from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.reranking import reciprocal_order
 
@@ -31,13 +32,15 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        score: formula (1), a float32 number.
+        score: by the query's formula or fusion, a float32 number.
         document: everything the index holds of the picture, without its embedding.
+        parts: what each part of a fused query adds to the score.
     """
 
     rank: int
     score: float
     document: Document
+    parts: tuple[PartScore, ...] = ()
 
     @property
     def id(self) -> str:
@@ -84,6 +87,7 @@ class Hit:
             "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 
 
@@ -111,8 +115,9 @@ class Hits(Sequence[Hit]):
         self.took_ms = result.took_ms
         self._terms = result.terms
         self._average_length = result.average_length
+        self._part_terms = result.part_terms
         self._hits = tuple(
-            Hit(rank, found.score, found.document)
+            Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=query.offset + 1)
         )
 
@@ -161,6 +166,10 @@ class Hits(Sequence[Hit]):
         """
         if self._store is None:
             raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.fusion is not None:
+            raise QueryError(
+                "a fusion has several vectors to move: search again with like=, dislike= and fuse="
+            )
         chosen = self._judged(like), self._judged(dislike)
         if not any(chosen):
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
@@ -239,7 +248,9 @@ class Hits(Sequence[Hit]):
         """
         if not -len(self) <= i < len(self):
             raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
-        return explain(self._hits[i], self.query, self._terms, self._average_length)
+        return explain(
+            self._hits[i], self.query, self._terms, self._average_length, self._part_terms
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""

@@ -19,6 +19,7 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, StoreError
 from imgsearch_es.facets import Facets
+from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
@@ -32,10 +33,11 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, schema
+from imgsearch_es.stores.embedded import counting, fusion, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
+from imgsearch_es.stores.fusion import search_parts
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -213,8 +215,11 @@ class EmbeddedStore:
         """Rank for one query after the other, on one connection for hundreds of them."""
         settings = known_settings(self)
         for query in queries:
-            if query.is_dense:
+            if query.has_features:
                 check_dimensions(settings, query)
+        return search_parts(self._search_many, queries)
+
+    def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready = weighted_all(self, queries)
         results = []
         for start in range(0, len(ready), _TOGETHER):
@@ -230,7 +235,11 @@ class EmbeddedStore:
     ) -> SearchResult:
         """Answer a query that is weighted already."""
         started = time.perf_counter()
-        if query.is_dense:
+        parts: Mapping[int, tuple[PartScore, ...]] = {}
+        if query.fusion is not None:
+            fused = fusion.fuse(connection, query, self._numbers, statistics)
+            scores, total, parts = fused.scores, fused.total, fused.parts
+        elif query.is_dense:
             scores, total = compare(connection, query, self._numbers)
         else:
             scores, total = add_up(connection, query, self._numbers, statistics)
@@ -243,17 +252,18 @@ class EmbeddedStore:
         keys = self._keys()
         documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
-            hits=tuple(Scored(documents[number], scores[number]) for number in page),
+            hits=tuple(
+                Scored(documents[number], scores[number], parts.get(number, ())) for number in page
+            ),
             total=total,
             total_is_exact=True,
             terms=query.terms,
             average_length=statistics.average_length,
-            strategy=query.strategy if query.is_dense else "postings",
+            strategy=_strategy(query),
             exact=True,
-            means="every vector was compared"
-            if query.is_dense
-            else "every posting of the query's synsets was added up",
+            means=_means(query),
             took_ms=(time.perf_counter() - started) * 1000,
+            part_terms=tuple(part.terms for part in query.parts),
         )
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
@@ -285,6 +295,20 @@ class EmbeddedStore:
     def _term_numbers(self) -> dict[str, int]:
         known_settings(self)
         return self._numbers
+
+
+def _strategy(query: Query) -> str:
+    if query.fusion is not None:
+        return query.fusion.method
+    return query.strategy if query.is_dense else "postings"
+
+
+def _means(query: Query) -> str:
+    if query.fusion is not None:
+        return "every posting and vector of the parts was scored"
+    if query.is_dense:
+        return "every vector was compared"
+    return "every posting of the query's synsets was added up"
 
 
 def _page(

@@ -40,6 +40,8 @@ FROM (SELECT count(*) AS total FROM scored) LEFT JOIN candidates ON true
 """The best ``last`` documents, with all that tie with the last of them: ids, which break ties, are
 looked up for these few only. One row of NULLs when nothing matches."""
 
+EVERY = _RANKING + "SELECT document, score FROM scored"
+
 MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORDER BY id"
 
 
@@ -70,7 +72,7 @@ def ranking(
     """SQL and parameters for a query; nothing a person gave becomes part of the SQL text.
 
     Args:
-        template: CANDIDATES or MATCHING.
+        template: CANDIDATES, EVERY or MATCHING.
         query: the query, weighted.
         term_numbers: number of each term of the vocabulary.
         statistics: of the collection, where the formula uses them.
