@@ -116,15 +116,16 @@ def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
 def _script(query: Query) -> dict[str, Any]:
     """Adds the comparisons of deep features to ``_score``, and what the server may lack of them."""
     dense = [part for part in query.parts if part.is_dense]
-    added = "".join(
-        f"  {{\n    double s = 0;\n    {COMPARISONS[part.strategy].statement}\n"
-        f"    total += params.weights[{i}] * (s + params.tolerance * (1 + Math.abs(s)));\n  }}\n"
-        for i, part in enumerate(dense)
-    )
-    source = (
-        "double total = _score * params.truncation;\n"
-        f"if (doc['embedding'].size() != 0) {{\n{added}}}\n{TO_POSITIVE.format('total')}"
-    )
+    lines = ["double total = _score * params.truncation;"]
+    for i, part in enumerate(dense):
+        lines += [
+            "if (doc['embedding'].size() != 0) {",
+            "double s = 0;",
+            COMPARISONS[part.strategy].statement,
+            f"total += params.weights[{i}] * (s + params.tolerance * (1 + Math.abs(s)));",
+            "}",
+        ]
+    lines.append(TO_POSITIVE.format("total"))
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     parameters = {
         "q": query.embedding.tolist(),
@@ -132,7 +133,7 @@ def _script(query: Query) -> dict[str, Any]:
         "tolerance": tolerance(query),
         "truncation": (1 + TRUNCATION) * (1 + ROUNDING),
     }
-    return {"source": source, "params": parameters}
+    return {"source": "\n".join(lines), "params": parameters}
 
 
 def _above(query: Query, score: float) -> float:
