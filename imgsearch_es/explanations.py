@@ -5,30 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document, to_score
+from imgsearch_es.documents import to_score
 from imgsearch_es.fusion import fused_score, part_queries
 from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Context, formula_of
+from imgsearch_es.scoring import Summand, summands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from imgsearch_es.hits import Hit
-
-
-class Summand(NamedTuple):
-    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
-
-    Other formulas (see ``imgsearch_es.scoring``) weight the query and the product in their way.
-    """
-
-    key: str
-    query_weight: float
-    document_score: float
-    product: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +103,7 @@ def explain(
     if query.is_dense:
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
-    rows = summands(hit.document, query, terms, average_length)
+    rows = summands(hit.document, query.strategy, query.parameters, terms, average_length)
     return Explanation(hit, rows, to_score(math.fsum(row.product for row in rows)))
 
 
@@ -132,29 +120,8 @@ def _explain_parts(
         for part in hit.parts
     )
     part_rows = {
-        part.name: summands(hit.document, single, terms, average_length)
+        part.name: summands(hit.document, single.strategy, single.parameters, terms, average_length)
         for part, single, terms in zip(query.parts, part_queries(query), part_terms, strict=True)
         if not part.is_dense
     }
     return Explanation(hit, rows, fused_score(hit.parts), part_rows)
-
-
-def summands(
-    document: Document, query: Query, terms: Sequence[Term], average_length: float
-) -> tuple[Summand, ...]:
-    """What each synset adds to a document's score, largest first; takes what ``explain`` takes."""
-    scores = {term.key: term.score for term in document.terms}
-    formula = formula_of(query.strategy)
-    parameters = formula.with_defaults(query.parameters)
-    context = Context(document.length, document.norm, average_length, parameters)
-    rows = [
-        Summand(
-            term.key,
-            term.score,
-            scores[term.key],
-            formula.summand(term.score, scores[term.key], context),
-        )
-        for term in terms
-        if term.key in scores
-    ]
-    return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))

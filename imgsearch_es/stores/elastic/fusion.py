@@ -16,10 +16,9 @@ from typing import Any
 
 from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
 from imgsearch_es.documents import Document, to_score
-from imgsearch_es.explanations import summands
 from imgsearch_es.fusion import Part, fused_score, part_queries, summed
 from imgsearch_es.queries import MAX_RESULTS, Query
-from imgsearch_es.scoring import Statistics, formula_of
+from imgsearch_es.scoring import Statistics, formula_of, summands
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
 from imgsearch_es.stores.elastic.strategies import (
@@ -169,6 +168,8 @@ def _dense_scores(query: Query, documents: Sequence[Document]) -> list[float | N
 
 def _sparse_score(query: Query, statistics: Statistics, document: Document) -> float | None:
     """The part's score; None where it is 0, because score 0 is no hit."""
-    rows = summands(document, query, query.terms, statistics.average_length)
+    rows = summands(
+        document, query.strategy, query.parameters, query.terms, statistics.average_length
+    )
     score = to_score(math.fsum(row.product for row in rows))
     return score if score > 0 else None
