@@ -82,7 +82,8 @@ def plot_summands(explanation: ExplanationLike) -> Figure:
     axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
     _bars(axes, bars)
     if _inside(explanation):
-        axes.set_xlabel("weight × score of the part; below it what its synsets add", color=_QUIET)
+        more = "; below it what its synsets add" if any(bar.is_inside for bar in bars) else ""
+        axes.set_xlabel(f"what each part adds{more}", color=_QUIET)
     return figure
 
 

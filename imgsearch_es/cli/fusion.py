@@ -51,8 +51,9 @@ def read_fusion(
     weights: dict[str, float] = {}
     for item in text.split(","):
         name, sign, number = (piece.strip() for piece in item.partition("="))
-        if name in weights:
-            raise QueryError(f"--fuse names {name} twice")
+        if not name or name in weights:
+            what = f"names {name} twice" if name else "has a part without a name"
+            raise QueryError(f"--fuse {text!r} {what}; write for example image=1,words=0.5")
         try:
             weights[name] = float(number) if sign else 1.0
         except ValueError as error:

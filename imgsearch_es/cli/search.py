@@ -215,7 +215,8 @@ def explain(
         print_json({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]})
         return
     if not explanations:
-        say(f"nothing to explain: no picture matches {hits.query}")
+        what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
+        say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
         _print_rows(explanation)
