@@ -34,11 +34,14 @@ class Comparison:
         name: in ``queries.STRATEGIES``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
         statement: in Painless, gives ``s`` the score of ``params.q`` with the document.
+        size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
+            this its float32 error is relative.
     """
 
     name: str
     scores: Callable[[Vectors, Vectors], Scores]
     statement: str
+    size: str = "Math.abs(s)"
 
     @property
     def painless(self) -> str:
@@ -105,7 +108,12 @@ COMPARISONS = {
             _cosine,
             "s = doc['embedding'].magnitude == 0 ? 0 : cosineSimilarity(params.q, 'embedding');",
         ),
-        Comparison("dense-dot", _dot, "s = dotProduct(params.q, 'embedding');"),
+        Comparison(
+            "dense-dot",
+            _dot,
+            "s = dotProduct(params.q, 'embedding');",
+            "params.length * doc['embedding'].magnitude",
+        ),
         Comparison("dense-euclidean", _euclidean, "s = -l2norm(params.q, 'embedding');"),
         Comparison("dense-manhattan", _manhattan, "s = -l1norm(params.q, 'embedding');"),
         Comparison("dense-chi2", _chi2, _CHI2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from imgsearch_es.fusion import Fusion, by_ranks, part_queries
+from imgsearch_es.fusion import by_ranks, part_queries
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Scored, SearchResult
 
@@ -19,23 +19,22 @@ def search_parts(
         search_many: answers queries that are not fused by ranks.
         queries: of any kind.
     """
-    asked: list[Query] = []
-    for query in queries:
-        asked += part_queries(query) if _is_ranked(query) else (query,)
-    answers = iter(search_many(asked))
+    ranked = [query.fusion is not None and query.fusion.is_ranked for query in queries]
+    searches = [
+        part_queries(query) if is_ranked else (query,)
+        for query, is_ranked in zip(queries, ranked, strict=True)
+    ]
+    answers = iter(search_many([single for singles in searches for single in singles]))
+    found = [list(islice(answers, len(singles))) for singles in searches]
     return [
-        _fuse(query, query.fusion, list(islice(answers, len(query.parts))))
-        if query.fusion is not None and query.fusion.is_ranked
-        else next(answers)
-        for query in queries
+        _fuse(query, several) if is_ranked else several[0]
+        for query, is_ranked, several in zip(queries, ranked, found, strict=True)
     ]
 
 
-def _is_ranked(query: Query) -> bool:
-    return query.fusion is not None and query.fusion.is_ranked
-
-
-def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> SearchResult:
+def _fuse(query: Query, answers: Sequence[SearchResult]) -> SearchResult:
+    fusion = query.fusion
+    assert fusion is not None  # noqa: S101  (the caller asks for nothing else)
     documents = {hit.document.id: hit.document for found in answers for hit in found.hits}
     rankings = [{hit.document.id: hit.score for hit in found.hits} for found in answers]
     fused = by_ranks(fusion, query.parts, rankings)

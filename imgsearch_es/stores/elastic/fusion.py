@@ -3,9 +3,9 @@
 Parts that share synsets with a document are clauses of a bool query with the part's weight as
 boost: the inverted index for formula (1) and TF-IDF, a script for the others. Where deep features
 are compared, a script adds them to ``_score``. The server never ranks by too low a score: what it
-cannot tell (see ``_above``) is added, so that its score bounds the exact one from above. The
-client computes the exact scores of a window from the stored scores and vectors, and if the last one
-wanted is above the bound of the window's last, nothing outside can enter, nor tie.
+may lose (see ``_script`` and ``_above``) is added, so that its score bounds the exact one from
+above. The client computes the exact scores of a window from the stored scores and vectors, and if
+the last one wanted is above the bound of the window's last, nothing outside can enter, nor tie.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
 from imgsearch_es.documents import Document, to_score
@@ -117,17 +119,19 @@ def _script(query: Query) -> dict[str, Any]:
     dense = [part for part in query.parts if part.is_dense]
     lines = ["double total = _score * params.truncation;"]
     for i, part in enumerate(dense):
+        comparison = COMPARISONS[part.strategy]
         lines += [
             "if (doc['embedding'].size() != 0) {",
             "double s = 0;",
-            COMPARISONS[part.strategy].statement,
-            f"total += params.weights[{i}] * (s + params.tolerance * (1 + Math.abs(s)));",
+            comparison.statement,
+            f"total += params.weights[{i}] * (s + params.tolerance * (1 + {comparison.size}));",
             "}",
         ]
     lines.append(TO_POSITIVE.format("total"))
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     parameters = {
         "q": query.embedding.tolist(),
+        "length": float(np.linalg.norm(query.embedding.astype(np.float64))),
         "weights": [part.weight for part in dense],
         "tolerance": tolerance(query),
         "truncation": (1 + TRUNCATION) * (1 + ROUNDING),
