@@ -201,7 +201,8 @@ class Store(Protocol):
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
-        the strategies dense-*, has a deep feature. None matches every picture.
+        the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. None
+        matches every picture.
         """
         ...
 
