@@ -34,6 +34,7 @@ from imgsearch_es.feedback import (
     mean_embedding,
     mean_terms,
 )
+from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
 from imgsearch_es.hits import Hits
 from imgsearch_es.images import ImageSource, Limits, open_image
 from imgsearch_es.indexing import (
@@ -248,6 +249,8 @@ class ImageIndex:
             How many documents were removed; those the index does not have are ignored.
         """
         self._settings()
+        if query is not None and query.fusion is not None:
+            raise QueryError("a fused query ranks: remove by words, a picture or conditions")
         if isinstance(pictures, str | os.PathLike):
             pictures = [pictures]
         ids = [to_id(picture) for picture in pictures]
@@ -303,6 +306,7 @@ class ImageIndex:
         views: Sequence[str] = (),
         feedback: int = 0,
         rocchio: Rocchio = ROCCHIO,
+        fuse: Mapping[str, float] | Fusion | None = None,
     ) -> Query:
         """Build a query without running it; takes what ``search`` takes.
 
@@ -322,15 +326,23 @@ class ImageIndex:
         seen = reader.read(images, region, views)
         liked, disliked = reader.read(good), reader.read(bad)
         pictures = [*seen, *liked, *disliked]
+        fusion = to_fusion(fuse)
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
-        if strategy in COMPARISONS and (seen or liked):
+        if (strategy in COMPARISONS or (fusion and fusion.has_features)) and (seen or liked):
             own = mean_embedding(features(seen)) if seen else None
             embedding = rocchio.embedding(own, features(liked), features(disliked))
-        asked = synset_vector(mean_terms([e.terms for e in seen]), words.terms if words else ())
+        named = words.terms if words else ()
+        judged = [e.terms for e in liked], [e.terms for e in disliked]
+        own_terms = mean_terms([e.terms for e in seen])
+        terms = rocchio.terms(synset_vector(own_terms, named), *judged)
+        parts: tuple[Part, ...] = ()
+        if fusion is not None:
+            parts = fusion.parts(rocchio.terms(own_terms, *judged), named, terms)
+            terms = fused_terms(parts)
         query = Query(
-            terms=rocchio.terms(asked, [e.terms for e in liked], [e.terms for e in disliked]),
+            terms=terms,
             must=words.must if words else (),
             must_not=words.must_not if words else (),
             filters=(words.filters if words else ()) + parse_filters(where, vocabulary),
@@ -346,6 +358,8 @@ class ImageIndex:
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=region_text(region, seen),
             hints=words.hints if words else (),
+            fusion=fusion,
+            parts=parts,
         )
         return self._expanded(query, feedback, rocchio) if feedback else query
 
@@ -367,6 +381,7 @@ class ImageIndex:
         views: Sequence[str] = (),
         feedback: int = 0,
         rocchio: Rocchio = ROCCHIO,
+        fuse: Mapping[str, float] | Fusion | None = None,
     ) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
@@ -396,6 +411,10 @@ class ImageIndex:
             feedback: search twice, the second time with so many of the best hits liked
                 (pseudo-relevance feedback).
             rocchio: the weights of the query, the liked and the disliked pictures.
+            fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
+                "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
+                ranks (see ``imgsearch_es.fusion``). "image" and "words" are the pictures' and the
+                words' synsets by formula (1); a strategy takes both.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -418,6 +437,7 @@ class ImageIndex:
             views=views,
             feedback=feedback,
             rocchio=rocchio,
+            fuse=fuse,
         )
         return Hits(query, self.store.search(query), self.store)
 
@@ -557,6 +577,8 @@ class ImageIndex:
         """The query moved towards its own best hits."""
         if feedback < 1:
             raise QueryError(f"feedback is a number of hits, not {feedback}")
+        if query.fusion is not None:
+            raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
         first = self.store.search(replace(query, k=feedback, offset=0)).hits
         best = [scored.document for scored in first]
         if query.is_dense:  # hits come without their deep features

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgsearch_es.cli.fusion import (
+    FuseOption,
+    FusionOption,
+    RankConstantOption,
+    WindowOption,
+    read_fusion,
+)
 from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
@@ -21,6 +28,7 @@ from imgsearch_es.cli.output import (
 from imgsearch_es.errors import QueryError
 
 if TYPE_CHECKING:
+    from imgsearch_es.explanations import Explanation
     from imgsearch_es.hits import Hit, Hits
     from imgsearch_es.queries import Query
 
@@ -108,6 +116,10 @@ def search(
         typer.Option(min=0, help="Search twice, then with so many of the best hits liked."),
     ] = 0,
     strategy: StrategyOption = "auto",
+    fuse: FuseOption = None,
+    fusion: FusionOption = "sum",
+    rank_constant: RankConstantOption = 60,
+    window: WindowOption = 100,
     threshold: Annotated[
         float | None,
         typer.Option(show_default=False, help="The least score, for the strategies dense-*."),
@@ -137,6 +149,7 @@ def search(
         feedback=feedback,
         strategy=strategy,
         threshold=threshold,
+        fuse=read_fusion(fuse, fusion, rank_constant, window),
     )
     page = hits.to_html(html) if html is not None else None
     if json:
@@ -162,22 +175,31 @@ def explain(
     where: WhereOption = None,
     k: CountOption = 3,
     strategy: StrategyOption = "auto",
+    fuse: FuseOption = None,
+    fusion: FusionOption = "sum",
+    rank_constant: RankConstantOption = 60,
+    window: WindowOption = 100,
     model: ModelOption = None,
     weights: WeightsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show why pictures were found, synset by synset.
 
-    A picture's score is the sum of query weight x picture score: formula (1) of the paper.
+    A picture's score is the sum of query weight x picture score: formula (1) of the paper. With
+    --fuse it is the sum of what the parts contribute, and the synsets of a part are below it.
     """
-    from imgsearch_es.gallery import number
-
+    fused = read_fusion(fuse, fusion, rank_constant, window)
     conditions = _conditions(where)
+    wanted = None
     if picture is not None:
         from imgsearch_es.index import ImageIndex
 
         with ImageIndex(index) as target:
-            conditions["id"] = target.get(picture).id
+            wanted = target.get(picture).id
+        if fused is not None and fused.is_ranked:
+            k = window  # its ranks are those among all pictures
+        else:
+            conditions["id"] = wanted
     hits = _search(
         index,
         {"model": model, "weights": weights},
@@ -186,21 +208,33 @@ def explain(
         where=conditions,
         k=k,
         strategy=strategy,
+        fuse=fused,
     )
-    explanations = [hits.explain(i) for i in range(len(hits))]
+    explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
     if json:
         print_json({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]})
         return
     if not explanations:
-        say(f"nothing to explain: no picture matches {hits.query}")
+        what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
+        say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
-        rows = [
-            (row.key, *map(number, (row.query_weight, row.document_score, row.product)))
-            for row in explanation.rows
-        ]
-        columns = ("synset", "query", "picture", "product")
-        print_table(columns, rows, right=columns[1:])
+        _print_rows(explanation)
+
+
+def _print_rows(explanation: Explanation) -> None:
+    from imgsearch_es.gallery import number
+
+    if explanation.hit.parts:
+        columns = ("part", "weight", "score", "contribution")
+        print_table(columns, explanation.lines(), right=columns[1:])
+        return
+    rows = [
+        (row.key, *map(number, (row.query_weight, row.document_score, row.product)))
+        for row in explanation.rows
+    ]
+    columns = ("synset", "query", "picture", "product")
+    print_table(columns, rows, right=columns[1:])
 
 
 def _search(index: str | None, model: dict[str, Any], **query: Any) -> Hits:

@@ -7,7 +7,7 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from imgsearch_es.analysis import Term
@@ -15,8 +15,9 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics, formula_of
+from imgsearch_es.fusion import PartScore
+from imgsearch_es.queries import Query, needs_statistics, with_weights
+from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import Vocabulary
 
 
@@ -62,10 +63,15 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document and its score: a float32 number, as Elasticsearch's ``_score``."""
+    """A document and its score: a float32 number, as Elasticsearch's ``_score``.
+
+    Attributes:
+        parts: what each part of a fused query adds to the score.
+    """
 
     document: Document
     score: float
+    parts: tuple[PartScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class SearchResult:
         total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
             (Elasticsearch counts to 10,000).
         terms: the query's synsets as the formula weighted them.
+        part_terms: the same of each part of a fused query.
         average_length: mean length of the collection's documents, where the formula uses it.
         strategy: the way that gave the answer, for example "impact".
         exact: True when the hits and their order are certainly those of the formula.
@@ -93,6 +100,7 @@ class SearchResult:
     exact: bool
     means: str
     took_ms: float
+    part_terms: tuple[tuple[Term, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,8 @@ class Store(Protocol):
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
-        the strategies dense-*, has a deep feature. None matches every picture.
+        the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. None
+        matches every picture.
         """
         ...
 
@@ -241,15 +250,12 @@ def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
     """Each query as ``weighted`` gives it, asking the store once; dense ones as they are."""
-    needing = [q for q in queries if not q.is_dense and formula_of(q.strategy).needs_statistics]
+    needing = [query for query in queries if needs_statistics(query)]
     keys = dict.fromkeys(term.key for query in needing for term in query.terms)
     known = store.statistics(list(keys)) if needing else NO_STATISTICS
     return [_weighted(query, known) for query in queries]
 
 
 def _weighted(query: Query, known: Statistics) -> tuple[Query, Statistics]:
-    if query.is_dense:
-        return query, NO_STATISTICS
-    formula = formula_of(query.strategy)
-    statistics = known if formula.needs_statistics else NO_STATISTICS
-    return replace(query, terms=formula.query_weights(query.terms, statistics)), statistics
+    statistics = known if needs_statistics(query) else NO_STATISTICS
+    return with_weights(query, statistics), statistics

@@ -174,7 +174,7 @@ class TestResults:
 
         results = (hit("/gone.jpg", synsets=(Term("tabby", 0.61),)),)
         page = Page(gallery_html(ByAnotherFormula(results)))
-        assert page.all("li", "ig-shared")[-1]["title"] == "tabby: 1.750 of the score"
+        assert page.all("li", "ig-shared")[-1]["title"] == "tabby: adds 1.750"
 
     def test_terms_that_make_the_score_are_preferred_after_the_best_one(self) -> None:
         others = (Term(f"term_{i}", 0.5 - i / 100) for i in range(9))

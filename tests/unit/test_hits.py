@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import to_score
 from imgsearch_es.errors import QueryError
-from imgsearch_es.hits import Hits, Summand
+from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
+from imgsearch_es.scoring import Summand
 from imgsearch_es.stores.base import Scored, SearchResult
 from tests.unit.test_documents import DOCUMENT
 

@@ -39,6 +39,7 @@ from imgsearch_es.stores.elastic.strategies import (
     get_strategy,
     matching_body,
 )
+from imgsearch_es.stores.fusion import search_parts
 
 _RETRIES = 5
 _LONGEST_PREFIX = 1000
@@ -303,6 +304,8 @@ class ElasticStore:
     def search(self, query: Query) -> SearchResult:
         """Rank in the way that the query's strategy says."""
         self._check(query)
+        if query.fusion is not None and query.fusion.is_ranked:
+            return self.search_many([query])[0]
         ((query, statistics),) = weighted_all(self, [query])
         with translated(self._address):
             return self._search(query, statistics)
@@ -311,6 +314,9 @@ class ElasticStore:
         """Rank for many queries in one request; those whose first window proves nothing again."""
         for query in queries:
             self._check(query)
+        return search_parts(self._search_many, queries)
+
+    def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
@@ -325,12 +331,13 @@ class ElasticStore:
 
     def _check(self, query: Query) -> None:
         settings = known_settings(self)
-        if query.is_dense:
+        if query.has_features:
             check_dimensions(settings, query)
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        strategy = None if query.is_dense else get_strategy(query.strategy)
+        is_sparse = not query.is_dense and query.fusion is None
+        strategy = get_strategy(query.strategy) if is_sparse else None
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
         window, took = first_window(query), 0

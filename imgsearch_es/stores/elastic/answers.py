@@ -10,7 +10,7 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
-from imgsearch_es.stores.elastic import dense
+from imgsearch_es.stores.elastic import dense, fusion
 from imgsearch_es.stores.elastic.strategies import (
     Exhaustive,
     Impact,
@@ -73,6 +73,8 @@ def _result(
 def first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
     """The request for a query that is weighted already; by default with the first window."""
     window = window or first_window(query)
+    if query.fusion is not None:
+        return fusion.fused_body(query, statistics, window)
     if query.is_dense:
         return dense.dense_body(query, window)
     strategy = get_strategy(query.strategy)
@@ -86,6 +88,8 @@ def read(
 ) -> SearchResult | None:
     """The result in an answer to ``_first_body``; None where a wider window is needed."""
     window = window or first_window(query)
+    if query.fusion is not None:
+        return fusion.read_fused(query, statistics, answer, window)
     if query.is_dense:
         return _read_dense(query, answer, window)
     strategy = get_strategy(query.strategy)

@@ -15,6 +15,7 @@ from imgsearch_es.facets import (
     ranges,
 )
 from imgsearch_es.queries import Query
+from imgsearch_es.stores.elastic.fusion import candidates
 from imgsearch_es.stores.elastic.strategies import (
     bool_query,
     exclusions,
@@ -40,6 +41,9 @@ def counted_query(query: Query | None) -> dict[str, Any]:
     """Every document that a query matches, unscored."""
     if query is None:
         return {"match_all": {}}
+    if query.fusion is not None:
+        wanted = [candidates(query), *filter_clauses(query)]
+        return bool_query(filter=wanted, must_not=exclusions(query))
     if query.is_dense:
         has = {"exists": {"field": "embedding"}}
         return bool_query(filter=[has, *filter_clauses(query)], must_not=exclusions(query))

@@ -33,7 +33,7 @@ def dense_body(query: Query, window: int | None = None) -> dict[str, Any]:
     scored: dict[str, Any] = {"query": compared, "script": script}
     if query.threshold is not None:
         least = comparison.to_painless(query.threshold)
-        scored["min_score"] = max(0.0, least * (1 - _tolerance(query)))
+        scored["min_score"] = max(0.0, least * (1 - tolerance(query)))
     return {
         "query": {"script_score": scored},
         "size": window or query.offset + query.k,
@@ -56,7 +56,7 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
     if len(scores) < query.offset + query.k:
         return False  # the threshold cut them, and what was not fetched may lie above it
     wanted = COMPARISONS[query.strategy].to_painless(scores[query.offset + query.k - 1])
-    return wanted > last * (1 + 2 * _tolerance(query))
+    return wanted > last * (1 + 2 * tolerance(query))
 
 
 def exact_scores(query: Query, vectors: Sequence[np.ndarray[Any, Any]]) -> list[float]:
@@ -68,5 +68,6 @@ def exact_scores(query: Query, vectors: Sequence[np.ndarray[Any, Any]]) -> list[
     return [float(score) for score in scores.astype(np.float32)]
 
 
-def _tolerance(query: Query) -> float:
+def tolerance(query: Query) -> float:
+    """How far the server's score, as a number above 0, may be from the exact one, relative."""
     return _ROUNDING * (0 if query.embedding is None else len(query.embedding))

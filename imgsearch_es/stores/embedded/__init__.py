@@ -19,6 +19,7 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, StoreError
 from imgsearch_es.facets import Facets
+from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
@@ -31,10 +32,11 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, schema
+from imgsearch_es.stores.embedded import counting, fusion, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ranking import add_up
+from imgsearch_es.stores.fusion import search_parts
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -215,8 +217,11 @@ class EmbeddedStore:
         """Rank for one query after the other, on one connection for hundreds of them."""
         settings = known_settings(self)
         for query in queries:
-            if query.is_dense:
+            if query.has_features:
                 check_dimensions(settings, query)
+        return search_parts(self._search_many, queries)
+
+    def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready = weighted_all(self, queries)
         results = []
         for start in range(0, len(ready), _TOGETHER):
@@ -232,27 +237,33 @@ class EmbeddedStore:
     ) -> SearchResult:
         """Answer a query that is weighted already."""
         started = time.perf_counter()
-        if query.is_dense:
+        parts: Mapping[int, tuple[PartScore, ...]] = {}
+        if query.fusion is not None:
+            fused = fusion.fuse(connection, query, self._numbers, statistics)
+            scores, total, parts = fused.scores, fused.total, fused.parts
+        elif query.is_dense:
             scores, total = compare(connection, query, self._numbers)
         else:
             scores, total = add_up(connection, query, self._numbers, statistics)
-        hits = self._page(connection, scores, query)
         return SearchResult(
-            hits=tuple(hits),
+            hits=tuple(self._page(connection, query, scores, parts)),
             total=total,
             total_is_exact=True,
             terms=query.terms,
             average_length=statistics.average_length,
-            strategy=query.strategy if query.is_dense else "postings",
+            strategy=_strategy(query),
             exact=True,
-            means="every vector was compared"
-            if query.is_dense
-            else "every posting of the query's synsets was added up",
+            means=_means(query),
             took_ms=(time.perf_counter() - started) * 1000,
+            part_terms=tuple(part.terms for part in query.parts),
         )
 
     def _page(
-        self, connection: duckdb.DuckDBPyConnection, scores: Mapping[int, float], query: Query
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: Query,
+        scores: Mapping[int, float],
+        parts: Mapping[int, tuple[PartScore, ...]],
     ) -> list[Scored]:
         """The documents asked for, of those that may be among them: best first, ties by id."""
         numbers = list(scores)
@@ -262,7 +273,10 @@ class EmbeddedStore:
             numbers = [number for number, _ in ids[query.offset : query.offset + query.k]]
         rows = connection.execute(_SELECT.format(f"document, {', '.join(_COLUMNS)}"), [numbers])
         keys = self._keys()
-        hits = [Scored(_document(row[1:], keys), scores[row[0]]) for row in rows.fetchall()]
+        hits = [
+            Scored(_document(row[1:], keys), scores[row[0]], parts.get(row[0], ()))
+            for row in rows.fetchall()
+        ]
         hits.sort(key=lambda hit: (-hit.score, hit.document.id))
         return hits if len(numbers) < len(scores) else hits[query.offset : query.offset + query.k]
 
@@ -295,6 +309,20 @@ class EmbeddedStore:
     def _term_numbers(self) -> dict[str, int]:
         known_settings(self)
         return self._numbers
+
+
+def _strategy(query: Query) -> str:
+    if query.fusion is not None:
+        return query.fusion.method
+    return query.strategy if query.is_dense else "postings"
+
+
+def _means(query: Query) -> str:
+    if query.fusion is not None:
+        return "every posting and vector of the parts was scored"
+    if query.is_dense:
+        return "every vector was compared"
+    return "every posting of the query's synsets was added up"
 
 
 def _insert(

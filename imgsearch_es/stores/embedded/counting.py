@@ -77,13 +77,17 @@ def _ranges(
 def _matching(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
     """The documents that a query matches, as a WHERE clause."""
     where = selection(query, term_numbers, parameters) or "WHERE true"
-    if query.is_dense:
-        return f"{where} AND document IN (SELECT document FROM embeddings)"
+    has_feature = "document IN (SELECT document FROM embeddings)"
+    if query.is_dense or (query.fusion is not None and query.fusion.needs_features):
+        return f"{where} AND {has_feature}"
     parameters["shared"] = [term_numbers[t.key] for t in query.terms if t.key in term_numbers]
-    return (
-        f"{where} AND document IN (SELECT document FROM postings "
-        "JOIN (SELECT unnest($shared)::SMALLINT AS term) USING (term))"
+    shares = (
+        "document IN (SELECT document FROM postings "
+        "JOIN (SELECT unnest($shared::SMALLINT[]) AS term) USING (term))"
     )
+    if query.has_features:
+        return f"{where} AND ({has_feature} OR {shares})"
+    return f"{where} AND {shares}"
 
 
 def fingerprints(

@@ -46,14 +46,24 @@ def add_up(
         Scores of the best offset + k documents and of all that tie with the last of them, by
         document number; and how many documents score above 0.
     """
-    sql, parameters = _summands(query, term_numbers, statistics)
-    postings = connection.execute(sql, parameters).fetchnumpy()
-    documents, scores = sums(np.asarray(postings["document"]), np.asarray(postings["summand"]))
+    documents, scores = all_scores(connection, query, term_numbers, statistics)
     best = best_places(scores, query.offset + query.k)
     return (
         dict(zip(documents[best].tolist(), scores[best].tolist(), strict=True)),
         int(np.count_nonzero(scores)),
     )
+
+
+def all_scores(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    term_numbers: dict[str, int],
+    statistics: Statistics,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Number and score of every document that has a synset of the query; of others maybe 0."""
+    sql, parameters = _summands(query, term_numbers, statistics)
+    postings = connection.execute(sql, parameters).fetchnumpy()
+    return sums(np.asarray(postings["document"]), np.asarray(postings["summand"]))
 
 
 def best_places(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
