@@ -25,6 +25,11 @@ Scores = NDArray[np.float64]
 
 CHI2_EPSILON = 1e-10
 
+APPROXIMABLE = ("dense-cosine", "dense-dot", "dense-euclidean")
+"""Comparisons for which an index of nearest neighbors can be made."""
+CANDIDATES = 200
+"""How many near pictures an approximate search compares exactly, unless told."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -41,6 +46,12 @@ class Comparison:
     scores: Callable[[Vectors, Vectors], Scores]
     painless: str
     to_painless: Callable[[float], float]
+
+
+def direction(vector: Vectors) -> Vectors:
+    """A vector divided by its length; zero stays zero."""
+    length = _length(vector)
+    return (vector / length if length > 0 else vector).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:

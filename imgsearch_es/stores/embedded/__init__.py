@@ -250,11 +250,13 @@ class EmbeddedStore:
             average_length=statistics.average_length,
             strategy=query.strategy if query.is_dense else "postings",
             exact=True,
-            means="every vector was compared"
-            if query.is_dense
-            else "every posting of the query's synsets was added up",
+            means=_means(query),
             took_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def approximable(self) -> tuple[str, ...]:
+        """None: every answer is exact."""
+        return ()
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
@@ -285,6 +287,14 @@ class EmbeddedStore:
     def _term_numbers(self) -> dict[str, int]:
         known_settings(self)
         return self._numbers
+
+
+def _means(query: Query) -> str:
+    if query.candidates:
+        return "every vector was compared: an index file has no approximate answers"
+    if query.is_dense:
+        return "every vector was compared"
+    return "every posting of the query's synsets was added up"
 
 
 def _page(

@@ -60,8 +60,8 @@ def _all_scores(
     return np.concatenate(documents), np.concatenate(scores)
 
 
-def _scores(query: Query, vectors: NDArray[np.object_]) -> NDArray[np.float32]:
-    """Scores of a block, which comes as an array of vectors."""
+def _scores(query: Query, vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Scores of a block of vectors."""
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     compare_all = COMPARISONS[query.strategy].scores
     matrix = np.concatenate(vectors).reshape(len(vectors), -1)
