@@ -22,6 +22,9 @@ from imgsearch_es.stores.elastic.strategies import (
 
 _ROUNDING = 4 * 2.0**-24
 """Error of the server's float32 sums, per dimension, relative to the score."""
+_SPARE = 10
+"""Documents that an approximate search fetches beyond those asked for: their order may be another
+in float64."""
 _HAS_EMBEDDING = {"exists": {"field": "embedding"}}
 
 
@@ -30,12 +33,16 @@ def dense_body(query: Query, window: int | None = None) -> dict[str, Any]:
 
     Args:
         query: a query with an embedding.
-        window: how many documents to fetch; at least offset + k.
+        window: how many documents an exact search fetches; at least offset + k.
     """
-    search = _of_candidates(query) if query.candidates else {"query": _of_all(query)}
+    last = query.offset + query.k
+    if query.candidates:
+        search, size = _of_candidates(query), last + _SPARE
+    else:
+        search, size = {"query": _of_all(query)}, window or last
     return {
         **search,
-        "size": window or query.offset + query.k,
+        "size": size,
         "track_total_hits": True,
         "_source": {"excludes": list(NOT_FETCHED)},
         "fields": ["embedding"],  # in _source servers differ, and newer ones leave vectors out
