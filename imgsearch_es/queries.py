@@ -224,7 +224,9 @@ def to_candidates(approximate: bool, candidates: int | None) -> int:
     if candidates is None:
         return CANDIDATES if approximate else 0
     if not approximate:
-        raise QueryError("candidates are of an approximate search: also say approximate=True")
+        raise QueryError(
+            "candidates are of an approximate search: also say approximate=True (--approximate)"
+        )
     if candidates < 1:
         raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {candidates}")
     return candidates

@@ -46,7 +46,7 @@ def benchmark(
     seed: Annotated[int, typer.Option(help="Of the random choice of pictures.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure time and recall of the strategies, on your own pictures.
+    """Measure time and recall on your own pictures.
 
     Random pictures of the index are searched for by each strategy in turn. Recall is the share of
     the best k, by the exact strategy of the same formula, that were found.

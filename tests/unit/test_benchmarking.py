@@ -87,7 +87,10 @@ def test_the_choice_of_pictures_is_repeatable(index):
 def test_more_queries_than_pictures(index):
     told: list[tuple[int, int]] = []
     found = benchmark(
-        index, queries=99, strategies=["auto"], progress=lambda done, all_: told.append((done, all_))
+        index,
+        queries=99,
+        strategies=["auto"],
+        progress=lambda done, all_: told.append((done, all_)),
     )
     assert found.queries == 12
     assert told == [(n, 12) for n in range(1, 13)]

@@ -1,4 +1,4 @@
-"""The index of nearest neighbors on Elasticsearch: options, mapping, and the request that uses it."""
+"""The index of nearest neighbors on Elasticsearch: options, mapping, and requests that use it."""
 
 from __future__ import annotations
 
