@@ -237,7 +237,7 @@ def _row(contender: Contender, answers: Sequence[_Answer]) -> Measured:
         contender.candidates,
         p50_ms=round(statistics.median(times), 3),
         p95_ms=round(float(np.percentile(times, 95)), 3),
-        exact=statistics.mean(answer.result.exact for answer in answers),
-        recall=round(statistics.mean(answer.recall for answer in answers), 6),
-        proven_at_first=statistics.mean(n == 1 for n in windows) if any(windows) else None,
+        exact=statistics.fmean(answer.result.exact for answer in answers),
+        recall=round(statistics.fmean(answer.recall for answer in answers), 6),
+        proven_at_first=statistics.fmean(n == 1 for n in windows) if any(windows) else None,
     )

@@ -51,7 +51,7 @@ class Comparison:
 def direction(vector: Vectors) -> Vectors:
     """A vector divided by its length; zero stays zero."""
     length = _length(vector)
-    return (vector / length if length > 0 else vector).astype(np.float32)
+    return (vector.astype(np.float64) / (length or 1)).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:

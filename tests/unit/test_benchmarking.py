@@ -52,6 +52,7 @@ def test_every_strategy_is_measured_and_exact(index):
     for row in found.rows:
         assert (row.candidates, row.exact, row.recall) == (0, 1.0, 1.0)
         assert row.proven_at_first is None
+        assert isinstance(row.exact, float)
         assert 0 < row.p50_ms <= row.p95_ms
 
 

@@ -163,5 +163,7 @@ def test_candidates_are_never_fewer_than_the_hits_asked_for():
 def test_direction():
     np.testing.assert_allclose(direction(VECTOR), [0.6, 0, 0.8], rtol=1e-7)
     np.testing.assert_array_equal(direction(np.zeros(3, np.float32)), np.zeros(3))
+    huge = np.full(4, 3e38, np.float32)
+    np.testing.assert_allclose(direction(huge), np.full(4, 0.5), rtol=1e-6)
     tiny = np.full(4, 1e-40, np.float32)
     np.testing.assert_allclose(direction(tiny), np.full(4, 0.5), rtol=1e-6)

@@ -119,6 +119,7 @@ def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchR
     proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
     if not proven and window < MAX_RESULTS and not query.candidates:
         return None
+    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
     if query.candidates:
         means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
     else:
@@ -126,7 +127,7 @@ def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchR
         means += "" if proven else "; more than the window are equally near"
     return SearchResult(
         hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all else total,
+        total=len(ranked) if fetched_all or cut else total,
         total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
         terms=query.terms,
         average_length=0.0,
