@@ -25,6 +25,11 @@ Scores = NDArray[np.float64]
 
 CHI2_EPSILON = 1e-10
 
+APPROXIMABLE = ("dense-cosine", "dense-dot", "dense-euclidean")
+"""Comparisons for which an index of nearest neighbors can be made."""
+CANDIDATES = 200
+"""How many near pictures an approximate search compares exactly, unless told."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,6 +61,12 @@ class Comparison:
 
 TO_POSITIVE = "return {0} >= 0 ? {0} + 1 : 1 / (1 - {0});"
 """``Comparison.to_painless`` in Painless."""
+
+
+def direction(vector: Vectors) -> Vectors:
+    """A vector divided by its length; zero stays zero."""
+    length = _length(vector)
+    return (vector.astype(np.float64) / (length or 1)).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:

@@ -47,7 +47,7 @@ from imgsearch_es.indexing import (
     as_labels,
 )
 from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.queries import Query, synset_vector, to_candidates
 from imgsearch_es.query_pictures import (
     PictureReader,
     QueryImages,
@@ -77,7 +77,8 @@ class ImageIndex:
             path of a TOML file.
         weights: a local file with the model's weights.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
-            ``verify_certs``, ``timeout``, ``shards``, ``replicas``.
+            ``verify_certs``, ``timeout``; and for an index that is created ``shards``,
+            ``replicas``, ``vectors`` and ``similarity`` (see ``stores.elastic.ElasticStore``).
 
     Raises:
         ConfigurationError: the location or an option makes no sense.
@@ -299,6 +300,8 @@ class ImageIndex:
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
+        approximate: bool = False,
+        candidates: int | None = None,
         exclude_self: bool = False,
         like: QueryImages | None = None,
         dislike: QueryImages | None = None,
@@ -354,6 +357,7 @@ class ImageIndex:
             text=words.text if words else None,
             embedding=embedding,
             threshold=threshold,
+            candidates=to_candidates(approximate, candidates),
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=region_text(region, seen),
@@ -374,6 +378,8 @@ class ImageIndex:
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
+        approximate: bool = False,
+        candidates: int | None = None,
         exclude_self: bool = False,
         like: QueryImages | None = None,
         dislike: QueryImages | None = None,
@@ -402,6 +408,12 @@ class ImageIndex:
                 "dense-*" compare deep features instead (see ``imgsearch_es.dense``).
             parameters: of the formula: k1 and b of "bm25".
             threshold: the least score of a hit, for the strategies "dense-*".
+            approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
+                candidates that the index of nearest neighbors gives, not every picture. Faster on
+                many pictures; a hit may be missing, so ``hits.exact`` is False. On Elasticsearch
+                for an index made with ``vectors="int8_hnsw"`` or the like; an index file answers
+                exactly all the same.
+            candidates: how many of them, by default 200; more find more, and take longer.
             exclude_self: leave out the query's own pictures.
             like: pictures to search closer to, given as ``image`` is; alone or with the rest.
             dislike: pictures to search further from.
@@ -430,6 +442,8 @@ class ImageIndex:
             strategy=strategy,
             parameters=parameters,
             threshold=threshold,
+            approximate=approximate,
+            candidates=candidates,
             exclude_self=exclude_self,
             like=like,
             dislike=dislike,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
-from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.scoring import Statistics, formula_of
 
@@ -43,6 +43,28 @@ STRATEGIES = {
 }
 """Ways to score. The first four all compute formula (1) and rank alike."""
 
+_BY_INDEX = "the query's posting lists"
+_SHARING = "pictures that share a synset"
+_ALL_VECTORS = "every deep feature"
+_OR_FEW = f"{_ALL_VECTORS}, or candidates"
+COSTS = {
+    "auto": _BY_INDEX,
+    "impact": _BY_INDEX,
+    "script": "every picture",
+    "script-filtered": _SHARING,
+    "tfidf": _BY_INDEX,
+    "cosine": _SHARING,
+    "sqrt": _SHARING,
+    "bm25": _SHARING,
+    "dense-cosine": _OR_FEW,
+    "dense-dot": _OR_FEW,
+    "dense-euclidean": _OR_FEW,
+    "dense-manhattan": _ALL_VECTORS,
+    "dense-chi2": _ALL_VECTORS,
+}
+"""What a search by each of STRATEGIES reads on Elasticsearch. The embedded store reads the query's
+posting lists, or every deep feature."""
+
 MAX_RESULTS = 10_000
 """offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
@@ -66,6 +88,8 @@ class Query:
         embedding: the query's deep feature, which the strategies dense-* compare.
         threshold: the least score of a hit; of distances (whose scores are negative) minus the
             largest distance.
+        candidates: how many near pictures an approximate answer compares exactly; 0 asks for an
+            exact answer, which compares all.
         text: the words as understood, to show.
         pictures: URIs or pictures in memory, to show.
         roles: what each of the pictures is: "image", "like" or "dislike"; to show.
@@ -96,6 +120,7 @@ class Query:
     feedback: int = field(default=0, kw_only=True)
     fusion: Fusion | None = field(default=None, kw_only=True)
     parts: tuple[Part, ...] = field(default=(), kw_only=True)
+    candidates: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -113,6 +138,7 @@ class Query:
             )
         if self.threshold is not None and not self.is_dense:
             raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
+        self._check_candidates()
         if self.fusion is None:
             formula_of(self.strategy).with_defaults(self.parameters)
         if self.k < 1 or self.offset < 0:
@@ -140,6 +166,14 @@ class Query:
             )
         if not np.isfinite(self.embedding).all() or not self.embedding.any():
             raise QueryError("the query's deep feature is zero or not finite")
+
+    def _check_candidates(self) -> None:
+        if self.candidates and self.strategy not in APPROXIMABLE:
+            raise QueryError(
+                f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
+            )
+        if not 0 <= self.candidates <= MAX_RESULTS:
+            raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {self.candidates}")
 
     def to_elasticsearch(
         self, strategy: str | None = None, *, statistics: Statistics | None = None
@@ -217,3 +251,20 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
     terms = (Term(key, float(np.float32(weight))) for key, weight in weights.items() if weight > 0)
     return tuple(sorted(terms, key=lambda term: (-term.score, term.key)))
+
+
+def to_candidates(approximate: bool, candidates: int | None) -> int:
+    """A query's ``candidates`` from what a person asks for.
+
+    Raises:
+        QueryError: candidates were given for an exact search, or are less than 1.
+    """
+    if candidates is None:
+        return CANDIDATES if approximate else 0
+    if not approximate:
+        raise QueryError(
+            "candidates are of an approximate search: also say approximate=True (--approximate)"
+        )
+    if candidates < 1:
+        raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {candidates}")
+    return candidates

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from imgsearch_es.cli import analyze, demo, doctor, index, overview, search
+from imgsearch_es.cli import analyze, benchmark, demo, doctor, index, overview, search
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
 
@@ -58,6 +58,7 @@ for command in (
     index.remove,
     index.stats,
     analyze.models,
+    benchmark.benchmark,
     doctor.doctor,
     demo.demo,
 ):

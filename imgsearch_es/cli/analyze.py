@@ -90,8 +90,8 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str]:
 
 
 def _print_strategies(json: bool) -> None:
-    from imgsearch_es.dense import COMPARISONS
-    from imgsearch_es.queries import STRATEGIES
+    from imgsearch_es.dense import APPROXIMABLE, COMPARISONS
+    from imgsearch_es.queries import COSTS, STRATEGIES
     from imgsearch_es.scoring import formula_of
 
     items = [
@@ -99,6 +99,8 @@ def _print_strategies(json: bool) -> None:
             "name": name,
             "formula": name if name in COMPARISONS else formula_of(name).name,
             "exact": True,
+            "can_be_approximate": name in APPROXIMABLE,
+            "cost": COSTS[name],
             "description": text,
         }
         for name, text in STRATEGIES.items()
@@ -106,9 +108,19 @@ def _print_strategies(json: bool) -> None:
     if json:
         print_json(items)
         return
-    rows = [(item["name"], item["formula"], item["description"]) for item in items]
-    print_table(("strategy", "formula", "description"), rows)
-    say('All are exact. Those of the formula "inner", formula (1) of the paper, rank alike.')
+    rows = [
+        (
+            item["name"],
+            item["formula"],
+            "or approximate" if item["can_be_approximate"] else "yes",
+            item["cost"],
+            item["description"],
+        )
+        for item in items
+    ]
+    print_table(("strategy", "formula", "exact", "cost: it reads", "description"), rows)
+    say('Those of the formula "inner", formula (1) of the paper, rank alike.')
+    say("All are exact, unless an approximate answer is asked for (search --approximate).")
 
 
 def _analyzer(

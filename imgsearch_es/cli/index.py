@@ -59,6 +59,22 @@ def index(
             min=1, show_default=False, help="Threads that read and decode; one per core by default."
         ),
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="KIND",
+            help="Of a new index on Elasticsearch: also index deep features for `imgsearch search "
+            "--approximate`, as int8_hnsw, bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.",
+        ),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="What --vectors is for: cosine (the default), dot or euclidean.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Put pictures into an index, or bring it up to date.
@@ -71,7 +87,9 @@ def index(
 
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+    given = {"vectors": vectors, "similarity": similarity}
+    options = {name: value for name, value in given.items() if value is not None}
+    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer, **options) as target:
         started = time.perf_counter()
         with show_progress(quiet=json) as progress:
             report = target.add(

@@ -124,6 +124,20 @@ def search(
         float | None,
         typer.Option(show_default=False, help="The least score, for the strategies dense-*."),
     ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Compare near candidates only, for dense-cosine, dense-dot or dense-euclidean, on "
+            "an index made with --vectors.",
+        ),
+    ] = False,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="How many, with --approximate; 200 by default."
+        ),
+    ] = None,
     html: Annotated[
         str | None,
         typer.Option(metavar="FILE", show_default=False, help="Write a gallery page."),
@@ -150,6 +164,8 @@ def search(
         strategy=strategy,
         threshold=threshold,
         fuse=read_fusion(fuse, fusion, rank_constant, window),
+        approximate=approximate,
+        candidates=candidates,
     )
     page = hits.to_html(html) if html is not None else None
     if json:
@@ -273,7 +289,7 @@ def print_hits(hits: Hits) -> None:
         for hit in hits
     ]
     print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
-    exact = ", exact" if hits.exact else ""
+    exact = ", exact" if hits.exact else ", not exact"
     more = "" if hits.total_is_exact else " or more"
     say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
     _print_hints(hits)

@@ -89,6 +89,8 @@ class SearchResult:
         exact: True when the hits and their order are certainly those of the formula.
         means: by which means that is known, for a person.
         took_ms: milliseconds that the store worked.
+        windows: how many windows were rescored, each wider than the one before, until the answer
+            was certain; 0 where the strategy needs none.
     """
 
     hits: tuple[Scored, ...]
@@ -101,6 +103,7 @@ class SearchResult:
     means: str
     took_ms: float
     part_terms: tuple[tuple[Term, ...], ...] = ()
+    windows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,13 @@ class Store(Protocol):
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
+        ...
+
+    def approximable(self) -> tuple[str, ...]:
+        """The strategies that this index can answer approximately, by comparing candidates only.
+
+        A store without such an index answers exactly what asks for an approximate answer.
+        """
         ...
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from imgsearch_es import ImageIndex
 from imgsearch_es.cli import app
 from imgsearch_es.cli.output import printable
-from imgsearch_es.queries import STRATEGIES
+from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "stats", "models",
-    "doctor", "demo",
+    "benchmark", "doctor", "demo",
 )  # fmt: skip
 
 
@@ -346,8 +346,32 @@ def test_models(run):
 def test_strategies(run):
     listed = json.loads(run("models", "--strategies", "--json").stdout)
     assert [item["name"] for item in listed] == list(STRATEGIES)
+    assert [item["cost"] for item in listed] == list(COSTS.values())
+    approximable = [item["name"] for item in listed if item["can_be_approximate"]]
+    assert approximable == ["dense-cosine", "dense-dot", "dense-euclidean"]
     out = run("models", "--strategies").stdout
     assert all(name in out for name in STRATEGIES)
+    assert out.count("or approximate") == 3
+
+
+def test_an_approximate_search_of_a_file_is_exact(run, place, photos):
+    cat = photos / "cats" / "cat.0.png"
+    options = ("--image", cat, "-i", place, "--strategy", "dense-cosine", "-k", "3", "--json")
+    exact = json.loads(run("search", *options).stdout)
+    approximate = json.loads(run("search", *options, "--approximate").stdout)
+    assert approximate["exact"]
+    assert approximate["hits"] == exact["hits"]
+    sentence = "also say approximate=True"
+    assert sentence in run("search", *options, "--candidates", "9", code=1).stderr
+    refused = run("search", "--image", cat, "-i", place, "--approximate", code=1).stderr
+    assert "auto is always exact" in refused
+
+
+def test_a_file_has_no_index_of_neighbors(run, photos, tmp_path):
+    arguments = ("index", photos, "-i", tmp_path / "new.duckdb", "--model", "fake")
+    refused = run(*arguments, "--vectors", "int8_hnsw", code=1).stderr
+    assert "is a file, which has no option 'vectors'" in refused
+    assert not (tmp_path / "new.duckdb").exists()
 
 
 def test_doctor(run, place):

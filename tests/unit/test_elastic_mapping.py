@@ -7,7 +7,8 @@ import json
 import pytest
 
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import MAX_DENSE_DIMENSIONS, index_body
+from imgsearch_es.stores.elastic.mapping import index_body
+from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS
 from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
@@ -96,7 +97,7 @@ def test_the_field_limit_is_just_large_enough(vocabulary):
 
 @pytest.mark.parametrize(
     ("dimensions", "kept"),
-    [(0, False), (1, True), (MAX_DENSE_DIMENSIONS, True), (MAX_DENSE_DIMENSIONS + 1, False)],
+    [(0, False), (1, True), (MAX_DIMENSIONS, True), (MAX_DIMENSIONS + 1, False)],
 )
 def test_an_embedding_that_elasticsearch_cannot_hold_is_left_out(dimensions, kept):
     body = index_body(settings(dimensions=dimensions), (9, 4))

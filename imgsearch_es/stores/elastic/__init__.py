@@ -13,9 +13,10 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
+from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import SchemaError, StoreError
+from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
 from imgsearch_es.facets import Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
@@ -31,7 +32,8 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.elastic import counting
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
-from imgsearch_es.stores.elastic.mapping import Version, index_body
+from imgsearch_es.stores.elastic.mapping import index_body
+from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
@@ -57,16 +59,28 @@ class ElasticStore:
     Args:
         location: ``http(s)://[user:password@]host:port/index``.
         shards, replicas: of an index that is created.
+        vectors: how an index that is created indexes deep features for approximate answers: not
+            at all ("none", the default), or as one of ``neighbors.KINDS``, such as "int8_hnsw".
+        similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
         credentials: ``api_key``, ``username``, ``password``, ``ca_certs``, ``verify_certs``,
             ``timeout``: see ``parse_address``, which also reads them from the environment.
     """
 
     def __init__(
-        self, location: str, *, shards: int = 1, replicas: int = 0, **credentials: Any
+        self,
+        location: str,
+        *,
+        shards: int = 1,
+        replicas: int = 0,
+        vectors: str | None = None,
+        similarity: str | None = None,
+        **credentials: Any,
     ) -> None:
         self._address = parse_address(os.fspath(location), **credentials)
         self.location = str(self._address)
         self._shards, self._replicas = shards, replicas
+        self._wanted = wanted_neighbors(vectors, similarity)
+        self._neighbors = Neighbors()
         self._settings: IndexSettings | None = None
 
     @cached_property
@@ -105,12 +119,25 @@ class ElasticStore:
                 f"{self.location} has schema {data['schema_version']}, this imgsearch-es knows "
                 f"{SCHEMA_VERSION}: upgrade this installation, or index again under another name"
             )
+        self._neighbors = Neighbors.of(mapping["mappings"]["properties"])
+        if self._wanted not in (None, self._neighbors):
+            raise ConfigurationError(
+                f"{self.location} was made with {self._neighbors}, not with {self._wanted}: leave "
+                "these options out, or index the pictures again under another name"
+            )
         return IndexSettings.from_dict(data)
 
     def create(self, settings: IndexSettings) -> None:
         """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
         client, version = self._connection
-        body = index_body(settings, version, shards=self._shards, replicas=self._replicas)
+        neighbors = self._wanted or Neighbors()
+        body = index_body(
+            settings,
+            version,
+            shards=self._shards,
+            replicas=self._replicas,
+            neighbors=neighbors,
+        )
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
@@ -120,7 +147,7 @@ class ElasticStore:
                 mappings=body["mappings"],
                 aliases={self._name: {"is_write_index": True}},
             )
-        self._settings = settings
+        self._neighbors, self._settings = neighbors, settings
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in bulk; a refused document does not stop the others."""
@@ -130,7 +157,10 @@ class ElasticStore:
 
         def actions() -> Iterator[dict[str, Any]]:
             for document in documents:
-                yield {"_id": document.id, "_source": document.to_source(vocabulary)}
+                source = document.to_source(vocabulary)
+                if self._neighbors.has_directions and document.embedding is not None:
+                    source["direction"] = direction(document.embedding).tolist()
+                yield {"_id": document.id, "_source": source}
 
         with translated(self._address):
             outcomes = helpers.streaming_bulk(
@@ -176,7 +206,7 @@ class ElasticStore:
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
         client, version = self._connection
-        source: dict[str, Any] = {"excludes": ["posterior", "words"]}
+        source: dict[str, Any] = {"excludes": ["posterior", "direction", "words"]}
         if version >= (9, 1):  # leaves vectors out unless asked for them
             source["exclude_vectors"] = False
         found: dict[str, Document] = {}
@@ -333,6 +363,13 @@ class ElasticStore:
         settings = known_settings(self)
         if query.has_features:
             check_dimensions(settings, query)
+        if query.candidates:
+            self._neighbors.check_answers(query.strategy, self.location)
+
+    def approximable(self) -> tuple[str, ...]:
+        """The strategy that the index of nearest neighbors answers, if there is one."""
+        known_settings(self)
+        return self._neighbors.strategies
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
@@ -340,19 +377,21 @@ class ElasticStore:
         strategy = get_strategy(query.strategy) if is_sparse else None
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
-        window, took = first_window(query), 0
+        window, windows, took = first_window(query), 0, 0
         while True:
             answer = self.client.search(
                 index=self._name, body=first_body(query, statistics, window)
             )
             took += answer["took"]
+            windows += not query.candidates
             found = read(query, statistics, answer.body, window)
             if found is not None:
-                return replace(found, took_ms=took)
+                return replace(found, took_ms=took, windows=windows)
             if window == MAX_RESULTS:
                 found = self._search_exhaustively(FALLBACK, query, statistics)
                 means = "too many near-ties for a proof, so all matching pictures were scored"
-                return replace(found, means=means, took_ms=took + found.took_ms)
+                took_ms = took + found.took_ms
+                return replace(found, means=means, took_ms=took_ms, windows=windows)
             window = min(_WIDER * window, MAX_RESULTS)
 
     def _search_exhaustively(

@@ -116,24 +116,28 @@ def read_exhaustive(
 def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
     hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
     documents = [Document.from_source(hit["_source"]) for hit in hits]
-    vectors = [d.embedding for d in documents if d.embedding is not None]
-    scores = dense.exact_scores(query, vectors)
+    scores = dense.exact_scores(query, dense.vectors_of(hits))
     ranked = rank(documents, scores, query.threshold)
     fetched_all = len(hits) == total
     lowest = hits[-1]["_score"] if hits else 0.0
     proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-    if not proven and window < MAX_RESULTS:
+    if not proven and window < MAX_RESULTS and not query.candidates:
         return None
+    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
+    if query.candidates:
+        means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
+    else:
+        means = "all vectors were compared, the best again in float64"
+        means += "" if proven else "; more than the window are equally near"
     return SearchResult(
         hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all else total,
-        total_is_exact=fetched_all or query.threshold is None,
+        total=len(ranked) if fetched_all or cut else total,
+        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
         terms=query.terms,
         average_length=0.0,
         strategy=query.strategy,
-        exact=proven,
-        means="all vectors were compared, the best again in float64"
-        + ("" if proven else "; more than the window are equally near"),
+        exact=proven and not query.candidates,
+        means=means,
         took_ms=answer["took"],
     )
 

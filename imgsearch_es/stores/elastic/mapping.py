@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS, Neighbors, Version
 
 _FIELDS_PER_TERM = 4
 """``synset.<key>`` and its wind, words and score."""
 _OTHER_FIELDS = 40
 """The fields below, with room for Elasticsearch's own and a person's additions."""
-
-Version = tuple[int, int]
-MAX_DENSE_DIMENSIONS = 4096
+NO_NEIGHBORS = Neighbors()
 
 
 def index_body(
-    settings: IndexSettings, version: Version, *, shards: int = 1, replicas: int = 0
+    settings: IndexSettings,
+    version: Version,
+    *,
+    shards: int = 1,
+    replicas: int = 0,
+    neighbors: Neighbors = NO_NEIGHBORS,
 ) -> dict[str, Any]:
     """Settings and mappings with which to create the index.
 
@@ -25,7 +29,12 @@ def index_body(
         version: the server's (major, minor).
         shards: number of primary shards.
         replicas: copies of each shard.
+        neighbors: how deep features are indexed.
+
+    Raises:
+        ConfigurationError: the server cannot index deep features so.
     """
+    neighbors.check(settings.embedding_dimensions, version)
     return {
         "settings": {
             "index.number_of_shards": shards,
@@ -37,12 +46,12 @@ def index_body(
         "mappings": {
             "dynamic": "strict",
             "_meta": {"imgsearch_es": settings.to_dict()},
-            "properties": _properties(settings, version),
+            "properties": _properties(settings, version, neighbors),
         },
     }
 
 
-def _properties(settings: IndexSettings, version: Version) -> dict[str, Any]:
+def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
     keyword = {"type": "keyword"}
     properties: dict[str, Any] = {
         "id": keyword,
@@ -65,12 +74,8 @@ def _properties(settings: IndexSettings, version: Version) -> dict[str, Any]:
         "norm": {"type": "double"},
         "words": {"type": "text"},
     }
-    if 0 < settings.embedding_dimensions <= MAX_DENSE_DIMENSIONS:
-        properties["embedding"] = {
-            "type": "dense_vector",
-            "dims": settings.embedding_dimensions,
-            "index": False,
-        }
+    if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
+        properties |= neighbors.fields(settings.embedding_dimensions)
     return properties
 
 

@@ -56,7 +56,7 @@ _ABOVE_ZERO = 1.4e-45
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
 
-NOT_FETCHED = ("posterior", "embedding", "words")
+NOT_FETCHED = ("posterior", "embedding", "direction", "words")
 """Parts of the source that a hit does not need."""
 
 

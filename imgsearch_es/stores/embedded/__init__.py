@@ -280,6 +280,10 @@ class EmbeddedStore:
         hits.sort(key=lambda hit: (-hit.score, hit.document.id))
         return hits if len(numbers) < len(scores) else hits[query.offset : query.offset + query.k]
 
+    def approximable(self) -> tuple[str, ...]:
+        """None: every answer is exact."""
+        return ()
+
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
@@ -320,6 +324,8 @@ def _strategy(query: Query) -> str:
 def _means(query: Query) -> str:
     if query.fusion is not None:
         return "every posting and vector of the parts was scored"
+    if query.candidates:
+        return "every vector was compared: an index file has no approximate answers"
     if query.is_dense:
         return "every vector was compared"
     return "every posting of the query's synsets was added up"
