@@ -155,7 +155,14 @@ class Hits(Sequence[Hit]):
         took_ms: milliseconds that the store worked.
     """
 
-    def __init__(self, query: Query, result: SearchResult, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        query: Query,
+        result: SearchResult,
+        store: Store | None = None,
+        *,
+        first: int | None = None,
+    ) -> None:
         self.query = query
         self._store = store
         self.total = result.total
@@ -168,7 +175,7 @@ class Hits(Sequence[Hit]):
         self._average_length = result.average_length
         self._hits = tuple(
             Hit(rank, found.score, found.document)
-            for rank, found in enumerate(result.hits, start=query.offset + 1)
+            for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 
     @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,7 @@ from imgsearch_es.indexing import (
     as_labels,
 )
 from imgsearch_es.language import parse_words
+from imgsearch_es.paging import pages
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.query_pictures import (
     PictureReader,
@@ -420,6 +421,38 @@ class ImageIndex:
             rocchio=rocchio,
         )
         return Hits(query, self.store.search(query), self.store)
+
+    def pages(
+        self,
+        image: QueryImages | None = None,
+        text: str | None = None,
+        *,
+        query: Query | None = None,
+        size: int = 100,
+        **options: Any,
+    ) -> Iterator[Hits]:
+        """All pictures that match, a page at a time: for more hits than one search gives.
+
+        The pages add up to one ranking, which does not change while others write: what is added
+        meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
+        may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
+
+        Args:
+            image: as ``search`` takes it.
+            text: as ``search`` takes it.
+            query: instead of all others, a query built by ``query``.
+            size: how many hits a page has, up to 10,000.
+            **options: more arguments of ``search``, without ``k``.
+
+        Raises:
+            QueryError: as ``search``, and at once.
+        """
+        if query is None:
+            query = self.query(image, text, k=size, **options)
+        elif image is not None or text is not None or options:
+            raise QueryError("give query= or what it is built from, not both")
+        self._settings()
+        return pages(self.store, replace(query, k=size))
 
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.

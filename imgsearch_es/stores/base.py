@@ -189,6 +189,15 @@ class Store(Protocol):
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
         ...
 
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """All that a query matches from its offset on, best first, ``query.k`` at a time.
+
+        Documents written meanwhile do not appear and shift nothing; there is no limit to how far
+        it goes. On a file, those removed meanwhile are left out, and the others are shown as they
+        are when their page is read.
+        """
+        ...
+
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
 

@@ -28,7 +28,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting
+from imgsearch_es.stores.elastic import counting, paging
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import Version, index_body
@@ -354,6 +354,13 @@ class ElasticStore:
         body = strategy.body(query, statistics.average_length)
         answer = self.client.search(index=self._name, body=body)
         return read_exhaustive(strategy, query, statistics, answer.body)
+
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Read on from page to page, at one point in time."""
+        self._check(query)
+        ((query, statistics),) = weighted_all(self, [query])
+        with translated(self._address):
+            yield from paging.pages(self.client, self._name, query, statistics)
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""

@@ -32,7 +32,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, schema
+from imgsearch_es.stores.embedded import counting, paging, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
@@ -255,6 +255,45 @@ class EmbeddedStore:
             else "every posting of the query's synsets was added up",
             took_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Rank once, and read the documents of each page when it is asked for."""
+        settings = known_settings(self)
+        if query.is_dense:
+            check_dimensions(settings, query)
+        ((query, statistics),) = weighted_all(self, [query])
+        started = time.perf_counter()
+        with self._file.reading() as connection:
+            ids, scores = paging.ranked(connection, query, self._numbers, statistics)
+        for start in range(query.offset, len(ids), query.k):
+            page = ids[start : start + query.k]
+            documents = self._stored(page)
+            yield SearchResult(
+                hits=tuple(
+                    Scored(documents[key], score)
+                    for key, score in zip(page, scores[start:], strict=False)
+                    if key in documents
+                ),
+                total=len(ids),
+                total_is_exact=True,
+                terms=query.terms,
+                average_length=statistics.average_length,
+                strategy=query.strategy if query.is_dense else "postings",
+                exact=True,
+                means="all matching pictures were ranked once, before the first page",
+                took_ms=(time.perf_counter() - started) * 1000,
+            )
+            started = time.perf_counter()
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of these ids, without embeddings."""
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM documents "
+                "JOIN (SELECT unnest($1) AS id) USING (id)",
+                [list(ids)],
+            ).fetchall()
+        return {row[0]: _document(row, self._keys()) for row in rows}
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""

@@ -25,7 +25,7 @@ def compare(
         Scores of the best offset + k documents and of all that tie with the last of them, by
         document number; and how many documents were above the threshold.
     """
-    documents, scores = _all_scores(connection, query, term_numbers)
+    documents, scores = all_scores(connection, query, term_numbers)
     if query.threshold is not None:
         above = scores >= np.float32(query.threshold)
         documents, scores = documents[above], scores[above]
@@ -37,7 +37,7 @@ def compare(
     return dict(zip(documents[best].tolist(), scores[best].tolist(), strict=True)), len(scores)
 
 
-def _all_scores(
+def all_scores(
     connection: duckdb.DuckDBPyConnection, query: Query, term_numbers: dict[str, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Number and score of every document compared."""

@@ -41,6 +41,7 @@ FROM (SELECT count(*) AS total FROM scored) LEFT JOIN candidates ON true
 looked up for these few only. One row of NULLs when nothing matches."""
 
 MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORDER BY id"
+EVERY_SCORE = _RANKING + "SELECT document, score FROM scored"
 
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
