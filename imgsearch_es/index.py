@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +47,7 @@ from imgsearch_es.indexing import (
 )
 from imgsearch_es.language import parse_words
 from imgsearch_es.paging import pages
-from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.queries import Query, Selection, synset_vector
 from imgsearch_es.query_pictures import (
     PictureReader,
     QueryImages,
@@ -430,7 +430,7 @@ class ImageIndex:
         query: Query | None = None,
         size: int = 100,
         **options: Any,
-    ) -> Iterator[Hits]:
+    ) -> Generator[Hits, None, None]:
         """All pictures that match, a page at a time: for more hits than one search gives.
 
         The pages add up to one ranking, which does not change while others write: what is added
@@ -490,14 +490,21 @@ class ImageIndex:
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
     def facets(
-        self, query: Query | None = None, fields: Sequence[str] = FACETS, size: int = 10
+        self,
+        query: Query | None = None,
+        fields: Sequence[str] = FACETS,
+        size: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
     ) -> Facets:
         """Count what the pictures that match have: synsets, labels, formats, ranges of size.
 
         Args:
             query: all that it matches are counted, whatever its k; by default every picture.
-            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes".
+            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes"
+                and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
+            where: conditions on fields, as ``search`` takes them; with a query both count.
 
         Returns:
             ``{"label": [{"value": "cats", "count": 7}, ...], ...}``
@@ -509,7 +516,13 @@ class ImageIndex:
         check_facets(fields, size)
         if query is not None and query.threshold is not None:
             raise QueryError("facets count what meets conditions: leave out the threshold")
-        return self.store.facets(query, list(dict.fromkeys(fields)), size)
+        conditions = parse_filters(where, self.vocabulary)
+        wanted: Query | Selection | None = query
+        if conditions and query is not None:
+            wanted = replace(query, filters=query.filters + conditions)
+        elif conditions:
+            wanted = Selection(conditions)
+        return self.store.facets(wanted, list(dict.fromkeys(fields)), size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
         """Groups of pictures that are the same.

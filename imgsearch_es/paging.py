@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Store
 
 
-def pages(store: Store, query: Query) -> Iterator[Hits]:
+def pages(store: Store, query: Query) -> Generator[Hits, None, None]:
     """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
     rank = query.offset + 1
     for result in store.pages(query):

@@ -68,9 +68,19 @@ def say(text: str) -> None:
     console().print(printable(text), markup=False)
 
 
-def print_json(value: object) -> None:
-    """Print JSON, readable by people and by every parser, and harmless to a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def print_line(text: str) -> None:
+    """Print a line as it is, however long and whatever the width of the terminal."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print JSON, readable by people and by every parser, and harmless to a terminal.
+
+    Args:
+        value: JSON values, and others shown by ``str``.
+        indent: None for all on one line.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     sys.stdout.write("".join(safe) + "\n")
 

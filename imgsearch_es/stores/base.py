@@ -15,7 +15,7 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
-from imgsearch_es.queries import Query
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.synsets import Vocabulary
 
@@ -198,11 +198,12 @@ class Store(Protocol):
         """
         ...
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
-        the strategies dense-*, has a deep feature. None matches every picture.
+        the strategies dense-*, has a deep feature. A Selection matches what meets it, None every
+        picture.
         """
         ...
 

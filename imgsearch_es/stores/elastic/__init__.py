@@ -13,11 +13,12 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
+from imgsearch_es.conditions import METADATA
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import SchemaError, StoreError
-from imgsearch_es.facets import Facets, most_frequent
-from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
+from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
@@ -362,7 +363,7 @@ class ElasticStore:
         with translated(self._address):
             yield from paging.pages(self.client, self._name, query, statistics)
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
         known_settings(self)
         if not fields:
@@ -372,15 +373,22 @@ class ElasticStore:
             answer = self.client.search(index=self._name, body=body)["aggregations"]
             counted = counting.read_facets(answer, fields, size)
             for field in counting.uncertain(answer, fields):
+                if field.startswith(METADATA):  # composite aggregations do not count these right
+                    raise StoreError(
+                        f"{self.location} has more than {MAX_VALUES:,} values of {field} on "
+                        "several shards, which cannot be counted exactly: narrow them by where="
+                    )
                 counted[field] = most_frequent(self._all_values(query, field), size)
         return counted
 
-    def _all_values(self, query: Query | None, field: str) -> Iterator[tuple[str, int]]:
+    def _all_values(self, query: Query | Selection | None, field: str) -> Iterator[tuple[str, int]]:
         after = None
         while True:
             body = counting.all_values_body(query, field, after)
             found = self.client.search(index=self._name, body=body)["aggregations"]["all"]
-            yield from ((bucket["key"][field], bucket["doc_count"]) for bucket in found["buckets"])
+            yield from (
+                (bucket["key"]["value"], bucket["doc_count"]) for bucket in found["buckets"]
+            )
             after = found.get("after_key")
             if after is None:
                 return

@@ -19,7 +19,7 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, StoreError
 from imgsearch_es.facets import Facets
-from imgsearch_es.queries import Query
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     NO_STATISTICS,
@@ -295,7 +295,7 @@ class EmbeddedStore:
             ).fetchall()
         return {row[0]: _document(row, self._keys()) for row in rows}
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
         with self._file.reading() as connection:
