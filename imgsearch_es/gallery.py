@@ -36,6 +36,7 @@ __all__ = [
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
+CHANCE = "Chance: pictures that have nothing to do with each other score as much in this index"
 
 
 class TermLike(Protocol):
@@ -305,12 +306,16 @@ def _card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalon
         tag("span", str(hit.rank), class_="ig-rank", title="Rank"),
         tag("div", bar, class_="ig-bar", aria_hidden="true"),
         tag("span", number(hit.score), class_="ig-score", title=f"Score {hit.score:.9g}"),
+        tag("span", "chance", class_="ig-labels") if getattr(hit, "is_chance", False) else Html(),
         class_="ig-line",
     )
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
     chips = [_hit_chip(term, summands) for term in _notable(hit.synsets, summands)]
     caption = tag("figcaption", line, _name(hit), labels, _terms("Terms", chips))
-    return tag("li", tag("figure", picture, caption), value=hit.rank)
+    figure = tag("figure", picture, caption)
+    if getattr(hit, "is_chance", False):
+        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
+    return tag("li", figure, value=hit.rank)
 
 
 def _name(hit: HitLike) -> Html:

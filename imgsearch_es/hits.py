@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.background import Chance
 from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import QueryError
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
@@ -34,11 +35,22 @@ class Hit:
         rank: from 1.
         score: formula (1), a float32 number.
         document: everything the index holds of the picture, without its embedding.
+        chance: of the query; knows the score below which hits are marked.
     """
 
     rank: int
     score: float
     document: Document
+    chance: Chance | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether pictures that have nothing to do with each other score as much.
+
+        False, too, where that is not known: see ``Hits.chance_score``.
+        """
+        limit = None if self.chance is None else self.chance.score
+        return limit is not None and self.score < limit
 
     @property
     def id(self) -> str:
@@ -82,6 +94,7 @@ class Hit:
             "id": self.id,
             "uri": self.uri,
             "score": self.score,
+            "is_chance": self.is_chance,
             "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
@@ -173,8 +186,9 @@ class Hits(Sequence[Hit]):
         self.took_ms = result.took_ms
         self._terms = result.terms
         self._average_length = result.average_length
+        self._chance = Chance(query, store)
         self._hits = tuple(
-            Hit(rank, found.score, found.document)
+            Hit(rank, found.score, found.document, self._chance)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 
@@ -190,6 +204,15 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
+
+    @property
+    def chance_score(self) -> float | None:
+        """The score below which a hit ``is_chance`` (see ``imgsearch_es.background``).
+
+        None where nothing is known: the index has few pictures, or the strategy's parameters are
+        not the usual ones.
+        """
+        return self._chance.score
 
     @property
     def uris(self) -> list[str]:
@@ -335,6 +358,7 @@ class Hits(Sequence[Hit]):
             "strategy": self.strategy,
             "exact": self.exact,
             "took_ms": round(self.took_ms, 3),
+            "chance_score": self.chance_score,
             "hits": [hit.to_dict() for hit in self._hits],
         }
 
@@ -361,5 +385,8 @@ class Hits(Sequence[Hit]):
         from imgsearch_es.gallery import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
-        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
+        lines += [
+            f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}{'  (chance)' * hit.is_chance}"
+            for hit in self._hits
+        ]
         return "\n".join(lines)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
+from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
@@ -212,7 +213,10 @@ class ImageIndex:
         indexer.run(found)
         if prune and self.exists:
             indexer.prune(pictures, found)
-        return indexer.report
+        report = indexer.report
+        if self.exists:
+            refresh(self.store, report.added + report.updated + report.removed)
+        return report
 
     def update(
         self,

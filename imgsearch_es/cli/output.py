@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -86,7 +86,11 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    dim: Collection[int] = (),
 ) -> None:
     """Print a table.
 
@@ -94,6 +98,7 @@ def print_table(
         columns: the headings.
         rows: the cells; shown with ``str``.
         right: headings of columns that hold numbers.
+        dim: rows, from 0, that matter less.
     """
     from rich import box
     from rich.table import Table
@@ -102,8 +107,9 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    for i, row in enumerate(rows):
+        style = "dim" if i in dim else ""
+        table.add_row(*(Text(printable(str(cell)), style) for cell in row))
     console().print(table)
 
 

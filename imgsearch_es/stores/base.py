@@ -177,6 +177,21 @@ class Store(Protocol):
         """What scoring may know of the collection, with the frequencies of these synsets."""
         ...
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids, in order of id, with their embeddings.
+
+        Ids are hashes, so this is a random sample, and the same one in every store.
+        """
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """What ``write_note`` kept by this name; None when there is nothing."""
+        ...
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keep a short text with the index, in place of the one of this name."""
+        ...
+
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
         ...

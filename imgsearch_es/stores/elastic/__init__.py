@@ -278,6 +278,35 @@ class ElasticStore:
             {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
         )
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with translated(self._address):
+            answer = self.client.search(
+                index=self._name, size=size, sort=[{"id": "asc"}], source=False
+            )
+        ids = [hit["_id"] for hit in answer["hits"]["hits"]]
+        found = self.get(ids)
+        return [found[key] for key in ids if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A text in the mapping's ``_meta``."""
+        text = self._meta().get("notes", {}).get(name)
+        return None if text is None else str(text)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Put a text into the mapping's ``_meta``, which has to be sent as a whole."""
+        meta = self._meta()
+        meta["notes"] = {**meta.get("notes", {}), name: text}
+        with translated(self._address):
+            self.client.indices.put_mapping(index=self._name, meta=meta)
+
+    def _meta(self) -> dict[str, Any]:
+        known_settings(self)
+        with translated(self._address):
+            (mapping,) = self.client.indices.get_mapping(index=self._name).values()
+        return dict(mapping["mappings"]["_meta"])
+
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection

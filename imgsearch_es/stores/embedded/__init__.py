@@ -201,6 +201,28 @@ class EmbeddedStore:
             "labels": [{"label": name, "documents": n} for name, n in labels],
         }
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM documents ORDER BY id LIMIT $1", [size]
+            ).fetchall()
+        found = self.get([key for (key,) in rows])
+        return [found[key] for (key,) in rows if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A value of the settings table."""
+        known_settings(self)
+        with self._file.reading() as connection:
+            return schema.read_note(connection, name)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Replace a value of the settings table."""
+        known_settings(self)
+        with self._file.writing() as connection:
+            schema.write_note(connection, name, text)
+
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
