@@ -15,6 +15,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from weakref import WeakKeyDictionary
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis import Term
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document, to_score
-from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.errors import ImgsearchError, StoreError
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import FORMULAS, Context, Formula, Statistics, formula_of
 from imgsearch_es.stores.base import Store
@@ -142,7 +143,8 @@ def refresh(store: Store, changed: int) -> None:
     if kept is not None and before / 2 < count < 2 * before and 2 * changed < count:
         return
     found = measure(store)
-    store.write_note(NOTE, json.dumps(asdict(found)))
+    with suppress(StoreError):  # who may write documents only keeps none: searches measure it
+        store.write_note(NOTE, json.dumps(asdict(found)))
     _cache[store] = (time.monotonic() + _FRESH_SECONDS, found)
 
 
