@@ -118,7 +118,7 @@ def test_comparisons(case, strategy):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_hits_are_marked(case, strategy):
+def test_hits_of_all_formulas_are_marked(case, strategy):
     one = next(d for d in case.documents if d.terms and d.embedding is not None)
     dense = {"embedding": one.embedding} if strategy in COMPARISONS else {}
     terms = () if dense else synset_vector(one.terms)

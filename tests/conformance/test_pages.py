@@ -17,14 +17,13 @@ from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import IndexNotFoundError, QueryError, StoreError
 from imgsearch_es.paging import pages
-from imgsearch_es.queries import STRATEGIES, Query
+from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Store
 from imgsearch_es.stores.elastic import ElasticStore
 from tests.conformance.collections import DIMENSIONS, document, posteriors, ties
-from tests.conformance.conftest import filled
+from tests.conformance.conftest import STRATEGIES, filled
 from tests.conformance.test_ranking import LAW
 
-SPARSE = tuple(name for name in STRATEGIES if name not in COMPARISONS)
 TERMS = (Term("tabby", 0.5), Term("tiger_cat", 0.3), Term("Egyptian_cat", 0.2))
 
 
@@ -80,8 +79,14 @@ def check(store: Store, query: Query) -> None:
 
 
 @pytest.mark.parametrize("size", [7, 1000])
-@pytest.mark.parametrize("strategy", SPARSE)
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "tfidf"])
 def test_synsets(case, strategy, size):
+    check(case.store, Query(TERMS, strategy=strategy, k=size))
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize("strategy", ["cosine", "sqrt", "bm25"])
+def test_other_formulas(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))
 
 
@@ -93,7 +98,7 @@ def test_deep_features(case, strategy, size):
 
 
 @pytest.mark.parametrize("threshold", [0.9, 0.9899495, 2.0])
-def test_a_threshold(case, threshold):
+def test_a_dense_threshold(case, threshold):
     vector = np.linspace(0.5, 1.5, DIMENSIONS, dtype=np.float32)
     options = {"strategy": "dense-cosine", "embedding": vector, "k": 110}
     check(case.store, Query((), threshold=threshold, **options))
@@ -103,7 +108,7 @@ def test_a_threshold(case, threshold):
 @given(
     size=st.integers(1, 60),
     offset=st.integers(0, 400),
-    strategy=st.sampled_from(["auto", "cosine"]),
+    strategy=st.sampled_from(["auto", "tfidf"]),
     where=st.sampled_from([{"width": {"lt": 110}}, {"label": "pets"}, {"-format": "PNG"}]),
 )
 def test_any_size_and_offset(case, size, offset, strategy, where):
@@ -122,7 +127,7 @@ def test_no_index(store: Store):
         next(store.pages(Query(TERMS)))
 
 
-@pytest.mark.parametrize("strategy", ["auto", "bm25", "dense-cosine"])
+@pytest.mark.parametrize("strategy", ["auto", "tfidf", "dense-cosine"])
 def test_others_write_between_pages(place: Callable[[], str], strategy):
     """New documents do not appear, nothing shifts or comes twice, the file is free."""
     made = _documents()[:400]
@@ -153,7 +158,7 @@ def test_others_write_between_pages(place: Callable[[], str], strategy):
         assert len(after) == len(left) + 49
 
 
-def test_more_than_one_search_gives(place: Callable[[], str]):
+def test_more_than_one_search_gives_dense_too(place: Callable[[], str]):
     """12,000 hits, by synset and over a threshold, where a search ends at 10,000."""
     made = [
         replace(
@@ -204,6 +209,18 @@ def test_a_page_that_comes_too_late(fresh_index_name: str, elasticsearch_url: st
         store.client.indices.delete(index=f"{fresh_index_name}-000001")
         with pytest.raises(StoreError, match="search again"):
             next(reading)
+
+
+@pytest.mark.node
+def test_an_iterator_left_over_when_the_index_is_closed(
+    fresh_index_name: str, elasticsearch_url: str
+):
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", ties(300)) as store:
+        reading = pages(store, Query(TERMS, k=100))
+        next(reading)
+        store.close()
+        reading.close()
+        assert store.count() == 300
 
 
 def test_a_page_of_more_than_a_search_gives():

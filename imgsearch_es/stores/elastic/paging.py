@@ -10,7 +10,7 @@ given when no picture that the server has not sent yet can score as much.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -97,7 +97,8 @@ def _point_in_time(client: Elasticsearch, index: str) -> Iterator[str]:
             "page, and this one came later (or the index was removed): search again"
         ) from error
     finally:
-        client.options(ignore_status=404).close_point_in_time(id=point)
+        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
+            client.options(ignore_status=404).close_point_in_time(id=point)
 
 
 def _blocks(
