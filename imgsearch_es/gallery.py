@@ -38,6 +38,7 @@ __all__ = [
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
+CHANCE = "Chance: pictures that have nothing to do with each other score as much in this index"
 
 
 class TermLike(Protocol):
@@ -300,6 +301,7 @@ def _card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalon
     link = _link(hit.uri) if standalone else None
     if link:
         picture = tag("a", picture, class_="ig-open", href=link, title="Open the original")
+    is_chance = getattr(hit, "is_chance", False)
     share = hit.score / best if best > 0 and math.isfinite(hit.score / best) else 0.0
     bar = tag("span", style=f"width: {100 * min(max(share, 0.0), 1.0):.1f}%")
     line = tag(
@@ -307,13 +309,17 @@ def _card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalon
         tag("span", str(hit.rank), class_="ig-rank", title="Rank"),
         tag("div", bar, class_="ig-bar", aria_hidden="true"),
         tag("span", number(hit.score), class_="ig-score", title=_score_tip(hit)),
+        tag("span", "chance", class_="ig-chance-mark") if is_chance else Html(),
         class_="ig-line",
     )
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
     chips = [_hit_chip(term, summands) for term in _notable(hit.synsets, summands)]
     parts = _terms("Parts of the score", _part_chips(hit))
     caption = tag("figcaption", line, _name(hit), labels, parts, _terms("Terms", chips))
-    return tag("li", tag("figure", picture, caption), value=hit.rank)
+    figure = tag("figure", picture, caption)
+    if is_chance:
+        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
+    return tag("li", figure, value=hit.rank)
 
 
 def _score_tip(hit: HitLike) -> str:

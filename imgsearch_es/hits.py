@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.background import Chance
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
 from imgsearch_es.explanations import Explanation, explain
@@ -35,12 +36,23 @@ class Hit:
         score: by the query's formula or fusion, a float32 number.
         document: everything the index holds of the picture, without its embedding.
         parts: what each part of a fused query adds to the score.
+        chance: of the query; knows the score below which hits are marked.
     """
 
     rank: int
     score: float
     document: Document
     parts: tuple[PartScore, ...] = ()
+    chance: Chance | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether pictures that have nothing to do with each other score as much.
+
+        False, too, where that is not known: see ``Hits.chance_score``.
+        """
+        limit = None if self.chance is None else self.chance.score
+        return limit is not None and self.score < limit
 
     @property
     def id(self) -> str:
@@ -84,6 +96,7 @@ class Hit:
             "id": self.id,
             "uri": self.uri,
             "score": self.score,
+            "is_chance": self.is_chance,
             "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
@@ -104,7 +117,14 @@ class Hits(Sequence[Hit]):
         took_ms: milliseconds that the store worked.
     """
 
-    def __init__(self, query: Query, result: SearchResult, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        query: Query,
+        result: SearchResult,
+        store: Store | None = None,
+        *,
+        first: int | None = None,
+    ) -> None:
         self.query = query
         self._store = store
         self.total = result.total
@@ -116,9 +136,10 @@ class Hits(Sequence[Hit]):
         self._terms = result.terms
         self._average_length = result.average_length
         self._part_terms = result.part_terms
+        self._chance = Chance(query, store)
         self._hits = tuple(
-            Hit(rank, found.score, found.document, found.parts)
-            for rank, found in enumerate(result.hits, start=query.offset + 1)
+            Hit(rank, found.score, found.document, found.parts, self._chance)
+            for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 
     @overload
@@ -133,6 +154,15 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
+
+    @property
+    def chance_score(self) -> float | None:
+        """The score below which a hit ``is_chance`` (see ``imgsearch_es.background``).
+
+        None where nothing is known: the index has few pictures, or the strategy's parameters are
+        not the usual ones.
+        """
+        return self._chance.score
 
     @property
     def uris(self) -> list[str]:
@@ -262,6 +292,7 @@ class Hits(Sequence[Hit]):
             "strategy": self.strategy,
             "exact": self.exact,
             "took_ms": round(self.took_ms, 3),
+            "chance_score": self.chance_score,
             "hits": [hit.to_dict() for hit in self._hits],
         }
 
@@ -288,5 +319,8 @@ class Hits(Sequence[Hit]):
         from imgsearch_es.gallery import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
-        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
+        lines += [
+            f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}{'  (chance)' * hit.is_chance}"
+            for hit in self._hits
+        ]
         return "\n".join(lines)

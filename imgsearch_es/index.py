@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
+from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
@@ -47,7 +48,8 @@ from imgsearch_es.indexing import (
     as_labels,
 )
 from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query, synset_vector, to_candidates
+from imgsearch_es.paging import pages
+from imgsearch_es.queries import Query, Selection, synset_vector, to_candidates
 from imgsearch_es.query_pictures import (
     PictureReader,
     QueryImages,
@@ -213,7 +215,10 @@ class ImageIndex:
         indexer.run(found)
         if prune and self.exists:
             indexer.prune(pictures, found)
-        return indexer.report
+        report = indexer.report
+        if self.exists:
+            refresh(self.store, report.added + report.updated + report.removed)
+        return report
 
     def update(
         self,
@@ -455,6 +460,40 @@ class ImageIndex:
         )
         return Hits(query, self.store.search(query), self.store)
 
+    def pages(
+        self,
+        image: QueryImages | None = None,
+        text: str | None = None,
+        *,
+        query: Query | None = None,
+        size: int = 100,
+        **options: Any,
+    ) -> Generator[Hits, None, None]:
+        """All pictures that match, a page at a time: for more hits than one search gives.
+
+        The pages add up to one ranking, which does not change while others write: what is added
+        meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
+        may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
+
+        Args:
+            image: as ``search`` takes it.
+            text: as ``search`` takes it.
+            query: instead of all others, a query built by ``query``.
+            size: how many hits a page has, up to 10,000.
+            **options: more arguments of ``search``, without ``k``.
+
+        Raises:
+            QueryError: as ``search``, and at once.
+        """
+        if query is None:
+            query = self.query(image, text, k=size, **options)
+        elif image is not None or text is not None or options:
+            raise QueryError("give query= or what it is built from, not both")
+        if query.fusion is not None or query.candidates:
+            raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
+        self._settings()
+        return pages(self.store, replace(query, k=size))
+
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
@@ -491,14 +530,21 @@ class ImageIndex:
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
     def facets(
-        self, query: Query | None = None, fields: Sequence[str] = FACETS, size: int = 10
+        self,
+        query: Query | None = None,
+        fields: Sequence[str] = FACETS,
+        size: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
     ) -> Facets:
         """Count what the pictures that match have: synsets, labels, formats, ranges of size.
 
         Args:
             query: all that it matches are counted, whatever its k; by default every picture.
-            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes".
+            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes"
+                and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
+            where: conditions on fields, as ``search`` takes them; with a query both count.
 
         Returns:
             ``{"label": [{"value": "cats", "count": 7}, ...], ...}``
@@ -510,7 +556,13 @@ class ImageIndex:
         check_facets(fields, size)
         if query is not None and query.threshold is not None:
             raise QueryError("facets count what meets conditions: leave out the threshold")
-        return self.store.facets(query, list(dict.fromkeys(fields)), size)
+        conditions = parse_filters(where, self.vocabulary)
+        wanted: Query | Selection | None = query
+        if conditions and query is not None:
+            wanted = replace(query, filters=query.filters + conditions)
+        elif conditions:
+            wanted = Selection(conditions)
+        return self.store.facets(wanted, list(dict.fromkeys(fields)), size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
         """Groups of pictures that are the same.

@@ -72,6 +72,16 @@ ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Conditions alone: what meets them counts, and nothing scores. As the parts of a Query."""
+
+    filters: tuple[Filter, ...] = ()
+    must: tuple[tuple[str, ...], ...] = ()
+    must_not: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """What to search for; built by ``ImageIndex.query`` and understood by every store.

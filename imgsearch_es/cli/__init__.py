@@ -22,6 +22,16 @@ from imgsearch_es.errors import ImgsearchError
 class _Commands(TyperGroup):
     """Turns errors into one sentence and an exit code, before Typer has its say."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, BrokenPipeError):
+                raise
+            # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             answer = super().invoke(ctx)
@@ -31,12 +41,6 @@ class _Commands(TyperGroup):
             fail(str(error))
         except KeyboardInterrupt:
             fail("stopped; what was done is stored, run the command again to go on", code=130)
-        except (BrokenPipeError, SystemExit) as stop:
-            if BrokenPipeError not in (type(stop), type(stop.__context__)):
-                raise
-            # The reader of our output went away, as `head` does; Rich exits with 1 then.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
 
 
 app = typer.Typer(

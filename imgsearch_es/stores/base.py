@@ -16,7 +16,7 @@ from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
 from imgsearch_es.fusion import PartScore
-from imgsearch_es.queries import Query, needs_statistics, with_weights
+from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import Vocabulary
 
@@ -188,6 +188,21 @@ class Store(Protocol):
         """What scoring may know of the collection, with the frequencies of these synsets."""
         ...
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids, in order of id, with their embeddings.
+
+        Ids are hashes, so this is a random sample, and the same one in every store.
+        """
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """What ``write_note`` kept by this name; None when there is nothing."""
+        ...
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keep a short text with the index, in place of the one of this name."""
+        ...
+
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
         ...
@@ -207,12 +222,21 @@ class Store(Protocol):
         """
         ...
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """All that a query matches from its offset on, best first, ``query.k`` at a time.
+
+        Documents written meanwhile do not appear and shift nothing; there is no limit to how far
+        it goes. On a file, those removed meanwhile are left out, and the others are shown as they
+        are when their page is read.
+        """
+        ...
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
-        the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. None
-        matches every picture.
+        the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
+        Selection matches what meets it, None every picture.
         """
         ...
 

@@ -13,12 +13,13 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
+from imgsearch_es.conditions import METADATA
 from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
-from imgsearch_es.facets import Facets, most_frequent
-from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
+from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
@@ -29,7 +30,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting
+from imgsearch_es.stores.elastic import counting, paging
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.mapping import index_body
@@ -308,6 +309,35 @@ class ElasticStore:
             {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
         )
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with translated(self._address):
+            answer = self.client.search(
+                index=self._name, size=size, sort=[{"id": "asc"}], source=False
+            )
+        ids = [hit["_id"] for hit in answer["hits"]["hits"]]
+        found = self.get(ids)
+        return [found[key] for key in ids if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A text in the mapping's ``_meta``."""
+        text = self._meta().get("notes", {}).get(name)
+        return None if text is None else str(text)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Put a text into the mapping's ``_meta``, which has to be sent as a whole."""
+        meta = self._meta()
+        meta["notes"] = {**meta.get("notes", {}), name: text}
+        with translated(self._address):
+            self.client.indices.put_mapping(index=self._name, meta=meta)
+
+    def _meta(self) -> dict[str, Any]:
+        known_settings(self)
+        with translated(self._address):
+            (mapping,) = self.client.indices.get_mapping(index=self._name).values()
+        return dict(mapping["mappings"]["_meta"])
+
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection
@@ -401,7 +431,14 @@ class ElasticStore:
         answer = self.client.search(index=self._name, body=body)
         return read_exhaustive(strategy, query, statistics, answer.body)
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Read on from page to page, at one point in time."""
+        self._check(query)
+        ((query, statistics),) = weighted_all(self, [query])
+        with translated(self._address):
+            yield from paging.pages(self.client, self._name, query, statistics)
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
         known_settings(self)
         if not fields:
@@ -411,15 +448,22 @@ class ElasticStore:
             answer = self.client.search(index=self._name, body=body)["aggregations"]
             counted = counting.read_facets(answer, fields, size)
             for field in counting.uncertain(answer, fields):
+                if field.startswith(METADATA):  # composite aggregations do not count these right
+                    raise StoreError(
+                        f"{self.location} has more than {MAX_VALUES:,} values of {field} on "
+                        "several shards, which cannot be counted exactly: narrow them by where="
+                    )
                 counted[field] = most_frequent(self._all_values(query, field), size)
         return counted
 
-    def _all_values(self, query: Query | None, field: str) -> Iterator[tuple[str, int]]:
+    def _all_values(self, query: Query | Selection | None, field: str) -> Iterator[tuple[str, int]]:
         after = None
         while True:
             body = counting.all_values_body(query, field, after)
             found = self.client.search(index=self._name, body=body)["aggregations"]["all"]
-            yield from ((bucket["key"][field], bucket["doc_count"]) for bucket in found["buckets"])
+            yield from (
+                (bucket["key"]["value"], bucket["doc_count"]) for bucket in found["buckets"]
+            )
             after = found.get("after_key")
             if after is None:
                 return

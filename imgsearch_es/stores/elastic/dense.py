@@ -117,8 +117,13 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
         return True
     if len(scores) < query.offset + query.k:
         return False  # the threshold cut them, and what was not fetched may lie above it
-    wanted = COMPARISONS[query.strategy].to_painless(scores[query.offset + query.k - 1])
-    return wanted > last * (1 + 2 * tolerance(query))
+    return is_above(query, scores[query.offset + query.k - 1], last)
+
+
+def is_above(query: Query, score: float, server: float) -> bool:
+    """Whether a float64 score is certainly above those of all that the server scores no higher."""
+    wanted = COMPARISONS[query.strategy].to_painless(score)
+    return wanted > server * (1 + 2 * tolerance(query))
 
 
 def exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[float]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import METADATA, Filter
-from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import formula_of
 
 _LENGTHS = """
@@ -239,14 +239,14 @@ def exact_clause(terms: Sequence[Term]) -> dict[str, Any]:
     }
 
 
-def filter_clauses(query: Query) -> list[dict[str, Any]]:
+def filter_clauses(query: Query | Selection) -> list[dict[str, Any]]:
     """What hits must have and meet."""
     groups = [{"terms": {"synsets": list(group)}} for group in query.must]
     wanted = (item.normalized() for item in query.filters)
     return groups + [_filter_clause(item) for item in wanted if not item.negated]
 
 
-def exclusions(query: Query) -> list[dict[str, Any]]:
+def exclusions(query: Query | Selection) -> list[dict[str, Any]]:
     """What hits must not be, have or meet."""
     clauses: list[dict[str, Any]] = []
     if query.must_not:

@@ -20,7 +20,7 @@ from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, StoreError
 from imgsearch_es.facets import Facets
 from imgsearch_es.fusion import PartScore
-from imgsearch_es.queries import Query
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
@@ -32,7 +32,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, fusion, schema
+from imgsearch_es.stores.embedded import counting, fusion, paging, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ranking import add_up
@@ -205,6 +205,28 @@ class EmbeddedStore:
             "labels": [{"label": name, "documents": n} for name, n in labels],
         }
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM documents ORDER BY id LIMIT $1", [size]
+            ).fetchall()
+        found = self.get([key for (key,) in rows])
+        return [found[key] for (key,) in rows if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A value of the settings table."""
+        known_settings(self)
+        with self._file.reading() as connection:
+            return schema.read_note(connection, name)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Replace a value of the settings table."""
+        known_settings(self)
+        with self._file.writing() as connection:
+            schema.write_note(connection, name, text)
+
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
@@ -284,7 +306,46 @@ class EmbeddedStore:
         """None: every answer is exact."""
         return ()
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Rank once, and read the documents of each page when it is asked for."""
+        settings = known_settings(self)
+        if query.is_dense:
+            check_dimensions(settings, query)
+        ((query, statistics),) = weighted_all(self, [query])
+        started = time.perf_counter()
+        with self._file.reading() as connection:
+            ids, scores = paging.ranked(connection, query, self._numbers, statistics)
+        for start in range(query.offset, len(ids), query.k):
+            page = ids[start : start + query.k]
+            documents = self._stored(page)
+            yield SearchResult(
+                hits=tuple(
+                    Scored(documents[key], score)
+                    for key, score in zip(page, scores[start:], strict=False)
+                    if key in documents
+                ),
+                total=len(ids),
+                total_is_exact=True,
+                terms=query.terms,
+                average_length=statistics.average_length,
+                strategy=query.strategy if query.is_dense else "postings",
+                exact=True,
+                means="all matching pictures were ranked once, before the first page",
+                took_ms=(time.perf_counter() - started) * 1000,
+            )
+            started = time.perf_counter()
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of these ids, without embeddings."""
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM documents "
+                "JOIN (SELECT unnest($1) AS id) USING (id)",
+                [list(ids)],
+            ).fetchall()
+        return {row[0]: _document(row, self._keys()) for row in rows}
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
         with self._file.reading() as connection:

@@ -8,10 +8,11 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from imgsearch_es.conditions import METADATA
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.facets import VALUE_FIELDS, FacetCount, Facets, most_frequent, not_empty, ranges
-from imgsearch_es.queries import Query
-from imgsearch_es.stores.embedded.ranking import selection
+from imgsearch_es.facets import BOUNDS, FacetCount, Facets, most_frequent, not_empty, ranges
+from imgsearch_es.queries import Query, Selection
+from imgsearch_es.stores.embedded.ranking import leaves, selection
 
 _BLOCK = 4096
 """Documents in memory at a time."""
@@ -25,7 +26,7 @@ _VALUES = {
 
 def facets(
     connection: duckdb.DuckDBPyConnection,
-    query: Query | None,
+    query: Query | Selection | None,
     fields: Sequence[str],
     size: int,
     term_numbers: dict[str, int],
@@ -36,12 +37,17 @@ def facets(
     keys = list(term_numbers)
     counted: Facets = {}
     for field in fields:
-        if field in VALUE_FIELDS:
+        if field not in BOUNDS:
+            values = _VALUES.get(field)
+            given = dict(parameters)
+            if values is None:
+                values = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
+                given["counted"] = field.removeprefix(METADATA)
             sql = (
-                f"SELECT value, count(*) FROM (SELECT {_VALUES[field]} AS value FROM documents "
+                f"SELECT value, count(*) FROM (SELECT {values} AS value FROM documents "
                 f"{where}) WHERE value IS NOT NULL GROUP BY value"
             )
-            rows = connection.execute(sql, parameters).fetchall()
+            rows = connection.execute(sql, given).fetchall()
             if field in ("synsets", "top_synset"):
                 rows = [(keys[number], count) for number, count in rows]
             counted[field] = most_frequent(rows, size)
@@ -74,9 +80,13 @@ def _ranges(
     return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
 
 
-def _matching(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def _matching(
+    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
+) -> str:
     """The documents that a query matches, as a WHERE clause."""
     where = selection(query, term_numbers, parameters) or "WHERE true"
+    if isinstance(query, Selection):
+        return where
     has_feature = "document IN (SELECT document FROM embeddings)"
     if query.is_dense or (query.fusion is not None and query.fusion.needs_features):
         return f"{where} AND {has_feature}"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.conditions import METADATA, SIGNS, Filter
-from imgsearch_es.queries import Query
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.wildcards import wildcard_matches
 
@@ -32,6 +31,9 @@ _SPARSE = 16
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DAY = len("2026-01-31")
+_PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
+_QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
+"""How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
 def add_up(
@@ -119,7 +121,9 @@ def _summands(
     return sql.replace("{lengths}", "" if formula.is_linear else _LENGTHS), parameters
 
 
-def selection(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def selection(
+    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
+) -> str:
     """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
@@ -188,32 +192,22 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
 
 
 def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
-    """As Elasticsearch's flattened field: every leaf is a keyword, any item of a list matches."""
-    parts = item.field.removeprefix(METADATA).replace("~", "~0").replace("/", "~1").split(".")
+    """As Elasticsearch's flattened field: every leaf is a keyword, lists do not count as levels."""
     parameters[name] = [_keyword(value) for value in item.values]
-    alternatives = []
-    for i, pointer in enumerate(_pointers(parts)):
-        parameters[f"{name}_{i}"] = pointer
-        found = f"json_extract(metadata, ${name}_{i})"
-        items = (
-            f"CASE json_type({found}) WHEN 'ARRAY' THEN json_extract_string({found}, '$[*]') "
-            f"ELSE [json_extract_string(metadata, ${name}_{i})] END"
-        )
-        condition = f"list_has_any({items}, ${name})"
-        parent, _, last = pointer.rpartition("/")
-        if last.isdigit():  # a name, and not a place in a list
-            parameters[f"{name}_{i}_parent"] = parent
-            condition += f" AND json_type(metadata, ${name}_{i}_parent) = 'OBJECT'"
-        alternatives.append(f"({condition})")
-    return " OR ".join(alternatives)
+    parameters[f"{name}_field"] = item.field.removeprefix(METADATA)
+    return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains(${name}, leaf))"
 
 
-def _pointers(parts: list[str]) -> Iterator[str]:
-    """JSON pointers to a name with dots, each of which may belong to a name or join two."""
-    for end in range(1, len(parts)):
-        head = "/" + ".".join(parts[:end])
-        yield from (head + rest for rest in _pointers(parts[end:]))
-    yield "/" + ".".join(parts)
+def leaves(name: str) -> str:
+    """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
+
+    A dot may belong to a name or join two: the path in the JSON text, without its quotation marks
+    and places in lists, is what a person writes.
+    """
+    return (
+        "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
+        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = '$.' || ${name}"
+    )
 
 
 def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
