@@ -41,6 +41,7 @@ def test_the_whole_body():
         },
         "mappings": {
             "dynamic": "strict",
+            "_source": {"excludes": ["hit"]},
             "_meta": {
                 "imgsearch_es": {
                     "analyzer": ANALYZER,
@@ -70,6 +71,7 @@ def test_the_whole_body():
                 "length": {"type": "double"},
                 "norm": {"type": "double"},
                 "words": {"type": "text"},
+                "hit": {"type": "binary", "doc_values": True},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },
         },

@@ -33,6 +33,7 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.elastic import counting, paging
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+from imgsearch_es.stores.elastic.fetching import by_doc_values, is_complete
 from imgsearch_es.stores.elastic.mapping import index_body
 from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
@@ -381,11 +382,12 @@ class ElasticStore:
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [{}, first_body(query, statistics)]
+                searches += [{}, _sent(query, first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 for (query, statistics), answer in zip(part, answers, strict=True):
-                    found = None if "error" in answer else read(query, statistics, answer)
+                    is_read = "error" not in answer and is_complete(answer)
+                    found = read(query, statistics, answer) if is_read else None
                     results.append(found or self._search(query, statistics))
         return results
 
@@ -407,29 +409,31 @@ class ElasticStore:
         strategy = get_strategy(query.strategy) if is_sparse else None
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
-        window, windows, took = first_window(query), 0, 0
+        window, windows, took = first_window(query), 1, 0
         while True:
-            answer = self.client.search(
-                index=self._name, body=first_body(query, statistics, window)
-            )
+            answer = self._ask(query, first_body(query, statistics, window))
             took += answer["took"]
-            windows += not query.candidates
-            found = read(query, statistics, answer.body, window)
+            found = read(query, statistics, answer, window)
             if found is not None:
-                return replace(found, took_ms=took, windows=windows)
+                return replace(found, took_ms=took, windows=windows if found.windows else 0)
             if window == MAX_RESULTS:
                 found = self._search_exhaustively(FALLBACK, query, statistics)
                 means = "too many near-ties for a proof, so all matching pictures were scored"
                 took_ms = took + found.took_ms
                 return replace(found, means=means, took_ms=took_ms, windows=windows)
-            window = min(_WIDER * window, MAX_RESULTS)
+            window, windows = min(_WIDER * window, MAX_RESULTS), windows + 1
 
     def _search_exhaustively(
         self, strategy: Exhaustive, query: Query, statistics: Statistics
     ) -> SearchResult:
-        body = strategy.body(query, statistics.average_length)
-        answer = self.client.search(index=self._name, body=body)
-        return read_exhaustive(strategy, query, statistics, answer.body)
+        answer = self._ask(query, strategy.body(query, statistics.average_length))
+        return read_exhaustive(strategy, query, statistics, answer)
+
+    def _ask(self, query: Query, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.client.search(index=self._name, body=_sent(query, body)).body
+        if not is_complete(answer):
+            answer = self.client.search(index=self._name, body=body).body
+        return dict(answer)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Read on from page to page, at one point in time."""
@@ -491,6 +495,11 @@ class ElasticStore:
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
+
+
+def _sent(query: Query, body: dict[str, Any]) -> dict[str, Any]:
+    """The request as it is sent: hits whose deep features are needed come by ``_source``."""
+    return body if query.is_dense or query.fusion is not None else by_doc_values(body)
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -11,6 +11,7 @@ from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic import dense, fusion
+from imgsearch_es.stores.elastic.fetching import document_of, id_of
 from imgsearch_es.stores.elastic.strategies import (
     Exhaustive,
     Impact,
@@ -49,15 +50,14 @@ def _result(
 ) -> SearchResult:
     """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
     scored = [(to_score(hit["_score"]), hit) for hit in hits if hit["_score"] > 0]
-    scored.sort(key=lambda item: (-item[0], item[1]["_id"]))
+    scored.sort(key=lambda item: (-item[0], id_of(item[1])))
     start = query.offset - first
     total = answer["hits"]["total"]
     if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
         total = {**total, "value": len(scored)}
     return SearchResult(
         hits=tuple(
-            Scored(Document.from_source(hit["_source"]), score)
-            for score, hit in scored[start : start + query.k]
+            Scored(document_of(hit), score) for score, hit in scored[start : start + query.k]
         ),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
@@ -100,7 +100,7 @@ def read(
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
     result = _result(query, answer, hits, strategy.name, means, answer["took"])
-    return replace(result, average_length=statistics.average_length)
+    return replace(result, average_length=statistics.average_length, windows=1)
 
 
 def read_exhaustive(
@@ -139,6 +139,7 @@ def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchR
         exact=proven and not query.candidates,
         means=means,
         took_ms=answer["took"],
+        windows=0 if query.candidates else 1,
     )
 
 

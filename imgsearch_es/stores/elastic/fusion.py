@@ -101,6 +101,7 @@ def read_fused(
         means=f"the best {window} were summed again exactly, "
         + ("and no other picture can enter" if proven else "and others are equally near"),
         took_ms=answer["took"],
+        windows=1,
         part_terms=tuple(part.terms for part in query.parts),
     )
 

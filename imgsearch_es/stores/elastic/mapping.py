@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.fetching import HIT
 from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS, Neighbors, Version
 
 _FIELDS_PER_TERM = 4
@@ -45,6 +46,7 @@ def index_body(
         },
         "mappings": {
             "dynamic": "strict",
+            "_source": {"excludes": [HIT]},
             "_meta": {"imgsearch_es": settings.to_dict()},
             "properties": _properties(settings, version, neighbors),
         },
@@ -73,6 +75,7 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
         "length": {"type": "double"},
         "norm": {"type": "double"},
         "words": {"type": "text"},
+        HIT: {"type": "binary", "doc_values": True},
     }
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)
