@@ -46,6 +46,7 @@ from imgsearch_es.indexing import (
     as_labels,
 )
 from imgsearch_es.language import parse_words
+from imgsearch_es.models.runtime import check_runtime
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.query_pictures import (
     PictureReader,
@@ -75,6 +76,7 @@ class ImageIndex:
         analyzer: instead of a model, a whole analyzer: an Analyzer, its configuration, or the
             path of a TOML file.
         weights: a local file with the model's weights.
+        runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``, ``shards``, ``replicas``.
 
@@ -89,6 +91,7 @@ class ImageIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: str | os.PathLike[str] | None = None,
+        runtime: str | None = None,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
@@ -99,10 +102,15 @@ class ImageIndex:
             )
         if model is not None and analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
+        if runtime is not None and isinstance(analyzer, Analyzer):
+            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
+        if runtime is not None:
+            check_runtime(runtime)
         self.store: Store = open_store(place, **store_options)
         self._wanted_model = model
         self._wanted_analyzer = analyzer
         self._weights = None if weights is None else os.fspath(weights)
+        self._runtime = runtime
         self._analyzer: Analyzer | None = None
         self._checked = False
         self._lock = threading.Lock()
@@ -541,7 +549,7 @@ class ImageIndex:
         if isinstance(self._wanted_analyzer, Analyzer):
             return self._wanted_analyzer
         if self._wanted_analyzer is not None:
-            return Analyzer(self._wanted_analyzer)
+            return Analyzer(self._wanted_analyzer, runtime=self._runtime)
         if settings is None or self._wanted_model is not None:
             model: dict[str, Any] = {"name": self._wanted_model or DEFAULT_MODEL}
             config: dict[str, Any] = {"model": model}
@@ -551,7 +559,7 @@ class ImageIndex:
                 config, model = stored, dict(stored["model"])
         if self._weights is not None:
             model["weights"] = self._weights
-        return Analyzer({**config, "model": model})
+        return Analyzer({**config, "model": model}, runtime=self._runtime)
 
     def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
         """The query moved towards its own best hits."""

@@ -15,6 +15,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     console,
     fail,
@@ -40,6 +41,7 @@ def index(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
     label: Annotated[
         list[str] | None,
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
@@ -71,7 +73,9 @@ def index(
 
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+    with ImageIndex(
+        index, model=model, weights=weights, analyzer=analyzer, runtime=runtime
+    ) as target:
         started = time.perf_counter()
         with show_progress(quiet=json) as progress:
             report = target.add(

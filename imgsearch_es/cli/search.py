@@ -12,6 +12,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     fail,
     print_json,
@@ -118,12 +119,13 @@ def search(
     ] = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find pictures by words, by a picture, or by both added."""
     hits = _search(
         index,
-        {"model": model, "weights": weights},
+        {"model": model, "weights": weights, "runtime": runtime},
         image=image,
         text=" ".join(words) if words else None,
         where=_conditions(where),
@@ -164,6 +166,7 @@ def explain(
     strategy: StrategyOption = "auto",
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show why pictures were found, synset by synset.
@@ -180,7 +183,7 @@ def explain(
             conditions["id"] = target.get(picture).id
     hits = _search(
         index,
-        {"model": model, "weights": weights},
+        {"model": model, "weights": weights, "runtime": runtime},
         image=image,
         text=" ".join(words) if words else None,
         where=conditions,
