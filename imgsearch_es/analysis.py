@@ -31,8 +31,10 @@ from imgsearch_es.filters import (
     TermFilter,
     create_image_filter,
     create_term_filter,
+    decode_size,
     full_config,
 )
+from imgsearch_es.images import ImageSource, Limits, Picture, open_image
 
 if TYPE_CHECKING:
     from imgsearch_es.models.base import Model
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
+
+DEFAULT_LIMITS = Limits()
 
 DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
 """The paper keeps each picture's ten best synsets."""
@@ -111,6 +115,8 @@ class Analyzer:
         after = options.get("term_filters", DEFAULT_TERM_FILTERS)
         self.image_filters: tuple[ImageFilter, ...] = tuple(map(create_image_filter, before))
         self.term_filters: tuple[TermFilter, ...] = tuple(map(create_term_filter, after))
+        self.decode_size = decode_size(self.image_filters)
+        """What `open` does not go below, (width, height); None without fast decoding."""
         self.embedding = bool(options.get("embedding", True))
         self.config: dict[str, Any] = {
             "model": self.model.config,
@@ -139,6 +145,12 @@ class Analyzer:
     def fingerprint(self) -> str:
         """The fingerprint of the model's weights; does not load the model."""
         return self.model.fingerprint()
+
+    def open(
+        self, source: ImageSource, *, uri: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Picture:
+        """Open a picture as this analyzer wants it decoded; takes what ``open_image`` takes."""
+        return open_image(source, uri=uri, limits=limits, at_least=self.decode_size)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Run the image filters (safe in many threads at once).

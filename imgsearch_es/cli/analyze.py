@@ -38,13 +38,11 @@ def analyze(
     It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
     else that of --model or --analyzer.
     """
-    from imgsearch_es.images import open_image
-
     chosen = _analyzer(index, model, weights, analyzer, runtime)
     vocabulary = chosen.vocabulary
     answers = []
     for name in pictures:
-        picture = open_image(name)
+        picture = chosen.open(name)
         terms = chosen.analyze(picture.image).terms
         tokens = [
             {

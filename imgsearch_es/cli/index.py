@@ -42,6 +42,13 @@ def index(
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
+    fast_decode: Annotated[
+        bool,
+        typer.Option(
+            "--fast-decode",
+            help="In a new index: decode large JPEG files at reduced scale; scores differ.",
+        ),
+    ] = False,
     label: Annotated[
         list[str] | None,
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
@@ -74,7 +81,12 @@ def index(
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     with ImageIndex(
-        index, model=model, weights=weights, analyzer=analyzer, runtime=runtime
+        index,
+        model=model,
+        weights=weights,
+        analyzer=analyzer,
+        runtime=runtime,
+        fast_decode=fast_decode,
     ) as target:
         started = time.perf_counter()
         with show_progress(quiet=json) as progress:
