@@ -16,6 +16,7 @@ from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.feedback import Example, Region, crop, mean_embedding, mean_terms, views_of
 from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.filters import create_image_filter, decode_size
 from imgsearch_es.hits import Hit
 from imgsearch_es.images import ImageSource, Picture, open_image
 from imgsearch_es.indexing import BATCH_SIZE
@@ -98,7 +99,13 @@ class PictureReader:
             raise QueryError(
                 f"{source} was added from memory and the index keeps no pixels: give the picture"
             )
-        return open_image(source) if whole else self._analyzer().open(source)
+        return open_image(source, at_least=None if whole else self._decode_size())
+
+    def _decode_size(self) -> tuple[int, int] | None:
+        """What the index says, so that a picture that cannot be opened needs no model."""
+        settings = self._store.settings()
+        filters = settings.analyzer["image_filters"] if settings else ()
+        return decode_size([create_image_filter(config) for config in filters])
 
 
 def several(pictures: QueryImages | None) -> list[QueryImage]:
