@@ -35,9 +35,10 @@ from imgsearch_es.feedback import (
     mean_embedding,
     mean_terms,
 )
+from imgsearch_es.filters import with_fast_decode
 from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
 from imgsearch_es.hits import Hits
-from imgsearch_es.images import ImageSource, Limits, open_image
+from imgsearch_es.images import ImageSource, Limits
 from imgsearch_es.indexing import (
     BATCH_SIZE,
     DEFAULT_LIMITS,
@@ -48,6 +49,8 @@ from imgsearch_es.indexing import (
     as_labels,
 )
 from imgsearch_es.language import parse_words
+from imgsearch_es.models import create_model
+from imgsearch_es.models.runtime import check_runtime
 from imgsearch_es.paging import pages
 from imgsearch_es.queries import Query, Selection, synset_vector, to_candidates
 from imgsearch_es.query_pictures import (
@@ -78,6 +81,9 @@ class ImageIndex:
         analyzer: instead of a model, a whole analyzer: an Analyzer, its configuration, or the
             path of a TOML file.
         weights: a local file with the model's weights.
+        runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
+        fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
+            differ a little, so it is part of the analyzer, and an index that exists remembers it.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; and for an index that is created ``shards``,
             ``replicas``, ``vectors`` and ``similarity`` (see ``stores.elastic.ElasticStore``).
@@ -93,6 +99,8 @@ class ImageIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: str | os.PathLike[str] | None = None,
+        runtime: str | None = None,
+        fast_decode: bool = False,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
@@ -103,10 +111,18 @@ class ImageIndex:
             )
         if model is not None and analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
+        if fast_decode and analyzer is not None:
+            raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if runtime is not None and isinstance(analyzer, Analyzer):
+            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
+        if runtime is not None:
+            check_runtime(runtime)
         self.store: Store = open_store(place, **store_options)
         self._wanted_model = model
         self._wanted_analyzer = analyzer
         self._weights = None if weights is None else os.fspath(weights)
+        self._runtime = runtime
+        self._fast_decode = fast_decode
         self._analyzer: Analyzer | None = None
         self._checked = False
         self._lock = threading.Lock()
@@ -591,7 +607,7 @@ class ImageIndex:
 
     def analyze(self, image: ImageSource) -> Analysis:
         """The terms and the deep feature that this index's analyzer gives a picture."""
-        return self.analyzer.analyze(open_image(image).image)
+        return self.analyzer.analyze(self.analyzer.open(image).image)
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -618,7 +634,8 @@ class ImageIndex:
     def _settings(self) -> IndexSettings:
         settings = known_settings(self.store)
         if not self._checked:
-            if self._wanted_model is not None or self._wanted_analyzer is not None:
+            asked = (self._wanted_model, self._wanted_analyzer)
+            if asked != (None, None) or self._fast_decode:
                 _ = self.analyzer  # raises when it is another than the index's
             self._checked = True
         return settings
@@ -627,7 +644,7 @@ class ImageIndex:
         if isinstance(self._wanted_analyzer, Analyzer):
             return self._wanted_analyzer
         if self._wanted_analyzer is not None:
-            return Analyzer(self._wanted_analyzer)
+            return Analyzer(self._wanted_analyzer, runtime=self._runtime)
         if settings is None or self._wanted_model is not None:
             model: dict[str, Any] = {"name": self._wanted_model or DEFAULT_MODEL}
             config: dict[str, Any] = {"model": model}
@@ -637,7 +654,11 @@ class ImageIndex:
                 config, model = stored, dict(stored["model"])
         if self._weights is not None:
             model["weights"] = self._weights
-        return Analyzer({**config, "model": model})
+        config = {**config, "model": model}
+        if self._fast_decode:
+            filters = config.get("image_filters") or create_model(model).image_filters
+            config["image_filters"] = with_fast_decode(filters)
+        return Analyzer(config, runtime=self._runtime)
 
     def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
         """The query moved towards its own best hits."""

@@ -12,6 +12,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     print_json,
     print_table,
@@ -29,6 +30,7 @@ def analyze(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the terms that an analyzer gives a picture.
@@ -36,13 +38,11 @@ def analyze(
     It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
     else that of --model or --analyzer.
     """
-    from imgsearch_es.images import open_image
-
-    chosen = _analyzer(index, model, weights, analyzer)
+    chosen = _analyzer(index, model, weights, analyzer, runtime)
     vocabulary = chosen.vocabulary
     answers = []
     for name in pictures:
-        picture = open_image(name)
+        picture = chosen.open(name)
         terms = chosen.analyze(picture.image).terms
         tokens = [
             {
@@ -124,19 +124,25 @@ def _print_strategies(json: bool) -> None:
 
 
 def _analyzer(
-    index: str | None, model: str | None, weights: str | None, analyzer: str | None
+    index: str | None,
+    model: str | None,
+    weights: str | None,
+    analyzer: str | None,
+    runtime: str | None,
 ) -> Analyzer:
     from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer
 
     if index is not None:
         from imgsearch_es.index import ImageIndex
 
-        with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as source:
+        with ImageIndex(
+            index, model=model, weights=weights, analyzer=analyzer, runtime=runtime
+        ) as source:
             return source.analyzer
     if analyzer is not None:
-        return Analyzer(analyzer)
+        return Analyzer(analyzer, runtime=runtime)
     options = {"weights": weights} if weights else {}
-    return Analyzer({"model": {"name": model or DEFAULT_MODEL, **options}})
+    return Analyzer({"model": {"name": model or DEFAULT_MODEL, **options}}, runtime=runtime)
 
 
 def _words(token: dict[str, object]) -> str:

@@ -15,6 +15,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     console,
     fail,
@@ -40,6 +41,14 @@ def index(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
+    fast_decode: Annotated[
+        bool,
+        typer.Option(
+            "--fast-decode",
+            help="In a new index: decode large JPEG files at reduced scale; scores differ.",
+        ),
+    ] = False,
     label: Annotated[
         list[str] | None,
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
@@ -89,7 +98,15 @@ def index(
         fail("give either --label or --label-from-folder", code=2)
     given = {"vectors": vectors, "similarity": similarity}
     options = {name: value for name, value in given.items() if value is not None}
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer, **options) as target:
+    with ImageIndex(
+        index,
+        model=model,
+        weights=weights,
+        analyzer=analyzer,
+        runtime=runtime,
+        fast_decode=fast_decode,
+        **options,
+    ) as target:
         started = time.perf_counter()
         with show_progress(quiet=json) as progress:
             report = target.add(

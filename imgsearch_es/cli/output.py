@@ -48,6 +48,15 @@ AnalyzerOption = Annotated[
         help="A whole analyzer instead of a model: image filters, model, term filters.",
     ),
 ]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        show_default="IMGSEARCH_RUNTIME, else auto",
+        help="What runs the classifier: tensorflow, openvino, or auto for the faster of them if "
+        "they agree; `imgsearch doctor` says which.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

@@ -20,6 +20,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     fail,
     print_json,
@@ -178,6 +179,7 @@ def search(
     ] = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find pictures by words, by a picture, or by both added."""
@@ -200,7 +202,7 @@ def search(
         "approximate": approximate,
         "candidates": candidates,
     }
-    opened = {"model": model, "weights": weights}
+    opened = {"model": model, "weights": weights, "runtime": runtime}
     if every:
         source = context.get_parameter_source("k")
         if (source is not None and source.name == "COMMANDLINE") or html or rerank:
@@ -241,6 +243,7 @@ def explain(
     parameter: ParameterOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show why pictures were found, synset by synset.
@@ -262,7 +265,7 @@ def explain(
             conditions["id"] = wanted
     hits = _search(
         index,
-        {"model": model, "weights": weights},
+        {"model": model, "weights": weights, "runtime": runtime},
         image=image,
         text=" ".join(words) if words else None,
         where=conditions,
