@@ -32,6 +32,7 @@ from imgsearch_es.filters import (
     create_image_filter,
     create_term_filter,
     full_config,
+    run_image_filters,
 )
 
 if TYPE_CHECKING:
@@ -139,9 +140,7 @@ class Analyzer:
         Returns:
             Pixels of shape (height, width, 3), RGB, 0 to 255.
         """
-        for part in self.image_filters:
-            image = part(image)
-        return np.asarray(image, dtype=np.uint8)
+        return run_image_filters(self.image_filters, image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
         """Analyze a batch of prepared pictures in one forward pass.

@@ -56,6 +56,7 @@ for command in (
     overview.duplicates,
     analyze.analyze,
     index.remove,
+    index.rejected,
     index.stats,
     analyze.models,
     doctor.doctor,

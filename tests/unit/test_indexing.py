@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import SourceError
 from imgsearch_es.files import Limits
-from imgsearch_es.indexing import IndexReport, Rejected, folder_label
+from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
 from imgsearch_es.stores.base import WriteReport
 
 
@@ -156,8 +157,11 @@ def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatc
     index.create()
     refused = str(photos / "cats" / "cat.3.png")
 
+    store = index.store.write
+
     def write(documents):
-        return WriteReport(len(documents) - 1, [(refused, "too long")])
+        written = store([document for document in documents if document.uri != refused])
+        return WriteReport(written.stored, [(refused, "too long")])
 
     monkeypatch.setattr(index.store, "write", write)
     report = index.add(photos)
@@ -289,7 +293,8 @@ def test_an_empty_folder_makes_no_index(index, tmp_path):
 def test_progress_is_told_how_far_it_is(index, photos):
     seen = []
     index.add(photos, batch_size=4, progress=lambda r, total: seen.append((r.found, total)))
-    assert {total for _, total in seen} == {12}
+    assert {total for _, total in seen} <= {None, 12}
+    assert seen[-1] == (12, 12)
     found = [n for n, _ in seen]
     assert found == sorted(found)
     assert found[-1] == 12
@@ -298,12 +303,21 @@ def test_progress_is_told_how_far_it_is(index, photos):
 def test_the_report_as_json_and_as_a_sentence(index, photos):
     (photos / "bad.png").touch()
     report = index.add(photos)
-    assert json.loads(json.dumps(report.to_dict())) == {
+    found = json.loads(json.dumps(report.to_dict()))
+    (rejected,) = found.pop("rejected")
+    assert (rejected["uri"], rejected["reason"]) == (str(photos / "bad.png"), "the file is empty")
+    assert datetime.fromisoformat(rejected["rejected_at"]).tzinfo
+    assert set(found.pop("stages")) == set(STAGES)
+    assert found.pop("seconds") > 0
+    assert found.pop("pictures_per_second") > 0
+    assert found == {
+        "found": 13,
         "added": 12,
         "updated": 0,
         "unchanged": 0,
         "removed": 0,
-        "rejected": [{"uri": str(photos / "bad.png"), "reason": "the file is empty"}],
+        "reused": 0,
+        "as_before": 0,
     }
     assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
     report.removed = 2

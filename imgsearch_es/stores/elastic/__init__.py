@@ -31,6 +31,7 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.elastic import counting
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
@@ -66,6 +67,7 @@ class ElasticStore:
         self._address = parse_address(os.fspath(location), **credentials)
         self.location = str(self._address)
         self._shards, self._replicas = shards, replicas
+        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas)
         self._settings: IndexSettings | None = None
 
     @cached_property
@@ -200,6 +202,23 @@ class ElasticStore:
                         source = item["_source"]
                         labels, metadata = tuple(source["label"]), source["metadata"]
                         found[item["_id"]] = Known(source["sha256"], labels, metadata)
+        return found
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The least id of each of these sha256 that a document has, as far as refreshed."""
+        found: dict[str, str] = {}
+        with translated(self._address):
+            for part in _parts(list(dict.fromkeys(hashes)), 1000):
+                answer = self.client.search(
+                    index=self._name,
+                    query={"terms": {"sha256": part}},
+                    collapse={"field": "sha256"},
+                    sort=[{"id": "asc"}],
+                    size=len(part),
+                    source={"includes": ["sha256"]},
+                )
+                for hit in answer["hits"]["hits"]:
+                    found[hit["_source"]["sha256"]] = hit["_id"]
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:

@@ -9,9 +9,11 @@ file taken waits a bounded time, and then says who has it.
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +122,44 @@ class DatabaseFile:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
+
+    @contextmanager
+    def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to a new file, which gets its name when it is whole.
+
+        So a program that is killed meanwhile leaves no half of an index, and of two programs
+        that create it at once one wins.
+
+        Raises:
+            StoreError: the file exists.
+        """
+        draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.new")
+        try:
+            with _translated(self.path):
+                connection = duckdb.connect(str(draft))
+                try:
+                    connection.begin()
+                    yield connection
+                    connection.commit()
+                finally:
+                    connection.close()
+            self._take_name(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _take_name(self, draft: Path) -> None:
+        if not self.exists():
+            self.path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
+            try:
+                os.link(draft, self.path)  # unlike renaming, this does not replace
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                draft.rename(self.path)
+                return
+            else:
+                return
+        raise StoreError(f"{self.path} exists already")
 
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
