@@ -32,6 +32,8 @@ _KEEP_SECONDS = 0.25
 _TURN_SECONDS = 1.0
 """... but at most this long in a row: then it lets a waiting writer in."""
 
+_NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
+
 
 class DatabaseFile:
     """One DuckDB file, shared by all threads of this process."""
@@ -150,6 +152,7 @@ class DatabaseFile:
     def _take_name(self, draft: Path) -> None:
         if not self.exists():
             self.path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
+            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)  # of a deleted one
             try:
                 os.link(draft, self.path)  # unlike renaming, this does not replace
             except FileExistsError:
@@ -240,6 +243,11 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _translate(path: Path, error: duckdb.Error) -> StoreError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if full := _NO_ROOM.search(text):
+        return StoreError(
+            f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
+            "again; what was stored before is there"
+        )
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
     if "version number" in text or "newer version" in text:
