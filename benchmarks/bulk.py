@@ -31,12 +31,13 @@ import elasticsearch_node  # noqa: E402
 
 from imgsearch_es.analysis import Term  # noqa: E402
 from imgsearch_es.documents import Document  # noqa: E402
-from imgsearch_es.indexing.write import WRITE_SIZE  # noqa: E402
 from imgsearch_es.stores.base import IndexSettings  # noqa: E402
 from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.synsets import imagenet  # noqa: E402
 
 DIMENSIONS = 1280
+TOGETHER = 2048
+"""Documents that ElasticStore.write gets at once; the helpers get all in one stream."""
 KEYS = imagenet().keys
 Writer = Callable[[ElasticStore, Sequence[Document]], None]
 
@@ -60,8 +61,8 @@ def documents(number: int) -> list[Document]:
 
 
 def of_store(store: ElasticStore, given: Sequence[Document]) -> None:
-    for start in range(0, len(given), WRITE_SIZE):
-        store.write(given[start : start + WRITE_SIZE])
+    for start in range(0, len(given), TOGETHER):
+        store.write(given[start : start + TOGETHER])
 
 
 def parallel_bulk(threads: int) -> Writer:

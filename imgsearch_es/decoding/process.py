@@ -7,7 +7,9 @@ notebook has no main module to import), and a fork of a process that runs Tensor
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -109,6 +112,8 @@ class WorkerProcess:
         except OSError as error:
             self._errors.close()
             raise NoWorkerError(f"{sys.executable} does not start: {error}") from error
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(self._pipe(pipe))
         self._poll = select.poll()
         self._poll.register(self._pipe(self._process.stdout), select.POLLIN)
         self._buffer = bytearray()
@@ -128,7 +133,7 @@ class WorkerProcess:
             if "reason" in header:
                 raise ImageError(uri, header.pop("reason"))
             shape = header.pop("shape")
-            content = self._exactly(int(np.prod(shape)))
+            content = self._exactly(math.prod(shape))
         except _TooLateError:
             self._process.kill()
             self._end()
@@ -155,27 +160,31 @@ class WorkerProcess:
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
-            self._receive()
-        return self._take(end + 1)
+            self._wait()
+            block = os.read(self._pipe(self._process.stdout), _BLOCK)
+            if not block:
+                raise _DiedError
+            self._buffer += block
+        line, self._buffer = bytes(self._buffer[:end]), self._buffer[end + 1 :]
+        return line
 
-    def _exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._receive()
-        return self._take(size)
+    def _exactly(self, size: int) -> bytearray:
+        content = bytearray(size)
+        filled = min(len(self._buffer), size)
+        content[:filled], self._buffer = self._buffer[:filled], self._buffer[filled:]
+        rest = memoryview(content)[filled:]
+        while rest:
+            self._wait()
+            received = os.readv(self._pipe(self._process.stdout), [rest])
+            if not received:
+                raise _DiedError
+            rest = rest[received:]
+        return content
 
-    def _take(self, size: int) -> bytes:
-        taken = bytes(memoryview(self._buffer)[:size])
-        del self._buffer[:size]
-        return taken
-
-    def _receive(self) -> None:
+    def _wait(self) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0 or not self._poll.poll(left * 1000):
             raise _TooLateError
-        block = os.read(self._pipe(self._process.stdout), _BLOCK)
-        if not block:
-            raise _DiedError
-        self._buffer += block
 
     def _end(self) -> str:
         """Wait for the process that has died, and say how."""
@@ -202,6 +211,13 @@ class WorkerProcess:
         if pipe is None or pipe.closed:
             raise _DiedError
         return pipe.fileno()
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole picture, so that neither end waits for the other within one."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):  # a limit of this machine
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BLOCK)
 
 
 def _import_path() -> list[str]:

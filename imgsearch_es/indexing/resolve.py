@@ -47,10 +47,20 @@ class Resolver:
         store: the index; it need not exist.
         labels: what to call the pictures; None leaves what is stored.
         metadata: fields for every picture; None leaves what is stored.
+        is_new: the index had no document when the run began; then the store need be asked only
+            for contents that came before in this run.
     """
 
-    def __init__(self, store: Store, labels: Labels, metadata: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        labels: Labels,
+        metadata: Mapping[str, Any] | None,
+        *,
+        is_new: bool = False,
+    ) -> None:
         self._store = store
+        self._seen = _Contents() if is_new else None
         self._labels = labels
         self._metadata = metadata
 
@@ -65,9 +75,11 @@ class Resolver:
 
     def _stored(self, group: Sequence[Outcome]) -> dict[str, Document]:
         """Documents by what is asked for: content where new, id where only labels are."""
+        hashes = [each.picture.sha256 for each in group if isinstance(each, Ready)]
+        if self._seen is not None:
+            hashes = [sha256 for sha256 in hashes if self._seen.add(sha256)]
         if not self._store.settings():
             return {}
-        hashes = [each.picture.sha256 for each in group if isinstance(each, Ready)]
         by_content = self._store.by_content(hashes) if hashes else {}
         relabeled = [
             each.task.item.id
@@ -107,6 +119,29 @@ class Resolver:
         if self._metadata is None:
             return known.metadata if known else {}
         return dict(self._metadata)
+
+
+class _Contents:
+    """Which hashes may have been added: a Bloom filter of two probes in 2 MB.
+
+    (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
+    A million pictures make one answer in seventy wrong, which costs a question to the store.
+    """
+
+    _BITS = 24
+
+    def __init__(self) -> None:
+        self._bits = bytearray(1 << (self._BITS - 3))
+
+    def add(self, sha256: str) -> bool:
+        """Add a hash; whether it may have been there."""
+        number = int(sha256[:16], 16)
+        there = True
+        for place in (number, number >> self._BITS):
+            byte, bit = divmod(place % (1 << self._BITS), 8)
+            there = there and bool(self._bits[byte] >> bit & 1)
+            self._bits[byte] |= 1 << bit
+        return there
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:

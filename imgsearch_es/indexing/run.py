@@ -100,7 +100,7 @@ class Indexer:
         stop = Stop(self._groups.close)
         with stop.listening():
             try:
-                self._run(finder, stop)
+                self._run(finder, stop, is_new=before == 0)
             finally:
                 self.report.seconds = time.perf_counter() - started
             self._check_store(before)
@@ -113,7 +113,7 @@ class Indexer:
         self._progress(self.report, finder.total)
         return self.report
 
-    def _run(self, finder: Finder, stop: Stop) -> None:
+    def _run(self, finder: Finder, stop: Stop, *, is_new: bool) -> None:
         options, stages = self._options, self.report.stages
         threads = ThreadPoolExecutor(4, "imgsearch-index")
         readers = Readers(
@@ -129,7 +129,7 @@ class Indexer:
             pump(threads, finder.items(), items)
             tasks = look_up(self._store, items.batches(LOOKUP_SIZE), stages)
             pump(threads, readers.read(tasks), outcomes)
-            resolver = Resolver(self._store, options.labels, options.metadata)
+            resolver = Resolver(self._store, options.labels, options.metadata, is_new=is_new)
             groups = outcomes.batches(GROUP_SIZE, GROUP_SECONDS)
             pump(threads, resolver.resolve(groups), self._groups)
             batches = self._finished.batches(WRITE_SIZE, WRITE_SECONDS)

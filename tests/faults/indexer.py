@@ -98,7 +98,7 @@ def die(where: str) -> None:
             if outcome[1]["index"]["result"] == "created":
                 nonlocal calls
                 calls += 1
-            if calls == 2 * WRITE + WRITE // 2:
+            if calls == 2 * WRITE + WRITE // 2:  # one write is one request here: in its middle
                 os.kill(os.getpid(), signal.SIGKILL)
 
     helpers.streaming_bulk = killed_half_way

@@ -111,6 +111,28 @@ def test_many_rejected_are_not_all_listed(run, photos, tmp_path):
     assert out[-1] == "  ... and 5 more; `imgsearch rejected` lists all"
 
 
+def test_rejected(run, photos, place):
+    assert run("rejected", "-i", place).stdout == f"{place} has no rejected pictures\n"
+    (photos / "bad.jpg").write_text("no picture")
+    run("index", photos, "-i", place)
+    out = run("rejected", "-i", place).stdout.replace("\n", " ")
+    assert f"{photos / 'bad.jpg'}: not a picture of a known format" in out
+    (entry,) = json.loads(run("rejected", "-i", place, "--json").stdout)
+    assert entry["uri"] == str(photos / "bad.jpg")
+    assert "(1 as before)" in run("index", photos, "-i", place).stdout
+    assert "as before" not in run("index", photos, "-i", place, "--retry").stdout
+    Image.new("RGB", (9, 9), "red").save(photos / "bad.jpg")
+    out = run("rejected", "-i", place, "--retry").stdout.replace("\n", " ")
+    assert "1 added, 0 updated, 0 unchanged, 0 rejected" in out
+    assert "has no rejected pictures" in out
+
+
+def test_pruning_an_emptied_folder_is_refused(run, photos, place):
+    for path in (photos / "cats").iterdir():
+        path.unlink()
+    assert "it is empty now" in sentence(run("index", photos, "-i", place, "--prune", code=1))
+
+
 def test_index_an_explicit_file_that_is_no_picture(run, photos, place):
     out = run("index", photos / "notes.txt", "-i", place).stdout
     assert "0 added, 0 updated, 0 unchanged, 1 rejected" in out
