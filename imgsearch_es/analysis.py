@@ -33,6 +33,7 @@ from imgsearch_es.filters import (
     create_term_filter,
     decode_size,
     full_config,
+    run_image_filters,
 )
 from imgsearch_es.images import ImageSource, Limits, Picture, open_image
 
@@ -161,9 +162,7 @@ class Analyzer:
         Returns:
             Pixels of shape (height, width, 3), RGB, 0 to 255.
         """
-        for part in self.image_filters:
-            image = part(image)
-        return np.asarray(image, dtype=np.uint8)
+        return run_image_filters(self.image_filters, image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
         """Analyze a batch of prepared pictures in one forward pass.

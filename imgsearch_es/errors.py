@@ -16,6 +16,7 @@ Each says what happened, to which file, index or option, and what to do about it
         ├── IndexNotFoundError   there is no such index
         ├── IndexLockedError     another process holds the index file
         ├── SchemaError          the index was written by an incompatible version
+        ├── ReconciliationError  the index does not hold what was written to it
         └── ServerError          Elasticsearch refused, failed or cannot be reached
             └── UnsupportedServerError  the server is too old, or not Elasticsearch
 """
@@ -101,6 +102,10 @@ class IndexLockedError(StoreError):
 
 class SchemaError(StoreError):
     """The index was written by an incompatible version, or is not an index of ours."""
+
+
+class ReconciliationError(StoreError):
+    """The counts of a run do not add up, or the index does not hold what was written to it."""
 
 
 class ServerError(StoreError):

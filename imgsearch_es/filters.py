@@ -9,7 +9,7 @@ theirs under the same entry-point groups as the built-ins in setup.cfg.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -204,6 +204,20 @@ class Hypernyms:
             for hypernym in vocabulary.hypernyms(key):
                 added[row, column[hypernym.key] - len(vocabulary)] = 1
         return np.concatenate([scores, scores @ added], axis=1)
+
+
+# --- in a row ----------------------------------------------------------------------------------
+
+
+def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
+    """Run image filters one after the other on an RGB picture.
+
+    Returns:
+        Pixels of shape (height, width, 3), RGB, 0 to 255.
+    """
+    for part in filters:
+        image = part(image)
+    return np.asarray(image, dtype=np.uint8)
 
 
 # --- by name ---------------------------------------------------------------------------------

@@ -40,13 +40,15 @@ from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
 from imgsearch_es.hits import Hits
 from imgsearch_es.images import ImageSource, Limits
 from imgsearch_es.indexing import (
-    BATCH_SIZE,
     DEFAULT_LIMITS,
     Indexer,
     IndexReport,
     Labels,
+    Options,
     Progress,
+    Rejected,
     as_labels,
+    is_gone,
 )
 from imgsearch_es.language import parse_words
 from imgsearch_es.models import create_model
@@ -185,7 +187,8 @@ class ImageIndex:
         labels: Labels = None,
         metadata: Mapping[str, Any] | None = None,
         prune: bool = False,
-        batch_size: int = BATCH_SIZE,
+        retry: bool = False,
+        batch_size: int | None = None,
         workers: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         progress: Progress | None = None,
@@ -201,40 +204,58 @@ class ImageIndex:
                 ``folder_label``). None leaves the labels that are stored.
             metadata: a person's own fields for each of them, JSON values.
             prune: also remove documents below the folders named whose files are gone.
-            batch_size: pictures per forward pass.
-            workers: threads that read and decode; by default one per core.
+            retry: also try pictures again that were rejected before and have not changed.
+            batch_size: pictures per forward pass; by default what proves fastest.
+            workers: processes that decode; by default as many as the model can use, at most one
+                per core.
             limits: the largest picture to accept.
-            progress: called with the report so far and the number of pictures found.
+            progress: called with the report so far and the number of pictures, None while they
+                are being found.
 
         Returns:
             Counts, and the rejected pictures with reasons.
 
         Raises:
-            SourceError: a file or folder named does not exist.
+            SourceError: a file or folder named does not exist, or pruning would be a mistake.
             AnalyzerMismatchError: the index was built with another analyzer.
+            ReconciliationError: the index does not hold what was written to it.
+            StoppedError: a KeyboardInterrupt that carries the report: after Ctrl-C or SIGTERM,
+                once all that was analyzed is stored.
         """
-        indexer = Indexer(
-            self.store,
-            lambda: self.analyzer,
-            self.create,
+        options = Options(
             labels=labels,
             metadata=metadata,
+            prune=prune,
+            retry=retry,
             batch_size=batch_size,
             workers=workers,
             limits=limits,
-            progress=progress,
         )
         pictures = cast(list[ImageSource], several(cast(QueryImages, sources)))
-        found = indexer.find(pictures)
         if self.exists:
             self._settings()  # raises when another model was asked for
-        indexer.run(found)
-        if prune and self.exists:
-            indexer.prune(pictures, found)
-        report = indexer.report
+        indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress)
+        report = indexer.run(pictures)
         if self.exists:
             refresh(self.store, report.added + report.updated + report.removed)
         return report
+
+    def rejected(self) -> list[Rejected]:
+        """The pictures that could not be indexed, and why; one is struck out when it can be."""
+        self._settings()
+        return self.store.ledger.read()
+
+    def retry(self, *, progress: Progress | None = None) -> IndexReport:
+        """Try all rejected pictures again; those whose files are gone are struck out."""
+        entries = self.rejected()
+        gone = [entry.id for entry in entries if is_gone(entry.uri)]
+        if gone:
+            self.store.ledger.remove(gone)
+        return self.add(
+            [entry.uri for entry in entries if entry.id not in set(gone)],
+            retry=True,
+            progress=progress,
+        )
 
     def update(
         self,

@@ -60,6 +60,7 @@ for command in (
     overview.duplicates,
     analyze.analyze,
     index.remove,
+    index.rejected,
     index.stats,
     analyze.models,
     benchmark.benchmark,

@@ -16,6 +16,7 @@ from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
 from imgsearch_es.fusion import PartScore
+from imgsearch_es.ledger import Ledger
 from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import Vocabulary
@@ -133,6 +134,11 @@ class Store(Protocol):
     location: str
     """A path or a URL without credentials, for messages."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """The pictures that could not be indexed."""
+        ...
+
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
         ...
@@ -166,6 +172,13 @@ class Store(Protocol):
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of those of these ids that exist, by id."""
+        ...
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Of each of these sha256 that a document has, the id of one such document.
+
+        What was written a moment ago may be missing: Elasticsearch finds it after a refresh.
+        """
         ...
 
     def below(self, prefix: str) -> list[tuple[str, str]]:

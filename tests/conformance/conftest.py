@@ -49,7 +49,8 @@ def place(
 
     with Elasticsearch(url) as client:
         for index in made:
-            client.indices.delete(index=f"{index}-000001", ignore_unavailable=True)
+            for made_index in (f"{index}-000001", f"{index}-rejected"):
+                client.indices.delete(index=made_index, ignore_unavailable=True)
 
 
 @contextmanager

@@ -127,7 +127,6 @@ def test_without_resize_there_is_nothing_to_decode_for(fake_model, tmp_path):
         del fake_model.image_filters
 
 
-@pytest.mark.xfail(strict=True, reason="indexing opens pictures by itself, not by Analyzer.open")
 def test_indexing_decodes_as_queries_do(fake_model, tmp_path):
     (tmp_path / "large.jpg").write_bytes(file_of())
     with ImageIndex(tmp_path / "x.duckdb", model="fake", fast_decode=True) as index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
@@ -34,6 +35,7 @@ from imgsearch_es.stores.elastic import counting, paging
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import by_doc_values, is_complete
+from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import index_body
 from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
@@ -44,11 +46,16 @@ from imgsearch_es.stores.elastic.strategies import (
     matching_body,
 )
 from imgsearch_es.stores.fusion import search_parts
+from imgsearch_es.synsets import Vocabulary
 
 _RETRIES = 5
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
 _BULK_BYTES = 20 * 1024**2
+_SENDERS = 4
+"""Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
+_LEAST_TOGETHER = 64
+"""Documents that are not worth two requests."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 _SCANNED = 500
@@ -83,6 +90,7 @@ class ElasticStore:
         self._shards, self._replicas = shards, replicas
         self._wanted = wanted_neighbors(vectors, similarity)
         self._neighbors = Neighbors()
+        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas)
         self._settings: IndexSettings | None = None
 
     @cached_property
@@ -152,10 +160,27 @@ class ElasticStore:
         self._neighbors, self._settings = neighbors, settings
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add or replace documents in bulk; a refused document does not stop the others."""
+        """Add or replace documents in bulk; a refused document does not stop the others.
+
+        Several requests are on their way at once: while the server works on one, the next is put
+        into JSON.
+        """
         vocabulary = known_settings(self).vocabulary
-        uris = {document.id: document.uri for document in documents}
+        unique = list({document.id: document for document in documents}.values())
+        size = max(_LEAST_TOGETHER, -(-len(unique) // _SENDERS))
         report = WriteReport()
+        with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
+            parts = [unique[i : i + size] for i in range(0, len(unique), size)]
+            for stored, rejected in senders.map(lambda part: self._send(part, vocabulary), parts):
+                report.stored += stored
+                report.rejected += rejected
+        return report
+
+    def _send(
+        self, documents: Sequence[Document], vocabulary: Vocabulary
+    ) -> tuple[int, list[tuple[str, str]]]:
+        uris = {document.id: document.uri for document in documents}
+        stored, rejected = 0, []
 
         def actions() -> Iterator[dict[str, Any]]:
             for document in documents:
@@ -169,6 +194,7 @@ class ElasticStore:
                 self.client,
                 actions(),
                 index=self._name,
+                chunk_size=len(documents),
                 max_retries=_RETRIES,
                 initial_backoff=0.5,
                 max_backoff=30,
@@ -176,13 +202,13 @@ class ElasticStore:
                 raise_on_error=False,
                 require_alias=True,
             )
-            for stored, outcome in outcomes:
+            for done, outcome in outcomes:
                 answer = outcome["index"]
-                if stored:
-                    report.stored += 1
+                if done:
+                    stored += 1
                 else:
-                    report.rejected.append((uris[answer["_id"]], _why(answer)))
-        return report
+                    rejected.append((uris[answer["_id"]], _why(answer)))
+        return stored, rejected
 
     def finish(self) -> None:
         """Make everything written searchable."""
@@ -233,6 +259,23 @@ class ElasticStore:
                         source = item["_source"]
                         labels, metadata = tuple(source["label"]), source["metadata"]
                         found[item["_id"]] = Known(source["sha256"], labels, metadata)
+        return found
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The least id of each of these sha256 that a document has, as far as refreshed."""
+        found: dict[str, str] = {}
+        with translated(self._address):
+            for part in _parts(list(dict.fromkeys(hashes)), 1000):
+                answer = self.client.search(
+                    index=self._name,
+                    query={"terms": {"sha256": part}},
+                    collapse={"field": "sha256"},
+                    sort=[{"id": "asc"}],
+                    size=len(part),
+                    source={"includes": ["sha256"]},
+                )
+                for hit in answer["hits"]["hits"]:
+                    found[hit["_source"]["sha256"]] = hit["_id"]
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, StoreError
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.facets import Facets
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query, Selection
@@ -35,6 +35,7 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.embedded import counting, fusion, paging, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.ranking import add_up
 from imgsearch_es.stores.fusion import search_parts
 
@@ -72,6 +73,7 @@ class EmbeddedStore:
             raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
         self.location = str(path)
         self._file = DatabaseFile.at(path)
+        self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
         self._numbers: dict[str, int] = {}
 
@@ -87,10 +89,8 @@ class EmbeddedStore:
         return self._settings
 
     def create(self, settings: IndexSettings) -> None:
-        """Make the file and its tables."""
-        if self._file.exists():
-            raise StoreError(f"{self.location} exists already")
-        with self._file.writing() as connection:
+        """Make the file and its tables: all of it, or nothing if this is interrupted."""
+        with self._file.creating() as connection:
             schema.create_tables(connection, settings)
         self._remember(settings)
 
@@ -145,6 +145,16 @@ class EmbeddedStore:
                 [list(ids)],
             ).fetchall()
         return {row[0]: Known(row[1], tuple(row[2]), json.loads(row[3])) for row in rows}
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The least id of each of these sha256 that a document has."""
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT sha256, min(id) FROM documents "
+                "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+                [list(hashes)],
+            ).fetchall()
+        return dict(rows)
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""

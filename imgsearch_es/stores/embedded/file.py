@@ -12,9 +12,11 @@ millisecond, where starting a DuckDB for a file and ending it takes thirty.
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ _TURN_SECONDS = 1.0
 """... but at most this long in a row: then it lets a waiting writer in."""
 _NAME = "index_file"
 """What the attached file is called in SQL."""
+
+_NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
 
 
 class DatabaseFile:
@@ -129,6 +133,45 @@ class DatabaseFile:
                 self._writing = False
                 self._changed.notify_all()
 
+    @contextmanager
+    def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to a new file, which gets its name when it is whole.
+
+        So a program that is killed meanwhile leaves no half of an index, and of two programs
+        that create it at once one wins.
+
+        Raises:
+            StoreError: the file exists.
+        """
+        draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.new")
+        try:
+            with _translated(self.path):
+                connection = duckdb.connect(str(draft))
+                try:
+                    connection.begin()
+                    yield connection
+                    connection.commit()
+                finally:
+                    connection.close()
+            self._take_name(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _take_name(self, draft: Path) -> None:
+        if not self.exists():
+            self.path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
+            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)  # of a deleted one
+            try:
+                os.link(draft, self.path)  # unlike renaming, this does not replace
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                draft.rename(self.path)
+                return
+            else:
+                return
+        raise StoreError(f"{self.path} exists already")
+
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
         with self._changed:
@@ -223,6 +266,11 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _translate(path: Path, error: duckdb.Error) -> StoreError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if full := _NO_ROOM.search(text):
+        return StoreError(
+            f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
+            "again; what was stored before is there"
+        )
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
     if "version number" in text or "newer version" in text:
