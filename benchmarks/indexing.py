@@ -32,9 +32,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,9 @@ def repeated(images: str, pictures: int, folder: Path) -> int:
     return len(found)
 
 
-def places(stores: list[str], folder: Path, stack: ExitStack) -> Iterator[tuple[str, str]]:
+def places(
+    stores: list[str], folder: Path, stack: ExitStack
+) -> Generator[tuple[str, str], None, None]:
     """(store, location) of fresh indices, without end for the caller to take from."""
     node = stack.enter_context(elasticsearch_node.node("9")) if "elasticsearch" in stores else ""
     while True:
@@ -201,16 +203,17 @@ def places(stores: list[str], folder: Path, stack: ExitStack) -> Iterator[tuple[
             if store == "embedded":
                 yield store, str(folder / f"{name}.duckdb")
                 continue
-            yield store, f"{node}/{name}"
-            for made in (f"{name}-000001", f"{name}-rejected"):
-                path = f"/{made}?ignore_unavailable=true"
+            try:
+                yield store, f"{node}/{name}"
+            finally:
+                path = f"/{name}-000001?ignore_unavailable=true"
                 elasticsearch_node.request(node, path, method="DELETE")
 
 
 def measure(options: argparse.Namespace, photos: Path, work: Path) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     with ExitStack() as stack:
-        fresh = places(options.stores, work, stack)
+        fresh = stack.enter_context(closing(places(options.stores, work, stack)))
         for _ in range(options.repeats):
             for contender in options.contenders:
                 stores = options.stores[:1] if contender in STORELESS else options.stores
@@ -223,7 +226,6 @@ def measure(options: argparse.Namespace, photos: Path, work: Path) -> dict[str, 
                     result = in_a_process(options, contender, photos, pictures, location)
                     found.setdefault(name, []).append(result)
                     print(f"{name}: {result}", file=sys.stderr)
-        fresh.close()  # type: ignore[attr-defined]
     return found
 
 
