@@ -10,11 +10,13 @@ Each says what happened, to which file, index or option, and what to do about it
     ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
     │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
     │   └── AnalyzerMismatchError  the index was built with another analyzer
+    ├── ExchangeError            a file to import or export cannot be read or written
     ├── QueryError               a query cannot be understood
     │   └── UnknownWordError     no synset has this word; carries suggestions
     └── StoreError               an index cannot be read or written
         ├── IndexNotFoundError   there is no such index
         ├── IndexLockedError     another process holds the index file
+        ├── IndexRebuiltError    the index was rebuilt since it was opened
         ├── SchemaError          the index was written by an incompatible version
         └── ServerError          Elasticsearch refused, failed or cannot be reached
             └── UnsupportedServerError  the server is too old, or not Elasticsearch
@@ -67,6 +69,10 @@ class AnalyzerMismatchError(AnalyzerError):
     """The index was built with another analyzer than the one it is opened with."""
 
 
+class ExchangeError(ImgsearchError):
+    """A file of documents cannot be read or written, or is not in the format."""
+
+
 class QueryError(ImgsearchError):
     """A query cannot be understood."""
 
@@ -97,6 +103,10 @@ class IndexNotFoundError(StoreError):
 
 class IndexLockedError(StoreError):
     """Another process holds the index file; the message names it."""
+
+
+class IndexRebuiltError(StoreError):
+    """The index was rebuilt, perhaps with another analyzer, since it was opened."""
 
 
 class SchemaError(StoreError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
+from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
@@ -21,10 +22,7 @@ from imgsearch_es.duplicates import (
     in_batches,
     to_threshold,
 )
-from imgsearch_es.errors import (
-    ConfigurationError,
-    QueryError,
-)
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, QueryError
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
     ROCCHIO,
@@ -59,6 +57,10 @@ from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
 
+T = TypeVar("T")
+_ATTEMPTS = 5
+"""To search an index that is being rebuilt just then."""
+
 
 class ImageIndex:
     """Pictures in an index, to be found by picture, by word, or by both.
@@ -76,7 +78,8 @@ class ImageIndex:
             path of a TOML file.
         weights: a local file with the model's weights.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
-            ``verify_certs``, ``timeout``, ``shards``, ``replicas``.
+            ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
+            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``.
 
     Raises:
         ConfigurationError: the location or an option makes no sense.
@@ -104,8 +107,9 @@ class ImageIndex:
         self._wanted_analyzer = analyzer
         self._weights = None if weights is None else os.fspath(weights)
         self._analyzer: Analyzer | None = None
-        self._checked = False
-        self._lock = threading.Lock()
+        self._checked_with: IndexSettings | None = None
+        self._writing = 0
+        self._lock = threading.RLock()
 
     # -- what the index is ---------------------------------------------------------------------
 
@@ -117,6 +121,7 @@ class ImageIndex:
     @property
     def exists(self) -> bool:
         """Whether the index was created."""
+        self._renew()
         return self.store.settings() is not None
 
     @property
@@ -132,12 +137,12 @@ class ImageIndex:
             AnalyzerMismatchError: the index was built with another analyzer or other weights.
         """
         with self._lock:
-            if self._analyzer is None:
-                settings = self.store.settings()
+            settings = self.store.settings()
+            if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
                 analyzer = self._build_analyzer(settings)
                 if settings is not None:
                     analyzer.check_is(settings.analyzer, settings.weights, self.location)
-                self._analyzer = analyzer
+                self._analyzer, self._checked_with = analyzer, settings
             return self._analyzer
 
     def create(self) -> None:
@@ -208,9 +213,10 @@ class ImageIndex:
         found = indexer.find(pictures)
         if self.exists:
             self._settings()  # raises when another model was asked for
-        indexer.run(found)
-        if prune and self.exists:
-            indexer.prune(pictures, found)
+        with self._for_one_index():
+            indexer.run(found)
+            if prune and self.exists:
+                indexer.prune(pictures, found)
         return indexer.report
 
     def update(
@@ -231,9 +237,10 @@ class ImageIndex:
             labels=stored.labels if labels is None else as_labels(labels),
             metadata=stored.metadata if metadata is None else dict(metadata),
         )
-        for _, reason in self.store.write([document]).rejected:
-            raise QueryError(f"{document.uri} cannot be updated: {reason}")
-        self.store.finish()
+        with self._for_one_index():
+            for _, reason in self.store.write([document]).rejected:
+                raise QueryError(f"{document.uri} cannot be updated: {reason}")
+            self.store.finish()
         return document
 
     def remove(
@@ -402,24 +409,28 @@ class ImageIndex:
             ImageError: the query picture cannot be read.
             AnalyzerMismatchError: the index was built with another analyzer.
         """
-        query = self.query(
-            image,
-            text,
-            where=where,
-            k=k,
-            offset=offset,
-            strategy=strategy,
-            parameters=parameters,
-            threshold=threshold,
-            exclude_self=exclude_self,
-            like=like,
-            dislike=dislike,
-            region=region,
-            views=views,
-            feedback=feedback,
-            rocchio=rocchio,
-        )
-        return Hits(query, self.store.search(query), self.store)
+
+        def ask() -> Hits:
+            query = self.query(
+                image,
+                text,
+                where=where,
+                k=k,
+                offset=offset,
+                strategy=strategy,
+                parameters=parameters,
+                threshold=threshold,
+                exclude_self=exclude_self,
+                like=like,
+                dislike=dislike,
+                region=region,
+                views=views,
+                feedback=feedback,
+                rocchio=rocchio,
+            )
+            return Hits(query, self.store.search(query), self.store)
+
+        return self._of_one_index(ask)
 
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
@@ -433,14 +444,19 @@ class ImageIndex:
         Raises:
             QueryError: a query cannot be understood; says which, counted from 0.
         """
-        built = []
-        for i, query in enumerate(queries):
-            try:
-                built.append(query if isinstance(query, Query) else self.query(**query))
-            except (QueryError, TypeError) as error:
-                raise QueryError(f"query {i}: {error}") from error
-        results = self.store.search_many(built)
-        return [Hits(query, found, self.store) for query, found in zip(built, results, strict=True)]
+        asked = list(queries)
+
+        def ask() -> list[Hits]:
+            built = []
+            for i, query in enumerate(asked):
+                try:
+                    built.append(query if isinstance(query, Query) else self.query(**query))
+                except (QueryError, TypeError) as error:
+                    raise QueryError(f"query {i}: {error}") from error
+            results = self.store.search_many(built)
+            return [Hits(q, found, self.store) for q, found in zip(built, results, strict=True)]
+
+        return self._of_one_index(ask)
 
     def more_like(self, picture: str | os.PathLike[str], k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself.
@@ -530,12 +546,50 @@ class ImageIndex:
     # -- inside --------------------------------------------------------------------------------
 
     def _settings(self) -> IndexSettings:
+        self._renew()
         settings = known_settings(self.store)
-        if not self._checked:
-            if self._wanted_model is not None or self._wanted_analyzer is not None:
-                _ = self.analyzer  # raises when it is another than the index's
-            self._checked = True
+        is_asked_for = self._wanted_model is not None or self._wanted_analyzer is not None
+        if is_asked_for and self._checked_with is not settings:
+            _ = self.analyzer  # raises when it is another than the index's
         return settings
+
+    def _renew(self) -> None:
+        """Notice that the index was rebuilt, except while documents are written to it."""
+        if not self._writing:
+            self.store.renew()
+
+    @contextmanager
+    def _for_one_index(self) -> Iterator[None]:
+        """While documents are analyzed and written: should the index be rebuilt, it is an error."""
+        with self._lock:
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _of_one_index(self, ask: Callable[[], T]) -> T:
+        """The answer to a query that was built for the index that answered it."""
+        for _ in range(_ATTEMPTS):
+            self._renew()
+            before = self.store.settings()
+            try:
+                answer = ask()
+            except IndexRebuiltError:
+                continue
+            if self.store.settings() is before:
+                return answer
+        raise IndexRebuiltError(f"{self.location} is rebuilt again and again; try later")
+
+    def _is_of_index(self, analyzer: Analyzer, settings: IndexSettings | None) -> bool:
+        if settings is None or settings is self._checked_with:
+            return True
+        mine = analyzer.config, analyzer.fingerprint()
+        if not is_same_analyzer(*mine, settings.analyzer, settings.weights):
+            return False
+        self._checked_with = settings
+        return True
 
     def _build_analyzer(self, settings: IndexSettings | None) -> Analyzer:
         if isinstance(self._wanted_analyzer, Analyzer):

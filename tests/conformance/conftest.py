@@ -49,7 +49,8 @@ def place(
 
     with Elasticsearch(url) as client:
         for index in made:
-            client.indices.delete(index=f"{index}-000001", ignore_unavailable=True)
+            names = [f"{index}-{number:06}" for number in range(1, 4)]
+            client.indices.delete(index=names, ignore_unavailable=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import MAX_DENSE_DIMENSIONS, index_body
+from imgsearch_es.stores.elastic.mapping import MAX_DENSE_DIMENSIONS, Layout, index_body
 from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
@@ -32,7 +32,7 @@ def count_fields(properties: dict[str, dict]) -> int:
 
 
 def test_the_whole_body():
-    assert index_body(settings(), (9, 4), shards=2, replicas=1) == {
+    assert index_body(settings(), (9, 4), Layout(shards=2, replicas=1)) == {
         "settings": {
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
@@ -13,9 +15,10 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
+from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import SchemaError, StoreError
+from imgsearch_es.errors import IndexRebuiltError, SchemaError, StoreError
 from imgsearch_es.facets import Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
@@ -28,10 +31,15 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting
+from imgsearch_es.stores.elastic import counting, rebuilding, scanning
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
-from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
-from imgsearch_es.stores.elastic.mapping import Version, index_body
+from imgsearch_es.stores.elastic.connection import (
+    connect,
+    is_missing_index,
+    parse_address,
+    translated,
+)
+from imgsearch_es.stores.elastic.mapping import Layout, Version, index_body
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
@@ -48,6 +56,8 @@ _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 _SCANNED = 500
 """Vectors in one answer of a scan."""
+_TRUSTED_SECONDS = 1.0
+"""How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
 
 
 class ElasticStore:
@@ -55,18 +65,38 @@ class ElasticStore:
 
     Args:
         location: ``http(s)://[user:password@]host:port/index``.
-        shards, replicas: of an index that is created.
+        shards, replicas: of an index that is created; by default 1 and 0.
+        expected_pictures: how many it will hold at the end, from which ``shards`` follows.
+        refresh_interval: how soon written documents are found by others, such as "30s".
+        lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
         credentials: ``api_key``, ``username``, ``password``, ``ca_certs``, ``verify_certs``,
             ``timeout``: see ``parse_address``, which also reads them from the environment.
     """
 
     def __init__(
-        self, location: str, *, shards: int = 1, replicas: int = 0, **credentials: Any
+        self,
+        location: str,
+        *,
+        shards: int | None = None,
+        replicas: int | None = None,
+        expected_pictures: int | None = None,
+        refresh_interval: str | None = None,
+        lifecycle: str | None = None,
+        **credentials: Any,
     ) -> None:
         self._address = parse_address(os.fspath(location), **credentials)
         self.location = str(self._address)
-        self._shards, self._replicas = shards, replicas
+        self._name = self._address.index
+        self._layout = Layout(shards, replicas, expected_pictures, refresh_interval, lifecycle)
+        self._index = f"{self._name}-000001"
+        """The index behind the alias."""
+        self._aliases: dict[str, Any] = {self._name: {"is_write_index": True}}
+        """What shall lead to the index, once it is created."""
         self._settings: IndexSettings | None = None
+        self._written_as = self._name
+        """What documents are written to: an alias of this very index, and of none that replaces it.
+        Documents of another analyzer cannot get into an index that was rebuilt meanwhile."""
+        self._looked_at = 0.0
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -77,49 +107,74 @@ class ElasticStore:
         """The connected client, for what this library does not do."""
         return self._connection[0]
 
-    @property
-    def _name(self) -> str:
-        return self._address.index
-
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when there is no index yet."""
+        settings = self.stored_settings()
+        if settings is not None and settings.schema_version != SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.location} has the schema {settings.schema_version} of an older version; "
+                "`imgsearch reindex` brings it up to date"
+            )
+        return settings
+
+    def stored_settings(self) -> IndexSettings | None:
+        """What the index remembers, although an older version may have written it."""
         if self._settings is None:
             client = self.client
             with translated(self._address):
                 if not client.indices.exists(index=self._name):
                     return None
-                answer = client.indices.get_mapping(index=self._name)
-            self._settings = self._read_settings(dict(answer))
+                found = client.indices.get(index=self._name, features=["aliases", "mappings"])
+            self._remember(dict(found))
         return self._settings
 
-    def _read_settings(self, answer: Mapping[str, Any]) -> IndexSettings:
-        (mapping,) = answer.values() if len(answer) == 1 else ({},)
-        data = mapping.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
+    def renew(self) -> None:
+        """Forget the settings when the alias leads to another index now; asks once a second."""
+        if self._settings is None or time.monotonic() < self._looked_at + _TRUSTED_SECONDS:
+            return
+        if self._find_index() != self._index:
+            self._settings = None
+        self._looked_at = time.monotonic()
+
+    def _find_index(self) -> str | None:
+        with translated(self._address):
+            found = self.client.indices.get_alias(index=self._name, ignore_unavailable=True)
+        return next(iter(found.keys()), None)
+
+    def _remember(self, found: Mapping[str, Any]) -> None:
+        ((index, facts),) = found.items() if len(found) == 1 else (("", {}),)
+        data = facts.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
         if data is None:
             raise SchemaError(
                 f"{self.location} exists, but imgsearch did not make it; choose another name"
             )
-        if data["schema_version"] != SCHEMA_VERSION:
+        if data["schema_version"] > SCHEMA_VERSION:
             raise SchemaError(
-                f"{self.location} has schema {data['schema_version']}, this imgsearch-es knows "
-                f"{SCHEMA_VERSION}: upgrade this installation, or index again under another name"
+                f"{self.location} was written by a newer imgsearch-es (schema "
+                f"{data['schema_version']}, this one knows {SCHEMA_VERSION}): upgrade this "
+                "installation"
             )
-        return IndexSettings.from_dict(data)
+        own = rebuilding.own_alias(index)
+        self._written_as = own if own in facts["aliases"] else self._name
+        self._index, self._looked_at = index, time.monotonic()
+        self._settings = IndexSettings.from_dict(data)
 
     def create(self, settings: IndexSettings) -> None:
         """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
         client, version = self._connection
-        body = index_body(settings, version, shards=self._shards, replicas=self._replicas)
+        body = index_body(settings, version, self._layout)
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
+            rebuilding.check_lifecycle(client, self._layout.lifecycle)
             client.indices.create(
-                index=f"{self._name}-000001",
+                index=self._index,
                 settings=body["settings"],
                 mappings=body["mappings"],
-                aliases={self._name: {"is_write_index": True}},
+                aliases={**self._aliases, rebuilding.own_alias(self._index): {}},
             )
-        self._settings = settings
+        self._written_as = rebuilding.own_alias(self._index)
+        self._settings, self._looked_at = settings, time.monotonic()
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in bulk; a refused document does not stop the others."""
@@ -135,7 +190,7 @@ class ElasticStore:
             outcomes = helpers.streaming_bulk(
                 self.client,
                 actions(),
-                index=self._name,
+                index=self._written_as,
                 max_retries=_RETRIES,
                 initial_backoff=0.5,
                 max_backoff=30,
@@ -147,6 +202,9 @@ class ElasticStore:
                 answer = outcome["index"]
                 if stored:
                     report.stored += 1
+                elif is_missing_index(answer):
+                    self._settings = None
+                    raise self._rebuilt()
                 else:
                     report.rejected.append((uris[answer["_id"]], _why(answer)))
         return report
@@ -175,9 +233,7 @@ class ElasticStore:
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
         client, version = self._connection
-        source: dict[str, Any] = {"excludes": ["posterior", "words"]}
-        if version >= (9, 1):  # leaves vectors out unless asked for them
-            source["exclude_vectors"] = False
+        source = scanning.source_of_document(version)
         found: dict[str, Document] = {}
         with translated(self._address):
             for part in _parts(ids, 1000):
@@ -321,7 +377,18 @@ class ElasticStore:
                 for (query, statistics), answer in zip(part, answers, strict=True):
                     found = None if "error" in answer else read(query, statistics, answer)
                     results.append(found or self._search(query, statistics))
+                self._check_index(answer)
         return results
+
+    def _check_index(self, answer: Mapping[str, Any]) -> None:
+        """The query was made for the index that answered, and not for the one before it."""
+        hits = answer.get("hits", {}).get("hits")
+        if (hits[0]["_index"] if hits else self._find_index()) != self._index:
+            self._settings = None
+            raise self._rebuilt()
+
+    def _rebuilt(self) -> IndexRebuiltError:
+        return IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
     def _check(self, query: Query) -> None:
         settings = known_settings(self)
@@ -339,6 +406,7 @@ class ElasticStore:
                 index=self._name, body=first_body(query, statistics, window)
             )
             took += answer["took"]
+            self._check_index(answer.body)
             found = read(query, statistics, answer.body, window)
             if found is not None:
                 return replace(found, took_ms=took)
@@ -353,6 +421,7 @@ class ElasticStore:
     ) -> SearchResult:
         body = strategy.body(query, statistics.average_length)
         answer = self.client.search(index=self._name, body=body)
+        self._check_index(answer.body)
         return read_exhaustive(strategy, query, statistics, answer.body)
 
     def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
@@ -395,6 +464,49 @@ class ElasticStore:
                     hit["_source"]["sha256"],
                     None if vector is None else np.asarray(vector, dtype=np.float32),
                 )
+
+    def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
+        """Every document that meets conditions, as the index is when the first is asked for."""
+        client, version = self._connection
+        with translated(self._address):
+            yield from scanning.documents(client, version, self._name, filters)
+
+    def beside(self) -> ElasticStore:
+        """The index with the next number, ``<name>-000002``, which no alias leads to yet."""
+        known_index = self._known_index()
+        new = copy(self)
+        new._name = new._index = rebuilding.next_name(known_index, self.location)
+        new.location = f"{self._address.server}/{new._name}"
+        new._aliases, new._settings = {}, None
+        with translated(self._address):
+            present = rebuilding.layout_of(self.client, known_index)
+        new._layout = present.changed_by(self._layout)
+        return new
+
+    def delete(self) -> None:
+        """Delete the index and its aliases."""
+        index = self._find_index()
+        if index is not None:
+            with translated(self._address):
+                self.client.indices.delete(index=index)
+        self._settings = None
+
+    def mark(self) -> str:
+        """The numbers of the shards' last operations."""
+        with translated(self._address):
+            return rebuilding.mark(self.client, self._known_index())
+
+    def replace(self, new: ElasticStore, mark: str, *, keep: bool) -> bool:
+        """Let the alias lead to the new index; writing to this one is blocked before."""
+        with translated(self._address):
+            return rebuilding.swap(
+                self.client, self._name, self._known_index(), new._index, mark, keep=keep
+            )
+
+    def _known_index(self) -> str:
+        if self.stored_settings() is None:
+            known_settings(self)  # raises
+        return self._index
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,7 +9,9 @@ file taken waits a bounded time, and then says who has it.
 from __future__ import annotations
 
 import atexit
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,9 @@ _KEEP_SECONDS = 0.25
 """A reader keeps the file this long after its last search ..."""
 _TURN_SECONDS = 1.0
 """... but at most this long in a row: then it lets a waiting writer in."""
+
+Identity = tuple[int, int]
+"""Device and number of a file."""
 
 
 class DatabaseFile:
@@ -57,6 +62,16 @@ class DatabaseFile:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._opened_at = 0.0
         self._closer: threading.Timer | None = None
+        self.identity: Identity | None = None
+        """Which file was opened last; it stays so while a connection is in use."""
+
+    def on_disk(self) -> Identity | None:
+        """Which file is at the path now: another one once an index was rebuilt."""
+        try:
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_dev, info.st_ino
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
@@ -76,6 +91,8 @@ class DatabaseFile:
             )
         with self._changed:
             self._wait_until(lambda: not self._writing and not self._writers_waiting)
+            if not self._readers and self.on_disk() != self.identity:
+                self._close()
             if self._connection is None:
                 self._connection = self._connect(read_only=True)
                 self._opened_at = time.monotonic()
@@ -121,6 +138,31 @@ class DatabaseFile:
                 self._writing = False
                 self._changed.notify_all()
 
+    def replace_by(
+        self,
+        other: DatabaseFile,
+        is_wanted: Callable[[duckdb.DuckDBPyConnection], bool],
+        keep_as: Path | None,
+    ) -> bool:
+        """Put another file in this one's place, unless ``is_wanted`` says otherwise when asked.
+
+        Both are locked meanwhile: nobody writes to the old file when it is looked at for the last
+        time, nor to the new one before the old one is let go.
+        """
+        with other.writing() as new, self.writing() as old:
+            if not is_wanted(old):
+                return False
+            for connection in (new, old):  # so that no log of changes is left beside the files
+                connection.commit()
+                connection.execute("CHECKPOINT")
+                connection.begin()
+            shutil.copymode(self.path, other.path)
+            if keep_as is not None:
+                keep_as.unlink(missing_ok=True)
+                os.link(self.path, keep_as)
+            other.path.replace(self.path)
+        return True
+
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
         with self._changed:
@@ -158,8 +200,13 @@ class DatabaseFile:
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         give_up = time.monotonic() + self.wait_seconds
         while True:
+            before = self.on_disk()
             try:
-                return duckdb.connect(str(self.path), read_only=read_only)
+                connection = duckdb.connect(str(self.path), read_only=read_only)
+                if before in (None, self.on_disk()):
+                    self.identity = self.on_disk()
+                    return connection
+                connection.close()  # of a file that was replaced while it was opened
             except duckdb.Error as error:
                 holder = _holder(error)
                 if holder is None:
