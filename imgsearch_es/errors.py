@@ -6,6 +6,7 @@ Each says what happened, to which file, index or option, and what to do about it
     ├── ConfigurationError       an option, argument or configuration file is wrong
     ├── MissingDependencyError   an optional package is not installed
     ├── SourceError              a file or folder to index cannot be found or listed
+    │   └── MissingPicturesError   pictures of an index cannot be read again
     ├── ImageError               one picture cannot be read, and why
     ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
     │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
@@ -41,6 +42,18 @@ class MissingDependencyError(ImgsearchError):
 
 class SourceError(ImgsearchError):
     """A file or folder to index cannot be found or listed."""
+
+
+class MissingPicturesError(SourceError):
+    """Pictures of an index cannot be read again.
+
+    Attributes:
+        pictures: (uri, reason) of each.
+    """
+
+    def __init__(self, message: str, pictures: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.pictures = tuple(pictures)
 
 
 class ImageError(ImgsearchError):

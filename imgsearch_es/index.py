@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import (
     DuplicateGroup,
     describe_group,
@@ -23,6 +23,7 @@ from imgsearch_es.duplicates import (
     to_threshold,
 )
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, QueryError
+from imgsearch_es.exchange import ExportReport, ImportReport, export_documents, import_documents
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
     ROCCHIO,
@@ -53,6 +54,7 @@ from imgsearch_es.query_pictures import (
     several,
     to_id,
 )
+from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
@@ -151,15 +153,7 @@ class ImageIndex:
         Raises:
             StoreError: it exists.
         """
-        analyzer = self.analyzer
-        self.store.create(
-            IndexSettings(
-                analyzer=analyzer.config,
-                weights=analyzer.fingerprint(),
-                vocabulary=analyzer.vocabulary,
-                embedding_dimensions=analyzer.embedding_dimensions,
-            )
-        )
+        self.store.create(_settings_of(self.analyzer))
 
     # -- putting in and taking out -------------------------------------------------------------
 
@@ -289,6 +283,119 @@ class ImageIndex:
             "analyzer": dict(settings.analyzer),
             "weights": settings.weights,
         }
+
+    # -- moving and rebuilding -----------------------------------------------------------------
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pictures: bool = False,
+        where: Mapping[str, Any] | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> ExportReport:
+        """Write the documents into a file: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
+
+        The file has the deep features, and the settings of the index. It is there whole or not.
+
+        Args:
+            path: of the file.
+            pictures: put the bytes of the pictures into it, too.
+            where: conditions, as of ``search``; by default every document.
+            force: overwrite a file that exists.
+            progress: called with the number of documents so far.
+
+        Raises:
+            ExchangeError: the file exists or cannot be written.
+            MissingDependencyError: Parquet needs pyarrow.
+        """
+        return export_documents(
+            self.store,
+            Path(path),
+            pictures=pictures,
+            filters=parse_filters(where, self.vocabulary),
+            force=force,
+            progress=progress,
+        )
+
+    def import_(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pictures: str | os.PathLike[str] | None = None,
+        progress: Callable[[ImportReport], None] | None = None,
+    ) -> ImportReport:
+        """Add the documents of a file, which ``export`` or another tool wrote.
+
+        An index that does not exist is created with the settings of the file. A row that is no
+        document is reported, and the others go on.
+
+        Args:
+            path: of the file.
+            pictures: a folder for the pictures in the file; the documents then are of these files.
+            progress: called with the report so far.
+
+        Raises:
+            ExchangeError: the file cannot be read or does not say which analyzer made it.
+            AnalyzerMismatchError: the index was built with another analyzer.
+        """
+        if self.exists:
+            self._settings()  # raises when another model was asked for
+        folder = None if pictures is None else Path(pictures)
+        with self._for_one_index():
+            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
+
+    def reindex(
+        self,
+        *,
+        model: str | None = None,
+        analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        allow_missing: bool = False,
+        keep_old: bool = False,
+        progress: ReindexProgress | None = None,
+    ) -> ReindexReport:
+        """Build the index anew and put the new one in its place in one step.
+
+        The pictures are read again from their URIs; labels and metadata stay. With the analyzer
+        that the index has, the documents are copied: that changes the schema, or the shards.
+
+        Args:
+            model: another model.
+            analyzer: instead of a model, another analyzer.
+            weights: a local file with the model's weights.
+            allow_missing: leave out pictures that cannot be read any more; by default, the index
+                stays as it was.
+            keep_old: keep the replaced index, as ``<name>.old`` or under its number.
+            progress: called with the documents done and all documents.
+
+        Raises:
+            MissingPicturesError: pictures cannot be read any more.
+            IndexNotFoundError: there is no such index.
+        """
+        self._renew()
+        stored = self.store.stored_settings() or known_settings(self.store)
+        wanted = self._other_analyzer(stored, model, analyzer, weights)
+        settings = replace(stored, schema_version=SCHEMA_VERSION)
+        new, analyze = self.store.beside(), None
+        if wanted is not None:
+            settings = _settings_of(wanted)
+            target = ImageIndex(self.location, analyzer=wanted)
+            target.store = new
+
+            def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
+                return target.add(uris, labels=labels)
+
+        rebuild = Rebuild(
+            self.store, new, settings, analyze, allow_missing=allow_missing, progress=progress
+        )
+        with self._for_one_index():
+            report = rebuild.run(keep=keep_old)
+        if wanted is not None:  # what was asked for on opening was of the old index
+            self._wanted_model = self._wanted_analyzer = self._weights = None
+            self._analyzer, self._checked_with = wanted, None
+        return report
 
     # -- finding -------------------------------------------------------------------------------
 
@@ -591,6 +698,21 @@ class ImageIndex:
         self._checked_with = settings
         return True
 
+    def _other_analyzer(
+        self,
+        stored: IndexSettings,
+        model: str | None,
+        analyzer: Analyzer | Mapping[str, Any] | str | Path | None,
+        weights: str | os.PathLike[str] | None,
+    ) -> Analyzer | None:
+        """The analyzer asked for; None when it is the index's own."""
+        if model is analyzer is weights is None:
+            return None
+        asked = ImageIndex(self.location, model=model, analyzer=analyzer, weights=weights)
+        found = asked._build_analyzer(stored)
+        mine = found.config, found.fingerprint()
+        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
+
     def _build_analyzer(self, settings: IndexSettings | None) -> Analyzer:
         if isinstance(self._wanted_analyzer, Analyzer):
             return self._wanted_analyzer
@@ -617,3 +739,13 @@ class ImageIndex:
             stored = self.store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
         return replace(rocchio.expand(query, best), feedback=feedback)
+
+
+def _settings_of(analyzer: Analyzer) -> IndexSettings:
+    """What a new index shall remember."""
+    return IndexSettings(
+        analyzer=analyzer.config,
+        weights=analyzer.fingerprint(),
+        vocabulary=analyzer.vocabulary,
+        embedding_dimensions=analyzer.embedding_dimensions,
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.cli.output import IndexOption, JsonOption, print_json, print_table, say
-from imgsearch_es.cli.search import WhereOption, WordsArgument, _conditions, _short
+from imgsearch_es.cli.search import WhereOption, WordsArgument, _short, read_conditions
 
 if TYPE_CHECKING:
     from imgsearch_es.duplicates import DuplicateGroup
@@ -39,7 +39,7 @@ def facets(
     if where and not words:
         raise QueryError("--where narrows down what words match: give words, too")
     with ImageIndex(index) as target:
-        query = target.query(text=" ".join(words), where=_conditions(where)) if words else None
+        query = target.query(text=" ".join(words), where=read_conditions(where)) if words else None
         counted = target.facets(query, field or FACETS, size)
     if json:
         print_json(counted)

@@ -126,7 +126,7 @@ def search(
         {"model": model, "weights": weights},
         image=image,
         text=" ".join(words) if words else None,
-        where=_conditions(where),
+        where=read_conditions(where),
         k=k,
         offset=offset,
         exclude_self=exclude_self,
@@ -172,7 +172,7 @@ def explain(
     """
     from imgsearch_es.gallery import number
 
-    conditions = _conditions(where)
+    conditions = read_conditions(where)
     if picture is not None:
         from imgsearch_es.index import ImageIndex
 
@@ -270,7 +270,7 @@ _CONDITION = re.compile(
 _SIGNS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
-def _conditions(texts: list[str] | None) -> dict[str, Any]:
+def read_conditions(texts: list[str] | None) -> dict[str, Any]:
     """Read ``field=value`` conditions; values of one field are alternatives."""
     from imgsearch_es.conditions import NUMBER_FIELDS
 

@@ -499,9 +499,12 @@ class ElasticStore:
     def replace(self, new: ElasticStore, mark: str, *, keep: bool) -> bool:
         """Let the alias lead to the new index; writing to this one is blocked before."""
         with translated(self._address):
-            return rebuilding.swap(
+            done = rebuilding.swap(
                 self.client, self._name, self._known_index(), new._index, mark, keep=keep
             )
+        if done:
+            self._settings = None
+        return done
 
     def _known_index(self) -> str:
         if self.stored_settings() is None:

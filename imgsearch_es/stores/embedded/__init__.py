@@ -323,7 +323,10 @@ class EmbeddedStore:
             return scanning.mark(connection) == mark
 
         kept = Path(f"{self._file.path}.old") if keep else None
-        return self._file.replace_by(new._file, is_unchanged, kept)
+        done = self._file.replace_by(new._file, is_unchanged, kept)
+        if done:
+            self._settings = self._identity = None
+        return done
 
     def close(self) -> None:
         """Let go of the file."""
