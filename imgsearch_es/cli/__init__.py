@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from imgsearch_es.cli import analyze, demo, doctor, exchange, index, overview, search
+from imgsearch_es.cli import analyze, demo, doctor, exchange, index, overview, search, watch
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
 
@@ -59,11 +59,14 @@ for command in (
     index.stats,
     exchange.export,
     exchange.reindex,
+    watch.watch,
     analyze.models,
     doctor.doctor,
     demo.demo,
 ):
-    app.command(no_args_is_help=command in (index.index, index.remove, exchange.export))(command)
+    app.command(
+        no_args_is_help=command in (index.index, index.remove, exchange.export, watch.watch)
+    )(command)
 app.command("import", no_args_is_help=True)(exchange.import_)
 
 

@@ -22,7 +22,7 @@ from imgsearch_es.queries import STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "stats", "models",
-    "doctor", "demo", "export", "import", "reindex",
+    "doctor", "demo", "export", "import", "reindex", "watch",
 )  # fmt: skip
 
 
