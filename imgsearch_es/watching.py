@@ -40,9 +40,8 @@ _RETRIES = 5
 """A picture that cannot be read is tried again after 1, 2, 4, ... seconds."""
 _LONGEST_PAUSE = 30.0
 _SYNCHRONIZE_SECONDS = 3600.0
-"""How often everything is looked at again: a system may lose changes when there are very many."""
-_NO_UTF8 = "\ufffd"
-"""What stands in a path of watchfiles where the name is no UTF-8."""
+"""How often everything is looked at again: of very many changes a system may lose some, and
+watchfiles tells nothing of names that are no UTF-8."""
 
 
 @dataclass(slots=True)
@@ -174,17 +173,13 @@ class Watcher:
     def _take(self, paths: set[str]) -> None:
         """Add what is there, then remove what is not: a file that moved keeps its analysis."""
         before = str(self.report)
-        unnamed = {os.path.dirname(path) for path in paths if _NO_UTF8 in path}  # noqa: PTH120
-        named = sorted(path for path in paths if _NO_UTF8 not in path)
-        found = [path for path in named if _is_wanted(path, self._folders)]
+        found = [path for path in sorted(paths) if _is_wanted(path, self._folders)]
         try:
             if found:
                 self._add(found)
-            if unnamed:
-                self._add(sorted(filter(os.path.isdir, unnamed)), prune=True)
         except SourceError:  # one of them vanished, so that they are to be looked at again
             self._changes.put(set(found))
-        self._remove([path for path in named if not os.path.lexists(path)])
+        self._remove([path for path in sorted(paths) if not os.path.lexists(path)])
         if str(self.report) != before:
             self._tell(str(self.report))
 
@@ -299,12 +294,11 @@ class _Watch:
 
 def _is_wanted(path: str, folders: Sequence[Path]) -> bool:
     """As the walk of a folder would decide: no hidden names, and of files pictures only."""
-    inside = next(
-        (Path(path).relative_to(f) for f in folders if Path(path).is_relative_to(f)), None
-    )
-    if inside is None or not inside.parts or any(part.startswith(".") for part in inside.parts):
+    place = Path(path)
+    inside = [place.relative_to(folder).parts for folder in folders if folder in place.parents]
+    if not inside or any(part.startswith(".") for part in inside[0]):
         return False
     try:
-        return Path(path).is_dir() or (Path(path).is_file() and is_picture(path))
+        return place.is_dir() or (place.is_file() and is_picture(path))
     except OSError:
         return False

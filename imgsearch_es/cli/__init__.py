@@ -39,6 +39,8 @@ class _Commands(TyperGroup):
             sys.exit(0)
 
 
+_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, watch.watch)
+
 app = typer.Typer(
     name="imgsearch",
     cls=_Commands,
@@ -64,9 +66,7 @@ for command in (
     doctor.doctor,
     demo.demo,
 ):
-    app.command(
-        no_args_is_help=command in (index.index, index.remove, exchange.export, watch.watch)
-    )(command)
+    app.command(no_args_is_help=command in _WITH_ARGUMENTS)(command)
 app.command("import", no_args_is_help=True)(exchange.import_)
 
 

@@ -59,6 +59,26 @@ def index(
             min=1, show_default=False, help="Threads that read and decode; one per core by default."
         ),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Elasticsearch: shards of a new index."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
+    ] = None,
+    expected_pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="Elasticsearch: choose the shards for so many pictures."
+        ),
+    ] = None,
+    lifecycle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", show_default=False, help="Elasticsearch: an index lifecycle policy."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Put pictures into an index, or bring it up to date.
@@ -71,7 +91,14 @@ def index(
 
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+    layout: dict[str, Any] = {
+        "shards": shards,
+        "replicas": replicas,
+        "expected_pictures": expected_pictures,
+        "lifecycle": lifecycle,
+    }
+    options = {name: value for name, value in layout.items() if value is not None}
+    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer, **options) as target:
         started = time.perf_counter()
         with show_progress(quiet=json) as progress:
             report = target.add(
