@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             sys.exit(0)
 
 
-_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, watch.watch)
+_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
 
 app = typer.Typer(
     name="imgsearch",
@@ -60,14 +60,15 @@ for command in (
     index.remove,
     index.stats,
     exchange.export,
+    exchange.import_,
     exchange.reindex,
     watch.watch,
     analyze.models,
     doctor.doctor,
     demo.demo,
 ):
-    app.command(no_args_is_help=command in _WITH_ARGUMENTS)(command)
-app.command("import", no_args_is_help=True)(exchange.import_)
+    named = command.__name__.rstrip("_")  # "import" is a word of Python
+    app.command(named, no_args_is_help=command in _WITH_ARGUMENTS)(command)
 
 
 def main() -> None:

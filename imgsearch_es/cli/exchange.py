@@ -115,7 +115,7 @@ def reindex(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build an index anew beside the old one, and swap them in one step.
+    """Build an index anew and put it in the place of the old one.
 
     Searches find the old one until then. The pictures are read again; with
     the analyzer that the index has its documents are copied.

@@ -21,8 +21,8 @@ from imgsearch_es.cli.output import printable
 from imgsearch_es.queries import STRATEGIES
 
 COMMANDS = (
-    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "stats", "models",
-    "doctor", "demo", "export", "import", "reindex", "watch",
+    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "stats", "export",
+    "import", "reindex", "watch", "models", "doctor", "demo",
 )  # fmt: skip
 
 
