@@ -1,4 +1,4 @@
-"""Precision@10 of every strategy, leave one out, on photos whose names begin with their class.
+"""Precision@10 of strategies and fusions, leave one out, on photos named after their class.
 
     python benchmarks/quality.py --images dogs-vs-cats --json quality.json
 
@@ -20,11 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from imgsearch_es import ImageIndex  # noqa: E402
+from imgsearch_es.fusion import METHODS, Fusion  # noqa: E402
 from imgsearch_es.hits import Hits  # noqa: E402
 from imgsearch_es.queries import STRATEGIES  # noqa: E402
 
 K = 10
 SAME_AS_AUTO = ("impact", "script", "script-filtered")
+FUSED = (
+    {"auto": 1.0, "dense-cosine": 1.0},
+    {"sqrt": 1.0, "dense-cosine": 1.0},
+    {"sqrt": 1.0, "dense-cosine": 2.0},
+    {"sqrt": 1.0, "dense-euclidean": 0.1},
+)
+"""Weights of synsets and deep features, each fused by both methods."""
 
 
 def kind(name: str) -> str:
@@ -37,15 +45,17 @@ def precision(name: str, hits: Hits) -> float:
     return sum(kind(hit.filename) == kind(name) for hit in hits) / K
 
 
-def measure(index: ImageIndex, photos: list[Path], strategy: str) -> dict[str, Any]:
+def measure(
+    index: ImageIndex, photos: list[Path], contender: str, **options: Any
+) -> dict[str, Any]:
     precisions, times = [], []
     for photo in photos:
         started = time.perf_counter()
-        hits = index.search(photo, strategy=strategy, k=K, exclude_self=True)
+        hits = index.search(photo, k=K, exclude_self=True, **options)
         times.append((time.perf_counter() - started) * 1000)
         precisions.append(precision(photo.name, hits))
     return {
-        "contender": strategy,
+        "contender": contender,
         "queries": len(photos),
         "precision_at_10": round(statistics.mean(precisions), 4),
         "p50_ms": round(statistics.median(times), 1),
@@ -65,7 +75,11 @@ def main() -> None:
     ):
         index.add(photos)
         chosen = [name for name in STRATEGIES if name not in SAME_AS_AUTO]
-        rows = [measure(index, photos, strategy) for strategy in chosen]
+        rows = [measure(index, photos, strategy, strategy=strategy) for strategy in chosen]
+        for method in METHODS:
+            for weights in FUSED:
+                fusion = Fusion(weights, method)
+                rows.append(measure(index, photos, str(fusion), fuse=fusion))
     print("| strategy | queries | precision@10 | p50 ms |\n|---|---:|---:|---:|")
     for row in rows:
         print("| {contender} | {queries} | {precision_at_10:.3f} | {p50_ms} |".format(**row))

@@ -18,9 +18,11 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
+    from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
-    from imgsearch_es.hits import Explanation, Hit, Hits
+    from imgsearch_es.fusion import Fusion
+    from imgsearch_es.hits import Hit, Hits
     from imgsearch_es.images import Picture, open_image
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, folder_label
@@ -34,7 +36,8 @@ _HOMES = {
     "Analysis": "analysis",
     "Analyzer": "analysis",
     "Document": "documents",
-    "Explanation": "hits",
+    "Explanation": "explanations",
+    "Fusion": "fusion",
     "Hit": "hits",
     "Hits": "hits",
     "ImageIndex": "index",
@@ -58,6 +61,7 @@ __all__ = [
     "Analyzer",
     "Document",
     "Explanation",
+    "Fusion",
     "Hit",
     "Hits",
     "ImageIndex",

@@ -25,6 +25,11 @@ Scores = NDArray[np.float64]
 
 CHI2_EPSILON = 1e-10
 
+APPROXIMABLE = ("dense-cosine", "dense-dot", "dense-euclidean")
+"""Comparisons for which an index of nearest neighbors can be made."""
+CANDIDATES = 200
+"""How many near pictures an approximate search compares exactly, unless told."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -33,14 +38,35 @@ class Comparison:
     Attributes:
         name: in ``queries.STRATEGIES``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
-        painless: the same as a number above 0 that grows with the score, of ``params.q``.
-        to_painless: from a score to that number.
+        statement: in Painless, gives ``s`` the score of ``params.q`` with the document.
+        size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
+            this its float32 error is relative.
     """
 
     name: str
     scores: Callable[[Vectors, Vectors], Scores]
-    painless: str
-    to_painless: Callable[[float], float]
+    statement: str
+    size: str = "Math.abs(s)"
+
+    @property
+    def painless(self) -> str:
+        """The score as a script, as the number above 0 that the server asks for."""
+        return f"double s = 0;\n{self.statement}\n{TO_POSITIVE.format('s')}"
+
+    @staticmethod
+    def to_painless(score: float) -> float:
+        """The number above 0 that stands for a score: it grows with it."""
+        return score + 1 if score >= 0 else 1 / (1 - score)
+
+
+TO_POSITIVE = "return {0} >= 0 ? {0} + 1 : 1 / (1 - {0});"
+"""``Comparison.to_painless`` in Painless."""
+
+
+def direction(vector: Vectors) -> Vectors:
+    """A vector divided by its length; zero stays zero."""
+    length = _length(vector)
+    return (vector.astype(np.float64) / (length or 1)).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:
@@ -75,22 +101,14 @@ def _differences(query: Vectors, vectors: Vectors) -> Scores:
     return np.asarray(vectors.astype(np.float64) - query)
 
 
-def _of_similarity(score: float) -> float:
-    return score + 1 if score >= 0 else 1 / (1 - score)
-
-
-def _of_distance(score: float) -> float:
-    return 1 / (1 - score)
-
-
-_CHI2_LOOP = f"""
+_CHI2 = f"""
 float[] d = doc['embedding'].vectorValue;
 double sum = 0;
 for (int i = 0; i < d.length; i++) {{
   double q = params.q[i];
   sum += (q - d[i]) * (q - d[i]) / (Math.abs(q) + Math.abs(d[i]) + {CHI2_EPSILON});
 }}
-return 1 / (1 + 0.5 * sum);
+s = -0.5 * sum;
 """.strip()
 
 COMPARISONS = {
@@ -99,27 +117,16 @@ COMPARISONS = {
         Comparison(
             "dense-cosine",
             _cosine,
-            "doc['embedding'].magnitude == 0 ? 1 : cosineSimilarity(params.q, 'embedding') + 1.0",
-            lambda score: score + 1,
+            "s = doc['embedding'].magnitude == 0 ? 0 : cosineSimilarity(params.q, 'embedding');",
         ),
         Comparison(
             "dense-dot",
             _dot,
-            "double s = dotProduct(params.q, 'embedding'); return s >= 0 ? s + 1 : 1 / (1 - s)",
-            _of_similarity,
+            "s = dotProduct(params.q, 'embedding');",
+            "params.length * doc['embedding'].magnitude",
         ),
-        Comparison(
-            "dense-euclidean",
-            _euclidean,
-            "1 / (1 + l2norm(params.q, 'embedding'))",
-            _of_distance,
-        ),
-        Comparison(
-            "dense-manhattan",
-            _manhattan,
-            "1 / (1 + l1norm(params.q, 'embedding'))",
-            _of_distance,
-        ),
-        Comparison("dense-chi2", _chi2, _CHI2_LOOP, _of_distance),
+        Comparison("dense-euclidean", _euclidean, "s = -l2norm(params.q, 'embedding');"),
+        Comparison("dense-manhattan", _manhattan, "s = -l1norm(params.q, 'embedding');"),
+        Comparison("dense-chi2", _chi2, _CHI2),
     )
 }

@@ -19,6 +19,7 @@ Each says what happened, to which file, index or option, and what to do about it
         ├── IndexLockedError     another process holds the index file
         ├── IndexRebuiltError    the index was rebuilt since it was opened
         ├── SchemaError          the index was written by an incompatible version
+        ├── ReconciliationError  the index does not hold what was written to it
         └── ServerError          Elasticsearch refused, failed or cannot be reached
             └── UnsupportedServerError  the server is too old, or not Elasticsearch
 """
@@ -124,6 +125,10 @@ class IndexRebuiltError(StoreError):
 
 class SchemaError(StoreError):
     """The index was written by an incompatible version, or is not an index of ours."""
+
+
+class ReconciliationError(StoreError):
+    """The counts of a run do not add up, or the index does not hold what was written to it."""
 
 
 class ServerError(StoreError):

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypedDict
 
+from imgsearch_es.conditions import METADATA
 from imgsearch_es.errors import QueryError
 
 VALUE_FIELDS = ("synsets", "top_synset", "label", "format")
-"""Fields whose values are counted: most frequent first, equally frequent ones by name."""
+"""Fields whose values are counted: most frequent first, equally frequent ones by name; so are
+those of a person's own fields, "metadata.<name>"."""
 
 _PIXELS = (256, 512, 1024, 2048, 4096)
 BOUNDS = {
@@ -74,8 +76,10 @@ def check_facets(fields: Sequence[str], size: int) -> None:
     """
     known = (*VALUE_FIELDS, *BOUNDS)
     for field in fields:
-        if field not in known:
-            raise QueryError(f"there is no facet of {field!r}; there are {', '.join(known)}")
+        if field not in known and not (field.startswith(METADATA) and field != METADATA):
+            raise QueryError(
+                f"there is no facet of {field!r}; there are {', '.join(known)} and metadata.<name>"
+            )
     if not 1 <= size <= MAX_VALUES:
         raise QueryError(f"a facet shows 1 to {MAX_VALUES} values, not {size}")
 

@@ -34,6 +34,7 @@ from imgsearch_es.errors import (
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _BLOCK = 1 << 20
+_LONGEST_SECONDS = 86_400
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -47,15 +48,22 @@ class Limits:
             default is Pillow's own hard limit, which WebP, GIF and TIFF cannot exceed unless
             the application raises ``PIL.Image.MAX_IMAGE_PIXELS``.
         max_bytes: the size of the file, checked before and while reading.
+        max_seconds: how long decoding may take; watched over where worker processes decode.
     """
 
     max_pixels: int = 178_956_970
     max_bytes: int = 256 * 1024**2
+    max_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 < self.max_seconds <= _LONGEST_SECONDS:
+            raise ConfigurationError(
+                f"max_seconds must be above 0 and at most {_LONGEST_SECONDS}, "
+                f"not {self.max_seconds}"
+            )
 
 
 class RemoteFiles(Protocol):

@@ -9,7 +9,7 @@ theirs under the same entry-point groups as the built-ins in setup.cfg.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -63,12 +63,16 @@ class Resize:
 
     With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
     paper uses.
+
+    As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
+    of their size where that is no smaller than what it scales to.
     """
 
     height: int | None = None
     width: int | None = None
     shorter_side: int | None = None
     interpolation: str = "nearest"
+    decode: str | None = None
 
     def __post_init__(self) -> None:
         given = tuple(size is not None for size in (self.height, self.width, self.shorter_side))
@@ -77,11 +81,21 @@ class Resize:
         for size in (self.height, self.width, self.shorter_side):
             if size is not None and (not isinstance(size, int) or size < 1):
                 raise AnalyzerError(f"resize: a size must be a whole number above 0, not {size!r}")
+        if self.decode not in (None, "fast"):
+            raise AnalyzerError(f'resize: decode is "fast" or left out, not {self.decode!r}')
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise AnalyzerError(
                 f"resize: unknown interpolation {self.interpolation!r}; known are {known}"
             )
+
+    @property
+    def decode_size(self) -> tuple[int, int] | None:
+        """(width, height) that a decoder must not go below; None for the file's own size."""
+        if self.decode is None:
+            return None
+        side = self.shorter_side
+        return (side, side) if side else (cast(int, self.width), cast(int, self.height))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Give the scaled picture."""
@@ -192,6 +206,20 @@ class Hypernyms:
         return np.concatenate([scores, scores @ added], axis=1)
 
 
+# --- in a row ----------------------------------------------------------------------------------
+
+
+def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
+    """Run image filters one after the other on an RGB picture.
+
+    Returns:
+        Pixels of shape (height, width, 3), RGB, 0 to 255.
+    """
+    for part in filters:
+        image = part(image)
+    return np.asarray(image, dtype=np.uint8)
+
+
 # --- by name ---------------------------------------------------------------------------------
 
 
@@ -211,6 +239,30 @@ def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
         AnalyzerError: no such filter, or its options are wrong.
     """
     return cast(TermFilter, _create(TERM_FILTERS, "term filter", config))
+
+
+def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
+    """What `imgsearch_es.images.open_image` takes as ``at_least`` for these filters.
+
+    Raises:
+        AnalyzerError: another filter than the first wants fast decoding; what comes before it
+            would see other pixels.
+    """
+    sizes = [getattr(part, "decode_size", None) for part in filters]
+    if any(sizes[1:]):
+        raise AnalyzerError('resize with decode = "fast" must be the first image filter')
+    return sizes[0] if sizes else None
+
+
+def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The configurations of image filters, the first of them with fast decoding.
+
+    Raises:
+        AnalyzerError: the first one is not ``resize``.
+    """
+    if not configs or configs[0].get("name") != "resize":
+        raise AnalyzerError("fast decoding needs resize as the first image filter")
+    return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]
 
 
 def full_config(config: Mapping[str, Any], part: ImageFilter | TermFilter) -> dict[str, Any]:

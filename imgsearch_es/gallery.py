@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from imgsearch_es.fusion import PartScore
+
 __all__ = [
     "ExplanationLike",
     "HitLike",
@@ -36,6 +38,7 @@ __all__ = [
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
+CHANCE = "Chance: pictures that have nothing to do with each other score as much in this index"
 
 
 class TermLike(Protocol):
@@ -298,19 +301,51 @@ def _card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalon
     link = _link(hit.uri) if standalone else None
     if link:
         picture = tag("a", picture, class_="ig-open", href=link, title="Open the original")
+    is_chance = getattr(hit, "is_chance", False)
     share = hit.score / best if best > 0 and math.isfinite(hit.score / best) else 0.0
     bar = tag("span", style=f"width: {100 * min(max(share, 0.0), 1.0):.1f}%")
     line = tag(
         "div",
         tag("span", str(hit.rank), class_="ig-rank", title="Rank"),
         tag("div", bar, class_="ig-bar", aria_hidden="true"),
-        tag("span", number(hit.score), class_="ig-score", title=f"Score {hit.score:.9g}"),
+        tag("span", number(hit.score), class_="ig-score", title=_score_tip(hit)),
+        tag("span", "chance", class_="ig-chance-mark") if is_chance else Html(),
         class_="ig-line",
     )
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
     chips = [_hit_chip(term, summands) for term in _notable(hit.synsets, summands)]
-    caption = tag("figcaption", line, _name(hit), labels, _terms("Terms", chips))
-    return tag("li", tag("figure", picture, caption), value=hit.rank)
+    parts = _terms("Parts of the score", _part_chips(hit))
+    caption = tag("figcaption", line, _name(hit), labels, parts, _terms("Terms", chips))
+    figure = tag("figure", picture, caption)
+    if is_chance:
+        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
+    return tag("li", figure, value=hit.rank)
+
+
+def _score_tip(hit: HitLike) -> str:
+    """The score with all its digits; of a fused query with what its parts add."""
+    sums = " + ".join(f"{part.name} {part.contribution:.4g}" for part in _parts(hit))
+    return f"Score {hit.score:.9g}" + (f" = {sums}" if sums else "")
+
+
+def _part_chips(hit: HitLike) -> list[Html]:
+    """What each part of a fused query adds to the score, and how on hover."""
+    chips = []
+    for part in _parts(hit):
+        how = "not found by it"
+        if part.score is not None:
+            rank = "" if part.rank is None else f", rank {part.rank}"
+            how = f"weight {number(part.weight)}, score {number(part.score)}{rank}"
+        tip = f"{part.name}: {how}, adds {number(part.contribution)}"
+        value = tag("span", number(part.contribution), class_="ig-weight")
+        key = tag("span", part.name, class_="ig-key")
+        chips.append(tag("li", key, " ", value, class_="ig-part", title=tip))
+    return chips
+
+
+def _parts(hit: HitLike) -> Sequence[PartScore]:
+    parts: Sequence[PartScore] = getattr(hit, "parts", ())
+    return parts
 
 
 def _name(hit: HitLike) -> Html:
@@ -323,8 +358,20 @@ def _name(hit: HitLike) -> Html:
 
 
 def _summands(hits: HitsLike, i: int) -> Summands:
-    """What each synset adds to the i-th score, and how."""
-    return {key: (weight, part) for key, weight, _, part in hits.explain(i).rows}
+    """What each synset adds to the i-th score, and how; where ranks are fused, to its part's."""
+    explanation = hits.explain(i)
+    part_rows = getattr(explanation, "part_rows", {})
+    if not part_rows:
+        return {key: (weight, part) for key, weight, _, part in explanation.rows}
+    added: dict[str, tuple[float, float]] = {}
+    for name, factor, score, _ in explanation.rows:
+        rows = part_rows.get(name, ())
+        of_score = math.isclose(math.fsum(row[3] for row in rows), score, rel_tol=1e-6)
+        for key, weight, _, product in rows:
+            share = factor if of_score else 1.0
+            before = added.get(key, (0.0, 0.0))
+            added[key] = before[0] + share * weight, before[1] + share * product
+    return added
 
 
 def _notable(terms: Sequence[TermLike], summands: Summands) -> list[TermLike]:
@@ -344,7 +391,7 @@ def _hit_chip(term: TermLike, summands: Summands) -> Html:
         product = f"{number(weight)} × {number(term.score)} = {number(part)}"
         tip = f"{term.key}: {product} (query × picture)"
     else:
-        tip = f"{term.key}: {number(part)} of the score"
+        tip = f"{term.key}: adds {number(part)}"
     return _chip(term.key, term.score, tip, "ig-shared")
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document, to_score
+from imgsearch_es.background import Chance
+from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
+from imgsearch_es.explanations import Explanation, explain
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.files import to_path
+from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.reranking import reciprocal_order
-from imgsearch_es.scoring import Context, formula_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +33,26 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        score: formula (1), a float32 number.
+        score: by the query's formula or fusion, a float32 number.
         document: everything the index holds of the picture, without its embedding.
+        parts: what each part of a fused query adds to the score.
+        chance: of the query; knows the score below which hits are marked.
     """
 
     rank: int
     score: float
     document: Document
+    parts: tuple[PartScore, ...] = ()
+    chance: Chance | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether pictures that have nothing to do with each other score as much.
+
+        False, too, where that is not known: see ``Hits.chance_score``.
+        """
+        limit = None if self.chance is None else self.chance.score
+        return limit is not None and self.score < limit
 
     @property
     def id(self) -> str:
@@ -82,64 +96,12 @@ class Hit:
             "id": self.id,
             "uri": self.uri,
             "score": self.score,
+            "is_chance": self.is_chance,
             "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
-
-
-class Summand(NamedTuple):
-    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
-
-    Other formulas (see ``imgsearch_es.scoring``) weight the query and the product in their way.
-    """
-
-    key: str
-    query_weight: float
-    document_score: float
-    product: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a picture scores what it scores.
-
-    Attributes:
-        hit: the picture.
-        rows: the summands of formula (1), largest first.
-        total: their sum as a float32 number; equal to ``hit.score``.
-    """
-
-    hit: Hit
-    rows: tuple[Summand, ...]
-    total: float
-
-    def plot(self) -> Figure:
-        """A bar for each summand (needs matplotlib)."""
-        from imgsearch_es.gallery import plot_explanation
-
-        return plot_explanation(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "id": self.hit.id,
-            "uri": self.hit.uri,
-            "score": self.hit.score,
-            "summands": [row._asdict() for row in self.rows],
-        }
-
-    def __str__(self) -> str:
-        width = max((len(row.key) for row in self.rows), default=0)
-        lines = [f"{self.hit.filename}  score {self.hit.score:.6g}"]
-        lines += [
-            f"  {row.key:<{width}}  {row.query_weight:.4g} x {row.document_score:.4g} "
-            f"= {row.product:.4g}"
-            for row in self.rows
-        ]
-        return "\n".join(lines)
-
-    __repr__ = __str__
 
 
 class Hits(Sequence[Hit]):
@@ -155,7 +117,14 @@ class Hits(Sequence[Hit]):
         took_ms: milliseconds that the store worked.
     """
 
-    def __init__(self, query: Query, result: SearchResult, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        query: Query,
+        result: SearchResult,
+        store: Store | None = None,
+        *,
+        first: int | None = None,
+    ) -> None:
         self.query = query
         self._store = store
         self.total = result.total
@@ -166,9 +135,11 @@ class Hits(Sequence[Hit]):
         self.took_ms = result.took_ms
         self._terms = result.terms
         self._average_length = result.average_length
+        self._part_terms = result.part_terms
+        self._chance = Chance(query, store)
         self._hits = tuple(
-            Hit(rank, found.score, found.document)
-            for rank, found in enumerate(result.hits, start=query.offset + 1)
+            Hit(rank, found.score, found.document, found.parts, self._chance)
+            for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 
     @overload
@@ -183,6 +154,15 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
+
+    @property
+    def chance_score(self) -> float | None:
+        """The score below which a hit ``is_chance`` (see ``imgsearch_es.background``).
+
+        None where nothing is known: the index has few pictures, or the strategy's parameters are
+        not the usual ones.
+        """
+        return self._chance.score
 
     @property
     def uris(self) -> list[str]:
@@ -216,6 +196,10 @@ class Hits(Sequence[Hit]):
         """
         if self._store is None:
             raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.fusion is not None:
+            raise QueryError(
+                "a fusion has several vectors to move: search again with like=, dislike= and fuse="
+            )
         chosen = self._judged(like), self._judged(dislike)
         if not any(chosen):
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
@@ -294,29 +278,9 @@ class Hits(Sequence[Hit]):
         """
         if not -len(self) <= i < len(self):
             raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
-        hit = self._hits[i]
-        if self.query.is_dense:
-            return Explanation(
-                hit, (Summand(self.query.strategy, 1.0, hit.score, hit.score),), hit.score
-            )
-        scores = {term.key: term.score for term in hit.synsets}
-        document = hit.document
-        formula = formula_of(self.query.strategy)
-        parameters = formula.with_defaults(self.query.parameters)
-        context = Context(document.length, document.norm, self._average_length, parameters)
-        rows = [
-            Summand(
-                term.key,
-                term.score,
-                scores[term.key],
-                formula.summand(term.score, scores[term.key], context),
-            )
-            for term in self._terms
-            if term.key in scores
-        ]
-        total = to_score(math.fsum(row.product for row in rows))
-        rows.sort(key=lambda row: (-row.product, row.key))
-        return Explanation(hit, tuple(rows), total)
+        return explain(
+            self._hits[i], self.query, self._terms, self._average_length, self._part_terms
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""
@@ -328,6 +292,7 @@ class Hits(Sequence[Hit]):
             "strategy": self.strategy,
             "exact": self.exact,
             "took_ms": round(self.took_ms, 3),
+            "chance_score": self.chance_score,
             "hits": [hit.to_dict() for hit in self._hits],
         }
 
@@ -354,5 +319,8 @@ class Hits(Sequence[Hit]):
         from imgsearch_es.gallery import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
-        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
+        lines += [
+            f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}{'  (chance)' * hit.is_chance}"
+            for hit in self._hits
+        ]
         return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, is_same_analyzer
+from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import SCHEMA_VERSION, Document
@@ -33,19 +34,26 @@ from imgsearch_es.feedback import (
     mean_embedding,
     mean_terms,
 )
+from imgsearch_es.filters import with_fast_decode
+from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
 from imgsearch_es.hits import Hits
-from imgsearch_es.images import ImageSource, Limits, open_image
+from imgsearch_es.images import ImageSource, Limits
 from imgsearch_es.indexing import (
-    BATCH_SIZE,
     DEFAULT_LIMITS,
     Indexer,
     IndexReport,
     Labels,
+    Options,
     Progress,
+    Rejected,
     as_labels,
+    is_gone,
 )
 from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.models import create_model
+from imgsearch_es.models.runtime import check_runtime
+from imgsearch_es.paging import pages
+from imgsearch_es.queries import Query, Selection, synset_vector, to_candidates
 from imgsearch_es.query_pictures import (
     PictureReader,
     QueryImages,
@@ -79,9 +87,13 @@ class ImageIndex:
         analyzer: instead of a model, a whole analyzer: an Analyzer, its configuration, or the
             path of a TOML file.
         weights: a local file with the model's weights.
+        runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
+        fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
+            differ a little, so it is part of the analyzer, and an index that exists remembers it.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
-            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``.
+            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
+            and ``similarity`` (see ``stores.elastic.ElasticStore``).
 
     Raises:
         ConfigurationError: the location or an option makes no sense.
@@ -94,6 +106,8 @@ class ImageIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: str | os.PathLike[str] | None = None,
+        runtime: str | None = None,
+        fast_decode: bool = False,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
@@ -104,10 +118,18 @@ class ImageIndex:
             )
         if model is not None and analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
+        if fast_decode and analyzer is not None:
+            raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if runtime is not None and isinstance(analyzer, Analyzer):
+            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
+        if runtime is not None:
+            check_runtime(runtime)
         self.store: Store = open_store(place, **store_options)
         self._wanted_model = model
         self._wanted_analyzer = analyzer
         self._weights = None if weights is None else os.fspath(weights)
+        self._runtime = runtime
+        self._fast_decode = fast_decode
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -164,7 +186,8 @@ class ImageIndex:
         labels: Labels = None,
         metadata: Mapping[str, Any] | None = None,
         prune: bool = False,
-        batch_size: int = BATCH_SIZE,
+        retry: bool = False,
+        batch_size: int | None = None,
         workers: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         progress: Progress | None = None,
@@ -180,38 +203,58 @@ class ImageIndex:
                 ``folder_label``). None leaves the labels that are stored.
             metadata: a person's own fields for each of them, JSON values.
             prune: also remove documents below the folders named whose files are gone.
-            batch_size: pictures per forward pass.
-            workers: threads that read and decode; by default one per core.
+            retry: also try pictures again that were rejected before and have not changed.
+            batch_size: pictures per forward pass; by default what proves fastest.
+            workers: processes that decode; by default as many as the model can use, at most one
+                per core.
             limits: the largest picture to accept.
-            progress: called with the report so far and the number of pictures found.
+            progress: called with the report so far and the number of pictures, None while they
+                are being found.
 
         Returns:
             Counts, and the rejected pictures with reasons.
 
         Raises:
-            SourceError: a file or folder named does not exist.
+            SourceError: a file or folder named does not exist, or pruning would be a mistake.
             AnalyzerMismatchError: the index was built with another analyzer.
+            ReconciliationError: the index does not hold what was written to it.
+            StoppedError: a KeyboardInterrupt that carries the report: after Ctrl-C or SIGTERM,
+                once all that was analyzed is stored.
         """
-        indexer = Indexer(
-            self.store,
-            lambda: self.analyzer,
-            self.create,
+        options = Options(
             labels=labels,
             metadata=metadata,
+            prune=prune,
+            retry=retry,
             batch_size=batch_size,
             workers=workers,
             limits=limits,
-            progress=progress,
         )
         pictures = cast(list[ImageSource], several(cast(QueryImages, sources)))
-        found = indexer.find(pictures)
         if self.exists:
             self._settings()  # raises when another model was asked for
+        indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress)
         with self._for_one_index():
-            indexer.run(found)
-            if prune and self.exists:
-                indexer.prune(pictures, found)
-        return indexer.report
+            report = indexer.run(pictures)
+            self._measure_chance(report.added + report.updated + report.removed)
+        return report
+
+    def rejected(self) -> list[Rejected]:
+        """The pictures that could not be indexed, and why; one is struck out when it can be."""
+        self._settings()
+        return self.store.ledger.read()
+
+    def retry(self, *, progress: Progress | None = None) -> IndexReport:
+        """Try all rejected pictures again; those whose files are gone are struck out."""
+        entries = self.rejected()
+        gone = [entry.id for entry in entries if is_gone(entry.uri)]
+        if gone:
+            self.store.ledger.remove(gone)
+        return self.add(
+            [entry.uri for entry in entries if entry.id not in set(gone)],
+            retry=True,
+            progress=progress,
+        )
 
     def update(
         self,
@@ -249,6 +292,8 @@ class ImageIndex:
             How many documents were removed; those the index does not have are ignored.
         """
         self._settings()
+        if query is not None and query.fusion is not None:
+            raise QueryError("a fused query ranks: remove by words, a picture or conditions")
         if isinstance(pictures, str | os.PathLike):
             pictures = [pictures]
         ids = [to_id(picture) for picture in pictures]
@@ -339,12 +384,15 @@ class ImageIndex:
         Raises:
             ExchangeError: the file cannot be read or does not say which analyzer made it.
             AnalyzerMismatchError: the index was built with another analyzer.
+            ReconciliationError: the index does not hold what was written to it.
         """
         if self.exists:
             self._settings()  # raises when another model was asked for
         folder = None if pictures is None else Path(pictures)
         with self._for_one_index():
-            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
+            report = import_documents(self.store, Path(path), pictures=folder, progress=progress)
+            self._measure_chance(report.added + report.updated)
+        return report
 
     def reindex(
         self,
@@ -358,8 +406,9 @@ class ImageIndex:
     ) -> ReindexReport:
         """Build the index anew and put the new one in its place in one step.
 
-        The pictures are read again from their URIs; labels and metadata stay. With the analyzer
-        that the index has, the documents are copied: that changes the schema, or the shards.
+        The pictures are read again from their URIs; labels, metadata and the list of rejected
+        pictures stay. With the analyzer that the index has, the documents are copied: that changes
+        the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
 
         Args:
             model: another model.
@@ -373,6 +422,7 @@ class ImageIndex:
         Raises:
             MissingPicturesError: pictures cannot be read any more.
             IndexNotFoundError: there is no such index.
+            StoppedError: a KeyboardInterrupt, as of ``add``; the next run goes on.
         """
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
@@ -385,7 +435,7 @@ class ImageIndex:
             target.store = new
 
             def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
-                return target.add(uris, labels=labels)
+                return target.add(uris, labels=labels, retry=True)
 
         rebuild = Rebuild(
             self.store, new, settings, analyze, allow_missing=allow_missing, progress=progress
@@ -394,7 +444,9 @@ class ImageIndex:
             report = rebuild.run(keep=keep_old)
         if wanted is not None:  # what was asked for on opening was of the old index
             self._wanted_model = self._wanted_analyzer = self._weights = None
+            self._fast_decode = False
             self._analyzer, self._checked_with = wanted, None
+        self._measure_chance(report.documents)
         return report
 
     # -- finding -------------------------------------------------------------------------------
@@ -410,6 +462,8 @@ class ImageIndex:
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
+        approximate: bool = False,
+        candidates: int | None = None,
         exclude_self: bool = False,
         like: QueryImages | None = None,
         dislike: QueryImages | None = None,
@@ -417,6 +471,7 @@ class ImageIndex:
         views: Sequence[str] = (),
         feedback: int = 0,
         rocchio: Rocchio = ROCCHIO,
+        fuse: Mapping[str, float] | Fusion | None = None,
     ) -> Query:
         """Build a query without running it; takes what ``search`` takes.
 
@@ -436,15 +491,23 @@ class ImageIndex:
         seen = reader.read(images, region, views)
         liked, disliked = reader.read(good), reader.read(bad)
         pictures = [*seen, *liked, *disliked]
+        fusion = to_fusion(fuse)
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
-        if strategy in COMPARISONS and (seen or liked):
+        if (strategy in COMPARISONS or (fusion and fusion.has_features)) and (seen or liked):
             own = mean_embedding(features(seen)) if seen else None
             embedding = rocchio.embedding(own, features(liked), features(disliked))
-        asked = synset_vector(mean_terms([e.terms for e in seen]), words.terms if words else ())
+        named = words.terms if words else ()
+        judged = [e.terms for e in liked], [e.terms for e in disliked]
+        own_terms = mean_terms([e.terms for e in seen])
+        terms = rocchio.terms(synset_vector(own_terms, named), *judged)
+        parts: tuple[Part, ...] = ()
+        if fusion is not None:
+            parts = fusion.parts(rocchio.terms(own_terms, *judged), named, terms)
+            terms = fused_terms(parts)
         query = Query(
-            terms=rocchio.terms(asked, [e.terms for e in liked], [e.terms for e in disliked]),
+            terms=terms,
             must=words.must if words else (),
             must_not=words.must_not if words else (),
             filters=(words.filters if words else ()) + parse_filters(where, vocabulary),
@@ -456,10 +519,13 @@ class ImageIndex:
             text=words.text if words else None,
             embedding=embedding,
             threshold=threshold,
+            candidates=to_candidates(approximate, candidates),
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=region_text(region, seen),
             hints=words.hints if words else (),
+            fusion=fusion,
+            parts=parts,
         )
         return self._expanded(query, feedback, rocchio) if feedback else query
 
@@ -474,6 +540,8 @@ class ImageIndex:
         strategy: str = "auto",
         parameters: Mapping[str, float] | None = None,
         threshold: float | None = None,
+        approximate: bool = False,
+        candidates: int | None = None,
         exclude_self: bool = False,
         like: QueryImages | None = None,
         dislike: QueryImages | None = None,
@@ -481,6 +549,7 @@ class ImageIndex:
         views: Sequence[str] = (),
         feedback: int = 0,
         rocchio: Rocchio = ROCCHIO,
+        fuse: Mapping[str, float] | Fusion | None = None,
     ) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
@@ -501,6 +570,12 @@ class ImageIndex:
                 "dense-*" compare deep features instead (see ``imgsearch_es.dense``).
             parameters: of the formula: k1 and b of "bm25".
             threshold: the least score of a hit, for the strategies "dense-*".
+            approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
+                candidates that the index of nearest neighbors gives, not every picture. Faster on
+                many pictures; a hit may be missing, so ``hits.exact`` is False. On Elasticsearch
+                for an index made with ``vectors="int8_hnsw"`` or the like; an index file answers
+                exactly all the same.
+            candidates: how many of them, by default 200; more find more, and take longer.
             exclude_self: leave out the query's own pictures.
             like: pictures to search closer to, given as ``image`` is; alone or with the rest.
             dislike: pictures to search further from.
@@ -510,6 +585,10 @@ class ImageIndex:
             feedback: search twice, the second time with so many of the best hits liked
                 (pseudo-relevance feedback).
             rocchio: the weights of the query, the liked and the disliked pictures.
+            fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
+                "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
+                ranks (see ``imgsearch_es.fusion``). "image" and "words" are the pictures' and the
+                words' synsets by formula (1); a strategy takes both.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -527,6 +606,8 @@ class ImageIndex:
                 strategy=strategy,
                 parameters=parameters,
                 threshold=threshold,
+                approximate=approximate,
+                candidates=candidates,
                 exclude_self=exclude_self,
                 like=like,
                 dislike=dislike,
@@ -534,10 +615,45 @@ class ImageIndex:
                 views=views,
                 feedback=feedback,
                 rocchio=rocchio,
+                fuse=fuse,
             )
             return Hits(query, self.store.search(query), self.store)
 
         return self._of_one_index(ask)
+
+    def pages(
+        self,
+        image: QueryImages | None = None,
+        text: str | None = None,
+        *,
+        query: Query | None = None,
+        size: int = 100,
+        **options: Any,
+    ) -> Generator[Hits, None, None]:
+        """All pictures that match, a page at a time: for more hits than one search gives.
+
+        The pages add up to one ranking, which does not change while others write: what is added
+        meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
+        may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
+
+        Args:
+            image: as ``search`` takes it.
+            text: as ``search`` takes it.
+            query: instead of all others, a query built by ``query``.
+            size: how many hits a page has, up to 10,000.
+            **options: more arguments of ``search``, without ``k``.
+
+        Raises:
+            QueryError: as ``search``, and at once.
+        """
+        if query is None:
+            query = self._of_one_index(lambda: self.query(image, text, k=size, **options))
+        elif image is not None or text is not None or options:
+            raise QueryError("give query= or what it is built from, not both")
+        if query.fusion is not None or query.candidates:
+            raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
+        known_settings(self.store)
+        return pages(self.store, replace(query, k=size))
 
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
@@ -580,14 +696,21 @@ class ImageIndex:
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
     def facets(
-        self, query: Query | None = None, fields: Sequence[str] = FACETS, size: int = 10
+        self,
+        query: Query | None = None,
+        fields: Sequence[str] = FACETS,
+        size: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
     ) -> Facets:
         """Count what the pictures that match have: synsets, labels, formats, ranges of size.
 
         Args:
             query: all that it matches are counted, whatever its k; by default every picture.
-            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes".
+            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes"
+                and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
+            where: conditions on fields, as ``search`` takes them; with a query both count.
 
         Returns:
             ``{"label": [{"value": "cats", "count": 7}, ...], ...}``
@@ -599,7 +722,13 @@ class ImageIndex:
         check_facets(fields, size)
         if query is not None and query.threshold is not None:
             raise QueryError("facets count what meets conditions: leave out the threshold")
-        return self.store.facets(query, list(dict.fromkeys(fields)), size)
+        conditions = parse_filters(where, self.vocabulary)
+        wanted: Query | Selection | None = query
+        if conditions and query is not None:
+            wanted = replace(query, filters=query.filters + conditions)
+        elif conditions:
+            wanted = Selection(conditions)
+        return self.store.facets(wanted, list(dict.fromkeys(fields)), size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
         """Groups of pictures that are the same.
@@ -628,7 +757,7 @@ class ImageIndex:
 
     def analyze(self, image: ImageSource) -> Analysis:
         """The terms and the deep feature that this index's analyzer gives a picture."""
-        return self.analyzer.analyze(open_image(image).image)
+        return self.analyzer.analyze(self.analyzer.open(image).image)
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -655,10 +784,15 @@ class ImageIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
-        is_asked_for = self._wanted_model is not None or self._wanted_analyzer is not None
-        if is_asked_for and self._checked_with is not settings:
+        is_asked_for = (self._wanted_model, self._wanted_analyzer) != (None, None)
+        if (is_asked_for or self._fast_decode) and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
+
+    def _measure_chance(self, changed: int) -> None:
+        """Keep what scores unrelated pictures reach current, after so many documents changed."""
+        if self.store.settings() is not None:
+            refresh(self.store, changed)
 
     def _renew(self) -> None:
         """Notice that the index was rebuilt, except while documents are written to it."""
@@ -708,7 +842,10 @@ class ImageIndex:
         """The analyzer asked for; None when it is the index's own."""
         if model is analyzer is weights is None:
             return None
-        asked = ImageIndex(self.location, model=model, analyzer=analyzer, weights=weights)
+        runtime = None if isinstance(analyzer, Analyzer) else self._runtime
+        asked = ImageIndex(
+            self.location, model=model, analyzer=analyzer, weights=weights, runtime=runtime
+        )
         found = asked._build_analyzer(stored)
         mine = found.config, found.fingerprint()
         return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
@@ -717,7 +854,7 @@ class ImageIndex:
         if isinstance(self._wanted_analyzer, Analyzer):
             return self._wanted_analyzer
         if self._wanted_analyzer is not None:
-            return Analyzer(self._wanted_analyzer)
+            return Analyzer(self._wanted_analyzer, runtime=self._runtime)
         if settings is None or self._wanted_model is not None:
             model: dict[str, Any] = {"name": self._wanted_model or DEFAULT_MODEL}
             config: dict[str, Any] = {"model": model}
@@ -727,12 +864,18 @@ class ImageIndex:
                 config, model = stored, dict(stored["model"])
         if self._weights is not None:
             model["weights"] = self._weights
-        return Analyzer({**config, "model": model})
+        config = {**config, "model": model}
+        if self._fast_decode:
+            filters = config.get("image_filters") or create_model(model).image_filters
+            config["image_filters"] = with_fast_decode(filters)
+        return Analyzer(config, runtime=self._runtime)
 
     def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
         """The query moved towards its own best hits."""
         if feedback < 1:
             raise QueryError(f"feedback is a number of hits, not {feedback}")
+        if query.fusion is not None:
+            raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
         first = self.store.search(replace(query, k=feedback, offset=0)).hits
         best = [scored.document for scored in first]
         if query.is_dense:  # hits come without their deep features

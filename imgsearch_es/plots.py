@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,9 +20,22 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.gallery import ExplanationLike, HitsLike, number, title, words
 from imgsearch_es.thumbnails import reason, shrink_all
 
+if TYPE_CHECKING:
+    from imgsearch_es.scoring import Summand
+
 ROWS = 20  # summands drawn; the rest become one bar
+PART_ROWS = 6  # summands drawn below a part of a fused query
 _SIDE = 512  # pixels; a cell of the grid is about 2 inches wide
 _ACCENT, _AGAINST, _QUIET = "#0b7a75", "#b5532d", "#808890"
+
+
+class Bar(NamedTuple):
+    """A bar, the text beside it, and whether it is a summand of the part above it."""
+
+    name: str
+    value: float
+    text: str
+    is_inside: bool = False
 
 
 class NotebookFigure(Figure):
@@ -62,29 +76,62 @@ def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None)
 
 def plot_summands(explanation: ExplanationLike) -> Figure:
     """See ``gallery.plot_explanation``."""
-    rows = sorted(explanation.rows, key=lambda row: -abs(row[3]))
-    bars = [
-        (words(key), product, f"{number(weight)} × {number(score)} = {number(product)}")
-        for key, weight, score, product in rows[:ROWS]
-    ]
-    if rest := [row[3] for row in rows[ROWS:]]:
-        bars.append((f"{len(rest)} more", math.fsum(rest), number(math.fsum(rest))))
+    bars = _part_bars(explanation) if _inside(explanation) else _summand_bars(explanation)
     figure = NotebookFigure(figsize=(7.5, 0.9 + 0.34 * max(len(bars), 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
     _bars(axes, bars)
+    if _inside(explanation):
+        more = "; below it what its synsets add" if any(bar.is_inside for bar in bars) else ""
+        axes.set_xlabel(f"what each part adds{more}", color=_QUIET)
     return figure
 
 
-def _bars(axes: Axes, bars: Sequence[tuple[str, float, str]]) -> None:
+def _summand_bars(explanation: ExplanationLike) -> list[Bar]:
+    rows = sorted(explanation.rows, key=lambda row: -abs(row[3]))
+    bars = [_bar(words(key), rest) for key, *rest in rows[:ROWS]]
+    if left := [row[3] for row in rows[ROWS:]]:
+        bars.append(Bar(f"{len(left)} more", math.fsum(left), number(math.fsum(left))))
+    return bars
+
+
+def _part_bars(explanation: ExplanationLike) -> list[Bar]:
+    """A bar for each part of a fused query, and below it those of its largest summands."""
+    bars = []
+    inside = _inside(explanation)
+    for name, *factors in explanation.rows:
+        bars.append(_bar(name, factors))
+        summands = inside.get(name, ())
+        weight, score, _ = factors
+        if math.isclose(math.fsum(row[3] for row in summands), score, rel_tol=1e-6):
+            for key, _, _, product in summands[:PART_ROWS]:
+                added = weight * product
+                bars.append(Bar(f"{words(key)}   ", added, number(added), is_inside=True))
+    return bars
+
+
+def _bar(name: str, factors: Sequence[float]) -> Bar:
+    weight, score, product = factors
+    return Bar(name, product, f"{number(weight)} × {number(score)} = {number(product)}")
+
+
+def _inside(explanation: ExplanationLike) -> Mapping[str, Sequence[Summand]]:
+    """The summands of each part of a fused query; none of other queries."""
+    rows: Mapping[str, Sequence[Summand]] = getattr(explanation, "part_rows", {})
+    return rows
+
+
+def _bars(axes: Axes, bars: Sequence[Bar]) -> None:
     places = range(len(bars))
-    values = [value for _, value, _ in bars]
+    values = [bar.value for bar in bars]
     colors = [_ACCENT if value >= 0 else _AGAINST for value in values]
-    axes.barh(places, values, height=0.62, color=colors)
-    for place, (_, _, factors) in enumerate(bars):
+    drawn = axes.barh(places, values, height=0.62, color=colors)
+    for patch, bar in zip(drawn, bars, strict=True):
+        patch.set_alpha(0.4 if bar.is_inside else 1)
+    for place, bar in enumerate(bars):
         beside = axes.get_yaxis_transform()  # x in widths of the axes, y in bars
-        axes.text(1.02, place, factors, va="center", transform=beside, parse_math=False)
-    axes.set_yticks(places, [name for name, *_ in bars], parse_math=False)
+        axes.text(1.02, place, bar.text, va="center", transform=beside, parse_math=False)
+    axes.set_yticks(places, [bar.name for bar in bars], parse_math=False)
     axes.invert_yaxis()
     axes.axvline(0, color=_QUIET, linewidth=0.8)
     axes.set_xlabel("query weight × document score", color=_QUIET)

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
-from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.scoring import Statistics, formula_of
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from imgsearch_es.fusion import Fusion, Part
 
 STRATEGIES = {
     "auto": "impact, the fastest exact one",
@@ -41,11 +43,43 @@ STRATEGIES = {
 }
 """Ways to score. The first four all compute formula (1) and rank alike."""
 
+_BY_INDEX = "the query's posting lists"
+_SHARING = "pictures that share a synset"
+_ALL_VECTORS = "every deep feature"
+_OR_FEW = f"{_ALL_VECTORS}, or candidates"
+COSTS = {
+    "auto": _BY_INDEX,
+    "impact": _BY_INDEX,
+    "script": "every picture",
+    "script-filtered": _SHARING,
+    "tfidf": _BY_INDEX,
+    "cosine": _SHARING,
+    "sqrt": _SHARING,
+    "bm25": _SHARING,
+    "dense-cosine": _OR_FEW,
+    "dense-dot": _OR_FEW,
+    "dense-euclidean": _OR_FEW,
+    "dense-manhattan": _ALL_VECTORS,
+    "dense-chi2": _ALL_VECTORS,
+}
+"""What a search by each of STRATEGIES reads on Elasticsearch. The embedded store reads the query's
+posting lists, or every deep feature."""
+
 MAX_RESULTS = 10_000
 """offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Conditions alone: what meets them counts, and nothing scores. As the parts of a Query."""
+
+    filters: tuple[Filter, ...] = ()
+    must: tuple[tuple[str, ...], ...] = ()
+    must_not: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +98,17 @@ class Query:
         embedding: the query's deep feature, which the strategies dense-* compare.
         threshold: the least score of a hit; of distances (whose scores are negative) minus the
             largest distance.
+        candidates: how many near pictures an approximate answer compares exactly; 0 asks for an
+            exact answer, which compares all.
         text: the words as understood, to show.
         pictures: URIs or pictures in memory, to show.
         roles: what each of the pictures is: "image", "like" or "dislike"; to show.
         part: which part of which picture was taken, to show.
         feedback: how many of its own best hits the query was expanded by, to show.
         hints: how words with several meanings were taken, one sentence each, to show.
+        fusion: how the parts are put together; None for a query of one part, which is itself.
+        parts: what is put together (see ``imgsearch_es.fusion``). ``terms`` are then theirs, each
+            times its part's weight, added: to show, and for facets.
     """
 
     terms: tuple[Term, ...]
@@ -89,13 +128,18 @@ class Query:
     roles: tuple[str, ...] = field(default=(), kw_only=True)
     part: str = field(default="", kw_only=True)
     feedback: int = field(default=0, kw_only=True)
+    fusion: Fusion | None = field(default=None, kw_only=True)
+    parts: tuple[Part, ...] = field(default=(), kw_only=True)
+    candidates: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise QueryError(
                 f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
             )
-        if self.is_dense:
+        if self.fusion is not None:
+            self.fusion.check(self)
+        elif self.is_dense:
             self._check_embedding()
         elif not self.terms:
             raise QueryError(
@@ -104,7 +148,9 @@ class Query:
             )
         if self.threshold is not None and not self.is_dense:
             raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
-        formula_of(self.strategy).with_defaults(self.parameters)
+        self._check_candidates()
+        if self.fusion is None:
+            formula_of(self.strategy).with_defaults(self.parameters)
         if self.k < 1 or self.offset < 0:
             raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
         if self.offset + self.k > MAX_RESULTS:
@@ -117,14 +163,27 @@ class Query:
         """Whether the strategy compares deep features, and not synsets."""
         return self.strategy in COMPARISONS
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the strategy, or a part of a fusion, compares deep features."""
+        return self.is_dense if self.fusion is None else self.fusion.has_features
+
     def _check_embedding(self) -> None:
         if self.embedding is None:
             raise QueryError(
-                f"{self.strategy} compares the deep features of pictures: give a picture alone, to "
-                "an index whose analyzer keeps them"
+                f"{self.strategy} compares the deep features of pictures: give a picture, to an "
+                "index whose analyzer keeps them"
             )
         if not np.isfinite(self.embedding).all() or not self.embedding.any():
             raise QueryError("the query's deep feature is zero or not finite")
+
+    def _check_candidates(self) -> None:
+        if self.candidates and self.strategy not in APPROXIMABLE:
+            raise QueryError(
+                f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
+            )
+        if not 0 <= self.candidates <= MAX_RESULTS:
+            raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {self.candidates}")
 
     def to_elasticsearch(
         self, strategy: str | None = None, *, statistics: Statistics | None = None
@@ -142,14 +201,16 @@ class Query:
         from imgsearch_es.stores.elastic.answers import request_body
 
         query = self if strategy is None else replace(self, strategy=strategy)
+        if query.fusion is not None and query.fusion.is_ranked:
+            raise QueryError(
+                "reciprocal rank fusion has no body of its own: it fuses the answers to those of "
+                "imgsearch_es.fusion.part_queries(query)"
+            )
+        if needs_statistics(query) and statistics is None:
+            named = query.strategy if query.fusion is None else "a part of the fusion"
+            raise QueryError(f"{named} weights by the collection: give its statistics")
         known = statistics or Statistics(0, 0.0, {})
-        if query.is_dense:
-            return request_body(query, known)
-        formula = formula_of(query.strategy)
-        if formula.needs_statistics and statistics is None:
-            raise QueryError(f"{query.strategy} weights by the collection: give its statistics")
-        weighted = replace(query, terms=formula.query_weights(query.terms, known))
-        return request_body(weighted, known)
+        return request_body(with_weights(query, known), known)
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}
@@ -163,8 +224,29 @@ class Query:
             parts.append(f"words: {self.text}")
         if self.feedback:
             parts.append(f"feedback: best {self.feedback}")
+        if self.fusion is not None:
+            parts.append(f"fused: {self.fusion}")
         parts += map(str, self.filters)
         return "; ".join(parts)
+
+
+def needs_statistics(query: Query) -> bool:
+    """Whether a formula of the query weights by the collection."""
+    strategies = [part.strategy for part in query.parts] or [query.strategy]
+    return any(formula_of(strategy).needs_statistics for strategy in strategies)
+
+
+def with_weights(query: Query, statistics: Statistics) -> Query:
+    """The query with its synsets, or those of its parts, as the formula weights them."""
+    if query.fusion is not None:
+        parts = [
+            replace(part, terms=formula_of(part.strategy).query_weights(part.terms, statistics))
+            for part in query.parts
+        ]
+        return replace(query, parts=tuple(parts))
+    if query.is_dense:
+        return query
+    return replace(query, terms=formula_of(query.strategy).query_weights(query.terms, statistics))
 
 
 def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
@@ -179,3 +261,20 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
     terms = (Term(key, float(np.float32(weight))) for key, weight in weights.items() if weight > 0)
     return tuple(sorted(terms, key=lambda term: (-term.score, term.key)))
+
+
+def to_candidates(approximate: bool, candidates: int | None) -> int:
+    """A query's ``candidates`` from what a person asks for.
+
+    Raises:
+        QueryError: candidates were given for an exact search, or are less than 1.
+    """
+    if candidates is None:
+        return CANDIDATES if approximate else 0
+    if not approximate:
+        raise QueryError(
+            "candidates are of an approximate search: also say approximate=True (--approximate)"
+        )
+    if candidates < 1:
+        raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {candidates}")
+    return candidates

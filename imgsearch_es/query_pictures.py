@@ -16,6 +16,7 @@ from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.feedback import Example, Region, crop, mean_embedding, mean_terms, views_of
 from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.filters import create_image_filter, decode_size
 from imgsearch_es.hits import Hit
 from imgsearch_es.images import ImageSource, Picture, open_image
 from imgsearch_es.indexing import BATCH_SIZE
@@ -62,7 +63,7 @@ class PictureReader:
             if known and plain and (not named or _is_unchanged(known)):
                 examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
                 continue
-            picture = self._open(image, known)
+            picture = self._open(image, known, whole=not plain)
             part = picture.image if region is None else crop(picture.image, region)
             by_name = region is None and keys.get(i) is not None
             opened[i] = picture, picture.uri if by_name else part, views_of(part, views)
@@ -84,8 +85,11 @@ class PictureReader:
             for analysis in self._analyzer().analyze_batch(images[start : start + BATCH_SIZE])
         ]
 
-    def _open(self, image: QueryImage, known: Document | None) -> Picture:
-        """The pixels of a query picture, of which the index may know where they are."""
+    def _open(self, image: QueryImage, known: Document | None, *, whole: bool) -> Picture:
+        """The pixels of a query picture, of which the index may know where they are.
+
+        Decoded as the documents were; but regions and views are of the whole picture.
+        """
         source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
         if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
             if known is None:
@@ -95,7 +99,13 @@ class PictureReader:
             raise QueryError(
                 f"{source} was added from memory and the index keeps no pixels: give the picture"
             )
-        return open_image(source)
+        return open_image(source, at_least=None if whole else self._decode_size())
+
+    def _decode_size(self) -> tuple[int, int] | None:
+        """What the index says, so that a picture that cannot be opened needs no model."""
+        settings = self._store.settings()
+        filters = settings.analyzer["image_filters"] if settings else ()
+        return decode_size([create_image_filter(config) for config in filters])
 
 
 def several(pictures: QueryImages | None) -> list[QueryImage]:

@@ -134,6 +134,7 @@ class Rebuild:
         self._take(waiting)
         self._new.finish()
         self._remove_others()
+        self._take_ledger()
         self._new.finish()
         self._progress(total, total)
 
@@ -185,6 +186,17 @@ class Rebuild:
             gone += [key for key in ids if key not in known]
         if gone:
             self._new.remove(gone)
+
+    def _take_ledger(self) -> None:
+        """Take over which pictures were rejected, but those that could be analyzed now.
+
+        On Elasticsearch old and new have one ledger, which keeps all its entries.
+        """
+        entries = {entry.id: entry for entry in self._old.ledger.read()}
+        for entry in self._new.ledger.read(list(entries)):
+            del entries[entry.id]
+        analyzed = self._new.known(list(entries)) if self._analyze is not None else {}
+        self._new.ledger.write([e for key, e in entries.items() if key not in analyzed])
 
     def _refusal(self) -> MissingPicturesError:
         (uri, reason), count = next(iter(self._missing.items())), len(self._missing)

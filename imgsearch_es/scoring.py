@@ -25,10 +25,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
 
 
@@ -62,6 +64,18 @@ class Context:
     norm: float
     average_length: float
     parameters: Mapping[str, float]
+
+
+class Summand(NamedTuple):
+    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
+
+    Other formulas weight the query and the product in their way.
+    """
+
+    key: str
+    query_weight: float
+    document_score: float
+    product: float
 
 
 @dataclass(frozen=True)
@@ -197,3 +211,36 @@ FORMULAS = {
 def formula_of(strategy: str) -> Formula:
     """The formula that a strategy computes."""
     return FORMULAS.get(strategy, FORMULAS["inner"])
+
+
+def summands(
+    document: Document,
+    strategy: str,
+    parameters: Mapping[str, float],
+    terms: Sequence[Term],
+    average_length: float,
+) -> tuple[Summand, ...]:
+    """What each synset adds to a document's score, largest first.
+
+    Args:
+        document: what is scored.
+        strategy: how.
+        parameters: of its formula; those not given by default.
+        terms: the query's synsets as the formula weighted them.
+        average_length: mean length of the collection's documents, where the formula uses it.
+    """
+    scores = {term.key: term.score for term in document.terms}
+    formula = formula_of(strategy)
+    given = formula.with_defaults(parameters)
+    context = Context(document.length, document.norm, average_length, given)
+    rows = [
+        Summand(
+            term.key,
+            term.score,
+            scores[term.key],
+            formula.summand(term.score, scores[term.key], context),
+        )
+        for term in terms
+        if term.key in scores
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))

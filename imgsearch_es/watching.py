@@ -21,8 +21,10 @@ from imgsearch_es.errors import (
     SourceError,
     StoreError,
 )
-from imgsearch_es.files import to_uri
+from imgsearch_es.files import picture_id, to_uri
 from imgsearch_es.indexing import Labels
+from imgsearch_es.indexing.prune import prune
+from imgsearch_es.ledger import now
 from imgsearch_es.sources import is_picture
 
 if TYPE_CHECKING:
@@ -164,10 +166,13 @@ class Watcher:
         """Bring the index up to date with a folder; an empty one may be a missing mount."""
         try:
             if any(folder.iterdir()):
-                self._add([folder], prune=True)
+                self._add([folder])
+                self.report.removed += self._patiently(lambda: prune(self._index.store, [folder]))
             elif self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
-        except (OSError, SourceError) as error:  # it went just now, which will be noticed
+        except SourceError as error:  # it went just now, or looks as if it had
+            self._tell(str(error))
+        except OSError as error:
             self._tell(f"cannot list {folder}: {error}")
 
     def _take(self, paths: set[str]) -> None:
@@ -183,18 +188,22 @@ class Watcher:
         if str(self.report) != before:
             self._tell(str(self.report))
 
-    def _add(self, sources: Sequence[str | Path], *, prune: bool = False) -> None:
-        report = self._patiently(lambda: self._index.add(sources, labels=self._labels, prune=prune))
+    def _add(self, sources: Sequence[str | Path]) -> None:
+        started = now()
+        report = self._patiently(lambda: self._index.add(sources, labels=self._labels))
         self.report.added += report.added
         self.report.updated += report.updated
-        self.report.removed += report.removed
         self._forget(list(map(to_uri, sources)))
-        for uri, reason in ((item.uri, item.reason) for item in report.rejected):
+        for entry in report.rejected:
+            uri = entry.uri
+            self.report.rejected[uri] = entry.reason
+            if entry.rejected_at < started:  # the ledger knows it, and it has not changed
+                self._unreadable.pop(uri, None)
+                continue
             tries, _ = self._unreadable.get(uri, (0, 0.0))
             self._unreadable[uri] = tries + 1, time.monotonic() + 2.0**tries
             if not tries:
-                self._tell(f"rejected {uri}: {reason}")
-            self.report.rejected[uri] = reason
+                self._tell(f"rejected {uri}: {entry.reason}")
         for uri in list(self._unreadable):
             if uri not in self.report.rejected:
                 del self._unreadable[uri]
@@ -206,7 +215,8 @@ class Watcher:
         uris = list(map(to_uri, paths))
         uris += [uri for path in paths for uri in self._below(path)]
         self.report.removed += self._patiently(lambda: self._index.remove(uris))
-        self._forget(uris)
+        gone = [picture_id(uri) for uri in self._forget(uris)]
+        self._patiently(lambda: self._index.store.ledger.remove(gone))
 
     def _below(self, folder: str | Path) -> list[str]:
         """The URIs of the documents below a folder."""
@@ -215,11 +225,16 @@ class Watcher:
             return []
         return [uri for _, uri in self._patiently(lambda: self._index.store.below(prefix))]
 
-    def _forget(self, uris: Sequence[str]) -> None:
-        """What is wrong with these, or below these, is of the past."""
-        for uri in list(self.report.rejected):
-            if any(uri == item or uri.startswith(f"{item}/") for item in uris):
-                del self.report.rejected[uri]
+    def _forget(self, uris: Sequence[str]) -> list[str]:
+        """What is wrong with these, or below these, is of the past; gives which were rejected."""
+        rejected = [
+            uri
+            for uri in self.report.rejected
+            if any(uri == item or uri.startswith(f"{item}/") for item in uris)
+        ]
+        for uri in rejected:
+            del self.report.rejected[uri]
+        return rejected
 
     def _due(self) -> set[str]:
         """Pictures to be tried again."""

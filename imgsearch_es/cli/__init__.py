@@ -14,13 +14,33 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from imgsearch_es.cli import analyze, demo, doctor, exchange, index, overview, search, watch
+from imgsearch_es.cli import (
+    analyze,
+    benchmark,
+    demo,
+    doctor,
+    exchange,
+    index,
+    overview,
+    search,
+    watch,
+)
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
 
 
 class _Commands(TyperGroup):
     """Turns errors into one sentence and an exit code, before Typer has its say."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, BrokenPipeError):
+                raise
+            # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,12 +51,6 @@ class _Commands(TyperGroup):
             fail(str(error))
         except KeyboardInterrupt:
             fail("stopped; what was done is stored, run the command again to go on", code=130)
-        except (BrokenPipeError, SystemExit) as stop:
-            if BrokenPipeError not in (type(stop), type(stop.__context__)):
-                raise
-            # The reader of our output went away, as `head` does; Rich exits with 1 then.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
 
 
 _WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
@@ -58,12 +72,14 @@ for command in (
     overview.duplicates,
     analyze.analyze,
     index.remove,
+    index.rejected,
     index.stats,
     exchange.export,
     exchange.import_,
     exchange.reindex,
     watch.watch,
     analyze.models,
+    benchmark.benchmark,
     doctor.doctor,
     demo.demo,
 ):

@@ -12,6 +12,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     print_json,
     print_table,
@@ -29,6 +30,7 @@ def analyze(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show the terms that an analyzer gives a picture.
@@ -36,13 +38,11 @@ def analyze(
     It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
     else that of --model or --analyzer.
     """
-    from imgsearch_es.images import open_image
-
-    chosen = _analyzer(index, model, weights, analyzer)
+    chosen = _analyzer(index, model, weights, analyzer, runtime)
     vocabulary = chosen.vocabulary
     answers = []
     for name in pictures:
-        picture = open_image(name)
+        picture = chosen.open(name)
         terms = chosen.analyze(picture.image).terms
         tokens = [
             {
@@ -90,8 +90,8 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str]:
 
 
 def _print_strategies(json: bool) -> None:
-    from imgsearch_es.dense import COMPARISONS
-    from imgsearch_es.queries import STRATEGIES
+    from imgsearch_es.dense import APPROXIMABLE, COMPARISONS
+    from imgsearch_es.queries import COSTS, STRATEGIES
     from imgsearch_es.scoring import formula_of
 
     items = [
@@ -99,6 +99,8 @@ def _print_strategies(json: bool) -> None:
             "name": name,
             "formula": name if name in COMPARISONS else formula_of(name).name,
             "exact": True,
+            "can_be_approximate": name in APPROXIMABLE,
+            "cost": COSTS[name],
             "description": text,
         }
         for name, text in STRATEGIES.items()
@@ -106,25 +108,41 @@ def _print_strategies(json: bool) -> None:
     if json:
         print_json(items)
         return
-    rows = [(item["name"], item["formula"], item["description"]) for item in items]
-    print_table(("strategy", "formula", "description"), rows)
-    say('All are exact. Those of the formula "inner", formula (1) of the paper, rank alike.')
+    rows = [
+        (
+            item["name"],
+            item["formula"],
+            "or approximate" if item["can_be_approximate"] else "yes",
+            item["cost"],
+            item["description"],
+        )
+        for item in items
+    ]
+    print_table(("strategy", "formula", "exact", "cost: it reads", "description"), rows)
+    say('Those of the formula "inner", formula (1) of the paper, rank alike.')
+    say("All are exact, unless an approximate answer is asked for (search --approximate).")
 
 
 def _analyzer(
-    index: str | None, model: str | None, weights: str | None, analyzer: str | None
+    index: str | None,
+    model: str | None,
+    weights: str | None,
+    analyzer: str | None,
+    runtime: str | None,
 ) -> Analyzer:
     from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer
 
     if index is not None:
         from imgsearch_es.index import ImageIndex
 
-        with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as source:
+        with ImageIndex(
+            index, model=model, weights=weights, analyzer=analyzer, runtime=runtime
+        ) as source:
             return source.analyzer
     if analyzer is not None:
-        return Analyzer(analyzer)
+        return Analyzer(analyzer, runtime=runtime)
     options = {"weights": weights} if weights else {}
-    return Analyzer({"model": {"name": model or DEFAULT_MODEL, **options}})
+    return Analyzer({"model": {"name": model or DEFAULT_MODEL, **options}}, runtime=runtime)
 
 
 def _words(token: dict[str, object]) -> str:

@@ -7,12 +7,22 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from imgsearch_es.cli.output import IndexOption, JsonOption, print_json, print_table
+from imgsearch_es.cli.output import (
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    fail,
+    print_json,
+    print_table,
+)
 from imgsearch_es.errors import ImgsearchError
+
+if TYPE_CHECKING:
+    from imgsearch_es.models.runtime_cache import Choice
 
 _NEEDED = (
     "numpy", "pillow", "duckdb", "elasticsearch", "keras", "tensorflow",
@@ -21,6 +31,7 @@ _NEEDED = (
 _OPTIONAL = {
     "matplotlib": "hits.plot(): pip install 'imgsearch-es[notebook]'",
     "scikit-image": "imgsearch demo: pip install 'imgsearch-es[demo]'",
+    "openvino": "analyzing pictures faster: pip install 'imgsearch-es[fast]'",
     "fsspec": "pictures at URLs: pip install 'imgsearch-es[remote]'",
 }
 
@@ -33,9 +44,23 @@ class Finding(NamedTuple):
     detail: str
 
 
-def doctor(index: IndexOption = None, json: JsonOption = False) -> None:
-    """Check installation, models and, with --index, an index."""
-    findings = [*_python(), *_models(), *(_index(index) if index else ())]
+def doctor(
+    index: IndexOption = None,
+    model: ModelOption = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Measure now which runtime is faster for --model or the index's."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check installation, models, runtimes and an index."""
+    if model and not measure:
+        fail("--model says what to --measure; without it all models are listed", code=2)
+    findings = [*_python(), *_models()]
+    findings += _measured(index, model) if measure else _runtimes()
+    findings += _index(index) if index else ()
     if json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -71,6 +96,54 @@ def _models() -> Iterator[Finding]:
                 None: model.description,
             }[model.available]
             yield Finding(f"model {model.name}", model.available or None, detail)
+
+
+def _runtimes() -> Iterator[Finding]:
+    """The decisions that are known; measuring takes longer than people wait for a doctor."""
+    from imgsearch_es.models.openvino import is_installed
+    from imgsearch_es.models.runtime import VARIABLE
+    from imgsearch_es.models.runtime_cache import cache_folder, known_choices
+
+    if asked := os.environ.get(VARIABLE):
+        yield Finding("runtime", None, f"{VARIABLE} asks for {asked}")
+    if not is_installed():
+        yield Finding("runtime", None, "tensorflow: OpenVINO is not installed")
+        return
+    try:
+        choices = known_choices()
+    except ImgsearchError as error:
+        yield Finding("runtime", False, str(error))
+        return
+    for choice in choices:
+        yield _runtime(choice)
+    yield Finding(
+        "runtimes", None, f"chosen when a model is first used, or by --measure; {cache_folder()}"
+    )
+
+
+def _measured(location: str | None, name: str | None) -> Iterator[Finding]:
+    from imgsearch_es.analysis import DEFAULT_MODEL
+    from imgsearch_es.index import ImageIndex
+    from imgsearch_es.models import create_model
+    from imgsearch_es.models.base import NetworkModel
+    from imgsearch_es.models.runtime_choice import measure
+
+    try:
+        if location:
+            with ImageIndex(location, model=name) as index:
+                model = index.analyzer.model
+        else:
+            model = create_model(name or DEFAULT_MODEL)
+        if not isinstance(model, NetworkModel):
+            yield Finding(f"runtime of {model.name}", None, "it runs in its own way")
+            return
+        yield _runtime(measure(model))
+    except ImgsearchError as error:
+        yield Finding("runtime", False, str(error))
+
+
+def _runtime(choice: Choice) -> Finding:
+    return Finding(f"runtime of {choice.model}", True, f"{choice.runtime}: {choice.reason}")
 
 
 def _index(location: str) -> Iterator[Finding]:

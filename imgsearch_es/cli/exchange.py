@@ -8,16 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from imgsearch_es.cli import options
 from imgsearch_es.cli.output import (
     AnalyzerOption,
     IndexOption,
     JsonOption,
+    RuntimeOption,
     WeightsOption,
     fail,
     print_json,
     say,
 )
-from imgsearch_es.cli.search import WhereOption, read_conditions
+from imgsearch_es.cli.search import WhereOption
 from imgsearch_es.errors import MissingPicturesError
 
 _LISTED = 20
@@ -49,7 +51,7 @@ def export(
         report = source.export(
             file,
             pictures=pictures,
-            where=read_conditions(where),
+            where=options.conditions(where),
             force=force,
             progress=None if json else _now_and_then(lambda count: f"{count:,} exported"),
         )
@@ -98,6 +100,7 @@ def reindex(
     ] = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
     allow_missing: Annotated[
         bool,
         typer.Option("--allow-missing", help="Leave out pictures that cannot be read any more."),
@@ -113,6 +116,18 @@ def reindex(
         int | None,
         typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="KIND",
+            help="Elasticsearch: how the new index indexes deep features, or none.",
+        ),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="What --vectors is for: cosine, dot or euclidean."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Build an index anew and put it in the place of the old one.
@@ -122,9 +137,14 @@ def reindex(
     """
     from imgsearch_es.index import ImageIndex
 
-    layout = {"shards": shards, "replicas": replicas}
-    options: dict[str, Any] = {name: value for name, value in layout.items() if value is not None}
-    with ImageIndex(index, **options) as target:
+    given: dict[str, Any] = {
+        "shards": shards,
+        "replicas": replicas,
+        "vectors": vectors,
+        "similarity": similarity,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with ImageIndex(index, runtime=runtime, **chosen) as target:
         try:
             report = target.reindex(
                 model=model,

@@ -15,6 +15,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     console,
     fail,
@@ -40,6 +41,14 @@ def index(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
+    fast_decode: Annotated[
+        bool,
+        typer.Option(
+            "--fast-decode",
+            help="In a new index: decode large JPEG files at reduced scale; scores differ.",
+        ),
+    ] = False,
     label: Annotated[
         list[str] | None,
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
@@ -52,11 +61,42 @@ def index(
         bool,
         typer.Option("--prune", help="Remove pictures of these folders whose files are gone."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    retry: Annotated[
+        bool,
+        typer.Option(
+            "--retry", help="Try rejected pictures again, even those that have not changed."
+        ),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Pictures per forward pass; by default what proves fastest.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, show_default=False, help="Threads that read and decode; one per core by default."
+            min=1,
+            show_default=False,
+            help="Processes that decode; by default as many as the model can use.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="KIND",
+            help="Of a new index on Elasticsearch: also index deep features for `imgsearch search "
+            "--approximate`, as int8_hnsw, bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.",
+        ),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="What --vectors is for: cosine (the default), dot or euclidean.",
         ),
     ] = None,
     shards: Annotated[
@@ -87,35 +127,70 @@ def index(
     the same content, is not analyzed again.
     """
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.indexing import folder_label
+    from imgsearch_es.indexing import StoppedError, folder_label
 
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    layout: dict[str, Any] = {
+    given: dict[str, Any] = {
+        "vectors": vectors,
+        "similarity": similarity,
         "shards": shards,
         "replicas": replicas,
         "expected_pictures": expected_pictures,
         "lifecycle": lifecycle,
     }
-    options = {name: value for name, value in layout.items() if value is not None}
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer, **options) as target:
-        started = time.perf_counter()
-        with show_progress(quiet=json) as progress:
-            report = target.add(
-                sources,
-                labels=folder_label if label_from_folder else label,
-                prune=prune,
-                batch_size=batch_size,
-                workers=workers,
-                progress=progress,
-            )
-        seconds = time.perf_counter() - started
-    if json:
-        print_json(report.to_dict())
-    elif report.found:
-        _summarize(report, target.location, seconds)
+    options = {name: value for name, value in given.items() if value is not None}
+    with ImageIndex(
+        index,
+        model=model,
+        weights=weights,
+        analyzer=analyzer,
+        runtime=runtime,
+        fast_decode=fast_decode,
+        **options,
+    ) as target:
+        try:
+            with show_progress(quiet=json) as progress:
+                report = target.add(
+                    sources,
+                    labels=folder_label if label_from_folder else label,
+                    prune=prune,
+                    retry=retry,
+                    batch_size=batch_size,
+                    workers=workers,
+                    progress=progress,
+                )
+        except StoppedError as stopped:
+            _show(stopped.report, target.location, json=json)
+            fail("stopped; what was done is stored, run the command again to go on", code=130)
+    _show(report, target.location, json=json)
     if not report.found:
         warn(f"there are no pictures in {', '.join(sources)}")
+
+
+def rejected(
+    index: IndexOption = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try all of them again.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the pictures that could not be indexed, and why.
+
+    A picture is tried again when its file has changed, or with --retry.
+    """
+    from imgsearch_es.index import ImageIndex
+
+    with ImageIndex(index) as target:
+        report = target.retry() if retry else None
+        entries = target.rejected()
+    if json:
+        print_json([entry.to_dict() for entry in entries])
+        return
+    if report is not None:
+        say(f"{target.location}: {report}")
+    for entry in entries:
+        say(f"{entry.rejected_at:%Y-%m-%d %H:%M}  {entry.uri}: {entry.reason}")
+    if not entries:
+        say(f"{target.location} has no rejected pictures")
 
 
 def remove(
@@ -182,12 +257,22 @@ def _version(figures: dict[str, Any]) -> str:
     return f" {figures['server']}" if "server" in figures else ""
 
 
-def _summarize(report: IndexReport, location: str, seconds: float) -> None:
-    say(f"{location}: {report} in {seconds:.1f} s")
+def _show(report: IndexReport, location: str, *, json: bool) -> None:
+    if json:
+        print_json(report.to_dict())
+    elif report.found or report.removed:
+        _summarize(report, location)
+
+
+def _summarize(report: IndexReport, location: str) -> None:
+    before = f" ({report.as_before} as before)" if report.as_before else ""
+    say(f"{location}: {report}{before} in {report.seconds:.1f} s, {report.rate:.1f} pictures/s")
+    shares = report.stages.shares().items()
+    say("  work: " + ", ".join(f"{stage} {share:.0%}" for stage, share in shares))
     for item in report.rejected[:_LISTED]:
         say(f"  rejected {item.uri}: {item.reason}")
     if len(report.rejected) > _LISTED:
-        say(f"  ... and {len(report.rejected) - _LISTED} more; --json lists all")
+        say(f"  ... and {len(report.rejected) - _LISTED} more; `imgsearch rejected` lists all")
 
 
 @contextmanager
@@ -223,7 +308,7 @@ def _bar() -> Iterator[Progress]:
         task = bar.add_task("", total=None, rate="", rejected="")
         started = time.perf_counter()
 
-        def update(report: IndexReport, total: int) -> None:
+        def update(report: IndexReport, total: int | None) -> None:
             rate = report.found / max(time.perf_counter() - started, 1e-9)
             rejected = f"{len(report.rejected)} rejected" if report.rejected else ""
             bar.update(
@@ -243,7 +328,7 @@ class _Lines:
     def __init__(self) -> None:
         self._next = time.monotonic() + 10
 
-    def __call__(self, report: IndexReport, total: int) -> None:
+    def __call__(self, report: IndexReport, total: int | None) -> None:
         if time.monotonic() >= self._next:
             self._next += 10
-            say(f"{report.found} of {total}: {report}")
+            say(f"{report.found} of {'?' if total is None else total}: {report}")

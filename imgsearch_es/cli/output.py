@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -48,6 +48,15 @@ AnalyzerOption = Annotated[
         help="A whole analyzer instead of a model: image filters, model, term filters.",
     ),
 ]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        show_default="IMGSEARCH_RUNTIME, else auto",
+        help="What runs the classifier: tensorflow, openvino, or auto for the faster of them if "
+        "they agree; `imgsearch doctor` says which.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -68,15 +77,29 @@ def say(text: str) -> None:
     console().print(printable(text), markup=False)
 
 
-def print_json(value: object) -> None:
-    """Print JSON, readable by people and by every parser, and harmless to a terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def print_line(text: str) -> None:
+    """Print a line as it is, however long and whatever the width of the terminal."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print JSON, readable by people and by every parser, and harmless to a terminal.
+
+    Args:
+        value: JSON values, and others shown by ``str``.
+        indent: None for all on one line.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     sys.stdout.write("".join(safe) + "\n")
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    dim: Collection[int] = (),
 ) -> None:
     """Print a table.
 
@@ -84,6 +107,7 @@ def print_table(
         columns: the headings.
         rows: the cells; shown with ``str``.
         right: headings of columns that hold numbers.
+        dim: rows, from 0, that matter less.
     """
     from rich import box
     from rich.table import Table
@@ -92,8 +116,9 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    for i, row in enumerate(rows):
+        style = "dim" if i in dim else ""
+        table.add_row(*(Text(printable(str(cell)), style) for cell in row))
     console().print(table)
 
 

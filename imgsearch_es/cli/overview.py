@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgsearch_es.cli import options
 from imgsearch_es.cli.output import IndexOption, JsonOption, print_json, print_table, say
-from imgsearch_es.cli.search import WhereOption, WordsArgument, _short, read_conditions
+from imgsearch_es.cli.search import WhereOption, WordsArgument, _short
 
 if TYPE_CHECKING:
     from imgsearch_es.duplicates import DuplicateGroup
@@ -21,8 +22,8 @@ def facets(
         list[str] | None,
         typer.Option(
             show_default=False,
-            help="What to count: synsets, top_synset, label, format, width, height, bytes. May be "
-            "repeated.",
+            help="What to count: synsets, top_synset, label, format, width, height, bytes, "
+            "metadata.<name>. May be repeated.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Values of each field.")] = 10,
@@ -30,17 +31,15 @@ def facets(
 ) -> None:
     """Count synsets, labels, formats and sizes.
 
-    Of the pictures that the words match, or of all.
+    Of the pictures that the words match and that meet the conditions, or of
+    all.
     """
-    from imgsearch_es.errors import QueryError
     from imgsearch_es.facets import FACETS
     from imgsearch_es.index import ImageIndex
 
-    if where and not words:
-        raise QueryError("--where narrows down what words match: give words, too")
     with ImageIndex(index) as target:
-        query = target.query(text=" ".join(words), where=read_conditions(where)) if words else None
-        counted = target.facets(query, field or FACETS, size)
+        query = target.query(text=" ".join(words)) if words else None
+        counted = target.facets(query, field or FACETS, size, where=options.conditions(where))
     if json:
         print_json(counted)
         return

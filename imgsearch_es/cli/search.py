@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgsearch_es.cli import options
+from imgsearch_es.cli.fusion import (
+    FuseOption,
+    FusionOption,
+    RankConstantOption,
+    WindowOption,
+    read_fusion,
+)
 from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     fail,
     print_json,
+    print_line,
     print_table,
     say,
 )
-from imgsearch_es.errors import QueryError
 
 if TYPE_CHECKING:
+    from imgsearch_es.explanations import Explanation
     from imgsearch_es.hits import Hit, Hits
     from imgsearch_es.queries import Query
+
+_PAGE = 1000
+"""Hits in one request of --all."""
 
 WordsArgument = Annotated[
     list[str] | None,
@@ -59,14 +72,30 @@ StrategyOption = Annotated[
     ),
 ]
 
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=NUMBER",
+        show_default=False,
+        help="A parameter of the strategy: k1=1.2 or b=0.75 of bm25. May be repeated.",
+    ),
+]
+
 
 def search(
+    context: typer.Context,
     words: WordsArgument = None,
     index: IndexOption = None,
     image: ImageOption = None,
     where: WhereOption = None,
     k: CountOption = 10,
     offset: Annotated[int, typer.Option(min=0, help="Leave out this many of the best.")] = 0,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Print all hits, a line each as they come; with --json an object a line."
+        ),
+    ] = False,
     exclude_self: Annotated[
         bool, typer.Option("--exclude-self", help="Leave out the query's own pictures.")
     ] = False,
@@ -107,10 +136,42 @@ def search(
         int,
         typer.Option(min=0, help="Search twice, then with so many of the best hits liked."),
     ] = 0,
+    rocchio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ALPHA,BETA,GAMMA",
+            show_default=False,
+            help="The weights of the query, the liked and the disliked pictures; 1,0.75,0.15 "
+            "unless given.",
+        ),
+    ] = None,
     strategy: StrategyOption = "auto",
+    fuse: FuseOption = None,
+    fusion: FusionOption = "sum",
+    rank_constant: RankConstantOption = 60,
+    window: WindowOption = 100,
+    parameter: ParameterOption = None,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="Put hits in k-reciprocal order, of the strategies dense-*."),
+    ] = False,
     threshold: Annotated[
         float | None,
         typer.Option(show_default=False, help="The least score, for the strategies dense-*."),
+    ] = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Compare near candidates only, for dense-cosine, dense-dot or dense-euclidean, on "
+            "an index made with --vectors.",
+        ),
+    ] = False,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="How many, with --approximate; 200 by default."
+        ),
     ] = None,
     html: Annotated[
         str | None,
@@ -118,26 +179,39 @@ def search(
     ] = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find pictures by words, by a picture, or by both added."""
-    hits = _search(
-        index,
-        {"model": model, "weights": weights},
-        image=image,
-        text=" ".join(words) if words else None,
-        where=read_conditions(where),
-        k=k,
-        offset=offset,
-        exclude_self=exclude_self,
-        like=like,
-        dislike=dislike,
-        region=None if region is None else _region(region),
-        views=views or (),
-        feedback=feedback,
-        strategy=strategy,
-        threshold=threshold,
-    )
+    query: dict[str, Any] = {
+        "image": image,
+        "text": " ".join(words) if words else None,
+        "where": options.conditions(where),
+        "offset": offset,
+        "exclude_self": exclude_self,
+        "like": like,
+        "dislike": dislike,
+        "region": options.region(region),
+        "views": views or (),
+        "feedback": feedback,
+        "strategy": strategy,
+        "parameters": options.parameters(parameter),
+        "rocchio": options.rocchio(rocchio),
+        "threshold": threshold,
+        "fuse": read_fusion(fuse, fusion, rank_constant, window),
+        "approximate": approximate,
+        "candidates": candidates,
+    }
+    opened = {"model": model, "weights": weights, "runtime": runtime}
+    if every:
+        source = context.get_parameter_source("k")
+        if (source is not None and source.name == "COMMANDLINE") or html or rerank:
+            fail("--all gives every hit as it comes: leave out -k, --html and --rerank", code=2)
+        _search_all(index, opened, query, json=json)
+        return
+    hits = _search(index, opened, k=k, **query)
+    if rerank:
+        hits = hits.rerank()
     page = hits.to_html(html) if html is not None else None
     if json:
         print_json(hits.to_dict())
@@ -162,63 +236,100 @@ def explain(
     where: WhereOption = None,
     k: CountOption = 3,
     strategy: StrategyOption = "auto",
+    fuse: FuseOption = None,
+    fusion: FusionOption = "sum",
+    rank_constant: RankConstantOption = 60,
+    window: WindowOption = 100,
+    parameter: ParameterOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show why pictures were found, synset by synset.
 
-    A picture's score is the sum of query weight x picture score: formula (1) of the paper.
+    A picture's score is the sum of query weight x picture score: formula (1) of the paper. With
+    --fuse it is the sum of what the parts contribute, and the synsets of a part are below it.
     """
-    from imgsearch_es.gallery import number
-
-    conditions = read_conditions(where)
+    fused = read_fusion(fuse, fusion, rank_constant, window)
+    conditions = options.conditions(where)
+    wanted = None
     if picture is not None:
         from imgsearch_es.index import ImageIndex
 
         with ImageIndex(index) as target:
-            conditions["id"] = target.get(picture).id
+            wanted = target.get(picture).id
+        if fused is not None and fused.is_ranked:
+            k = window  # its ranks are those among all pictures
+        else:
+            conditions["id"] = wanted
     hits = _search(
         index,
-        {"model": model, "weights": weights},
+        {"model": model, "weights": weights, "runtime": runtime},
         image=image,
         text=" ".join(words) if words else None,
         where=conditions,
         k=k,
         strategy=strategy,
+        fuse=fused,
+        parameters=options.parameters(parameter),
     )
-    explanations = [hits.explain(i) for i in range(len(hits))]
+    explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
     if json:
         print_json({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]})
         return
     if not explanations:
-        say(f"nothing to explain: no picture matches {hits.query}")
+        what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
+        say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
-        rows = [
-            (row.key, *map(number, (row.query_weight, row.document_score, row.product)))
-            for row in explanation.rows
-        ]
-        columns = ("synset", "query", "picture", "product")
-        print_table(columns, rows, right=columns[1:])
+        _print_rows(explanation)
+
+
+def _print_rows(explanation: Explanation) -> None:
+    from imgsearch_es.gallery import number
+
+    if explanation.hit.parts:
+        columns = ("part", "weight", "score", "contribution")
+        print_table(columns, explanation.lines(), right=columns[1:])
+        return
+    rows = [
+        (row.key, *map(number, (row.query_weight, row.document_score, row.product)))
+        for row in explanation.rows
+    ]
+    columns = ("synset", "query", "picture", "product")
+    print_table(columns, rows, right=columns[1:])
 
 
 def _search(index: str | None, model: dict[str, Any], **query: Any) -> Hits:
     from imgsearch_es.index import ImageIndex
 
-    if not query["image"] and query["text"] is None and not query.get("like"):
-        fail("what to search for? Give words, --image FILE, or both", code=2)
+    _check_something(query)
     with ImageIndex(index, **model) as source:
         return source.search(**query)
 
 
-def _region(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise QueryError(
-            f"--region is left,top,right,bottom, four numbers, not {text!r}"
-        ) from error
+def _search_all(
+    index: str | None, model: dict[str, Any], query: dict[str, Any], *, json: bool
+) -> None:
+    """Print hits page by page, as lines that programs can read on the way."""
+    from imgsearch_es.gallery import number
+    from imgsearch_es.index import ImageIndex
+
+    _check_something(query)
+    # Closed also when the reader of our output goes away: the server's point in time ends.
+    with ImageIndex(index, **model) as source, closing(source.pages(**query, size=_PAGE)) as pages:
+        for hit in (hit for page in pages for hit in page):
+            if json:
+                print_json(hit.to_dict(), indent=None)
+            else:
+                score, place = number(hit.score), _short(hit.path or hit.uri)
+                print_line(f"{hit.rank:>7}  {score:>7}{_mark(hit):1}  {place}")
+
+
+def _check_something(query: dict[str, Any]) -> None:
+    if not query["image"] and query["text"] is None and not query.get("like"):
+        fail("what to search for? Give words, --image FILE, or both", code=2)
 
 
 def print_hits(hits: Hits) -> None:
@@ -232,17 +343,26 @@ def print_hits(hits: Hits) -> None:
     rows = [
         (
             hit.rank,
-            number(hit.score),
+            f"{number(hit.score)}{_mark(hit)}",
             _short(hit.path or hit.uri),
             _telling(hit, hits.query),
         )
         for hit in hits
     ]
-    print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
-    exact = ", exact" if hits.exact else ""
+    doubtful = {i for i, hit in enumerate(hits) if hit.is_chance}
+    columns = ("rank", "score", "picture", "synsets")
+    print_table(columns, rows, right=columns[:2], dim=doubtful)
+    exact = ", exact" if hits.exact else ", not exact"
     more = "" if hits.total_is_exact else " or more"
     say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
+    if doubtful and hits.chance_score is not None:
+        limit = number(hits.chance_score)
+        say(f"? may be chance: unrelated pictures of this index, too, score up to {limit}")
     _print_hints(hits)
+
+
+def _mark(hit: Hit) -> str:
+    return "?" if hit.is_chance else ""
 
 
 def _print_hints(hits: Hits) -> None:
@@ -262,42 +382,3 @@ def _short(place: Path | str) -> str:
     if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
         place = place.relative_to(Path.cwd())
     return str(place)
-
-
-_CONDITION = re.compile(
-    r"(?P<field>[^<>=!\s]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.+)", re.DOTALL
-)
-_SIGNS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-
-
-def read_conditions(texts: list[str] | None) -> dict[str, Any]:
-    """Read ``field=value`` conditions; values of one field are alternatives."""
-    from imgsearch_es.conditions import NUMBER_FIELDS
-
-    where: dict[str, Any] = {}
-    for text in texts or ():
-        found = _CONDITION.fullmatch(text.strip())
-        if not found:
-            raise QueryError(f"--where {text!r} is no condition such as label=indoor or width>=800")
-        field, sign, value = found["field"], found["sign"], found["value"].strip()
-        is_number = field in NUMBER_FIELDS or field.startswith("score(")
-        number = _number(value, field) if is_number else value
-        if sign == "!=":
-            field, sign = f"-{field}", "="
-        is_list = sign == "=" and (is_number or not re.search(r"[*?]", value))
-        if field in where and isinstance(where[field], list) != is_list:
-            raise QueryError(f"--where compares {field!r} in two ways: {text!r} is the second")
-        if sign != "=":
-            where.setdefault(field, {})[_SIGNS[sign]] = number
-        elif not is_list:
-            where[field] = {"wildcard": value}
-        else:
-            where.setdefault(field, []).append(number)
-    return where
-
-
-def _number(text: str, field: str) -> float:
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise QueryError(f"{field!r} is a number; {text!r} is not") from error

@@ -13,6 +13,7 @@ from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     ModelOption,
+    RuntimeOption,
     WeightsOption,
     print_json,
     say,
@@ -28,6 +29,7 @@ def watch(
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
     label_from_folder: Annotated[
         bool,
         typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
@@ -43,7 +45,9 @@ def watch(
     from imgsearch_es.indexing import folder_label
     from imgsearch_es.watching import Watcher
 
-    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+    with ImageIndex(
+        index, model=model, weights=weights, analyzer=analyzer, runtime=runtime
+    ) as target:
         watcher = Watcher(
             target,
             folders,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from imgsearch_es.analysis import describe, is_same_analyzer
 from imgsearch_es.documents import SCHEMA_VERSION, Document
-from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
+from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
 from imgsearch_es.exchange.formats import Row, format_of
 from imgsearch_es.exchange.rows import RowError, from_header, to_document
 from imgsearch_es.files import picture_id, reason, to_uri
@@ -23,6 +23,7 @@ _WRITE_SIZE = 1000
 _WRITE_BYTES = 64 * 1024**2
 """Of pictures, in memory at a time."""
 _LISTED = 10_000
+_ID_BYTES = 16
 
 
 class RejectedRow(NamedTuple):
@@ -92,15 +93,34 @@ def import_documents(
         store.create(replace(settings, schema_version=SCHEMA_VERSION))
     else:
         _check_same(settings, present, path, store.location)
-    report = ImportReport()
+    report, before, written = ImportReport(), store.count(), bytearray()
     try:
         for chunk in _chunks(rows):
-            _write(store, chunk, settings, pictures, report)
+            for key in _write(store, chunk, settings, pictures, report):
+                written += bytes.fromhex(key)
             if progress is not None:
                 progress(report)
     finally:
         store.finish()
+    _check_store(store, before + report.added, written)
     return report
+
+
+def _check_store(store: Store, expected: int, written: bytearray) -> None:
+    """The index must hold what was written, as after indexing (see ``Indexer``)."""
+    if store.count() == expected:
+        return
+    size = _ID_BYTES * _WRITE_SIZE
+    lost = 0
+    for start in range(0, len(written), size):
+        part = written[start : start + size].hex()
+        ids = {part[i : i + 2 * _ID_BYTES] for i in range(0, len(part), 2 * _ID_BYTES)}
+        lost += len(ids) - len(store.known(list(ids)))
+    if lost:
+        raise ReconciliationError(
+            f"{lost} of the {len(written) // _ID_BYTES} documents written to {store.location} are "
+            "not there: another program removed them, or the index lost them; import the file again"
+        )
 
 
 def _readable(path: Path) -> Path:
@@ -148,7 +168,8 @@ def _write(
     settings: IndexSettings,
     pictures: Path | None,
     report: ImportReport,
-) -> None:
+) -> list[str]:
+    """Write a chunk's documents; gives the ids of those that are stored."""
     documents: dict[str, tuple[int, Document]] = {}
     for row in chunk:
         report.rows += 1
@@ -167,7 +188,7 @@ def _write(
         report.updated += document.id in documents
         documents[document.id] = row.number, document
     if not documents:
-        return
+        return []
     known = store.known(list(documents))
     written = store.write([document for _, document in documents.values()])
     refused = dict(written.rejected)
@@ -178,6 +199,9 @@ def _write(
             report.updated += 1
         else:
             report.added += 1
+    stored = [key for key, (_, document) in documents.items() if document.uri not in refused]
+    store.ledger.remove(stored)
+    return stored
 
 
 def _with_file(document: Document, data: object, folder: Path) -> Document:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from imgsearch_es.models.runtime import Runtime
+    from imgsearch_es.models.runtime_cache import Choice
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
@@ -117,6 +118,9 @@ class NetworkModel(ABC):
         self.size = size
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
+        self._wanted: str | None = None
+        self.choice: Choice | None = None
+        """Which runtime it runs on and why; None until the first ``predict``."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -155,24 +159,46 @@ class NetworkModel(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the network out of a copy or a pickle; it is built again there."""
-        return {**self.__dict__, "_lock": None, "_runtime": None}
+        return {**self.__dict__, "_lock": None, "_runtime": None, "choice": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
+    def checked_network(self) -> keras.Model:
+        """What `build_network` gives, and errors of ours; imports Keras.
+
+        Raises:
+            AnalyzerError: the network cannot be built.
+        """
+        from imgsearch_es.models.runtime import import_keras, reason
+
+        import_keras()
+        try:
+            return self.build_network()
+        except ValueError as error:  # Keras's word for a network that cannot be
+            raise AnalyzerError(
+                f"the network of {self.name} cannot be built: {reason(error)}"
+            ) from error
+
+    def use_runtime(self, name: str) -> None:
+        """Run on "tensorflow", "openvino" or ("auto") the faster of them.
+
+        Without this call the environment variable IMGSEARCH_RUNTIME says which, else it is "auto".
+
+        Raises:
+            ConfigurationError: there is no such runtime.
+        """
+        from imgsearch_es.models.runtime import check_runtime
+
+        with self._lock:
+            self._wanted, self._runtime = check_runtime(name), None
+
     def _load(self) -> Runtime:
         with self._lock:
             if self._runtime is None:
-                from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras, reason
+                from imgsearch_es.models.runtime_choice import open_runtime
 
-                import_keras()
-                try:
-                    network = self.build_network()
-                except ValueError as error:  # Keras's word for a network that cannot be
-                    raise AnalyzerError(
-                        f"the network of {self.name} cannot be built: {reason(error)}"
-                    ) from error
-                self._runtime = TensorFlowRuntime(network)
+                self._runtime, self.choice = open_runtime(self, self._wanted)
             return self._runtime
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:

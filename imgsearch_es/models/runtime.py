@@ -1,6 +1,7 @@
 """What runs a network: Keras on TensorFlow, imported late and quietly.
 
-`Runtime` is the seam for others: whatever turns a batch of pixels into (posterior, embedding).
+`Runtime` is the seam for others, such as `imgsearch_es.models.openvino`: whatever turns a batch of
+pixels into (posterior, embedding). `imgsearch_es.models.runtime_choice` says which a network gets.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDepend
 if TYPE_CHECKING:
     import keras
 
+RUNTIMES = ("auto", "tensorflow", "openvino")
+VARIABLE = "IMGSEARCH_RUNTIME"
+"""The environment variable that names a runtime where no option does."""
+
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
 _BACKEND = "KERAS_BACKEND"
@@ -32,13 +37,14 @@ _CHATTER = re.compile(
 )
 _importing = threading.Lock()
 
+Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
+
 
 class Runtime(Protocol):
     """A network, ready to run."""
 
-    def __call__(
-        self, pixels: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass.
 
         Args:
@@ -51,35 +57,60 @@ class Runtime(Protocol):
 
 
 class TensorFlowRuntime:
-    """A Keras network as one ``tf.function``, traced once for batches of any length.
+    """A Keras network as one ``tf.function``, on the device that TensorFlow chooses.
 
     (Keras's ``predict`` builds a data pipeline at each call: slower, and its memory grows.)
 
     Args:
         network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
+
+    Attributes:
+        function: the ``tf.function``.
     """
 
     def __init__(self, network: keras.Model) -> None:
         import tensorflow as tf
 
         self._error: type[Exception] = tf.errors.OpError
-        signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+        self.function = _forward(network)
 
-        def forward(pixels: tf.Tensor) -> list[tf.Tensor]:
-            outputs = network(tf.cast(pixels, tf.float32), training=False)
-            return [tf.cast(output, tf.float32) for output in outputs]
-
-        self._forward = tf.function(forward, input_signature=signature, autograph=False)
-
-    def __call__(
-        self, pixels: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
         try:
-            posterior, embedding = self._forward(pixels)
+            posterior, embedding = self.function(pixels)
         except self._error as error:
             raise AnalyzerError(f"the network does not run: {reason(error)}") from error
         return posterior.numpy(), embedding.numpy()
+
+
+def _forward(network: keras.Model) -> Any:
+    """A network as a ``tf.function``: uint8 pixels -> [posterior, embedding], float32.
+
+    It is traced once, for batches of any length. Without XLA and mixed precision, on purpose: on
+    processors XLA was slower (EfficientNet-Lite0: a tenth of the speed, for its depthwise
+    convolutions), and bfloat16 was slower as well and moved scores by 0.02.
+    """
+    import tensorflow as tf
+
+    def run(pixels: tf.Tensor) -> list[tf.Tensor]:
+        outputs = network(tf.cast(pixels, tf.float32), training=False)
+        return [tf.cast(output, tf.float32) for output in outputs]
+
+    signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+    return tf.function(run, input_signature=signature, autograph=False)
+
+
+def check_runtime(name: str) -> str:
+    """The name of a runtime, if it is one.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if name not in RUNTIMES:
+        raise ConfigurationError(
+            f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
+        )
+    return name
 
 
 def import_keras() -> Any:
@@ -120,7 +151,26 @@ def _import_keras() -> Any:
             "pip install --upgrade tensorflow keras"
         )
     _check_backend(keras.config.backend())
+    _share_gpus()
     return keras
+
+
+def _share_gpus() -> None:
+    """Let GPUs take memory as it is needed, and compute with float32 as processors do.
+
+    TensorFlow takes the whole memory otherwise, and TensorFloat-32 (10 bits of each factor) in
+    convolutions, with which a picture's scores would depend on the machine.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        return  # the application has used TensorFlow already, and its settings hold
+    if gpus:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def _check_backend(backend: str) -> None:

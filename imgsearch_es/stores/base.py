@@ -7,7 +7,7 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis import Term
@@ -16,8 +16,10 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.facets import Facets
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics, formula_of
+from imgsearch_es.fusion import PartScore
+from imgsearch_es.ledger import Ledger
+from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
+from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import Vocabulary
 
 if TYPE_CHECKING:
@@ -66,10 +68,15 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document and its score: a float32 number, as Elasticsearch's ``_score``."""
+    """A document and its score: a float32 number, as Elasticsearch's ``_score``.
+
+    Attributes:
+        parts: what each part of a fused query adds to the score.
+    """
 
     document: Document
     score: float
+    parts: tuple[PartScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,14 @@ class SearchResult:
         total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
             (Elasticsearch counts to 10,000).
         terms: the query's synsets as the formula weighted them.
+        part_terms: the same of each part of a fused query.
         average_length: mean length of the collection's documents, where the formula uses it.
         strategy: the way that gave the answer, for example "impact".
         exact: True when the hits and their order are certainly those of the formula.
         means: by which means that is known, for a person.
         took_ms: milliseconds that the store worked.
+        windows: how many windows were rescored, each wider than the one before, until the answer
+            was certain; 0 where the strategy needs none.
     """
 
     hits: tuple[Scored, ...]
@@ -97,6 +107,8 @@ class SearchResult:
     exact: bool
     means: str
     took_ms: float
+    part_terms: tuple[tuple[Term, ...], ...] = ()
+    windows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,11 @@ class Store(Protocol):
 
     location: str
     """A path or a URL without credentials, for messages."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The pictures that could not be indexed."""
+        ...
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
@@ -172,6 +189,13 @@ class Store(Protocol):
         """Hash, labels and metadata of those of these ids that exist, by id."""
         ...
 
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """Of each of these sha256 that a document has, the id of one such document.
+
+        What was written a moment ago may be missing: Elasticsearch finds it after a refresh.
+        """
+        ...
+
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""
         ...
@@ -192,6 +216,21 @@ class Store(Protocol):
         """What scoring may know of the collection, with the frequencies of these synsets."""
         ...
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids, in order of id, with their embeddings.
+
+        Ids are hashes, so this is a random sample, and the same one in every store.
+        """
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """What ``write_note`` kept by this name; None when there is nothing."""
+        ...
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keep a short text with the index, in place of the one of this name."""
+        ...
+
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
         ...
@@ -204,11 +243,28 @@ class Store(Protocol):
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
         ...
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def approximable(self) -> tuple[str, ...]:
+        """The strategies that this index can answer approximately, by comparing candidates only.
+
+        A store without such an index answers exactly what asks for an approximate answer.
+        """
+        ...
+
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """All that a query matches from its offset on, best first, ``query.k`` at a time.
+
+        Documents written meanwhile do not appear and shift nothing; there is no limit to how far
+        it goes. On a file, those removed meanwhile are left out, and the others are shown as they
+        are when their page is read.
+        """
+        ...
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
-        the strategies dense-*, has a deep feature. None matches every picture.
+        the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
+        Selection matches what meets it, None every picture.
         """
         ...
 
@@ -292,15 +348,12 @@ def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
     """Each query as ``weighted`` gives it, asking the store once; dense ones as they are."""
-    needing = [q for q in queries if not q.is_dense and formula_of(q.strategy).needs_statistics]
+    needing = [query for query in queries if needs_statistics(query)]
     keys = dict.fromkeys(term.key for query in needing for term in query.terms)
     known = store.statistics(list(keys)) if needing else NO_STATISTICS
     return [_weighted(query, known) for query in queries]
 
 
 def _weighted(query: Query, known: Statistics) -> tuple[Query, Statistics]:
-    if query.is_dense:
-        return query, NO_STATISTICS
-    formula = formula_of(query.strategy)
-    statistics = known if formula.needs_statistics else NO_STATISTICS
-    return replace(query, terms=formula.query_weights(query.terms, statistics)), statistics
+    statistics = known if needs_statistics(query) else NO_STATISTICS
+    return with_weights(query, statistics), statistics

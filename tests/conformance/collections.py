@@ -35,6 +35,12 @@ def document(
         terms=tuple(Term(key, float(np.float32(score))) for key, score in ranked),
         labels=tuple(labels),
         metadata={"camera": ["X100", "Z 5"][number % 2], "tags": [f"t{number % 4}", "all"]}
+        | {
+            "people": [
+                {"name": f"p{number % 3}", "seen.at": {"0": [1, [number % 2]]}},
+                {"name": "x"},
+            ]
+        }
         | ({"place": {"indoor": number % 5 == 0}, "year": 2000 + number % 7} if number % 3 else {}),
         embedding=np.arange(DIMENSIONS, dtype=np.float32) + np.float32(number),
     )

@@ -50,7 +50,7 @@ def place(
     with Elasticsearch(url) as client:
         for index in made:
             names = [f"{index}-{number:06}" for number in range(1, 4)]
-            client.indices.delete(index=names, ignore_unavailable=True)
+            client.indices.delete(index=[*names, f"{index}-rejected"], ignore_unavailable=True)
 
 
 @contextmanager

@@ -137,14 +137,17 @@ def _values(document: Document, field: str) -> list[Any]:
     return [getattr(document, field)]
 
 
-def _leaves(value: Any, name: str) -> list[str]:
-    """The values below a name whose dots separate names or belong to them."""
+def _leaves(value: Any, name: str | None) -> list[str]:
+    """The values below a name whose dots separate names or belong to them; None: at its end."""
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _leaves(item, name)]
+    if not isinstance(value, dict):
+        return [_keyword(value)] if name is None and value is not None else []
     found: list[str] = []
-    for key, item in value.items() if isinstance(value, dict) else ():
+    for key, item in value.items() if name is not None else ():
         if key == name:
-            items = item if isinstance(item, list) else [item]
-            found += [_keyword(item) for item in items if not isinstance(item, dict)]
-        elif name.startswith(f"{key}."):
+            found += _leaves(item, None)
+        if name.startswith(f"{key}."):
             found += _leaves(item, name.removeprefix(f"{key}."))
     return found
 

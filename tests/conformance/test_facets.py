@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import IndexNotFoundError
+from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.facets import BOUNDS, FACETS, VALUE_FIELDS
-from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.queries import Query, Selection, synset_vector
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled
-from tests.conformance.reference import _is_wanted
+from tests.conformance.reference import _is_wanted, _values
 from tests.conformance.test_ranking import LAW, conditions
 
 FIELDS = (*VALUE_FIELDS, *BOUNDS)
@@ -43,6 +43,8 @@ def expected(documents: Sequence[Document], query: Query | None, fields, size: i
 
 
 def matches(document: Document, query: Query) -> bool:
+    if isinstance(query, Selection):
+        return _is_wanted(document, query)
     keys = {term.key for term in query.terms}
     shares = document.embedding is not None if query.is_dense else False
     shares = shares or any(term.key in keys for term in document.terms)
@@ -55,6 +57,8 @@ def values(document: Document, field: str) -> set[str]:
     if field in ("synsets", "top_synset"):
         terms = document.terms if field == "synsets" else document.terms[:1]
         return {term.key for term in terms}
+    if field.startswith("metadata."):
+        return set(_values(document, field))
     return set(document.labels) if field == "label" else {document.format}
 
 
@@ -75,6 +79,8 @@ def _documents() -> list[Document]:
         if number % 10 == 0:  # on a bound, or just below
             size, weight = 1024 - number % 20 // 10, 64 * 1024 - number % 20 // 10
         labels = (*document.labels, AWKWARD_NAMES[number % len(AWKWARD_NAMES)])
+        odd = {"a [b] > 'c\"": {"d": AWKWARD_NAMES[number % len(AWKWARD_NAMES)]}}
+        document = replace(document, metadata={**document.metadata, **odd})
         made.append(replace(document, width=size, height=size, bytes=weight, labels=labels))
     return made
 
@@ -131,6 +137,32 @@ def test_of_a_picture_by_its_deep_feature(case):
     case.check(Query((), filters=parse_filters({"label": "pets"}), **options))
 
 
+def test_of_conditions_alone(case):
+    case.check(Selection(parse_filters({"label": "pets", "width": {"gte": 500}})))
+    case.check(Selection(parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]))
+    case.check(Selection())
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "metadata.camera",
+        "metadata.tags",
+        "metadata.place.indoor",
+        "metadata.people.name",
+        "metadata.people.seen.at.0",
+        "metadata.a [b] > 'c\".d",
+        "metadata.people",
+        "metadata.nothing",
+    ],
+)
+def test_of_metadata(case, field):
+    case.check(None, [field])
+    case.check(Selection(parse_filters({"label": "pets"})), [field, "format"], size=1)
+    words = Query((Term(KEYS[0], 1.0), Term(KEYS[1], 1.0)))
+    case.check(words, [field], size=10_000)
+
+
 def test_nothing_matches(case):
     query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
     assert case.store.facets(query, FIELDS, 10) == {field: [] for field in FIELDS}
@@ -164,4 +196,9 @@ def test_many_values_on_several_shards(fresh_index_name: str, elasticsearch_url:
     store.finish()
     found = store.facets(None, ["label", "format"], 12)
     assert found == expected(documents, None, ["label", "format"], 12)
+    many = {"many": [f"once {i}" for i in range(11_000)]}
+    assert store.write([replace(d, metadata=many) for d in documents[:9]]).rejected == []
+    store.finish()
+    with pytest.raises(StoreError, match=r"metadata\.many on several shards"):
+        store.facets(None, ["metadata.many"], 12)
     store.close()

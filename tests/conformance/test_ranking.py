@@ -91,6 +91,10 @@ conditions = st.sampled_from(
         {"-indexed_at": {"gt": "2026-01-01", "lte": "2026-01-03T02:00:00+02:00"}},
         {"-metadata.place.indoor": True, "-metadata.tags": ["t1", "t2"]},
         {"metadata.tags.0": ["t0", "t1"]},
+        {"metadata.people.name": "p1"},
+        {"-metadata.people.name": ["p1", "p2"], "metadata.people.seen.at.0": 0},
+        {"metadata.people.0.name": "p1"},
+        {"metadata.people.seen.at": 1},
         {"-top_score": {"lt": 0.4}},
         {"-synsets": ["tench", "goldfish"], "-top_synset": {"wildcard": "*n*"}},
     ]
@@ -250,6 +254,23 @@ def test_two_hundred_different_queries_in_a_row(realistic):
 def test_no_picture_has_the_synset(tied):
     result = tied.store.search(_query({"goldfish": 1.0}))
     assert (result.hits, result.total, result.exact) == ((), 0, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("people.name", ["p1"]),
+        ("people.seen.at.0", [0]),
+        ("people.seen.at.0", [1]),
+        ("people.seen.at", [1]),
+        ("people.0.name", ["p1"]),
+        ("people", ["x"]),
+    ],
+)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_metadata_within_lists_of_objects(realistic, field, values, sign):
+    filters = parse_filters({f"{sign}metadata.{field}": values})
+    realistic.check(Query(parse_words("dog vehicle", imagenet()).terms, filters=filters, k=900))
 
 
 def test_matching_is_all_that_search_finds(realistic):

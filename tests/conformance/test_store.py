@@ -140,6 +140,7 @@ def test_awkward_names_are_data_and_nothing_else(place: Callable[[], str], name:
             {"uri": made.uri},
             {"filename": made.filename},
             {"metadata.plain": name},
+            *([{f"metadata.{name}": name}] if "*" not in name and "\n" not in name else []),
             {"label": {"wildcard": f"label*{name[-3:]}"}},
         ]
         for where in conditions:

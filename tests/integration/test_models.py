@@ -50,6 +50,14 @@ def middle(name):
     return np.asarray(image.crop((left, top, left + 224, top + 224)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_tensorflow():
+    """What is tested here are networks; test_runtimes.py compares the runtimes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGSEARCH_RUNTIME", "tensorflow")
+        yield
+
+
 @pytest.fixture(scope="module")
 def lite0():
     return EfficientNetLite0()

@@ -87,7 +87,7 @@ def test_facets_of_nothing(run, place):
     ("arguments", "sentence"),
     [
         (("--field", "uri"), "there is no facet of 'uri'"),
-        (("--where", "label=cats"), "give words"),
+        (("--where", "label"), "no condition"),
     ],
 )
 def test_facets_mistakes(run, place, arguments, sentence):

@@ -66,7 +66,9 @@ def fields(document: Document) -> dict[str, object]:
 
 
 def test_source_is_figure_2_of_the_paper_and_more():
-    assert DOCUMENT.to_source(imagenet()) == SOURCE
+    source = DOCUMENT.to_source(imagenet())
+    assert Document.from_hit(source.pop("hit")).uri == "/photos/cat.jpg"
+    assert source == SOURCE
 
 
 def test_words_hold_lemmas_and_hypernyms():
@@ -92,6 +94,17 @@ def test_a_hits_source_lacks_what_was_not_fetched():
     part = {k: v for k, v in SOURCE.items() if k not in ("posterior", "words", "embedding")}
     assert Document.from_source(part).terms == DOCUMENT.terms
     assert Document.from_source(part).embedding is None
+
+
+def test_a_hit_is_all_but_the_embedding():
+    odd = replace(
+        DOCUMENT,
+        filename="\u00fc\n'\"\udcff.jpg",
+        terms=(Term("tabby", to_score(0.1)), Term("tiger_cat", to_score(1e-20))),
+    )
+    hit = odd.to_hit()
+    assert hit.isascii()
+    assert fields(Document.from_hit(hit)) == fields(replace(odd, embedding=None))
 
 
 def test_it_joins_a_picture_and_its_analysis(tmp_path):

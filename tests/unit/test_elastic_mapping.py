@@ -8,7 +8,8 @@ import pytest
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import MAX_DENSE_DIMENSIONS, Layout, index_body, shards_for
+from imgsearch_es.stores.elastic.mapping import Layout, index_body, shards_for
+from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS
 from imgsearch_es.stores.elastic.rebuilding import harmful_action, next_name
 from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
 
@@ -42,6 +43,7 @@ def test_the_whole_body():
         },
         "mappings": {
             "dynamic": "strict",
+            "_source": {"excludes": ["hit"]},
             "_meta": {
                 "imgsearch_es": {
                     "analyzer": ANALYZER,
@@ -71,6 +73,7 @@ def test_the_whole_body():
                 "length": {"type": "double"},
                 "norm": {"type": "double"},
                 "words": {"type": "text"},
+                "hit": {"type": "binary", "doc_values": True},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },
         },
@@ -98,7 +101,7 @@ def test_the_field_limit_is_just_large_enough(vocabulary):
 
 @pytest.mark.parametrize(
     ("dimensions", "kept"),
-    [(0, False), (1, True), (MAX_DENSE_DIMENSIONS, True), (MAX_DENSE_DIMENSIONS + 1, False)],
+    [(0, False), (1, True), (MAX_DIMENSIONS, True), (MAX_DIMENSIONS + 1, False)],
 )
 def test_an_embedding_that_elasticsearch_cannot_hold_is_left_out(dimensions, kept):
     body = index_body(settings(dimensions=dimensions), (9, 4))

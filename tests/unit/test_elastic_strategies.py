@@ -59,7 +59,7 @@ SCORING = {
         },
     }
 }
-SOURCE = {"excludes": ["posterior", "embedding", "words"]}
+SOURCE = {"excludes": ["posterior", "embedding", "direction", "words"]}
 
 
 def script_body(inner):

@@ -338,3 +338,21 @@ def test_damaged_settings_are_told(store, value):
         schema.write_value(connection, "settings", value)
     with pytest.raises(SchemaError, match="no index of imgsearch"):
         EmbeddedStore(store.location).settings()
+
+
+def test_a_process_that_searched_ends_without_complaint(path, process):
+    child = process("file = DatabaseFile.at(file.path)\nwith file.reading():\n    ready()\n")
+    out, err = child.communicate("\n", timeout=30)
+    assert (child.returncode, out, err) == (0, "", "")
+
+
+def test_a_connection_of_this_process_that_has_the_file_is_named(path):
+    file = DatabaseFile(path, wait_seconds=0.1)
+    with (
+        duckdb.connect(str(path)),
+        pytest.raises(IndexLockedError, match="another DuckDB connection of this process"),
+        file.reading(),
+    ):
+        pass
+    assert count(file) == 1
+    file.close()

@@ -52,7 +52,7 @@ def test_the_request():
     body = facets_body(query, ["label", "width"], 5)
     assert body["query"] == matching
     assert body["size"] == 0
-    assert body["aggs"]["label"] == {
+    assert body["aggs"]["0"] == {
         "terms": {
             "field": "label",
             "size": 5,
@@ -60,7 +60,7 @@ def test_the_request():
             "order": [{"_count": "desc"}, {"_key": "asc"}],
         }
     }
-    assert body["aggs"]["width"]["range"]["ranges"][:2] == [
+    assert body["aggs"]["1"]["range"]["ranges"][:2] == [
         {"key": "<256", "to": 256},
         {"key": "256-511", "from": 256, "to": 512},
     ]

@@ -155,6 +155,16 @@ class TestResults:
         name = Page(gallery_html(Hits((hit(photo),)))).one("div", "ig-name")
         assert name.text == name["title"] == photo
 
+    def test_a_hit_by_chance_is_marked_and_says_why(self) -> None:
+        class ByChance(Hit):
+            is_chance = True
+
+        results = (hit("/a.jpg"), ByChance(2, 0.001, "/b.jpg", "b.jpg"))
+        page = Page(gallery_html(Hits(results)))
+        assert [li["title"] for li in page.all("li", "ig-chance")] == [gallery.CHANCE]
+        assert page.one("span", "ig-chance-mark").text == "chance"
+        assert ".ig-chance .ig-frame img" in CSS
+
     def test_a_shared_term_is_marked_and_explains_its_product(self) -> None:
         terms = (Term("tabby", 0.61), Term("sofa", 0.2))
         page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))
@@ -174,7 +184,7 @@ class TestResults:
 
         results = (hit("/gone.jpg", synsets=(Term("tabby", 0.61),)),)
         page = Page(gallery_html(ByAnotherFormula(results)))
-        assert page.all("li", "ig-shared")[-1]["title"] == "tabby: 1.750 of the score"
+        assert page.all("li", "ig-shared")[-1]["title"] == "tabby: adds 1.750"
 
     def test_terms_that_make_the_score_are_preferred_after_the_best_one(self) -> None:
         others = (Term(f"term_{i}", 0.5 - i / 100) for i in range(9))

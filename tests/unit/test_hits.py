@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import to_score
 from imgsearch_es.errors import QueryError
-from imgsearch_es.hits import Hits, Summand
+from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
+from imgsearch_es.scoring import Summand
 from imgsearch_es.stores.base import Scored, SearchResult
 from tests.unit.test_documents import DOCUMENT
 
@@ -71,12 +72,14 @@ def test_json():
         "strategy": "postings",
         "exact": True,
         "took_ms": 1.235,
+        "chance_score": None,
         "hits": [
             {
                 "rank": 5,
                 "id": "1" * 32,
                 "uri": "/photos/cat.jpg",
                 "score": 0.40625,
+                "is_chance": False,
                 "synsets": [
                     {"synset": "tabby", "score": 0.75},
                     {"synset": "lynx", "score": 0.125},
@@ -89,6 +92,7 @@ def test_json():
                 "id": "2" * 32,
                 "uri": "s3://b/c.jpg",
                 "score": 0.125,
+                "is_chance": False,
                 "synsets": [{"synset": "lynx", "score": 0.5}],
                 "labels": ["cat", "indoor"],
                 "metadata": {"camera": "X100", "iso": 200},

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es import ImageIndex
-from imgsearch_es.errors import SourceError
+from imgsearch_es import ImageIndex, images
+from imgsearch_es.errors import ReconciliationError, SourceError
 from imgsearch_es.files import Limits
-from imgsearch_es.indexing import IndexReport, Rejected, folder_label
+from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
 from imgsearch_es.stores.base import WriteReport
 
 
@@ -156,8 +159,11 @@ def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatc
     index.create()
     refused = str(photos / "cats" / "cat.3.png")
 
+    store = index.store.write
+
     def write(documents):
-        return WriteReport(len(documents) - 1, [(refused, "too long")])
+        written = store([document for document in documents if document.uri != refused])
+        return WriteReport(written.stored, [(refused, "too long")])
 
     monkeypatch.setattr(index.store, "write", write)
     report = index.add(photos)
@@ -192,11 +198,216 @@ def test_prune_keeps_what_the_walk_passes_over(index, photos):
     assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
 
 
+def test_prune_refuses_where_a_drive_may_not_be_mounted(index, photos):
+    index.add(photos)
+    for path in (photos / "cats").iterdir():
+        path.unlink()
+    with pytest.raises(SourceError, match=r"nothing was removed for .*cats: it is empty now\. Is"):
+        index.add(photos, prune=True)
+    assert index.count() == 12
+    (photos / "cats").rmdir()
+    assert index.add(photos, prune=True).removed == 6
+
+
+def test_prune_refuses_where_nothing_is_left(index, photos):
+    index.add(photos)
+    shutil.rmtree(photos / "cats")
+    shutil.rmtree(photos / "dogs")
+    with pytest.raises(SourceError, match="none of its 12 pictures is there any more"):
+        index.add(photos, prune=True)
+    assert index.count() == 12
+
+
+def test_prune_keeps_what_cannot_be_reached(index, photos, monkeypatch):
+    index.add(photos)
+    (photos / "cats" / "cat.0.png").unlink()
+
+    def unreachable(path, lstat=os.lstat):
+        if "dogs" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return lstat(path)
+
+    monkeypatch.setattr("os.lstat", unreachable)
+    (photos / "dogs" / "dog.0.png").unlink()
+    assert index.add(photos, prune=True).removed == 1
+
+
+def test_prune_strikes_rejected_files_that_are_gone_out_of_the_ledger(index, photos):
+    (photos / "bad.png").touch()
+    (photos / "worse.png").touch()
+    index.add(photos)
+    (photos / "bad.png").unlink()
+    index.add(photos)
+    assert len(index.rejected()) == 2
+    index.add(photos, prune=True)
+    assert [entry.uri for entry in index.rejected()] == [str(photos / "worse.png")]
+
+
 def test_prune_does_not_take_a_name_for_a_folder(index, photos):
     shutil.copytree(photos / "cats", photos / "cats2")
     index.add(photos)
     shutil.rmtree(photos / "cats2")
     assert index.add(photos / "cats", prune=True).removed == 0
+
+
+# -- moved files and copies ---------------------------------------------------------------------
+
+
+def test_a_moved_file_keeps_its_analysis_and_its_labels(index, photos, fake_model):
+    index.add(photos, metadata={"a": 1})
+    index.update(photos / "cats" / "cat.0.png", labels=["tom"])
+    before = index.get(photos / "cats" / "cat.0.png")
+    (photos / "cats" / "cat.0.png").rename(photos / "dogs" / "moved.png")
+    fake_model.calls = 0
+    report = index.add(photos, prune=True)
+    assert (counts(report), report.reused) == ((1, 0, 11, 1, 0), 1)
+    assert fake_model.calls == 0
+    after = index.get(photos / "dogs" / "moved.png")
+    assert (after.labels, after.metadata) == (("tom",), {"a": 1})
+    assert (after.terms, after.sha256, after.width) == (before.terms, before.sha256, before.width)
+    assert after.embedding.tolist() == before.embedding.tolist()
+    assert "without analysis" in str(report)
+
+
+def test_a_copy_needs_no_analysis_and_has_labels_of_its_own(index, photos, fake_model):
+    original = photos / "cats" / "cat.0.png"
+    index.add(photos, labels="pet")
+    shutil.copy(original, photos / "copy.png")
+    fake_model.calls = 0
+    report = index.add(photos)
+    assert (counts(report), report.reused, fake_model.calls) == ((1, 0, 12, 0, 0), 1, 0)
+    assert index.get(photos / "copy.png").labels == ()
+    assert index.get(photos / "copy.png").terms == index.get(original).terms
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_copies_within_a_run_are_analyzed_once(index, photos, fake_model, monkeypatch, batch_size):
+    seen = []
+    predict = fake_model.predict
+
+    def count(self, pixels):
+        seen.append(len(pixels))
+        return predict(self, pixels)
+
+    monkeypatch.setattr(fake_model, "predict", count)
+    for i in range(5):
+        shutil.copy(photos / "cats" / "cat.0.png", photos / "dogs" / f"copy{i}.png")
+    report = index.add(photos, batch_size=batch_size)
+    assert (counts(report), report.reused) == ((17, 0, 0, 0, 0), 5)
+    assert sum(seen) == 1 + 12  # one to learn the embedding's length
+    terms = {index.get(photos / "dogs" / f"copy{i}.png").terms for i in range(5)}
+    assert terms == {index.get(photos / "cats" / "cat.0.png").terms}
+
+
+# -- the ledger ---------------------------------------------------------------------------------
+
+
+def test_rejected_pictures_are_noted_until_they_are_indexed(index, photos):
+    bad = photos / "bad.png"
+    bad.write_text("no picture")
+    report = index.add(photos)
+    (entry,) = index.rejected()
+    assert entry == report.rejected[0]
+    assert entry.uri == str(bad)
+    assert entry.sha256 == hashlib.sha256(b"no picture").hexdigest()
+    noise(8).save(bad)
+    report = index.add(photos)
+    assert (counts(report), index.rejected()) == ((1, 0, 12, 0, 0), [])
+
+
+def test_an_unchanged_rejected_picture_is_not_decoded_again(index, photos, monkeypatch):
+    (photos / "bad.png").write_text("no picture")
+    index.add(photos)
+    decoded = []
+
+    def open_image(data, **options):
+        decoded.append(options["uri"])
+        return images.open_image(data, **options)
+
+    monkeypatch.setattr("imgsearch_es.analysis.open_image", open_image)
+    report = index.add(photos)
+    assert (counts(report), report.as_before, decoded) == ((0, 0, 12, 0, 1), 1, [])
+    report = index.add(photos, retry=True)
+    assert (counts(report), report.as_before) == ((0, 0, 12, 0, 1), 0)
+    assert decoded == [str(photos / "bad.png")]
+    report = index.retry()
+    assert (counts(report), report.as_before) == ((0, 0, 0, 0, 1), 0)
+
+
+def test_a_picture_that_was_too_large_is_tried_with_another_limit(index, photos):
+    noise(1).resize((40, 40)).save(photos / "large.png")
+    index.add(photos, limits=Limits(max_pixels=1000))
+    assert len(index.rejected()) == 1
+    assert counts(index.add(photos)) == (1, 0, 12, 0, 0)
+    assert index.rejected() == []
+
+
+def test_what_could_not_be_read_is_tried_every_time(index, photos):
+    (photos / "link.png").symlink_to(photos / "later.png")
+    assert counts(index.add(photos)) == (12, 0, 0, 0, 1)
+    assert index.rejected()[0].sha256 == ""
+    noise(4).save(photos / "later.png")
+    assert counts(index.add(photos)) == (2, 0, 12, 0, 0)
+    assert index.rejected() == []
+
+
+def test_an_indexed_picture_that_breaks_stays_and_is_noted_until_it_is_mended(index, photos):
+    cat = photos / "cats" / "cat.0.png"
+    whole = cat.read_bytes()
+    index.add(photos)
+    cat.write_text("broken")
+    assert counts(index.add(photos)) == (0, 0, 11, 0, 1)
+    assert (index.count(), len(index.rejected())) == (12, 1)
+    cat.write_bytes(whole)
+    assert counts(index.add(photos)) == (0, 0, 12, 0, 0)
+    assert index.rejected() == []
+
+
+def test_retry_forgets_what_is_gone(index, photos):
+    (photos / "bad.png").touch()
+    index.add(photos)
+    (photos / "bad.png").unlink()
+    assert counts(index.retry()) == (0, 0, 0, 0, 0)
+    assert index.rejected() == []
+
+
+def test_a_broken_picture_from_memory_is_not_noted(index):
+    assert len(index.add([b"no picture", noise(1)]).rejected) == 1
+    assert index.rejected() == []
+
+
+# -- counts -------------------------------------------------------------------------------------
+
+
+def test_a_store_that_loses_documents_is_noticed(index, photos, monkeypatch):
+    index.create()
+    write = index.store.write
+
+    def lose_one(documents):
+        write(documents[1:])
+        return WriteReport(len(documents))
+
+    monkeypatch.setattr(index.store, "write", lose_one)
+    with pytest.raises(ReconciliationError, match=r"1 of the 12 documents written to .* are not"):
+        index.add(photos)
+
+
+def test_another_program_that_writes_is_no_loss(index, photos, tmp_path, monkeypatch):
+    index.create()
+    write = index.store.write
+    with ImageIndex(tmp_path / "other.duckdb", model="fake") as other:
+        other.add(noise(77))
+        (foreign,) = other.store.get([key for key, _ in other.store.below("")]).values()
+
+    def write_more(documents):
+        return WriteReport(write([*documents, foreign]).stored - 1)
+
+    monkeypatch.setattr(index.store, "write", write_more)
+    assert counts(index.add(photos)) == (12, 0, 0, 0, 0)
+    assert index.count() == 13
+
+
+# -- interruptions ------------------------------------------------------------------------------
 
 
 class _Interrupting:
@@ -289,7 +500,8 @@ def test_an_empty_folder_makes_no_index(index, tmp_path):
 def test_progress_is_told_how_far_it_is(index, photos):
     seen = []
     index.add(photos, batch_size=4, progress=lambda r, total: seen.append((r.found, total)))
-    assert {total for _, total in seen} == {12}
+    assert {total for _, total in seen} <= {None, 12}
+    assert seen[-1] == (12, 12)
     found = [n for n, _ in seen]
     assert found == sorted(found)
     assert found[-1] == 12
@@ -298,12 +510,21 @@ def test_progress_is_told_how_far_it_is(index, photos):
 def test_the_report_as_json_and_as_a_sentence(index, photos):
     (photos / "bad.png").touch()
     report = index.add(photos)
-    assert json.loads(json.dumps(report.to_dict())) == {
+    found = json.loads(json.dumps(report.to_dict()))
+    (rejected,) = found.pop("rejected")
+    assert (rejected["uri"], rejected["reason"]) == (str(photos / "bad.png"), "the file is empty")
+    assert datetime.fromisoformat(rejected["rejected_at"]).tzinfo
+    assert set(found.pop("stages")) == set(STAGES)
+    assert found.pop("seconds") > 0
+    assert found.pop("pictures_per_second") > 0
+    assert found == {
+        "found": 13,
         "added": 12,
         "updated": 0,
         "unchanged": 0,
         "removed": 0,
-        "rejected": [{"uri": str(photos / "bad.png"), "reason": "the file is empty"}],
+        "reused": 0,
+        "as_before": 0,
     }
     assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
     report.removed = 2

@@ -12,9 +12,17 @@ from PIL import Image
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter, parse_filters
+from imgsearch_es.dense import CANDIDATES
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.language import parse_words
-from imgsearch_es.queries import MAX_RESULTS, STRATEGIES, Query, synset_vector
+from imgsearch_es.queries import (
+    COSTS,
+    MAX_RESULTS,
+    STRATEGIES,
+    Query,
+    synset_vector,
+    to_candidates,
+)
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import imagenet
 
@@ -251,6 +259,34 @@ def test_to_elasticsearch_takes_every_strategy_and_its_own_by_default():
         assert query.to_elasticsearch(name, statistics=statistics)["size"] >= query.k
 
 
+def test_every_strategy_says_what_it_costs():
+    assert list(COSTS) == list(STRATEGIES)
+
+
+def test_candidates_of_an_approximate_search():
+    assert to_candidates(False, None) == 0
+    assert to_candidates(True, None) == CANDIDATES
+    assert to_candidates(True, 7) == 7
+    with pytest.raises(QueryError, match="also say approximate=True"):
+        to_candidates(False, 7)
+    with pytest.raises(QueryError, match="1 to 10000, not 0"):
+        to_candidates(True, 0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "candidates", "sentence"),
+    [
+        ("dense-chi2", 10, "dense-chi2 is always exact: dense-cosine, dense-dot, "),
+        ("bm25", 10, "bm25 is always exact"),
+        ("dense-dot", MAX_RESULTS + 1, "1 to 10000, not 10001"),
+        ("dense-dot", -1, "1 to 10000, not -1"),
+    ],
+)
+def test_what_cannot_be_approximate(strategy, candidates, sentence):
+    with pytest.raises(QueryError, match=sentence):
+        Query(TABBY, strategy=strategy, candidates=candidates, embedding=np.ones(3, np.float32))
+
+
 @pytest.mark.parametrize("name", ["tfidf", "bm25"])
 def test_what_weights_by_the_collection_needs_its_statistics(name):
     with pytest.raises(QueryError, match=f"{name} weights by the collection"):
@@ -286,5 +322,5 @@ def test_to_elasticsearch_is_the_papers_query():
         "sort": [{"_score": "desc"}, {"id": "asc"}],
         "from": 2,
         "size": 3,
-        "_source": {"excludes": ["posterior", "embedding", "words"]},
+        "_source": {"excludes": ["posterior", "embedding", "direction", "words"]},
     }

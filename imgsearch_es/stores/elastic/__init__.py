@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -15,12 +16,13 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
-from imgsearch_es.conditions import Filter
+from imgsearch_es.conditions import METADATA, Filter
+from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import IndexRebuiltError, SchemaError, StoreError
-from imgsearch_es.facets import Facets, most_frequent
-from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, SchemaError, StoreError
+from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
+from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
@@ -31,7 +33,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, rebuilding, scanning
+from imgsearch_es.stores.elastic import counting, paging, rebuilding, scanning
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import (
     connect,
@@ -39,7 +41,15 @@ from imgsearch_es.stores.elastic.connection import (
     parse_address,
     translated,
 )
-from imgsearch_es.stores.elastic.mapping import Layout, Version, index_body
+from imgsearch_es.stores.elastic.fetching import (
+    WHOLE,
+    by_doc_values,
+    is_complete,
+    whole_document_of,
+)
+from imgsearch_es.stores.elastic.ledger import ElasticLedger
+from imgsearch_es.stores.elastic.mapping import Layout, index_body
+from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
@@ -47,11 +57,17 @@ from imgsearch_es.stores.elastic.strategies import (
     get_strategy,
     matching_body,
 )
+from imgsearch_es.stores.fusion import search_parts
+from imgsearch_es.synsets import Vocabulary
 
 _RETRIES = 5
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
 _BULK_BYTES = 20 * 1024**2
+_SENDERS = 4
+"""Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
+_LEAST_TOGETHER = 64
+"""Documents that are not worth two requests."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 _SCANNED = 500
@@ -69,6 +85,9 @@ class ElasticStore:
         expected_pictures: how many it will hold at the end, from which ``shards`` follows.
         refresh_interval: how soon written documents are found by others, such as "30s".
         lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
+        vectors: how an index that is created indexes deep features for approximate answers: not
+            at all ("none", the default), or as one of ``neighbors.KINDS``, such as "int8_hnsw".
+        similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
         credentials: ``api_key``, ``username``, ``password``, ``ca_certs``, ``verify_certs``,
             ``timeout``: see ``parse_address``, which also reads them from the environment.
     """
@@ -82,12 +101,17 @@ class ElasticStore:
         expected_pictures: int | None = None,
         refresh_interval: str | None = None,
         lifecycle: str | None = None,
+        vectors: str | None = None,
+        similarity: str | None = None,
         **credentials: Any,
     ) -> None:
         self._address = parse_address(os.fspath(location), **credentials)
         self.location = str(self._address)
         self._name = self._address.index
         self._layout = Layout(shards, replicas, expected_pictures, refresh_interval, lifecycle)
+        self._wanted = wanted_neighbors(vectors, similarity)
+        self._neighbors = Neighbors()
+        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas or 0)
         self._index = f"{self._name}-000001"
         """The index behind the alias."""
         self._aliases: dict[str, Any] = {self._name: {"is_write_index": True}}
@@ -114,6 +138,11 @@ class ElasticStore:
             raise SchemaError(
                 f"{self.location} has the schema {settings.schema_version} of an older version; "
                 "`imgsearch reindex` brings it up to date"
+            )
+        if settings is not None and self._wanted not in (None, self._neighbors):
+            raise ConfigurationError(
+                f"{self.location} was made with {self._neighbors}, not with {self._wanted}: leave "
+                "these options out, or give them to `imgsearch reindex`, which makes it anew"
             )
         return settings
 
@@ -157,12 +186,14 @@ class ElasticStore:
         own = rebuilding.own_alias(index)
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
+        self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._settings = IndexSettings.from_dict(data)
 
     def create(self, settings: IndexSettings) -> None:
         """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
         client, version = self._connection
-        body = index_body(settings, version, self._layout)
+        neighbors = self._wanted or Neighbors()
+        body = index_body(settings, version, self._layout, neighbors)
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
@@ -174,23 +205,45 @@ class ElasticStore:
                 aliases={**self._aliases, rebuilding.own_alias(self._index): {}},
             )
         self._written_as = rebuilding.own_alias(self._index)
-        self._settings, self._looked_at = settings, time.monotonic()
+        self._neighbors, self._settings = neighbors, settings
+        self._looked_at = time.monotonic()
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add or replace documents in bulk; a refused document does not stop the others."""
+        """Add or replace documents in bulk; a refused document does not stop the others.
+
+        Several requests are on their way at once: while the server works on one, the next is put
+        into JSON.
+        """
         vocabulary = known_settings(self).vocabulary
-        uris = {document.id: document.uri for document in documents}
+        unique = list({document.id: document for document in documents}.values())
+        size = max(_LEAST_TOGETHER, -(-len(unique) // _SENDERS))
         report = WriteReport()
+        with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
+            parts = [unique[i : i + size] for i in range(0, len(unique), size)]
+            for stored, rejected in senders.map(lambda part: self._send(part, vocabulary), parts):
+                report.stored += stored
+                report.rejected += rejected
+        return report
+
+    def _send(
+        self, documents: Sequence[Document], vocabulary: Vocabulary
+    ) -> tuple[int, list[tuple[str, str]]]:
+        uris = {document.id: document.uri for document in documents}
+        stored, rejected = 0, []
 
         def actions() -> Iterator[dict[str, Any]]:
             for document in documents:
-                yield {"_id": document.id, "_source": document.to_source(vocabulary)}
+                source = document.to_source(vocabulary)
+                if self._neighbors.has_directions and document.embedding is not None:
+                    source["direction"] = direction(document.embedding).tolist()
+                yield {"_id": document.id, "_source": source}
 
         with translated(self._address):
             outcomes = helpers.streaming_bulk(
                 self.client,
                 actions(),
                 index=self._written_as,
+                chunk_size=len(documents),
                 max_retries=_RETRIES,
                 initial_backoff=0.5,
                 max_backoff=30,
@@ -198,16 +251,15 @@ class ElasticStore:
                 raise_on_error=False,
                 require_alias=True,
             )
-            for stored, outcome in outcomes:
+            for done, outcome in outcomes:
                 answer = outcome["index"]
-                if stored:
-                    report.stored += 1
+                if done:
+                    stored += 1
                 elif is_missing_index(answer):
-                    self._settings = None
                     raise self._rebuilt()
                 else:
-                    report.rejected.append((uris[answer["_id"]], _why(answer)))
-        return report
+                    rejected.append((uris[answer["_id"]], _why(answer)))
+        return stored, rejected
 
     def finish(self) -> None:
         """Make everything written searchable."""
@@ -232,16 +284,13 @@ class ElasticStore:
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
-        client, version = self._connection
-        source = scanning.source_of_document(version)
         found: dict[str, Document] = {}
         with translated(self._address):
             for part in _parts(ids, 1000):
-                answer = client.search(
-                    index=self._name, query={"ids": {"values": part}}, size=len(part), source=source
-                )
+                body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
+                answer = self.client.search(index=self._name, body=body)
                 for hit in answer["hits"]["hits"]:
-                    found[hit["_id"]] = Document.from_source(hit["_source"])
+                    found[hit["_id"]] = whole_document_of(hit)
         return found
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
@@ -256,6 +305,23 @@ class ElasticStore:
                         source = item["_source"]
                         labels, metadata = tuple(source["label"]), source["metadata"]
                         found[item["_id"]] = Known(source["sha256"], labels, metadata)
+        return found
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The least id of each of these sha256 that a document has, as far as refreshed."""
+        found: dict[str, str] = {}
+        with translated(self._address):
+            for part in _parts(list(dict.fromkeys(hashes)), 1000):
+                answer = self.client.search(
+                    index=self._name,
+                    query={"terms": {"sha256": part}},
+                    collapse={"field": "sha256"},
+                    sort=[{"id": "asc"}],
+                    size=len(part),
+                    source={"includes": ["sha256"]},
+                )
+                for hit in answer["hits"]["hits"]:
+                    found[hit["_source"]["sha256"]] = hit["_id"]
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
@@ -333,6 +399,35 @@ class ElasticStore:
             {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
         )
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with translated(self._address):
+            answer = self.client.search(
+                index=self._name, size=size, sort=[{"id": "asc"}], source=False
+            )
+        ids = [hit["_id"] for hit in answer["hits"]["hits"]]
+        found = self.get(ids)
+        return [found[key] for key in ids if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A text in the mapping's ``_meta``."""
+        text = self._meta().get("notes", {}).get(name)
+        return None if text is None else str(text)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Put a text into the mapping's ``_meta``, which has to be sent as a whole."""
+        meta = self._meta()
+        meta["notes"] = {**meta.get("notes", {}), name: text}
+        with translated(self._address):
+            self.client.indices.put_mapping(index=self._name, meta=meta)
+
+    def _meta(self) -> dict[str, Any]:
+        known_settings(self)
+        with translated(self._address):
+            (mapping,) = self.client.indices.get_mapping(index=self._name).values()
+        return dict(mapping["mappings"]["_meta"])
+
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection
@@ -359,6 +454,8 @@ class ElasticStore:
     def search(self, query: Query) -> SearchResult:
         """Rank in the way that the query's strategy says."""
         self._check(query)
+        if query.fusion is not None and query.fusion.is_ranked:
+            return self.search_many([query])[0]
         ((query, statistics),) = weighted_all(self, [query])
         with translated(self._address):
             return self._search(query, statistics)
@@ -367,64 +464,93 @@ class ElasticStore:
         """Rank for many queries in one request; those whose first window proves nothing again."""
         for query in queries:
             self._check(query)
+        return search_parts(self._search_many, queries)
+
+    def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [{}, first_body(query, statistics)]
+                searches += [{}, _sent(query, first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
+                self._check_index(answers)
                 for (query, statistics), answer in zip(part, answers, strict=True):
-                    found = None if "error" in answer else read(query, statistics, answer)
+                    is_read = "error" not in answer and is_complete(answer)
+                    found = read(query, statistics, answer) if is_read else None
                     results.append(found or self._search(query, statistics))
-                self._check_index(answer)
         return results
 
-    def _check_index(self, answer: Mapping[str, Any]) -> None:
-        """The query was made for the index that answered, and not for the one before it."""
-        hits = answer.get("hits", {}).get("hits")
-        if (hits[0]["_index"] if hits else self._find_index()) != self._index:
-            self._settings = None
+    def _check_index(self, answers: Sequence[Mapping[str, Any]]) -> None:
+        """The queries were made for the index that answered, and not for the one before it.
+
+        Only hits name their index. Where an answer has none, the alias tells.
+        """
+        found = [answer.get("hits", {}).get("hits") for answer in answers]
+        names = {hits[0]["_index"] for hits in found if hits}
+        if not all(found):
+            names.add(self._find_index())
+        if names != {self._index}:
             raise self._rebuilt()
 
     def _rebuilt(self) -> IndexRebuiltError:
+        self._looked_at = 0.0  # the next ``renew`` shall look
         return IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
     def _check(self, query: Query) -> None:
         settings = known_settings(self)
-        if query.is_dense:
+        if query.has_features:
             check_dimensions(settings, query)
+        if query.candidates:
+            self._neighbors.check_answers(query.strategy, self.location)
+
+    def approximable(self) -> tuple[str, ...]:
+        """The strategy that the index of nearest neighbors answers, if there is one."""
+        known_settings(self)
+        return self._neighbors.strategies
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        strategy = None if query.is_dense else get_strategy(query.strategy)
+        is_sparse = not query.is_dense and query.fusion is None
+        strategy = get_strategy(query.strategy) if is_sparse else None
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
-        window, took = first_window(query), 0
+        window, windows, took = first_window(query), 1, 0
         while True:
-            answer = self.client.search(
-                index=self._name, body=first_body(query, statistics, window)
-            )
+            answer = self._ask(query, first_body(query, statistics, window))
             took += answer["took"]
-            self._check_index(answer.body)
-            found = read(query, statistics, answer.body, window)
+            found = read(query, statistics, answer, window)
             if found is not None:
-                return replace(found, took_ms=took)
+                return replace(found, took_ms=took, windows=windows if found.windows else 0)
             if window == MAX_RESULTS:
                 found = self._search_exhaustively(FALLBACK, query, statistics)
                 means = "too many near-ties for a proof, so all matching pictures were scored"
-                return replace(found, means=means, took_ms=took + found.took_ms)
-            window = min(_WIDER * window, MAX_RESULTS)
+                took_ms = took + found.took_ms
+                return replace(found, means=means, took_ms=took_ms, windows=windows)
+            window, windows = min(_WIDER * window, MAX_RESULTS), windows + 1
 
     def _search_exhaustively(
         self, strategy: Exhaustive, query: Query, statistics: Statistics
     ) -> SearchResult:
-        body = strategy.body(query, statistics.average_length)
-        answer = self.client.search(index=self._name, body=body)
-        self._check_index(answer.body)
-        return read_exhaustive(strategy, query, statistics, answer.body)
+        answer = self._ask(query, strategy.body(query, statistics.average_length))
+        return read_exhaustive(strategy, query, statistics, answer)
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def _ask(self, query: Query, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.client.search(index=self._name, body=_sent(query, body)).body
+        if not is_complete(answer):
+            answer = self.client.search(index=self._name, body=body).body
+        self._check_index([answer])
+        return dict(answer)
+
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Read on from page to page, at one point in time."""
+        self._check(query)
+        ((query, statistics),) = weighted_all(self, [query])
+        with translated(self._address):
+            # By the index's own name, not the alias: the query was made for this index.
+            yield from paging.pages(self.client, self._index, query, statistics)
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
         known_settings(self)
         if not fields:
@@ -434,15 +560,22 @@ class ElasticStore:
             answer = self.client.search(index=self._name, body=body)["aggregations"]
             counted = counting.read_facets(answer, fields, size)
             for field in counting.uncertain(answer, fields):
+                if field.startswith(METADATA):  # composite aggregations do not count these right
+                    raise StoreError(
+                        f"{self.location} has more than {MAX_VALUES:,} values of {field} on "
+                        "several shards, which cannot be counted exactly: narrow them by where="
+                    )
                 counted[field] = most_frequent(self._all_values(query, field), size)
         return counted
 
-    def _all_values(self, query: Query | None, field: str) -> Iterator[tuple[str, int]]:
+    def _all_values(self, query: Query | Selection | None, field: str) -> Iterator[tuple[str, int]]:
         after = None
         while True:
             body = counting.all_values_body(query, field, after)
             found = self.client.search(index=self._name, body=body)["aggregations"]["all"]
-            yield from ((bucket["key"][field], bucket["doc_count"]) for bucket in found["buckets"])
+            yield from (
+                (bucket["key"]["value"], bucket["doc_count"]) for bucket in found["buckets"]
+            )
             after = found.get("after_key")
             if after is None:
                 return
@@ -450,15 +583,10 @@ class ElasticStore:
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document, by a scroll."""
         known_settings(self)
-        client, version = self._connection
-        source: dict[str, Any] = {"includes": ["sha256", *["embedding"] * embeddings]}
-        if version >= (9, 1):
-            source["exclude_vectors"] = not embeddings
+        body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
         with translated(self._address):
-            for hit in helpers.scan(
-                client, query={"_source": source}, index=self._name, size=_SCANNED
-            ):
-                vector = hit["_source"].get("embedding")
+            for hit in helpers.scan(self.client, query=body, index=self._name, size=_SCANNED):
+                vector = hit.get("fields", {}).get("embedding")
                 yield Fingerprint(
                     hit["_id"],
                     hit["_source"]["sha256"],
@@ -467,12 +595,14 @@ class ElasticStore:
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, as the index is when the first is asked for."""
-        client, version = self._connection
         with translated(self._address):
-            yield from scanning.documents(client, version, self._name, filters)
+            yield from scanning.documents(self.client, self._name, filters)
 
     def beside(self) -> ElasticStore:
-        """The index with the next number, ``<name>-000002``, which no alias leads to yet."""
+        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
+
+        One that was begun with other options than these is deleted.
+        """
         known_index = self._known_index()
         new = copy(self)
         new._name = new._index = rebuilding.next_name(known_index, self.location)
@@ -481,6 +611,12 @@ class ElasticStore:
         with translated(self._address):
             present = rebuilding.layout_of(self.client, known_index)
         new._layout = present.changed_by(self._layout)
+        new._wanted = self._wanted or self._neighbors
+        if new.stored_settings() is not None:
+            with translated(self._address):
+                begun = rebuilding.layout_of(self.client, new._index)
+            if new._layout.shards not in (None, begun.shards) or new._neighbors != new._wanted:
+                new.delete()
         return new
 
     def delete(self) -> None:
@@ -516,6 +652,11 @@ class ElasticStore:
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
+
+
+def _sent(query: Query, body: dict[str, Any]) -> dict[str, Any]:
+    """The request as it is sent: hits whose deep features are needed come by ``_source``."""
+    return body if query.is_dense or query.fusion is not None else by_doc_values(body)
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

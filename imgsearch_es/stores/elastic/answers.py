@@ -10,7 +10,8 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
-from imgsearch_es.stores.elastic import dense
+from imgsearch_es.stores.elastic import dense, fusion
+from imgsearch_es.stores.elastic.fetching import document_of, id_of
 from imgsearch_es.stores.elastic.strategies import (
     Exhaustive,
     Impact,
@@ -49,15 +50,14 @@ def _result(
 ) -> SearchResult:
     """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
     scored = [(to_score(hit["_score"]), hit) for hit in hits if hit["_score"] > 0]
-    scored.sort(key=lambda item: (-item[0], item[1]["_id"]))
+    scored.sort(key=lambda item: (-item[0], id_of(item[1])))
     start = query.offset - first
     total = answer["hits"]["total"]
     if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
         total = {**total, "value": len(scored)}
     return SearchResult(
         hits=tuple(
-            Scored(Document.from_source(hit["_source"]), score)
-            for score, hit in scored[start : start + query.k]
+            Scored(document_of(hit), score) for score, hit in scored[start : start + query.k]
         ),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
@@ -73,6 +73,8 @@ def _result(
 def first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
     """The request for a query that is weighted already; by default with the first window."""
     window = window or first_window(query)
+    if query.fusion is not None:
+        return fusion.fused_body(query, statistics, window)
     if query.is_dense:
         return dense.dense_body(query, window)
     strategy = get_strategy(query.strategy)
@@ -86,6 +88,8 @@ def read(
 ) -> SearchResult | None:
     """The result in an answer to ``_first_body``; None where a wider window is needed."""
     window = window or first_window(query)
+    if query.fusion is not None:
+        return fusion.read_fused(query, statistics, answer, window)
     if query.is_dense:
         return _read_dense(query, answer, window)
     strategy = get_strategy(query.strategy)
@@ -96,7 +100,7 @@ def read(
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
     result = _result(query, answer, hits, strategy.name, means, answer["took"])
-    return replace(result, average_length=statistics.average_length)
+    return replace(result, average_length=statistics.average_length, windows=1)
 
 
 def read_exhaustive(
@@ -112,25 +116,30 @@ def read_exhaustive(
 def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
     hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
     documents = [Document.from_source(hit["_source"]) for hit in hits]
-    vectors = [d.embedding for d in documents if d.embedding is not None]
-    scores = dense.exact_scores(query, vectors)
+    scores = dense.exact_scores(query, dense.vectors_of(hits))
     ranked = rank(documents, scores, query.threshold)
     fetched_all = len(hits) == total
     lowest = hits[-1]["_score"] if hits else 0.0
     proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-    if not proven and window < MAX_RESULTS:
+    if not proven and window < MAX_RESULTS and not query.candidates:
         return None
+    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
+    if query.candidates:
+        means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
+    else:
+        means = "all vectors were compared, the best again in float64"
+        means += "" if proven else "; more than the window are equally near"
     return SearchResult(
         hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all else total,
-        total_is_exact=fetched_all or query.threshold is None,
+        total=len(ranked) if fetched_all or cut else total,
+        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
         terms=query.terms,
         average_length=0.0,
         strategy=query.strategy,
-        exact=proven,
-        means="all vectors were compared, the best again in float64"
-        + ("" if proven else "; more than the window are equally near"),
+        exact=proven and not query.candidates,
+        means=means,
         took_ms=answer["took"],
+        windows=0 if query.candidates else 1,
     )
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.fetching import HIT
+from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS, Neighbors, Version
 
 _FIELDS_PER_TERM = 4
 """``synset.<key>`` and its wind, words and score."""
 _OTHER_FIELDS = 40
 """The fields below, with room for Elasticsearch's own and a person's additions."""
 
-Version = tuple[int, int]
-MAX_DENSE_DIMENSIONS = 4096
+NO_NEIGHBORS = Neighbors()
 MAX_SHARDS = 1024
 """The server's own limit for one index."""
 BYTES_PER_PICTURE, BYTES_PER_DIMENSION = 2200, 14
@@ -80,6 +81,9 @@ class Layout:
         return chosen
 
 
+DEFAULT_LAYOUT = Layout()
+
+
 def shards_for(pictures: int, embedding_dimensions: int) -> int:
     """The number of shards for so many pictures: see docs/scaling.md for the rule."""
     size = pictures * (BYTES_PER_PICTURE + BYTES_PER_DIMENSION * embedding_dimensions)
@@ -88,7 +92,10 @@ def shards_for(pictures: int, embedding_dimensions: int) -> int:
 
 
 def index_body(
-    settings: IndexSettings, version: Version, layout: Layout = Layout()
+    settings: IndexSettings,
+    version: Version,
+    layout: Layout = DEFAULT_LAYOUT,
+    neighbors: Neighbors = NO_NEIGHBORS,
 ) -> dict[str, Any]:
     """Settings and mappings with which to create the index.
 
@@ -96,7 +103,12 @@ def index_body(
         settings: what the index shall remember; kept in the mapping's ``_meta``.
         version: the server's (major, minor).
         layout: how to spread the index over the cluster.
+        neighbors: how deep features are indexed.
+
+    Raises:
+        ConfigurationError: the server cannot index deep features so.
     """
+    neighbors.check(settings.embedding_dimensions, version)
     return {
         "settings": {
             **layout.settings(settings.embedding_dimensions),
@@ -106,13 +118,14 @@ def index_body(
         },
         "mappings": {
             "dynamic": "strict",
+            "_source": {"excludes": [HIT]},
             "_meta": {"imgsearch_es": settings.to_dict()},
-            "properties": _properties(settings, version),
+            "properties": _properties(settings, version, neighbors),
         },
     }
 
 
-def _properties(settings: IndexSettings, version: Version) -> dict[str, Any]:
+def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
     keyword = {"type": "keyword"}
     properties: dict[str, Any] = {
         "id": keyword,
@@ -134,13 +147,10 @@ def _properties(settings: IndexSettings, version: Version) -> dict[str, Any]:
         "length": {"type": "double"},
         "norm": {"type": "double"},
         "words": {"type": "text"},
+        HIT: {"type": "binary", "doc_values": True},
     }
-    if 0 < settings.embedding_dimensions <= MAX_DENSE_DIMENSIONS:
-        properties["embedding"] = {
-            "type": "dense_vector",
-            "dims": settings.embedding_dimensions,
-            "index": False,
-        }
+    if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
+        properties |= neighbors.fields(settings.embedding_dimensions)
     return properties
 
 

@@ -11,7 +11,7 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import Document
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.elastic.mapping import Version
+from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
 from imgsearch_es.stores.elastic.strategies import bool_query, exclusions, filter_clauses
 
 _PAGE = 500
@@ -22,17 +22,7 @@ _ANY = (Term("", 1.0),)
 """A query has terms; conditions alone do not look at them."""
 
 
-def source_of_document(version: Version) -> dict[str, Any]:
-    """What of the stored source a Document needs."""
-    source: dict[str, Any] = {"excludes": ["posterior", "words"]}
-    if version >= (9, 1):  # leaves vectors out unless asked for them
-        source["exclude_vectors"] = False
-    return source
-
-
-def documents(
-    client: Elasticsearch, version: Version, index: str, filters: Sequence[Filter]
-) -> Iterator[Document]:
+def documents(client: Elasticsearch, index: str, filters: Sequence[Filter]) -> Iterator[Document]:
     """Every document that meets conditions, page by page of one point in time."""
     query = Query(_ANY, filters=tuple(filters))
     wanted: dict[str, Any] = {"match_all": {}}
@@ -43,17 +33,17 @@ def documents(
     after: list[Any] | None = None
     try:
         while True:
-            answer = client.search(
-                pit={"id": view, "keep_alive": _KEEP_ALIVE},
-                query=wanted,
-                size=_PAGE,
-                sort=["_shard_doc"],
-                search_after=after,
-                source=source_of_document(version),
-                track_total_hits=False,
-            )
+            body: dict[str, Any] = {
+                "pit": {"id": view, "keep_alive": _KEEP_ALIVE},
+                "query": wanted,
+                "size": _PAGE,
+                "sort": ["_shard_doc"],
+                "track_total_hits": False,
+                **WHOLE,
+            }
+            answer = client.search(body=body if after is None else {**body, "search_after": after})
             view, hits = answer["pit_id"], answer["hits"]["hits"]
-            yield from (Document.from_source(hit["_source"]) for hit in hits)
+            yield from map(whole_document_of, hits)
             if len(hits) < _PAGE:
                 return
             after = hits[-1]["sort"]

@@ -17,8 +17,9 @@ from typing import Any
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import METADATA, Filter
-from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import formula_of
+from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 
 _LENGTHS = """
 if (doc['norm'].size() == 0) {
@@ -42,11 +43,11 @@ return total;
 """A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
 
 SMALLEST_WINDOW = 30
-_TRUNCATION = 2.0**-8
+TRUNCATION = 2.0**-8
 """FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Allowed for the float32 sums of the first pass."""
-_UNDERFLOW = 2.0**-120
+UNDERFLOW = 2.0**-120
 """Allowed for products that float32 cannot hold, when the heaviest weight is about 1."""
 _HEAVIEST, _LIGHTEST = 64.0, 2.0**-20
 """Lucene accepts weights in (0, 64] for a feature query; very light ones would underflow."""
@@ -55,9 +56,6 @@ _ABOVE_ZERO = 1.4e-45
 
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
-
-NOT_FETCHED = ("posterior", "embedding", "words")
-"""Parts of the source that a hit does not need."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def is_proven(query: Query, scores: Sequence[float], window: int) -> bool:
     """
     if len(scores) < window:
         return True  # the window holds every document that matches
-    bound = scores[-1] * (1 + _TRUNCATION) * (1 + _ROUNDING) + _UNDERFLOW / _scale(query.terms)
+    bound = scores[-1] * (1 + TRUNCATION) * (1 + ROUNDING) + UNDERFLOW / scale_of(query.terms)
     return scores[query.offset + query.k - 1] > bound
 
 
@@ -201,7 +199,7 @@ def script(query: Query, average: float = 0.0) -> dict[str, Any]:
 
 def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:
     """The first pass. Weights are scaled into Lucene's range, which leaves the order as it is."""
-    scale = _scale(terms)
+    scale = scale_of(terms)
     return {
         "sparse_vector": {
             "field": "posterior",
@@ -211,7 +209,7 @@ def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:
     }
 
 
-def _scale(terms: Sequence[Term]) -> float:
+def scale_of(terms: Sequence[Term]) -> float:
     """A power of two that brings the heaviest weight into Lucene's range; 1 where it is."""
     heaviest = terms[0].score
     if _LIGHTEST <= heaviest <= _HEAVIEST:
@@ -239,14 +237,14 @@ def exact_clause(terms: Sequence[Term]) -> dict[str, Any]:
     }
 
 
-def filter_clauses(query: Query) -> list[dict[str, Any]]:
+def filter_clauses(query: Query | Selection) -> list[dict[str, Any]]:
     """What hits must have and meet."""
     groups = [{"terms": {"synsets": list(group)}} for group in query.must]
     wanted = (item.normalized() for item in query.filters)
     return groups + [_filter_clause(item) for item in wanted if not item.negated]
 
 
-def exclusions(query: Query) -> list[dict[str, Any]]:
+def exclusions(query: Query | Selection) -> list[dict[str, Any]]:
     """What hits must not be, have or meet."""
     clauses: list[dict[str, Any]] = []
     if query.must_not:

@@ -19,12 +19,12 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, StoreError
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
-from imgsearch_es.queries import Query
+from imgsearch_es.fusion import PartScore
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
-    NO_STATISTICS,
     IndexSettings,
     Known,
     Scored,
@@ -34,16 +34,21 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, scanning, schema
+from imgsearch_es.stores.embedded import counting, fusion, paging, scanning, schema
 from imgsearch_es.stores.embedded.dense import compare
 from imgsearch_es.stores.embedded.file import DatabaseFile, Identity
-from imgsearch_es.stores.embedded.ranking import MATCHING, add_up, ranking
+from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
+from imgsearch_es.stores.embedded.ranking import add_up
+from imgsearch_es.stores.fusion import search_parts
 
 _COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores",
 )  # fmt: skip
 _WRITTEN = (*_COLUMNS, "length", "norm")
+_SELECT = "SELECT {} FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
+_FEW = 100
+"""Documents that may be read though they are no hits in the end."""
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 _TOGETHER = 200
@@ -70,6 +75,7 @@ class EmbeddedStore:
             raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
         self.location = str(path)
         self._file = DatabaseFile.at(path)
+        self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
         self._identity: Identity | None = None
         self._numbers: dict[str, int] = {}
@@ -97,13 +103,10 @@ class EmbeddedStore:
             self._settings = self._identity = None
 
     def create(self, settings: IndexSettings) -> None:
-        """Make the file and its tables."""
-        if self._file.exists():
-            raise StoreError(f"{self.location} exists already")
-        with self._file.writing() as connection:
+        """Make the file and its tables: all of it, or nothing if this is interrupted."""
+        with self._file.creating() as connection:
             schema.create_tables(connection, settings)
-            identity = self._file.identity
-        self._remember(settings, identity)
+        self._settings = None  # to be read with the number of the file
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
@@ -157,6 +160,16 @@ class EmbeddedStore:
             ).fetchall()
         return {row[0]: Known(row[1], tuple(row[2]), json.loads(row[3])) for row in rows}
 
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        """The least id of each of these sha256 that a document has."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT sha256, min(id) FROM documents "
+                "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+                [list(hashes)],
+            ).fetchall()
+        return dict(rows)
+
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""
         with self._reading() as connection:
@@ -181,9 +194,9 @@ class EmbeddedStore:
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that score above 0."""
-        sql, parameters = ranking(MATCHING, query, self._term_numbers(), NO_STATISTICS)
+        numbers = self._term_numbers()
         with self._reading() as connection:
-            return [row[0] for row in connection.execute(sql, parameters).fetchall()]
+            return counting.matching(connection, query, numbers)
 
     def count(self) -> int:
         """How many documents there are."""
@@ -216,6 +229,28 @@ class EmbeddedStore:
             "labels": [{"label": name, "documents": n} for name, n in labels],
         }
 
+    def sample(self, size: int) -> list[Document]:
+        """The documents with the smallest ids."""
+        known_settings(self)
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM documents ORDER BY id LIMIT $1", [size]
+            ).fetchall()
+        found = self.get([key for (key,) in rows])
+        return [found[key] for (key,) in rows if key in found]
+
+    def read_note(self, name: str) -> str | None:
+        """A value of the settings table."""
+        known_settings(self)
+        with self._reading() as connection:
+            return schema.read_note(connection, name)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Replace a value of the settings table."""
+        known_settings(self)
+        with self._writing() as connection:
+            schema.write_note(connection, name, text)
+
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
@@ -228,8 +263,11 @@ class EmbeddedStore:
         """Rank for one query after the other, on one connection for hundreds of them."""
         settings = known_settings(self)
         for query in queries:
-            if query.is_dense:
+            if query.has_features:
                 check_dimensions(settings, query)
+        return search_parts(self._search_many, queries)
+
+    def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready = weighted_all(self, queries)
         results = []
         for start in range(0, len(ready), _TOGETHER):
@@ -245,33 +283,93 @@ class EmbeddedStore:
     ) -> SearchResult:
         """Answer a query that is weighted already."""
         started = time.perf_counter()
-        if query.is_dense:
+        parts: Mapping[int, tuple[PartScore, ...]] = {}
+        if query.fusion is not None:
+            fused = fusion.fuse(connection, query, self._numbers, statistics)
+            scores, total, parts = fused.scores, fused.total, fused.parts
+        elif query.is_dense:
             scores, total = compare(connection, query, self._numbers)
         else:
             scores, total = add_up(connection, query, self._numbers, statistics)
-        page = _page(connection, scores, query)
-        rows = connection.execute(
-            f"SELECT document, {', '.join(_COLUMNS)} FROM documents "
-            "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
-            [page],
-        ).fetchall()
-        keys = self._keys()
-        documents = {row[0]: _document(row[1:], keys) for row in rows}
         return SearchResult(
-            hits=tuple(Scored(documents[number], scores[number]) for number in page),
+            hits=tuple(self._page(connection, query, scores, parts)),
             total=total,
             total_is_exact=True,
             terms=query.terms,
             average_length=statistics.average_length,
-            strategy=query.strategy if query.is_dense else "postings",
+            strategy=_strategy(query),
             exact=True,
-            means="every vector was compared"
-            if query.is_dense
-            else "every posting of the query's synsets was added up",
+            means=_means(query),
             took_ms=(time.perf_counter() - started) * 1000,
+            part_terms=tuple(part.terms for part in query.parts),
         )
 
-    def facets(self, query: Query | None, fields: Sequence[str], size: int) -> Facets:
+    def _page(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: Query,
+        scores: Mapping[int, float],
+        parts: Mapping[int, tuple[PartScore, ...]],
+    ) -> list[Scored]:
+        """The documents asked for, of those that may be among them: best first, ties by id."""
+        numbers = list(scores)
+        if len(numbers) > query.k + _FEW:  # order them by their ids before reading them
+            ids = connection.execute(_SELECT.format("document, id"), [numbers]).fetchall()
+            ids.sort(key=lambda item: (-scores[item[0]], item[1]))
+            numbers = [number for number, _ in ids[query.offset : query.offset + query.k]]
+        rows = connection.execute(_SELECT.format(f"document, {', '.join(_COLUMNS)}"), [numbers])
+        keys = self._keys()
+        hits = [
+            Scored(_document(row[1:], keys), scores[row[0]], parts.get(row[0], ()))
+            for row in rows.fetchall()
+        ]
+        hits.sort(key=lambda hit: (-hit.score, hit.document.id))
+        return hits if len(numbers) < len(scores) else hits[query.offset : query.offset + query.k]
+
+    def approximable(self) -> tuple[str, ...]:
+        """None: every answer is exact."""
+        return ()
+
+    def pages(self, query: Query) -> Iterator[SearchResult]:
+        """Rank once, and read the documents of each page when it is asked for."""
+        settings = known_settings(self)
+        if query.is_dense:
+            check_dimensions(settings, query)
+        ((query, statistics),) = weighted_all(self, [query])
+        started = time.perf_counter()
+        with self._reading() as connection:
+            ids, scores = paging.ranked(connection, query, self._numbers, statistics)
+        for start in range(query.offset, len(ids), query.k):
+            page = ids[start : start + query.k]
+            documents = self._stored(page)
+            yield SearchResult(
+                hits=tuple(
+                    Scored(documents[key], score)
+                    for key, score in zip(page, scores[start:], strict=False)
+                    if key in documents
+                ),
+                total=len(ids),
+                total_is_exact=True,
+                terms=query.terms,
+                average_length=statistics.average_length,
+                strategy=query.strategy if query.is_dense else "postings",
+                exact=True,
+                means="all matching pictures were ranked once, before the first page",
+                took_ms=(time.perf_counter() - started) * 1000,
+            )
+            started = time.perf_counter()
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of these ids, without embeddings."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM documents "
+                "JOIN (SELECT unnest($1) AS id) USING (id)",
+                [list(ids)],
+            ).fetchall()
+        return {row[0]: _document(row, self._keys()) for row in rows}
+
+    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
         with self._reading() as connection:
@@ -361,17 +459,20 @@ class EmbeddedStore:
         return self._numbers
 
 
-def _page(
-    connection: duckdb.DuckDBPyConnection, scores: Mapping[int, float], query: Query
-) -> list[int]:
-    """The documents asked for, of those that may be among them: best first, ties by id."""
-    ids = connection.execute(
-        "SELECT document, id FROM documents "
-        "JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)",
-        [list(scores)],
-    ).fetchall()
-    ids.sort(key=lambda item: (-scores[item[0]], item[1]))
-    return [number for number, _ in ids[query.offset : query.offset + query.k]]
+def _strategy(query: Query) -> str:
+    if query.fusion is not None:
+        return query.fusion.method
+    return query.strategy if query.is_dense else "postings"
+
+
+def _means(query: Query) -> str:
+    if query.fusion is not None:
+        return "every posting and vector of the parts was scored"
+    if query.candidates:
+        return "every vector was compared: an index file has no approximate answers"
+    if query.is_dense:
+        return "every vector was compared"
+    return "every posting of the query's synsets was added up"
 
 
 def _insert(

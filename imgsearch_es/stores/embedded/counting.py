@@ -8,10 +8,11 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from imgsearch_es.conditions import METADATA
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.facets import VALUE_FIELDS, FacetCount, Facets, most_frequent, not_empty, ranges
-from imgsearch_es.queries import Query
-from imgsearch_es.stores.embedded.ranking import selection
+from imgsearch_es.facets import BOUNDS, FacetCount, Facets, most_frequent, not_empty, ranges
+from imgsearch_es.queries import Query, Selection
+from imgsearch_es.stores.embedded.ranking import leaves, selection
 
 _BLOCK = 4096
 """Documents in memory at a time."""
@@ -25,7 +26,7 @@ _VALUES = {
 
 def facets(
     connection: duckdb.DuckDBPyConnection,
-    query: Query | None,
+    query: Query | Selection | None,
     fields: Sequence[str],
     size: int,
     term_numbers: dict[str, int],
@@ -36,18 +37,33 @@ def facets(
     keys = list(term_numbers)
     counted: Facets = {}
     for field in fields:
-        if field in VALUE_FIELDS:
+        if field not in BOUNDS:
+            values = _VALUES.get(field)
+            given = dict(parameters)
+            if values is None:
+                values = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
+                given["counted"] = field.removeprefix(METADATA)
             sql = (
-                f"SELECT value, count(*) FROM (SELECT {_VALUES[field]} AS value FROM documents "
+                f"SELECT value, count(*) FROM (SELECT {values} AS value FROM documents "
                 f"{where}) WHERE value IS NOT NULL GROUP BY value"
             )
-            rows = connection.execute(sql, parameters).fetchall()
+            rows = connection.execute(sql, given).fetchall()
             if field in ("synsets", "top_synset"):
                 rows = [(keys[number], count) for number, count in rows]
             counted[field] = most_frequent(rows, size)
         else:
             counted[field] = _ranges(connection, field, where, parameters)
     return counted
+
+
+def matching(
+    connection: duckdb.DuckDBPyConnection, query: Query, term_numbers: dict[str, int]
+) -> list[str]:
+    """The ids of all documents that a query matches."""
+    parameters: dict[str, Any] = {}
+    where = _matching(query, term_numbers, parameters)
+    rows = connection.execute(f"SELECT id FROM documents {where} ORDER BY id", parameters)
+    return [row[0] for row in rows.fetchall()]
 
 
 def _ranges(
@@ -64,16 +80,24 @@ def _ranges(
     return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
 
 
-def _matching(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def _matching(
+    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
+) -> str:
     """The documents that a query matches, as a WHERE clause."""
     where = selection(query, term_numbers, parameters) or "WHERE true"
-    if query.is_dense:
-        return f"{where} AND document IN (SELECT document FROM embeddings)"
+    if isinstance(query, Selection):
+        return where
+    has_feature = "document IN (SELECT document FROM embeddings)"
+    if query.is_dense or (query.fusion is not None and query.fusion.needs_features):
+        return f"{where} AND {has_feature}"
     parameters["shared"] = [term_numbers[t.key] for t in query.terms if t.key in term_numbers]
-    return (
-        f"{where} AND document IN (SELECT document FROM postings "
-        "JOIN (SELECT unnest($shared)::SMALLINT AS term) USING (term))"
+    shares = (
+        "document IN (SELECT document FROM postings "
+        "JOIN (SELECT unnest($shared::SMALLINT[]) AS term) USING (term))"
     )
+    if query.has_features:
+        return f"{where} AND ({has_feature} OR {shares})"
+    return f"{where} AND {shares}"
 
 
 def fingerprints(

@@ -1,50 +1,39 @@
-"""Formulas as SQL over the postings table."""
+"""Formulas over the postings table: DuckDB finds the summands, NumPy adds them up.
+
+(For a list of 100,000 postings that takes half the time of a GROUP BY.)
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.conditions import METADATA, SIGNS, Filter
-from imgsearch_es.queries import Query
+from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics, formula_of
 from imgsearch_es.wildcards import wildcard_matches
 
 _LENGTHS = "JOIN (SELECT document, length, norm FROM documents) USING (document)"
-_RANKING = """
-WITH query AS (SELECT unnest($terms) AS term, unnest($weights) AS weight),
-summands AS (
-    SELECT document, {summand} AS summand
-    FROM (SELECT term, document, CAST(score AS DOUBLE) AS score FROM postings)
-    JOIN query USING (term) {lengths}
-    {selection}
-),
-scored AS MATERIALIZED (
-    SELECT document, CAST(fsum(summand) AS FLOAT) AS score FROM summands
-    GROUP BY document HAVING CAST(fsum(summand) AS FLOAT) > 0
-)
+_SUMMANDS = """
+SELECT document, {summand} AS summand
+FROM (SELECT term, document, CAST(score AS DOUBLE) AS score FROM postings)
+JOIN (SELECT unnest($terms)::SMALLINT AS term, unnest($weights) AS weight) USING (term) {lengths}
+{selection}
 """
-
-CANDIDATES = (
-    _RANKING
-    + """,
-best AS (SELECT score FROM scored ORDER BY score DESC LIMIT $last),
-candidates AS (SELECT document, score FROM scored WHERE score >= (SELECT min(score) FROM best))
-SELECT document, score, total
-FROM (SELECT count(*) AS total FROM scored) LEFT JOIN candidates ON true
-"""
-)
-"""The best ``last`` documents, with all that tie with the last of them: ids, which break ties, are
-looked up for these few only. One row of NULLs when nothing matches."""
-
-MATCHING = _RANKING + "SELECT id FROM scored JOIN documents USING (document) ORDER BY id"
-
+_BLOCK = 512
+"""Documents whose best score is looked at first when the best of all are looked for."""
+_SPARSE = 16
+"""A score for each document, matching or not, while these are at most so many for a posting."""
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DAY = len("2026-01-31")
+_PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
+_QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
+"""How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
 def add_up(
@@ -59,18 +48,61 @@ def add_up(
         Scores of the best offset + k documents and of all that tie with the last of them, by
         document number; and how many documents score above 0.
     """
-    sql, parameters = ranking(CANDIDATES, query, term_numbers, statistics)
-    rows = connection.execute(sql, parameters).fetchall()
-    return {number: score for number, score, _ in rows if number is not None}, rows[0][2]
+    documents, scores = all_scores(connection, query, term_numbers, statistics)
+    best = best_places(scores, query.offset + query.k)
+    return (
+        dict(zip(documents[best].tolist(), scores[best].tolist(), strict=True)),
+        int(np.count_nonzero(scores)),
+    )
 
 
-def ranking(
-    template: str, query: Query, term_numbers: dict[str, int], statistics: Statistics
+def all_scores(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    term_numbers: dict[str, int],
+    statistics: Statistics,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Number and score of every document that has a synset of the query; of others maybe 0."""
+    sql, parameters = _summands(query, term_numbers, statistics)
+    postings = connection.execute(sql, parameters).fetchnumpy()
+    return sums(np.asarray(postings["document"]), np.asarray(postings["summand"]))
+
+
+def best_places(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Where the ``count`` highest scores above 0 are, and all that tie with the last of them.
+
+    A block's best score is at most the block's; so at least ``count`` scores are no lower than the
+    ``count``-th best of the blocks, and only those need be compared.
+    """
+    above = np.float32(0)
+    if len(scores) > _BLOCK * count:
+        blocks = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK))
+        above = np.nextafter(np.partition(blocks, -count)[-count], np.float32(-1))
+    places = np.flatnonzero(scores > max(above, np.float32(0)))
+    if len(places) > count:
+        least = np.partition(scores[places], -count)[-count]
+        places = places[scores[places] >= least]
+    return places
+
+
+def sums(
+    documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Document numbers and the sum of each one's summands; some may have the sum 0."""
+    if not len(documents):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    numbers = np.arange(int(documents.max()) + 1)
+    if len(numbers) > _SPARSE * len(documents):
+        numbers, documents = np.unique(documents, return_inverse=True)
+    return numbers, np.bincount(documents, weights=summands).astype(np.float32)
+
+
+def _summands(
+    query: Query, term_numbers: dict[str, int], statistics: Statistics
 ) -> tuple[str, dict[str, Any]]:
     """SQL and parameters for a query; nothing a person gave becomes part of the SQL text.
 
     Args:
-        template: CANDIDATES or MATCHING.
         query: the query, weighted.
         term_numbers: number of each term of the vocabulary.
         statistics: of the collection, where the formula uses them.
@@ -84,14 +116,14 @@ def ranking(
     if formula.parameters:
         parameters |= formula.with_defaults(query.parameters)
         parameters["average"] = statistics.average_length
-    if template is CANDIDATES:
-        parameters["last"] = query.offset + query.k
-    sql = template.replace("{summand}", formula.sql)
+    sql = _SUMMANDS.replace("{summand}", formula.sql)
     sql = sql.replace("{selection}", selection(query, term_numbers, parameters))
     return sql.replace("{lengths}", "" if formula.is_linear else _LENGTHS), parameters
 
 
-def selection(query: Query, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def selection(
+    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
+) -> str:
     """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
@@ -160,32 +192,22 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
 
 
 def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
-    """As Elasticsearch's flattened field: every leaf is a keyword, any item of a list matches."""
-    parts = item.field.removeprefix(METADATA).replace("~", "~0").replace("/", "~1").split(".")
+    """As Elasticsearch's flattened field: every leaf is a keyword, lists do not count as levels."""
     parameters[name] = [_keyword(value) for value in item.values]
-    alternatives = []
-    for i, pointer in enumerate(_pointers(parts)):
-        parameters[f"{name}_{i}"] = pointer
-        found = f"json_extract(metadata, ${name}_{i})"
-        items = (
-            f"CASE json_type({found}) WHEN 'ARRAY' THEN json_extract_string({found}, '$[*]') "
-            f"ELSE [json_extract_string(metadata, ${name}_{i})] END"
-        )
-        condition = f"list_has_any({items}, ${name})"
-        parent, _, last = pointer.rpartition("/")
-        if last.isdigit():  # a name, and not a place in a list
-            parameters[f"{name}_{i}_parent"] = parent
-            condition += f" AND json_type(metadata, ${name}_{i}_parent) = 'OBJECT'"
-        alternatives.append(f"({condition})")
-    return " OR ".join(alternatives)
+    parameters[f"{name}_field"] = item.field.removeprefix(METADATA)
+    return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains(${name}, leaf))"
 
 
-def _pointers(parts: list[str]) -> Iterator[str]:
-    """JSON pointers to a name with dots, each of which may belong to a name or join two."""
-    for end in range(1, len(parts)):
-        head = "/" + ".".join(parts[:end])
-        yield from (head + rest for rest in _pointers(parts[end:]))
-    yield "/" + ".".join(parts)
+def leaves(name: str) -> str:
+    """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
+
+    A dot may belong to a name or join two: the path in the JSON text, without its quotation marks
+    and places in lists, is what a person writes.
+    """
+    return (
+        "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
+        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = '$.' || ${name}"
+    )
 
 
 def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:

@@ -1,0 +1,142 @@
+"""Collections of posteriors for benchmarks: ten terms a picture, kept as a sparse matrix.
+
+``Synthetic`` draws Zipf classes with confusable neighbors, some steep and some flat. ``Jittered``
+takes the posteriors of real photos and multiplies their classes' odds by log-normal noise, so that
+there are as many as wanted, each as a classifier might have given it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from imgsearch_es.analysis import Analyzer, Term
+from imgsearch_es.documents import Document
+from imgsearch_es.images import open_image
+from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.sources import find_images
+from imgsearch_es.synsets import imagenet
+
+KEYS = imagenet().keys
+COLUMNS = {key: i for i, key in enumerate(KEYS)}
+TERMS = 10
+_CANDIDATES = 100
+"""Classes of a real photo whose odds are jittered."""
+_JITTER = 1.0
+"""Standard deviation of the noise on the logarithm of the odds."""
+
+
+class Collection(ABC):
+    """Seeded posteriors.
+
+    Attributes:
+        classes: of each picture, best first, shape (pictures, 10).
+        scores: of these classes, float32, shape (pictures, 10).
+        matrix: the same as float64 columns of classes, shape (pictures, 1000).
+    """
+
+    def __init__(self, documents: int, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.prepare()
+        self.classes, self.scores = self.posteriors(documents)
+        rows = np.repeat(np.arange(documents), TERMS)
+        entries = (self.scores.ravel().astype(np.float64), (rows, self.classes.ravel()))
+        self.matrix = sparse.csc_matrix(entries, shape=(documents, len(KEYS)))
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """What is drawn once for all posteriors."""
+
+    @abstractmethod
+    def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and their scores, best first, both of shape (count, 10)."""
+
+    def documents(self) -> Iterator[Document]:
+        """The collection, one document a picture; ids are numbers, so ties go by number."""
+        now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        for i, (classes, scores) in enumerate(zip(self.classes, self.scores, strict=True)):
+            terms = tuple(
+                Term(KEYS[c], float(s)) for c, s in zip(classes, scores, strict=True) if s > 1e-30
+            )
+            name = f"{i:032x}"
+            yield Document(
+                name, f"/p/{i}.jpg", f"{i}.jpg", name * 2, 640, 480, 1, "JPEG", now, terms
+            )
+
+    def queries(self, count: int, **options: Any) -> list[Query]:
+        """Queries by new posteriors of the same kind."""
+        classes, scores = self.posteriors(count)
+        return [
+            Query(
+                synset_vector(Term(KEYS[c], float(s)) for c, s in zip(cs, ss, strict=True)),
+                **options,
+            )
+            for cs, ss in zip(classes, scores, strict=True)
+        ]
+
+
+class Synthetic(Collection):
+    """Zipf classes, each with thirty that it may be confused with."""
+
+    def prepare(self) -> None:
+        """How frequent classes are, and which are confused with which."""
+        popularity = 1 / np.arange(1, len(KEYS) + 1) ** 0.8
+        self._popularity = popularity / popularity.sum()
+        self._neighbors = np.stack([self.random.permutation(len(KEYS))[:30] for _ in KEYS])
+
+    def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """A class, nine of those it is confused with, and scores of three kinds of steepness."""
+        first = self.random.choice(len(KEYS), size=count, p=self._popularity)
+        others = self.random.random((count, 30)).argsort(axis=1)[:, : TERMS - 1]
+        classes = np.column_stack([first, np.take_along_axis(self._neighbors[first], others, 1)])
+        for row in np.flatnonzero([len(set(row)) < TERMS for row in classes]):
+            classes[row] = (first[row] + np.arange(TERMS) * 37) % len(KEYS)
+        steepness = self.random.choice([0.15, 0.5, 2.0], size=count)[:, None]
+        odds = self.random.gamma(steepness, size=(count, TERMS)) + 1e-9
+        scores = np.sort(odds / odds.sum(axis=1, keepdims=True), axis=1)[:, ::-1]
+        return classes, scores.astype(np.float32)
+
+
+class Jittered(Collection):
+    """The posteriors of real photos, with noise.
+
+    Args:
+        documents: how many.
+        images: a folder of JPEG photos.
+        model: the classifier.
+    """
+
+    def __init__(self, documents: int, images: Path, model: str, seed: int = 0) -> None:
+        filters = [{"name": "top_k", "k": _CANDIDATES}]
+        analyzer = Analyzer({"model": {"name": model}, "term_filters": filters})
+        photos = sorted(find_images([images]))
+        analyses = [analyzer.analyze(open_image(photo).image) for photo in photos]
+        self._bases = [
+            (np.array([COLUMNS[t.key] for t in a.terms]), np.array([t.score for t in a.terms]))
+            for a in analyses
+        ]
+        super().__init__(documents, seed)
+
+    def prepare(self) -> None:
+        """The photos are all there is."""
+
+    def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ten best classes of photos drawn at random, after the noise."""
+        classes = np.empty((count, TERMS), dtype=np.int64)
+        scores = np.empty((count, TERMS), dtype=np.float32)
+        chosen = self.random.integers(len(self._bases), size=count)
+        for number, (columns, odds) in enumerate(self._bases):
+            rows = np.flatnonzero(chosen == number)
+            noise = self.random.normal(0, _JITTER, size=(len(rows), len(odds)))
+            jittered = odds * np.exp(noise)
+            jittered /= jittered.sum(axis=1, keepdims=True)
+            best = np.argsort(-jittered, axis=1)[:, :TERMS]
+            classes[rows] = columns[best]
+            scores[rows] = np.take_along_axis(jittered, best, axis=1)
+        return classes, scores

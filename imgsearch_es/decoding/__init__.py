@@ -1,0 +1,72 @@
+"""Decoding pictures for the model, here or in worker processes.
+
+A decoder that crashes or hangs on a hostile file takes its process along, so a run over many files
+decodes in processes of its own. They know Pillow and the image filters, and never import
+TensorFlow: ``process.py`` is the parent's side, ``worker.py`` the child's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from imgsearch_es.files import Limits
+from imgsearch_es.filters import create_image_filter, decode_size, run_image_filters
+from imgsearch_es.images import open_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """One picture, ready for the model.
+
+    Attributes:
+        width, height: pixels of the picture, upright.
+        format: "JPEG", "PNG", ...
+        pixels: what the image filters made of it: uint8 of shape (height, width, 3), RGB.
+    """
+
+    width: int
+    height: int
+    format: str
+    pixels: NDArray[np.uint8]
+
+
+class Decoder:
+    """Decodes a file's bytes and runs the image filters; safe in many threads.
+
+    Args:
+        image_filters: their configurations, as the analyzer keeps them.
+        limits: the largest picture to accept.
+
+    Raises:
+        AnalyzerError: there is no such image filter here.
+    """
+
+    def __init__(self, image_filters: Sequence[Mapping[str, Any]], limits: Limits) -> None:
+        self._filters = [create_image_filter(config) for config in image_filters]
+        self._limits = limits
+
+    def decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode one picture.
+
+        Raises:
+            ImageError: it cannot be decoded, and why.
+        """
+        picture = open_image(
+            data, uri=uri, limits=self._limits, at_least=decode_size(self._filters)
+        )
+        pixels = run_image_filters(self._filters, picture.image)
+        return Decoded(picture.width, picture.height, picture.format, pixels)
+
+
+def described(limits: Limits) -> str:
+    """What pictures are tried with; a rejected one deserves another try when this changes."""
+    return (
+        f"Pillow {PIL.__version__}, {limits.max_pixels} pixels, {limits.max_bytes} bytes, "
+        f"{limits.max_seconds:g} seconds"
+    )

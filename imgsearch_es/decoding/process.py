@@ -1,0 +1,225 @@
+"""The parent's side of a worker process.
+
+The worker is started as a program of its own, not by ``multiprocessing``: that imports the main
+module again (a script without ``if __name__ == "__main__"`` would index without end, and a
+notebook has no main module to import), and a fork of a process that runs TensorFlow may hang.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import IO, Any
+
+import numpy as np
+
+from imgsearch_es.decoding import Decoded
+from imgsearch_es.errors import AnalyzerError, ImageError
+from imgsearch_es.files import Limits
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; from imgsearch_es.decoding.worker import main; main()"
+)
+_START_SECONDS = 60.0
+_BLOCK = 1 << 20
+
+
+class NoWorkerError(Exception):
+    """No worker process can be had here; decode in threads instead."""
+
+
+class _DiedError(Exception):
+    """The worker's end of the pipe was closed."""
+
+
+class _TooLateError(Exception):
+    """The worker did not answer in time."""
+
+
+class WorkerProcess:
+    """A worker process, restarted when it dies; for one thread at a time.
+
+    Args:
+        image_filters: configurations of the image filters.
+        limits: the largest picture to accept, and how long one may take.
+
+    Raises:
+        NoWorkerError: the process does not start, or does not know the image filters.
+    """
+
+    def __init__(self, image_filters: Sequence[Mapping[str, Any]], limits: Limits) -> None:
+        self._order = {"image_filters": list(image_filters), "limits": asdict(limits)}
+        self._limits = limits
+        self._killed = False
+        self._start()
+
+    def decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode one picture, given its file's bytes.
+
+        A worker may be killed for no fault of this picture (by a person, or for want of memory).
+        So the picture gets a second worker, and is rejected when that dies, too.
+
+        Raises:
+            ImageError: it cannot be decoded, crashes the decoder, or takes too long.
+            AnalyzerError: an image filter fails.
+            NoWorkerError: the process died and cannot be started again.
+        """
+        try:
+            return self._decode(data, uri)
+        except _DiedError:
+            self._end()
+            self._start()
+        try:
+            return self._decode(data, uri)
+        except _DiedError:
+            how = self._end()
+            self._start()
+            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+
+    def kill(self) -> None:
+        """End the process for good, whatever it is doing; any thread may."""
+        self._killed = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let go of a process that was killed."""
+        self._end()
+
+    def _start(self) -> None:
+        if self._killed:
+            raise NoWorkerError("it was ended")
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this program
+                [sys.executable, "-c", _START, *_import_path()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
+            )
+        except OSError as error:
+            self._errors.close()
+            raise NoWorkerError(f"{sys.executable} does not start: {error}") from error
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(self._pipe(pipe))
+        self._poll = select.poll()
+        self._poll.register(self._pipe(self._process.stdout), select.POLLIN)
+        self._buffer = bytearray()
+        try:
+            self._send(json.dumps(self._order).encode() + b"\n")
+            self._deadline = time.monotonic() + _START_SECONDS
+            self._line()
+        except (_DiedError, _TooLateError) as error:
+            self._process.kill()
+            raise NoWorkerError(f"a worker process does not start: {self._last_words()}") from error
+
+    def _decode(self, data: bytes, uri: str) -> Decoded:
+        self._send(json.dumps({"uri": uri, "bytes": len(data)}).encode() + b"\n", data)
+        self._deadline = time.monotonic() + self._limits.max_seconds
+        try:
+            header = json.loads(self._line())
+            if "reason" in header:
+                raise ImageError(uri, header.pop("reason"))
+            shape = header.pop("shape")
+            content = self._exactly(math.prod(shape))
+        except _TooLateError:
+            self._process.kill()
+            self._end()
+            self._start()
+            seconds = f"{self._limits.max_seconds:g} seconds"
+            raise ImageError(uri, f"decoding takes longer than {seconds}") from None
+        except _DiedError:
+            if self._process.wait() == 1:  # Python ended with a traceback
+                words = self._last_words()
+                self._start()
+                raise AnalyzerError(f"preparing {uri} for the model failed: {words}") from None
+            raise
+        return Decoded(**header, pixels=np.frombuffer(content, np.uint8).reshape(shape))
+
+    def _send(self, *parts: bytes) -> None:
+        descriptor = self._pipe(self._process.stdin)
+        try:
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+        except BrokenPipeError:
+            raise _DiedError from None
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._wait()
+            block = os.read(self._pipe(self._process.stdout), _BLOCK)
+            if not block:
+                raise _DiedError
+            self._buffer += block
+        line, self._buffer = bytes(self._buffer[:end]), self._buffer[end + 1 :]
+        return line
+
+    def _exactly(self, size: int) -> bytearray:
+        content = bytearray(size)
+        filled = min(len(self._buffer), size)
+        content[:filled], self._buffer = self._buffer[:filled], self._buffer[filled:]
+        rest = memoryview(content)[filled:]
+        while rest:
+            self._wait()
+            received = os.readv(self._pipe(self._process.stdout), [rest])
+            if not received:
+                raise _DiedError
+            rest = rest[received:]
+        return content
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not self._poll.poll(left * 1000):
+            raise _TooLateError
+
+    def _end(self) -> str:
+        """Wait for the process that has died, and say how."""
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                pipe.close()
+        code = self._process.wait()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    def _last_words(self) -> str:
+        """The last line of what the process wrote on standard error, which is let go."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        how = self._end()
+        return said[:300] or how
+
+    def _pipe(self, pipe: IO[bytes] | None) -> int:
+        if pipe is None or pipe.closed:
+            raise _DiedError
+        return pipe.fileno()
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole picture, so that neither end waits for the other within one."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):  # a limit of this machine
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BLOCK)
+
+
+def _import_path() -> list[str]:
+    """Where this process finds modules; the worker is to find the same."""
+    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - "" is this folder

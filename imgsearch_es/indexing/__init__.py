@@ -1,0 +1,32 @@
+"""Indexing: pictures in folders become documents in an index, as fast as the machine allows.
+
+To be read in this order, which is that of the stages; each runs in threads of its own:
+
+    find -> read -> (decoding) -> resolve -> analyze -> write
+
+``run`` holds them together, ``channel`` is what lies between two of them, ``report`` what a run
+gives back, ``stopping`` how it is interrupted, ``prune`` how documents without files are removed.
+"""
+
+from imgsearch_es.indexing.analyze import BATCH_SIZE
+from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
+from imgsearch_es.indexing.resolve import Labels, as_labels, folder_label, is_gone
+from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options
+from imgsearch_es.indexing.stopping import StoppedError
+from imgsearch_es.ledger import Rejected
+
+__all__ = [
+    "BATCH_SIZE",
+    "DEFAULT_LIMITS",
+    "STAGES",
+    "IndexReport",
+    "Indexer",
+    "Labels",
+    "Options",
+    "Progress",
+    "Rejected",
+    "StoppedError",
+    "as_labels",
+    "folder_label",
+    "is_gone",
+]

@@ -1,0 +1,104 @@
+"""What the stages of a run hand on to each other: a bounded queue that ends, and can be cut off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ClosedError(Exception):
+    """Nobody takes any more."""
+
+
+class Channel(Generic[T]):
+    """A queue from one thread to another.
+
+    Args:
+        size: how many items may wait; who puts more waits as well, and so memory stays bounded.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> None:
+        """Hand on an item; waits for room.
+
+        Raises:
+            ClosedError: the taker has gone; or whatever error the taker died of.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
+            if self._closed:
+                raise self._error or ClosedError
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes; the taker meets the error after the last item."""
+        with self._changed:
+            self._ended = True
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Take nothing more, which stops who puts."""
+        with self._changed:
+            self._closed = self._ended = True
+            self._items.clear()
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def batches(self, size: int, seconds: float | None = None) -> Iterator[list[T]]:
+        """Take what comes, ``size`` items at a time, until the end.
+
+        Args:
+            size: items in a batch; the last one may have fewer.
+            seconds: after this time a batch is given although it is not full.
+        """
+        while batch := self._take(size, seconds):
+            yield batch
+        if self._error is not None and not self._closed:
+            raise self._error
+
+    def _take(self, size: int, seconds: float | None) -> list[T]:
+        batch: list[T] = []
+        until: float | None = None
+        with self._changed:
+            while len(batch) < size:
+                left = None if until is None else max(0.0, until - time.monotonic())
+                self._changed.wait_for(lambda: self._items or self._ended, left)
+                if not self._items:
+                    break
+                batch.append(self._items.popleft())
+                self._changed.notify_all()
+                if until is None and seconds is not None:
+                    until = time.monotonic() + seconds
+        return batch
+
+
+def pump(executor: Executor, items: Iterable[T], channel: Channel[T]) -> Future[None]:
+    """Put items into a channel, in a thread of the executor, until their end or the channel's."""
+
+    def work() -> None:
+        for item in items:
+            try:
+                channel.put(item)
+            except ClosedError:
+                return
+
+    def end(future: Future[None]) -> None:
+        channel.end(future.exception())
+
+    future = executor.submit(work)
+    future.add_done_callback(end)
+    return future

@@ -1,0 +1,142 @@
+"""The first stage: find pictures, and ask the store what it knows of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgsearch_es.errors import ImageError
+from imgsearch_es.files import picture_id
+from imgsearch_es.images import ImageSource, Picture
+from imgsearch_es.indexing.report import Stages
+from imgsearch_es.ledger import Rejected
+from imgsearch_es.sources import find_images
+from imgsearch_es.stores.base import Known, Store
+
+LOOKUP_SIZE = 512
+"""Pictures per question to the store which of them it knows."""
+WALK_AHEAD = 65_536
+"""Names found before they are needed, so that the number of pictures is soon known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """A picture to look at.
+
+    Attributes:
+        uri: what to read.
+        picture: a picture from memory, opened already.
+        error: why there is nothing to read.
+    """
+
+    uri: str
+    picture: Picture | None = None
+    error: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of its document."""
+        return picture_id(self.uri)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A picture with what the index knows of it.
+
+    Attributes:
+        item: the picture.
+        known: its document, in short.
+        before: its entry in the ledger.
+    """
+
+    item: Item
+    known: Known | None
+    before: Rejected | None
+
+
+class Finder:
+    """Finds pictures and counts them.
+
+    Args:
+        sources: files, folders, URLs and pictures in memory.
+        open_memory: opens a picture in memory.
+        stages: where to add the time.
+
+    Raises:
+        SourceError: a file or folder named does not exist.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ImageSource],
+        open_memory: Callable[[ImageSource], Picture],
+        stages: Stages,
+    ) -> None:
+        places = [source for source in sources if isinstance(source, str | os.PathLike)]
+        self._errors: list[ImageError] = []
+        self._uris = find_images(places, on_error=self._errors.append)
+        self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike)]
+        self._open_memory = open_memory
+        self._stages = stages
+        self.found = 0
+        self.is_done = False
+
+    @property
+    def total(self) -> int | None:
+        """How many pictures there are; None until the end of the walk."""
+        return self.found if self.is_done else None
+
+    def items(self) -> Iterator[Item]:
+        """The pictures, as they are found; reads no file.
+
+        Raises:
+            SourceError: a folder named cannot be listed.
+        """
+        for item in self._timed(self._find()):
+            self.found += 1
+            yield item
+        self.is_done = True
+
+    def _find(self) -> Iterator[Item]:
+        for uri in self._uris:
+            yield from self._broken()
+            yield Item(uri)
+        yield from self._broken()
+        seen: set[str] = set()
+        for source in self._in_memory:
+            try:
+                picture = self._open_memory(source)
+            except ImageError as error:
+                yield Item(error.uri, error=error.reason)
+                continue
+            if picture.uri not in seen:
+                seen.add(picture.uri)
+                yield Item(picture.uri, picture)
+
+    def _broken(self) -> Iterator[Item]:
+        while self._errors:
+            error = self._errors.pop(0)
+            yield Item(error.uri, error=error.reason)
+
+    def _timed(self, items: Iterator[Item]) -> Iterator[Item]:
+        while True:
+            with self._stages.measure("find"):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+
+def look_up(store: Store, groups: Iterable[Sequence[Item]], stages: Stages) -> Iterator[Task]:
+    """Ask the store what it knows of each picture, many at a time."""
+    for items in groups:
+        known: Mapping[str, Known] = {}
+        before: Mapping[str, Rejected] = {}
+        with stages.measure("find"):
+            if store.settings():
+                ids = [item.id for item in items]
+                known = store.known(ids)
+                before = {entry.id: entry for entry in store.ledger.read(ids)}
+        for item in items:
+            yield Task(item, known.get(item.id), before.get(item.id))

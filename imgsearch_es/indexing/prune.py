@@ -1,0 +1,73 @@
+"""Removing the documents of files that are gone, but never for a drive that is not mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from imgsearch_es.errors import SourceError
+from imgsearch_es.files import to_path, to_uri
+from imgsearch_es.images import ImageSource
+from imgsearch_es.indexing.resolve import is_gone
+from imgsearch_es.stores.base import Store
+
+_TOGETHER = 2048
+
+
+def prune(store: Store, sources: Iterable[ImageSource]) -> int:
+    """Remove documents below the folders named whose files are gone; gives how many.
+
+    Raises:
+        SourceError: a folder looks as one does whose drive is not mounted; nothing was removed.
+    """
+    if not store.settings():
+        return 0
+    folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
+    gone: list[str] = []
+    prefixes = [to_uri(folder).rstrip("/") + "/" for folder in folders]
+    for prefix in prefixes:
+        inside = store.below(prefix)
+        missing = [(key, uri) for key, uri in inside if is_gone(uri)]
+        if missing and len(missing) == len(inside):
+            raise _refusal(prefix, f"none of its {len(inside)} pictures is there any more")
+        _check_mounted([uri for _, uri in missing])
+        gone += [key for key, _ in missing]
+    removed = sum(store.remove(gone[i : i + _TOGETHER]) for i in range(0, len(gone), _TOGETHER))
+    _strike_out(store, prefixes)
+    return removed
+
+
+def _check_mounted(uris: Sequence[str]) -> None:
+    """A drive that is not mounted leaves an empty folder where its files were."""
+
+    @cache
+    def nearest(folder: Path) -> Path:
+        return folder if folder.is_dir() else nearest(folder.parent)
+
+    above = {nearest(path.parent) for path in map(to_path, uris) if path is not None}
+    for folder in sorted(above):
+        with os.scandir(folder) as entries:
+            if next(entries, None) is None:
+                raise _refusal(str(folder), "it is empty now")
+
+
+def _refusal(folder: str, why: str) -> SourceError:
+    return SourceError(
+        f"nothing was removed for {folder}: {why}. Is the drive mounted? If the pictures are meant "
+        "to go, remove the empty folder as well, or take them out by `imgsearch remove`"
+    )
+
+
+def _strike_out(store: Store, prefixes: Sequence[str]) -> None:
+    """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
+    inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
+    outdated = [each.id for each in inside if is_gone(each.uri) or _can_be_listed(each.uri)]
+    if outdated:
+        store.ledger.remove(outdated)
+
+
+def _can_be_listed(uri: str) -> bool:
+    path = to_path(uri)
+    return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)

@@ -1,0 +1,221 @@
+"""The second stage: read and hash files in threads, decode them in worker processes.
+
+Reading, hashing and most of decoding let other threads of Python run, so threads would be as fast.
+Processes decode because a decoder that crashes, hangs or eats the memory must not end the run. A
+few pictures are decoded in threads: starting a worker costs as much as decoding a hundred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.decoding import Decoded, described
+from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
+from imgsearch_es.errors import ImageError
+from imgsearch_es.files import Limits, read_bytes
+from imgsearch_es.images import Picture
+from imgsearch_es.indexing.channel import Channel, pump
+from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.report import Stages
+from imgsearch_es.ledger import Rejected
+
+AHEAD = 96
+"""Pictures read and decoded before the next stage takes them; at least some for each thread."""
+_FEW = 16
+"""So many pictures are not worth a worker process."""
+_FIRST_WORKERS = 2
+_WAITED = 0.1
+"""When the model waits for more than this part of its time, another worker is started."""
+_NO_IMAGE = Image.new("RGB", (1, 1))
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A picture ready for the model; its full-size pixels are let go."""
+
+    task: Task
+    picture: Picture
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unchanged:
+    """A picture whose content the index has."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """A picture that is rejected; ``again`` says that it was not even tried again."""
+
+    task: Task
+    entry: Rejected
+    again: bool = False
+
+
+Outcome = Ready | Unchanged | Failed
+
+
+class Readers:
+    """Threads that read and hash, each with a worker process that decodes.
+
+    Args:
+        analyzer: gives the analyzer; asked only when a picture has to be decoded.
+        workers: how many; None starts with two, and more when the model waits, one per core.
+        limits: the largest picture to accept.
+        retry: also try pictures again that were rejected and have not changed.
+        stages: where to add the time.
+    """
+
+    def __init__(
+        self,
+        analyzer: Callable[[], Analyzer],
+        *,
+        workers: int | None,
+        limits: Limits,
+        retry: bool,
+        stages: Stages,
+    ) -> None:
+        most = workers or cores()
+        first = workers or min(_FIRST_WORKERS, most)
+        self._analyzer = analyzer
+        self._limits = limits
+        self._tried_with = described(limits)
+        self._retry = retry
+        self._stages = stages
+        self._ahead = max(AHEAD, 2 * most)
+        self._more = most - first
+        self._permits = threading.Semaphore(first)
+        self._threads = ThreadPoolExecutor(most + 1, "imgsearch-read")
+        self._in_processes = False
+        self._idle: list[WorkerProcess] = []
+        self._all: list[WorkerProcess] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pending: Channel[Future[Outcome]] = Channel(self._ahead)
+
+    def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """What became of each picture, in the order given; works ahead, up to a limit."""
+        pump(self._threads, self._submit(tasks), self._pending)
+        for futures in self._pending.batches(1):
+            yield futures[0].result()
+
+    def waited(self, part: float) -> None:
+        """Take note for which part of its time the model had to wait for pictures."""
+        if part > _WAITED and self._more:
+            self._more -= 1
+            self._permits.release()
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the threads and processes, whatever they are doing."""
+        self._pending.close()
+        with self._lock:
+            self._closed = True
+        for worker in self._all:
+            worker.kill()
+        self._threads.shutdown(wait=wait, cancel_futures=True)
+        if wait:
+            for worker in self._all:
+                worker.close()
+
+    def _submit(self, tasks: Iterable[Task]) -> Iterator[Future[Outcome]]:
+        first: list[Task] = []
+        for task in tasks:
+            if len(first) <= _FEW:
+                first.append(task)
+                if len(first) <= _FEW:
+                    continue
+                self._in_processes = True
+                yield from (self._threads.submit(self._look_at, each) for each in first)
+            else:
+                yield self._threads.submit(self._look_at, task)
+        if not self._in_processes:
+            yield from (self._threads.submit(self._look_at, each) for each in first)
+
+    def _look_at(self, task: Task) -> Outcome:
+        """In a thread: read, hash, and decode when that is needed."""
+        with self._permits:
+            item, known = task.item, task.known
+            sha256 = ""
+            try:
+                if item.error is not None:
+                    raise ImageError(item.uri, item.error)
+                if item.picture is not None:
+                    if known and known.sha256 == item.picture.sha256:
+                        return Unchanged(task)
+                    pixels = self._analyzer().prepare(item.picture.image)
+                    return Ready(task, replace(item.picture, image=_NO_IMAGE), pixels)
+                with self._stages.measure("read"):
+                    data = read_bytes(item.uri, self._limits)
+                    sha256 = hashlib.sha256(data).hexdigest()
+                if known and known.sha256 == sha256:
+                    return Unchanged(task)
+                if task.before and self._is_hopeless(task.before, sha256):
+                    return Failed(task, task.before, again=True)
+                with self._stages.measure("decode"):
+                    found = self._decode(data, item.uri)
+            except ImageError as error:
+                entry = Rejected(
+                    error.uri, error.reason, sha256=sha256, tried_with=self._tried_with
+                )
+                return Failed(task, entry)
+            size = (found.width, found.height, len(data), found.format)
+            return Ready(task, Picture(item.uri, sha256, *size, _NO_IMAGE), found.pixels)
+
+    def _is_hopeless(self, before: Rejected, sha256: str) -> bool:
+        same = (before.sha256, before.tried_with) == (sha256, self._tried_with)
+        return same and not self._retry
+
+    def _decode(self, data: bytes, uri: str) -> Decoded:
+        if self._in_processes:
+            try:
+                worker = self._worker()
+                try:
+                    return worker.decode(data, uri)
+                finally:
+                    self._idle.append(worker)
+            except NoWorkerError as error:
+                if self._closed:
+                    raise
+                if self._in_processes:
+                    _log.warning("pictures are decoded in threads, as %s", error)
+                self._in_processes = False
+        analyzer = self._analyzer()
+        picture = analyzer.open(data, uri=uri, limits=self._limits)
+        pixels = analyzer.prepare(picture.image)
+        return Decoded(picture.width, picture.height, picture.format, pixels)
+
+    def _worker(self) -> WorkerProcess:
+        """One that nobody uses, or a new one; the permits bound their number."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            filters = self._analyzer().config["image_filters"]
+            worker = WorkerProcess(filters, self._limits)
+        with self._lock:
+            if not self._closed:
+                self._all.append(worker)
+                return worker
+        worker.kill()
+        worker.close()
+        raise NoWorkerError("the run ends")
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,235 @@
+"""One run of the pipeline: the stages, each in threads of its own, and what holds them together.
+
+    find -> look up -> read, hash, decode -> resolve -> analyze -> write
+
+The model runs in the thread that called; each arrow is a bounded queue. So all stages overlap, and
+memory does not grow with the collection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.errors import ReconciliationError, StoreError
+from imgsearch_es.files import Limits
+from imgsearch_es.images import ImageSource, Picture
+from imgsearch_es.indexing.analyze import BatchAnalyzer, Made, relabeled
+from imgsearch_es.indexing.channel import Channel, pump
+from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Item, look_up
+from imgsearch_es.indexing.prune import prune
+from imgsearch_es.indexing.read import Failed, Outcome, Readers, Unchanged
+from imgsearch_es.indexing.report import IndexReport, Progress
+from imgsearch_es.indexing.resolve import (
+    GROUP_SECONDS,
+    GROUP_SIZE,
+    Labels,
+    Resolved,
+    Resolver,
+)
+from imgsearch_es.indexing.stopping import Stop, StoppedError
+from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
+from imgsearch_es.stores.base import Store
+
+DEFAULT_LIMITS = Limits()
+
+Group = list[Resolved | Failed]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; see ``ImageIndex.add``."""
+
+    labels: Labels = None
+    metadata: Mapping[str, Any] | None = None
+    prune: bool = False
+    retry: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    limits: Limits = DEFAULT_LIMITS
+
+
+class Indexer:
+    """One run of the pipeline.
+
+    Args:
+        store: an index; it need not exist.
+        analyzer: gives the analyzer; called only when a picture has to be decoded.
+        create: creates the index; called before the first picture is analyzed, so that a run that
+            finds no picture leaves nothing behind.
+        options: how to run.
+        progress: told how far the run is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        analyzer: Callable[[], Analyzer],
+        create: Callable[[], None],
+        options: Options,
+        progress: Progress | None = None,
+    ) -> None:
+        self._store = store
+        self._analyzer = analyzer
+        self._create = create
+        self._options = options
+        self._progress = progress or (lambda report, total: None)
+        self.report = IndexReport()
+        self._groups: Channel[Group] = Channel(1)
+        self._finished: Channel[Finished] = Channel(2 * WRITE_SIZE)
+        self._writer = Writer(store, self.report)
+
+    def run(self, sources: Sequence[ImageSource]) -> IndexReport:
+        """Bring the index up to date with these pictures.
+
+        What was analyzed before an error or an interruption is stored; the next run goes on
+        after it.
+
+        Raises:
+            SourceError: a file or folder named does not exist; or pruning would be a mistake.
+            StoppedError: the run was asked to stop.
+            StoreError: the index cannot be written, or holds less at the end than was written.
+        """
+        started = time.perf_counter()
+        finder = Finder(sources, self._open, self.report.stages)
+        before = self._store.count() if self._store.settings() else 0
+        stop = Stop(self._groups.close)
+        with stop.listening():
+            try:
+                self._run(finder, stop, is_new=before == 0)
+            finally:
+                self.report.seconds = time.perf_counter() - started
+            self._check_store(before)
+            if stop.requested:
+                raise StoppedError(self.report)
+            self._check_found(finder)
+            if self._options.prune:
+                self.report.removed = prune(self._store, sources)
+        self.report.seconds = time.perf_counter() - started
+        self._progress(self.report, finder.total)
+        return self.report
+
+    def _run(self, finder: Finder, stop: Stop, *, is_new: bool) -> None:
+        options, stages = self._options, self.report.stages
+        threads = ThreadPoolExecutor(4, "imgsearch-index")
+        readers = Readers(
+            self._analyzer,
+            workers=options.workers,
+            limits=options.limits,
+            retry=options.retry,
+            stages=stages,
+        )
+        items: Channel[Item] = Channel(WALK_AHEAD)
+        outcomes: Channel[Outcome] = Channel(GROUP_SIZE)
+        try:
+            pump(threads, finder.items(), items)
+            tasks = look_up(self._store, items.batches(LOOKUP_SIZE), stages)
+            pump(threads, readers.read(tasks), outcomes)
+            resolver = Resolver(self._store, options.labels, options.metadata, is_new=is_new)
+            groups = outcomes.batches(GROUP_SIZE, GROUP_SECONDS)
+            pump(threads, resolver.resolve(groups), self._groups)
+            batches = self._finished.batches(WRITE_SIZE, WRITE_SECONDS)
+            writing = threads.submit(self._writer.write, batches)
+            writing.add_done_callback(lambda done: self._finished.close(done.exception()))
+            try:
+                self._analyze(readers, finder, stop)
+            finally:
+                self._finished.end()
+                if not stop.at_once:
+                    wait([writing])
+            writing.result()
+        finally:
+            items.close()
+            outcomes.close()
+            self._groups.close()
+            readers.close(wait=not stop.at_once)
+            threads.shutdown(wait=not stop.at_once)
+
+    def _analyze(self, readers: Readers, finder: Finder, stop: Stop) -> None:
+        """The stage of the calling thread: run the model, and hand all that is done to the writer.
+
+        How long it waits for pictures, compared with how long it works, tells the readers whether
+        another worker is worth its memory.
+        """
+        analyzer = BatchAnalyzer(self._analyzer, self._options.batch_size, self.report.stages)
+        groups = self._groups.batches(1)
+        asked = time.perf_counter()
+        for (group,) in groups:
+            came = time.perf_counter()
+            for each in group:
+                if stop.requested:
+                    break
+                for finished in self._advance(each, analyzer):
+                    self._finished.put(finished)
+                self._progress(self.report, finder.total)
+            done = time.perf_counter()
+            readers.waited((came - asked) / (done - asked))
+            asked = done
+        for finished in analyzer.flush():
+            self._finished.put(finished)
+
+    def _advance(self, each: Resolved | Failed, analyzer: BatchAnalyzer) -> Iterator[Finished]:
+        """What is done once this picture has come: itself, a whole batch, or nothing yet."""
+        if isinstance(each, Failed):
+            self.report.rejected.append(each.entry)
+            self.report.as_before += each.again
+            yield each
+        elif not isinstance(each.outcome, Unchanged):
+            self._ensure_index()
+            yield from analyzer.add(each, each.outcome)
+        elif (document := relabeled(each)) is not None:
+            yield Made(each.outcome.task, document, reused=False)
+        else:
+            self.report.unchanged += 1
+            yield each.outcome
+
+    def _open(self, source: ImageSource) -> Picture:
+        return self._analyzer().open(source, limits=self._options.limits)
+
+    def _ensure_index(self) -> None:
+        if self._store.settings() is not None:
+            return
+        try:
+            self._create()
+        except StoreError:
+            settings = self._store.settings()
+            if settings is None:
+                raise
+            # Another program created it just now; it must have done so for the same analyzer.
+            location = self._store.location
+            self._analyzer().check_is(settings.analyzer, settings.weights, location)
+
+    def _check_store(self, before: int) -> None:
+        """The index must hold what was written.
+
+        Its size tells, unless another program writes at the same time: then every document that
+        this run wrote is looked for.
+        """
+        if self._store.settings() is None:
+            return
+        self._store.finish()
+        if self._store.count() == before + self.report.added:
+            return
+        written = self._writer.written()
+        lost = 0
+        for start in range(0, len(written), LOOKUP_SIZE):
+            ids = set(written[start : start + LOOKUP_SIZE])
+            lost += len(ids) - len(self._store.known(list(ids)))
+        if lost:
+            raise ReconciliationError(
+                f"{lost} of the {len(written)} documents written to {self._store.location} are "
+                "not there: another program removed them, or the index lost them; run the "
+                "command again"
+            )
+
+    def _check_found(self, finder: Finder) -> None:
+        """Every picture found must be counted once."""
+        if finder.found != self.report.found:
+            raise ReconciliationError(
+                f"{finder.found} pictures were found, but {self.report.found} accounted for "
+                f"({self.report}); please report this, and run the command again"
+            )

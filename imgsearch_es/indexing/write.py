@@ -1,0 +1,83 @@
+"""The last stage: documents go to the store in bulk, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from imgsearch_es.files import picture_id
+from imgsearch_es.indexing.analyze import Made
+from imgsearch_es.indexing.read import Failed, Unchanged
+from imgsearch_es.indexing.report import IndexReport
+from imgsearch_es.ledger import Rejected
+from imgsearch_es.stores.base import Store
+
+WRITE_SIZE = 512
+"""Documents per write ..."""
+WRITE_SECONDS = 5.0
+"""... or those of so many seconds: what being killed can cost."""
+_ID_BYTES = 16
+
+Finished = Made | Unchanged | Failed
+"""What the earlier stages made of a picture; an unchanged one is struck out of the ledger."""
+
+
+class Writer:
+    """Writes documents and keeps the ledger.
+
+    Args:
+        store: the index; when it does not exist, nothing but rejected pictures may come.
+        report: where to count.
+    """
+
+    def __init__(self, store: Store, report: IndexReport) -> None:
+        self._store = store
+        self._report = report
+        self._unrecorded: list[Rejected] = []
+        self._written = bytearray()
+
+    def write(self, batches: Iterable[Sequence[Finished]]) -> None:
+        """Write batch after batch, until their end."""
+        for batch in batches:
+            with self._report.stages.measure("write"):
+                self._write([each for each in batch if isinstance(each, Made)])
+                self._unrecorded += [
+                    each.entry for each in batch if isinstance(each, Failed) and not each.again
+                ]
+                if self._store.settings():
+                    self._record(batch)
+
+    def written(self) -> list[str]:
+        """The ids of all documents written."""
+        whole = self._written.hex()
+        return [whole[i : i + 2 * _ID_BYTES] for i in range(0, len(whole), 2 * _ID_BYTES)]
+
+    def _write(self, made: Sequence[Made]) -> None:
+        if not made:
+            return
+        refused = dict(self._store.write([each.document for each in made]).rejected)
+        for task, document, reused in made:
+            if document.uri in refused:
+                entry = Rejected(document.uri, refused[document.uri])
+                self._report.rejected.append(entry)
+                self._unrecorded.append(entry)
+                continue
+            self._written += bytes.fromhex(document.id)
+            self._report.reused += reused
+            if task.known:
+                self._report.updated += 1
+            else:
+                self._report.added += 1
+
+    def _record(self, batch: Sequence[Finished]) -> None:
+        entries = [entry for entry in self._unrecorded if entry.can_be_named]
+        self._unrecorded = []
+        if entries:
+            self._store.ledger.write(entries)
+        failing = {entry.id for entry in entries}
+        stricken = [
+            picture_id(each.task.item.uri)
+            for each in batch
+            if each.task.before and not isinstance(each, Failed)
+        ]
+        if stricken := [key for key in stricken if key not in failing]:
+            self._store.ledger.remove(stricken)

@@ -1,0 +1,180 @@
+"""Weighted sums of scores on Elasticsearch: one request, then exact sums for the best.
+
+Parts that share synsets with a document are clauses of a bool query with the part's weight as
+boost: the inverted index for formula (1) and TF-IDF, a script for the others. Where deep features
+are compared, a script adds them to ``_score``. The server never ranks by too low a score: what it
+may lose (see ``_script`` and ``_above``) is added, so that its score bounds the exact one from
+above. The client computes the exact scores of a window from the stored scores and vectors, and if
+the last one wanted is above the bound of the window's last, nothing outside can enter, nor tie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
+from imgsearch_es.documents import Document, to_score
+from imgsearch_es.fusion import Part, fused_score, part_queries, summed
+from imgsearch_es.queries import MAX_RESULTS, Query
+from imgsearch_es.scoring import Statistics, formula_of, summands
+from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
+from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
+from imgsearch_es.stores.elastic.strategies import (
+    ROUNDING,
+    TRUNCATION,
+    UNDERFLOW,
+    bool_query,
+    exclusions,
+    filter_clauses,
+    matching_body,
+    scale_of,
+    script,
+    sparse_clause,
+)
+
+_HAS_FEATURE = {"exists": {"field": "embedding"}}
+
+
+def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The body of the search request.
+
+    Args:
+        query: fused by "sum", its parts weighted.
+        statistics: of the collection, where a formula uses them.
+        window: how many documents to fetch; at least offset + k.
+    """
+    clauses = [
+        _clause(part, single, statistics)
+        for part, single in zip(query.parts, part_queries(query), strict=True)
+        if not part.is_dense
+    ]
+    conditions, unwanted = filter_clauses(query), exclusions(query)
+    body: dict[str, Any] = {"size": window, **WHOLE}
+    if not query.has_features:
+        inner = bool_query(should=clauses, filter=conditions, must_not=unwanted)
+        inner["bool"]["minimum_should_match"] = 1
+        del body["fields"]
+        return {"query": inner, **body}
+    inner = bool_query(should=clauses, filter=[candidates(query), *conditions], must_not=unwanted)
+    if clauses:
+        inner["bool"]["minimum_should_match"] = 0
+    scored = {"query": inner, "script": _script(query)}
+    return {"query": {"script_score": scored}, "track_total_hits": True, **body}
+
+
+def candidates(query: Query) -> dict[str, Any]:
+    """A clause that holds for the documents that have one of the parts."""
+    shares = {"terms": {"synsets": [term.key for term in query.terms]}}
+    if query.fusion is None or not query.has_features:
+        return shares
+    if query.fusion.needs_features or not query.terms:
+        return _HAS_FEATURE
+    return {"bool": {"should": [_HAS_FEATURE, shares], "minimum_should_match": 1}}
+
+
+def read_fused(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``fused_body``; None where a wider window is needed."""
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]
+    documents = [whole_document_of(hit) for hit in hits]
+    ranked = _scored(query, statistics, documents)
+    fetched_all = total == {"value": len(hits), "relation": "eq"}
+    last = query.offset + query.k
+    bound = _above(query, hits[-1]["_score"]) if hits else 0.0
+    proven = fetched_all or (len(ranked) >= last and ranked[last - 1].score > bound)
+    if not proven and window < MAX_RESULTS:
+        return None
+    return SearchResult(
+        hits=tuple(ranked[query.offset : last]),
+        total=len(ranked) if fetched_all else total["value"],
+        total_is_exact=fetched_all or total["relation"] == "eq",
+        terms=query.terms,
+        average_length=statistics.average_length,
+        strategy="sum",
+        exact=proven,
+        means=f"the best {window} were summed again exactly, "
+        + ("and no other picture can enter" if proven else "and others are equally near"),
+        took_ms=answer["took"],
+        windows=1,
+        part_terms=tuple(part.terms for part in query.parts),
+    )
+
+
+def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
+    """A part's score times its weight, for the documents that share a synset with it."""
+    if formula_of(part.strategy).is_linear:
+        boost = part.weight / scale_of(part.terms)
+        return {"bool": {"must": [sparse_clause(part.terms)], "boost": boost}}
+    scored = {**matching_body(query), "script": script(query, statistics.average_length)}
+    return {"script_score": {**scored, "boost": part.weight}}
+
+
+def _script(query: Query) -> dict[str, Any]:
+    """Adds the comparisons of deep features to ``_score``, and what the server may lack of them."""
+    dense = [part for part in query.parts if part.is_dense]
+    lines = ["double total = _score * params.truncation;"]
+    for i, part in enumerate(dense):
+        comparison = COMPARISONS[part.strategy]
+        lines += [
+            "if (doc['embedding'].size() != 0) {",
+            "double s = 0;",
+            comparison.statement,
+            f"total += params.weights[{i}] * (s + params.tolerance * (1 + {comparison.size}));",
+            "}",
+        ]
+    lines.append(TO_POSITIVE.format("total"))
+    assert query.embedding is not None  # noqa: S101  (checked when the query was made)
+    parameters = {
+        "q": query.embedding.tolist(),
+        "length": float(np.linalg.norm(query.embedding.astype(np.float64))),
+        "weights": [part.weight for part in dense],
+        "tolerance": tolerance(query),
+        "truncation": (1 + TRUNCATION) * (1 + ROUNDING),
+    }
+    return {"source": "\n".join(lines), "params": parameters}
+
+
+def _above(query: Query, score: float) -> float:
+    """The most that a document can score which the server gives this score."""
+    lost = sum(part.weight * UNDERFLOW / scale_of(part.terms) for part in query.parts if part.terms)
+    if not query.has_features:
+        return score * (1 + TRUNCATION) * (1 + ROUNDING) + lost
+    given = score * (1 + ROUNDING)
+    return (given - 1 if given >= 1 else 1 - 1 / given) + lost
+
+
+def _scored(query: Query, statistics: Statistics, documents: Sequence[Document]) -> list[Scored]:
+    """The exact scores of documents that have one of the parts: best first, ties by id."""
+    columns = [
+        _dense_scores(single, documents)
+        if part.is_dense
+        else [_sparse_score(single, statistics, document) for document in documents]
+        for part, single in zip(query.parts, part_queries(query), strict=True)
+    ]
+    scored = []
+    for i, document in enumerate(documents):
+        parts = summed(query.parts, [column[i] for column in columns])
+        if any(part.score is not None for part in parts):
+            scored.append(Scored(document, fused_score(parts), parts))
+    return sorted(scored, key=lambda item: (-item.score, item.document.id))
+
+
+def _dense_scores(query: Query, documents: Sequence[Document]) -> list[float | None]:
+    vectors = [d.embedding for d in documents if d.embedding is not None]
+    scores = iter(exact_scores(query, vectors))
+    return [None if document.embedding is None else next(scores) for document in documents]
+
+
+def _sparse_score(query: Query, statistics: Statistics, document: Document) -> float | None:
+    """The part's score; None where it is 0, because score 0 is no hit."""
+    rows = summands(
+        document, query.strategy, query.parameters, query.terms, statistics.average_length
+    )
+    score = to_score(math.fsum(row.product for row in rows))
+    return score if score > 0 else None

@@ -1,0 +1,88 @@
+"""The ledger in the DuckDB file: the table ``rejected``, made with its first entry.
+
+SELECT uri, reason, rejected_at FROM rejected ORDER BY rejected_at DESC
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timezone
+
+import duckdb
+
+from imgsearch_es.ledger import Rejected
+from imgsearch_es.stores.embedded.file import DatabaseFile
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS rejected (
+    id VARCHAR, uri VARCHAR, reason VARCHAR, rejected_at TIMESTAMP,
+    sha256 VARCHAR, tried_with VARCHAR
+)
+"""
+
+
+class EmbeddedLedger:
+    """The rejected pictures of an index file.
+
+    Args:
+        file: the index file.
+    """
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+
+    def write(self, entries: Sequence[Rejected]) -> None:
+        """Note rejected pictures in one transaction."""
+        unique = {entry.id: entry for entry in entries}
+        if not unique:
+            return
+        rows = [
+            (key, e.uri, e.reason, e.rejected_at.astimezone(timezone.utc).replace(tzinfo=None),
+             e.sha256, e.tried_with)
+            for key, e in unique.items()
+        ]  # fmt: skip
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        with self._file.writing() as connection:
+            connection.execute(_TABLE)
+            _delete(connection, list(unique))
+            connection.execute(
+                "INSERT INTO rejected SELECT unnest($1), unnest($2), unnest($3), unnest($4), "
+                "unnest($5), unnest($6)",
+                columns,
+            )
+
+    def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
+        """The entries of these ids, or all; in the order of their URIs."""
+        if not self._file.exists():
+            return []
+        chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
+        with self._file.reading() as connection:
+            if not _is_there(connection):
+                return []
+            rows = connection.execute(
+                "SELECT uri, reason, rejected_at, sha256, tried_with "
+                f"FROM rejected {chosen} ORDER BY uri",
+                [] if ids is None else [list(ids)],
+            ).fetchall()
+        return [
+            Rejected(uri, reason, at.replace(tzinfo=timezone.utc), sha256, tried_with)
+            for uri, reason, at, sha256, tried_with in rows
+        ]
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Strike entries out."""
+        if not self.read(ids):
+            return
+        with self._file.writing() as connection:
+            _delete(connection, list(ids))
+
+
+def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejected'"
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
+    connection.execute("DELETE FROM rejected WHERE list_contains($1, id)", [ids])

@@ -1,0 +1,330 @@
+"""Fusion: both stores give NumPy's scores, order and total, by weighted sums and by ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import QueryError
+from imgsearch_es.fusion import DISTANCES, Fusion, fused_terms
+from imgsearch_es.hits import Hits
+from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.stores.base import Store
+from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors, ties
+from tests.conformance.conftest import filled
+from tests.conformance.reference import Reference, _is_wanted
+from tests.conformance.test_dense import expected_score
+from tests.conformance.test_ranking import LAW, conditions
+
+SPARSE = ("image", "words", "auto", "tfidf", "cosine", "sqrt", "bm25")
+DENSE = ("dense-cosine", "dense-dot", *DISTANCES)
+
+
+@dataclass(frozen=True)
+class Case:
+    store: Store
+    documents: list[Document]
+    reference: Reference
+
+    def check(self, query: Query, tolerance: float = 2e-6) -> Hits:
+        """The hits are NumPy's: every score, the order of the scores, ties by id."""
+        expected = self.expected(query)
+        hits = Hits(query, self.store.search(query))
+        assert hits.exact
+        assert hits.total == len(expected) or not hits.total_is_exact
+        assert len(hits) == max(0, min(query.k, len(expected) - query.offset))
+        for i, hit in enumerate(hits):
+            assert hit.score == pytest.approx(expected[hit.id], rel=tolerance, abs=tolerance)
+            assert hits.explain(i).total == hit.score
+        best = sorted(expected.values(), reverse=True)[query.offset : query.offset + query.k]
+        scores = [hit.score for hit in hits]
+        assert scores == pytest.approx(best, rel=tolerance, abs=tolerance)
+        ranked = [(-hit.score, hit.id) for hit in hits]
+        assert ranked == sorted(ranked)
+        return hits
+
+    def expected(self, query: Query) -> dict[str, float]:
+        """The definitions of ``imgsearch_es.fusion``, one document at a time."""
+        parts = [self.part_scores(query, i) for i in range(len(query.parts))]
+        wanted = [d.id for d in self.documents if _is_wanted(d, query)]
+        weights = [np.float32(part.weight) for part in query.parts]
+        if query.fusion.method == "rrf":
+            return _by_ranks(query.fusion, weights, parts, set(wanted))
+        must = [i for i, part in enumerate(query.parts) if part.strategy in DISTANCES]
+        return {
+            key: float(
+                sum(
+                    float(w) * scores.get(key, 0.0)
+                    for w, scores in zip(weights, parts, strict=True)
+                )
+            )
+            for key in wanted
+            if any(key in scores for scores in parts) and all(key in parts[i] for i in must)
+        }
+
+    def part_scores(self, query: Query, i: int) -> dict[str, float]:
+        """Scores of all documents that have a part, as float32 numbers, by id."""
+        part = query.parts[i]
+        if part.strategy in DENSE:
+            return {
+                d.id: float(np.float32(expected_score(part.strategy, query.embedding, d.embedding)))
+                for d in self.documents
+                if d.embedding is not None
+            }
+        if part.strategy == "auto":
+            whole = Query(part.terms, k=10_000)
+            return {key: score for score, key in self.reference.rank(whole)[0]}
+        found = self.reference.score(Query(part.terms, strategy=part.strategy))
+        return {key: float(np.float32(score)) for key, score in found.items()}
+
+
+def _by_ranks(fusion: Fusion, weights, parts, wanted: set[str]) -> dict[str, float]:
+    fused: dict[str, float] = {}
+    for weight, scores in zip(weights, parts, strict=True):
+        order = sorted((k for k in scores if k in wanted), key=lambda k: (-scores[k], k))
+        for rank, key in enumerate(order[: fusion.window], start=1):
+            fused[key] = fused.get(key, 0.0) + float(weight) / (fusion.rank_constant + rank)
+    return fused
+
+
+def fused(
+    weights: Mapping[str, float],
+    picture: Document,
+    words: Mapping[str, float],
+    *,
+    method: str = "sum",
+    constant: int = 60,
+    window: int = 100,
+    **options,
+) -> Query:
+    """A query as ``ImageIndex.query`` builds it."""
+    fusion = Fusion(weights, method, constant, window)
+    named = synset_vector(Term(key, weight) for key, weight in words.items())
+    shown = picture.terms
+    if not {"words", *SPARSE[2:]} & set(weights):
+        named = ()
+    if set(weights) == {"words"}:
+        shown = ()
+    parts = fusion.parts(shown, named, synset_vector(shown, named))
+    embedding = picture.embedding if fusion.has_features else None
+    terms = fused_terms(parts)
+    return Query(terms, fusion=fusion, parts=parts, embedding=embedding, **options)
+
+
+def _features(documents: list[Document]) -> list[Document]:
+    """Some features are equal, some zero, some missing; some documents have no synset."""
+    random = np.random.default_rng(5)
+    made = []
+    for number, document in enumerate(documents):
+        vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32)
+        if number % 10 == 1:
+            vector = made[-1].embedding
+        if number % 50 == 3:
+            vector = np.zeros(DIMENSIONS, np.float32)
+        lacks = number % 20 == 7
+        terms = () if number % 20 == 9 else document.terms
+        made.append(replace(document, embedding=None if lacks else vector, terms=terms))
+    return made
+
+
+@pytest.fixture(scope="module")
+def case(place: Callable[[], str]) -> Iterator[Case]:
+    yield from _case(place(), _features(posteriors(600, seed=9)))
+
+
+@pytest.fixture(scope="module")
+def tied(place: Callable[[], str]) -> Iterator[Case]:
+    documents = ties(1200)
+    vectors = [np.eye(DIMENSIONS, dtype=np.float32)[number % 2] for number in range(1200)]
+    yield from _case(
+        place(), [replace(d, embedding=v) for d, v in zip(documents, vectors, strict=True)]
+    )
+
+
+@pytest.fixture(scope="module")
+def extreme(place: Callable[[], str]) -> Iterator[Case]:
+    yield from _case(place(), extremes() + posteriors(100, seed=2))
+
+
+def _case(location: str, documents: list[Document]) -> Iterator[Case]:
+    with filled(location, documents) as store:
+        yield Case(store, documents, Reference(documents, KEYS))
+
+
+weights = st.dictionaries(
+    st.sampled_from(SPARSE + DENSE), st.floats(0.015625, 10, width=32), min_size=1, max_size=4
+)
+words = st.dictionaries(
+    st.sampled_from(KEYS[:60]), st.floats(2.0**-20, 1, width=32), min_size=1, max_size=5
+)
+
+
+@LAW
+@given(
+    weights=weights,
+    picture=st.integers(0, 599).filter(lambda n: n % 20 not in (7, 9) and n % 50 != 3),
+    words=words,
+    where=conditions,
+    k=st.integers(1, 40),
+    offset=st.integers(0, 30),
+    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
+)
+def test_weighted_sums(case, weights, picture, words, where, k, offset, must_not):
+    document = case.documents[picture]
+    conditions = {
+        "filters": parse_filters(where),
+        "must_not": tuple(must_not),
+        "exclude": (document.id,),
+    }
+    case.check(fused(weights, document, words, k=k, offset=offset, **conditions))
+
+
+@LAW
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["image", "words", "auto"]), st.floats(0.015625, 10, width=32), min_size=1
+    ),
+    picture=st.sampled_from([0, 1, 2, 4, 5]),
+    words=words,
+    k=st.integers(1, 60),
+)
+def test_sums_of_formula_1_are_exact_to_the_last_bit(case, weights, picture, words, k):
+    query = fused(weights, case.documents[picture], words, k=k)
+    rounded = {key: np.float32(score) for key, score in case.expected(query).items()}
+    best = sorted(rounded.items(), key=lambda item: (-item[1], item[0]))[:k]
+    found = case.store.search(query).hits
+    assert [(hit.document.id, hit.score) for hit in found] == best
+
+
+def test_a_sum_of_vectors_is_formula_1(case):
+    """Picture and words with weights are one vector, to the last bit but the parts' rounding."""
+    query = fused({"image": 2, "words": 0.5}, case.documents[0], {"tench": 1.0}, k=30)
+    hits = case.check(query)
+    one = case.store.search(Query(query.terms, k=30)).hits
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in one], rel=1e-6)
+
+
+@pytest.mark.parametrize("strategy", DISTANCES)
+def test_by_a_distance_a_missing_feature_is_no_hit(case, strategy):
+    query = fused({"image": 1, strategy: 1}, case.documents[0], {}, k=600)
+    hits = case.check(query)
+    assert len(hits) == sum(d.embedding is not None for d in case.documents)
+
+
+def test_by_a_similarity_a_missing_feature_adds_nothing(case):
+    query = fused({"image": 1, "dense-cosine": 0.5}, case.documents[0], {}, k=600)
+    hits = case.check(query)
+    lacking = {d.id for d in case.documents if d.embedding is None}
+    found = [hit for hit in hits if hit.id in lacking]
+    assert found
+    assert all(hit.parts[1].score is None and hit.parts[1].contribution == 0 for hit in found)
+
+
+@settings(LAW, max_examples=25)
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["image", "words", "sqrt", "dense-cosine", "dense-euclidean"]),
+        st.floats(0.25, 4, width=32),
+        min_size=1,
+        max_size=3,
+    ),
+    word=st.sampled_from(["tabby", "tiger_cat", "Egyptian_cat"]),
+    k=st.integers(1, 300),
+)
+def test_thousands_of_ties_are_broken_by_id(tied, weights, word, k):
+    tied.check(fused(weights, tied.documents[2], {word: 1.0}, k=k))
+
+
+@LAW
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(SPARSE), st.sampled_from([1e-6, 1.0, 1e6]), min_size=1, max_size=3
+    ),
+    words=st.dictionaries(
+        st.sampled_from(KEYS), st.floats(2.0**-100, 2.0**20, width=32), min_size=1, max_size=8
+    ),
+)
+def test_weights_of_any_size(extreme, weights, words):
+    extreme.check(fused(weights, extreme.documents[20], words, k=50), tolerance=1e-5)
+
+
+@LAW
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["image", "words", "auto", "dense-cosine", "dense-euclidean"]),
+        st.floats(0.015625, 10, width=32),
+        min_size=1,
+        max_size=3,
+    ),
+    picture=st.sampled_from([0, 1, 2, 4, 5]),
+    words=words,
+    where=conditions,
+    k=st.integers(1, 20),
+    offset=st.integers(0, 20),
+    constant=st.integers(1, 100),
+    window=st.integers(40, 200),
+)
+def test_ranks(case, weights, picture, words, where, k, offset, constant, window):
+    options = {"method": "rrf", "constant": constant, "window": window}
+    query = fused(weights, case.documents[picture], words, k=k, offset=offset, **options)
+    case.check(replace(query, filters=parse_filters(where)))
+
+
+def test_pages_of_ranks_join(case):
+    query = fused({"image": 1, "dense-cosine": 1}, case.documents[0], {}, method="rrf", k=60)
+    whole = [hit.document.id for hit in case.store.search(query).hits]
+    pages = [replace(query, k=20, offset=offset) for offset in (0, 20, 40)]
+    joined = [hit.document.id for page in pages for hit in case.store.search(page).hits]
+    assert joined == whole
+
+
+def test_many_at_once(case):
+    alone = [
+        fused({"image": 1, "dense-cosine": 2}, case.documents[0], {}),
+        Query((Term("tench", 1.0),)),
+        fused({"words": 1, "sqrt": 1}, case.documents[1], {"tench": 1.0}, method="rrf"),
+        fused({"bm25": 1, "tfidf": 0.5}, case.documents[2], {"tench": 1.0}, offset=3),
+        fused({"image": 1, "dense-euclidean": 1}, case.documents[4], {}, method="rrf"),
+    ]
+    together = case.store.search_many(alone)
+    for query, found in zip(alone, together, strict=True):
+        one = case.store.search(query)
+        assert [(h.document.id, h.score, h.parts) for h in found.hits] == [
+            (h.document.id, h.score, h.parts) for h in one.hits
+        ]
+        assert (found.total, found.exact, found.means) == (one.total, one.exact, one.means)
+
+
+@pytest.mark.parametrize("weights", [{"image": 1}, {"image": 1, "dense-cosine": 1}])
+def test_facets_count_what_has_a_part(case, weights):
+    query = fused(weights, case.documents[0], {}, k=600, filters=parse_filters({"format": "PNG"}))
+    expected = case.expected(query)
+    (counted,) = case.store.facets(query, ["format"], 5)["format"]
+    assert counted == {"value": "PNG", "count": len(expected)}
+
+
+def test_facets_of_distances(case):
+    query = fused({"image": 1, "dense-chi2": 1}, case.documents[0], {})
+    counted = case.store.facets(query, ["format"], 5)["format"]
+    assert sum(item["count"] for item in counted) == len(case.expected(query))
+
+
+def test_another_length_is_an_error(case):
+    query = fused({"image": 1, "dense-cosine": 1}, case.documents[0], {})
+    with pytest.raises(QueryError, match="dimensions"):
+        case.store.search(replace(query, embedding=np.ones(DIMENSIONS + 1, np.float32)))
+
+
+def test_nothing_found(case):
+    for method in ("sum", "rrf"):
+        query = fused({"image": 1, "dense-cosine": 1}, case.documents[0], {}, method=method)
+        nothing = replace(query, filters=parse_filters({"label": "nobody's"}))
+        assert len(case.check(nothing)) == 0

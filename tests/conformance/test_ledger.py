@@ -1,0 +1,105 @@
+"""Rejected pictures are noted beside the documents, and contents are found by hash: both stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from datetime import datetime, timezone
+
+import pytest
+
+from imgsearch_es.errors import StoreError
+from imgsearch_es.ledger import Rejected
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import Store
+from tests.conformance.collections import AWKWARD_NAMES, document, posteriors
+from tests.conformance.conftest import SETTINGS, filled
+
+AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
+
+
+def entries(number: int) -> list[Rejected]:
+    return [
+        Rejected(f"/photos/{i:05}.jpg", f"reason {i % 3}", AT, f"{i:064x}", "Pillow 1")
+        for i in range(number)
+    ]
+
+
+def test_a_ledger_that_is_not_there_is_empty(place: Callable[[], str], store: Store):
+    assert store.ledger.read() == store.ledger.read(["0" * 32]) == []
+    with filled(place(), []) as existing:
+        assert existing.ledger.read() == existing.ledger.read(["0" * 32]) == []
+        existing.ledger.remove(["0" * 32])
+        existing.ledger.write([])
+        assert existing.ledger.read() == []
+
+
+def test_entries_come_back_as_they_were(place: Callable[[], str]):
+    noted = entries(2100)
+    with filled(place(), []) as store:
+        store.ledger.write(noted[::-1])
+        found = open_store(store.location).ledger.read()
+        assert list(map(astuple, found)) == list(map(astuple, noted))
+        some = noted[5:2000:7]
+        assert store.ledger.read([*(entry.id for entry in some), "0" * 32]) == some
+        assert store.ledger.read([]) == []
+
+
+def test_an_entry_replaces_the_older_one_of_its_uri(place: Callable[[], str]):
+    first, second = entries(2)
+    newer = replace(first, reason="another", sha256="", rejected_at=AT.replace(year=2027))
+    with filled(place(), []) as store:
+        store.ledger.write([first, second])
+        store.ledger.write([first, newer])
+        assert list(map(astuple, store.ledger.read())) == list(map(astuple, [newer, second]))
+
+
+def test_entries_are_struck_out(place: Callable[[], str]):
+    noted = entries(5)
+    with filled(place(), []) as store:
+        store.ledger.write(noted)
+        store.ledger.remove([noted[1].id, noted[3].id, "0" * 32])
+        assert store.ledger.read() == [noted[0], noted[2], noted[4]]
+
+
+def test_searches_and_counts_do_not_meet_rejected_pictures(place: Callable[[], str]):
+    documents = posteriors(20)
+    with filled(place(), documents) as store:
+        store.ledger.write(entries(10))
+        store.finish()
+        assert store.count() == store.stats()["documents"] == 20
+        assert len(store.below("/photos/")) == 20
+        assert store.get([entry.id for entry in entries(10)]) == {}
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_awkward_names_are_data(place: Callable[[], str], name: str):
+    entry = Rejected(f"/photos/{name}", f"because of {name}", AT)
+    with filled(place(), []) as store:
+        store.ledger.write([entry])
+        assert store.ledger.read() == store.ledger.read([entry.id]) == [entry]
+
+
+def test_contents_are_found(place: Callable[[], str]):
+    documents = posteriors(30)
+    copy = replace(document("copy.jpg", [("tabby", 0.5)]), sha256=documents[3].sha256)
+    with filled(place(), [*documents, copy]) as store:
+        hashes = [document.sha256 for document in documents[:10]]
+        expected = {document.sha256: document.id for document in documents[:10]}
+        expected[copy.sha256] = min(copy.id, documents[3].id)
+        assert store.by_content([*hashes, *hashes, "f" * 64]) == expected
+        assert store.by_content([]) == {}
+
+
+@pytest.mark.node
+def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(
+    fresh_index_name: str, request
+):
+    url = request.getfixturevalue("elasticsearch_url")
+    store, other = (open_store(f"{url}/{fresh_index_name}{end}") for end in ("", "-rejected"))
+    for each in (store, other):
+        each.create(SETTINGS)
+    with pytest.raises(StoreError, match=f"noted in the index {fresh_index_name}-rejected"):
+        store.ledger.write(entries(1))
+    store.close()
+    other.close()

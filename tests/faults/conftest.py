@@ -1,0 +1,92 @@
+"""A folder of pictures, places for indices, and processes that index."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex, plugins
+from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
+from tests.conftest import ROOT
+from tests.fakes import FakeModel
+
+PICTURES = 120
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
+    """Registers the model "fake"."""
+    group = "imgsearch_es.models"
+    registered = plugins._entry_points(group)
+    monkeypatch.setitem(registered, "fake", EntryPoint("fake", "tests.fakes:FakeModel", group))
+    FakeModel.calls = 0
+    return FakeModel
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 pictures in four folders; some are copies, and three are broken."""
+    top = tmp_path_factory.mktemp("faults") / "photos"
+    noise = np.random.default_rng(5)
+    for number in range(PICTURES):
+        path = top / f"{number % 4}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % 20 == 7:
+            path.write_bytes((top / "0" / "0.png").read_bytes())
+            continue
+        pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    for number in range(3):
+        (top / f"broken{number}.jpg").write_bytes(b"\xff\xd8\xff and no more" + bytes([number]))
+    return top
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts ``tests.faults.indexer`` with these arguments."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.faults.indexer", *map(str, arguments)]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield run
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def wait_for_pictures(child: subprocess.Popen[str], number: int) -> None:
+    """Wait until the pipeline of a process has finished with so many pictures."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    for _ in range(number):
+        assert child.stdout.readline() == "picture\n", child.stderr.read()
+
+
+def content(location: str) -> dict[str, tuple[Any, ...]]:
+    """All that an index holds but the time, by URI; the ledger, too."""
+    with ImageIndex(location) as index:
+        index.store.finish()
+        ids = [key for key, _ in index.store.below("/")]
+        assert len(ids) == len(set(ids)) == index.count()
+        documents = index.store.get(ids).values()
+        found: dict[str, tuple[Any, ...]] = {
+            d.uri: (d.id, d.sha256, d.terms, d.labels, dict(d.metadata), d.embedding.tolist())
+            for d in documents
+            if d.embedding is not None
+        }
+        rejected = {entry.uri: (entry.reason, entry.sha256) for entry in index.rejected()}
+    assert len(found) == len(ids)
+    return found | rejected

@@ -1,0 +1,165 @@
+"""Killed, interrupted, out of room, two at once: nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from tests.faults.conftest import PICTURES, Start, content, wait_for_pictures
+
+ALL = PICTURES + 3
+
+
+@pytest.fixture(scope="session")
+def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict]:
+    """What an index holds after a run that nothing disturbed."""
+    known: dict = {}
+
+    def read() -> dict:
+        if not known:
+            location = str(tmp_path_factory.mktemp("undisturbed") / "index.duckdb")
+            with ImageIndex(location, model="fake") as index:
+                assert index.add(folder, batch_size=8).found == ALL
+            known.update(content(location))
+        return known
+
+    return read
+
+
+def finish(start: Start, location: str, folder: Path) -> dict:
+    """Run to the end; gives the report."""
+    child = start(location, folder)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("moment", [1, 75])
+def test_killed_at_any_moment(start, place, folder, undisturbed, moment):
+    location = place()
+    child = start(location, folder, "--pause", 0.02)
+    wait_for_pictures(child, moment)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    report = finish(start, location, folder)
+    assert report["found"] == ALL
+    assert content(location) == undisturbed()
+
+
+def test_killed_again_and_again(start, place, folder, undisturbed):
+    location = place()
+    for _ in range(3):
+        child = start(location, folder, "--pause", 0.02)
+        wait_for_pictures(child, 60)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert finish(start, location, folder)["found"] == ALL
+    assert content(location) == undisturbed()
+
+
+def test_killed_while_writing(start, place, folder, undisturbed):
+    location = place()
+    where = "bulk" if location.startswith("http") else "writing"
+    child = start(location, folder, "--die", where)
+    child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGKILL
+    with ImageIndex(location) as index:
+        index.store.finish()
+        assert 0 < index.count() < PICTURES
+    finish(start, location, folder)
+    assert content(location) == undisturbed()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_good_order(start, place, folder, undisturbed, number):
+    location = place()
+    child = start(location, folder, "--pause", 0.05)
+    wait_for_pictures(child, 30)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    report = json.loads(out.splitlines()[-1])
+    with ImageIndex(location) as index:
+        index.store.finish()
+        assert index.count() == report["added"] >= 24
+    assert report["found"] < ALL
+    again = finish(start, location, folder)
+    assert (again["found"], again["unchanged"]) == (ALL, report["added"])
+    assert content(location) == undisturbed()
+
+
+def test_stopped_at_once_by_the_second_signal(start, place, folder, undisturbed):
+    location = place()
+    child = start(location, folder, "--pause", 3)
+    wait_for_pictures(child, 10)
+    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGINT, err  # as Python ends on KeyboardInterrupt
+    finish(start, location, folder)
+    assert content(location) == undisturbed()
+
+
+def test_two_at_once(start, place, folder, undisturbed):
+    location = place()
+    children = [start(location, folder, "--pause", 0.01) for _ in range(2)]
+    for child in children:
+        out, err = child.communicate(timeout=120)
+        assert child.returncode == 0, err
+        assert json.loads(out.splitlines()[-1])["found"] == ALL
+    assert content(location) == undisturbed()
+
+
+def test_no_room_for_the_file(start, folder, undisturbed, tmp_path):
+    location = tmp_path / "index.duckdb"
+    with ImageIndex(location, model="fake") as index:
+        index.create()
+    child = start(location, folder, "--room", 60_000)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 1, err
+    assert f"there is no room to write {location} (file too large)" in err
+    assert len(err.splitlines()) == 1
+    with ImageIndex(location) as index:
+        assert index.count() < PICTURES
+    finish(start, str(location), folder)
+    assert content(str(location)) == undisturbed()
+
+
+def test_nothing_is_left_behind(start, folder, tmp_path):
+    location = tmp_path / "index.duckdb"
+    child = start(location, folder, "--pause", 0.05)
+    wait_for_pictures(child, 30)
+    workers = children_of(child.pid)
+    assert workers
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    for worker in workers:
+        assert ended(worker)
+    assert not list(tmp_path.glob(".*.new"))
+
+
+def children_of(parent: int) -> list[int]:
+    tasks = Path(f"/proc/{parent}/task")
+    found = [path.read_text().split() for path in tasks.glob("*/children")]
+    return [int(child) for line in found for child in line]
+
+
+def ended(process: int) -> bool:
+    """Whether a process ends within ten seconds; a zombie has ended."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    return False

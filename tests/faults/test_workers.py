@@ -1,0 +1,176 @@
+"""Decoders that crash, hang or fail: each costs one picture, and no more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex, plugins
+from imgsearch_es.decoding import Decoder
+from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
+from imgsearch_es.errors import AnalyzerError, ImageError
+from imgsearch_es.files import Limits
+
+FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
+CRASHES, HANGS, FAILS, DIES_ONCE = 13, 14, 15, 16
+"""The width of a picture says what the filter "hostile" does."""
+
+
+@pytest.fixture(autouse=True)
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with an image filter that must not run in this process."""
+    package = tmp_path / "packages"
+    (package / "hostile-1.0.dist-info").mkdir(parents=True)
+    (package / "hostile-1.0.dist-info" / "METADATA").write_text("Name: hostile\nVersion: 1.0\n")
+    group = "imgsearch_es.image_filters"
+    points = f"[{group}]\nhostile = hostile:Hostile\n"
+    (package / "hostile-1.0.dist-info" / "entry_points.txt").write_text(points)
+    (package / "hostile.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os, pathlib, signal, time
+            from dataclasses import dataclass
+
+            @dataclass(frozen=True)
+            class Hostile:
+                def __call__(self, image):
+                    if image.width <= {DIES_ONCE}:
+                        assert os.getpid() != {os.getpid()}, "decoded in the parent"
+                    if image.width == {CRASHES}:
+                        os.kill(os.getpid(), signal.SIGSEGV)
+                    if image.width == {HANGS}:
+                        time.sleep(600)
+                    if image.width == {FAILS}:
+                        raise ValueError("seven\\nis no color")
+                    once = pathlib.Path({str(tmp_path / "once")!r})
+                    if image.width == {DIES_ONCE} and not once.exists():
+                        once.touch()
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return image
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(str(package))
+    found = EntryPoint("hostile", "hostile:Hostile", group)
+    monkeypatch.setitem(plugins._entry_points(group), "hostile", found)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Thirty harmless pictures, enough for worker processes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        Image.new("RGB", (40, 30 + number), (number, 0, 0)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> ImageIndex:
+    analyzer = {"model": {"name": "fake"}, "image_filters": FILTERS}
+    return ImageIndex(tmp_path / "index.duckdb", analyzer=analyzer)
+
+
+def hurt(folder: Path, name: str, width: int) -> str:
+    path = folder / name
+    Image.new("RGB", (width, 9), "red").save(path)
+    return str(path)
+
+
+def test_a_picture_that_crashes_the_decoder(index, photos):
+    uri = hurt(photos, "05b.png", CRASHES)
+    report = index.add(photos)
+    assert (report.found, report.added) == (31, 30)
+    (entry,) = report.rejected
+    assert entry.uri == uri
+    assert entry.reason == "crashes the decoder: its process was killed by SIGSEGV twice"
+    assert index.count() == 30
+    assert index.rejected() == [entry]
+
+
+def test_a_picture_that_hangs_the_decoder(index, photos):
+    uri = hurt(photos, "05b.png", HANGS)
+    report = index.add(photos, limits=Limits(max_seconds=1.5))
+    assert report.added == 30
+    assert [(entry.uri, entry.reason) for entry in report.rejected] == [
+        (uri, "decoding takes longer than 1.5 seconds")
+    ]
+
+
+def test_a_worker_that_is_killed_for_no_fault_of_its_picture_costs_none(index, photos):
+    hurt(photos, "05b.png", DIES_ONCE)
+    report = index.add(photos)
+    assert (report.added, report.rejected) == (31, [])
+
+
+def test_an_image_filter_that_fails_ends_the_run_with_its_words(index, photos):
+    uri = hurt(photos, "05b.png", FAILS)
+    with pytest.raises(AnalyzerError, match=rf"preparing {uri} .* failed: is no color"):
+        index.add(photos)
+
+
+def test_what_crashed_is_not_tried_again_unless_asked_or_changed(index, photos):
+    path = photos / "05b.png"
+    hurt(photos, "05b.png", CRASHES)
+    first = index.add(photos)
+    again = index.add(photos)
+    assert (again.unchanged, again.as_before, again.rejected) == (30, 1, first.rejected)
+    assert again.rejected[0].rejected_at == first.rejected[0].rejected_at
+    retried = index.add(photos, retry=True)  # one picture to decode, and yet 31 to look at
+    assert (retried.as_before, retried.rejected) == (0, first.rejected)
+    Image.new("RGB", (40, 9), "red").save(path)
+    mended = index.add(photos)
+    assert (mended.added, mended.unchanged, mended.rejected) == (1, 30, [])
+    assert index.rejected() == []
+
+
+def worker(limits: Limits = Limits()) -> WorkerProcess:  # noqa: B008 - frozen
+    return WorkerProcess(FILTERS, limits)
+
+
+def test_a_worker_gives_what_decoding_here_gives(photos):
+    filters = [{"name": "resize", "shorter_side": 20, "interpolation": "bicubic"}]
+    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
+    for path in sorted(photos.iterdir())[:5]:
+        one, two = (d.decode(path.read_bytes(), str(path)) for d in (here, there))
+        assert (one.width, one.height, one.format) == (two.width, two.height, two.format)
+        assert one.pixels.dtype == two.pixels.dtype
+        assert one.pixels.tolist() == two.pixels.tolist()
+    there.kill()
+    there.close()
+
+
+def test_a_worker_says_why_a_picture_is_rejected():
+    there = worker(Limits(max_pixels=100))
+    with pytest.raises(ImageError, match=r"a\.jpg: not a picture"):
+        there.decode(b"nothing", "a.jpg")
+    there.kill()
+    there.close()
+
+
+def test_a_worker_that_was_killed_while_idle_is_replaced(photos):
+    there = worker()
+    data = (photos / "00.png").read_bytes()
+    there.decode(data, "one")
+    os.kill(there._process.pid, signal.SIGKILL)
+    assert there.decode(data, "two").width == 40
+    there.kill()
+    there.close()
+
+
+def test_a_worker_that_does_not_know_a_filter_cannot_be_had():
+    with pytest.raises(NoWorkerError, match=r"there is no image filter 'nowhere'"):
+        WorkerProcess([{"name": "nowhere"}], Limits())
+
+
+def test_without_worker_processes_threads_decode(tmp_path, photos, monkeypatch, caplog):
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        assert index.add(photos).added == 30
+    assert len([r for r in caplog.records if "decoded in threads" in r.message]) == 1

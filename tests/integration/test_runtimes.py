@@ -1,0 +1,144 @@
+"""OpenVINO beside TensorFlow, with real weights on real photos."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.demo import make_photos
+from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.models import openvino, runtime_choice
+from imgsearch_es.models.applications import ApplicationModel
+from imgsearch_es.models.probe_pictures import probe_pictures
+from imgsearch_es.models.runtime import TensorFlowRuntime
+from imgsearch_es.models.runtime_cache import cache_folder, folder_of
+from imgsearch_es.models.runtime_choice import TOLERANCE, differences
+
+pytestmark = pytest.mark.model
+
+PHOTOS = Path(find_spec("skimage").submodule_search_locations[0], "data")
+NAMES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("IMGSEARCH_CACHE", str(folder))
+        patch.delenv("IMGSEARCH_RUNTIME", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def analyzers(cache):
+    names = ("tensorflow", "openvino")
+    return {name: Analyzer("efficientnet-lite0", runtime=name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def pixels(analyzers):
+    images = [Image.open(PHOTOS / name).convert("RGB") for name in NAMES]
+    return np.stack([analyzers["openvino"].prepare(image) for image in images])
+
+
+def predict(analyzer, pixels):
+    prediction = analyzer.model.predict(pixels)
+    return prediction.posterior, prediction.embedding
+
+
+def test_openvino_gives_tensorflows_scores_and_features(analyzers, pixels):
+    reference = predict(analyzers["tensorflow"], pixels)
+    other = predict(analyzers["openvino"], pixels)
+    assert [output.shape for output in other] == [(5, 1000), (5, 1280)]
+    assert [output.dtype for output in other] == [np.float32, np.float32]
+    assert max(differences(reference, other).values()) < TOLERANCE
+    assert (reference[0].argmax(axis=1) == other[0].argmax(axis=1)).all()
+    choice = analyzers["openvino"].model.choice
+    assert choice.agrees
+    assert choice.speed.keys() == {"tensorflow", "openvino"}
+
+
+def test_a_picture_scores_the_same_alone_and_among_others(analyzers, pixels):
+    together = predict(analyzers["openvino"], np.concatenate([pixels] * 9))  # more than a batch
+    for row in range(len(pixels)):
+        alone = predict(analyzers["openvino"], pixels[row : row + 1])
+        assert max(differences([o[row : row + 1] for o in together], alone).values()) < 1e-6
+    none = predict(analyzers["openvino"], pixels[:0])
+    assert [output.shape for output in none] == [(0, 1000), (0, 1280)]
+
+
+def test_the_next_process_needs_no_tensorflow_and_reports_to_nobody(analyzers, pixels):
+    predict(analyzers["openvino"], pixels)
+    program = f"""
+import sys
+from PIL import Image
+from imgsearch_es.analysis import Analyzer
+analyzer = Analyzer("efficientnet-lite0", runtime="openvino")
+analysis = analyzer.analyze(Image.open({str(PHOTOS / "chelsea.png")!r}).convert("RGB"))
+loaded = {{"tensorflow", "keras", "openvino_telemetry"}} & sys.modules.keys()
+print(analysis.terms[0].key, sorted(loaded))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    expected = analyzers["openvino"].analyze(Image.open(PHOTOS / "chelsea.png").convert("RGB"))
+    assert (done.stdout, done.stderr) == (f"{expected.terms[0].key} []\n", "")
+
+
+def test_it_computes_with_float32_whatever_the_processor_offers(analyzers, pixels):
+    predict(analyzers["openvino"], pixels[:1])
+    predict(analyzers["openvino"], pixels)
+    runtime = analyzers["openvino"].model._runtime
+    kinds = [
+        compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        for compiled in (runtime._single, runtime._queue[0].get_compiled_model())
+    ]
+    assert kinds == ["f32", "f32"]
+
+
+def test_an_index_is_the_same_with_either(cache, tmp_path):
+    photos = make_photos(tmp_path / "photos")
+    rankings = {}
+    for name in ("tensorflow", "openvino"):
+        place = tmp_path / f"{name}.duckdb"
+        with ImageIndex(place, model="efficientnet-lite0", runtime=name) as index:
+            index.add(photos)
+    for made in ("tensorflow", "openvino"):
+        for asked in ("tensorflow", "openvino"):
+            with ImageIndex(tmp_path / f"{made}.duckdb", runtime=asked) as index:
+                hits = index.search(PHOTOS / "chelsea.png", k=5)
+            rankings[made, asked] = hits
+    (first, *others) = rankings.values()
+    for hits in others:
+        assert [hit.filename for hit in hits] == [hit.filename for hit in first]
+        assert [hit.score for hit in hits] == pytest.approx([h.score for h in first], abs=TOLERANCE)
+
+
+def test_a_network_that_openvino_gets_wrong_stays_on_tensorflow(cache, monkeypatch, caplog):
+    convert = openvino.convert
+    other = ApplicationModel("mobilenet_v2", weights="random", seed=7).checked_network()
+    wrong = TensorFlowRuntime(other).function
+    monkeypatch.setattr(openvino, "convert", lambda function: convert(wrong))
+    model = ApplicationModel("mobilenet_v2", weights="random", seed=5)
+    model.predict(probe_pictures(1, model.size))
+    assert isinstance(model._runtime, TensorFlowRuntime)
+    assert "mobilenet_v2 runs on TensorFlow: OpenVINO differs" in caplog.text
+    assert [file.name for file in folder_of(model).iterdir()] == ["choice.json"]
+
+
+def test_a_damaged_network_in_the_cache(cache, caplog):
+    model = ApplicationModel("mobilenet_v2", weights="random", seed=6)
+    assert runtime_choice.measure(model).agrees
+    (folder_of(model) / openvino.NETWORK).write_text("<net")
+    with pytest.raises(AnalyzerError, match=r"cannot read .*network\.xml"):
+        openvino.read(folder_of(model))
+    model.use_runtime("openvino")
+    model.predict(probe_pictures(1, model.size))
+    assert "measuring again" in caplog.text
+    assert folder_of(model).parent == cache_folder()

@@ -1,0 +1,151 @@
+"""Measuring strategies on an index: which are measured, on what, and what the figures mean."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.benchmarking import Contender, benchmark
+from imgsearch_es.cli import app
+from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.errors import IndexNotFoundError, QueryError
+from imgsearch_es.queries import STRATEGIES, Query
+from imgsearch_es.stores.base import SearchResult
+
+
+@pytest.fixture
+def index(fake_model, photos, tmp_path):
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
+        opened.add(photos)
+        yield opened
+
+
+class Lossy:
+    """A store that answers approximately: without the best hit, and proves at the second window."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+        self.asked: list[Query] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def approximable(self) -> tuple[str, ...]:
+        return ("dense-cosine",)
+
+    def search(self, query: Query) -> SearchResult:
+        self.asked.append(query)
+        result = self._store.search(query)
+        if query.candidates:
+            return replace(result, hits=result.hits[1:], exact=False)
+        return replace(result, windows=2 if query.strategy == "impact" else 0)
+
+
+def test_every_strategy_is_measured_and_exact(index):
+    found = benchmark(index, queries=4, k=3)
+    assert [row.strategy for row in found.rows] == list(STRATEGIES)
+    assert (found.pictures, found.queries, found.k) == (12, 4, 3)
+    for row in found.rows:
+        assert (row.candidates, row.exact, row.recall) == (0, 1.0, 1.0)
+        assert row.proven_at_first is None
+        assert isinstance(row.exact, float)
+        assert 0 < row.p50_ms <= row.p95_ms
+
+
+def test_an_approximate_answer_is_compared_with_the_exact_one(index):
+    index.store = Lossy(index.store)
+    found = benchmark(
+        index, queries=6, k=4, strategies=["dense-cosine", "impact"], candidates=[10, 20]
+    )
+    rows = {(row.strategy, row.candidates): row for row in found.rows}
+    assert list(rows) == [
+        ("dense-cosine", 0),
+        ("dense-cosine", 10),
+        ("dense-cosine", 20),
+        ("impact", 0),
+    ]
+    for count in (10, 20):
+        assert (rows["dense-cosine", count].recall, rows["dense-cosine", count].exact) == (0.75, 0)
+    assert rows["dense-cosine", 0].recall == 1
+    assert rows["impact", 0].proven_at_first == 0
+
+
+def test_the_choice_of_pictures_is_repeatable(index):
+    index.store = Lossy(index.store)
+
+    def asked(seed: int) -> list[tuple[str, ...]]:
+        index.store.asked.clear()
+        benchmark(index, queries=5, strategies=["auto"], seed=seed)
+        return [query.pictures for query in index.store.asked if query.strategy == "auto"]
+
+    assert asked(1) == asked(1) != asked(2)
+
+
+def test_more_queries_than_pictures(index):
+    told: list[tuple[int, int]] = []
+    found = benchmark(
+        index,
+        queries=99,
+        strategies=["auto"],
+        progress=lambda done, all_: told.append((done, all_)),
+    )
+    assert found.queries == 12
+    assert told == [(n, 12) for n in range(1, 13)]
+
+
+def test_references():
+    assert Contender("auto").reference == Contender("script-filtered")
+    assert Contender("bm25").reference == Contender("bm25")
+    assert Contender("dense-dot", 100).reference == Contender("dense-dot")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"strategies": ["magic"]}, "there is no strategy 'magic'"),
+        ({"queries": 0}, "at least 1, not 0"),
+        ({"candidates": [100, 0]}, "at least 1, not 0"),
+    ],
+)
+def test_what_makes_no_sense(index, options, sentence):
+    with pytest.raises(QueryError, match=sentence):
+        benchmark(index, **options)
+
+
+def test_an_empty_index(fake_model, tmp_path):
+    with ImageIndex(tmp_path / "empty.duckdb", model="fake") as index:
+        with pytest.raises(IndexNotFoundError):
+            benchmark(index)
+        index.create()
+        with pytest.raises(QueryError, match="no picture to search for"):
+            benchmark(index)
+
+
+def test_the_command(index):
+    run = CliRunner().invoke
+    place = index.location
+    result = run(app, ["benchmark", "-i", place, "--queries", "2", "-k", "3"])
+    assert result.exit_code == 0, result.output
+    assert all(name in result.stdout for name in (*STRATEGIES, "recall@3", "p95 ms"))
+    arguments = ["--queries", "2", "--strategies", "auto, dense-dot", "--json"]
+    found = json.loads(run(app, ["benchmark", "-i", place, *arguments]).stdout)
+    assert [row["strategy"] for row in found["rows"]] == ["auto", "dense-dot"]
+    assert found["queries"] == 2
+    assert set(found["rows"][0]) >= {"p50_ms", "p95_ms", "exact", "recall", "proven_at_first"}
+
+
+def test_the_command_on_wrong_numbers(index):
+    arguments = ["benchmark", "-i", index.location, "--candidates", "many"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "--candidates is a number or several" in result.stderr
+
+
+def test_every_comparison_that_is_measured_needs_a_feature(index):
+    dense = [name for name in STRATEGIES if name in COMPARISONS]
+    found = benchmark(index, queries=2, strategies=dense)
+    assert [row.strategy for row in found.rows] == dense

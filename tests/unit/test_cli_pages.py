@@ -1,0 +1,166 @@
+"""``imgsearch search --all`` and the options of scoring; ImageIndex.pages behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.cli import app
+from imgsearch_es.errors import IndexNotFoundError, QueryError
+
+
+@pytest.fixture
+def run(fake_model, monkeypatch):
+    """Runs a command in this process, with the model "fake"."""
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+
+    def run(*arguments: object, code: int = 0):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def place(run, photos, tmp_path):
+    path = tmp_path / "pets.duckdb"
+    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
+    return path
+
+
+@pytest.fixture
+def cat(photos):
+    return photos / "cats" / "cat.0.png"
+
+
+@pytest.fixture
+def index(place):
+    with ImageIndex(place) as opened:
+        yield opened
+
+
+def test_pages(index, cat):
+    found = list(index.pages(cat, size=5, where={"label": "cats"}))
+    whole = index.search(cat, k=100, where={"label": "cats"})
+    assert [len(page) for page in found] == [5, 1]
+    assert [h.to_dict() for page in found for h in page] == [h.to_dict() for h in whole]
+    assert [page.total for page in found] == [6, 6]
+    query = index.query(cat, k=3, offset=2, where={"label": "cats"})
+    assert [hit.rank for page in index.pages(query=query, size=2) for hit in page] == [3, 4, 5, 6]
+
+
+def test_a_page_knows_its_index(index, cat):
+    page = next(index.pages(cat, size=4))
+    assert len(page.refine(like=[0])) == 4
+
+
+def test_mistakes_come_at_once(index, cat, tmp_path):
+    with pytest.raises(QueryError, match="what to search for"):
+        index.pages()
+    with pytest.raises(QueryError, match="not both"):
+        index.pages(cat, query=index.query(cat))
+    with pytest.raises(QueryError, match="at most 10000"):
+        index.pages(cat, size=10_001)
+    with pytest.raises(IndexNotFoundError):
+        ImageIndex(tmp_path / "none.duckdb").pages(query=index.query(cat))
+
+
+def test_all(run, place, cat, index):
+    hits = index.search(cat, k=100)
+    lines = run("search", "--image", cat, "-i", place, "--all").stdout.splitlines()
+    assert len(lines) == len(hits) == 12
+    assert [line.split()[-1].rpartition("/")[2] for line in lines] == [h.filename for h in hits]
+    assert [int(line.split()[0]) for line in lines] == list(range(1, 13))
+    lines = run("search", "--image", cat, "-i", place, "--all", "--json").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == [hit.to_dict() for hit in hits]
+    lines = run("search", "--image", cat, "-i", place, "--all", "--offset", "10").stdout
+    assert [int(line.split()[0]) for line in lines.splitlines()] == [11, 12]
+
+
+@pytest.mark.parametrize("option", [("-k", "10"), ("--html", "x.html"), ("--rerank",)])
+def test_all_is_all(run, place, cat, option):
+    result = run("search", "--image", cat, "-i", place, "--all", *option, code=2)
+    assert "--all gives every hit" in result.stderr
+    assert result.stdout == ""
+
+
+def test_all_of_nothing(run, place, cat):
+    where = ("--where", "label=none")
+    assert run("search", "--image", cat, "-i", place, "--all", *where).stdout == ""
+
+
+def test_rerank(run, place, cat, index):
+    options = ("--strategy", "dense-cosine", "--rerank", "--json")
+    found = json.loads(run("search", "--image", cat, "-i", place, *options).stdout)
+    hits = index.search(cat, strategy="dense-cosine").rerank()
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in hits]
+    assert found["exact"] is False
+    result = run("search", "--image", cat, "-i", place, "--rerank", code=1)
+    assert "re-ranking compares deep features" in result.stderr
+
+
+def test_rocchio(run, place, cat, photos, index):
+    like = photos / "dogs" / "dog.1.png"
+    options = ("--image", cat, "--like", like, "-i", place, "--json")
+    plain = json.loads(run("search", "--image", cat, "-i", place, "--json").stdout)["hits"]
+    same = json.loads(run("search", *options, "--rocchio", "1,0,0").stdout)["hits"]
+    other = json.loads(run("search", *options, "--rocchio", "0, 1, 0").stdout)["hits"]
+    assert same == plain
+    assert other == [hit.to_dict() for hit in index.search(like)]
+
+
+def test_parameters(run, place, cat, index):
+    options = ("--image", cat, "-i", place, "--strategy", "bm25", "--json")
+    given = ("--parameter", "k1=0.5", "--parameter", "b = 0")
+    found = json.loads(run("search", *options, *given).stdout)["hits"]
+    hits = index.search(cat, strategy="bm25", parameters={"k1": 0.5, "b": 0})
+    assert found == [hit.to_dict() for hit in hits]
+    explained = json.loads(run("explain", *options, *given).stdout)["explanations"]
+    assert [item["score"] for item in explained] == [hit.score for hit in hits[:3]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rocchio", "1,2"), "--rocchio is alpha,beta,gamma, three numbers, not '1,2'"),
+        (("--rocchio", "1,x,2"), "--rocchio is alpha,beta,gamma, three numbers"),
+        (("--rocchio", "1,-1,2"), "beta must be a number of 0 or more"),
+        (("--parameter", "k1"), "--parameter 'k1' is no name=number"),
+        (("--parameter", "k1=x"), "--parameter k1 takes numbers, not 'x'"),
+        (("--parameter", "k1=1", "--parameter", "k1=2"), "is the second of its name"),
+        (("--parameter", "k1=1"), "inner has no parameter 'k1'"),
+    ],
+)
+def test_mistakes(run, place, cat, options, message):
+    result = run("search", "--image", cat, "-i", place, *options, code=1)
+    assert message in result.stderr
+
+
+def test_facets_of_conditions_alone(run, place, index):
+    where = ("--where", "label=cats", "--field", "label", "--field", "metadata.camera", "--json")
+    assert json.loads(run("facets", "-i", place, *where).stdout) == {
+        "label": [{"value": "cats", "count": 6}],
+        "metadata.camera": [],
+    }
+    for picture in index.pages(text="animal", size=3, where={"label": "dogs"}):
+        index.update(picture[0].uri, metadata={"camera": ["X100", "Z 5"]})
+    counted = index.facets(fields=["metadata.camera"], where={"-label": "cats"})
+    assert [item["value"] for item in counted["metadata.camera"]] == ["X100", "Z 5"]
+    query = index.query(text="animal")
+    both = index.facets(query, ["label"], where={"label": "cats"})
+    assert both == index.facets(index.query(text="animal", where={"label": "cats"}), ["label"])
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("search", "--help"), ("models",)])
+def test_a_reader_of_help_that_goes_away_is_no_error(arguments):
+    command = [sys.executable, "-m", "imgsearch_es", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

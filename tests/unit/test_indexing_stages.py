@@ -1,0 +1,128 @@
+"""The parts of the indexing pipeline, one by one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from imgsearch_es.images import open_image
+from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchSize
+from imgsearch_es.indexing.channel import Channel, ClosedError, pump
+from imgsearch_es.indexing.find import Finder
+from imgsearch_es.indexing.report import Stages
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_a_channel_gives_batches_until_the_end(threads):
+    channel: Channel[int] = Channel(3)
+    pump(threads, range(10), channel)
+    assert list(channel.batches(4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_full_channel_makes_the_putting_thread_wait(threads):
+    channel: Channel[int] = Channel(3)
+    made = []
+
+    def numbers():
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    done = pump(threads, numbers(), channel)
+    time.sleep(0.2)
+    assert made == [0, 1, 2, 3]
+    assert list(channel.batches(10)) == [list(range(10))]
+    done.result()
+
+
+def test_an_error_comes_after_the_last_item(threads):
+    channel: Channel[int] = Channel(9)
+
+    def failing():
+        yield 1
+        raise OSError("broken")
+
+    pump(threads, failing(), channel)
+    taken = []
+    with pytest.raises(OSError, match="broken"):
+        taken.extend(channel.batches(5))
+    assert taken == [[1]]
+
+
+def test_closing_stops_who_puts(threads):
+    channel: Channel[int] = Channel(1)
+    done = pump(threads, iter(int, 1), channel)  # without end
+    assert next(channel.batches(1)) == [0]
+    channel.close()
+    done.result(timeout=10)
+    with pytest.raises(ClosedError):
+        channel.put(1)
+    assert list(channel.batches(1)) == []
+
+
+def test_who_puts_learns_what_the_taker_died_of():
+    channel: Channel[int] = Channel(1)
+    channel.close(OSError("no room"))
+    with pytest.raises(OSError, match="no room"):
+        channel.put(1)
+
+
+def test_a_batch_does_not_wait_for_ever():
+    channel: Channel[int] = Channel(9)
+    channel.put(1)
+    batches = channel.batches(5, seconds=0.05)
+    assert next(batches) == [1]
+    threading.Timer(0.05, channel.end).start()
+    assert list(batches) == []
+
+
+def run_trials(size: BatchSize, rates: dict[int, float]) -> None:
+    for _ in range(12):
+        size.took(size.size, size.size / rates[size.size])
+
+
+def test_the_fastest_batch_size_is_taken():
+    size = BatchSize()
+    run_trials(size, {8: 10, 16: 20, 32: 30, 64: 40})
+    assert size.size == 64
+
+
+def test_a_batch_size_that_is_hardly_faster_is_not_taken():
+    size = BatchSize()
+    run_trials(size, {8: 31, 16: 30, 32: 30, 64: 32})
+    assert size.size == BATCH_SIZE
+
+
+def test_the_first_batch_of_each_size_and_short_batches_do_not_count():
+    size = BatchSize()
+    tried = []
+    for _ in range(12):
+        tried.append(size.size)
+        size.took(size.size - 1, 1e-6)
+        slow = tried.count(size.size) == 1
+        size.took(size.size, 1000.0 if slow and size.size == BATCH_SIZE else 1.0 * size.size)
+    assert (tried.count(BATCH_SIZE), size.size) == (3, BATCH_SIZE)
+
+
+def test_a_fixed_batch_size_stays():
+    size = BatchSize(5)
+    size.took(5, 1.0)
+    assert size.size == 5
+
+
+def test_the_finder_counts_and_knows_the_total_at_the_end(photos):
+    finder = Finder([photos, b"no picture"], open_image, Stages())
+    items = finder.items()
+    next(items)
+    assert (finder.found, finder.total) == (1, None)
+    rest = list(items)
+    assert (len(rest), finder.found, finder.total) == (12, 13, 13)
+    assert rest[-1].error is not None

@@ -1,0 +1,279 @@
+"""Which runtime a network gets: with made-up runtimes, so neither TensorFlow nor OpenVINO runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+from imgsearch_es.models import openvino, runtime_cache, runtime_choice
+from imgsearch_es.models.base import NetworkModel
+from imgsearch_es.models.probe_pictures import probe_pictures
+from imgsearch_es.models.runtime_cache import known_choices
+from imgsearch_es.models.runtime_choice import differences
+
+
+class Network(NetworkModel):
+    def __init__(self, name="network", weights="one"):
+        super().__init__(name, {"weights": weights}, (8, 12))
+
+    def fingerprint(self):
+        return f"sha256:{self.config['weights']}"
+
+    def build_network(self):
+        raise ValueError("Exception encountered: no such layer.")
+
+
+class Fake:
+    """A runtime that computes something of the pixels, with an error of its own."""
+
+    def __init__(self, name, *, error=0.0, seconds=0.0):
+        self.name, self.error, self.seconds = name, error, seconds
+        self.batches = []
+
+    def __call__(self, pixels):
+        self.batches.append(len(pixels))
+        Clock.now += self.seconds * len(pixels)
+        mean = pixels.mean(axis=(1, 2)).astype(np.float32) / 255
+        return mean + np.float32(self.error), mean * 10
+
+
+class Clock:
+    now = 0.0
+    """Seconds; it moves when a made-up runtime works."""
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    """A machine with OpenVINO, an empty cache, and runtimes that can be exchanged."""
+
+    class World:
+        tensorflow = Fake("tensorflow", seconds=0.02)
+        openvino = Fake("openvino", error=1e-6, seconds=0.01)
+        processor = "fast one"
+
+    def open_tensorflow(model):
+        World.opened.append("tensorflow")
+        return World.tensorflow
+
+    def open_openvino(reference, place):
+        World.opened.append("converted")
+        if isinstance(World.openvino, Exception):
+            raise World.openvino
+        if place:
+            (place / "network.xml").write_text("<net/>")
+        return World.openvino
+
+    def read(folder):
+        World.opened.append("openvino")
+        if not (folder / "network.xml").exists():
+            raise AnalyzerError(f"cannot read {folder}")
+        return World.openvino
+
+    World.opened = []
+    monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("IMGSEARCH_RUNTIME", raising=False)
+    monkeypatch.setattr(runtime_choice, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(openvino, "is_installed", lambda: True)
+    monkeypatch.setattr(openvino, "import_openvino", lambda: None)
+    monkeypatch.setattr(openvino, "processor", lambda: World.processor)
+    monkeypatch.setattr(openvino, "read", read)
+    monkeypatch.setattr(openvino, "OpenVINORuntime", lambda network, folder: network)
+    monkeypatch.setattr(runtime_choice, "_tensorflow", open_tensorflow)
+    monkeypatch.setattr(runtime_choice, "_openvino", open_openvino)
+    return World
+
+
+def runtime_of(model):
+    model.predict(np.zeros((2, 8, 12, 3), np.uint8))
+    return model._runtime
+
+
+def test_the_faster_one_is_taken_and_remembered(world):
+    model = Network()
+    assert runtime_of(model) is world.openvino
+    assert world.opened == ["tensorflow", "converted"]
+    assert model.choice.runtime == "openvino"
+    assert model.choice.differences["posterior"] == pytest.approx(1e-6, rel=0.2)
+    assert model.choice.speed["openvino"] == {"32": 100.0, "1": 100.0}
+    assert model.choice.speed["tensorflow"] == {"32": 50.0, "1": 50.0}
+    assert "100 pictures/s" in model.choice.reason
+
+    world.opened.clear()
+    again = Network()
+    assert runtime_of(again) is world.openvino
+    assert world.opened == ["openvino"]  # without TensorFlow
+    assert again.choice == model.choice
+    assert known_choices() == [model.choice]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"), [(0.05, "tensorflow"), (0.021, "openvino"), (0.019, "openvino")]
+)
+def test_the_slower_one_is_not_but_a_tie_is_for_the_one_that_starts_sooner(world, seconds, taken):
+    world.openvino.seconds = seconds
+    assert runtime_of(Network()).name == taken
+    world.opened.clear()
+    assert runtime_of(Network()).name == taken
+    assert world.opened == [taken]
+
+
+@pytest.mark.parametrize("error", [2e-4, np.nan])
+def test_one_that_disagrees_is_refused_with_a_warning(world, error, caplog):
+    world.openvino.error = error
+    model = Network()
+    assert runtime_of(model) is world.tensorflow
+    assert "network runs on TensorFlow: OpenVINO differs" in caplog.text
+    assert "more than 1e-04" in model.choice.reason
+    assert not model.choice.agrees
+    (kept,) = runtime_cache.cache_folder().iterdir()
+    assert [file.name for file in kept.iterdir()] == ["choice.json"]
+    asked = Network()
+    asked.use_runtime("openvino")
+    with pytest.raises(AnalyzerError, match="network cannot use the runtime openvino: OpenVINO di"):
+        runtime_of(asked)
+
+
+def test_one_that_cannot_be_made_is_refused_with_a_warning(world, caplog):
+    world.openvino = AnalyzerError("OpenVINO cannot convert the network: no such operation")
+    assert runtime_of(Network()) is world.tensorflow
+    assert "no such operation" in caplog.text
+    world.opened.clear()
+    assert runtime_of(Network()) is world.tensorflow
+    assert world.opened == ["tensorflow"]  # it is not tried again
+
+
+def test_one_may_be_asked_for(world, monkeypatch):
+    model = Network()
+    model.use_runtime("tensorflow")
+    assert runtime_of(model) is world.tensorflow
+    assert world.opened == ["tensorflow"]
+    world.openvino.seconds = 1.0
+    model.use_runtime("openvino")
+    assert runtime_of(model) is world.openvino
+    assert runtime_of(Network()) is world.tensorflow  # auto: the faster one
+    monkeypatch.setenv("IMGSEARCH_RUNTIME", "openvino")
+    assert runtime_of(Network()) is world.openvino
+    monkeypatch.setenv("IMGSEARCH_RUNTIME", "theano")
+    with pytest.raises(ConfigurationError, match=r"no runtime 'theano': .*auto, tensorflow, openv"):
+        runtime_of(Network())
+
+
+def test_without_openvino_all_is_as_before(world, monkeypatch):
+    def missing():
+        raise MissingDependencyError("OpenVINO is not installed: pip install 'imgsearch-es[fast]'")
+
+    monkeypatch.setattr(openvino, "import_openvino", missing)
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    model = Network()
+    assert runtime_of(model) is world.tensorflow
+    assert "not installed" in model.choice.reason
+    assert not runtime_cache.cache_folder().exists()
+    assert known_choices() == []
+    model.use_runtime("openvino")
+    with pytest.raises(MissingDependencyError, match=r"imgsearch-es\[fast\]"):
+        runtime_of(model)
+
+
+def test_what_the_decision_depends_on(world, monkeypatch):
+    folder = runtime_cache.folder_of(Network())
+    assert folder == runtime_cache.folder_of(Network())
+    assert folder.name.startswith("network-")
+    others = [runtime_cache.folder_of(Network(weights="two"))]
+    world.processor = "slow one"
+    others.append(runtime_cache.folder_of(Network()))
+    world.processor = "fast one"
+    monkeypatch.setattr(runtime_cache, "_version", lambda name: "3")
+    others.append(runtime_cache.folder_of(Network()))
+    monkeypatch.undo()
+    assert len({folder, *others}) == 4
+
+
+def test_decisions_of_other_machines_are_not_listed(world):
+    runtime_of(Network())
+    world.processor = "slow one"
+    assert known_choices() == []
+
+
+def test_a_damaged_cache_is_made_again(world, caplog):
+    runtime_of(Network())
+    (folder,) = runtime_cache.cache_folder().iterdir()
+    (folder / "network.xml").unlink()
+    world.opened.clear()
+    assert runtime_of(Network()) is world.openvino
+    assert world.opened == ["openvino", "tensorflow", "converted"]
+    assert "measuring again" in caplog.text
+    assert (folder / "network.xml").exists()
+    (folder / "choice.json").write_text('{"runtime": ')
+    assert runtime_of(Network()) is world.openvino
+    assert json.loads((folder / "choice.json").read_text())["runtime"] == "openvino"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_cache_that_cannot_be_written(world, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "file"))
+    assert runtime_of(Network()) is world.openvino
+    assert "nothing is kept for the next start" in caplog.text
+
+
+def test_measuring_replaces_the_decision(world):
+    runtime_of(Network())
+    world.openvino.seconds = 1.0
+    assert runtime_choice.measure(Network()).runtime == "tensorflow"
+    assert runtime_of(Network()) is world.tensorflow
+
+
+def test_the_runtime_is_no_part_of_the_configuration(world, fake_model, tmp_path):
+    default, chosen = (
+        Analyzer("efficientnet-lite0"),
+        Analyzer("efficientnet-lite0", runtime="tensorflow"),
+    )
+    assert default.config == chosen.config
+    assert runtime_of_name(chosen) == "tensorflow"
+    assert runtime_of_name(default) is None
+    with pytest.raises(ConfigurationError, match="no runtime 'cuda'"):
+        Analyzer("efficientnet-lite0", runtime="cuda")
+    with pytest.raises(ConfigurationError, match="the model fake runs in its own way, not on open"):
+        Analyzer("fake", runtime="openvino")
+    with pytest.raises(ConfigurationError, match="no runtime 'cuda'"):
+        ImageIndex(tmp_path / "x.duckdb", runtime="cuda")
+    with pytest.raises(ConfigurationError, match=r"Analyzer\(\.\.\., runtime=\.\.\.\)"):
+        ImageIndex(tmp_path / "x.duckdb", analyzer=chosen, runtime="openvino")
+    index = ImageIndex(tmp_path / "x.duckdb", model="efficientnet-lite0", runtime="openvino")
+    assert runtime_of_name(index.analyzer) == "openvino"
+
+
+def runtime_of_name(analyzer):
+    return analyzer.model._wanted
+
+
+def test_a_network_that_cannot_be_built():
+    with pytest.raises(AnalyzerError, match="network of network cannot be built: no such layer"):
+        Network().checked_network()
+
+
+def test_differences():
+    ones = np.ones((2, 3), np.float32)
+    features = np.array([[0, 2, 4], [0, 0, 0]], np.float32)
+    other = features + np.float32(0.01) * (features > 3)
+    found = differences((ones, features), (ones * np.float32(1.5), other))
+    assert found == {"posterior": 0.5, "embedding": pytest.approx(0.0025, rel=1e-3)}
+    same = differences((ones, features), (ones, features))
+    assert same == {"posterior": 0.0, "embedding": 0.0}
+
+
+def test_probe_pictures_are_always_the_same_and_of_any_size():
+    pictures = probe_pictures(3, (40, 61))
+    assert pictures.shape == (3, 40, 61, 3)
+    assert pictures.dtype == np.uint8
+    assert (pictures == probe_pictures(3, (40, 61))).all()
+    assert (pictures[0] != pictures[1]).any()
+    assert probe_pictures(1, (1, 1)).shape == (1, 1, 1, 3)
+    gray = pictures.mean(axis=3)
+    beside = np.corrcoef(gray[:, :, 1:].ravel(), gray[:, :, :-1].ravel())[0, 1]
+    assert beside > 0.8  # neighbors are alike, as in photos and unlike noise
