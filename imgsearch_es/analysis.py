@@ -230,6 +230,13 @@ class Analyzer:
         return f"Analyzer({describe(self.config)})"
 
 
+def is_same_analyzer(
+    config: Mapping[str, Any], weights: str, other: Mapping[str, Any], other_weights: str
+) -> bool:
+    """Whether two configurations, with the fingerprints of their weights, give the same terms."""
+    return weights == other_weights and _essence(config) == _essence(other)
+
+
 def describe(config: Mapping[str, Any]) -> str:
     """An analyzer's full configuration on one line: its parts and their options, in order."""
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]

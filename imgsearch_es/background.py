@@ -28,7 +28,7 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import ImgsearchError, StoreError
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import FORMULAS, Context, Formula, Statistics, formula_of
-from imgsearch_es.stores.base import Store
+from imgsearch_es.stores.base import IndexSettings, Store
 
 SAMPLE = 300
 """Pictures in the sample; all pairs of them are compared."""
@@ -117,19 +117,33 @@ class Chance:
         return self._score
 
 
-_cache: WeakKeyDictionary[Store, tuple[float, Background]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Kept:
+    """A background in memory: until when it is taken for current, and of which index it is."""
+
+    until: float
+    settings: IndexSettings | None
+    background: Background
+
+
+_cache: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()
 
 
 def background_of(store: Store) -> Background:
     """The background that an index keeps; measured where it keeps none."""
-    now = time.monotonic()
-    if store in _cache and now < _cache[store][0]:
-        return _cache[store][1]
+    known = _cache.get(store)
+    if known is not None and known.settings is not store.settings():
+        known = None  # the index was rebuilt
+    if known is not None and time.monotonic() < known.until:
+        return known.background
     kept = store.read_note(NOTE)
-    if kept is None and store in _cache:
-        return _cache[store][1]
-    found = measure(store) if kept is None else Background(**json.loads(kept))
-    _cache[store] = (now + _FRESH_SECONDS, found)
+    if kept is None and known is not None:
+        return known.background
+    return _keep(store, measure(store) if kept is None else Background(**json.loads(kept)))
+
+
+def _keep(store: Store, found: Background) -> Background:
+    _cache[store] = _Kept(time.monotonic() + _FRESH_SECONDS, store.settings(), found)
     return found
 
 
@@ -147,7 +161,7 @@ def refresh(store: Store, changed: int) -> None:
     found = measure(store)
     with suppress(StoreError):  # who may write documents only keeps none: searches measure it
         store.write_note(NOTE, json.dumps(asdict(found)))
-    _cache[store] = (time.monotonic() + _FRESH_SECONDS, found)
+    _keep(store, found)
 
 
 def measure(store: Store) -> Background:

@@ -6,15 +6,18 @@ Each says what happened, to which file, index or option, and what to do about it
     ├── ConfigurationError       an option, argument or configuration file is wrong
     ├── MissingDependencyError   an optional package is not installed
     ├── SourceError              a file or folder to index cannot be found or listed
+    │   └── MissingPicturesError   pictures of an index cannot be read again
     ├── ImageError               one picture cannot be read, and why
     ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
     │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
     │   └── AnalyzerMismatchError  the index was built with another analyzer
+    ├── ExchangeError            a file to import or export cannot be read or written
     ├── QueryError               a query cannot be understood
     │   └── UnknownWordError     no synset has this word; carries suggestions
     └── StoreError               an index cannot be read or written
         ├── IndexNotFoundError   there is no such index
         ├── IndexLockedError     another process holds the index file
+        ├── IndexRebuiltError    the index was rebuilt since it was opened
         ├── SchemaError          the index was written by an incompatible version
         ├── ReconciliationError  the index does not hold what was written to it
         └── ServerError          Elasticsearch refused, failed or cannot be reached
@@ -42,6 +45,18 @@ class SourceError(ImgsearchError):
     """A file or folder to index cannot be found or listed."""
 
 
+class MissingPicturesError(SourceError):
+    """Pictures of an index cannot be read again.
+
+    Attributes:
+        pictures: (uri, reason) of each.
+    """
+
+    def __init__(self, message: str, pictures: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.pictures = tuple(pictures)
+
+
 class ImageError(ImgsearchError):
     """One picture cannot be read.
 
@@ -66,6 +81,10 @@ class WeightsError(AnalyzerError):
 
 class AnalyzerMismatchError(AnalyzerError):
     """The index was built with another analyzer than the one it is opened with."""
+
+
+class ExchangeError(ImgsearchError):
+    """A file of documents cannot be read or written, or is not in the format."""
 
 
 class QueryError(ImgsearchError):
@@ -98,6 +117,10 @@ class IndexNotFoundError(StoreError):
 
 class IndexLockedError(StoreError):
     """Another process holds the index file; the message names it."""
+
+
+class IndexRebuiltError(StoreError):
+    """The index was rebuilt, perhaps with another analyzer, since it was opened."""
 
 
 class SchemaError(StoreError):

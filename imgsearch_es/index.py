@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer
+from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import (
     DuplicateGroup,
     describe_group,
@@ -22,10 +23,8 @@ from imgsearch_es.duplicates import (
     in_batches,
     to_threshold,
 )
-from imgsearch_es.errors import (
-    ConfigurationError,
-    QueryError,
-)
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, QueryError
+from imgsearch_es.exchange import ExportReport, ImportReport, export_documents, import_documents
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
     ROCCHIO,
@@ -63,9 +62,14 @@ from imgsearch_es.query_pictures import (
     several,
     to_id,
 )
+from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+"""To search an index that is being rebuilt just then."""
 
 
 class ImageIndex:
@@ -87,8 +91,9 @@ class ImageIndex:
         fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
             differ a little, so it is part of the analyzer, and an index that exists remembers it.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
-            ``verify_certs``, ``timeout``; and for an index that is created ``shards``,
-            ``replicas``, ``vectors`` and ``similarity`` (see ``stores.elastic.ElasticStore``).
+            ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
+            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
+            and ``similarity`` (see ``stores.elastic.ElasticStore``).
 
     Raises:
         ConfigurationError: the location or an option makes no sense.
@@ -126,8 +131,9 @@ class ImageIndex:
         self._runtime = runtime
         self._fast_decode = fast_decode
         self._analyzer: Analyzer | None = None
-        self._checked = False
-        self._lock = threading.Lock()
+        self._checked_with: IndexSettings | None = None
+        self._writing = 0
+        self._lock = threading.RLock()
 
     # -- what the index is ---------------------------------------------------------------------
 
@@ -139,6 +145,7 @@ class ImageIndex:
     @property
     def exists(self) -> bool:
         """Whether the index was created."""
+        self._renew()
         return self.store.settings() is not None
 
     @property
@@ -154,12 +161,12 @@ class ImageIndex:
             AnalyzerMismatchError: the index was built with another analyzer or other weights.
         """
         with self._lock:
-            if self._analyzer is None:
-                settings = self.store.settings()
+            settings = self.store.settings()
+            if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
                 analyzer = self._build_analyzer(settings)
                 if settings is not None:
                     analyzer.check_is(settings.analyzer, settings.weights, self.location)
-                self._analyzer = analyzer
+                self._analyzer, self._checked_with = analyzer, settings
             return self._analyzer
 
     def create(self) -> None:
@@ -168,15 +175,7 @@ class ImageIndex:
         Raises:
             StoreError: it exists.
         """
-        analyzer = self.analyzer
-        self.store.create(
-            IndexSettings(
-                analyzer=analyzer.config,
-                weights=analyzer.fingerprint(),
-                vocabulary=analyzer.vocabulary,
-                embedding_dimensions=analyzer.embedding_dimensions,
-            )
-        )
+        self.store.create(_settings_of(self.analyzer))
 
     # -- putting in and taking out -------------------------------------------------------------
 
@@ -235,9 +234,9 @@ class ImageIndex:
         if self.exists:
             self._settings()  # raises when another model was asked for
         indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress)
-        report = indexer.run(pictures)
-        if self.exists:
-            refresh(self.store, report.added + report.updated + report.removed)
+        with self._for_one_index():
+            report = indexer.run(pictures)
+            self._measure_chance(report.added + report.updated + report.removed)
         return report
 
     def rejected(self) -> list[Rejected]:
@@ -275,9 +274,10 @@ class ImageIndex:
             labels=stored.labels if labels is None else as_labels(labels),
             metadata=stored.metadata if metadata is None else dict(metadata),
         )
-        for _, reason in self.store.write([document]).rejected:
-            raise QueryError(f"{document.uri} cannot be updated: {reason}")
-        self.store.finish()
+        with self._for_one_index():
+            for _, reason in self.store.write([document]).rejected:
+                raise QueryError(f"{document.uri} cannot be updated: {reason}")
+            self.store.finish()
         return document
 
     def remove(
@@ -328,6 +328,126 @@ class ImageIndex:
             "analyzer": dict(settings.analyzer),
             "weights": settings.weights,
         }
+
+    # -- moving and rebuilding -----------------------------------------------------------------
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pictures: bool = False,
+        where: Mapping[str, Any] | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> ExportReport:
+        """Write the documents into a file: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
+
+        The file has the deep features, and the settings of the index. It is there whole or not.
+
+        Args:
+            path: of the file.
+            pictures: put the bytes of the pictures into it, too.
+            where: conditions, as of ``search``; by default every document.
+            force: overwrite a file that exists.
+            progress: called with the number of documents so far.
+
+        Raises:
+            ExchangeError: the file exists or cannot be written.
+            MissingDependencyError: Parquet needs pyarrow.
+        """
+        return export_documents(
+            self.store,
+            Path(path),
+            pictures=pictures,
+            filters=parse_filters(where, self.vocabulary),
+            force=force,
+            progress=progress,
+        )
+
+    def import_(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pictures: str | os.PathLike[str] | None = None,
+        progress: Callable[[ImportReport], None] | None = None,
+    ) -> ImportReport:
+        """Add the documents of a file, which ``export`` or another tool wrote.
+
+        An index that does not exist is created with the settings of the file. A row that is no
+        document is reported, and the others go on.
+
+        Args:
+            path: of the file.
+            pictures: a folder for the pictures in the file; the documents then are of these files.
+            progress: called with the report so far.
+
+        Raises:
+            ExchangeError: the file cannot be read or does not say which analyzer made it.
+            AnalyzerMismatchError: the index was built with another analyzer.
+            ReconciliationError: the index does not hold what was written to it.
+        """
+        if self.exists:
+            self._settings()  # raises when another model was asked for
+        folder = None if pictures is None else Path(pictures)
+        with self._for_one_index():
+            report = import_documents(self.store, Path(path), pictures=folder, progress=progress)
+            self._measure_chance(report.added + report.updated)
+        return report
+
+    def reindex(
+        self,
+        *,
+        model: str | None = None,
+        analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        allow_missing: bool = False,
+        keep_old: bool = False,
+        progress: ReindexProgress | None = None,
+    ) -> ReindexReport:
+        """Build the index anew and put the new one in its place in one step.
+
+        The pictures are read again from their URIs; labels, metadata and the list of rejected
+        pictures stay. With the analyzer that the index has, the documents are copied: that changes
+        the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
+
+        Args:
+            model: another model.
+            analyzer: instead of a model, another analyzer.
+            weights: a local file with the model's weights.
+            allow_missing: leave out pictures that cannot be read any more; by default, the index
+                stays as it was.
+            keep_old: keep the replaced index, as ``<name>.old`` or under its number.
+            progress: called with the documents done and all documents.
+
+        Raises:
+            MissingPicturesError: pictures cannot be read any more.
+            IndexNotFoundError: there is no such index.
+            StoppedError: a KeyboardInterrupt, as of ``add``; the next run goes on.
+        """
+        self._renew()
+        stored = self.store.stored_settings() or known_settings(self.store)
+        wanted = self._other_analyzer(stored, model, analyzer, weights)
+        settings = replace(stored, schema_version=SCHEMA_VERSION)
+        new, analyze = self.store.beside(), None
+        if wanted is not None:
+            settings = _settings_of(wanted)
+            target = ImageIndex(self.location, analyzer=wanted)
+            target.store = new
+
+            def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
+                return target.add(uris, labels=labels, retry=True)
+
+        rebuild = Rebuild(
+            self.store, new, settings, analyze, allow_missing=allow_missing, progress=progress
+        )
+        with self._for_one_index():
+            report = rebuild.run(keep=keep_old)
+        if wanted is not None:  # what was asked for on opening was of the old index
+            self._wanted_model = self._wanted_analyzer = self._weights = None
+            self._fast_decode = False
+            self._analyzer, self._checked_with = wanted, None
+        self._measure_chance(report.documents)
+        return report
 
     # -- finding -------------------------------------------------------------------------------
 
@@ -475,27 +595,31 @@ class ImageIndex:
             ImageError: the query picture cannot be read.
             AnalyzerMismatchError: the index was built with another analyzer.
         """
-        query = self.query(
-            image,
-            text,
-            where=where,
-            k=k,
-            offset=offset,
-            strategy=strategy,
-            parameters=parameters,
-            threshold=threshold,
-            approximate=approximate,
-            candidates=candidates,
-            exclude_self=exclude_self,
-            like=like,
-            dislike=dislike,
-            region=region,
-            views=views,
-            feedback=feedback,
-            rocchio=rocchio,
-            fuse=fuse,
-        )
-        return Hits(query, self.store.search(query), self.store)
+
+        def ask() -> Hits:
+            query = self.query(
+                image,
+                text,
+                where=where,
+                k=k,
+                offset=offset,
+                strategy=strategy,
+                parameters=parameters,
+                threshold=threshold,
+                approximate=approximate,
+                candidates=candidates,
+                exclude_self=exclude_self,
+                like=like,
+                dislike=dislike,
+                region=region,
+                views=views,
+                feedback=feedback,
+                rocchio=rocchio,
+                fuse=fuse,
+            )
+            return Hits(query, self.store.search(query), self.store)
+
+        return self._of_one_index(ask)
 
     def pages(
         self,
@@ -523,12 +647,12 @@ class ImageIndex:
             QueryError: as ``search``, and at once.
         """
         if query is None:
-            query = self.query(image, text, k=size, **options)
+            query = self._of_one_index(lambda: self.query(image, text, k=size, **options))
         elif image is not None or text is not None or options:
             raise QueryError("give query= or what it is built from, not both")
         if query.fusion is not None or query.candidates:
             raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
-        self._settings()
+        known_settings(self.store)
         return pages(self.store, replace(query, k=size))
 
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
@@ -543,14 +667,19 @@ class ImageIndex:
         Raises:
             QueryError: a query cannot be understood; says which, counted from 0.
         """
-        built = []
-        for i, query in enumerate(queries):
-            try:
-                built.append(query if isinstance(query, Query) else self.query(**query))
-            except (QueryError, TypeError) as error:
-                raise QueryError(f"query {i}: {error}") from error
-        results = self.store.search_many(built)
-        return [Hits(query, found, self.store) for query, found in zip(built, results, strict=True)]
+        asked = list(queries)
+
+        def ask() -> list[Hits]:
+            built = []
+            for i, query in enumerate(asked):
+                try:
+                    built.append(query if isinstance(query, Query) else self.query(**query))
+                except (QueryError, TypeError) as error:
+                    raise QueryError(f"query {i}: {error}") from error
+            results = self.store.search_many(built)
+            return [Hits(q, found, self.store) for q, found in zip(built, results, strict=True)]
+
+        return self._of_one_index(ask)
 
     def more_like(self, picture: str | os.PathLike[str], k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself.
@@ -653,13 +782,73 @@ class ImageIndex:
     # -- inside --------------------------------------------------------------------------------
 
     def _settings(self) -> IndexSettings:
+        self._renew()
         settings = known_settings(self.store)
-        if not self._checked:
-            asked = (self._wanted_model, self._wanted_analyzer)
-            if asked != (None, None) or self._fast_decode:
-                _ = self.analyzer  # raises when it is another than the index's
-            self._checked = True
+        is_asked_for = (self._wanted_model, self._wanted_analyzer) != (None, None)
+        if (is_asked_for or self._fast_decode) and self._checked_with is not settings:
+            _ = self.analyzer  # raises when it is another than the index's
         return settings
+
+    def _measure_chance(self, changed: int) -> None:
+        """Keep what scores unrelated pictures reach current, after so many documents changed."""
+        if self.store.settings() is not None:
+            refresh(self.store, changed)
+
+    def _renew(self) -> None:
+        """Notice that the index was rebuilt, except while documents are written to it."""
+        if not self._writing:
+            self.store.renew()
+
+    @contextmanager
+    def _for_one_index(self) -> Iterator[None]:
+        """While documents are analyzed and written: should the index be rebuilt, it is an error."""
+        with self._lock:
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _of_one_index(self, ask: Callable[[], T]) -> T:
+        """The answer to a query that was built for the index that answered it."""
+        for _ in range(_ATTEMPTS):
+            self._renew()
+            before = self.store.settings()
+            try:
+                answer = ask()
+            except IndexRebuiltError:
+                continue
+            if self.store.settings() is before:
+                return answer
+        raise IndexRebuiltError(f"{self.location} is rebuilt again and again; try later")
+
+    def _is_of_index(self, analyzer: Analyzer, settings: IndexSettings | None) -> bool:
+        if settings is None or settings is self._checked_with:
+            return True
+        mine = analyzer.config, analyzer.fingerprint()
+        if not is_same_analyzer(*mine, settings.analyzer, settings.weights):
+            return False
+        self._checked_with = settings
+        return True
+
+    def _other_analyzer(
+        self,
+        stored: IndexSettings,
+        model: str | None,
+        analyzer: Analyzer | Mapping[str, Any] | str | Path | None,
+        weights: str | os.PathLike[str] | None,
+    ) -> Analyzer | None:
+        """The analyzer asked for; None when it is the index's own."""
+        if model is analyzer is weights is None:
+            return None
+        runtime = None if isinstance(analyzer, Analyzer) else self._runtime
+        asked = ImageIndex(
+            self.location, model=model, analyzer=analyzer, weights=weights, runtime=runtime
+        )
+        found = asked._build_analyzer(stored)
+        mine = found.config, found.fingerprint()
+        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
 
     def _build_analyzer(self, settings: IndexSettings | None) -> Analyzer:
         if isinstance(self._wanted_analyzer, Analyzer):
@@ -693,3 +882,13 @@ class ImageIndex:
             stored = self.store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
         return replace(rocchio.expand(query, best), feedback=feedback)
+
+
+def _settings_of(analyzer: Analyzer) -> IndexSettings:
+    """What a new index shall remember."""
+    return IndexSettings(
+        analyzer=analyzer.config,
+        weights=analyzer.fingerprint(),
+        vocabulary=analyzer.vocabulary,
+        embedding_dimensions=analyzer.embedding_dimensions,
+    )

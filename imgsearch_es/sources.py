@@ -139,7 +139,7 @@ def _walk(top: str, visited: set[object], report: Callable[[ImageError], None]) 
                 if entry.is_dir():
                     (links if entry.is_symlink() else below).append(entry.path)
                 elif entry.is_file():
-                    if _is_picture(entry.path):
+                    if is_picture(entry.path):
                         yield to_uri(entry.path)
                 elif entry.is_symlink():
                     entry.stat()  # says why the link is broken
@@ -148,7 +148,8 @@ def _walk(top: str, visited: set[object], report: Callable[[ImageError], None]) 
         folders.extend(reversed(below))
 
 
-def _is_picture(path: str) -> bool:
+def is_picture(path: str) -> bool:
+    """Whether a file in a folder is one, by its extension or its first bytes."""
     if _extension(path) in EXTENSIONS:
         return True
     try:

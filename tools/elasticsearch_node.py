@@ -3,6 +3,7 @@
     python tools/elasticsearch_node.py start|stop|status|url|fetch|java [--version 9|8]
 
     with node(version="9") as url: ...
+    with cluster(nodes=2) as urls: ...
 
 In this order: the server that IMGSEARCH_ES_URL names (IMGSEARCH_ES8_URL for version 8); the node
 that ``start`` left running; a Docker container; a node from Maven Central, fetched once into the
@@ -24,9 +25,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from elasticsearch_provision import (
@@ -42,9 +44,10 @@ from elasticsearch_provision import (
     tail,
 )
 
-__all__ = ["NodeError", "node", "request"]
+__all__ = ["NodeError", "cluster", "node", "request"]
 
 START_LIMIT_S, STOP_LIMIT_S = 120.0, 20.0
+ALONE = {"discovery.type": "single-node"}
 MARKER = "-Dimgsearch_es.node="  # in the command line of every process of a node of ours
 
 
@@ -59,12 +62,12 @@ class Node:
 # -- running -------------------------------------------------------------------------------------
 
 
-def settings(home: Path, run: Path) -> dict[str, str]:
-    """elasticsearch.yml of a node for tests: alone, on loopback, on a free port, never full."""
-    chosen = {
+def settings(home: Path, run: Path, cluster: Mapping[str, Any] = ALONE) -> dict[str, Any]:
+    """elasticsearch.yml of a node for tests: on loopback, on a free port, never full."""
+    chosen: dict[str, Any] = {
         "cluster.name": "imgsearch_es",
         "node.name": run.name,
-        "discovery.type": "single-node",
+        **cluster,
         "network.host": "127.0.0.1",
         "http.port": "0",
         "transport.port": "0",
@@ -84,13 +87,18 @@ def settings(home: Path, run: Path) -> dict[str, str]:
     return chosen
 
 
-def _prepare(home: Path, heap: str) -> Path:
+def _prepare(home: Path, heap: str, peers: Sequence[str] | None) -> Path:
     """A folder of its own for one run: configuration, data, logs, temporary files."""
     run = Path(tempfile.mkdtemp(prefix="imgsearch-es-node-")).resolve()
     for name in ("data", "logs", "tmp"):
         (run / name).mkdir()
     shutil.copytree(home / "config", run / "config")
-    lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings(home, run).items()]
+    cluster: Mapping[str, Any] = ALONE
+    if peers is not None:  # the first node makes the cluster, the others ask for it
+        cluster = {"discovery.seed_hosts": list(peers)}
+        cluster |= {} if peers else {"cluster.initial_master_nodes": [run.name]}
+    chosen = settings(home, run, cluster)
+    lines = [f"{name}: {json.dumps(value)}\n" for name, value in chosen.items()]
     (run / "config/elasticsearch.yml").write_text("".join(lines))
     options = run / "config/jvm.options.d"
     options.mkdir(exist_ok=True)
@@ -141,7 +149,10 @@ def _launch(version: str, home: Path, run: Path) -> subprocess.Popen[bytes]:
 
 
 def _provisioned(
-    version: str, heap: str, announce: Callable[[str], None]
+    version: str,
+    heap: str,
+    announce: Callable[[str], None],
+    peers: Sequence[str] | None = None,
 ) -> tuple[Node, subprocess.Popen[bytes]]:
     find_java(DISTRIBUTIONS[version].java)  # say what is missing before a long download
     home = fetch(version)
@@ -150,11 +161,12 @@ def _provisioned(
             f"the account that runs Elasticsearch cannot read {home}: set IMGSEARCH_CACHE to a "
             "folder that every account can read, or run as an ordinary user."
         )
-    run = _prepare(home, heap)
+    run = _prepare(home, heap, peers)
     announce(str(run))
     process = _launch(version, home, run)
+    nodes = 1 + len(peers or ())
     try:
-        url = _wait(lambda: _provisioned_url(process, run), run / "node.log")
+        url = _wait(lambda: _provisioned_url(process, run), run / "node.log", nodes)
     except BaseException:
         stop(str(run), process)
         raise
@@ -200,15 +212,15 @@ def _docker(version: str, heap: str, announce: Callable[[str], None]) -> Node | 
     return Node(url, f"docker:{container}")
 
 
-def _wait(address: Callable[[], str | None], log: Path | None) -> str:
-    """Poll until the cluster is yellow or green; return its URL."""
+def _wait(address: Callable[[], str | None], log: Path | None, nodes: int = 1) -> str:
+    """Poll until the cluster is yellow or green and has all its nodes; return its URL."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         url = address()
         with contextlib.suppress(OSError, ValueError):
             health = json.loads(request(url, "/_cluster/health")) if url else {}
             # A cluster that has not formed yet is green, with no node in it.
-            if url and health["status"] != "red" and health["number_of_nodes"]:
+            if url and health["status"] != "red" and health["number_of_nodes"] >= nodes:
                 return url
         time.sleep(0.2)
     last = f"; its last lines:\n{tail(log.read_text(errors='replace'))}" if log else ""
@@ -262,7 +274,39 @@ def node(version: str = "9", heap: str = "1g") -> Iterator[str]:
     if url := _given(version) or _running_url(version):
         yield url
         return
-    # A second process ends the node when this one is gone without having done so, kill -9 included.
+    with _guarded() as tell:
+        started, process = _start(version, heap, announce=tell)
+        try:
+            yield started.url
+        finally:
+            stop(started.handle, process)
+
+
+@contextlib.contextmanager
+def cluster(nodes: int = 2, version: str = "9", heap: str = "512m") -> Iterator[list[str]]:
+    """The URLs of the nodes of one cluster on this machine, which ends with the block.
+
+    Raises:
+        NodeError: a node could not be had.
+    """
+    with contextlib.ExitStack() as stack:
+        urls: list[str] = []
+        peers: list[str] = []
+        for _ in range(nodes):
+            tell = stack.enter_context(_guarded())
+            started, process = _provisioned(version, heap, tell, list(peers))
+            stack.callback(stop, started.handle, process)
+            urls.append(started.url)
+            peers.append((Path(started.handle) / "logs/transport.ports").read_text().split()[0])
+        yield urls
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[Callable[[str], None]]:
+    """A second process ends the node when this one is gone without having done so, by kill -9 too.
+
+    Gives a function that tells it which node.
+    """
     command = [sys.executable, __file__, "guard"]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -272,11 +316,7 @@ def node(version: str = "9", heap: str = "1g") -> Iterator[str]:
         guard.stdin.flush()
 
     try:
-        started, process = _start(version, heap, announce=tell)
-        try:
-            yield started.url
-        finally:
-            stop(started.handle, process)
+        yield tell
     finally:
         guard.communicate("stop\n")
 

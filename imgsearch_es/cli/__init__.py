@@ -14,7 +14,17 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from imgsearch_es.cli import analyze, benchmark, demo, doctor, index, overview, search
+from imgsearch_es.cli import (
+    analyze,
+    benchmark,
+    demo,
+    doctor,
+    exchange,
+    index,
+    overview,
+    search,
+    watch,
+)
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
 
@@ -43,6 +53,8 @@ class _Commands(TyperGroup):
             fail("stopped; what was done is stored, run the command again to go on", code=130)
 
 
+_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
+
 app = typer.Typer(
     name="imgsearch",
     cls=_Commands,
@@ -62,12 +74,17 @@ for command in (
     index.remove,
     index.rejected,
     index.stats,
+    exchange.export,
+    exchange.import_,
+    exchange.reindex,
+    watch.watch,
     analyze.models,
     benchmark.benchmark,
     doctor.doctor,
     demo.demo,
 ):
-    app.command(no_args_is_help=command in (index.index, index.remove))(command)
+    named = command.__name__.rstrip("_")  # "import" is a word of Python
+    app.command(named, no_args_is_help=command in _WITH_ARGUMENTS)(command)
 
 
 def main() -> None:

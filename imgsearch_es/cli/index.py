@@ -99,6 +99,26 @@ def index(
             help="What --vectors is for: cosine (the default), dot or euclidean.",
         ),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Elasticsearch: shards of a new index."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
+    ] = None,
+    expected_pictures: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False, help="Elasticsearch: choose the shards for so many pictures."
+        ),
+    ] = None,
+    lifecycle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", show_default=False, help="Elasticsearch: an index lifecycle policy."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Put pictures into an index, or bring it up to date.
@@ -111,7 +131,14 @@ def index(
 
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    given = {"vectors": vectors, "similarity": similarity}
+    given: dict[str, Any] = {
+        "vectors": vectors,
+        "similarity": similarity,
+        "shards": shards,
+        "replicas": replicas,
+        "expected_pictures": expected_pictures,
+        "lifecycle": lifecycle,
+    }
     options = {name: value for name, value in given.items() if value is not None}
     with ImageIndex(
         index,

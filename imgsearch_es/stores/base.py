@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import IndexNotFoundError, QueryError
@@ -20,6 +21,9 @@ from imgsearch_es.ledger import Ledger
 from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.synsets import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,17 @@ class Store(Protocol):
         """What the index remembers; None when it does not exist yet."""
         ...
 
+    def stored_settings(self) -> IndexSettings | None:
+        """What the index remembers, although an older version may have written it."""
+        ...
+
+    def renew(self) -> None:
+        """Look again at an index that may have been rebuilt, and remember what it is now.
+
+        Until then an operation that needs the index as it was raises IndexRebuiltError.
+        """
+        ...
+
     def create(self, settings: IndexSettings) -> None:
         """Create the index.
 
@@ -255,6 +270,42 @@ class Store(Protocol):
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and, if asked for, deep feature of every document, some at a time."""
+        ...
+
+    def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
+        """Every document that meets conditions, in no certain order, some at a time.
+
+        What is written meanwhile may be among them or not; a document that is replaced meanwhile
+        may come a second time, the newer one last.
+        """
+        ...
+
+    def beside(self) -> Self:
+        """The store of a new index, to be built while this one is searched, and to replace it.
+
+        It may exist already, from an attempt that was interrupted.
+        """
+        ...
+
+    def delete(self) -> None:
+        """Delete the index with all that is in it; none there is no error."""
+        ...
+
+    def mark(self) -> str:
+        """A text that is another one after documents were written or removed."""
+        ...
+
+    def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
+        """Put ``new``, which ``beside`` gave, in the place of this index, in one step.
+
+        Searches that run see the one or the other. Nothing happens, and the answer is False, when
+        this index was written to since it had ``mark``.
+
+        Args:
+            new: the index that was built beside this one.
+            mark: of this index, before the other was last brought up to date with it.
+            keep: keep the replaced index under another name.
+        """
         ...
 
     def close(self) -> None:

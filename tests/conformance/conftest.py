@@ -49,8 +49,8 @@ def place(
 
     with Elasticsearch(url) as client:
         for index in made:
-            for made_index in (f"{index}-000001", f"{index}-rejected"):
-                client.indices.delete(index=made_index, ignore_unavailable=True)
+            names = [f"{index}-{number:06}" for number in range(1, 4)]
+            client.indices.delete(index=[*names, f"{index}-rejected"], ignore_unavailable=True)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import index_body
+from imgsearch_es.stores.elastic.mapping import Layout, index_body, shards_for
 from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS
+from imgsearch_es.stores.elastic.rebuilding import harmful_action, next_name
 from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
@@ -33,7 +35,7 @@ def count_fields(properties: dict[str, dict]) -> int:
 
 
 def test_the_whole_body():
-    assert index_body(settings(), (9, 4), shards=2, replicas=1) == {
+    assert index_body(settings(), (9, 4), Layout(shards=2, replicas=1)) == {
         "settings": {
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,
@@ -111,3 +113,59 @@ def test_settings_are_read_back_from_meta():
         body = json.loads(json.dumps(index_body(settings(vocabulary), (9, 4))))
         meta = body["mappings"]["_meta"]["imgsearch_es"]
         assert IndexSettings.from_dict(meta) == settings(vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "dimensions", "shards"),
+    [
+        (1, 0, 1),
+        (1_000_000, 0, 1),
+        (1_000_000, 1280, 1),
+        (10_000_001, 0, 2),
+        (10_000_000, 1280, 6),
+        (100_000_000, 0, 10),
+        (10**12, 1280, 1024),
+    ],
+)
+def test_shards_follow_from_the_expected_size(pictures: int, dimensions: int, shards: int):
+    assert shards_for(pictures, dimensions) == shards
+    layout = Layout(expected_pictures=pictures)
+    assert layout.settings(dimensions)["index.number_of_shards"] == shards
+
+
+def test_a_layout_is_checked_and_written_as_settings():
+    assert Layout().settings(0) == {
+        "index.number_of_shards": 1,
+        "index.number_of_replicas": 0,
+    }
+    layout = Layout(3, 1, refresh_interval="30s", lifecycle="photos")
+    assert layout.settings(0) == {
+        "index.number_of_shards": 3,
+        "index.number_of_replicas": 1,
+        "index.refresh_interval": "30s",
+        "index.lifecycle.name": "photos",
+    }
+    assert layout.changed_by(Layout(shards=5)).shards == 5
+    assert layout.changed_by(Layout(expected_pictures=20_000_000)).settings(0) == {
+        **layout.settings(0),
+        "index.number_of_shards": 2,
+    }
+    for wrong in ({"shards": 0}, {"replicas": -1}, {"shards": "3"}, {"expected_pictures": 0}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            Layout(**wrong)
+    with pytest.raises(ConfigurationError, match="not both"):
+        Layout(shards=2, expected_pictures=3)
+
+
+def test_a_lifecycle_must_not_split_or_delete():
+    merge = {"min_age": "1d", "actions": {"forcemerge": {"max_num_segments": 1}}}
+    assert harmful_action({"phases": {"warm": merge}}) is None
+    assert harmful_action({}) is None
+    hot = {"actions": {"rollover": {"max_age": "7d"}}}
+    assert harmful_action({"phases": {"warm": merge, "hot": hot}}) == "rollover"
+    assert harmful_action({"phases": {"delete": {"actions": {"delete": {}}}}}) == "delete"
+
+
+def test_the_name_of_the_next_index():
+    assert next_name("pets-000009", "x") == "pets-000010"
+    assert next_name("a-000001-000001", "x") == "a-000001-000002"

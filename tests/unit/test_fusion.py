@@ -212,7 +212,7 @@ def test_body_of_synsets():
             }
         },
         "size": 30,
-        "_source": {"excludes": ["posterior", "words", "embedding"]},
+        "_source": {"excludes": ["posterior", "embedding", "direction", "words"]},
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
@@ -14,11 +16,11 @@ import elasticsearch
 import numpy as np
 from elasticsearch import Elasticsearch, helpers
 
-from imgsearch_es.conditions import METADATA
+from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, SchemaError, StoreError
 from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -31,12 +33,22 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, paging
+from imgsearch_es.stores.elastic import counting, paging, rebuilding, scanning
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
-from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
-from imgsearch_es.stores.elastic.fetching import by_doc_values, is_complete
+from imgsearch_es.stores.elastic.connection import (
+    connect,
+    is_missing_index,
+    parse_address,
+    translated,
+)
+from imgsearch_es.stores.elastic.fetching import (
+    WHOLE,
+    by_doc_values,
+    is_complete,
+    whole_document_of,
+)
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
-from imgsearch_es.stores.elastic.mapping import index_body
+from imgsearch_es.stores.elastic.mapping import Layout, index_body
 from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
@@ -60,6 +72,8 @@ _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 _SCANNED = 500
 """Vectors in one answer of a scan."""
+_TRUSTED_SECONDS = 1.0
+"""How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
 
 
 class ElasticStore:
@@ -67,7 +81,10 @@ class ElasticStore:
 
     Args:
         location: ``http(s)://[user:password@]host:port/index``.
-        shards, replicas: of an index that is created.
+        shards, replicas: of an index that is created; by default 1 and 0.
+        expected_pictures: how many it will hold at the end, from which ``shards`` follows.
+        refresh_interval: how soon written documents are found by others, such as "30s".
+        lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``neighbors.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
@@ -79,19 +96,31 @@ class ElasticStore:
         self,
         location: str,
         *,
-        shards: int = 1,
-        replicas: int = 0,
+        shards: int | None = None,
+        replicas: int | None = None,
+        expected_pictures: int | None = None,
+        refresh_interval: str | None = None,
+        lifecycle: str | None = None,
         vectors: str | None = None,
         similarity: str | None = None,
         **credentials: Any,
     ) -> None:
         self._address = parse_address(os.fspath(location), **credentials)
         self.location = str(self._address)
-        self._shards, self._replicas = shards, replicas
+        self._name = self._address.index
+        self._layout = Layout(shards, replicas, expected_pictures, refresh_interval, lifecycle)
         self._wanted = wanted_neighbors(vectors, similarity)
         self._neighbors = Neighbors()
-        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas)
+        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas or 0)
+        self._index = f"{self._name}-000001"
+        """The index behind the alias."""
+        self._aliases: dict[str, Any] = {self._name: {"is_write_index": True}}
+        """What shall lead to the index, once it is created."""
         self._settings: IndexSettings | None = None
+        self._written_as = self._name
+        """What documents are written to: an alias of this very index, and of none that replaces it.
+        Documents of another analyzer cannot get into an index that was rebuilt meanwhile."""
+        self._looked_at = 0.0
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -102,62 +131,82 @@ class ElasticStore:
         """The connected client, for what this library does not do."""
         return self._connection[0]
 
-    @property
-    def _name(self) -> str:
-        return self._address.index
-
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when there is no index yet."""
+        settings = self.stored_settings()
+        if settings is not None and settings.schema_version != SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self.location} has the schema {settings.schema_version} of an older version; "
+                "`imgsearch reindex` brings it up to date"
+            )
+        if settings is not None and self._wanted not in (None, self._neighbors):
+            raise ConfigurationError(
+                f"{self.location} was made with {self._neighbors}, not with {self._wanted}: leave "
+                "these options out, or give them to `imgsearch reindex`, which makes it anew"
+            )
+        return settings
+
+    def stored_settings(self) -> IndexSettings | None:
+        """What the index remembers, although an older version may have written it."""
         if self._settings is None:
             client = self.client
             with translated(self._address):
                 if not client.indices.exists(index=self._name):
                     return None
-                answer = client.indices.get_mapping(index=self._name)
-            self._settings = self._read_settings(dict(answer))
+                found = client.indices.get(index=self._name, features=["aliases", "mappings"])
+            self._remember(dict(found))
         return self._settings
 
-    def _read_settings(self, answer: Mapping[str, Any]) -> IndexSettings:
-        (mapping,) = answer.values() if len(answer) == 1 else ({},)
-        data = mapping.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
+    def renew(self) -> None:
+        """Forget the settings when the alias leads to another index now; asks once a second."""
+        if self._settings is None or time.monotonic() < self._looked_at + _TRUSTED_SECONDS:
+            return
+        if self._find_index() != self._index:
+            self._settings = None
+        self._looked_at = time.monotonic()
+
+    def _find_index(self) -> str | None:
+        with translated(self._address):
+            found = self.client.indices.get_alias(index=self._name, ignore_unavailable=True)
+        return next(iter(found.keys()), None)
+
+    def _remember(self, found: Mapping[str, Any]) -> None:
+        ((index, facts),) = found.items() if len(found) == 1 else (("", {}),)
+        data = facts.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
         if data is None:
             raise SchemaError(
                 f"{self.location} exists, but imgsearch did not make it; choose another name"
             )
-        if data["schema_version"] != SCHEMA_VERSION:
+        if data["schema_version"] > SCHEMA_VERSION:
             raise SchemaError(
-                f"{self.location} has schema {data['schema_version']}, this imgsearch-es knows "
-                f"{SCHEMA_VERSION}: upgrade this installation, or index again under another name"
+                f"{self.location} was written by a newer imgsearch-es (schema "
+                f"{data['schema_version']}, this one knows {SCHEMA_VERSION}): upgrade this "
+                "installation"
             )
-        self._neighbors = Neighbors.of(mapping["mappings"]["properties"])
-        if self._wanted not in (None, self._neighbors):
-            raise ConfigurationError(
-                f"{self.location} was made with {self._neighbors}, not with {self._wanted}: leave "
-                "these options out, or index the pictures again under another name"
-            )
-        return IndexSettings.from_dict(data)
+        own = rebuilding.own_alias(index)
+        self._written_as = own if own in facts["aliases"] else self._name
+        self._index, self._looked_at = index, time.monotonic()
+        self._neighbors = Neighbors.of(facts["mappings"]["properties"])
+        self._settings = IndexSettings.from_dict(data)
 
     def create(self, settings: IndexSettings) -> None:
         """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
         client, version = self._connection
         neighbors = self._wanted or Neighbors()
-        body = index_body(
-            settings,
-            version,
-            shards=self._shards,
-            replicas=self._replicas,
-            neighbors=neighbors,
-        )
+        body = index_body(settings, version, self._layout, neighbors)
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
+            rebuilding.check_lifecycle(client, self._layout.lifecycle)
             client.indices.create(
-                index=f"{self._name}-000001",
+                index=self._index,
                 settings=body["settings"],
                 mappings=body["mappings"],
-                aliases={self._name: {"is_write_index": True}},
+                aliases={**self._aliases, rebuilding.own_alias(self._index): {}},
             )
+        self._written_as = rebuilding.own_alias(self._index)
         self._neighbors, self._settings = neighbors, settings
+        self._looked_at = time.monotonic()
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in bulk; a refused document does not stop the others.
@@ -193,7 +242,7 @@ class ElasticStore:
             outcomes = helpers.streaming_bulk(
                 self.client,
                 actions(),
-                index=self._name,
+                index=self._written_as,
                 chunk_size=len(documents),
                 max_retries=_RETRIES,
                 initial_backoff=0.5,
@@ -206,6 +255,8 @@ class ElasticStore:
                 answer = outcome["index"]
                 if done:
                     stored += 1
+                elif is_missing_index(answer):
+                    raise self._rebuilt()
                 else:
                     rejected.append((uris[answer["_id"]], _why(answer)))
         return stored, rejected
@@ -233,18 +284,13 @@ class ElasticStore:
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
-        client, version = self._connection
-        source: dict[str, Any] = {"excludes": ["posterior", "direction", "words"]}
-        if version >= (9, 1):  # leaves vectors out unless asked for them
-            source["exclude_vectors"] = False
         found: dict[str, Document] = {}
         with translated(self._address):
             for part in _parts(ids, 1000):
-                answer = client.search(
-                    index=self._name, query={"ids": {"values": part}}, size=len(part), source=source
-                )
+                body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
+                answer = self.client.search(index=self._name, body=body)
                 for hit in answer["hits"]["hits"]:
-                    found[hit["_id"]] = Document.from_source(hit["_source"])
+                    found[hit["_id"]] = whole_document_of(hit)
         return found
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
@@ -428,11 +474,28 @@ class ElasticStore:
                 searches += [{}, _sent(query, first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
+                self._check_index(answers)
                 for (query, statistics), answer in zip(part, answers, strict=True):
                     is_read = "error" not in answer and is_complete(answer)
                     found = read(query, statistics, answer) if is_read else None
                     results.append(found or self._search(query, statistics))
         return results
+
+    def _check_index(self, answers: Sequence[Mapping[str, Any]]) -> None:
+        """The queries were made for the index that answered, and not for the one before it.
+
+        Only hits name their index. Where an answer has none, the alias tells.
+        """
+        found = [answer.get("hits", {}).get("hits") for answer in answers]
+        names = {hits[0]["_index"] for hits in found if hits}
+        if not all(found):
+            names.add(self._find_index())
+        if names != {self._index}:
+            raise self._rebuilt()
+
+    def _rebuilt(self) -> IndexRebuiltError:
+        self._looked_at = 0.0  # the next ``renew`` shall look
+        return IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
     def _check(self, query: Query) -> None:
         settings = known_settings(self)
@@ -476,6 +539,7 @@ class ElasticStore:
         answer = self.client.search(index=self._name, body=_sent(query, body)).body
         if not is_complete(answer):
             answer = self.client.search(index=self._name, body=body).body
+        self._check_index([answer])
         return dict(answer)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
@@ -483,7 +547,8 @@ class ElasticStore:
         self._check(query)
         ((query, statistics),) = weighted_all(self, [query])
         with translated(self._address):
-            yield from paging.pages(self.client, self._name, query, statistics)
+            # By the index's own name, not the alias: the query was made for this index.
+            yield from paging.pages(self.client, self._index, query, statistics)
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
@@ -518,20 +583,69 @@ class ElasticStore:
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document, by a scroll."""
         known_settings(self)
-        client, version = self._connection
-        source: dict[str, Any] = {"includes": ["sha256", *["embedding"] * embeddings]}
-        if version >= (9, 1):
-            source["exclude_vectors"] = not embeddings
+        body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
         with translated(self._address):
-            for hit in helpers.scan(
-                client, query={"_source": source}, index=self._name, size=_SCANNED
-            ):
-                vector = hit["_source"].get("embedding")
+            for hit in helpers.scan(self.client, query=body, index=self._name, size=_SCANNED):
+                vector = hit.get("fields", {}).get("embedding")
                 yield Fingerprint(
                     hit["_id"],
                     hit["_source"]["sha256"],
                     None if vector is None else np.asarray(vector, dtype=np.float32),
                 )
+
+    def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
+        """Every document that meets conditions, as the index is when the first is asked for."""
+        with translated(self._address):
+            yield from scanning.documents(self.client, self._name, filters)
+
+    def beside(self) -> ElasticStore:
+        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
+
+        One that was begun with other options than these is deleted.
+        """
+        known_index = self._known_index()
+        new = copy(self)
+        new._name = new._index = rebuilding.next_name(known_index, self.location)
+        new.location = f"{self._address.server}/{new._name}"
+        new._aliases, new._settings = {}, None
+        with translated(self._address):
+            present = rebuilding.layout_of(self.client, known_index)
+        new._layout = present.changed_by(self._layout)
+        new._wanted = self._wanted or self._neighbors
+        if new.stored_settings() is not None:
+            with translated(self._address):
+                begun = rebuilding.layout_of(self.client, new._index)
+            if new._layout.shards not in (None, begun.shards) or new._neighbors != new._wanted:
+                new.delete()
+        return new
+
+    def delete(self) -> None:
+        """Delete the index and its aliases."""
+        index = self._find_index()
+        if index is not None:
+            with translated(self._address):
+                self.client.indices.delete(index=index)
+        self._settings = None
+
+    def mark(self) -> str:
+        """The numbers of the shards' last operations."""
+        with translated(self._address):
+            return rebuilding.mark(self.client, self._known_index())
+
+    def replace(self, new: ElasticStore, mark: str, *, keep: bool) -> bool:
+        """Let the alias lead to the new index; writing to this one is blocked before."""
+        with translated(self._address):
+            done = rebuilding.swap(
+                self.client, self._name, self._known_index(), new._index, mark, keep=keep
+            )
+        if done:
+            self._settings = None
+        return done
+
+    def _known_index(self) -> str:
+        if self.stored_settings() is None:
+            known_settings(self)  # raises
+        return self._index
 
     def close(self) -> None:
         """Close the connections."""

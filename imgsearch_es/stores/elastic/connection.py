@@ -180,6 +180,12 @@ def translated(address: Address) -> Iterator[None]:
         ) from error
 
 
+def is_missing_index(answer: Mapping[str, Any]) -> bool:
+    """Whether one document of a bulk request was refused because its index is no more."""
+    error = answer.get("error", {})
+    return isinstance(error, Mapping) and error.get("type") == "index_not_found_exception"
+
+
 def _error_type(error: elasticsearch.ApiError) -> str:
     body = error.body
     return body["error"].get("type", "") if _has_error(body) else ""

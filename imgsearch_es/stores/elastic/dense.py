@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 
 from imgsearch_es.dense import COMPARISONS, direction
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.elastic.strategies import (
-    NOT_FETCHED,
-    bool_query,
-    exclusions,
-    filter_clauses,
-)
+from imgsearch_es.stores.elastic.fetching import WHOLE
+from imgsearch_es.stores.elastic.strategies import bool_query, exclusions, filter_clauses
 
 _ROUNDING = 4 * 2.0**-24
 """Error of the server's float32 sums, per dimension, relative to the score."""
@@ -44,8 +40,7 @@ def dense_body(query: Query, window: int | None = None) -> dict[str, Any]:
         **search,
         "size": size,
         "track_total_hits": True,
-        "_source": {"excludes": list(NOT_FETCHED)},
-        "fields": ["embedding"],  # in _source servers differ, and newer ones leave vectors out
+        **WHOLE,
     }
 
 

@@ -14,6 +14,11 @@ from typing import Any
 from imgsearch_es.documents import Document
 
 HIT = "hit"
+NOT_FETCHED = ("posterior", "embedding", "direction", "words")
+"""Parts of ``_source`` that no document needs: they follow from the others, or come as fields."""
+WHOLE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}, "fields": ["embedding"]}
+"""What to ask for to have the deep feature, too: as a field, because in ``_source`` servers differ,
+and newer ones leave vectors out."""
 
 
 def by_doc_values(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,3 +43,10 @@ def document_of(hit: Mapping[str, Any]) -> Document:
     if "_source" in hit:
         return Document.from_source(hit["_source"])
     return Document.from_hit(hit["fields"][HIT][0])
+
+
+def whole_document_of(hit: Mapping[str, Any]) -> Document:
+    """The document of a hit that came by ``WHOLE``, with its embedding."""
+    vector = hit.get("fields", {}).get("embedding")
+    source = hit["_source"]
+    return Document.from_source(source if vector is None else {**source, "embedding": vector})

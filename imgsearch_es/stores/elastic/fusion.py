@@ -23,6 +23,7 @@ from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics, formula_of, summands
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
+from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
 from imgsearch_es.stores.elastic.strategies import (
     ROUNDING,
     TRUNCATION,
@@ -53,16 +54,15 @@ def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
         if not part.is_dense
     ]
     conditions, unwanted = filter_clauses(query), exclusions(query)
-    body: dict[str, Any] = {"size": window, "_source": {"excludes": ["posterior", "words"]}}
+    body: dict[str, Any] = {"size": window, **WHOLE}
     if not query.has_features:
         inner = bool_query(should=clauses, filter=conditions, must_not=unwanted)
         inner["bool"]["minimum_should_match"] = 1
-        body["_source"]["excludes"].append("embedding")
+        del body["fields"]
         return {"query": inner, **body}
     inner = bool_query(should=clauses, filter=[candidates(query), *conditions], must_not=unwanted)
     if clauses:
         inner["bool"]["minimum_should_match"] = 0
-    body["_source"]["exclude_vectors"] = False
     scored = {"query": inner, "script": _script(query)}
     return {"query": {"script_score": scored}, "track_total_hits": True, **body}
 
@@ -82,7 +82,7 @@ def read_fused(
 ) -> SearchResult | None:
     """The result in an answer to ``fused_body``; None where a wider window is needed."""
     hits, total = answer["hits"]["hits"], answer["hits"]["total"]
-    documents = [Document.from_source(hit["_source"]) for hit in hits]
+    documents = [whole_document_of(hit) for hit in hits]
     ranked = _scored(query, statistics, documents)
     fetched_all = total == {"value": len(hits), "relation": "eq"}
     last = query.offset + query.k

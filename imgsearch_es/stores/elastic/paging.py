@@ -19,7 +19,7 @@ import elasticsearch
 from elasticsearch import Elasticsearch
 
 from imgsearch_es.documents import Document, to_score
-from imgsearch_es.errors import StoreError
+from imgsearch_es.errors import IndexRebuiltError, StoreError
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
@@ -88,7 +88,10 @@ def pages(
 
 @contextmanager
 def _point_in_time(client: Elasticsearch, index: str) -> Iterator[str]:
-    point = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+    try:
+        point = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+    except elasticsearch.NotFoundError as error:
+        raise IndexRebuiltError(f"{index} was rebuilt or removed just now: search again") from error
     try:
         yield point
     except elasticsearch.NotFoundError as error:

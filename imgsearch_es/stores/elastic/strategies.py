@@ -19,6 +19,7 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import formula_of
+from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 
 _LENGTHS = """
 if (doc['norm'].size() == 0) {
@@ -55,9 +56,6 @@ _ABOVE_ZERO = 1.4e-45
 
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
-
-NOT_FETCHED = ("posterior", "embedding", "direction", "words")
-"""Parts of the source that a hit does not need."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query, Selection
@@ -32,9 +34,9 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, fusion, paging, schema
+from imgsearch_es.stores.embedded import counting, fusion, paging, scanning, schema
 from imgsearch_es.stores.embedded.dense import compare
-from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.file import DatabaseFile, Identity
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.ranking import add_up
 from imgsearch_es.stores.fusion import search_parts
@@ -75,6 +77,7 @@ class EmbeddedStore:
         self._file = DatabaseFile.at(path)
         self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
+        self._identity: Identity | None = None
         self._numbers: dict[str, int] = {}
 
     def settings(self) -> IndexSettings | None:
@@ -82,35 +85,46 @@ class EmbeddedStore:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
+                identity = self._file.identity
             if settings.schema_version < SCHEMA_VERSION:
                 with self._file.writing() as connection:
                     settings = schema.migrate(connection, self.location)
-            self._remember(settings)
+                    identity = self._file.identity
+            self._remember(settings, identity)
         return self._settings
+
+    def stored_settings(self) -> IndexSettings | None:
+        """What the index remembers; an older file is brought up to date when it is opened."""
+        return self.settings()
+
+    def renew(self) -> None:
+        """Forget the settings when there is another file now."""
+        if self._settings is not None and self._file.on_disk() != self._identity:
+            self._settings = self._identity = None
 
     def create(self, settings: IndexSettings) -> None:
         """Make the file and its tables: all of it, or nothing if this is interrupted."""
         with self._file.creating() as connection:
             schema.create_tables(connection, settings)
-        self._remember(settings)
+        self._settings = None  # to be read with the number of the file
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         unique = {document.id: document for document in documents}
         numbers = self._term_numbers()
-        with self._file.writing() as connection:
+        with self._writing() as connection:
             _delete(connection, list(unique))
             _insert(connection, list(unique.values()), numbers)
         return WriteReport(stored=len(unique))
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             clustered = int(schema.read_value(connection, "clustered_postings"))
             count = _one(connection, "SELECT count(*) FROM postings")
         if count - clustered <= max(_SETTLED, clustered // 4):
             return
-        with self._file.writing() as connection:
+        with self._writing() as connection:
             connection.execute(
                 "CREATE OR REPLACE TABLE postings AS FROM postings ORDER BY term, document"
             )
@@ -118,7 +132,7 @@ class EmbeddedStore:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents and their postings."""
-        with self._file.writing() as connection:
+        with self._writing() as connection:
             return _delete(connection, list(ids))
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
@@ -126,7 +140,7 @@ class EmbeddedStore:
         if not self._file.exists():
             return {}
         keys = self._keys()
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {', '.join(_COLUMNS)}, embedding FROM documents "
                 "LEFT JOIN embeddings USING (document) WHERE list_contains($1, id)",
@@ -138,7 +152,7 @@ class EmbeddedStore:
         """Hash, labels and metadata of the stored ones of these ids."""
         if not self._file.exists():
             return {}
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 "SELECT id, sha256, label, metadata FROM documents "
                 "JOIN (SELECT unnest($1) AS id) USING (id)",
@@ -148,7 +162,7 @@ class EmbeddedStore:
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 "SELECT sha256, min(id) FROM documents "
                 "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
@@ -158,7 +172,7 @@ class EmbeddedStore:
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             return connection.execute(
                 "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", [prefix]
             ).fetchall()
@@ -167,7 +181,7 @@ class EmbeddedStore:
         """Counts of documents and postings."""
         numbers = self._term_numbers()
         known = {numbers[key]: key for key in keys if key in numbers}
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             row = connection.execute(
                 "SELECT count(*), coalesce(avg(length), 0) FROM documents"
             ).fetchone() or (0, 0.0)
@@ -181,17 +195,17 @@ class EmbeddedStore:
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that score above 0."""
         numbers = self._term_numbers()
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             return counting.matching(connection, query, numbers)
 
     def count(self) -> int:
         """How many documents there are."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             return _one(connection, "SELECT count(*) FROM documents")
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             top = connection.execute(
                 "SELECT synset, count(*) AS documents, avg(score) FROM postings "
                 "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
@@ -218,7 +232,7 @@ class EmbeddedStore:
     def sample(self, size: int) -> list[Document]:
         """The documents with the smallest ids."""
         known_settings(self)
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 "SELECT id FROM documents ORDER BY id LIMIT $1", [size]
             ).fetchall()
@@ -228,13 +242,13 @@ class EmbeddedStore:
     def read_note(self, name: str) -> str | None:
         """A value of the settings table."""
         known_settings(self)
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             return schema.read_note(connection, name)
 
     def write_note(self, name: str, text: str) -> None:
         """Replace a value of the settings table."""
         known_settings(self)
-        with self._file.writing() as connection:
+        with self._writing() as connection:
             schema.write_note(connection, name, text)
 
     def features(self) -> dict[str, str]:
@@ -257,7 +271,7 @@ class EmbeddedStore:
         ready = weighted_all(self, queries)
         results = []
         for start in range(0, len(ready), _TOGETHER):
-            with self._file.reading() as connection:
+            with self._reading() as connection:
                 results += [
                     self._search(connection, query, statistics)
                     for query, statistics in ready[start : start + _TOGETHER]
@@ -323,7 +337,7 @@ class EmbeddedStore:
             check_dimensions(settings, query)
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             ids, scores = paging.ranked(connection, query, self._numbers, statistics)
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
@@ -347,7 +361,7 @@ class EmbeddedStore:
 
     def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these ids, without embeddings."""
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM documents "
                 "JOIN (SELECT unnest($1) AS id) USING (id)",
@@ -358,7 +372,7 @@ class EmbeddedStore:
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
-        with self._file.reading() as connection:
+        with self._reading() as connection:
             return counting.facets(connection, query, fields, size, numbers)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
@@ -366,16 +380,75 @@ class EmbeddedStore:
         known_settings(self)
         start: int | None = -1
         while start is not None:
-            with self._file.reading() as connection:
+            with self._reading() as connection:
                 block, start = counting.fingerprints(connection, start, embeddings=embeddings)
             yield from block
+
+    def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
+        """Every document that meets conditions, in blocks; the file is free between them."""
+        keys, after = self._keys(), -1
+        while True:
+            with self._reading() as connection:
+                numbers = scanning.next_numbers(connection, after, filters, self._numbers)
+                rows = scanning.rows(connection, numbers, _COLUMNS)
+            if not numbers:
+                return
+            for row in rows:
+                yield _document(row[:-1], keys, row[-1])
+            after = numbers[-1]
+
+    def beside(self) -> EmbeddedStore:
+        """The file of the same name with ``.new`` after it."""
+        return EmbeddedStore(f"{self._file.path}.new")
+
+    def delete(self) -> None:
+        """Delete the file, when nobody uses it."""
+        if self._file.exists():
+            with self._file.writing():
+                self._file.path.unlink()
+        self._settings = self._identity = None
+
+    def mark(self) -> str:
+        """Of the content of all documents."""
+        with self._reading() as connection:
+            return scanning.mark(connection)
+
+    def replace(self, new: EmbeddedStore, mark: str, *, keep: bool) -> bool:
+        """Move the new file to the place of this one; with ``keep`` this becomes ``.old``."""
+
+        def is_unchanged(connection: duckdb.DuckDBPyConnection) -> bool:
+            self._check_file()
+            return scanning.mark(connection) == mark
+
+        kept = Path(f"{self._file.path}.old") if keep else None
+        done = self._file.replace_by(new._file, is_unchanged, kept)
+        if done:
+            self._settings = self._identity = None
+        return done
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
-    def _remember(self, settings: IndexSettings) -> None:
-        self._settings = settings
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._file.reading() as connection:
+            self._check_file()
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._file.writing() as connection:
+            self._check_file()
+            yield connection
+
+    def _check_file(self) -> None:
+        """Numbers of terms and the analyzer are those of the file that the settings came from."""
+        if self._identity not in (None, self._file.identity):
+            raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
+
+    def _remember(self, settings: IndexSettings, identity: Identity | None) -> None:
+        self._settings, self._identity = settings, identity
         self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
 
     def _keys(self) -> Sequence[str]:

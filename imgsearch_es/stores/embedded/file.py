@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -38,6 +39,9 @@ _NAME = "index_file"
 """What the attached file is called in SQL."""
 
 _NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
+
+Identity = tuple[int, int]
+"""Device and number of a file."""
 
 
 class DatabaseFile:
@@ -67,6 +71,16 @@ class DatabaseFile:
         self._attached = False
         self._opened_at = 0.0
         self._closer: threading.Timer | None = None
+        self.identity: Identity | None = None
+        """Which file was opened last; it stays so while a connection is in use."""
+
+    def on_disk(self) -> Identity | None:
+        """Which file is at the path now: another one once an index was rebuilt."""
+        try:
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_dev, info.st_ino
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
@@ -86,6 +100,8 @@ class DatabaseFile:
             )
         with self._changed:
             self._wait_until(lambda: not self._writing and not self._writers_waiting)
+            if not self._readers and self.on_disk() != self.identity:
+                self._detach()
             if not self._attached:
                 self._attach(read_only=True)
                 self._opened_at = time.monotonic()
@@ -172,6 +188,31 @@ class DatabaseFile:
                 return
         raise StoreError(f"{self.path} exists already")
 
+    def replace_by(
+        self,
+        other: DatabaseFile,
+        is_wanted: Callable[[duckdb.DuckDBPyConnection], bool],
+        keep_as: Path | None,
+    ) -> bool:
+        """Put another file in this one's place, unless ``is_wanted`` says otherwise when asked.
+
+        Both are locked meanwhile: nobody writes to the old file when it is looked at for the last
+        time, nor to the new one before the old one is let go.
+        """
+        with other.writing() as new, self.writing() as old:
+            if not is_wanted(old):
+                return False
+            for connection in (new, old):  # so that no log of changes is left beside the files
+                connection.commit()
+                connection.execute("CHECKPOINT")
+                connection.begin()
+            shutil.copymode(self.path, other.path)
+            if keep_as is not None:
+                keep_as.unlink(missing_ok=True)
+                os.link(self.path, keep_as)
+            other.path.replace(self.path)
+        return True
+
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
         with self._changed:
@@ -219,10 +260,14 @@ class DatabaseFile:
         mode = "READ_ONLY" if read_only else "READ_WRITE"
         give_up = time.monotonic() + self.wait_seconds
         while True:
+            before = self.on_disk()
             try:
                 self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
                 self._attached = True
-                return
+                if before in (None, self.on_disk()):
+                    self.identity = self.on_disk()
+                    return
+                self._detach()  # of a file that was replaced while it was opened
             except duckdb.Error as error:
                 holder = _holder(error)
                 if holder is None:

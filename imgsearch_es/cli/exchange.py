@@ -1,0 +1,189 @@
+"""``imgsearch export``, ``import`` and ``reindex``: an index as a file, and an index built anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from imgsearch_es.cli import options
+from imgsearch_es.cli.output import (
+    AnalyzerOption,
+    IndexOption,
+    JsonOption,
+    RuntimeOption,
+    WeightsOption,
+    fail,
+    print_json,
+    say,
+)
+from imgsearch_es.cli.search import WhereOption
+from imgsearch_es.errors import MissingPicturesError
+
+_LISTED = 20
+"""Rows and pictures that are listed; all of them with --json."""
+
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A file: .jsonl, .jsonl.gz or .parquet.")
+]
+
+
+def export(
+    file: FileArgument,
+    index: IndexOption = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Put the pictures' bytes into the file, too.")
+    ] = False,
+    where: WhereOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the documents of an index into a file.
+
+    With deep features and the settings of the index, so that
+    `imgsearch import` makes the same index of it elsewhere.
+    """
+    from imgsearch_es.index import ImageIndex
+
+    with ImageIndex(index) as source:
+        report = source.export(
+            file,
+            pictures=pictures,
+            where=options.conditions(where),
+            force=force,
+            progress=None if json else _now_and_then(lambda count: f"{count:,} exported"),
+        )
+    if json:
+        print_json(report.to_dict())
+        return
+    say(f"{report.path}: {report.documents:,} documents")
+    _list("without picture", report.without_picture)
+
+
+def import_(
+    file: FileArgument,
+    index: IndexOption = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            show_default=False,
+            help="Write the pictures that are in the file into this folder.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Add the documents of a file to an index.
+
+    The index is created with the file's settings when there is none.
+    """
+    from imgsearch_es.index import ImageIndex
+
+    with ImageIndex(index) as target:
+        report = target.import_(
+            file, pictures=pictures, progress=None if json else _now_and_then(str)
+        )
+    if json:
+        print_json(report.to_dict())
+        return
+    say(f"{target.location}: {report} of {report.rows:,} rows")
+    _list("rejected", [(f"row {row.row} {row.uri}", row.reason) for row in report.rejected_rows])
+
+
+def reindex(
+    index: IndexOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", show_default=False, help="Another classifier."),
+    ] = None,
+    weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
+    runtime: RuntimeOption = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Leave out pictures that cannot be read any more."),
+    ] = False,
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep the replaced index under another name.")
+    ] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, show_default=False, help="Elasticsearch: shards of the new index."),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
+    ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            metavar="KIND",
+            help="Elasticsearch: how the new index indexes deep features, or none.",
+        ),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="What --vectors is for: cosine, dot or euclidean."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Build an index anew and put it in the place of the old one.
+
+    Searches find the old one until then. The pictures are read again; with
+    the analyzer that the index has its documents are copied.
+    """
+    from imgsearch_es.index import ImageIndex
+
+    given: dict[str, Any] = {
+        "shards": shards,
+        "replicas": replicas,
+        "vectors": vectors,
+        "similarity": similarity,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with ImageIndex(index, runtime=runtime, **chosen) as target:
+        try:
+            report = target.reindex(
+                model=model,
+                weights=weights,
+                analyzer=analyzer,
+                allow_missing=allow_missing,
+                keep_old=keep_old,
+                progress=None
+                if json
+                else _now_and_then(lambda done, total: f"{done:,} of {total:,}"),
+            )
+        except MissingPicturesError as error:
+            if json:
+                missing = [{"uri": uri, "reason": reason} for uri, reason in error.pictures]
+                print_json({"error": str(error), "missing": missing})
+            fail(str(error))
+    if json:
+        print_json(report.to_dict())
+        return
+    did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
+    say(f"{target.location}: {report.documents:,} documents, {did}")
+    _list("left out", report.missing)
+
+
+def _list(what: str, items: list[tuple[str, str]]) -> None:
+    for name, reason in items[:_LISTED]:
+        say(f"  {what}: {name}: {reason}")
+    if len(items) > _LISTED:
+        say(f"  ... and {len(items) - _LISTED:,} more; --json lists all")
+
+
+def _now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
+    """Says something every ten seconds."""
+    due = time.monotonic() + 10
+
+    def tell(*values: object) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due += 10
+            say(shown(*values))
+
+    return tell

@@ -1,0 +1,90 @@
+"""Export: the documents of an index into a file, which is there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imgsearch_es.conditions import Filter
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import ExchangeError, ImageError
+from imgsearch_es.exchange.formats import format_of, sync
+from imgsearch_es.exchange.rows import to_header, to_row
+from imgsearch_es.files import Limits, read_bytes, reason
+from imgsearch_es.stores.base import Store, known_settings
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        path: of the file.
+        documents: rows of the file.
+        without_picture: (uri, reason) of documents whose pictures were asked for and could not be
+            read, or have changed since they were analyzed; the documents are exported.
+    """
+
+    path: str
+    documents: int = 0
+    without_picture: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "path": self.path,
+            "documents": self.documents,
+            "without_picture": [{"uri": u, "reason": r} for u, r in self.without_picture],
+        }
+
+
+def export_documents(
+    store: Store,
+    path: Path,
+    *,
+    pictures: bool = False,
+    filters: Sequence[Filter] = (),
+    force: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ExportReport:
+    """Write the documents of a store into a file; see ``ImageIndex.export``."""
+    settings, report = known_settings(store), ExportReport(str(path))
+    form = format_of(path)
+    if path.exists() and not force:
+        raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for document in store.documents(filters):
+            yield to_row(document, _picture(document, report) if pictures else None)
+            report.documents += 1
+            if progress is not None:
+                progress(report.documents)
+
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # the extension says the format
+    try:
+        form.write(part, to_header(settings), rows())
+        sync(part)
+        if path.exists() and not force:
+            raise ExchangeError(f"{path} was made by another program meanwhile")
+        part.replace(path)
+    except OSError as error:
+        raise ExchangeError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return report
+
+
+def _picture(document: Document, report: ExportReport) -> bytes | None:
+    try:
+        data = read_bytes(document.uri, Limits())
+        if hashlib.sha256(data).hexdigest() == document.sha256:
+            return data
+        why = "has changed since it was analyzed"
+    except ImageError as error:
+        why = error.reason
+    report.without_picture.append((document.uri, why))
+    return None

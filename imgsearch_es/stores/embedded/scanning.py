@@ -1,0 +1,63 @@
+"""Going over all documents of the file in blocks, and telling whether any of them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import Filter
+from imgsearch_es.queries import Query
+from imgsearch_es.stores.embedded.ranking import selection
+
+_BLOCK = 1024
+"""Documents in memory at a time."""
+_ANY = (Term("", 1.0),)
+"""A query has terms; a selection by conditions does not look at them."""
+
+
+def next_numbers(
+    connection: duckdb.DuckDBPyConnection,
+    after: int,
+    filters: Sequence[Filter],
+    term_numbers: dict[str, int],
+) -> list[int]:
+    """The numbers of the next documents after one's that meet conditions, in order."""
+    parameters: dict[str, Any] = {"after": after, "block": _BLOCK}
+    query = Query(_ANY, filters=tuple(filters))
+    where = selection(query, term_numbers, parameters) or "WHERE true"
+    found = connection.execute(
+        f"SELECT document FROM documents {where} AND document > $after "
+        "ORDER BY document LIMIT $block",
+        parameters,
+    ).fetchall()
+    return [number for (number,) in found]
+
+
+def rows(
+    connection: duckdb.DuckDBPyConnection, numbers: Sequence[int], columns: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """These columns and the embedding (or None) of documents, by number; in order of number.
+
+    The range of the numbers is given as well: it lets DuckDB pass over the rest of the tables.
+    """
+    if not numbers:
+        return []
+    return connection.execute(
+        f"SELECT {', '.join(columns)}, embedding FROM "
+        "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
+        "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
+        "ORDER BY document",
+        [numbers[0], numbers[-1], list(numbers)],
+    ).fetchall()
+
+
+def mark(connection: duckdb.DuckDBPyConnection) -> str:
+    """Number and sum of hashes of all documents; a document analyzed again has another time."""
+    return str(
+        connection.execute(
+            "SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata)) FROM documents"
+        ).fetchone()
+    )

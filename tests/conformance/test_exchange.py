@@ -1,0 +1,87 @@
+"""From store to file to store: nothing is lost or changed, whatever the documents hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
+from imgsearch_es.exchange import export_documents, import_documents
+from imgsearch_es.files import picture_id
+from imgsearch_es.stores import open_store
+from tests.conformance.collections import document, extremes, posteriors
+from tests.conformance.conftest import SETTINGS, filled
+from tests.conformance.test_store import same
+
+FILES = ("a.jsonl", "a.jsonl.gz", "a.parquet")
+
+
+def awkward() -> list[Document]:
+    """File names that are no UTF-8, empty labels, odd metadata, no deep feature."""
+    uri = "file:///photos/caf%E9%FF.jpg"
+    odd = replace(
+        document("odd.jpg", [("tabby", 0.1), ("beagle", 1e-30)]),
+        id=picture_id(uri),
+        uri=uri,
+        labels=("", "two\nlines", 'a "quoted" one', "\u202e😀"),
+        metadata={"a": {"b": [1, 2.5, None, {"c": [True, "x"]}], "d.e": ""}, "": "empty"},
+        embedding=np.array([1e-45, -3.4e18, 0.1, 1 / 3, 0, -0.0, 1e10, 7], dtype=np.float32),
+    )
+    return [odd, replace(document("plain.jpg", []), embedding=None, labels=())]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_round_trip(place: Callable[[], str], tmp_path: Path, name: str):
+    documents = posteriors(700) + extremes() + awkward()
+    by_id = {item.id: item for item in documents}
+    with filled(str(tmp_path / "first.duckdb"), documents) as first:
+        report = export_documents(first, tmp_path / name)
+        assert (report.documents, report.without_picture) == (len(documents), [])
+    second = open_store(place())
+    report = import_documents(second, tmp_path / name)
+    assert (report.rows, report.added) == (len(documents), len(documents))
+    assert second.settings() == SETTINGS
+    assert export_documents(second, tmp_path / f"again-{name}").documents == len(documents)
+    third = open_store(str(tmp_path / "third.duckdb"))
+    assert import_documents(third, tmp_path / f"again-{name}").added == len(documents)
+    found = list(third.documents())
+    assert len(found) == len(documents)
+    assert all(same(item, by_id[item.id]) for item in found)
+    again = import_documents(second, tmp_path / name)
+    assert (again.added, again.updated, again.rejected) == (0, len(documents), 0)
+    second.close()
+
+
+def test_export_of_some(place: Callable[[], str], tmp_path: Path):
+    documents = posteriors(60)
+    with filled(place(), documents) as store:
+        filters = parse_filters({"label": "pets"})
+        wanted = sum("pets" in item.labels for item in documents)
+        assert export_documents(store, tmp_path / "a.jsonl", filters=filters).documents == wanted
+        with pytest.raises(ExchangeError, match="exists; give another name"):
+            export_documents(store, tmp_path / "a.jsonl")
+        export_documents(store, tmp_path / "a.jsonl", force=True)
+        assert [path.name for path in tmp_path.iterdir() if path.suffix == ".jsonl"] == ["a.jsonl"]
+
+
+def test_an_index_of_another_analyzer_refuses(place: Callable[[], str], tmp_path: Path):
+    with filled(str(tmp_path / "a.duckdb"), posteriors(5)) as store:
+        export_documents(store, tmp_path / "a.jsonl")
+    for other in (
+        replace(SETTINGS, weights="sha256:other"),
+        replace(SETTINGS, analyzer={**SETTINGS.analyzer, "model": {"name": "other"}}),
+        replace(SETTINGS, embedding_dimensions=9),
+        replace(SETTINGS, vocabulary=SETTINGS.vocabulary.with_hypernyms()),
+    ):
+        target = open_store(place())
+        target.create(other)
+        with pytest.raises(AnalyzerMismatchError, match="new index"):
+            import_documents(target, tmp_path / "a.jsonl")
+        assert target.count() == 0
+        target.close()

@@ -1,0 +1,121 @@
+"""Going over all documents, and putting an index that was built beside in the place of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError
+from imgsearch_es.queries import Query
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import Store
+from tests.conformance.collections import document, extremes, posteriors
+from tests.conformance.conftest import SETTINGS, filled
+from tests.conformance.test_store import same
+
+TABBY = Query((Term("tabby", 1.0),))
+OTHER = replace(SETTINGS, weights="sha256:other")
+
+
+def rebuilt(old: Store, *names: str) -> Store:
+    """An index beside, with these documents."""
+    new = old.beside()
+    new.create(OTHER)
+    new.write([document(name, [("tabby", 0.25)]) for name in names])
+    new.finish()
+    return new
+
+
+def test_all_documents_come_back_as_they_were(place: Callable[[], str]):
+    documents = posteriors(1300) + extremes()
+    with filled(place(), documents) as store:
+        found = {item.id: item for item in store.documents()}
+        assert len(found) == len(documents)
+        assert all(same(found[item.id], item) for item in documents)
+        pages = store.documents()
+        assert same(next(pages), found[next(store.documents()).id])
+        pages.close()
+
+
+def test_documents_that_meet_conditions(place: Callable[[], str]):
+    documents = posteriors(1300)
+    where = {"label": "pets", "-format": "PNG", "width": {"gte": 110}}
+    wanted = {d.id for d in documents if "pets" in d.labels and d.format != "PNG" and d.width > 109}
+    with filled(place(), documents) as store:
+        assert {d.id for d in store.documents(parse_filters(where))} == wanted
+        assert list(store.documents(parse_filters({"label": "none"}))) == []
+
+
+def test_documents_of_no_index(store: Store):
+    with pytest.raises(IndexNotFoundError):
+        list(store.documents())
+
+
+def test_the_mark_changes_with_every_write(place: Callable[[], str]):
+    first = document("a.jpg", [("tabby", 0.5)])
+    with filled(place(), [first]) as store:
+        marks = [store.mark()]
+        assert store.mark() == marks[0]
+        store.write([document("b.jpg", [("tabby", 0.5)])])
+        marks.append(store.mark())
+        store.write([replace(first, labels=("new",))])
+        marks.append(store.mark())
+        store.remove([first.id])
+        marks.append(store.mark())
+        assert len(set(marks)) == 4
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_replacing_is_noticed_by_all_who_have_the_index_open(place: Callable[[], str], keep: bool):
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        reader, other, writer = (open_store(store.location) for _ in range(3))
+        assert reader.search(TABBY).total == 1
+        assert other.settings() == writer.settings() == SETTINGS
+        new = rebuilt(store, "a.jpg", "b.jpg")
+        assert store.search(TABBY).total == 1, "the new index is not seen before the swap"
+        assert store.replace(new, store.mark(), keep=keep)
+        with pytest.raises(IndexRebuiltError, match="rebuilt"):
+            reader.search(TABBY)
+        with pytest.raises(IndexRebuiltError, match="rebuilt"):
+            other.search_many([TABBY, TABBY])
+        with pytest.raises(IndexRebuiltError, match="rebuilt"):
+            writer.write([document("c.jpg", [("tabby", 1.0)])])
+        for opened in (open_store(store.location), renewed(reader), renewed(writer)):
+            assert opened.settings() == OTHER
+            assert opened.search(TABBY).total == opened.count() == 2
+        second = rebuilt(renewed(store), "c.jpg")
+        assert store.replace(second, store.mark(), keep=False)
+        assert open_store(store.location).count() == 1
+
+
+def renewed(store: Store) -> Store:
+    store._looked_at = 0.0  # the alias is asked for once a second
+    store.renew()
+    return store
+
+
+def test_nothing_is_replaced_when_the_old_index_was_written_to(place: Callable[[], str]):
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        mark, new = store.mark(), rebuilt(store, "a.jpg")
+        store.write([document("late.jpg", [("tabby", 0.5)])])
+        assert not store.replace(new, mark, keep=False)
+        assert store.settings() == SETTINGS
+        assert store.write([document("later.jpg", [("tabby", 0.5)])]).stored == 1
+        store.finish()
+        assert store.search(TABBY).total == 3
+        new.delete()
+        assert store.beside().settings() is None
+        new.delete()
+
+
+def test_an_index_beside_is_found_again(place: Callable[[], str]):
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        rebuilt(store, "a.jpg")
+        found = open_store(store.location).beside()
+        assert found.settings() == OTHER
+        assert found.count() == 1
+        found.delete()

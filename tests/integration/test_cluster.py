@@ -1,0 +1,85 @@
+"""Two nodes and three shards: the same rankings as NumPy, by every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import elasticsearch_node
+import pytest
+
+from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.stores.elastic import ElasticStore
+from tests.conformance.collections import document, posteriors, ties
+from tests.conformance.conftest import INNER, SETTINGS
+from tests.conformance.reference import Reference
+
+pytestmark = pytest.mark.node
+
+DOCUMENTS = posteriors(3000) + ties(1200)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ElasticStore]:
+    with elasticsearch_node.cluster(nodes=2, heap="512m") as urls:
+        made = ElasticStore(f"{urls[0]}/cluster", shards=3, replicas=1)
+        made.create(SETTINGS)
+        for start in range(0, len(DOCUMENTS), 500):
+            assert made.write(DOCUMENTS[start : start + 500]).rejected == []
+        made.finish()
+        made.client.cluster.health(wait_for_status="green", timeout="60s")
+        yield made
+        made.close()
+
+
+def queries() -> list[Query]:
+    asked = [*posteriors(20, seed=7), document("q", [("tabby", 1.0), ("tiger_cat", 0.3)])]
+    return [Query(synset_vector(item.terms), k=10) for item in asked if item.terms]
+
+
+def test_shards_lie_on_both_nodes(store: ElasticStore):
+    shards = store.client.cat.shards(index="cluster", format="json")
+    assert len({shard["node"] for shard in shards}) == 2
+    assert len([shard for shard in shards if shard["state"] == "STARTED"]) == 6
+    counts = [int(shard["docs"]) for shard in shards if shard["prirep"] == "p"]
+    assert sum(counts) == store.count() == len(DOCUMENTS)
+    assert min(counts) > 0
+
+
+@pytest.mark.parametrize("strategy", INNER)
+def test_formula_1_is_exact(store: ElasticStore, strategy: str):
+    reference = Reference(DOCUMENTS, SETTINGS.vocabulary.keys)
+    for query in queries():
+        expected, _ = reference.rank(query)
+        hits = store.search(replace(query, strategy=strategy)).hits
+        assert [(hit.score, hit.document.id) for hit in hits] == expected
+
+
+@pytest.mark.parametrize("strategy", ["bm25", "tfidf", "cosine", "sqrt"])
+def test_formulas_use_the_statistics_of_all_shards(store: ElasticStore, strategy: str):
+    reference = Reference(DOCUMENTS, SETTINGS.vocabulary.keys)
+    for query in queries():
+        asked = replace(query, strategy=strategy)
+        expected = reference.score(asked)
+        hits = store.search(asked).hits
+        found = [hit.score for hit in hits]
+        best = sorted(expected.values(), reverse=True)[: len(found)]
+        assert found == pytest.approx(best, rel=1e-6)
+        assert found == pytest.approx([expected[hit.document.id] for hit in hits], rel=1e-6)
+
+
+def test_all_documents_come_back(store: ElasticStore):
+    assert {item.id for item in store.documents()} == {item.id for item in DOCUMENTS}
+
+
+def test_an_index_with_other_shards_takes_its_place(store: ElasticStore):
+    opened = ElasticStore(store.location, shards=2)
+    new = opened.beside()
+    new.create(SETTINGS)
+    new.write(DOCUMENTS)
+    assert opened.replace(new, opened.mark(), keep=False)
+    settings = opened.client.indices.get_settings(index="cluster")["cluster-000002"]["settings"]
+    assert settings["index"]["number_of_shards"] == "2"
+    assert settings["index"]["number_of_replicas"] == "1"
+    assert opened.count() == len(DOCUMENTS)
+    opened.close()

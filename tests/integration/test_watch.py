@@ -1,0 +1,200 @@
+"""``imgsearch watch`` as a process of its own, with real files, on both stores."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+from importlib.metadata import EntryPoint
+from imgsearch_es import plugins
+from imgsearch_es.cli import main
+group = "imgsearch_es.models"
+plugins._entry_points(group)["fake"] = EntryPoint("fake", "tests.fakes:FakeModel", group)
+main()
+"""
+WAIT_SECONDS = 60.0
+
+
+class Watch:
+    """The process, its lines, and the index that it keeps."""
+
+    def __init__(self, place: str, *folders: Path) -> None:
+        arguments = ["watch", *map(str, folders), "-i", place, "-m", "fake"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.index, self.lines = ImageIndex(place), queue.SimpleQueue[str]()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.put(line.rstrip("\n"))
+
+    def says(self, text: str) -> str:
+        """The next line with this text."""
+        seen = []
+        while True:
+            try:
+                seen.append(self.lines.get(timeout=WAIT_SECONDS))
+            except queue.Empty:
+                pytest.fail(f"never said {text!r}, but {seen}")
+            if text in seen[-1]:
+                return seen[-1]
+
+    def names(self) -> set[str]:
+        return {document.filename for document in self.index.store.documents()}
+
+    def has(self, *names: str) -> None:
+        """Wait until the index has these pictures and no others."""
+        end = time.monotonic() + WAIT_SECONDS
+        while self.names() != set(names):
+            assert time.monotonic() < end, self.names()
+            time.sleep(0.2)
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> str:
+        self.process.send_signal(how)
+        assert self.process.wait(WAIT_SECONDS) == 0
+        self._thread.join()
+        last = ""
+        while not self.lines.empty():
+            last = self.lines.get()
+        return last
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._thread.join()
+        self.index.close()
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.node)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "embedded":
+        return str(tmp_path / "watched.duckdb")
+    url = request.getfixturevalue("elasticsearch_url")
+    return f"{url}/{request.getfixturevalue('fresh_index_name')}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "photos"
+    made.mkdir()
+    picture(made / "a.png", 1)
+    picture(made / "b.png", 2)
+    return made
+
+
+@pytest.fixture
+def watch(place: str) -> Iterator[Callable[..., Watch]]:
+    started: list[Watch] = []
+
+    def start(*folders: Path) -> Watch:
+        started.append(Watch(place, *folders))
+        started[-1].says("watching")
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def picture(path: Path, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
+    watching = watch(folder)
+    watching.has("a.png", "b.png")
+    picture(folder / "c.png", 3)
+    (folder / ".hidden.png").write_bytes((folder / "c.png").read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    watching.has("a.png", "b.png", "c.png")
+    before = watching.index.get(folder / "a.png").sha256
+    picture(folder / "a.png", 4)
+    (folder / "b.png").rename(folder / "moved.png")
+    watching.has("a.png", "c.png", "moved.png")
+    end = time.monotonic() + WAIT_SECONDS
+    while watching.index.get(folder / "a.png").sha256 == before:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    picture(outside / "d.png", 5)
+    outside.rename(folder / "inside")
+    watching.has("a.png", "c.png", "d.png", "moved.png")
+    shutil.rmtree(folder / "inside")
+    (folder / "c.png").unlink()
+    watching.has("a.png", "moved.png")
+    summary = watching.end()
+    assert summary.startswith(watching.index.location)
+    assert summary.endswith(" removed, 0 rejected")
+
+
+def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
+    watch: Callable[..., Watch], folder: Path
+):
+    watching = watch(folder)
+    data = (folder / "a.png").read_bytes()
+    with (folder / "slow.png").open("wb") as file:
+        file.write(data[:100])
+        file.flush()
+        watching.says("rejected")
+        file.write(data[100:])
+    watching.has("a.png", "b.png", "slow.png")
+    assert watching.end(signal.SIGTERM).endswith("0 rejected")
+
+
+def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch], folder: Path):
+    watching = watch(folder)
+    watching.has("a.png", "b.png")
+    folder.rename(folder.with_name("away"))
+    watching.says("is gone: nothing of it is removed")
+    time.sleep(1)
+    watching.has("a.png", "b.png")
+    picture(folder.with_name("away") / "c.png", 3)
+    (folder.with_name("away") / "a.png").unlink()
+    folder.with_name("away").rename(folder)
+    watching.has("b.png", "c.png")
+    watching.end()
+
+
+def test_what_happened_before_is_caught_up_and_an_empty_folder_is_no_reason_to_remove(
+    watch: Callable[..., Watch], folder: Path
+):
+    first = watch(folder)
+    first.has("a.png", "b.png")
+    first.end()
+    (folder / "a.png").unlink()
+    picture(folder / "c.png", 3)
+    second = watch(folder)
+    second.has("b.png", "c.png")
+    second.end()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    third = watch(folder)
+    third.has("b.png", "c.png")
+    third.end()

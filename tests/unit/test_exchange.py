@@ -1,0 +1,247 @@
+"""Files of documents: what is wrong with one is said, and the rest is indexed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.cli import app
+from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
+
+
+@pytest.fixture
+def index(fake_model, photos, tmp_path):
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
+        opened.add(photos, labels=lambda uri: uri.rsplit("/", 2)[1], metadata={"camera": "X100"})
+        yield opened
+
+
+@pytest.fixture
+def lines(index, tmp_path):
+    """The header and the rows of an export."""
+    index.export(tmp_path / "a.jsonl")
+    return [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+
+
+def write(path, lines):
+    path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
+    return path
+
+
+def imported(tmp_path, lines, name="b.jsonl"):
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        report = new.import_(write(tmp_path / name, lines))
+        assert report.rows == report.added + report.updated + report.rejected
+        return report, new.count()
+
+
+def test_an_imported_index_is_searched_as_the_first(index, photos, tmp_path):
+    index.export(tmp_path / "a.parquet")
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        assert new.import_(tmp_path / "a.parquet").added == 12
+        for picture in sorted(photos.rglob("*.png"))[:3]:
+            found = [(hit.uri, hit.score) for hit in new.search(image=picture)]
+            assert found == [(hit.uri, hit.score) for hit in index.search(image=picture)]
+        assert new.add(photos).unchanged == 12
+
+
+def test_the_file_as_the_documentation_says(lines):
+    header, row = lines[0]["imgsearch_es"], lines[1]
+    assert header["format_version"] == 1
+    assert header["analyzer"]["model"]["name"] == "fake"
+    assert set(header) == {
+        *("format_version", "analyzer", "weights", "vocabulary", "embedding_dimensions"),
+        "schema_version",
+    }
+    assert set(row) == {
+        *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
+        *("label", "metadata", "synsets", "scores", "embedding"),
+    }
+    assert (row["metadata"], row["label"]) == ({"camera": "X100"}, ["cats"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("{", "no JSON in UTF-8"),
+        ("[1]", "no JSON object"),
+        ({"uri": None}, "uri is missing"),
+        ({"uri": "photos/cat.jpg"}, "uri is 'photos/cat.jpg', an index says"),
+        ({"uri": "file:///photos/cat.jpg"}, "an index says '/photos/cat.jpg'"),
+        ({"uri": ""}, "uri"),
+        ({"uri": "/a\ud800.jpg"}, "percent-encoding"),
+        ({"id": "0" * 32}, "not that of the URI"),
+        ({"sha256": "F" * 64}, "sha256"),
+        ({"width": 0}, "width is 0"),
+        ({"width": 2.5}, "width is 2.5"),
+        ({"height": 2**31}, "height"),
+        ({"bytes": True}, "bytes is True"),
+        ({"format": "../x"}, "format"),
+        ({"indexed_at": "yesterday"}, "ISO 8601"),
+        ({"label": "pets"}, "label is not a list"),
+        ({"metadata": [1]}, "no JSON object"),
+        ({"metadata": {"a": float("nan")}}, "NaN is no number of JSON"),
+        ({"scores": [0.5]}, "same length"),
+        ({"synsets": ["tabby"], "scores": [float("inf")]}, "Infinity is no number"),
+        ({"synsets": ["tabby"], "scores": [0]}, "the score of tabby is 0"),
+        ({"synsets": ["tabby"], "scores": [-1]}, "not a number above 0"),
+        ({"synsets": ["tabby"], "scores": ["1"]}, "not a number above 0"),
+        ({"synsets": ["tabby"], "scores": [1e39]}, "not a number above 0"),
+        ({"synsets": ["unicorn"], "scores": [0.5]}, "no synset 'unicorn'"),
+        ({"synsets": [["tabby"]], "scores": [0.5]}, "no synset"),
+        ({"synsets": ["tabby", "tabby"], "scores": [0.5, 0.5]}, "twice"),
+        ({"synsets": ["tabby", "beagle"], "scores": [0.25, 0.5]}, "best first"),
+        ({"embedding": [1.0]}, "embedding has 1 numbers"),
+        ({"embedding": ["x"] * 16}, "no list of numbers"),
+        ({"embedding": [1e39] * 16}, "not finite"),
+        ({"picture": "?"}, "base64"),
+    ],
+)
+def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path, change, reason):
+    bad = change if isinstance(change, str) else lines[5] | change
+    report, count = imported(tmp_path, [*lines[:5], bad, *lines[6:]])
+    assert (report.rows, report.added, report.rejected, count) == (12, 11, 1, 11)
+    (rejected,) = report.rejected_rows
+    assert rejected.row == 6
+    assert reason in rejected.reason
+
+
+def test_optional_values_may_be_missing(lines, tmp_path):
+    needless = ("id", "filename", "label", "metadata", "indexed_at", "embedding")
+    short = [{k: v for k, v in row.items() if k not in needless} for row in lines[1:]]
+    report, count = imported(tmp_path, [lines[0], *short])
+    assert (report.added, count) == (12, 12)
+
+
+def test_a_row_that_comes_twice_replaces_the_first(lines, tmp_path):
+    report, count = imported(tmp_path, [*lines, lines[1] | {"label": ["second"]}])
+    assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        assert new.get(lines[1]["uri"]).labels == ("second",)
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({}, "does not say which analyzer"),
+        ("no json", "does not say which analyzer"),
+        ({"imgsearch_es": {"format_version": 2}}, "format version 2"),
+        ({"imgsearch_es": {"format_version": 1}}, "incomplete"),
+        ({"imgsearch_es": {"format_version": 1, "analyzer": {"model": []}}}, "incomplete"),
+    ],
+)
+def test_a_file_without_its_settings(lines, tmp_path, header, problem):
+    with pytest.raises(ExchangeError, match=problem):
+        imported(tmp_path, [header, *lines[1:]])
+    assert not (tmp_path / "new.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("none.jsonl", None, "No such file|no such file"),
+        ("empty.jsonl", b"", "is empty"),
+        ("a.csv", b"x", "neither JSON Lines nor Parquet"),
+        ("text.parquet", b"no parquet", "cannot read"),
+        ("text.jsonl.gz", b"no gzip", "cannot read"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path, name, content, problem):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with (
+        ImageIndex(tmp_path / "new.duckdb") as new,
+        pytest.raises(ExchangeError, match=problem),
+    ):
+        new.import_(tmp_path / name)
+
+
+def test_parquet_of_another_tool(lines, tmp_path):
+    """Written by pyarrow from plain rows: only the names of the columns count."""
+    rows = [{**row, "metadata": json.dumps(row["metadata"])} for row in lines[1:]]
+    rows[3]["metadata"] = '{"a": NaN}'
+    table = pyarrow.Table.from_pylist(rows)
+    kept = {"imgsearch_es": json.dumps(lines[0]["imgsearch_es"])}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(kept), tmp_path / "b.parquet")
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        report = new.import_(tmp_path / "b.parquet")
+        assert (report.added, [row.row for row in report.rejected_rows]) == (11, [4])
+
+
+def test_another_model_than_the_one_asked_for(index, lines, tmp_path, fake_model):
+    header = lines[0]["imgsearch_es"]
+    other = {**header, "weights": "sha256:another"}
+    with pytest.raises(AnalyzerMismatchError, match="new index"):
+        index.import_(write(tmp_path / "b.jsonl", [{"imgsearch_es": other}, *lines[1:]]))
+    assert index.count() == 12
+
+
+def test_pictures_travel_with_the_documents(index, photos, tmp_path):
+    changed, gone = sorted(photos.rglob("*.png"))[:2]
+    changed.write_bytes(b"something else")
+    gone.unlink()
+    report = index.export(tmp_path / "a.jsonl", pictures=True)
+    assert report.documents == 12
+    assert report.without_picture == [
+        (str(changed), "has changed since it was analyzed"),
+        (str(gone), "cannot be opened: no such file or directory"),
+    ]
+    shutil.rmtree(photos)
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        assert new.import_(tmp_path / "a.jsonl", pictures=tmp_path / "moved").added == 12
+        written = [path for path in (tmp_path / "moved").rglob("*") if path.is_file()]
+        assert len(written) == 10
+        for path in written:
+            document = new.get(path)
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == document.sha256
+        assert new.add(tmp_path / "moved").unchanged == 10
+
+
+def test_a_picture_with_other_bytes_is_refused(lines, tmp_path):
+    wrong = lines[1] | {"picture": base64.b64encode(b"other").decode()}
+    write(tmp_path / "b.jsonl", [lines[0], wrong])
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        report = new.import_(tmp_path / "b.jsonl", pictures=tmp_path / "moved")
+    assert report.rejected_rows[0].reason == "picture has other bytes than sha256 says"
+
+
+def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):
+    def broken(filters):
+        yield next(documents(filters))
+        raise OSError("the disk is gone")
+
+    documents = index.store.documents
+    monkeypatch.setattr(index.store, "documents", broken)
+    (tmp_path / "a.jsonl").write_text("precious")
+    with pytest.raises(ExchangeError, match="the disk is gone"):
+        index.export(tmp_path / "a.jsonl", force=True)
+    assert (tmp_path / "a.jsonl").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir() if "jsonl" in path.name] == ["a.jsonl"]
+
+
+def test_commands(index, tmp_path, photos):
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    file, place = tmp_path / "a.parquet", tmp_path / "new.duckdb"
+    out = run("export", file, "-i", index.location, "--where", "label=cats", "--pictures")
+    assert out.stdout == f"{file}: 6 documents\n"
+    assert "exists; give another name" in run("export", file, "-i", index.location, code=1).stderr
+    report = json.loads(run("export", file, "-i", index.location, "--force", "--json").stdout)
+    assert report == {"path": str(file), "documents": 12, "without_picture": []}
+    out = run("import", file, "-i", place).stdout
+    assert out == f"{place}: 12 added, 0 updated, 0 rejected of 12 rows\n"
+    report = json.loads(run("import", file, "-i", place, "--json").stdout)
+    assert report == {"rows": 12, "added": 0, "updated": 12, "rejected": 0, "rejected_rows": []}
+    bad = write(tmp_path / "b.jsonl", [{"imgsearch_es": None}])
+    assert "does not say which analyzer" in run("import", bad, "-i", place, code=1).stderr

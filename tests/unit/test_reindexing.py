@@ -1,0 +1,185 @@
+"""An index is built anew beside the old one, and the two are swapped in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.cli import app
+from imgsearch_es.errors import AnalyzerMismatchError, IndexNotFoundError, MissingPicturesError
+
+SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def index(fake_model, photos, tmp_path):
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
+        opened.add(photos, labels=lambda uri: uri.rsplit("/", 2)[1], metadata={"n": {"m": [1]}})
+        yield opened
+
+
+@pytest.fixture
+def cat(photos):
+    return photos / "cats" / "cat.0.png"
+
+
+def test_a_new_analyzer(index, cat, photos, tmp_path):
+    assert len(index.get(cat).terms) == 10
+    other = ImageIndex(index.location)
+    assert len(other.search(image=cat)[0].synsets) == 10
+    report = index.reindex(analyzer=SMALLER)
+    assert (report.documents, report.analyzed, report.copied, report.missing) == (12, 12, 0, [])
+    for opened in (index, other):
+        document = opened.get(cat)
+        assert len(document.terms) == 3
+        assert (document.labels, document.metadata) == (("cats",), {"n": {"m": [1]}})
+        assert opened.search(image=cat)[0].uri == str(cat)
+        assert opened.add(photos).unchanged == 12
+    assert [path.name for path in tmp_path.glob("pets*")] == ["pets.duckdb"]
+    with pytest.raises(AnalyzerMismatchError):
+        ImageIndex(index.location, analyzer={"model": "fake"}).search(image=cat)
+
+
+def test_the_same_analyzer_copies(index, cat, photos, fake_model):
+    before = {document.id: document.terms for document in index.store.documents()}
+    for path in photos.rglob("*.png"):
+        path.unlink()
+    fake_model.calls = 0
+    report = index.reindex(keep_old=True)
+    assert (report.documents, report.analyzed, report.copied) == (12, 0, 12)
+    assert fake_model.calls == 0
+    assert {document.id: document.terms for document in index.store.documents()} == before
+    assert ImageIndex(f"{index.location}.old").count() == 12
+
+
+def test_missing_pictures_stop_it_and_nothing_is_lost(index, cat, fake_model):
+    cat.unlink()
+    index.add(b"".join([(cat.parent / "cat.1.png").read_bytes()]))
+    with pytest.raises(MissingPicturesError, match=r"as it was.*and 1 more.*--allow") as raised:
+        index.reindex(analyzer=SMALLER)
+    assert {reason for _, reason in raised.value.pictures} == {
+        "the file is gone",
+        "came from memory and cannot be read again",
+    }
+    assert index.count() == 13
+    assert len(index.get(cat).terms) == 10
+    fake_model.calls = 0
+    report = index.reindex(analyzer=SMALLER, allow_missing=True)
+    assert fake_model.calls <= 1, "what was analyzed is kept (one call finds the dimensions)"
+    assert (report.documents, report.analyzed, len(report.missing)) == (11, 0, 2)
+    assert index.count() == 11
+
+
+def test_an_unreadable_picture_counts_as_missing(index, cat):
+    cat.write_bytes(b"no picture any more")
+    with pytest.raises(MissingPicturesError, match="cannot be read again"):
+        index.reindex(analyzer=SMALLER)
+
+
+def test_an_interrupted_run_goes_on_or_starts_again(index, fake_model, monkeypatch):
+    def stop(self, *arguments, **options):
+        raise KeyboardInterrupt
+
+    def interrupted(analyzer):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(index.store), "replace", stop)
+            with pytest.raises(KeyboardInterrupt):
+                index.reindex(analyzer=analyzer)
+
+    interrupted(SMALLER)
+    assert index.count() == 12
+    assert len(next(index.store.documents()).terms) == 10
+    assert index.reindex(analyzer=SMALLER).analyzed == 0
+    interrupted({**SMALLER, "term_filters": [{"name": "top_k", "k": 4}]})
+    other = {**SMALLER, "term_filters": [{"name": "top_k", "k": 5}]}
+    assert index.reindex(analyzer=other).analyzed == 12
+    assert {len(document.terms) for document in index.store.documents()} == {5}
+
+
+def test_what_is_written_meanwhile_is_in_the_new_index(index, photos, cat, monkeypatch):
+    """Another process adds, changes and removes between the last look and the swap."""
+    with ImageIndex(index.location) as other:
+        moments = iter([True, False])
+        replace = type(index.store).replace
+
+        def late(self, new, mark, *, keep):
+            if next(moments):
+                other.remove(photos / "dogs" / "dog.0.png")
+                other.update(cat, labels="late")
+                (photos / "late.png").write_bytes(cat.read_bytes())
+                other.add(photos / "late.png")
+            return replace(self, new, mark, keep=keep)
+
+        monkeypatch.setattr(type(index.store), "replace", late)
+        report = index.reindex(analyzer=SMALLER)
+    assert report.documents == index.count() == 12
+    assert index.get(cat).labels == ("late",)
+    assert len(index.get(photos / "late.png").terms) == 3
+
+
+def test_searches_of_another_process_never_fail_nor_see_half(index, photos, tmp_path):
+    code = """
+        import sys, time
+        from importlib.metadata import EntryPoint
+        from imgsearch_es import ImageIndex, plugins
+        plugins._entry_points("imgsearch_es.models")["fake"] = EntryPoint(
+            "fake", "tests.fakes:FakeModel", "imgsearch_es.models")
+        index = ImageIndex(sys.argv[1])
+        seen = set()
+        print("ready", flush=True)
+        end = time.monotonic() + 30
+        while time.monotonic() < end and len(seen) < 2:
+            hits = index.search(image=sys.argv[2], k=100)
+            seen.add((len(hits[0].synsets), len(hits) > 0, len(hits.query.terms), index.count()))
+        print(sorted(seen))
+    """
+    cat = photos / "cats" / "cat.0.png"
+    outside = tmp_path / "query.png"
+    outside.write_bytes(cat.read_bytes())
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), index.location, str(outside)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "ready\n"
+        index.reindex(analyzer=SMALLER)
+        answer = process.stdout.read()
+    assert process.wait() == 0
+    assert answer == "[(3, True, 3, 12), (10, True, 10, 12)]\n"
+
+
+def test_no_index(tmp_path, fake_model):
+    with pytest.raises(IndexNotFoundError):
+        ImageIndex(tmp_path / "none.duckdb").reindex(analyzer=SMALLER)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command(index, cat, tmp_path):
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(app, ["reindex", "-i", index.location, *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result
+
+    assert run().stdout == f"{index.location}: 12 documents, 12 copied\n"
+    (tmp_path / "a.toml").write_text('model = "fake"\nterm_filters = []\n')
+    cat.unlink()
+    assert "cat.0.png cannot be read again" in run("--analyzer", tmp_path / "a.toml", code=1).stderr
+    out = run("--analyzer", tmp_path / "a.toml", "--allow-missing", "--json").stdout
+    assert json.loads(out) == {
+        "documents": 11,
+        "analyzed": 0,
+        "copied": 0,
+        "missing": [{"uri": str(cat), "reason": "the file is gone"}],
+    }
