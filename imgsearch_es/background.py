@@ -231,7 +231,7 @@ class _Sample:
             for row, score in self.postings[term.key]:
                 if wanted[row]:
                     context = Context(*self._sizes[row], average, parameters)
-                    summands[row].append(formula.summand(term.score, score, context))
+                    summands[row].append(float(formula.summand(term.score, score, context)))
         yield from map(math.fsum, summands.values())
 
     def dense_scores(self, name: str) -> Iterator[float]:

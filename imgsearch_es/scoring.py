@@ -5,8 +5,8 @@ Every formula is a sum over the synsets that query and document share,
     score(q, d) = sum over j of summand(w_j, d_j)
 
 where w_j is the query's weight after ``query_weights`` (which folds in what does not depend on the
-document) and d_j is the document's score. The same summand is written three times: in Python (for
-explanations and tests), in SQL (embedded store) and in Painless (Elasticsearch); the conformance
+document) and d_j is the document's score. The same summand is written twice: in Python, for
+numbers (explanations) and arrays (embedded store), and in Painless (Elasticsearch); the conformance
 suite holds them together.
 
     inner     sum q_j d_j                                       formula (1) of the paper
@@ -28,10 +28,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
+
+Numbers = float | NDArray[np.float64]
+"""A number of one document, or those of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,8 @@ class Context:
         parameters: the formula's own.
     """
 
-    length: float
-    norm: float
+    length: Numbers
+    norm: Numbers
     average_length: float
     parameters: Mapping[str, float]
 
@@ -85,8 +89,8 @@ class Formula:
     Attributes:
         name: in ``queries.STRATEGIES`` (formula "inner" has several strategies).
         query_weights: the query's terms after what the collection says of them.
-        summand: of a weight, a document's score and the context.
-        sql: the summand of ``weight``, ``score``, ``length``, ``norm``, ``$average``, ``$<name>``.
+        summand: of a weight, a document's score and the context; or of the scores of many
+            documents and their context.
         painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
         parameters: their names and default values.
         needs_statistics: whether ``query_weights`` or the summand use them.
@@ -96,8 +100,7 @@ class Formula:
 
     name: str
     query_weights: Callable[[Sequence[Term], Statistics], tuple[Term, ...]]
-    summand: Callable[[float, float, Context], float]
-    sql: str
+    summand: Callable[[float, Numbers, Context], Numbers]
     painless: str
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_statistics: bool = False
@@ -154,7 +157,7 @@ def _bm25(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
     return _reweighted(terms, idf)
 
 
-def _bm25_summand(weight: float, score: float, context: Context) -> float:
+def _bm25_summand(weight: float, score: Numbers, context: Context) -> Numbers:
     k1, b = context.parameters["k1"], context.parameters["b"]
     length = context.length / context.average_length
     return weight * score * (k1 + 1) / (score + k1 * (1 - b + b * length))
@@ -167,7 +170,6 @@ FORMULAS = {
             "inner",
             _unchanged,
             lambda weight, score, context: weight * score,
-            "weight * score",
             "w * d",
             is_linear=True,
         ),
@@ -175,7 +177,6 @@ FORMULAS = {
             "tfidf",
             _tfidf,
             lambda weight, score, context: weight * score,
-            "weight * score",
             "w * d",
             needs_statistics=True,
             is_linear=True,
@@ -184,21 +185,18 @@ FORMULAS = {
             "cosine",
             _unit_length,
             lambda weight, score, context: weight * score / context.norm,
-            "weight * score / norm",
             "w * d / norm",
         ),
         Formula(
             "sqrt",
             _roots,
-            lambda weight, score, context: weight * math.sqrt(score),
-            "weight * sqrt(score)",
+            lambda weight, score, context: weight * np.sqrt(score),
             "w * Math.sqrt(d)",
         ),
         Formula(
             "bm25",
             _bm25,
             _bm25_summand,
-            "weight * score * ($k1 + 1) / (score + $k1 * (1 - $b + $b * length / $average))",
             "w * d * (params.k1 + 1) / "
             "(d + params.k1 * (1 - params.b + params.b * length / params.average))",
             parameters={"k1": 1.2, "b": 0.75},
@@ -238,7 +236,7 @@ def summands(
             term.key,
             term.score,
             scores[term.key],
-            formula.summand(term.score, scores[term.key], context),
+            float(formula.summand(term.score, scores[term.key], context)),
         )
         for term in terms
         if term.key in scores

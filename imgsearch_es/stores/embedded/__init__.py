@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-from numpy.typing import NDArray
 
-from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
-from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import (
@@ -34,25 +29,17 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, fusion, paging, scanning, schema
-from imgsearch_es.stores.embedded.dense import compare
+from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
 from imgsearch_es.stores.embedded.file import DatabaseFile, Identity
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.ranking import add_up
+from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document
 from imgsearch_es.stores.fusion import search_parts
 
-_COLUMNS = (
-    "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
-    "indexed_at", "label", "metadata", "terms", "scores",
-)  # fmt: skip
-_WRITTEN = (*_COLUMNS, "length", "norm")
-_SELECT = "SELECT {} FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
-_FEW = 100
-"""Documents that may be read though they are no hits in the end."""
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
-_TOGETHER = 200
-"""Queries answered before the file is let go, so that a writer gets in."""
+_TOGETHER = 20
+"""Queries answered by one scan, before the file is let go so that a writer gets in. Their lists are
+in memory, ten bytes a posting."""
 
 
 class EmbeddedStore:
@@ -113,15 +100,15 @@ class EmbeddedStore:
         unique = {document.id: document for document in documents}
         numbers = self._term_numbers()
         with self._writing() as connection:
-            _delete(connection, list(unique))
-            _insert(connection, list(unique.values()), numbers)
+            delete(connection, list(unique))
+            insert(connection, list(unique.values()), numbers)
         return WriteReport(stored=len(unique))
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
         with self._reading() as connection:
             clustered = int(schema.read_value(connection, "clustered_postings"))
-            count = _one(connection, "SELECT count(*) FROM postings")
+            count = one(connection, "SELECT count(*) FROM postings")
         if count - clustered <= max(_SETTLED, clustered // 4):
             return
         with self._writing() as connection:
@@ -133,7 +120,7 @@ class EmbeddedStore:
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents and their postings."""
         with self._writing() as connection:
-            return _delete(connection, list(ids))
+            return delete(connection, list(ids))
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
@@ -142,11 +129,11 @@ class EmbeddedStore:
         keys = self._keys()
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(_COLUMNS)}, embedding FROM documents "
+                f"SELECT {', '.join(COLUMNS)}, embedding FROM documents "
                 "LEFT JOIN embeddings USING (document) WHERE list_contains($1, id)",
                 [list(ids)],
             ).fetchall()
-        return {row[0]: _document(row[:-1], keys, row[-1]) for row in rows}
+        return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of the stored ones of these ids."""
@@ -201,7 +188,7 @@ class EmbeddedStore:
     def count(self) -> int:
         """How many documents there are."""
         with self._reading() as connection:
-            return _one(connection, "SELECT count(*) FROM documents")
+            return one(connection, "SELECT count(*) FROM documents")
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
@@ -215,8 +202,8 @@ class EmbeddedStore:
                 "FROM (SELECT unnest(label) AS name FROM documents) "
                 "GROUP BY name ORDER BY documents DESC, name LIMIT 10"
             ).fetchall()
-            documents = _one(connection, "SELECT count(*) FROM documents")
-            postings = _one(connection, "SELECT count(*) FROM postings")
+            documents = one(connection, "SELECT count(*) FROM documents")
+            postings = one(connection, "SELECT count(*) FROM postings")
         return {
             "store": "embedded",
             "location": self.location,
@@ -260,7 +247,7 @@ class EmbeddedStore:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Rank for one query after the other, on one connection for hundreds of them."""
+        """Rank for many queries, some at a time by one scan."""
         settings = known_settings(self)
         for query in queries:
             if query.has_features:
@@ -272,59 +259,9 @@ class EmbeddedStore:
         results = []
         for start in range(0, len(ready), _TOGETHER):
             with self._reading() as connection:
-                results += [
-                    self._search(connection, query, statistics)
-                    for query, statistics in ready[start : start + _TOGETHER]
-                ]
+                some = ready[start : start + _TOGETHER]
+                results += searching.search(connection, some, self._numbers, self._keys())
         return results
-
-    def _search(
-        self, connection: duckdb.DuckDBPyConnection, query: Query, statistics: Statistics
-    ) -> SearchResult:
-        """Answer a query that is weighted already."""
-        started = time.perf_counter()
-        parts: Mapping[int, tuple[PartScore, ...]] = {}
-        if query.fusion is not None:
-            fused = fusion.fuse(connection, query, self._numbers, statistics)
-            scores, total, parts = fused.scores, fused.total, fused.parts
-        elif query.is_dense:
-            scores, total = compare(connection, query, self._numbers)
-        else:
-            scores, total = add_up(connection, query, self._numbers, statistics)
-        return SearchResult(
-            hits=tuple(self._page(connection, query, scores, parts)),
-            total=total,
-            total_is_exact=True,
-            terms=query.terms,
-            average_length=statistics.average_length,
-            strategy=_strategy(query),
-            exact=True,
-            means=_means(query),
-            took_ms=(time.perf_counter() - started) * 1000,
-            part_terms=tuple(part.terms for part in query.parts),
-        )
-
-    def _page(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        query: Query,
-        scores: Mapping[int, float],
-        parts: Mapping[int, tuple[PartScore, ...]],
-    ) -> list[Scored]:
-        """The documents asked for, of those that may be among them: best first, ties by id."""
-        numbers = list(scores)
-        if len(numbers) > query.k + _FEW:  # order them by their ids before reading them
-            ids = connection.execute(_SELECT.format("document, id"), [numbers]).fetchall()
-            ids.sort(key=lambda item: (-scores[item[0]], item[1]))
-            numbers = [number for number, _ in ids[query.offset : query.offset + query.k]]
-        rows = connection.execute(_SELECT.format(f"document, {', '.join(_COLUMNS)}"), [numbers])
-        keys = self._keys()
-        hits = [
-            Scored(_document(row[1:], keys), scores[row[0]], parts.get(row[0], ()))
-            for row in rows.fetchall()
-        ]
-        hits.sort(key=lambda hit: (-hit.score, hit.document.id))
-        return hits if len(numbers) < len(scores) else hits[query.offset : query.offset + query.k]
 
     def approximable(self) -> tuple[str, ...]:
         """None: every answer is exact."""
@@ -363,11 +300,11 @@ class EmbeddedStore:
         """The documents of these ids, without embeddings."""
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(_COLUMNS)} FROM documents "
+                f"SELECT {', '.join(COLUMNS)} FROM documents "
                 "JOIN (SELECT unnest($1) AS id) USING (id)",
                 [list(ids)],
             ).fetchall()
-        return {row[0]: _document(row, self._keys()) for row in rows}
+        return {row[0]: to_document(row, self._keys()) for row in rows}
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
@@ -390,11 +327,11 @@ class EmbeddedStore:
         while True:
             with self._reading() as connection:
                 numbers = scanning.next_numbers(connection, after, filters, self._numbers)
-                rows = scanning.rows(connection, numbers, _COLUMNS)
+                rows = scanning.rows(connection, numbers, COLUMNS)
             if not numbers:
                 return
             for row in rows:
-                yield _document(row[:-1], keys, row[-1])
+                yield to_document(row[:-1], keys, row[-1])
             after = numbers[-1]
 
     def beside(self) -> EmbeddedStore:
@@ -457,107 +394,3 @@ class EmbeddedStore:
     def _term_numbers(self) -> dict[str, int]:
         known_settings(self)
         return self._numbers
-
-
-def _strategy(query: Query) -> str:
-    if query.fusion is not None:
-        return query.fusion.method
-    return query.strategy if query.is_dense else "postings"
-
-
-def _means(query: Query) -> str:
-    if query.fusion is not None:
-        return "every posting and vector of the parts was scored"
-    if query.candidates:
-        return "every vector was compared: an index file has no approximate answers"
-    if query.is_dense:
-        return "every vector was compared"
-    return "every posting of the query's synsets was added up"
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
-) -> None:
-    first = _one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
-    places = np.arange(first, first + len(documents), dtype=np.int32)
-    columns = zip(*(_row(document, numbers) for document in documents), strict=True)
-    connection.execute(
-        f"INSERT INTO documents (document, {', '.join(_WRITTEN)}) "
-        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_WRITTEN) + 2))}",
-        [places.tolist(), *(list(column) for column in columns)],
-    )
-    connection.execute(
-        "INSERT INTO postings SELECT * FROM (SELECT unnest(terms) AS term, document, "
-        "unnest(scores) AS score FROM documents WHERE document >= $1) ORDER BY term, document",
-        [first],
-    )
-    dense = [(n, d.embedding) for n, d in zip(places, documents, strict=True)]
-    vectors = [(n, vector) for n, vector in dense if vector is not None]
-    if vectors:
-        _insert_embeddings(connection, *zip(*vectors, strict=True))
-
-
-def _insert_embeddings(
-    connection: duckdb.DuckDBPyConnection,
-    documents: Sequence[int],
-    vectors: Sequence[NDArray[np.float32]],
-) -> None:
-    """As columns of numbers, grouped by DuckDB: ten times faster than lists of Python floats."""
-    lengths = [len(vector) for vector in vectors]
-    numbers = {
-        "document": np.repeat(np.asarray(documents, dtype=np.int32), lengths),
-        "place": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
-        "value": np.concatenate(vectors).astype(np.float32),
-    }
-    connection.register("new_embeddings", numbers)
-    connection.execute(
-        "INSERT INTO embeddings SELECT document, list(value ORDER BY place) "
-        "FROM new_embeddings GROUP BY document ORDER BY document"
-    )
-    connection.unregister("new_embeddings")
-
-
-def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
-    return [
-        document.id, document.uri, document.filename, document.sha256,
-        document.width, document.height, document.bytes, document.format,
-        document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
-        list(document.labels), json.dumps(dict(document.metadata)),
-        [numbers[term.key] for term in document.terms],
-        [term.score for term in document.terms], document.length, document.norm,
-    ]  # fmt: skip
-
-
-def _document(
-    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None = None
-) -> Document:
-    fields = dict(zip(_COLUMNS, row, strict=True))
-    numbers, scores = fields.pop("terms"), fields.pop("scores")
-    indexed_at: datetime = fields.pop("indexed_at")
-    return Document(
-        indexed_at=indexed_at.replace(tzinfo=timezone.utc),
-        labels=tuple(fields.pop("label")),
-        metadata=json.loads(fields.pop("metadata")),
-        terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
-        embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
-        **fields,
-    )
-
-
-def _delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
-    """Delete documents and their postings; gives how many documents."""
-    found = connection.execute(
-        "DELETE FROM documents WHERE list_contains($1, id) RETURNING document", [ids]
-    ).fetchall()
-    if found:
-        for table in ("postings", "embeddings"):
-            connection.execute(
-                f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
-                [[number for (number,) in found]],
-            )
-    return len(found)
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    row = connection.execute(sql).fetchone()
-    return 0 if row is None else int(row[0])

@@ -12,7 +12,7 @@ from imgsearch_es.conditions import METADATA
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.facets import BOUNDS, FacetCount, Facets, most_frequent, not_empty, ranges
 from imgsearch_es.queries import Query, Selection
-from imgsearch_es.stores.embedded.ranking import leaves, selection
+from imgsearch_es.stores.embedded.selecting import leaves, selection
 
 _BLOCK = 4096
 """Documents in memory at a time."""

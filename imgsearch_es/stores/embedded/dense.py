@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.queries import Query
-from imgsearch_es.stores.embedded.ranking import selection
+from imgsearch_es.queries import Query, Selection
+from imgsearch_es.stores.embedded.ranking import Scores, alike, excluded_numbers, without
+from imgsearch_es.stores.embedded.selecting import selection
 
 _BLOCK = 8192
 """Vectors in memory at a time."""
@@ -19,52 +21,54 @@ _IN_CACHE = 256 * 1024
 time."""
 
 
-def compare(
-    connection: duckdb.DuckDBPyConnection, query: Query, term_numbers: dict[str, int]
-) -> tuple[dict[int, float], int]:
-    """Compare the query's embedding with those of all documents that meet its conditions.
-
-    Returns:
-        Scores of the best offset + k documents and of all that tie with the last of them, by
-        document number; and how many documents were above the threshold.
-    """
-    documents, scores = all_scores(connection, query, term_numbers)
-    if query.threshold is not None:
-        above = scores >= np.float32(query.threshold)
-        documents, scores = documents[above], scores[above]
-    last = min(query.offset + query.k, len(scores))
-    if last == 0:
-        return {}, 0
-    least = np.partition(scores, len(scores) - last)[len(scores) - last]
-    best = np.flatnonzero(scores >= least)
-    return dict(zip(documents[best].tolist(), scores[best].tolist(), strict=True)), len(scores)
-
-
 def all_scores(
     connection: duckdb.DuckDBPyConnection, query: Query, term_numbers: dict[str, int]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+) -> Scores:
     """Number and score of every document compared."""
+    return many_scores(connection, [query], term_numbers)[0]
+
+
+def many_scores(
+    connection: duckdb.DuckDBPyConnection, queries: Sequence[Query], term_numbers: dict[str, int]
+) -> list[Scores]:
+    """``all_scores`` of each query, by one scan for all that have the same conditions."""
+    found: list[list[Scores]] = [
+        [(np.empty(0, np.int64), np.empty(0, np.float32))] for _ in queries
+    ]
+    for conditions, numbers in alike(queries):
+        for documents, matrix in _blocks(connection, conditions, term_numbers):
+            for i in numbers:
+                found[i].append((documents, _scores(queries[i], matrix)))
+    excluded = excluded_numbers(connection, queries)
+    every = []
+    for query, blocks in zip(queries, found, strict=True):
+        documents, scores = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        every.append(without((documents, scores), query, excluded))
+    return every
+
+
+def _blocks(
+    connection: duckdb.DuckDBPyConnection, conditions: Selection, term_numbers: dict[str, int]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Numbers and deep features, one a row, of documents that meet the conditions."""
     parameters: dict[str, Any] = {}
-    where = selection(query, term_numbers, parameters) or "WHERE true"
+    where = selection(conditions, term_numbers, parameters) or "WHERE true"
     end = connection.execute("SELECT coalesce(max(document), -1) + 1 FROM embeddings").fetchone()
-    documents, scores = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     for first in range(0, end[0] if end else 0, _BLOCK):
         block = connection.execute(
             f"SELECT document, embedding FROM embeddings {where} "
             "AND document >= $first AND document < $end",
             {**parameters, "first": first, "end": first + _BLOCK},
         ).fetchnumpy()
-        if len(block["document"]):
-            documents.append(np.asarray(block["document"]))
-            scores.append(_scores(query, block["embedding"]))
-    return np.concatenate(documents), np.concatenate(scores)
+        documents = np.asarray(block["document"], dtype=np.int64)
+        if len(documents):
+            yield documents, np.concatenate(block["embedding"]).reshape(len(documents), -1)
 
 
-def _scores(query: Query, vectors: NDArray[Any]) -> NDArray[np.float32]:
+def _scores(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of a block of vectors."""
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     compare_all = COMPARISONS[query.strategy].scores
-    matrix = np.concatenate(vectors).reshape(len(vectors), -1)
     rows = max(1, _IN_CACHE // matrix.shape[1])
     parts = [
         compare_all(query.embedding, matrix[first : first + rows])

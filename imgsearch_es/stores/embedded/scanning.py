@@ -7,15 +7,12 @@ from typing import Any
 
 import duckdb
 
-from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
-from imgsearch_es.queries import Query
-from imgsearch_es.stores.embedded.ranking import selection
+from imgsearch_es.queries import Selection
+from imgsearch_es.stores.embedded.selecting import selection
 
 _BLOCK = 1024
 """Documents in memory at a time."""
-_ANY = (Term("", 1.0),)
-"""A query has terms; a selection by conditions does not look at them."""
 
 
 def next_numbers(
@@ -26,8 +23,7 @@ def next_numbers(
 ) -> list[int]:
     """The numbers of the next documents after one's that meet conditions, in order."""
     parameters: dict[str, Any] = {"after": after, "block": _BLOCK}
-    query = Query(_ANY, filters=tuple(filters))
-    where = selection(query, term_numbers, parameters) or "WHERE true"
+    where = selection(Selection(tuple(filters)), term_numbers, parameters) or "WHERE true"
     found = connection.execute(
         f"SELECT document FROM documents {where} AND document > $after "
         "ORDER BY document LIMIT $block",

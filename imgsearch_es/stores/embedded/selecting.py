@@ -1,0 +1,122 @@
+"""A query's conditions as SQL; nothing a person gave becomes part of the text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from imgsearch_es.conditions import METADATA, SIGNS, Filter
+from imgsearch_es.queries import Query, Selection
+from imgsearch_es.wildcards import wildcard_matches
+
+_MATCHES = "regexp_full_match(x, {}, 's')"
+_DAY = len("2026-01-31")
+_PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
+_QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
+"""How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
+
+
+def selection(
+    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
+) -> str:
+    """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
+    conditions = []
+    excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
+    if excluded:
+        conditions.append(f"document NOT IN ({_having(excluded, parameters)})")
+    for group in query.must:
+        wanted = [term_numbers[key] for key in group if key in term_numbers]
+        conditions.append(f"document IN ({_having(wanted, parameters)})")
+    fields = []
+    for item in map(Filter.normalized, query.filters):
+        condition = _condition(item, term_numbers, parameters)
+        fields.append(f"({condition}) IS {'NOT ' * item.negated}TRUE")
+    if query.exclude:
+        parameters["exclude"] = list(query.exclude)
+        fields.append("NOT list_contains($exclude, id)")
+    if fields:
+        both = " AND ".join(fields)
+        conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _having(terms: list[int], parameters: dict[str, Any]) -> str:
+    """The documents that have one of these terms."""
+    name = f"terms{len(parameters)}"
+    parameters[name] = terms
+    listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
+    return f"SELECT document FROM postings JOIN {listed} USING (term)"
+
+
+def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    """One filter as SQL, whether negated or not; its values become parameters."""
+    name = f"value{len(parameters)}"
+    values = f"${name}"
+    if item.field in ("synsets", "top_synset"):
+        parameters[name] = _matching_terms(item, numbers)
+        column = "terms" if item.field == "synsets" else "terms[1:1]"
+        return f"list_has_any({column}, {values}::SMALLINT[])"
+    if item.operator == "wildcard":
+        parameters[name] = _regex(str(item.values[0]))
+        items = "label" if item.field == "label" else f"[{item.field}]"
+        return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {_MATCHES.format(values)})"
+    column = "scores[1]" if item.field == "top_score" else item.field
+    if item.operator in SIGNS:
+        parameters[name] = item.values[0]
+        sign = SIGNS[item.operator]
+        if item.synset is not None:
+            parameters[f"{name}_term"] = numbers.get(item.synset, -1)
+            having = f"term = ${name}_term AND score {sign} {values}"
+            return f"document IN (SELECT document FROM postings WHERE {having})"
+        cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
+        return f"{column} {sign} {values}{cast}"
+    parameters[name] = list(item.values)
+    if item.field == "label":
+        return f"list_has_any(label, {values})"
+    if item.field.startswith(METADATA):
+        return _metadata_condition(item, name, parameters)
+    if item.field == "indexed_at":
+        days = [value for value in map(str, item.values) if len(value) == _DAY]
+        parameters[f"{name}_days"] = days
+        parameters[name] = [value for value in map(str, item.values) if value not in days]
+        return (
+            f"list_contains({values}::TIMESTAMP[], indexed_at) "
+            f"OR list_contains({values}_days::DATE[], indexed_at::DATE)"
+        )
+    return f"list_contains({values}, {column})"
+
+
+def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
+    """As Elasticsearch's flattened field: every leaf is a keyword, lists do not count as levels."""
+    parameters[name] = [_keyword(value) for value in item.values]
+    parameters[f"{name}_field"] = item.field.removeprefix(METADATA)
+    return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains(${name}, leaf))"
+
+
+def leaves(name: str) -> str:
+    """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
+
+    A dot may belong to a name or join two: the path in the JSON text, without its quotation marks
+    and places in lists, is what a person writes.
+    """
+    return (
+        "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
+        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = '$.' || ${name}"
+    )
+
+
+def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
+    if item.operator == "in":
+        return [numbers[key] for key in map(str, item.values) if key in numbers]
+    pattern = str(item.values[0])
+    return [number for key, number in numbers.items() if wildcard_matches(pattern, key)]
+
+
+def _regex(pattern: str) -> str:
+    """A wildcard pattern (``*``, ``?``) for RE2, which takes linear time; LIKE may take ages."""
+    parts = re.split(r"([*?])", pattern)
+    return "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
+
+
+def _keyword(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
