@@ -92,6 +92,31 @@ def test_replacing_is_noticed_by_all_who_have_the_index_open(place: Callable[[],
         assert open_store(store.location).count() == 1
 
 
+def test_who_writes_stays_with_the_index_it_began_with(place: Callable[[], str]):
+    """A search in another thread notices the new index; writing must go on to be an error."""
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        opened = open_store(store.location)
+        assert opened.search(TABBY).total == 1
+        assert store.replace(rebuilt(store, "a.jpg"), store.mark(), keep=False)
+        for _ in range(2):
+            with pytest.raises(IndexRebuiltError):
+                opened.search(TABBY)
+            with pytest.raises(IndexRebuiltError):
+                opened.write([document("b.jpg", [("tabby", 1.0)])])
+        assert renewed(opened).count() == 1
+
+
+def test_pages_are_of_the_index_that_the_query_was_made_for(place: Callable[[], str]):
+    documents = [document(f"{i}.jpg", [("tabby", 0.5)]) for i in range(3)]
+    with filled(place(), documents) as store:
+        late = open_store(store.location)
+        assert late.settings() == SETTINGS
+        assert store.replace(rebuilt(store, "other.jpg"), store.mark(), keep=False)
+        with pytest.raises(IndexRebuiltError, match="rebuilt"):
+            next(late.pages(TABBY))
+        assert [result.total for result in renewed(late).pages(TABBY)] == [1]
+
+
 def renewed(store: Store) -> Store:
     store._looked_at = 0.0  # the alias is asked for once a second
     store.renew()
