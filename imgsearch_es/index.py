@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -739,8 +739,9 @@ class ImageIndex:
 
     def _measure_chance(self, changed: int) -> None:
         """Keep what scores unrelated pictures reach current, after so many documents changed."""
-        if self.store.settings() is not None:
-            refresh(self.store, changed)
+        with suppress(IndexRebuiltError):  # then who rebuilt it measures
+            if self.store.settings() is not None:
+                refresh(self.store, changed)
 
     def _renew(self) -> None:
         """Notice that the index was rebuilt, except while documents are written to it."""
