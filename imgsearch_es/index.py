@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from imgsearch_es.analysis import DEFAULT_MODEL, Analysis, Analyzer, is_same_analyzer
+from imgsearch_es.analysis import Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import (
     DuplicateGroup,
@@ -30,12 +29,8 @@ from imgsearch_es.feedback import (
     ROCCHIO,
     Region,
     Rocchio,
-    features,
-    mean_embedding,
-    mean_terms,
 )
-from imgsearch_es.filters import with_fast_decode
-from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
+from imgsearch_es.fusion import Fusion
 from imgsearch_es.hits import Hits
 from imgsearch_es.images import ImageSource, Limits
 from imgsearch_es.indexing import (
@@ -49,16 +44,11 @@ from imgsearch_es.indexing import (
     as_labels,
     is_gone,
 )
-from imgsearch_es.language import parse_words
-from imgsearch_es.models import create_model
-from imgsearch_es.models.runtime import check_runtime
 from imgsearch_es.paging import pages
-from imgsearch_es.queries import Query, Selection, synset_vector, to_candidates
+from imgsearch_es.queries import Query, Selection
+from imgsearch_es.query_building import QueryBuilder
 from imgsearch_es.query_pictures import (
-    PictureReader,
     QueryImages,
-    ids_of,
-    region_text,
     several,
     to_id,
 )
@@ -66,6 +56,7 @@ from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
+from imgsearch_es.wanted_analyzer import WantedAnalyzer, settings_of
 
 T = TypeVar("T")
 _ATTEMPTS = 5
@@ -116,20 +107,8 @@ class ImageIndex:
                 "which index? Give the path of a file, a URL such as http://localhost:9200/pets, "
                 "or set IMGSEARCH_INDEX"
             )
-        if model is not None and analyzer is not None:
-            raise ConfigurationError("give a model or an analyzer, not both")
-        if fast_decode and analyzer is not None:
-            raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
-        if runtime is not None and isinstance(analyzer, Analyzer):
-            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
-        if runtime is not None:
-            check_runtime(runtime)
+        self._wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
         self.store: Store = open_store(place, **store_options)
-        self._wanted_model = model
-        self._wanted_analyzer = analyzer
-        self._weights = None if weights is None else os.fspath(weights)
-        self._runtime = runtime
-        self._fast_decode = fast_decode
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -163,7 +142,7 @@ class ImageIndex:
         with self._lock:
             settings = self.store.settings()
             if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
-                analyzer = self._build_analyzer(settings)
+                analyzer = self._wanted.build(settings)
                 if settings is not None:
                     analyzer.check_is(settings.analyzer, settings.weights, self.location)
                 self._analyzer, self._checked_with = analyzer, settings
@@ -175,7 +154,7 @@ class ImageIndex:
         Raises:
             StoreError: it exists.
         """
-        self.store.create(_settings_of(self.analyzer))
+        self.store.create(settings_of(self.analyzer))
 
     # -- putting in and taking out -------------------------------------------------------------
 
@@ -426,11 +405,12 @@ class ImageIndex:
         """
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        wanted = self._other_analyzer(stored, model, analyzer, weights)
+        runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
+        wanted = WantedAnalyzer(model, analyzer, weights, runtime).build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze = self.store.beside(), None
         if wanted is not None:
-            settings = _settings_of(wanted)
+            settings = settings_of(wanted)
             target = ImageIndex(self.location, analyzer=wanted)
             target.store = new
 
@@ -443,8 +423,7 @@ class ImageIndex:
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
         if wanted is not None:  # what was asked for on opening was of the old index
-            self._wanted_model = self._wanted_analyzer = self._weights = None
-            self._fast_decode = False
+            self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = wanted, None
         self._measure_chance(report.documents)
         return report
@@ -477,57 +456,27 @@ class ImageIndex:
 
         With ``feedback``, the first of the two searches is run: its hits are in the query.
         """
-        images, good, bad = several(image), several(like), several(dislike)
-        if not images and not good and text is None:
-            also = "; dislike= only moves what they ask for" if bad else ""
-            raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
-        if region is not None and len(images) != 1:
-            raise QueryError(f"a region is of one picture: image= has {len(images)}")
-        if views and not images:
-            raise QueryError("views are of the pictures of image=: there are none")
-        vocabulary = self.vocabulary
-        words = parse_words(text, vocabulary) if text is not None else None
-        reader = PictureReader(self.store, lambda: self.analyzer)
-        seen = reader.read(images, region, views)
-        liked, disliked = reader.read(good), reader.read(bad)
-        pictures = [*seen, *liked, *disliked]
-        fusion = to_fusion(fuse)
-        if words is not None and words.terms and strategy in COMPARISONS:
-            raise QueryError(f"{strategy} compares pictures: words have no deep feature")
-        embedding = None
-        if (strategy in COMPARISONS or (fusion and fusion.has_features)) and (seen or liked):
-            own = mean_embedding(features(seen)) if seen else None
-            embedding = rocchio.embedding(own, features(liked), features(disliked))
-        named = words.terms if words else ()
-        judged = [e.terms for e in liked], [e.terms for e in disliked]
-        own_terms = mean_terms([e.terms for e in seen])
-        terms = rocchio.terms(synset_vector(own_terms, named), *judged)
-        parts: tuple[Part, ...] = ()
-        if fusion is not None:
-            parts = fusion.parts(rocchio.terms(own_terms, *judged), named, terms)
-            terms = fused_terms(parts)
-        query = Query(
-            terms=terms,
-            must=words.must if words else (),
-            must_not=words.must_not if words else (),
-            filters=(words.filters if words else ()) + parse_filters(where, vocabulary),
-            exclude=ids_of(pictures) if exclude_self else (),
+        builder = QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary)
+        return builder.build(
+            image,
+            text,
+            where=where,
             k=k,
             offset=offset,
             strategy=strategy,
-            parameters=dict(parameters or {}),
-            text=words.text if words else None,
-            embedding=embedding,
+            parameters=parameters,
             threshold=threshold,
-            candidates=to_candidates(approximate, candidates),
-            pictures=tuple(example.shown for example in pictures),
-            roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=region_text(region, seen),
-            hints=words.hints if words else (),
-            fusion=fusion,
-            parts=parts,
+            approximate=approximate,
+            candidates=candidates,
+            exclude_self=exclude_self,
+            like=like,
+            dislike=dislike,
+            region=region,
+            views=views,
+            feedback=feedback,
+            rocchio=rocchio,
+            fuse=fuse,
         )
-        return self._expanded(query, feedback, rocchio) if feedback else query
 
     def search(
         self,
@@ -784,15 +733,15 @@ class ImageIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
-        is_asked_for = (self._wanted_model, self._wanted_analyzer) != (None, None)
-        if (is_asked_for or self._fast_decode) and self._checked_with is not settings:
+        if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
 
     def _measure_chance(self, changed: int) -> None:
         """Keep what scores unrelated pictures reach current, after so many documents changed."""
-        if self.store.settings() is not None:
-            refresh(self.store, changed)
+        with suppress(IndexRebuiltError):  # then who rebuilt it measures
+            if self.store.settings() is not None:
+                refresh(self.store, changed)
 
     def _renew(self) -> None:
         """Notice that the index was rebuilt, except while documents are written to it."""
@@ -831,64 +780,3 @@ class ImageIndex:
             return False
         self._checked_with = settings
         return True
-
-    def _other_analyzer(
-        self,
-        stored: IndexSettings,
-        model: str | None,
-        analyzer: Analyzer | Mapping[str, Any] | str | Path | None,
-        weights: str | os.PathLike[str] | None,
-    ) -> Analyzer | None:
-        """The analyzer asked for; None when it is the index's own."""
-        if model is analyzer is weights is None:
-            return None
-        runtime = None if isinstance(analyzer, Analyzer) else self._runtime
-        asked = ImageIndex(
-            self.location, model=model, analyzer=analyzer, weights=weights, runtime=runtime
-        )
-        found = asked._build_analyzer(stored)
-        mine = found.config, found.fingerprint()
-        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
-
-    def _build_analyzer(self, settings: IndexSettings | None) -> Analyzer:
-        if isinstance(self._wanted_analyzer, Analyzer):
-            return self._wanted_analyzer
-        if self._wanted_analyzer is not None:
-            return Analyzer(self._wanted_analyzer, runtime=self._runtime)
-        if settings is None or self._wanted_model is not None:
-            model: dict[str, Any] = {"name": self._wanted_model or DEFAULT_MODEL}
-            config: dict[str, Any] = {"model": model}
-        if settings is not None:
-            stored = dict(settings.analyzer)
-            if self._wanted_model in (None, stored["model"]["name"]):
-                config, model = stored, dict(stored["model"])
-        if self._weights is not None:
-            model["weights"] = self._weights
-        config = {**config, "model": model}
-        if self._fast_decode:
-            filters = config.get("image_filters") or create_model(model).image_filters
-            config["image_filters"] = with_fast_decode(filters)
-        return Analyzer(config, runtime=self._runtime)
-
-    def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
-        """The query moved towards its own best hits."""
-        if feedback < 1:
-            raise QueryError(f"feedback is a number of hits, not {feedback}")
-        if query.fusion is not None:
-            raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
-        first = self.store.search(replace(query, k=feedback, offset=0)).hits
-        best = [scored.document for scored in first]
-        if query.is_dense:  # hits come without their deep features
-            stored = self.store.get([document.id for document in best])
-            best = [stored[document.id] for document in best if document.id in stored]
-        return replace(rocchio.expand(query, best), feedback=feedback)
-
-
-def _settings_of(analyzer: Analyzer) -> IndexSettings:
-    """What a new index shall remember."""
-    return IndexSettings(
-        analyzer=analyzer.config,
-        weights=analyzer.fingerprint(),
-        vocabulary=analyzer.vocabulary,
-        embedding_dimensions=analyzer.embedding_dimensions,
-    )

@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
-from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError
+from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError, StoreError
 from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store
@@ -90,6 +90,42 @@ def test_replacing_is_noticed_by_all_who_have_the_index_open(place: Callable[[],
         second = rebuilt(renewed(store), "c.jpg")
         assert store.replace(second, store.mark(), keep=False)
         assert open_store(store.location).count() == 1
+
+
+def test_who_writes_stays_with_the_index_it_began_with(place: Callable[[], str]):
+    """A search in another thread notices the new index; writing must go on to be an error."""
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        opened = open_store(store.location)
+        assert opened.search(TABBY).total == 1
+        assert store.replace(rebuilt(store, "a.jpg"), store.mark(), keep=False)
+        for _ in range(2):
+            with pytest.raises(IndexRebuiltError):
+                opened.search(TABBY)
+            with pytest.raises(IndexRebuiltError):
+                opened.write([document("b.jpg", [("tabby", 1.0)])])
+        assert renewed(opened).count() == 1
+
+
+def test_notes_are_of_one_index(place: Callable[[], str]):
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        opened = open_store(store.location)
+        opened.write_note("n", "old")
+        assert store.replace(rebuilt(store, "a.jpg"), store.mark(), keep=False)
+        with pytest.raises(StoreError):
+            opened.write_note("n", "late")
+        assert open_store(store.location).settings() == OTHER
+        assert renewed(opened).read_note("n") is None
+
+
+def test_pages_are_of_the_index_that_the_query_was_made_for(place: Callable[[], str]):
+    documents = [document(f"{i}.jpg", [("tabby", 0.5)]) for i in range(3)]
+    with filled(place(), documents) as store:
+        late = open_store(store.location)
+        assert late.settings() == SETTINGS
+        assert store.replace(rebuilt(store, "other.jpg"), store.mark(), keep=False)
+        with pytest.raises(IndexRebuiltError, match="rebuilt"):
+            next(late.pages(TABBY))
+        assert [result.total for result in renewed(late).pages(TABBY)] == [1]
 
 
 def renewed(store: Store) -> Store:

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.cli import app
-from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
+from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
+from imgsearch_es.ledger import Rejected
+from imgsearch_es.stores.base import WriteReport
 
 
 @pytest.fixture
@@ -245,3 +247,23 @@ def test_commands(index, tmp_path, photos):
     assert report == {"rows": 12, "added": 0, "updated": 12, "rejected": 0, "rejected_rows": []}
     bad = write(tmp_path / "b.jsonl", [{"imgsearch_es": None}])
     assert "does not say which analyzer" in run("import", bad, "-i", place, code=1).stderr
+
+
+def test_what_was_imported_is_no_longer_rejected(index, lines, tmp_path):
+    entries = [Rejected(lines[1]["uri"], "broken"), Rejected("/other.png", "broken")]
+    index.store.ledger.write(entries)
+    assert index.import_(write(tmp_path / "b.jsonl", lines)).updated == 12
+    assert index.rejected() == entries[1:]
+
+
+def test_documents_that_are_lost_on_the_way(fake_model, lines, tmp_path, monkeypatch):
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        stored = type(new.store).write
+
+        def losing(self, documents):
+            stored(self, documents[:-2])
+            return WriteReport(stored=len(documents))
+
+        monkeypatch.setattr(type(new.store), "write", losing)
+        with pytest.raises(ReconciliationError, match="2 of the 12 documents written"):
+            new.import_(write(tmp_path / "b.jsonl", lines))

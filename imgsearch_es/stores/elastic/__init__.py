@@ -420,12 +420,16 @@ class ElasticStore:
         meta = self._meta()
         meta["notes"] = {**meta.get("notes", {}), name: text}
         with translated(self._address):
-            self.client.indices.put_mapping(index=self._name, meta=meta)
+            self.client.indices.put_mapping(index=self._index, meta=meta)
 
     def _meta(self) -> dict[str, Any]:
+        """By the index's own name: by the alias, a new index might get the settings of the old."""
         known_settings(self)
         with translated(self._address):
-            (mapping,) = self.client.indices.get_mapping(index=self._name).values()
+            try:
+                (mapping,) = self.client.indices.get_mapping(index=self._index).values()
+            except elasticsearch.NotFoundError as error:
+                raise self._rebuilt() from error
         return dict(mapping["mappings"]["_meta"])
 
     def features(self) -> dict[str, str]:

@@ -1,0 +1,133 @@
+"""From what a person searches for to a query: pictures, words and conditions become one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.conditions import parse_filters
+from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.errors import QueryError
+from imgsearch_es.feedback import (
+    ROCCHIO,
+    Region,
+    Rocchio,
+    features,
+    mean_embedding,
+    mean_terms,
+)
+from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
+from imgsearch_es.language import parse_words
+from imgsearch_es.queries import Query, synset_vector, to_candidates
+from imgsearch_es.query_pictures import PictureReader, QueryImages, ids_of, region_text, several
+from imgsearch_es.stores.base import Store
+from imgsearch_es.synsets import Vocabulary
+
+
+class QueryBuilder:
+    """Builds queries for an index.
+
+    Args:
+        store: the index, which may know a picture of the query already.
+        analyzer: gives the analyzer; called only when a picture has to be analyzed.
+        vocabulary: of the index.
+    """
+
+    def __init__(
+        self, store: Store, analyzer: Callable[[], Analyzer], vocabulary: Vocabulary
+    ) -> None:
+        self._store = store
+        self._reader = PictureReader(store, analyzer)
+        self._vocabulary = vocabulary
+
+    def build(
+        self,
+        image: QueryImages | None = None,
+        text: str | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        k: int = 10,
+        offset: int = 0,
+        strategy: str = "auto",
+        parameters: Mapping[str, float] | None = None,
+        threshold: float | None = None,
+        approximate: bool = False,
+        candidates: int | None = None,
+        exclude_self: bool = False,
+        like: QueryImages | None = None,
+        dislike: QueryImages | None = None,
+        region: Region | None = None,
+        views: Sequence[str] = (),
+        feedback: int = 0,
+        rocchio: Rocchio = ROCCHIO,
+        fuse: Mapping[str, float] | Fusion | None = None,
+    ) -> Query:
+        """The query; takes what ``ImageIndex.search`` takes, and says there what it means.
+
+        Raises:
+            QueryError: the query cannot be understood.
+        """
+        images, good, bad = several(image), several(like), several(dislike)
+        if not images and not good and text is None:
+            also = "; dislike= only moves what they ask for" if bad else ""
+            raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
+        if region is not None and len(images) != 1:
+            raise QueryError(f"a region is of one picture: image= has {len(images)}")
+        if views and not images:
+            raise QueryError("views are of the pictures of image=: there are none")
+        words = parse_words(text, self._vocabulary) if text is not None else None
+        seen = self._reader.read(images, region, views)
+        liked, disliked = self._reader.read(good), self._reader.read(bad)
+        pictures = [*seen, *liked, *disliked]
+        fusion = to_fusion(fuse)
+        if words is not None and words.terms and strategy in COMPARISONS:
+            raise QueryError(f"{strategy} compares pictures: words have no deep feature")
+        embedding = None
+        if (strategy in COMPARISONS or (fusion and fusion.has_features)) and (seen or liked):
+            own = mean_embedding(features(seen)) if seen else None
+            embedding = rocchio.embedding(own, features(liked), features(disliked))
+        named = words.terms if words else ()
+        judged = [e.terms for e in liked], [e.terms for e in disliked]
+        own_terms = mean_terms([e.terms for e in seen])
+        terms = rocchio.terms(synset_vector(own_terms, named), *judged)
+        parts: tuple[Part, ...] = ()
+        if fusion is not None:
+            parts = fusion.parts(rocchio.terms(own_terms, *judged), named, terms)
+            terms = fused_terms(parts)
+        query = Query(
+            terms=terms,
+            must=words.must if words else (),
+            must_not=words.must_not if words else (),
+            filters=(words.filters if words else ()) + parse_filters(where, self._vocabulary),
+            exclude=ids_of(pictures) if exclude_self else (),
+            k=k,
+            offset=offset,
+            strategy=strategy,
+            parameters=dict(parameters or {}),
+            text=words.text if words else None,
+            embedding=embedding,
+            threshold=threshold,
+            candidates=to_candidates(approximate, candidates),
+            pictures=tuple(example.shown for example in pictures),
+            roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
+            part=region_text(region, seen),
+            hints=words.hints if words else (),
+            fusion=fusion,
+            parts=parts,
+        )
+        return self._expanded(query, feedback, rocchio) if feedback else query
+
+    def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
+        """The query moved towards its own best hits."""
+        if feedback < 1:
+            raise QueryError(f"feedback is a number of hits, not {feedback}")
+        if query.fusion is not None:
+            raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
+        first = self._store.search(replace(query, k=feedback, offset=0)).hits
+        best = [scored.document for scored in first]
+        if query.is_dense:  # hits come without their deep features
+            stored = self._store.get([document.id for document in best])
+            best = [stored[document.id] for document in best if document.id in stored]
+        return replace(rocchio.expand(query, best), feedback=feedback)

@@ -1,0 +1,88 @@
+"""Which analyzer an index is opened with: what a person asks for, and what the index remembers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer, is_same_analyzer
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.filters import with_fast_decode
+from imgsearch_es.models import create_model
+from imgsearch_es.models.runtime import check_runtime
+from imgsearch_es.stores.base import IndexSettings
+
+
+@dataclass(frozen=True)
+class WantedAnalyzer:
+    """What a person asks for; see ``ImageIndex``.
+
+    Raises:
+        ConfigurationError: the options contradict each other.
+    """
+
+    model: str | None = None
+    analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None
+    weights: str | os.PathLike[str] | None = None
+    runtime: str | None = None
+    fast_decode: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.analyzer is not None:
+            raise ConfigurationError("give a model or an analyzer, not both")
+        if self.fast_decode and self.analyzer is not None:
+            raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if self.runtime is not None and isinstance(self.analyzer, Analyzer):
+            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
+        if self.runtime is not None:
+            check_runtime(self.runtime)
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether an index that exists may turn out to be of another analyzer."""
+        return self.model is not None or self.analyzer is not None or self.fast_decode
+
+    def build(self, settings: IndexSettings | None) -> Analyzer:
+        """The analyzer, for an index that remembers ``settings``, or for a new one.
+
+        Whether it is the index's own is for the caller to check.
+        """
+        if isinstance(self.analyzer, Analyzer):
+            return self.analyzer
+        if self.analyzer is not None:
+            return Analyzer(self.analyzer, runtime=self.runtime)
+        if settings is None or self.model is not None:
+            model: dict[str, Any] = {"name": self.model or DEFAULT_MODEL}
+            config: dict[str, Any] = {"model": model}
+        if settings is not None:
+            stored = dict(settings.analyzer)
+            if self.model in (None, stored["model"]["name"]):
+                config, model = stored, dict(stored["model"])
+        if self.weights is not None:
+            model["weights"] = os.fspath(self.weights)
+        config = {**config, "model": model}
+        if self.fast_decode:
+            filters = config.get("image_filters") or create_model(model).image_filters
+            config["image_filters"] = with_fast_decode(filters)
+        return Analyzer(config, runtime=self.runtime)
+
+    def build_other(self, stored: IndexSettings) -> Analyzer | None:
+        """The analyzer, unless it is the index's own or none is asked for."""
+        if not self.is_asked_for and self.weights is None:
+            return None
+        found = self.build(stored)
+        mine = found.config, found.fingerprint()
+        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
+
+
+def settings_of(analyzer: Analyzer) -> IndexSettings:
+    """What a new index shall remember."""
+    return IndexSettings(
+        analyzer=analyzer.config,
+        weights=analyzer.fingerprint(),
+        vocabulary=analyzer.vocabulary,
+        embedding_dimensions=analyzer.embedding_dimensions,
+    )

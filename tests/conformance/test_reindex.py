@@ -1,0 +1,85 @@
+"""What belongs to an index goes along when it is built anew: on both stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.background import NOTE
+from imgsearch_es.errors import ConfigurationError
+
+SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
+
+
+@pytest.fixture
+def cat(photos: Path) -> Path:
+    (photos / "broken.png").write_bytes(b"no picture")
+    return photos / "cats" / "cat.0.png"
+
+
+@pytest.mark.parametrize("analyzer", [None, SMALLER])
+def test_ledger_background_and_neighbors(
+    fake_model: object, photos: Path, cat: Path, place: Callable[[], str], analyzer: object
+):
+    location = place()
+    is_server = location.startswith("http")
+    options = {"vectors": "int8_hnsw"} if is_server else {}
+    with ImageIndex(location, model="fake", **options) as index:
+        assert index.add(photos).added == 12
+        rejected = index.rejected()
+        assert [entry.uri for entry in rejected] == [str(photos / "broken.png")]
+        before = index.store.read_note(NOTE)
+        report = index.reindex(analyzer=analyzer)
+        assert (report.documents, report.missing) == (12, [])
+        assert index.rejected() == rejected
+        note = index.store.read_note(NOTE)
+        assert note is not None
+        assert (note == before) is (analyzer is None), "it is that of the new scores"
+        assert index.store.approximable() == (("dense-cosine",) if is_server else ())
+        hits = index.search(image=cat, strategy="dense-cosine", approximate=True, k=3)
+        assert hits[0].uri == str(cat)
+        again = index.add(photos)
+        assert (again.unchanged, again.as_before) == (12, 1)
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+@pytest.mark.node
+def test_another_index_of_neighbors(
+    fake_model: object, photos: Path, cat: Path, place: Callable[[], str]
+):
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos)
+        assert index.store.approximable() == ()
+    with ImageIndex(location, vectors="hnsw", similarity="dot") as index:
+        with pytest.raises(ConfigurationError, match="imgsearch reindex"):
+            index.count()
+        assert index.reindex().copied == 12
+        assert index.store.approximable() == ("dense-dot",)
+        hits = index.search(image=cat, strategy="dense-dot", approximate=True, k=12)
+        exact = index.search(image=cat, strategy="dense-dot", k=12)
+        assert [hit.uri for hit in hits] == [hit.uri for hit in exact]
+    with ImageIndex(location, vectors="none") as index:
+        assert index.reindex().copied == 12
+        assert index.store.approximable() == ()
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+@pytest.mark.node
+def test_what_was_begun_with_other_options_is_begun_again(
+    fake_model: object, photos: Path, cat: Path, place: Callable[[], str]
+):
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos)
+        settings = index.store.settings()
+        assert settings is not None
+    with ImageIndex(location, vectors="flat") as index:
+        left = index.store.beside()
+        left.create(settings)
+        assert index.store.beside().stored_settings() == settings
+    with ImageIndex(location, vectors="hnsw") as index:
+        assert index.store.beside().stored_settings() is None

@@ -1,0 +1,58 @@
+"""What the watcher makes of rejected pictures; the rest is tested as a process of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from imgsearch_es import ImageIndex, ledger, watching
+from imgsearch_es.watching import Watcher
+
+
+@pytest.fixture
+def index(fake_model, photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"no picture")
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
+        yield opened
+
+
+def test_a_picture_that_is_rejected_now_is_tried_again(index, photos):
+    watcher = Watcher(index, [photos])
+    watcher._synchronize(photos)
+    assert (
+        list(watcher._unreadable) == list(watcher.report.rejected) == [str(photos / "broken.png")]
+    )
+    assert watcher.report.added == 12
+
+
+def test_one_that_the_ledger_knows_is_not(index, photos, monkeypatch):
+    index.add(photos)
+    told = []
+    monkeypatch.setattr(watching, "now", lambda: ledger.now() + timedelta(seconds=1))
+    watcher = Watcher(index, [photos], tell=told.append)
+    watcher._synchronize(photos)
+    assert list(watcher.report.rejected) == [str(photos / "broken.png")]
+    assert watcher._unreadable == {}
+    assert told == []
+
+
+def test_a_rejected_picture_that_goes_is_struck_out(index, photos):
+    watcher = Watcher(index, [photos])
+    watcher._synchronize(photos)
+    assert len(index.rejected()) == 1
+    (photos / "broken.png").unlink()
+    watcher._take({str(photos / "broken.png")})
+    assert index.rejected() == []
+    assert watcher.report.rejected == {}
+
+
+def test_what_pruning_refuses_is_told(index, photos, tmp_path):
+    index.add(photos)
+    for path in photos.rglob("*.png"):
+        path.unlink()
+    told = []
+    watcher = Watcher(index, [photos], tell=told.append)
+    watcher._synchronize(photos)
+    assert "Is the drive mounted?" in told[0]
+    assert index.count() == 12
