@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
@@ -18,7 +19,7 @@ from imgsearch_es.conditions import METADATA
 from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
+from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, SchemaError, StoreError
 from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -31,7 +32,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, paging
+from imgsearch_es.stores.elastic import counting, paging, waiting
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import by_doc_values, is_complete
@@ -48,16 +49,17 @@ from imgsearch_es.stores.elastic.strategies import (
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.synsets import Vocabulary
 
-_RETRIES = 5
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
-_BULK_BYTES = 20 * 1024**2
 _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
 _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
+_LONGEST_REASON = 300
+"""Characters of the server's reason for refusing a document."""
+_NOT_FOUND = 404
 _SCANNED = 500
 """Vectors in one answer of a scan."""
 
@@ -179,36 +181,28 @@ class ElasticStore:
     def _send(
         self, documents: Sequence[Document], vocabulary: Vocabulary
     ) -> tuple[int, list[tuple[str, str]]]:
-        uris = {document.id: document.uri for document in documents}
-        stored, rejected = 0, []
+        def action(document: Document) -> dict[str, Any]:
+            source = document.to_source(vocabulary)
+            if self._neighbors.has_directions and document.embedding is not None:
+                source["direction"] = direction(document.embedding).tolist()
+            return {"_id": document.id, "_source": source}
 
-        def actions() -> Iterator[dict[str, Any]]:
-            for document in documents:
-                source = document.to_source(vocabulary)
-                if self._neighbors.has_directions and document.embedding is not None:
-                    source["direction"] = direction(document.embedding).tolist()
-                yield {"_id": document.id, "_source": source}
-
+        items = {document.id: document for document in documents}
+        options = {"chunk_size": len(documents), "require_alias": True}
         with translated(self._address):
-            outcomes = helpers.streaming_bulk(
-                self.client,
-                actions(),
-                index=self._name,
-                chunk_size=len(documents),
-                max_retries=_RETRIES,
-                initial_backoff=0.5,
-                max_backoff=30,
-                max_chunk_bytes=_BULK_BYTES,
-                raise_on_error=False,
-                require_alias=True,
+            answers = waiting.bulk(self.client, self._name, items, action, **options)
+        refused = [answer for answer in answers if "error" in answer]
+        if any(answer["status"] == _NOT_FOUND for answer in refused):
+            raise IndexNotFoundError(
+                f"the index at {self.location} was deleted while it was written; run the command "
+                "again to make it anew"
             )
-            for done, outcome in outcomes:
-                answer = outcome["index"]
-                if done:
-                    stored += 1
-                else:
-                    rejected.append((uris[answer["_id"]], _why(answer)))
-        return stored, rejected
+        rejected = [(items[answer["_id"]].uri, _why(answer)) for answer in refused]
+        return len(answers) - len(refused), rejected
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Let requests wait for a server that cannot answer now, see ``waiting.py``."""
+        return waiting.patience_of(self.client).waiting()
 
     def finish(self) -> None:
         """Make everything written searchable."""
@@ -217,19 +211,11 @@ class ElasticStore:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents by id; they are gone from searches at once."""
-        removed = 0
-        actions = ({"_op_type": "delete", "_id": item} for item in ids)
         with translated(self._address):
-            for done, _ in helpers.streaming_bulk(
-                self.client,
-                actions,
-                index=self._name,
-                max_retries=_RETRIES,
-                raise_on_error=False,
-            ):
-                removed += done
+            items = {key: key for key in ids}
+            answers = waiting.bulk(self.client, self._name, items, waiting.deletion)
             self.client.indices.refresh(index=self._name)
-        return removed
+        return sum(answer.get("result") == "deleted" for answer in answers)
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
@@ -253,12 +239,10 @@ class ElasticStore:
         found: dict[str, Known] = {}
         with translated(self._address):
             for part in _parts(ids, 1000):
-                answer = self.client.mget(index=self._name, ids=part, source_includes=fields)
-                for item in answer["docs"]:
-                    if item.get("found"):
-                        source = item["_source"]
-                        labels, metadata = tuple(source["label"]), source["metadata"]
-                        found[item["_id"]] = Known(source["sha256"], labels, metadata)
+                for item in waiting.items_by_id(self.client, self._name, part, fields):
+                    source = item["_source"]
+                    labels, metadata = tuple(source["label"]), source["metadata"]
+                    found[item["_id"]] = Known(source["sha256"], labels, metadata)
         return found
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
@@ -551,9 +535,12 @@ def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    """The server's reason for refusing one document."""
+    """The server's reason for refusing one document; it may quote the whole document."""
     error = answer.get("error", {})
     if not isinstance(error, Mapping):
-        return str(error)
+        return str(error)[:_LONGEST_REASON]
     cause = error.get("caused_by", {}).get("reason")
-    return f"{error.get('reason', 'refused')}" + (f": {cause}" if cause else "")
+    texts = [
+        str(text)[:_LONGEST_REASON] for text in (error.get("reason", "refused"), cause) if text
+    ]
+    return ": ".join(texts)

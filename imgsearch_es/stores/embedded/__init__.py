@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,10 @@ class EmbeddedStore:
             _delete(connection, list(unique))
             _insert(connection, list(unique.values()), numbers)
         return WriteReport(stored=len(unique))
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Nothing to wait for but a turn on the file, which ``file.py`` does."""
+        return nullcontext(lambda: None)
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
