@@ -1,8 +1,9 @@
 # Relative paths only, so that a checkout may lie in a folder with spaces in its name.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint venv clean
+.PHONY: help demo test fuzz lint venv clean
 
 BIN := .venv/bin
+FUZZ_SECONDS ?= 60
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -12,6 +13,12 @@ demo: venv  ## index a few photos, search them, write a gallery page
 
 test: lint  ## lint, then run every test (ARGS="-k word" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: venv  ## fuzz queries and pictures, FUZZ_SECONDS=60 each (Linux, Python 3.11 and newer)
+	@$(BIN)/python -m pip install --quiet -e '.[fuzz]'
+	@mkdir -p .fuzz/language .fuzz/pictures
+	@$(BIN)/python -m tests.fuzz.language .fuzz/language -max_total_time=$(FUZZ_SECONDS)
+	@$(BIN)/python -W ignore -m tests.fuzz.pictures .fuzz/pictures -max_total_time=$(FUZZ_SECONDS)
 
 lint: venv  ## ruff, format and types
 	@$(BIN)/ruff check .
@@ -24,5 +31,5 @@ venv: .venv/.installed  ## install everything into .venv (PYTHON=... chooses the
 	@PYTHON="$(PYTHON)" sh tools/make_venv.sh
 
 clean:  ## remove .venv, caches and what the demo wrote
-	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -92,8 +92,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG, _SHORT = 274, 3
-_FIRST_TURNED = 5
-"""Orientations from here on exchange width and height."""
+_TURNED = range(5, 9)
+"""Orientations that exchange width and height; what lies beyond means nothing."""
 _DEFAULT_LIMITS = Limits()
 _warnings_lock = threading.Lock()
 
@@ -209,7 +209,7 @@ def _decode(
         image = decoder(io.BytesIO(data))
         whole = image.size
         _check_pixels(whole, uri, limits)
-        turned = _orientation(image.info.get("exif")) >= _FIRST_TURNED
+        turned = _orientation(image.info.get("exif")) in _TURNED
         whole = whole[::-1] if turned and kind == "JPEG" else whole
         if at_least is not None and kind == "JPEG":
             image.draft(None, at_least[::-1] if turned else at_least)

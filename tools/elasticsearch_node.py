@@ -4,6 +4,7 @@
 
     with node(version="9") as url: ...
     with cluster(nodes=2) as urls: ...
+    with own_node(version="9") as running: running.restart()
 
 In this order: the server that IMGSEARCH_ES_URL names (IMGSEARCH_ES8_URL for version 8); the node
 that ``start`` left running; a Docker container; a node from Maven Central, fetched once into the
@@ -44,7 +45,7 @@ from elasticsearch_provision import (
     tail,
 )
 
-__all__ = ["NodeError", "cluster", "node", "request"]
+__all__ = ["NodeError", "Running", "cluster", "node", "own_node", "request"]
 
 START_LIMIT_S, STOP_LIMIT_S = 120.0, 20.0
 ALONE = {"discovery.type": "single-node"}
@@ -274,12 +275,64 @@ def node(version: str = "9", heap: str = "1g") -> Iterator[str]:
     if url := _given(version) or _running_url(version):
         yield url
         return
+    with own_node(version, heap) as running:
+        yield running.url
+
+
+class Running:
+    """A node that nobody else uses.
+
+    Attributes:
+        url: where it answers; another one after a restart.
+    """
+
+    def __init__(self, version: str, node: Node, process: subprocess.Popen[bytes] | None) -> None:
+        self.url = node.url
+        self._version = version
+        self._handle = node.handle
+        self._process = process
+
+    def restart(self) -> None:
+        """Kill the node (SIGKILL) and start it again with its data; returns when it answers."""
+        if self._handle.startswith("docker:"):
+            container = self._handle.removeprefix("docker:")
+            output(["docker", "restart", "--time", "0", container])
+            address = output(["docker", "port", container, "9200/tcp"]).partition("\n")[0]
+            self.url = _wait(lambda: f"http://{address}", None)
+            return
+        run = Path(self._handle)
+        self._end(signal.SIGKILL)
+        (run / "logs/http.ports").unlink()
+        process = self._process = _launch(self._version, fetch(self._version), run)
+        self.url = _wait(lambda: _provisioned_url(process, run), run / "node.log")
+
+    def stop(self) -> None:
+        """End the node and remove its data."""
+        stop(self._handle, self._process)
+
+    def _end(self, how: signal.Signals) -> None:
+        while found := processes(self._handle):
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            time.sleep(0.1)
+        if self._process is not None:
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def own_node(version: str = "9", heap: str = "1g") -> Iterator[Running]:
+    """A new node, even where one runs that ``node`` would give; it ends with the block.
+
+    Raises:
+        NodeError: no node could be had.
+    """
     with _guarded() as tell:
-        started, process = _start(version, heap, announce=tell)
+        running = Running(version, *_start(version, heap, announce=tell))
         try:
-            yield started.url
+            yield running
         finally:
-            stop(started.handle, process)
+            running.stop()
 
 
 @contextlib.contextmanager

@@ -97,18 +97,19 @@ class Indexer:
         started = time.perf_counter()
         finder = Finder(sources, self._open, self.report.stages)
         before = self._store.count() if self._store.settings() else 0
-        stop = Stop(self._groups.close)
-        with stop.listening():
-            try:
-                self._run(finder, stop, is_new=before == 0)
-            finally:
-                self.report.seconds = time.perf_counter() - started
-            self._check_store(before)
-            if stop.requested:
-                raise StoppedError(self.report)
-            self._check_found(finder)
-            if self._options.prune:
-                self.report.removed = prune(self._store, sources)
+        with self._store.patient() as end_waiting:
+            stop = Stop(self._groups.close, end_waiting)
+            with stop.listening():
+                try:
+                    self._run(finder, stop, is_new=before == 0)
+                finally:
+                    self.report.seconds = time.perf_counter() - started
+                self._check_store(before)
+                if stop.requested:
+                    raise StoppedError(self.report)
+                self._check_found(finder)
+                if self._options.prune:
+                    self.report.removed = prune(self._store, sources)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report

@@ -30,10 +30,10 @@ class Stop:
     """Whether the run shall end.
 
     Args:
-        tell: called when it shall, in the main thread, between any two of its instructions.
+        tell: each called when it shall, in the main thread, between any two of its instructions.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, *tell: Callable[[], None]) -> None:
         self._tell = tell
         self.requested = False
         self.at_once = False
@@ -63,4 +63,5 @@ class Stop:
             self.at_once = True
             raise KeyboardInterrupt
         self.requested = True
-        self._tell()
+        for tell in self._tell:
+            tell()

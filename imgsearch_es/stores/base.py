@@ -6,7 +6,8 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -170,6 +171,13 @@ class Store(Protocol):
         """Add documents; one with an id that exists replaces the stored one.
 
         A document that the store refuses is reported, and does not stop the others.
+        """
+        ...
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Within this block, requests wait for a server that cannot answer now, for some minutes.
+
+        What it gives, when called, ends all waiting; a handler of signals may call it.
         """
         ...
 

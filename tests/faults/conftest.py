@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.fakes import FakeModel
 
 PICTURES = 120
+BROKEN = 3
+ALL = PICTURES + BROKEN
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -45,9 +47,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-    for number in range(3):
+    for number in range(BROKEN):
         (top / f"broken{number}.jpg").write_bytes(b"\xff\xd8\xff and no more" + bytes([number]))
     return top
+
+
+@pytest.fixture(scope="session")
+def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict]:
+    """What an index holds after a run that nothing disturbed."""
+    known: dict = {}
+
+    def read() -> dict:
+        if not known:
+            location = str(tmp_path_factory.mktemp("undisturbed") / "index.duckdb")
+            with ImageIndex(location, model="fake") as index:
+                assert index.add(folder, batch_size=8).found == ALL
+            known.update(content(location))
+        return known
+
+    return read
 
 
 @pytest.fixture

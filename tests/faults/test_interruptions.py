@@ -6,31 +6,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imgsearch_es import ImageIndex
-from tests.faults.conftest import PICTURES, Start, content, wait_for_pictures
-
-ALL = PICTURES + 3
-
-
-@pytest.fixture(scope="session")
-def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict]:
-    """What an index holds after a run that nothing disturbed."""
-    known: dict = {}
-
-    def read() -> dict:
-        if not known:
-            location = str(tmp_path_factory.mktemp("undisturbed") / "index.duckdb")
-            with ImageIndex(location, model="fake") as index:
-                assert index.add(folder, batch_size=8).found == ALL
-            known.update(content(location))
-        return known
-
-    return read
+from tests.faults.conftest import ALL, PICTURES, Start, content, wait_for_pictures
 
 
 def finish(start: Start, location: str, folder: Path) -> dict:

@@ -920,3 +920,13 @@ def test_importing_loads_nothing_heavy():
     heavy = {"tensorflow", "keras", "matplotlib", "duckdb", "elasticsearch", "fsspec"}
     code = f"import imgsearch_es.images, sys; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_means_nothing_turns_nothing(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(buffer, "JPEG", exif=exif)
+    found = open_image(buffer.getvalue())
+    assert (found.width, found.height) == found.image.size == (6, 4)

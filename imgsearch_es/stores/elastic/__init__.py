@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -14,13 +15,20 @@ from typing import Any
 
 import elasticsearch
 import numpy as np
+from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.dense import direction
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, SchemaError, StoreError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    IndexNotFoundError,
+    IndexRebuiltError,
+    SchemaError,
+    StoreError,
+)
 from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -33,7 +41,7 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, paging, rebuilding, scanning
+from imgsearch_es.stores.elastic import counting, paging, rebuilding, scanning, waiting
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import (
     connect,
@@ -60,16 +68,19 @@ from imgsearch_es.stores.elastic.strategies import (
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.synsets import Vocabulary
 
-_RETRIES = 5
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
-_BULK_BYTES = 20 * 1024**2
 _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
 _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
+_LONGEST_REASON = 300
+"""Characters of the server's reason for refusing a document."""
+_NOT_FOUND = 404
+_WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
+"""An answer without what a shard holds would not be exact."""
 _SCANNED = 500
 """Vectors in one answer of a scan."""
 _TRUSTED_SECONDS = 1.0
@@ -228,38 +239,35 @@ class ElasticStore:
     def _send(
         self, documents: Sequence[Document], vocabulary: Vocabulary
     ) -> tuple[int, list[tuple[str, str]]]:
-        uris = {document.id: document.uri for document in documents}
-        stored, rejected = 0, []
+        def action(document: Document) -> dict[str, Any]:
+            source = document.to_source(vocabulary)
+            if self._neighbors.has_directions and document.embedding is not None:
+                source["direction"] = direction(document.embedding).tolist()
+            return {"_id": document.id, "_source": source}
 
-        def actions() -> Iterator[dict[str, Any]]:
-            for document in documents:
-                source = document.to_source(vocabulary)
-                if self._neighbors.has_directions and document.embedding is not None:
-                    source["direction"] = direction(document.embedding).tolist()
-                yield {"_id": document.id, "_source": source}
-
+        items = {document.id: document for document in documents}
+        options = {"chunk_size": len(documents), "require_alias": True}
         with translated(self._address):
-            outcomes = helpers.streaming_bulk(
-                self.client,
-                actions(),
-                index=self._written_as,
-                chunk_size=len(documents),
-                max_retries=_RETRIES,
-                initial_backoff=0.5,
-                max_backoff=30,
-                max_chunk_bytes=_BULK_BYTES,
-                raise_on_error=False,
-                require_alias=True,
-            )
-            for done, outcome in outcomes:
-                answer = outcome["index"]
-                if done:
-                    stored += 1
-                elif is_missing_index(answer):
-                    raise self._rebuilt()
-                else:
-                    rejected.append((uris[answer["_id"]], _why(answer)))
-        return stored, rejected
+            answers = waiting.bulk(self.client, self._written_as, items, action, **options)
+        refused = [answer for answer in answers if "error" in answer]
+        if any(map(is_missing_index, refused)):
+            raise self._gone()
+        rejected = [(items[answer["_id"]].uri, _why(answer)) for answer in refused]
+        return len(answers) - len(refused), rejected
+
+    def _gone(self) -> StoreError:
+        """What became of the index that settings were read from."""
+        with translated(self._address):
+            if self.client.indices.exists(index=self._name):
+                return self._rebuilt()
+        return IndexNotFoundError(
+            f"the index at {self.location} was deleted while it was written; run the command "
+            "again to make it anew"
+        )
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Let requests wait for a server that cannot answer now, see ``waiting.py``."""
+        return waiting.patience_of(self.client).waiting()
 
     def finish(self) -> None:
         """Make everything written searchable."""
@@ -268,19 +276,11 @@ class ElasticStore:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents by id; they are gone from searches at once."""
-        removed = 0
-        actions = ({"_op_type": "delete", "_id": item} for item in ids)
         with translated(self._address):
-            for done, _ in helpers.streaming_bulk(
-                self.client,
-                actions,
-                index=self._name,
-                max_retries=_RETRIES,
-                raise_on_error=False,
-            ):
-                removed += done
+            items = {key: key for key in ids}
+            answers = waiting.bulk(self.client, self._name, items, waiting.deletion)
             self.client.indices.refresh(index=self._name)
-        return removed
+        return sum(answer.get("result") == "deleted" for answer in answers)
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
@@ -288,7 +288,7 @@ class ElasticStore:
         with translated(self._address):
             for part in _parts(ids, 1000):
                 body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
-                answer = self.client.search(index=self._name, body=body)
+                answer = self._request(body=body)
                 for hit in answer["hits"]["hits"]:
                     found[hit["_id"]] = whole_document_of(hit)
         return found
@@ -299,12 +299,10 @@ class ElasticStore:
         found: dict[str, Known] = {}
         with translated(self._address):
             for part in _parts(ids, 1000):
-                answer = self.client.mget(index=self._name, ids=part, source_includes=fields)
-                for item in answer["docs"]:
-                    if item.get("found"):
-                        source = item["_source"]
-                        labels, metadata = tuple(source["label"]), source["metadata"]
-                        found[item["_id"]] = Known(source["sha256"], labels, metadata)
+                for item in waiting.items_by_id(self.client, self._name, part, fields):
+                    source = item["_source"]
+                    labels, metadata = tuple(source["label"]), source["metadata"]
+                    found[item["_id"]] = Known(source["sha256"], labels, metadata)
         return found
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
@@ -312,8 +310,7 @@ class ElasticStore:
         found: dict[str, str] = {}
         with translated(self._address):
             for part in _parts(list(dict.fromkeys(hashes)), 1000):
-                answer = self.client.search(
-                    index=self._name,
+                answer = self._request(
                     query={"terms": {"sha256": part}},
                     collapse={"field": "sha256"},
                     sort=[{"id": "asc"}],
@@ -351,8 +348,7 @@ class ElasticStore:
         client, version = self._connection
         with translated(self._address):
             indices = client.indices.stats(index=self._name, metric=["docs", "store"])
-            answer = client.search(
-                index=self._name,
+            answer = self._request(
                 size=0,
                 aggs={
                     "synsets": {"terms": {"field": "synsets", "size": 10}},
@@ -381,8 +377,7 @@ class ElasticStore:
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents; the server keeps them until the index changes."""
         with translated(self._address):
-            answer = self.client.search(
-                index=self._name,
+            answer = self._request(
                 size=0,
                 track_total_hits=True,
                 aggs={
@@ -403,9 +398,7 @@ class ElasticStore:
         """The documents with the smallest ids."""
         known_settings(self)
         with translated(self._address):
-            answer = self.client.search(
-                index=self._name, size=size, sort=[{"id": "asc"}], source=False
-            )
+            answer = self._request(size=size, sort=[{"id": "asc"}], source=False)
         ids = [hit["_id"] for hit in answer["hits"]["hits"]]
         found = self.get(ids)
         return [found[key] for key in ids if key in found]
@@ -452,7 +445,7 @@ class ElasticStore:
         aggregations = {
             str(i): {"avg": {"field": f"synset.{key}.score"}} for i, key in enumerate(keys)
         }
-        answer = self.client.search(index=self._name, size=0, aggs=aggregations)
+        answer = self._request(size=0, aggs=aggregations)
         return {key: answer["aggregations"][str(i)]["value"] for i, key in enumerate(keys)}
 
     def search(self, query: Query) -> SearchResult:
@@ -475,7 +468,7 @@ class ElasticStore:
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [{}, _sent(query, first_body(query, statistics))]
+                searches += [_WHOLE_INDEX, _sent(query, first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -539,10 +532,14 @@ class ElasticStore:
         answer = self._ask(query, strategy.body(query, statistics.average_length))
         return read_exhaustive(strategy, query, statistics, answer)
 
+    def _request(self, **options: Any) -> ObjectApiResponse[Any]:
+        """Search all of the index: where a shard cannot answer, nothing is answered."""
+        return self.client.search(index=self._name, **_WHOLE_INDEX, **options)
+
     def _ask(self, query: Query, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self.client.search(index=self._name, body=_sent(query, body)).body
+        answer = self._request(body=_sent(query, body)).body
         if not is_complete(answer):
-            answer = self.client.search(index=self._name, body=body).body
+            answer = self._request(body=body).body
         self._check_index([answer])
         return dict(answer)
 
@@ -561,7 +558,7 @@ class ElasticStore:
             return {}
         with translated(self._address):
             body = counting.facets_body(query, fields, size)
-            answer = self.client.search(index=self._name, body=body)["aggregations"]
+            answer = self._request(body=body)["aggregations"]
             counted = counting.read_facets(answer, fields, size)
             for field in counting.uncertain(answer, fields):
                 if field.startswith(METADATA):  # composite aggregations do not count these right
@@ -576,7 +573,7 @@ class ElasticStore:
         after = None
         while True:
             body = counting.all_values_body(query, field, after)
-            found = self.client.search(index=self._name, body=body)["aggregations"]["all"]
+            found = self._request(body=body)["aggregations"]["all"]
             yield from (
                 (bucket["key"]["value"], bucket["doc_count"]) for bucket in found["buckets"]
             )
@@ -669,9 +666,12 @@ def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    """The server's reason for refusing one document."""
+    """The server's reason for refusing one document; it may quote the whole document."""
     error = answer.get("error", {})
     if not isinstance(error, Mapping):
-        return str(error)
+        return str(error)[:_LONGEST_REASON]
     cause = error.get("caused_by", {}).get("reason")
-    return f"{error.get('reason', 'refused')}" + (f": {cause}" if cause else "")
+    texts = [
+        str(text)[:_LONGEST_REASON] for text in (error.get("reason", "refused"), cause) if text
+    ]
+    return ": ".join(texts)

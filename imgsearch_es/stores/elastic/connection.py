@@ -20,6 +20,7 @@ from imgsearch_es.errors import (
     ServerError,
     UnsupportedServerError,
 )
+from imgsearch_es.stores.elastic.waiting import PatientTransport, last_cause
 
 OLDEST = (8, 15)
 """The first version with the sparse_vector query."""
@@ -116,7 +117,13 @@ def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
         ServerError: the server cannot be reached or refuses us.
         UnsupportedServerError: it is too old, does not fit the client, or is not Elasticsearch.
     """
-    client = Elasticsearch(address.server, retry_on_timeout=True, max_retries=3, **address.options)
+    client = Elasticsearch(
+        address.server,
+        transport_class=PatientTransport,
+        retry_on_timeout=True,
+        max_retries=3,
+        **address.options,
+    )
     with translated(address):
         version = _version(client, address)
     if version < OLDEST:
@@ -176,7 +183,7 @@ def translated(address: Address) -> Iterator[None]:
         ) from error
     except elasticsearch.TransportError as error:
         raise ServerError(
-            f"cannot reach Elasticsearch at {address.server}: {_last_cause(error.message)}"
+            f"cannot reach Elasticsearch at {address.server}: {last_cause(error.message)}"
         ) from error
 
 
@@ -199,12 +206,6 @@ def _reason(error: elasticsearch.ApiError) -> str:
     causes = body["error"].get("root_cause") or [body["error"]]
     cause = causes[0].get("reason") or causes[0].get("type")
     return f"{cause} (status {error.meta.status})"
-
-
-def _last_cause(message: str) -> str:
-    """What the system said, such as "Connection refused", of a chain of causes."""
-    found = re.search(r"\[Errno -?\d+\] ([^)\]']+)", message)
-    return found[1] if found else message.rpartition(": ")[2].rstrip(")'")
 
 
 def _has_error(body: object) -> bool:

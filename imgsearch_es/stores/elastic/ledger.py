@@ -7,9 +7,9 @@ docs/decisions). The index is created with the settings of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import elasticsearch
 from elasticsearch import Elasticsearch, helpers
@@ -17,9 +17,10 @@ from elasticsearch import Elasticsearch, helpers
 from imgsearch_es.errors import StoreError
 from imgsearch_es.files import filename
 from imgsearch_es.ledger import Rejected
+from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
 
-_RETRIES = 5
+T = TypeVar("T")
 _TOGETHER = 1000
 _MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
@@ -60,8 +61,10 @@ class ElasticLedger:
         if not entries:
             return
         self._create()
-        actions = ({"_id": entry.id, "_source": _source(entry)} for entry in entries)
-        self._bulk(actions)
+        self._bulk(
+            {entry.id: entry for entry in entries},
+            lambda entry: {"_id": entry.id, "_source": _source(entry)},
+        )
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         """The entries of these ids, or all; in the order of their URIs."""
@@ -74,8 +77,7 @@ class ElasticLedger:
 
     def remove(self, ids: Sequence[str]) -> None:
         """Strike entries out."""
-        known = [entry.id for entry in self.read(ids)]
-        self._bulk({"_op_type": "delete", "_id": key} for key in known)
+        self._bulk({entry.id: entry.id for entry in self.read(ids)}, waiting.deletion)
 
     def _create(self) -> None:
         indices = self._client().indices
@@ -99,20 +101,13 @@ class ElasticLedger:
                 if error.error != "resource_already_exists_exception":  # another run was faster
                     raise
 
-    def _bulk(self, actions: Iterator[dict[str, Any]]) -> None:
+    def _bulk(self, items: Mapping[str, T], action: Callable[[T], dict[str, Any]]) -> None:
         with translated(self._address):
-            for done, outcome in helpers.streaming_bulk(
-                self._client(),
-                actions,
-                index=self.name,
-                max_retries=_RETRIES,
-                initial_backoff=0.5,
-                raise_on_error=False,
-            ):
-                (answer,) = outcome.values()
-                if not done and answer.get("status") != 404:
-                    reason = answer.get("error", {}).get("reason", "refused")
-                    raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
+            answers = waiting.bulk(self._client(), self.name, items, action)
+        for answer in answers:
+            if "error" in answer:
+                reason = answer["error"].get("reason", "refused")
+                raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
 
     def _all(self) -> Iterator[dict[str, Any]]:
         self._client().indices.refresh(index=self.name)
@@ -122,8 +117,8 @@ class ElasticLedger:
     def _some(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(ids), _TOGETHER):
             part = list(ids[start : start + _TOGETHER])
-            answer = self._client().mget(index=self.name, ids=part)
-            yield from (item["_source"] for item in answer["docs"] if item.get("found"))
+            found = waiting.items_by_id(self._client(), self.name, part)
+            yield from (item["_source"] for item in found)
 
 
 def _source(entry: Rejected) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,10 @@ class EmbeddedStore:
             delete(connection, list(unique))
             insert(connection, list(unique.values()), numbers)
         return WriteReport(stored=len(unique))
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Nothing to wait for but a turn on the file, which ``file.py`` does."""
+        return nullcontext(lambda: None)
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""

@@ -311,7 +311,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _translate(path: Path, error: duckdb.Error) -> StoreError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if full := _NO_ROOM.search(text):
+    if full := _NO_ROOM.search(str(error)):  # a failing checkpoint says why in its second line
         return StoreError(
             f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
             "again; what was stored before is there"

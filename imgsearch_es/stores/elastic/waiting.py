@@ -1,0 +1,263 @@
+"""Waiting for a server that cannot answer now: it restarts, is overloaded, or its disk is full.
+
+While an index is written, a request that meets such a server is sent again: after half a second,
+then after longer and longer random times of at most ten seconds, until ``LONGEST_SECONDS`` have
+passed. So a request may reach the server twice, which does no harm: documents are written and
+removed by their ids. What cannot succeed is not tried again. A search does not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import tenacity
+from elastic_transport import NodeConfig, Transport, TransportApiResponse
+from elasticsearch import ConnectionError as NoConnectionError
+from elasticsearch import ConnectionTimeout, Elasticsearch, SSLError, helpers
+
+from imgsearch_es.errors import ServerError
+
+LONGEST_SECONDS = 120.0
+"""How long one request is tried."""
+FIRST_SECONDS, PAUSE_SECONDS = 0.5, 10.0
+_BUSY = frozenset([429, 502, 503, 504])
+"""Too many requests (also: flood-stage watermark of the disk), and those of a server or proxy that
+restarts."""
+_BULK_BYTES = 20 * 1024**2
+_NO_INDEX = "index_not_found_exception"
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class BusyError(Exception):
+    """The server cannot answer now, and why; it may be able to in a moment."""
+
+
+class Patience:
+    """Whether to wait for a server, and for how long; used from many threads.
+
+    Args:
+        server: its URL without credentials, for messages.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._users = 0
+        self._ended = False
+        self._end = threading.Condition()  # an Event is not safe in a handler of signals
+        self._since: float | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether requests wait."""
+        return self._users > 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[Callable[[], None]]:
+        """Let requests wait within this block; what it gives, when called, ends all waiting."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield self.end
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._ended = self._ended and self._users > 0
+
+    def end(self) -> None:
+        """End all waiting at once; may be called in a handler of signals."""
+        with self._end:
+            self._ended = True
+            self._end.notify_all()
+
+    def call(self, attempt: Callable[[], T]) -> T:
+        """Do something until it raises no BusyError.
+
+        Raises:
+            ServerError: it did so for too long, or waiting was ended or is off.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(BusyError),
+            stop=self._is_over,
+            wait=tenacity.wait_random_exponential(FIRST_SECONDS, PAUSE_SECONDS, min=FIRST_SECONDS),
+            sleep=self._sleep,
+            before_sleep=self._say_waiting,
+        )
+        try:
+            answer = retrying(attempt)
+        except tenacity.RetryError as error:
+            last = error.last_attempt.exception()
+            gave_up = self.is_on and not self._ended
+            tried = f" for {LONGEST_SECONDS:.0f} seconds" if gave_up else ""
+            raise ServerError(
+                f"Elasticsearch at {self._server} does not answer{tried}: {last}. What was "
+                "written is stored; run the command again when the server is well"
+            ) from last
+        self._say_answered()
+        return answer
+
+    def _is_over(self, state: tenacity.RetryCallState) -> bool:
+        passed = state.seconds_since_start or 0.0
+        return self._ended or not self.is_on or passed >= LONGEST_SECONDS
+
+    def _sleep(self, seconds: float) -> None:
+        with self._end:
+            self._end.wait_for(lambda: self._ended, seconds)
+
+    def _say_waiting(self, state: tenacity.RetryCallState) -> None:
+        with self._lock:
+            if self._since is not None:
+                return
+            self._since = time.monotonic()
+        reason = state.outcome.exception() if state.outcome else "no answer"
+        _log.warning(
+            "Elasticsearch at %s does not answer (%s): waiting for up to %.0f seconds",
+            self._server,
+            reason,
+            LONGEST_SECONDS,
+        )
+
+    def _say_answered(self) -> None:
+        if self._since is None:  # without the lock: the usual case costs nothing
+            return
+        with self._lock:
+            since, self._since = self._since, None
+        if since is not None:
+            seconds = time.monotonic() - since
+            _log.warning("Elasticsearch answers again, after %.0f seconds", seconds)
+
+
+class PatientTransport(Transport):
+    """The client's transport, which waits while its ``patience`` is on."""
+
+    def __init__(self, node_configs: Sequence[NodeConfig], **options: Any) -> None:
+        super().__init__(list(node_configs), **options)
+        node = node_configs[0]
+        self.patience = Patience(f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}")
+
+    def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
+        """Send a request; see elastic_transport."""
+        send = super().perform_request
+        if not self.patience.is_on:
+            return send(method, target, **options)
+
+        def attempt() -> TransportApiResponse:
+            try:
+                answer = send(method, target, **{**options, "max_retries": 0})
+            except SSLError:
+                raise
+            except (NoConnectionError, ConnectionTimeout) as error:
+                raise BusyError(last_cause(error.message)) from error
+            if answer.meta.status in _BUSY:
+                raise BusyError(f"status {answer.meta.status}{_cause(answer.body)}")
+            shards = answer.body.get("_shards") if isinstance(answer.body, dict) else None
+            if shards and shards.get("failed"):  # a part of the answer is missing
+                raise BusyError(f"{shards['failed']} of {shards['total']} shards are not there")
+            return answer
+
+        return self.patience.call(attempt)
+
+
+def patience_of(client: Elasticsearch) -> Patience:
+    """The patience of a client that ``connect`` gave."""
+    transport = client.transport
+    if not isinstance(transport, PatientTransport):
+        raise TypeError(f"a client with a {type(transport).__name__} cannot wait")
+    return transport.patience
+
+
+def bulk(
+    client: Elasticsearch,
+    index: str,
+    items: Mapping[str, T],
+    action: Callable[[T], dict[str, Any]],
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Send items in bulk; those that the server is too busy for are sent again.
+
+    Args:
+        client: of ``connect``.
+        index: where to.
+        items: by id.
+        action: makes of an item what ``elasticsearch.helpers`` takes; called when it is sent.
+        options: of ``elasticsearch.helpers.streaming_bulk``.
+
+    Returns:
+        The server's last word on each item, with "_id" and "status".
+
+    Raises:
+        ServerError: the server was too busy for too long.
+    """
+    left, answers = dict(items), []
+    patience = patience_of(client)
+
+    def attempt() -> None:
+        busy: Mapping[str, Any] | None = None
+        sent = map(action, list(left.values()))
+        for _, outcome in helpers.streaming_bulk(
+            client,
+            sent,
+            index=index,
+            raise_on_error=False,
+            max_chunk_bytes=_BULK_BYTES,
+            **options,
+        ):
+            (answer,) = outcome.values()
+            if answer["status"] in _BUSY:
+                busy = answer
+            else:
+                del left[answer["_id"]]
+                answers.append(answer)
+        if busy is not None:
+            raise BusyError(f"status {busy['status']}{_cause(busy)}")
+
+    with patience.waiting():
+        patience.call(attempt)
+    return answers
+
+
+def deletion(key: str) -> dict[str, Any]:
+    """The action that removes a document."""
+    return {"_op_type": "delete", "_id": key}
+
+
+def items_by_id(
+    client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+) -> list[Mapping[str, Any]]:
+    """The stored ones of these ids as ``mget`` gives them; of an index that is gone, none.
+
+    A shard that cannot answer now does not say that a document is not there.
+
+    Raises:
+        ServerError: a shard cannot answer.
+    """
+
+    def attempt() -> list[Mapping[str, Any]]:
+        answer = client.mget(index=index, ids=ids, source_includes=fields)
+        for item in answer["docs"]:
+            kind = item.get("error", {}).get("type", _NO_INDEX)
+            if kind != _NO_INDEX:
+                raise BusyError(f"{kind}{_cause(item)}")
+        return [item for item in answer["docs"] if item.get("found")]
+
+    return patience_of(client).call(attempt)
+
+
+def last_cause(message: str) -> str:
+    """What the system said, such as "Connection refused", of a chain of causes."""
+    found = re.search(r"\[Errno -?\d+\] ([^)\]']+)|'([^']+)'\)+$", message)
+    return found[1] or found[2] if found else message.rpartition(": ")[2].rstrip(")'")
+
+
+def _cause(body: Any) -> str:
+    """The server's own words, with a colon before them."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    reason = error.get("reason") if isinstance(error, Mapping) else error
+    return f": {reason!s:.300}" if reason else ""

@@ -1,0 +1,425 @@
+"""Folders as they are found: each picture is indexed right, or is in the ledger with a reason.
+
+``tests/unit/test_images.py`` looks at single pictures; here whole runs must add up, first and
+second, whatever lies between the good pictures.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.files import Limits, to_uri
+from imgsearch_es.indexing import IndexReport, read
+from tests.conftest import ROOT
+from tests.fakes import FakeModel
+
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+NOISE = np.random.default_rng(3)
+
+
+def picture(width: int = 32, height: int = 24) -> Image.Image:
+    """A picture that no other is like."""
+    pixels = NOISE.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A folder with twenty good pictures, enough for worker processes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(20):
+        picture().save(folder / f"good{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[ImageIndex]:
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
+        yield opened
+
+
+def run(index: ImageIndex, top: Path, bad: dict[str, str], good: int, **options: object) -> None:
+    """Index twice: these are rejected for reasons with these words, and so many are indexed."""
+    report = index.add(top, **options)
+    reasons = {entry.uri: entry.reason for entry in report.rejected}
+    assert len(reasons) == len(report.rejected)
+    assert reasons.keys() == bad.keys()
+    for uri, words in bad.items():
+        assert words in reasons[uri], (uri, reasons[uri])
+    assert (report.found, report.added) == (good + len(bad), good)
+    check(index, report, good)
+    calls = FakeModel.calls
+    again = index.add(top, **options)
+    assert (again.found, again.unchanged) == (good + len(bad), good)
+    assert {entry.uri: entry.reason for entry in again.rejected} == reasons
+    assert FakeModel.calls == calls
+    check(index, again, good)
+
+
+def check(index: ImageIndex, report: IndexReport, good: int) -> None:
+    """What the index and its ledger hold is what the run reports."""
+    assert index.count() == good
+    assert len(index.store.below("/")) + len(index.store.below("file:///")) == good
+    assert {(e.uri, e.reason) for e in index.rejected()} == {
+        (e.uri, e.reason) for e in report.rejected
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_cut_off_anywhere(index: ImageIndex, top: Path, kind: str) -> None:
+    whole = encoded(picture(), kind)
+    ends = sorted({*range(24), *np.linspace(0, len(whole) - 1, 40).astype(int).tolist()})
+    for end in ends:
+        (top / f"cut{end:05}.jpg").write_bytes(whole[:end])
+    report = index.add(top)
+    assert report.found == 20 + len(ends)
+    assert report.added + len(report.rejected) == report.found
+    named = {entry.uri: entry.reason for entry in report.rejected}
+    assert named[str(top / "cut00000.jpg")] == "the file is empty"
+    assert named[str(top / "cut00001.jpg")].startswith("not a picture of a known format")
+    assert all(words for words in named.values())
+    indexed = {uri for _, uri in index.store.below("/")}
+    assert indexed.isdisjoint(named)
+    assert len(indexed) == index.count() == report.added
+    for end in ends:  # what is indexed lacks no more than bytes that hold no pixels
+        if str(top / f"cut{end:05}.jpg") in indexed:
+            assert end > len(whole) - 40, (end, len(whole))
+
+
+def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top: Path) -> None:
+    bad = {
+        "empty.jpg": (b"", "the file is empty"),
+        "text.png": (b"Dear photo,\n" * 9, "not a picture of a known format"),
+        "page.gif": (b"<!DOCTYPE html><html></html>", "not a picture of a known format"),
+        "zeros.jpg": (bytes(5000), "not a picture of a known format"),
+        "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(40), "HEIF pictures are not supported"),
+        "head.jpg": (b"\xff\xd8\xff\xe0" + os.urandom(2000), "damaged JPEG picture"),
+    }
+    for name, (data, _) in bad.items():
+        (top / name).write_bytes(data)
+    good = {
+        "a-png.jpg": encoded(picture(), "PNG"),
+        "a-jpeg.PNG": encoded(picture(), "JPEG"),
+        "no-extension": encoded(picture(), "GIF"),
+        "a.webp.txt": encoded(picture(), "WEBP"),
+    }
+    for name, data in good.items():
+        (top / name).write_bytes(data)
+    (top / "notes.txt").write_text("passed over")
+    run(index, top, {str(top / name): words for name, (_, words) in bad.items()}, 24)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of a size that it does not have."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    lines = zlib.compress(bytes(1_000_000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+
+
+def test_bombs(index: ImageIndex, top: Path) -> None:
+    bomb = encoded(Image.new("1", (20_000, 20_000)), "PNG")
+    assert len(bomb) < 100_000
+    bad = {
+        "bomb.png": (bomb, "pixels are over the limit"),
+        "claim.png": (png_header(60_000, 60_000), "pixels are over the limit"),
+        "short.png": (png_header(10_000, 10_000), "damaged PNG picture"),
+        "frame.gif": (
+            b"GIF89a"
+            + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
+            + struct.pack("<BHHHHB", 0x2C, 0, 0, 65_535, 65_535, 0)
+            + b"\x08\x01\x00\x00;",
+            "pixels are over the limit",
+        ),
+        "claim.bmp": (
+            b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 1 << 30, 1 << 30, 1, 24, *[0] * 6),
+            "over the limit",
+        ),
+        "large.png": (encoded(picture(), "PNG") + bytes(200_000), "larger than the limit"),
+    }
+    for name, (data, _) in bad.items():
+        (top / name).write_bytes(data)
+    limits = Limits(max_bytes=200_000)
+    words = {str(top / name): words for name, (_, words) in bad.items()}
+    run(index, top, words, 20, limits=limits)
+
+
+def deep(kind: str) -> Image.Image:
+    values = NOISE.integers(0, 65_536, (24, 32), dtype=np.uint16)
+    return Image.fromarray(values.astype(np.int32) if kind == "I" else values)
+
+
+def unusual() -> dict[str, bytes]:
+    """Pictures that are rare and right."""
+    lab = ImageCms.profileToProfile(
+        picture(), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    palette = picture().quantize(16)
+    frames = [picture() for _ in range(3)]
+    several = {"save_all": True, "append_images": frames[1:]}
+    found = {
+        "one.png": encoded(picture(1, 1), "PNG"),
+        "one.gif": encoded(picture(1, 1), "GIF"),
+        "wide.png": encoded(picture(30_000, 1), "PNG"),
+        "tall.jpg": encoded(picture(1, 30_000), "JPEG"),
+        "cmyk.jpg": encoded(picture().convert("CMYK"), "JPEG"),
+        "cmyk.tif": encoded(picture().convert("CMYK"), "TIFF"),
+        "ycbcr.tif": encoded(picture().convert("YCbCr"), "TIFF"),
+        "lab.tif": encoded(lab, "TIFF"),
+        "deep.png": encoded(deep("I;16"), "PNG"),
+        "deep.tif": encoded(deep("I;16"), "TIFF"),
+        "deeper.tif": encoded(deep("I"), "TIFF"),
+        "float.tif": encoded(picture().convert("F"), "TIFF"),
+        "bits.tif": encoded(picture().convert("1"), "TIFF", compression="group4"),
+        "palette.png": encoded(palette, "PNG", transparency=3),
+        "palette.gif": encoded(palette, "GIF", transparency=0),
+        "alpha.webp": encoded(picture().convert("RGBA"), "WEBP"),
+        "gray.png": encoded(picture().convert("LA"), "PNG"),
+        "moving.gif": encoded(frames[0], "GIF", **several),
+        "moving.webp": encoded(frames[0], "WEBP", **several),
+        "moving.png": encoded(frames[0], "PNG", **several),
+        "pages.tif": encoded(frames[0], "TIFF", **several),
+        "icc.jpg": encoded(picture(), "JPEG", icc_profile=b"no profile at all" * 9),
+        "icc.png": encoded(picture(), "PNG", icc_profile=bytes(3000)),
+        "exif.jpg": encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(30)),
+        "exif.png": encoded(picture(), "PNG", exif=b"Exif\0\0MM\0*" + os.urandom(60)),
+    }
+    for turned in range(10):  # 0 and 9 mean nothing
+        exif = Image.Exif()
+        exif[274] = turned
+        found[f"turned{turned}.jpg"] = encoded(picture(32, 24), "JPEG", exif=exif)
+    return found
+
+
+def test_pictures_that_are_rare_and_right(index: ImageIndex, top: Path) -> None:
+    rare = unusual()
+    for name, data in rare.items():
+        (top / name).write_bytes(data)
+    run(index, top, {}, 20 + len(rare))
+    sizes = {Path(uri).name: key for key, uri in index.store.below("/")}
+    for turned in range(10):
+        found = index.get(sizes[f"turned{turned}.jpg"])
+        expected = (24, 32) if 5 <= turned <= 8 else (32, 24)
+        assert (found.width, found.height) == expected
+    assert index.get(sizes["wide.png"]).width == 30_000
+
+
+def test_what_is_indexed_in_a_run_is_what_is_found_alone(index: ImageIndex, top: Path) -> None:
+    for name, data in unusual().items():
+        (top / name).write_bytes(data)
+    index.add(top, batch_size=7)
+    for key, uri in index.store.below("/"):
+        alone = index.analyze(uri)
+        assert index.get(key).terms == alone.terms, uri
+
+
+def test_what_cannot_be_opened(index: ImageIndex, top: Path) -> None:
+    os.mkfifo(top / "pipe.jpg")
+    (top / "zero.jpg").symlink_to("/dev/zero")
+    (top / "full.png").symlink_to("/dev/full")
+    (top / "gone.jpg").symlink_to(top / "nowhere.jpg")
+    (top / "self.jpg").symlink_to(top / "self.jpg")
+    (top / "loop").symlink_to(top)
+    (top / "below").mkdir()
+    (top / "below" / "up").symlink_to("..")
+    (top / "copy.png").symlink_to(top / "good00.png")
+    bad = {"gone.jpg": "no such file", "self.jpg": "too many levels of symbolic links"}
+    run(index, top, {str(top / name): f"broken link: {words}" for name, words in bad.items()}, 21)
+
+
+def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
+    os.mkfifo(top / "pipe.jpg")
+    report = index.add([top, top / "pipe.jpg", "/dev/zero"])
+    assert (report.found, report.added) == (22, 20)
+    reasons = {entry.uri: entry.reason for entry in report.rejected}
+    special = "not a regular file but a FIFO, socket or device"
+    assert reasons == {str(top / "pipe.jpg"): special, "/dev/zero": special}
+
+
+def test_files_and_folders_that_we_may_not_read(
+    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read all, so the system's answer is made here."""
+    (top / "private").mkdir()
+    picture().save(top / "private" / "a.png")
+    picture().save(top / "secret.png")
+    opened, listed = os.open, os.scandir
+
+    def refuse(name: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    def open_or_refuse(path: str, *arguments: int) -> int:
+        return refuse(path) if str(path).endswith("secret.png") else opened(path, *arguments)
+
+    def list_or_refuse(path: str) -> object:
+        return refuse(path) if str(path).endswith("private") else listed(path)
+
+    monkeypatch.setattr(os, "open", open_or_refuse)
+    monkeypatch.setattr(os, "scandir", list_or_refuse)
+    bad = {
+        str(top / "secret.png"): "cannot be opened: permission denied",
+        str(top / "private"): "the folder cannot be listed: permission denied",
+    }
+    run(index, top, bad, 20)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
+def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:
+    names = [
+        b"two\nlines.png",
+        b"tab\there.png",
+        b"latin-\xe9.png",
+        b"\xff\xfe.png",
+        "日本 \U0001f408.png".encode(),
+        b"a%20b.png",
+        b"a#b?c.png",
+        b"quo\"te'.png",
+        b"-rf.png",
+        b" .png",
+        b"x" * 250 + b".png",
+        b"back\\slash.png",
+        b"http:.png",
+    ]
+    for name in names:
+        with open(os.path.join(os.fsencode(top), name), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(encoded(picture(), "PNG"))
+    broken = os.path.join(os.fsencode(top), b"broken-\xe9\n.png")  # noqa: PTH118
+    with open(broken, "wb") as file:  # noqa: PTH123
+        file.write(b"nothing")
+    run(index, top, {to_uri(broken): "not a picture"}, 20 + len(names))
+
+
+def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *names: str) -> None:
+    """Change some files in the moment before they are read."""
+    read_bytes = read.read_bytes
+
+    def after_change(uri: str, limits: Limits) -> bytes:
+        if Path(uri).name in names:
+            change(Path(uri))
+        return read_bytes(uri, limits)
+
+    monkeypatch.setattr(read, "read_bytes", after_change)
+
+
+def test_files_that_vanish_while_the_run_goes_on(
+    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing(monkeypatch, Path.unlink, "good03.png", "good17.png")
+    report = index.add(top)
+    assert (report.found, report.added) == (20, 18)
+    assert {(Path(e.uri).name, e.reason) for e in report.rejected} == {
+        ("good03.png", "cannot be opened: no such file or directory"),
+        ("good17.png", "cannot be opened: no such file or directory"),
+    }
+    check(index, report, 18)
+    monkeypatch.undo()
+
+
+def test_files_that_are_replaced_while_the_run_goes_on(
+    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = encoded(picture(), "JPEG")
+    with monkeypatch.context() as patched:
+        changing(patched, lambda path: path.write_bytes(other), "good03.png")
+        changing(patched, lambda path: path.write_bytes(other[:200]), "good05.png")
+        changing(patched, lambda path: (path.unlink(), os.mkfifo(path))[0], "good07.png")
+        report = index.add(top)
+    reasons = {Path(entry.uri).name: entry.reason for entry in report.rejected}
+    assert reasons.keys() == {"good05.png", "good07.png"}
+    assert reasons["good05.png"].startswith("damaged JPEG picture")
+    assert "FIFO" in reasons["good07.png"]
+    assert (report.found, report.added) == (20, 18)
+    again = index.add(top)  # the pipe is no picture, and what was hashed is what was indexed
+    assert (again.found, again.unchanged, again.as_before) == (19, 18, 1)
+
+
+def test_a_file_that_grows_while_it_is_read(
+    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = top / "growing.png"
+    path.write_bytes(encoded(picture(), "PNG"))
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            while not stop.wait(0.001):
+                file.write(bytes(100_000))
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        report = index.add(top, limits=Limits(max_bytes=50_000_000))
+    finally:
+        stop.set()
+        thread.join()
+    assert report.found == report.added + len(report.rejected) == 21
+    check(index, report, report.added)
+    again = index.add(top)
+    assert again.found == again.updated + again.unchanged + again.added == 21
+
+
+COUNT = """
+import resource, sys
+from imgsearch_es import ImageIndex, plugins
+from importlib.metadata import EntryPoint
+group = "imgsearch_es.models"
+plugins._entry_points(group)["fake"] = EntryPoint("fake", "tests.fakes:FakeModel", group)
+with ImageIndex(sys.argv[1], model="fake") as index:
+    report = index.add(sys.argv[2])
+    print(report.found, report.added, index.count())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def count_in_a_process(location: Path, folder: Path) -> tuple[str, float]:
+    """The counts of a run, and the most memory it had, in megabytes."""
+    command = [sys.executable, "-c", COUNT, str(location), str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    counts, kilobytes = run.stdout.splitlines()
+    return counts, int(kilobytes) / 1000
+
+
+def test_a_hundred_thousand_files_in_a_folder(tmp_path: Path) -> None:
+    """Most are no pictures, and must be looked at: no name tells. The names take memory, sorted
+    as they are, the files none."""
+    few, many, pictures = tmp_path / "few", tmp_path / "many", 2_000
+    for folder in (few, many):
+        folder.mkdir()
+        for number in range(10):
+            (folder / f"{number}").write_bytes(encoded(picture(2, 2), "PNG"))
+        for number in range(10, pictures):
+            os.link(folder / f"{number % 10}", folder / f"{number}")
+    for number in range(4):  # a file system allows 65,000 links to a file, or fewer
+        (tmp_path / f"notes{number}").write_bytes(b"no picture" * 10_000)
+    for number in range(pictures, 100_000):
+        os.link(tmp_path / f"notes{number % 4}", many / f"{number}")
+    found, least = count_in_a_process(tmp_path / "few.duckdb", few)
+    assert found == f"{pictures} {pictures} {pictures}"
+    found, most = count_in_a_process(tmp_path / "many.duckdb", many)
+    assert found == f"{pictures} {pictures} {pictures}"
+    assert most < least + 100  # a kilobyte for each file; their contents are a hundred times that

@@ -1,0 +1,40 @@
+"""Fuzz the picture reader, from real encoded pictures: a Picture or an ImageError, in little time.
+
+    python -m tests.fuzz.pictures FOLDER -max_total_time=60
+
+FOLDER keeps what was tried; it is filled with pictures first.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["imgsearch_es"]):
+    from imgsearch_es.errors import ImageError
+    from imgsearch_es.images import Limits, open_image
+from tests.fuzz.seeds import seeds
+
+LIMITS = Limits(max_pixels=1_000_000, max_bytes=1_000_000)
+
+
+def check(data: bytes) -> None:
+    """Open what may be a picture."""
+    try:
+        found = open_image(data, limits=LIMITS)
+    except ImageError:
+        return
+    assert found.image.mode == "RGB"
+    assert found.image.size == (found.width, found.height)
+    assert 1 <= found.width * found.height <= LIMITS.max_pixels
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        if Path(argument).is_dir():
+            for name, content in seeds().items():
+                (Path(argument) / name).write_bytes(content)
+    atheris.Setup([*sys.argv, "-timeout=10", "-rss_limit_mb=2048", "-max_len=20000"], check)
+    atheris.Fuzz()
