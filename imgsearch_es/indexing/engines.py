@@ -6,7 +6,9 @@ both engines make the same documents, the same ledger and the same counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,9 +76,23 @@ def create_engine(name: str, runtime: str | None = None) -> Engine:
             f"the engine ray needs a package that is not installed ({missing[0]}): "
             "pip install 'imgsearch-es[ray]'"
         )
-    from imgsearch_es.indexing.ray_driver import RayReaders
+    # Ray would connect by itself, in a thread that goes on when its cluster has been ended.
+    with environment({"RAY_ENABLE_AUTO_CONNECT": "0"}):
+        from imgsearch_es.indexing.ray_driver import RayReaders
 
     def ray_engine(analyzer: Callable[[], Analyzer], options: Options, stages: Stages) -> Reader:
         return RayReaders(analyzer, options, stages, runtime)
 
     return ray_engine
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables for what is imported or started meanwhile, unless they are set already."""
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +15,16 @@ import ray
 import ray.data
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.indexing.engines import environment
 
 CPUS_PER_ACTOR = 4
 """An actor decodes with all its processors and runs one model."""
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Of a cluster that is started here: nothing is sent to Ray's makers."""
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else its C++ part writes on standard error
+}
+_RAY_LINE = re.compile(rb"\[[-\d]+ [:,\d]+ [A-Z] \d+ \d+\] \w+\.cc:")
+"""How that part begins a line; one says that there is a log level, whatever the level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Cluster:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Connect, unless this process is connected already.
+        """Connect, unless this process is connected already, or ``stop`` was called.
 
         Raises:
             ConfigurationError: there is no cluster at RAY_ADDRESS.
@@ -68,7 +75,7 @@ class Cluster:
             if ray.is_initialized() or self._is_stopped:
                 return
             try:
-                with _environment(_SETTINGS):
+                with environment(_SETTINGS), _without_ray_lines():
                     ray.init(
                         include_dashboard=False,
                         log_to_driver=False,
@@ -101,12 +108,17 @@ def _be_quiet() -> None:
 
 
 @contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Settings for processes that are started meanwhile, unless they are set already."""
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+def _without_ray_lines() -> Iterator[None]:
+    """Hold back standard error, and let through afterwards all that is not of Ray's C++ part."""
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not _RAY_LINE.match(line):
+                    os.write(2, line)

@@ -92,6 +92,8 @@ class RayReaders:
     def _rounds(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         source = iter(tasks)
         while tasks_now := dict(enumerate(islice(source, ROUND))):
+            if self._closed.is_set():
+                return
             if any(task.item.picture is not None for task in tasks_now.values()):
                 raise ConfigurationError(
                     "a picture in memory cannot be analyzed on a cluster: add it with "

@@ -21,6 +21,7 @@ from imgsearch_es import ImageIndex, PictureList, plugins
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import folder_label
+from imgsearch_es.indexing.ray_cluster import Share, share
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
@@ -159,6 +160,20 @@ def test_lists_and_limits(tmp_path, photos):
         assert (report.unchanged, len(report.rejected)) == (3, 9)
 
 
+@pytest.mark.parametrize(
+    ("resources", "asked", "expected"),
+    [
+        ({"CPU": 2.0}, None, Share(1, 2, 0)),
+        ({"CPU": 64.0, "memory": 1e9}, None, Share(16, 4, 0)),
+        ({"CPU": 8.0}, 3, Share(3, 2, 0)),
+        ({"CPU": 96.0, "GPU": 8.0}, None, Share(8, 4, 1.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, Share(4, 4, 0.25)),
+    ],
+)
+def test_the_cluster_is_divided(resources, asked, expected):
+    assert share(resources, asked) == expected
+
+
 @pytest.mark.usefixtures("cluster")
 def test_mistakes(tmp_path, photos, monkeypatch):
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
@@ -198,7 +213,10 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     command += ["-m", "slow", "--engine", "ray", "--batch-size", "2", "--label-from-folder"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
-        wait_for_documents(location)
+        give_up = time.monotonic() + 120
+        while not location.exists() and child.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.2)
+        time.sleep(3)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
@@ -210,16 +228,6 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     assert report["found"] == ALL
     assert report["unchanged"] > 0
     assert content(str(location)) == undisturbed
-
-
-def wait_for_documents(location: Path) -> None:
-    give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:
-        with ImageIndex(location) as index:
-            if index.exists and index.count():
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"{location} has no documents after two minutes")
 
 
 def alive(process: int) -> bool:
