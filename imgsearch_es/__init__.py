@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.images import Picture, open_image
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, folder_label
+    from imgsearch_es.manifests import PictureList
     from imgsearch_es.queries import Query
     from imgsearch_es.sources import find_images
     from imgsearch_es.synsets import Synset, Vocabulary, imagenet
@@ -45,6 +46,7 @@ _HOMES = {
     "IndexReport": "indexing",
     "Limits": "files",
     "Picture": "images",
+    "PictureList": "manifests",
     "Query": "queries",
     "Rocchio": "feedback",
     "Synset": "synsets",
@@ -69,6 +71,7 @@ __all__ = [
     "IndexReport",
     "Limits",
     "Picture",
+    "PictureList",
     "Query",
     "Rocchio",
     "Synset",

@@ -4,6 +4,7 @@ A picture's URI names it in an index. It is one of
 
 * the absolute path of a local file, as a person would type it (symbolic links are kept);
 * ``file://`` with percent-encoding, for a local file whose name is not valid UTF-8;
+* ``tar://MEMBER::ARCHIVE`` for a file in a tar file, which may be local or remote;
 * any other URL that fsspec reads (``s3://``, ``https://``, ``zip://a.jpg::photos.zip``);
 * ``sha256:<hex>`` for a picture that came from memory; such a one cannot be opened again.
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
+from imgsearch_es.archives import ArchiveError, Member, Tables, member_uri, section, split_uri
 from imgsearch_es.errors import (
     ConfigurationError,
     ImageError,
@@ -37,6 +39,7 @@ _BLOCK = 1 << 20
 _LONGEST_SECONDS = 86_400
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
+_tables = Tables()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ class Limits:
                 f"max_seconds must be above 0 and at most {_LONGEST_SECONDS}, "
                 f"not {self.max_seconds}"
             )
+
+
+_ANY_SIZE = Limits(max_bytes=1 << 62)
 
 
 class RemoteFiles(Protocol):
@@ -102,6 +108,8 @@ def to_uri(source: PathSource) -> str:
         raise ConfigurationError(f"a {type(source).__name__} is not a path or URL") from None
     if not text:
         raise ConfigurationError("the path of a picture or folder is empty")
+    if inside := split_uri(text):
+        return member_uri(inside[0], to_uri(inside[1]))
     if in_memory(text) or (_URL.match(text) and not _is_file_url(text)):
         return text
     path = _file_url_path(text) if _is_file_url(text) else os.path.expanduser(text)  # noqa: PTH111
@@ -144,14 +152,14 @@ def read_bytes(uri: str, limits: Limits = Limits()) -> bytes:
         ImageError: it cannot be read, is not a regular file, or is over ``limits.max_bytes``.
         MissingDependencyError: a URL needs a package that is not installed.
     """
-    with _opened(uri, limits) as file:
+    with opened(uri, limits) as file:
         return b"".join(blocks(file, uri, limits))
 
 
 def content_hash(uri: str, limits: Limits = Limits()) -> str:
     """SHA-256 (hexadecimal) of the file at a URI, read in blocks; raises as `read_bytes` does."""
     digest = hashlib.sha256()
-    with _opened(uri, limits) as file:
+    with opened(uri, limits) as file:
         for block in blocks(file, uri, limits):
             digest.update(block)
     return digest.hexdigest()
@@ -216,9 +224,30 @@ def url_path(url: str) -> str:
 
 
 @contextmanager
-def _opened(uri: str, limits: Limits) -> Iterator[BinaryIO]:
+def open_archive(uri: str) -> Iterator[tuple[BinaryIO, dict[str, Member]]]:
+    """Open a tar file: its content, and where each of its files is.
+
+    Raises:
+        ImageError: it cannot be read.
+        MissingDependencyError: a URL needs a package that is not installed.
+    """
+    with opened(uri, _ANY_SIZE) as file:
+        try:
+            table = _tables.of(uri, file)
+        except (ArchiveError, OSError) as error:
+            raise ImageError(uri, f"cannot be read: {reason(error)}") from error
+        yield file, table
+
+
+@contextmanager
+def opened(uri: str, limits: Limits = Limits()) -> Iterator[BinaryIO]:
+    """A file, open for reading; raises as `read_bytes` does."""
     if in_memory(uri):
         raise ImageError(uri, "came from memory and cannot be opened again")
+    if inside := split_uri(uri):
+        with _opened_member(uri, *inside, limits) as file:
+            yield file
+        return
     try:
         if to_path(uri) is not None:
             file = _open_local(uri, limits)
@@ -231,6 +260,20 @@ def _opened(uri: str, limits: Limits) -> Iterator[BinaryIO]:
         raise ImageError(uri, f"cannot be opened: {reason(error)}") from error
     with file:
         yield file
+
+
+@contextmanager
+def _opened_member(uri: str, member: str, archive: str, limits: Limits) -> Iterator[BinaryIO]:
+    try:
+        with open_archive(archive) as (file, table):
+            if member not in table:
+                raise ImageError(uri, "the archive has no such file")
+            check_size(table[member].size, uri, limits)
+            yield section(file, table[member])
+    except ImageError as error:
+        if error.uri == uri:
+            raise
+        raise ImageError(uri, f"its archive {error.reason}") from error
 
 
 def _open_local(uri: str, limits: Limits) -> BinaryIO:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError
+from imgsearch_es.files import filename
 from imgsearch_es.markup import Html, tag
 from imgsearch_es.thumbnails import Thumb, embed, thumbnail
 
@@ -433,7 +434,7 @@ def _link(uri: str) -> str | None:
 
 
 def _basename(source: str | Image.Image) -> str:
-    return source.rpartition("/")[2] if isinstance(source, str) else ""
+    return filename(source) if isinstance(source, str) else ""
 
 
 def _no_matplotlib() -> MissingDependencyError:

@@ -44,6 +44,8 @@ from imgsearch_es.indexing import (
     as_labels,
     is_gone,
 )
+from imgsearch_es.indexing.engines import create_engine
+from imgsearch_es.manifests import PictureList
 from imgsearch_es.paging import pages
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.query_building import QueryBuilder
@@ -160,8 +162,9 @@ class ImageIndex:
 
     def add(
         self,
-        sources: ImageSource | Iterable[ImageSource],
+        sources: ImageSource | PictureList | Iterable[ImageSource | PictureList],
         *,
+        engine: str = "local",
         labels: Labels = None,
         metadata: Mapping[str, Any] | None = None,
         prune: bool = False,
@@ -176,16 +179,20 @@ class ImageIndex:
         A picture that the index knows, with the same content, is not analyzed again.
 
         Args:
-            sources: one or several: paths, URLs, folders (with all below them), bytes, binary
-                files, Pillow images, arrays of shape (height, width, 3).
-            labels: what to call the pictures: one label, several, or a function of the URI (see
-                ``folder_label``). None leaves the labels that are stored.
-            metadata: a person's own fields for each of them, JSON values.
+            sources: one or several: paths, URLs, folders (with all below them), tar files, lists
+                (``PictureList``), bytes, binary files, Pillow images, arrays of shape (height,
+                width, 3).
+            engine: where pictures are analyzed: "local", or "ray" for a Ray cluster, which must
+                reach the pictures by the same paths or URLs (docs/ray.md).
+            labels: what to call the pictures that their list gives no label: one label, several,
+                or a function of the URI (see ``folder_label``). None leaves the labels that are
+                stored.
+            metadata: a person's own fields for each of them, JSON values; a list's come first.
             prune: also remove documents below the folders named whose files are gone.
             retry: also try pictures again that were rejected before and have not changed.
             batch_size: pictures per forward pass; by default what proves fastest.
             workers: processes that decode; by default as many as the model can use, at most one
-                per core.
+                per core. With Ray: actors, each with a model.
             limits: the largest picture to accept.
             progress: called with the report so far and the number of pictures, None while they
                 are being found.
@@ -209,10 +216,11 @@ class ImageIndex:
             workers=workers,
             limits=limits,
         )
-        pictures = cast(list[ImageSource], several(cast(QueryImages, sources)))
+        where = create_engine(engine, self._wanted.runtime)
+        pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists:
             self._settings()  # raises when another model was asked for
-        indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress)
+        indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress, where)
         with self._for_one_index():
             report = indexer.run(pictures)
             self._measure_chance(report.added + report.updated + report.removed)

@@ -19,6 +19,7 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
 from imgsearch_es.errors import QueryError
+from imgsearch_es.files import filename
 from imgsearch_es.scoring import Statistics, formula_of
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class Query:
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}
         for i, picture in enumerate(self.pictures):
-            name = picture.rpartition("/")[2] if isinstance(picture, str) else "picture"
+            name = filename(picture) if isinstance(picture, str) else "picture"
             names.setdefault(self.roles[i] if self.roles else "image", []).append(name)
         if self.part:
             names["image"] = [self.part]

@@ -34,10 +34,30 @@ _LISTED = 20
 
 def index(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH", help="Files, folders (with all below them) or URLs."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH",
+            show_default=False,
+            help="Files, folders (with all below them), tar files or URLs.",
+        ),
+    ] = None,
     index: IndexOption = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            show_default=False,
+            help="A list of pictures: a text file with a path or URL per line, or CSV or Parquet "
+            "with a column uri or path, and perhaps label and metadata.NAME; may be repeated.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Where pictures are analyzed: local, or ray for a cluster (docs/ray.md)."
+        ),
+    ] = "local",
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
@@ -80,7 +100,8 @@ def index(
         typer.Option(
             min=1,
             show_default=False,
-            help="Processes that decode; by default as many as the model can use.",
+            help="Processes that decode, or with --engine ray that analyze; by default as many as "
+            "are of use.",
         ),
     ] = None,
     vectors: Annotated[
@@ -128,7 +149,11 @@ def index(
     """
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import StoppedError, folder_label
+    from imgsearch_es.manifests import PictureList
 
+    places = [*(sources or ()), *map(PictureList, lists or ())]
+    if not places:
+        fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     given: dict[str, Any] = {
@@ -152,7 +177,8 @@ def index(
         try:
             with show_progress(quiet=json) as progress:
                 report = target.add(
-                    sources,
+                    places,
+                    engine=engine,
                     labels=folder_label if label_from_folder else label,
                     prune=prune,
                     retry=retry,
@@ -165,7 +191,7 @@ def index(
             fail("stopped; what was done is stored, run the command again to go on", code=130)
     _show(report, target.location, json=json)
     if not report.found:
-        warn(f"there are no pictures in {', '.join(sources)}")
+        warn(f"there are no pictures in {', '.join([*(sources or ()), *(lists or ())])}")
 
 
 def rejected(

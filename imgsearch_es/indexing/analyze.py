@@ -95,6 +95,9 @@ class BatchAnalyzer:
         if known is not None:
             yield _made(resolved, ready, known, reused=True)
             return
+        if ready.analysis is not None:
+            yield _made(resolved, ready, ready.analysis, reused=False)
+            return
         self._waiting.append((resolved, ready))
         self._contents.add(sha256)
         if len(self._contents) >= self._size.size:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from imgsearch_es.errors import ImageError
 from imgsearch_es.files import picture_id
 from imgsearch_es.images import ImageSource, Picture
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.ledger import Rejected
-from imgsearch_es.sources import find_images
+from imgsearch_es.manifests import PictureList, find_entries
 from imgsearch_es.stores.base import Known, Store
 
 LOOKUP_SIZE = 512
@@ -28,11 +29,15 @@ class Item:
         uri: what to read.
         picture: a picture from memory, opened already.
         error: why there is nothing to read.
+        labels: what its source calls it; None where it says nothing.
+        metadata: what else its source says of it.
     """
 
     uri: str
     picture: Picture | None = None
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -59,7 +64,7 @@ class Finder:
     """Finds pictures and counts them.
 
     Args:
-        sources: files, folders, URLs and pictures in memory.
+        sources: files, folders, URLs, tar files, lists and pictures in memory.
         open_memory: opens a picture in memory.
         stages: where to add the time.
 
@@ -69,14 +74,15 @@ class Finder:
 
     def __init__(
         self,
-        sources: Sequence[ImageSource],
+        sources: Sequence[ImageSource | PictureList],
         open_memory: Callable[[ImageSource], Picture],
         stages: Stages,
     ) -> None:
         places = [source for source in sources if isinstance(source, str | os.PathLike)]
         self._errors: list[ImageError] = []
-        self._uris = find_images(places, on_error=self._errors.append)
-        self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike)]
+        lists = [source for source in sources if isinstance(source, PictureList)]
+        self._entries = find_entries(places, lists, on_error=self._errors.append)
+        self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._open_memory = open_memory
         self._stages = stages
         self.found = 0
@@ -99,9 +105,9 @@ class Finder:
         self.is_done = True
 
     def _find(self) -> Iterator[Item]:
-        for uri in self._uris:
+        for entry in self._entries:
             yield from self._broken()
-            yield Item(uri)
+            yield Item(entry.uri, error=entry.error, labels=entry.labels, metadata=entry.metadata)
         yield from self._broken()
         seen: set[str] = set()
         for source in self._in_memory:

@@ -11,12 +11,13 @@ from imgsearch_es.errors import SourceError
 from imgsearch_es.files import to_path, to_uri
 from imgsearch_es.images import ImageSource
 from imgsearch_es.indexing.resolve import is_gone
+from imgsearch_es.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 2048
 
 
-def prune(store: Store, sources: Iterable[ImageSource]) -> int:
+def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
     """Remove documents below the folders named whose files are gone; gives how many.
 
     Raises:

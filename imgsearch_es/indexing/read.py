@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis import Analysis, Analyzer
 from imgsearch_es.decoding import Decoded, described
 from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import ImageError
@@ -32,7 +32,7 @@ from imgsearch_es.ledger import Rejected
 
 AHEAD = 96
 """Pictures read and decoded before the next stage takes them; at least some for each thread."""
-_FEW = 16
+FEW = 16
 """So many pictures are not worth a worker process."""
 _FIRST_WORKERS = 2
 _WAITED = 0.1
@@ -43,11 +43,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """A picture ready for the model; its full-size pixels are let go."""
+    """A picture ready for the model, or analyzed elsewhere; its full-size pixels are let go."""
 
     task: Task
     picture: Picture
     pixels: NDArray[np.uint8]
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +79,7 @@ class Readers:
         limits: the largest picture to accept.
         retry: also try pictures again that were rejected and have not changed.
         stages: where to add the time.
+        few: so many pictures are decoded in threads.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Readers:
         limits: Limits,
         retry: bool,
         stages: Stages,
+        few: int = FEW,
     ) -> None:
         most = workers or cores()
         first = workers or min(_FIRST_WORKERS, most)
@@ -95,6 +98,7 @@ class Readers:
         self._limits = limits
         self._tried_with = described(limits)
         self._retry = retry
+        self._few = few
         self._stages = stages
         self._ahead = max(AHEAD, 2 * most)
         self._more = most - first
@@ -108,9 +112,14 @@ class Readers:
         self._pending: Channel[Future[Outcome]] = Channel(self._ahead)
 
     def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """What became of each picture, in the order given; works ahead, up to a limit."""
-        pump(self._threads, self._submit(tasks), self._pending)
-        for futures in self._pending.batches(1):
+        """What became of each picture, in the order given; works ahead, up to a limit.
+
+        May be called again when the pictures of the call before have ended.
+        """
+        pending: Channel[Future[Outcome]] = Channel(self._ahead)
+        self._pending = pending
+        pump(self._threads, self._submit(tasks), pending)
+        for futures in pending.batches(1):
             yield futures[0].result()
 
     def waited(self, part: float) -> None:
@@ -134,9 +143,9 @@ class Readers:
     def _submit(self, tasks: Iterable[Task]) -> Iterator[Future[Outcome]]:
         first: list[Task] = []
         for task in tasks:
-            if len(first) <= _FEW:
+            if len(first) <= self._few:
                 first.append(task)
-                if len(first) <= _FEW:
+                if len(first) <= self._few:
                     continue
                 self._in_processes = True
                 yield from (self._threads.submit(self._look_at, each) for each in first)

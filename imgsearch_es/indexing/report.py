@@ -28,9 +28,12 @@ class Stages:
         try:
             yield
         finally:
-            taken = time.perf_counter() - started
-            with self._lock:
-                self.seconds[stage] += taken
+            self.add(stage, time.perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add time to a stage; any thread may."""
+        with self._lock:
+            self.seconds[stage] += seconds
 
     def shares(self) -> dict[str, float]:
         """Each stage's part of the work, from 0 to 1."""

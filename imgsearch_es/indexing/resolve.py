@@ -13,6 +13,7 @@ from typing import Any
 
 from imgsearch_es.documents import Document
 from imgsearch_es.files import in_memory, to_path
+from imgsearch_es.indexing.find import Item
 from imgsearch_es.indexing.read import Failed, Outcome, Ready, Unchanged
 from imgsearch_es.stores.base import Known, Store
 
@@ -45,8 +46,9 @@ class Resolver:
 
     Args:
         store: the index; it need not exist.
-        labels: what to call the pictures; None leaves what is stored.
-        metadata: fields for every picture; None leaves what is stored.
+        labels: what to call the pictures that have no labels of their own; None leaves what is
+            stored.
+        metadata: fields for every picture, below those of its own; None leaves what is stored.
         is_new: the index had no document when the run began; then the store need be asked only
             for contents that came before in this run.
     """
@@ -95,8 +97,8 @@ class Resolver:
         }
 
     def _is_relabeled(self, unchanged: Unchanged) -> bool:
-        uri, known = unchanged.task.item.uri, unchanged.task.known
-        wanted = (self._labels_of(uri, known), self._metadata_of(known))
+        item, known = unchanged.task.item, unchanged.task.known
+        wanted = (self._labels_of(item, known), self._metadata_of(item, known))
         return known is not None and wanted != (known.labels, known.metadata)
 
     def _resolved(self, outcome: Ready | Unchanged, stored: Mapping[str, Document]) -> Resolved:
@@ -107,18 +109,21 @@ class Resolver:
             found = stored.get(outcome.picture.sha256)
             if known is None and found is not None and is_gone(found.uri):
                 known = Known(found.sha256, found.labels, found.metadata)  # it was moved
-        return Resolved(outcome, self._labels_of(item.uri, known), self._metadata_of(known), found)
+        labels, metadata = self._labels_of(item, known), self._metadata_of(item, known)
+        return Resolved(outcome, labels, metadata, found)
 
-    def _labels_of(self, uri: str, known: Known | None) -> tuple[str, ...]:
-        labels = self._labels(uri) if callable(self._labels) else self._labels
+    def _labels_of(self, item: Item, known: Known | None) -> tuple[str, ...]:
+        if item.labels is not None:
+            return item.labels
+        labels = self._labels(item.uri) if callable(self._labels) else self._labels
         if labels is None:
             return known.labels if known else ()
         return as_labels(labels)
 
-    def _metadata_of(self, known: Known | None) -> Mapping[str, Any]:
-        if self._metadata is None:
+    def _metadata_of(self, item: Item, known: Known | None) -> Mapping[str, Any]:
+        if self._metadata is None and not item.metadata:
             return known.metadata if known else {}
-        return dict(self._metadata)
+        return {**(self._metadata or {}), **item.metadata}
 
 
 class _Contents:

@@ -20,9 +20,10 @@ from imgsearch_es.files import Limits
 from imgsearch_es.images import ImageSource, Picture
 from imgsearch_es.indexing.analyze import BatchAnalyzer, Made, relabeled
 from imgsearch_es.indexing.channel import Channel, pump
+from imgsearch_es.indexing.engines import Engine, Reader, local_engine
 from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Item, look_up
 from imgsearch_es.indexing.prune import prune
-from imgsearch_es.indexing.read import Failed, Outcome, Readers, Unchanged
+from imgsearch_es.indexing.read import Failed, Outcome, Unchanged
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.resolve import (
     GROUP_SECONDS,
@@ -33,6 +34,7 @@ from imgsearch_es.indexing.resolve import (
 )
 from imgsearch_es.indexing.stopping import Stop, StoppedError
 from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
+from imgsearch_es.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
 DEFAULT_LIMITS = Limits()
@@ -63,6 +65,7 @@ class Indexer:
             finds no picture leaves nothing behind.
         options: how to run.
         progress: told how far the run is.
+        engine: where pictures are read, decoded and analyzed.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class Indexer:
         create: Callable[[], None],
         options: Options,
         progress: Progress | None = None,
+        engine: Engine = local_engine,
     ) -> None:
+        self._engine = engine
         self._store = store
         self._analyzer = analyzer
         self._create = create
@@ -83,7 +88,7 @@ class Indexer:
         self._finished: Channel[Finished] = Channel(2 * WRITE_SIZE)
         self._writer = Writer(store, self.report)
 
-    def run(self, sources: Sequence[ImageSource]) -> IndexReport:
+    def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
         """Bring the index up to date with these pictures.
 
         What was analyzed before an error or an interruption is stored; the next run goes on
@@ -117,13 +122,7 @@ class Indexer:
     def _run(self, finder: Finder, stop: Stop, *, is_new: bool) -> None:
         options, stages = self._options, self.report.stages
         threads = ThreadPoolExecutor(4, "imgsearch-index")
-        readers = Readers(
-            self._analyzer,
-            workers=options.workers,
-            limits=options.limits,
-            retry=options.retry,
-            stages=stages,
-        )
+        readers = self._engine(self._analyzer, options, stages)
         items: Channel[Item] = Channel(WALK_AHEAD)
         outcomes: Channel[Outcome] = Channel(GROUP_SIZE)
         try:
@@ -150,7 +149,7 @@ class Indexer:
             readers.close(wait=not stop.at_once)
             threads.shutdown(wait=not stop.at_once)
 
-    def _analyze(self, readers: Readers, finder: Finder, stop: Stop) -> None:
+    def _analyze(self, readers: Reader, finder: Finder, stop: Stop) -> None:
         """The stage of the calling thread: run the model, and hand all that is done to the writer.
 
         How long it waits for pictures, compared with how long it works, tells the readers whether

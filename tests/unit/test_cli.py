@@ -76,6 +76,35 @@ def sentence(result) -> str:
 # -- index --------------------------------------------------------------------------------------
 
 
+def test_index_lists(run, photos, tmp_path):
+    place = tmp_path / "a.duckdb"
+    (photos / "one.csv").write_text("path,label\ncats/cat.0.png,tom\n")
+    (photos / "two.txt").write_text("dogs/dog.0.png\ndogs/dog.1.png\n")
+    lists = ["--from", photos / "one.csv", "--from", photos / "two.txt"]
+    run("index", photos / "cats" / "cat.1.png", *lists, "-i", place, "-m", "fake")
+    with ImageIndex(place) as index:
+        assert index.count() == 4
+        assert index.get(photos / "cats" / "cat.0.png").labels == ("tom",)
+    (photos / "one.csv").write_text("path,label\n,tom\n")
+    wrong = run("index", *lists, "-i", place, code=1)
+    assert sentence(wrong).endswith("one.csv, line 2: the picture's path or URI is empty")
+
+
+def test_index_without_sources(run, tmp_path):
+    result = run("index", "-i", tmp_path / "a.duckdb", code=2)
+    assert sentence(result) == "which pictures? Give files, folders or URLs, or --from FILE"
+
+
+def test_index_engines(run, photos, tmp_path, monkeypatch):
+    options = [photos, "-i", tmp_path / "a.duckdb", "-m", "fake", "--engine"]
+    wrong = run("index", *options, "spark", code=1)
+    assert sentence(wrong) == "there is no engine 'spark'; known are local and ray"
+    monkeypatch.setattr("imgsearch_es.indexing.engines.find_spec", lambda name: None)
+    missing = run("index", *options, "ray", code=1)
+    assert sentence(missing).endswith("is not installed (ray): pip install 'imgsearch-es[ray]'")
+    assert not (tmp_path / "a.duckdb").exists()
+
+
 def test_index(run, photos, tmp_path):
     place = tmp_path / "a.duckdb"
     (photos / "bad.jpg").write_text("no picture")

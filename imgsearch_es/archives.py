@@ -1,0 +1,191 @@
+"""Pictures in tar files, as WebDataset's shards hold them.
+
+A member's URI is fsspec's form: ``tar://MEMBER::ARCHIVE``, where the archive is a path or a URL.
+Only plain tar files are read, not compressed ones: in those a member cannot be reached without
+decompressing all before it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+EXTENSION = ".tar"
+_SCHEME = "tar://"
+_TABLES_KEPT = 16
+_LONGEST_SIDECAR = 1 << 20
+
+
+class ArchiveError(ValueError):
+    """A tar file or one of its members cannot be read; ``str(error)`` says why, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where the bytes of a file in an archive are: offset and size, in bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """What the files beside a picture say of it.
+
+    Attributes:
+        labels: the text of ``.cls``; None where there is none.
+        metadata: the fields of ``.json``, and ``txt``: the text of ``.txt``.
+    """
+
+    labels: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def member_uri(member: str, archive: str) -> str:
+    """The URI of a file in an archive.
+
+    Raises:
+        ArchiveError: the member's name cannot be part of a URI.
+    """
+    if "::" in member:
+        raise ArchiveError("its name has '::', which separates a member from its archive")
+    try:
+        member.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ArchiveError("its name is no UTF-8") from None
+    return f"{_SCHEME}{member}::{archive}"
+
+
+def split_uri(uri: str) -> tuple[str, str] | None:
+    """Member and archive of a URI; None when it is no ``tar://`` URI."""
+    if uri[: len(_SCHEME)].lower() != _SCHEME or "::" not in uri:
+        return None
+    member, _, archive = uri[len(_SCHEME) :].partition("::")
+    return member, archive
+
+
+def is_archive(uri: str) -> bool:
+    """Whether a path or URL names a tar file, by its extension; a member of one is none."""
+    return split_uri(uri) is None and uri.lower().endswith(EXTENSION)
+
+
+class Tables:
+    """The tables of contents of the archives read last, so that each is read once.
+
+    An archive that has another size or time of change is read again. Safe in many threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[object, ...], dict[str, Member]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, archive: str, file: BinaryIO) -> dict[str, Member]:
+        """The regular files of an archive by name; of several with one name, the last.
+
+        Args:
+            archive: its URI.
+            file: its content; read from anywhere.
+
+        Raises:
+            ArchiveError: it is no plain tar file.
+        """
+        with self._lock:  # several threads want the same archive at the same time
+            key = (archive, file.seek(0, io.SEEK_END), _changed_at(file))
+            if key not in self._known:
+                self._known[key] = _read_table(file)
+                while len(self._known) > _TABLES_KEPT:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(key)
+            return self._known[key]
+
+
+def section(file: BinaryIO, member: Member) -> BinaryIO:
+    """The bytes of a member, as a file to read from its beginning to its end."""
+    file.seek(member.offset)
+    return io.BufferedReader(_Section(file, member.size))
+
+
+def read_sidecars(file: BinaryIO, table: Mapping[str, Member], name: str) -> Sidecars:
+    """Read ``KEY.json``, ``KEY.txt`` and ``KEY.cls`` beside the picture ``KEY.jpg``.
+
+    The key is the name up to the first dot after the last slash, as in WebDataset.
+
+    Raises:
+        ArchiveError: one of them is too long, or not what its name says.
+    """
+    folder, slash, last = name.rpartition("/")
+    key = f"{folder}{slash}{last.partition('.')[0]}"
+    metadata: dict[str, Any] = {}
+    if (text := _sidecar(file, table, f"{key}.json")) is not None:
+        try:
+            metadata = json.loads(text)
+        except ValueError as error:
+            raise ArchiveError(f"{key}.json beside it is no JSON: {error}") from error
+        if not isinstance(metadata, dict):
+            raise ArchiveError(f"{key}.json beside it is no JSON object")
+    if (text := _sidecar(file, table, f"{key}.txt")) is not None:
+        metadata["txt"] = text.strip()
+    label = _sidecar(file, table, f"{key}.cls")
+    return Sidecars(None if label is None else (label.strip(),), metadata)
+
+
+def _sidecar(file: BinaryIO, table: Mapping[str, Member], name: str) -> str | None:
+    member = table.get(name)
+    if member is None:
+        return None
+    if member.size > _LONGEST_SIDECAR:
+        raise ArchiveError(f"{name} beside it is longer than {_LONGEST_SIDECAR:,} bytes")
+    try:
+        return section(file, member).read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"{name} beside it is no UTF-8") from error
+
+
+def _read_table(file: BinaryIO) -> dict[str, Member]:
+    file.seek(0)
+    try:
+        # "r:" admits no compression. Headers only: a member's content is passed over by seeking.
+        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+            regular = (info for info in archive if info.isreg() and not info.issparse())
+            return {info.name: Member(info.offset_data, info.size) for info in regular}
+    except (tarfile.TarError, EOFError, UnicodeError) as error:
+        why = "compressed ones are not: decompress it" if _is_compressed(file) else str(error)
+        raise ArchiveError(f"it is not a plain tar file ({why})") from error
+
+
+def _is_compressed(file: BinaryIO) -> bool:
+    file.seek(0)
+    return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+
+
+def _changed_at(file: BinaryIO) -> object:
+    try:
+        return os.fstat(file.fileno()).st_mtime_ns
+    except (OSError, AttributeError, io.UnsupportedOperation):
+        return None  # a remote file
+
+
+class _Section(io.RawIOBase):
+    """A part of a file, from where it stands."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(self._left, len(buffer)))
+        if self._left and not data:
+            raise OSError("the tar file ends within it")
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)

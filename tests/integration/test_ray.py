@@ -1,0 +1,250 @@
+"""The engine ray on a cluster of this machine: the same documents as the local engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+
+from imgsearch_es import ImageIndex, PictureList, plugins
+from imgsearch_es.errors import AnalyzerError, ConfigurationError
+from imgsearch_es.files import Limits
+from imgsearch_es.indexing import folder_label
+from imgsearch_es.indexing.ray_cluster import Share, share
+from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
+from tests.conftest import ROOT
+from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
+
+ALL = PICTURES + 3
+BATCH = 8
+POINTS = """
+[imgsearch_es.models]
+fake = tests.fakes:FakeModel
+slow = slow_model:SlowModel
+"""
+SLOW = """
+import time
+from tests.fakes import FakeModel
+
+class SlowModel(FakeModel):
+    def predict(self, pixels):
+        time.sleep(0.1)
+        return super().predict(pixels)
+"""
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's sockets and files
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # of its own making
+]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An installed package with models, which processes that are started find, too."""
+    package = tmp_path_factory.mktemp("ray") / "packages"
+    (package / "models-1.0.dist-info").mkdir(parents=True)
+    (package / "models-1.0.dist-info" / "METADATA").write_text("Name: models\nVersion: 1.0\n")
+    (package / "models-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
+    (package / "slow_model.py").write_text(SLOW)
+    group = "imgsearch_es.models"
+    with pytest.MonkeyPatch.context() as patch:
+        paths = [str(ROOT), str(package), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        patch.syspath_prepend(str(package))
+        for name, place in (("fake", "tests.fakes:FakeModel"), ("slow", "slow_model:SlowModel")):
+            entry = EntryPoint(name, place, group)
+            patch.setitem(plugins._entry_points(group), name, entry)
+        yield package
+
+
+@pytest.fixture(scope="module")
+def cluster(installed: Path) -> Iterator[None]:
+    """Ray with room for several actors, whatever this machine has."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    del os.environ["RAY_USAGE_STATS_ENABLED"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(installed, folder, tmp_path_factory) -> dict:  # noqa: F811
+    """What an index holds after a run of the local engine."""
+    location = str(tmp_path_factory.mktemp("local") / "index.duckdb")
+    with ImageIndex(location, model="slow") as index:
+        assert index.add(folder, batch_size=BATCH, labels=folder_label).found == ALL
+    return content(location)
+
+
+def analysts() -> list[int]:
+    """The processes of the actors."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            title = path.read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if title.startswith(b"ray::") and b"Analyst" in title:
+            found.append(int(path.parent.name))
+    return found
+
+
+class KillOne:
+    """Kills an actor as soon as the first pictures are done."""
+
+    def __init__(self) -> None:
+        self.killed: list[int] = []
+
+    def __call__(self, *_: object) -> None:
+        if not self.killed:
+            self.killed = analysts()[:1]
+            for process in self.killed:
+                os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_same_documents_although_a_worker_is_killed(place, folder, undisturbed):  # noqa: F811
+    location, kill = place(), KillOne()
+    with ImageIndex(location, model="slow") as index:
+        options = {"engine": "ray", "workers": 3, "batch_size": BATCH, "labels": folder_label}
+        report = index.add(folder, progress=kill, **options)
+        assert kill.killed
+        counts = (report.added, report.updated, report.unchanged, len(report.rejected))
+        assert counts == (PICTURES, 0, 0, 3)
+        assert content(location) == undisturbed
+        again = index.add(folder, **options)
+        assert (again.unchanged, again.as_before, again.found) == (PICTURES, 3, ALL)
+    assert content(location) == undisturbed
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_changes_between_runs(tmp_path, photos):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.add(photos, engine="ray", labels="pet", metadata={"a": 1})
+        before = index.get(photos / "cats" / "cat.1.png")
+        (photos / "cats" / "cat.1.png").rename(photos / "moved.png")
+        (photos / "cats" / "cat.2.png").write_bytes((photos / "dogs" / "dog.2.png").read_bytes())
+        (photos / "new.png").write_bytes((photos / "dogs" / "dog.3.png").read_bytes())
+        (photos / "link.png").symlink_to("nowhere.png")
+        report = index.add(photos, engine="ray", prune=True)
+        assert (report.added, report.updated, report.unchanged, report.removed) == (2, 1, 10, 1)
+        assert [entry.reason for entry in report.rejected] == [
+            "broken link: no such file or directory"
+        ]
+        moved = index.get(photos / "moved.png")
+        assert (moved.labels, moved.metadata) == (before.labels, before.metadata)
+        assert moved.terms == before.terms
+        assert index.get(photos / "new.png").labels == ()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_lists_and_limits(tmp_path, photos):
+    rows = [f"photos/cats/cat.{i}.png,c{i},{i}" for i in range(3)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,metadata.n", *rows]))
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.add(PictureList(tmp_path / "list.csv"), engine="ray")
+        found = index.get(photos / "cats" / "cat.2.png")
+        assert (found.labels, found.metadata) == (("c2",), {"n": "2"})
+        report = index.add(photos, engine="ray", limits=Limits(max_pixels=10))
+        assert (report.unchanged, len(report.rejected)) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked", "expected"),
+    [
+        ({"CPU": 2.0}, None, Share(1, 2, 0)),
+        ({"CPU": 64.0, "memory": 1e9}, None, Share(16, 4, 0)),
+        ({"CPU": 8.0}, 3, Share(3, 2, 0)),
+        ({"CPU": 96.0, "GPU": 8.0}, None, Share(8, 4, 1.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, Share(4, 4, 0.25)),
+    ],
+)
+def test_the_cluster_is_divided(resources, asked, expected):
+    assert share(resources, asked) == expected
+
+
+@pytest.mark.usefixtures("cluster")
+def test_mistakes(tmp_path, photos, monkeypatch):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        with pytest.raises(ConfigurationError, match="in memory cannot be analyzed on a cluster"):
+            index.add((photos / "cats" / "cat.0.png").read_bytes(), engine="ray")
+        with pytest.raises(ConfigurationError, match="9 actors need as many processors"):
+            index.add(photos, engine="ray", workers=9)
+        # The actors' own file of weights differs from the driver's.
+        monkeypatch.setattr(type(index.analyzer.model), "fingerprint", lambda self: "sha256:other")
+        with pytest.raises(AnalyzerError, match=r"was built with .*not sha256:"):
+            index.add(photos, engine="ray")
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("cluster")
+def test_a_real_model(tmp_path):
+    import skimage.data
+
+    photos = [Path(skimage.data.data_dir) / n for n in ("chelsea.png", "coffee.png", "rocket.jpg")]
+    local, far = (
+        ImageIndex(tmp_path / f"{name}.duckdb", model="efficientnet-lite0", runtime="tensorflow")
+        for name in ("local", "far")
+    )
+    local.add(photos, batch_size=8)
+    far.add(photos, batch_size=8, engine="ray", workers=1)
+    for photo in photos:
+        one, two = local.get(photo), far.get(photo)
+        assert one.terms == two.terms
+        assert np.array_equal(one.embedding, two.embedding)
+    local.close()
+    far.close()
+
+
+def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_path, undisturbed):  # noqa: F811
+    location = tmp_path / "index.duckdb"
+    command = [sys.executable, "-m", "imgsearch_es", "index", str(folder), "-i", str(location)]
+    command += ["-m", "slow", "--engine", "ray", "--batch-size", "2", "--label-from-folder"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
+        give_up = time.monotonic() + 120
+        while not location.exists() and child.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.2)
+        time.sleep(3)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert err == ("imgsearch: stopped; what was done is stored, run the command again to go on\n")
+    assert not [pid for pid in analysts() if alive(pid)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert report["found"] == ALL
+    assert report["unchanged"] > 0
+    assert content(str(location)) == undisturbed
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve small pictures in two folders."""
+    top = tmp_path / "photos"
+    noise = np.random.default_rng(3)
+    for kind in ("cats", "dogs"):
+        (top / kind).mkdir(parents=True)
+        for i in range(6):
+            pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(top / kind / f"{kind[:-1]}.{i}.png")
+    return top
