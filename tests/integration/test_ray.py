@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -34,12 +35,13 @@ fake = tests.fakes:FakeModel
 slow = slow_model:SlowModel
 """
 SLOW = """
-import time
+import os, pathlib, time
 from tests.fakes import FakeModel
 
 class SlowModel(FakeModel):
     def predict(self, pixels):
-        time.sleep(0.1)
+        pathlib.Path(os.environ["AT_WORK"], str(os.getpid())).touch()
+        time.sleep(0.2)
         return super().predict(pixels)
 """
 
@@ -60,6 +62,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     group = "imgsearch_es.models"
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(ROOT), str(package), os.environ.get("PYTHONPATH", "")]
+        (package.parent / "at_work").mkdir()
+        patch.setenv("AT_WORK", str(package.parent / "at_work"))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         patch.syspath_prepend(str(package))
         for name, place in (("fake", "tests.fakes:FakeModel"), ("slow", "slow_model:SlowModel")):
@@ -100,26 +104,27 @@ def analysts() -> list[int]:
     return found
 
 
-class KillOne:
-    """Kills an actor as soon as the first pictures are done."""
-
-    def __init__(self) -> None:
-        self.killed: list[int] = []
-
-    def __call__(self, *_: object) -> None:
-        if not self.killed:
-            self.killed = analysts()[:1]
-            for process in self.killed:
-                os.kill(process, signal.SIGKILL)
+def kill_one(killed: list[int]) -> None:
+    """Kill an actor in the first of its forward passes; a partition has four of them."""
+    at_work = Path(os.environ["AT_WORK"])
+    give_up = time.monotonic() + 120
+    while not killed and time.monotonic() < give_up:
+        time.sleep(0.02)
+        killed += [pid for pid in analysts() if (at_work / str(pid)).exists()][:1]
+    for process in killed:
+        os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_the_same_documents_although_a_worker_is_killed(place, folder, undisturbed):  # noqa: F811
-    location, kill = place(), KillOne()
+    location, killed = place(), list[int]()
+    killer = threading.Thread(target=kill_one, args=(killed,))
+    killer.start()
     with ImageIndex(location, model="slow") as index:
         options = {"engine": "ray", "workers": 3, "batch_size": BATCH, "labels": folder_label}
-        report = index.add(folder, progress=kill, **options)
-        assert kill.killed
+        report = index.add(folder, **options)
+        killer.join()
+        assert killed
         counts = (report.added, report.updated, report.unchanged, len(report.rejected))
         assert counts == (PICTURES, 0, 0, 3)
         assert content(location) == undisturbed
