@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic import dense, fusion
-from imgsearch_es.stores.elastic.fetching import document_of, id_of
+from imgsearch_es.stores.elastic.fetching import document_of
 from imgsearch_es.stores.elastic.strategies import (
     Exhaustive,
     Impact,
@@ -50,15 +51,15 @@ def _result(
 ) -> SearchResult:
     """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
     scored = [(to_score(hit["_score"]), hit) for hit in hits if hit["_score"] > 0]
-    scored.sort(key=lambda item: (-item[0], id_of(item[1])))
     start = query.offset - first
+    least = heapq.nlargest(start + query.k, (score for score, _ in scored))[-1:]
+    best = [Scored(document_of(hit), score) for score, hit in scored if [score] >= least]
+    best.sort(key=lambda item: (-item.score, item.document.id))
     total = answer["hits"]["total"]
     if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
         total = {**total, "value": len(scored)}
     return SearchResult(
-        hits=tuple(
-            Scored(document_of(hit), score) for score, hit in scored[start : start + query.k]
-        ),
+        hits=tuple(best[start : start + query.k]),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
         terms=query.terms,

@@ -23,7 +23,7 @@ and newer ones leave vectors out."""
 
 def by_doc_values(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request like ``body``, whose hits come by doc values and not by ``_source``."""
-    fields = {"_source": False, "stored_fields": "_none_", "docvalue_fields": ["id", HIT]}
+    fields = {"_source": False, "stored_fields": "_none_", "docvalue_fields": [HIT]}
     return {**body, **fields}
 
 
@@ -31,11 +31,6 @@ def is_complete(answer: Mapping[str, Any]) -> bool:
     """Whether every hit of an answer has its document, one way or the other."""
     hits = answer["hits"]["hits"]
     return all("_source" in hit or HIT in hit.get("fields", ()) for hit in hits)
-
-
-def id_of(hit: Mapping[str, Any]) -> str:
-    """The id of a hit's document."""
-    return str(hit["_id"] if "_id" in hit else hit["fields"]["id"][0])
 
 
 def document_of(hit: Mapping[str, Any]) -> Document:

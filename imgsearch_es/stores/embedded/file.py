@@ -31,9 +31,9 @@ from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaErro
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
 _POLL_SECONDS = 0.02
-_KEEP_SECONDS = 0.25
+_KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
-_TURN_SECONDS = 1.0
+_TURN_SECONDS = 2.0
 """... but at most this long in a row: then it lets a waiting writer in."""
 _NAME = "index_file"
 """What the attached file is called in SQL."""
