@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -14,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for jobs in the background of a shell; processes that tests interrupt inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import elasticsearch_node  # noqa: E402
 from elasticsearch_provision import cached  # noqa: E402

@@ -116,13 +116,13 @@ def die(where: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "writing":
-        insert = embedded._insert
+        insert = embedded.insert
 
         def killed(*arguments: Any) -> None:
             third()
             insert(*arguments)
 
-        embedded._insert = killed
+        embedded.insert = killed
         return
     bulk = helpers.streaming_bulk
 
