@@ -199,9 +199,10 @@ class Readers:
             except NoWorkerError as error:
                 if self._closed:
                     raise
-                if self._in_processes:
+                with self._lock:  # several threads find out at once, and one says so
+                    is_first, self._in_processes = self._in_processes, False
+                if is_first:
                     _log.warning("pictures are decoded in threads, as %s", error)
-                self._in_processes = False
         analyzer = self._analyzer()
         picture = analyzer.open(data, uri=uri, limits=self._limits)
         pixels = analyzer.prepare(picture.image)
