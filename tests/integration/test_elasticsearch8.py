@@ -11,7 +11,7 @@ from imgsearch_es.stores import open_store
 
 pytestmark = pytest.mark.node
 
-NEEDS_SCRIPTS = ("two_hundred", "formulas", "dense", "search_many", "fusion")
+NEEDS_SCRIPTS = ("two_hundred", "formulas", "dense", "search_many", "fusion", "neighbors")
 """Elastic's own build for integration tests has no Painless: what scores by scripts must wait."""
 
 
