@@ -100,7 +100,8 @@ def _be_quiet() -> None:
     """Ray's messages stay in its own log files; errors come back as exceptions."""
     for name in ("ray", "ray.data"):
         for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler) and handler.level < logging.CRITICAL:
+            is_rays = type(handler).__module__.partition(".")[0] == "ray"  # and nobody else's
+            if is_rays and isinstance(handler, logging.StreamHandler):
                 handler.setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
