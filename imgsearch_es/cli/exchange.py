@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from imgsearch_es.cli.output import (
     AnalyzerOption,
     IndexOption,
     JsonOption,
+    ReplicasOption,
     RuntimeOption,
+    ShardsOption,
     WeightsOption,
     fail,
     print_json,
@@ -108,14 +110,8 @@ def reindex(
     keep_old: Annotated[
         bool, typer.Option("--keep-old", help="Keep the replaced index under another name.")
     ] = False,
-    shards: Annotated[
-        int | None,
-        typer.Option(min=1, show_default=False, help="Elasticsearch: shards of the new index."),
-    ] = None,
-    replicas: Annotated[
-        int | None,
-        typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
-    ] = None,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
     vectors: Annotated[
         str | None,
         typer.Option(
@@ -137,14 +133,8 @@ def reindex(
     """
     from imgsearch_es.index import ImageIndex
 
-    given: dict[str, Any] = {
-        "shards": shards,
-        "replicas": replicas,
-        "vectors": vectors,
-        "similarity": similarity,
-    }
-    chosen = {name: value for name, value in given.items() if value is not None}
-    with ImageIndex(index, runtime=runtime, **chosen) as target:
+    layout = options.given(shards=shards, replicas=replicas, vectors=vectors, similarity=similarity)
+    with ImageIndex(index, runtime=runtime, **layout) as target:
         try:
             report = target.reindex(
                 model=model,

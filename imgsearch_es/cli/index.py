@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgsearch_es.cli import options
 from imgsearch_es.cli.output import (
     AnalyzerOption,
+    FolderLabelOption,
     IndexOption,
     JsonOption,
     ModelOption,
+    ReplicasOption,
     RuntimeOption,
+    ShardsOption,
     WeightsOption,
     console,
     fail,
@@ -73,10 +77,7 @@ def index(
         list[str] | None,
         typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
     ] = None,
-    label_from_folder: Annotated[
-        bool,
-        typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
-    ] = False,
+    label_from_folder: FolderLabelOption = False,
     prune: Annotated[
         bool,
         typer.Option("--prune", help="Remove pictures of these folders whose files are gone."),
@@ -120,14 +121,8 @@ def index(
             help="What --vectors is for: cosine (the default), dot or euclidean.",
         ),
     ] = None,
-    shards: Annotated[
-        int | None,
-        typer.Option(min=1, show_default=False, help="Elasticsearch: shards of a new index."),
-    ] = None,
-    replicas: Annotated[
-        int | None,
-        typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
-    ] = None,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
     expected_pictures: Annotated[
         int | None,
         typer.Option(
@@ -156,15 +151,14 @@ def index(
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
     if label and label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    given: dict[str, Any] = {
-        "vectors": vectors,
-        "similarity": similarity,
-        "shards": shards,
-        "replicas": replicas,
-        "expected_pictures": expected_pictures,
-        "lifecycle": lifecycle,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
+    layout = options.given(
+        vectors=vectors,
+        similarity=similarity,
+        shards=shards,
+        replicas=replicas,
+        expected_pictures=expected_pictures,
+        lifecycle=lifecycle,
+    )
     with ImageIndex(
         index,
         model=model,
@@ -172,7 +166,7 @@ def index(
         analyzer=analyzer,
         runtime=runtime,
         fast_decode=fast_decode,
-        **options,
+        **layout,
     ) as target:
         try:
             with show_progress(quiet=json) as progress:

@@ -46,6 +46,11 @@ def conditions(texts: list[str] | None) -> dict[str, Any]:
     return where
 
 
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given: those of None have a default further down."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def region(text: str | None) -> tuple[float, ...] | None:
     """Read ``left,top,right,bottom``.
 

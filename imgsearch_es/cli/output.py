@@ -57,6 +57,18 @@ RuntimeOption = Annotated[
         "they agree; `imgsearch doctor` says which.",
     ),
 ]
+ShardsOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default=False, help="Elasticsearch: shards of a new index."),
+]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
+]
+FolderLabelOption = Annotated[
+    bool,
+    typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

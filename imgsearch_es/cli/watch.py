@@ -10,6 +10,7 @@ import typer
 
 from imgsearch_es.cli.output import (
     AnalyzerOption,
+    FolderLabelOption,
     IndexOption,
     JsonOption,
     ModelOption,
@@ -30,10 +31,7 @@ def watch(
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
-    label_from_folder: Annotated[
-        bool,
-        typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
-    ] = False,
+    label_from_folder: FolderLabelOption = False,
     json: JsonOption = False,
 ) -> None:
     """Keep an index current: add, update and remove as files change.

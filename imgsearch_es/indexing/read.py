@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.ledger import Rejected
+from imgsearch_es.models.runtime import cores
 
 AHEAD = 96
 """Pictures read and decoded before the next stage takes them; at least some for each thread."""
@@ -222,10 +222,3 @@ class Readers:
         worker.kill()
         worker.close()
         raise NoWorkerError("the run ends")
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -6,7 +6,6 @@ Converting needs TensorFlow once; a converted network is read without it.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
-from imgsearch_es.models.runtime import Outputs, reason
+from imgsearch_es.models.runtime import Outputs, cores, reason
 
 NETWORK = "network.xml"
 """The converted network in its folder; its weights lie beside it (network.bin)."""
@@ -155,13 +154,6 @@ def processor() -> str:
     core = _core()
     abilities = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
     return f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
-
-
-def cores() -> int:
-    """How many cores this process may use; fewer than the machine's under taskset or Slurm."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def import_openvino() -> Any:

@@ -41,6 +41,13 @@ Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
 
 
+def cores() -> int:
+    """How many cores this process may use; fewer than the machine's under taskset or Slurm."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Runtime(Protocol):
     """A network, ready to run."""
 

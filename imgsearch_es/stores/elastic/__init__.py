@@ -51,6 +51,7 @@ from imgsearch_es.stores.elastic.connection import (
 )
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE,
+    WHOLE_INDEX,
     by_doc_values,
     is_complete,
     whole_document_of,
@@ -79,8 +80,6 @@ _WIDER = 5
 _LONGEST_REASON = 300
 """Characters of the server's reason for refusing a document."""
 _NOT_FOUND = 404
-_WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
-"""An answer without what a shard holds would not be exact."""
 _SCANNED = 500
 """Vectors in one answer of a scan."""
 _TRUSTED_SECONDS = 1.0
@@ -468,7 +467,7 @@ class ElasticStore:
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [_WHOLE_INDEX, _sent(query, first_body(query, statistics))]
+                searches += [WHOLE_INDEX, _sent(query, first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -534,7 +533,7 @@ class ElasticStore:
 
     def _request(self, **options: Any) -> ObjectApiResponse[Any]:
         """Search all of the index: where a shard cannot answer, nothing is answered."""
-        return self.client.search(index=self._name, **_WHOLE_INDEX, **options)
+        return self.client.search(index=self._name, **WHOLE_INDEX, **options)
 
     def _ask(self, query: Query, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._request(body=_sent(query, body)).body

@@ -14,6 +14,8 @@ from typing import Any
 from imgsearch_es.documents import Document
 
 HIT = "hit"
+WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
+"""Of every search: an answer without what a shard holds would not be exact."""
 NOT_FETCHED = ("posterior", "embedding", "direction", "words")
 """Parts of ``_source`` that no document needs: they follow from the others, or come as fields."""
 WHOLE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}, "fields": ["embedding"]}

@@ -25,6 +25,7 @@ from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic import dense
 from imgsearch_es.stores.elastic.answers import rank
+from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
 from imgsearch_es.stores.elastic.strategies import FALLBACK, Exhaustive, get_strategy
 
 KEEP_ALIVE = "5m"
@@ -114,7 +115,7 @@ def _blocks(
     is_last = False
     while not is_last:
         body["track_total_hits"] = total is None  # the number stays, so it is counted once
-        answer = client.search(body=body, allow_partial_search_results=False)
+        answer = client.search(body=body, **WHOLE_INDEX)
         hits = answer["hits"]["hits"]
         total = answer["hits"]["total"]["value"] if total is None else total
         is_last = len(hits) < size

@@ -130,14 +130,7 @@ class EmbeddedStore:
         """The stored documents of these ids, with their embeddings."""
         if not self._file.exists():
             return {}
-        keys = self._keys()
-        with self._reading() as connection:
-            rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)}, embedding FROM documents "
-                "LEFT JOIN embeddings USING (document) WHERE list_contains($1, id)",
-                [list(ids)],
-            ).fetchall()
-        return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
+        return self._stored(ids, embeddings=True)
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of the stored ones of these ids."""
@@ -282,7 +275,7 @@ class EmbeddedStore:
             ids, scores = paging.ranked(connection, query, self._numbers, statistics)
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
-            documents = self._stored(page)
+            documents = self._stored(page, embeddings=False)
             yield SearchResult(
                 hits=tuple(
                     Scored(documents[key], score)
@@ -300,15 +293,18 @@ class EmbeddedStore:
             )
             started = time.perf_counter()
 
-    def _stored(self, ids: Sequence[str]) -> dict[str, Document]:
-        """The documents of these ids, without embeddings."""
+    def _stored(self, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
+        """The documents of these ids, with or without embeddings."""
+        keys = self._keys()
+        wanted = "(FROM documents JOIN (SELECT unnest($1) AS id) USING (id))"
+        vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM documents "
-                "JOIN (SELECT unnest($1) AS id) USING (id)",
+                f"SELECT {', '.join(COLUMNS)}, {'embedding' if embeddings else 'NULL'} "
+                f"FROM {wanted} {vectors}",
                 [list(ids)],
             ).fetchall()
-        return {row[0]: to_document(row, self._keys()) for row in rows}
+        return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""

@@ -63,7 +63,8 @@ def fuse(
     for part, row in zip(query.parts, scores, strict=True):
         sums += part.weight * np.nan_to_num(row.astype(np.float64))
     hits = np.flatnonzero(is_hit)
-    best = _best(hits, sums.astype(np.float32)[hits], query.offset + query.k)
+    scores_of_hits = sums.astype(np.float32)[hits]
+    best = ranking.best_of((hits, scores_of_hits), query.offset + query.k)
     parts = {}
     for number in best:
         column = [None if np.isnan(score) else float(score) for score in scores[:, number]]
@@ -80,15 +81,3 @@ def _every(
     """Number and score of every document that scores above 0."""
     documents, scores = ranking.all_scores(connection, query, term_numbers, statistics)
     return documents[scores > 0], scores[scores > 0]
-
-
-def _best(
-    documents: NDArray[np.int64], scores: NDArray[np.float32], wanted: int
-) -> dict[int, float]:
-    """The best so many and all that tie with the last of them, by number."""
-    last = min(wanted, len(scores))
-    if last == 0:
-        return {}
-    least = np.partition(scores, len(scores) - last)[len(scores) - last]
-    chosen = np.flatnonzero(scores >= least)
-    return dict(zip(documents[chosen].tolist(), scores[chosen].tolist(), strict=True))

@@ -120,6 +120,15 @@ def best_places(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     return places
 
 
+def best_of(found: Scores, count: int) -> dict[int, float]:
+    """The ``count`` highest scores, 0 and less too, and all that tie with the last, by number."""
+    documents, scores = found
+    if len(scores) > count:
+        kept = scores >= np.partition(scores, -count)[-count]
+        documents, scores = documents[kept], scores[kept]
+    return dict(zip(documents.tolist(), scores.tolist(), strict=True))
+
+
 def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> Scores:
     """Document numbers and the sum of each one's summands; some may have the sum 0."""
     if not len(documents):

@@ -112,13 +112,7 @@ def _best_neighbors(query: Query, every: Scores) -> _Best:
     if query.threshold is not None:
         above = scores >= np.float32(query.threshold)
         documents, scores = documents[above], scores[above]
-    last = min(query.offset + query.k, len(scores))
-    if last == 0:
-        return _Best({}, 0)
-    least = np.partition(scores, len(scores) - last)[len(scores) - last]
-    best = np.flatnonzero(scores >= least)
-    chosen = zip(documents[best].tolist(), scores[best].tolist(), strict=True)
-    return _Best(dict(chosen), len(scores))
+    return _Best(ranking.best_of((documents, scores), query.offset + query.k), len(scores))
 
 
 def _keep_page(connection: duckdb.DuckDBPyConnection, query: Query, best: _Best) -> None:
