@@ -32,11 +32,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import elasticsearch_node  # noqa: E402
+from filling import fill  # noqa: E402
 
 from imgsearch_es.dense import COMPARISONS  # noqa: E402
 from imgsearch_es.documents import Document  # noqa: E402
 from imgsearch_es.queries import Query  # noqa: E402
-from imgsearch_es.stores.base import IndexSettings, Store  # noqa: E402
+from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
 from imgsearch_es.synsets import from_labels  # noqa: E402
@@ -94,22 +95,12 @@ def best(scores: np.ndarray) -> Answer:
     return [int(i) for i in found[np.argsort(-scores[found], kind="stable")]]
 
 
-def fill(store: Store, collection: Collection) -> float:
+def filled(store: Store, collection: Collection) -> float:
     """Index all documents; gives seconds."""
     dimensions = collection.vectors.shape[1]
-    analyzer = {"model": {"name": "synthetic"}, "image_filters": [], "term_filters": []}
-    started = time.perf_counter()
-    store.create(IndexSettings(analyzer, "sha256:none", from_labels(["none"]), dimensions))
-    batch = []
-    for document in collection.documents():
-        batch.append(document)
-        if len(batch) == 2000:
-            store.write(batch)
-            batch = []
-    if batch:
-        store.write(batch)
-    store.finish()
-    return time.perf_counter() - started
+    return fill(
+        store, collection.documents(), from_labels(["none"]), dimensions=dimensions, batch=2000
+    )
 
 
 def of_store(store: Store, candidates: int = 0) -> Way:
@@ -155,7 +146,7 @@ def contenders(
         client = store.client
         stack.callback(client.indices.delete, index=f"{name}-000001", ignore_unavailable=True)
         started = time.perf_counter()
-        fill(store, collection)
+        filled(store, collection)
         client.options(request_timeout=3600).indices.forcemerge(index=name, max_num_segments=1)
         seconds[kind] = round(time.perf_counter() - started, 1)
         print(f"{kind}: indexed in {seconds[kind]} s", file=sys.stderr)
@@ -164,7 +155,7 @@ def contenders(
             ways[f"{kind}, {candidates} candidates"] = of_store(store, candidates)
     embedded = EmbeddedStore(f"{folder}/dense.duckdb")
     stack.callback(embedded.close)
-    seconds["embedded"] = round(fill(embedded, collection), 1)
+    seconds["embedded"] = round(filled(embedded, collection), 1)
     return {**ways, "embedded exact": of_store(embedded), **in_memory(collection)}, seconds
 
 

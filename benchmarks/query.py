@@ -29,11 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import elasticsearch_node  # noqa: E402
+from filling import fill  # noqa: E402
 from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
 
 from imgsearch_es.queries import Query  # noqa: E402
 from imgsearch_es.scoring import Statistics, formula_of  # noqa: E402
-from imgsearch_es.stores.base import IndexSettings, Store  # noqa: E402
+from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.stores.elastic.strategies import Impact, is_proven, sparse_clause  # noqa: E402
 from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
@@ -112,28 +113,6 @@ def agree(answer: Answer, expected: Answer, strategy: str) -> bool:
     last = expected[-1][1] * (1 + 1e-6)
     clear = {key for key, score in expected if score > last}
     return near and clear <= {key for key, _ in answer}
-
-
-def fill(store: Store, collection: Collection) -> float:
-    """Index all documents; gives seconds."""
-    settings = IndexSettings(
-        {"model": {"name": "synthetic"}, "image_filters": [], "term_filters": []},
-        "sha256:none",
-        imagenet(),
-        0,
-    )
-    started = time.perf_counter()
-    store.create(settings)
-    batch = []
-    for document in collection.documents():
-        batch.append(document)
-        if len(batch) == 5000:
-            store.write(batch)
-            batch = []
-    if batch:
-        store.write(batch)
-    store.finish()
-    return time.perf_counter() - started
 
 
 def of_store(store: Store, strategy: str) -> Contender:
@@ -242,8 +221,8 @@ def contenders(
         client = elastic.client
         stack.callback(lambda: client.indices.delete(index=f"{name}-000001"))
         indexing = {
-            "elasticsearch": round(fill(elastic, collection), 1),
-            "embedded": round(fill(embedded, collection), 1),
+            "elasticsearch": round(fill(elastic, collection.documents(), imagenet()), 1),
+            "embedded": round(fill(embedded, collection.documents(), imagenet()), 1),
         }
         client.options(request_timeout=600).indices.forcemerge(index=name, max_num_segments=1)
         # Only so that the paper's script can be timed at all beyond 150 queries.

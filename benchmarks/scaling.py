@@ -26,14 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 import elasticsearch_node  # noqa: E402
+from filling import fill  # noqa: E402
 from query import Collection, top  # noqa: E402
 
 from imgsearch_es.documents import Document  # noqa: E402
-from imgsearch_es.stores.base import IndexSettings  # noqa: E402
 from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.synsets import imagenet  # noqa: E402
 
-BATCH = 5000
 FIELDS = {
     "posterior (sparse_vector)": ["posterior"],
     "synset.* (the paper's fields)": ["synset"],
@@ -49,18 +48,7 @@ def filled(
 ) -> tuple[ElasticStore, float]:
     """An index with these documents, merged to one segment a shard; and the seconds to write."""
     store = ElasticStore(f"{url}/{name}", shards=shards, refresh_interval="-1", timeout=600)
-    analyzer = {"model": {"name": "synthetic"}, "image_filters": [], "term_filters": []}
-    store.create(IndexSettings(analyzer, "sha256:none", imagenet(), dimensions))
-    started = time.perf_counter()
-    batch: list[Document] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == BATCH:
-            store.write(batch)
-            batch = []
-    store.write(batch)
-    store.finish()
-    seconds = time.perf_counter() - started
+    seconds = fill(store, documents, imagenet(), dimensions=dimensions)
     store.client.indices.forcemerge(index=name, max_num_segments=1)
     store.client.indices.flush(index=name)
     store.client.indices.refresh(index=name)
