@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es import plugins
 from imgsearch_es.models.base import Prediction
 from imgsearch_es.synsets import imagenet
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class FakeModel:
@@ -36,3 +42,17 @@ class FakeModel:
         odds = np.exp(logits / 8)
         posterior = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
         return Prediction(posterior, flat[:, :16].copy())
+
+
+def register(
+    patch: pytest.MonkeyPatch | None = None,
+    name: str = "fake",
+    place: str = "tests.fakes:FakeModel",
+) -> None:
+    """Register a model, as an installed package would; without ``patch`` until the process ends."""
+    group = "imgsearch_es.models"
+    registered, entry = plugins._entry_points(group), EntryPoint(name, place, group)
+    if patch is None:
+        registered[name] = entry
+    else:
+        patch.setitem(registered, name, entry)

@@ -72,6 +72,7 @@ def test_the_sample(case):
     assert len(case.store.sample(10_000)) == len(case.documents)
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("formula", sorted(FORMULAS))
 def test_formulas(case, formula):
     """Every pair's score by NumPy, from all documents' statistics."""
@@ -102,6 +103,7 @@ def _score(reference: Reference, query: Query) -> dict[str, float]:
     return {key: score for score, key in ranked}
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("strategy", sorted(COMPARISONS))
 def test_comparisons(case, strategy):
     sample = sampled(case.documents)
@@ -117,6 +119,7 @@ def test_comparisons(case, strategy):
         assert value == pytest.approx(np.quantile(expected, float(name)), rel=1e-5)
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_hits_of_all_formulas_are_marked(case, strategy):
     one = next(d for d in case.documents if d.terms and d.embedding is not None)

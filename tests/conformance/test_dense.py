@@ -22,6 +22,8 @@ from tests.conformance.collections import DIMENSIONS, posteriors
 from tests.conformance.conftest import filled
 from tests.conformance.test_ranking import LAW
 
+pytestmark = pytest.mark.scripts
+
 
 def _documents() -> list[Document]:
     """Features of 0 or more, as after a rectifier; some equal, some zero, some missing."""

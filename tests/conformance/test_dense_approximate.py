@@ -22,6 +22,8 @@ from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import SETTINGS
 
+pytestmark = pytest.mark.scripts
+
 DIMENSIONS = 64
 SIMILARITIES = {"int8_hnsw": "cosine", "bbq_hnsw": "cosine", "flat": "dot", "hnsw": "euclidean"}
 ENOUGH = 500

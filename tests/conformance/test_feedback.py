@@ -116,6 +116,7 @@ def test_a_query_of_many_pictures(case):
     case.check(case.search(query))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("strategy", sorted(COMPARISONS))
 def test_deep_features_are_moved(case, strategy):
     if strategy == "dense-chi2":

@@ -22,6 +22,8 @@ from tests.conformance.conftest import INNER, filled
 from tests.conformance.reference import Reference
 from tests.conformance.test_ranking import LAW, Case
 
+pytestmark = pytest.mark.scripts
+
 OTHERS = sorted(set(FORMULAS) - {"inner"})
 
 

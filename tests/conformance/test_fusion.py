@@ -24,6 +24,8 @@ from tests.conformance.reference import Reference, _is_wanted
 from tests.conformance.test_dense import expected_score
 from tests.conformance.test_ranking import LAW, conditions
 
+pytestmark = pytest.mark.scripts
+
 SPARSE = ("image", "words", "auto", "tfidf", "cosine", "sqrt", "bm25")
 DENSE = ("dense-cosine", "dense-dot", *DISTANCES)
 

@@ -84,12 +84,14 @@ def test_synsets(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("size", [7, 1000])
 @pytest.mark.parametrize("strategy", ["cosine", "sqrt", "bm25"])
 def test_other_formulas(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("size", [90, 1000])
 @pytest.mark.parametrize("strategy", sorted(COMPARISONS))
 def test_deep_features(case, strategy, size):
@@ -97,6 +99,7 @@ def test_deep_features(case, strategy, size):
     check(case.store, Query((), strategy=strategy, embedding=vector, k=size))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("threshold", [0.9, 0.9899495, 2.0])
 def test_a_dense_threshold(case, threshold):
     vector = np.linspace(0.5, 1.5, DIMENSIONS, dtype=np.float32)
@@ -127,6 +130,7 @@ def test_no_index(store: Store):
         next(store.pages(Query(TERMS)))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("strategy", ["auto", "tfidf", "dense-cosine"])
 def test_others_write_between_pages(place: Callable[[], str], strategy):
     """New documents do not appear, nothing shifts or comes twice, the file is free."""
@@ -158,6 +162,7 @@ def test_others_write_between_pages(place: Callable[[], str], strategy):
         assert len(after) == len(left) + 49
 
 
+@pytest.mark.scripts
 def test_more_than_one_search_gives_dense_too(place: Callable[[], str]):
     """12,000 hits, by synset and over a threshold, where a search ends at 10,000."""
     made = [

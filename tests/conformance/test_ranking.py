@@ -242,6 +242,7 @@ def test_apostrophes_and_hyphens_in_synsets(extreme, strategy):
         assert extreme.store.search(query).hits[0].document.filename == f"{key}.jpg"
 
 
+@pytest.mark.scripts
 def test_two_hundred_different_queries_in_a_row(realistic):
     """The paper's script is compiled for each query, and refused at the 151st in five minutes."""
     random = np.random.default_rng(5)

@@ -20,6 +20,7 @@ def cat(photos: Path) -> Path:
     return photos / "cats" / "cat.0.png"
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("analyzer", [None, SMALLER])
 def test_ledger_background_and_neighbors(
     fake_model: object, photos: Path, cat: Path, place: Callable[[], str], analyzer: object
@@ -45,6 +46,7 @@ def test_ledger_background_and_neighbors(
         assert (again.unchanged, again.as_before) == (12, 1)
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
 @pytest.mark.node
 def test_another_index_of_neighbors(

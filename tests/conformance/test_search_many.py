@@ -17,6 +17,8 @@ from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import DIMENSIONS, posteriors, ties
 from tests.conformance.conftest import filled
 
+pytestmark = pytest.mark.scripts
+
 
 @dataclass(frozen=True)
 class Case:

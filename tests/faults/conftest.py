@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es import ImageIndex, plugins
+from imgsearch_es import ImageIndex
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, register
 
 PICTURES = 120
 BROKEN = 3
@@ -27,9 +26,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
     """Registers the model "fake"."""
-    group = "imgsearch_es.models"
-    registered = plugins._entry_points(group)
-    monkeypatch.setitem(registered, "fake", EntryPoint("fake", "tests.fakes:FakeModel", group))
+    register(monkeypatch)
     FakeModel.calls = 0
     return FakeModel
 

@@ -17,15 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from importlib.metadata import EntryPoint
 from typing import Any
 
-from imgsearch_es import ImageIndex, documents, ledger, plugins
+from imgsearch_es import ImageIndex, documents, ledger
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import StoppedError, run
 from imgsearch_es.stores import embedded
 from imgsearch_es.stores.elastic import helpers, waiting
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, register
 
 BATCH = 8
 WRITE = 24
@@ -48,8 +47,7 @@ def main() -> int:
         waiting.LONGEST_SECONDS = asked.patience
     if asked.clock:
         set_clock(asked.clock)
-    group = "imgsearch_es.models"
-    plugins._entry_points(group)["fake"] = EntryPoint("fake", "tests.fakes:FakeModel", group)
+    register()
     run.WRITE_SIZE = WRITE
     slow_down(asked.pause)
     if asked.die:

@@ -385,10 +385,9 @@ def test_a_file_that_grows_while_it_is_read(
 
 COUNT = """
 import resource, sys
-from imgsearch_es import ImageIndex, plugins
-from importlib.metadata import EntryPoint
-group = "imgsearch_es.models"
-plugins._entry_points(group)["fake"] = EntryPoint("fake", "tests.fakes:FakeModel", group)
+from imgsearch_es import ImageIndex
+from tests.fakes import register
+register()
 with ImageIndex(sys.argv[1], model="fake") as index:
     report = index.add(sys.argv[2])
     print(report.found, report.added, index.count())

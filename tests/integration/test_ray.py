@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,14 @@ import pytest
 import ray
 from PIL import Image
 
-from imgsearch_es import ImageIndex, PictureList, plugins
+from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.indexing.ray_cluster import Share, share
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
+from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
 
 ALL = PICTURES + 3
@@ -59,16 +59,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (package / "models-1.0.dist-info" / "METADATA").write_text("Name: models\nVersion: 1.0\n")
     (package / "models-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
     (package / "slow_model.py").write_text(SLOW)
-    group = "imgsearch_es.models"
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(ROOT), str(package), os.environ.get("PYTHONPATH", "")]
         (package.parent / "at_work").mkdir()
         patch.setenv("AT_WORK", str(package.parent / "at_work"))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         patch.syspath_prepend(str(package))
-        for name, place in (("fake", "tests.fakes:FakeModel"), ("slow", "slow_model:SlowModel")):
-            entry = EntryPoint(name, place, group)
-            patch.setitem(plugins._entry_points(group), name, entry)
+        register(patch)
+        register(patch, "slow", "slow_model:SlowModel")
         yield package
 
 

@@ -21,11 +21,9 @@ from imgsearch_es import ImageIndex
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-from importlib.metadata import EntryPoint
-from imgsearch_es import plugins
 from imgsearch_es.cli import main
-group = "imgsearch_es.models"
-plugins._entry_points(group)["fake"] = EntryPoint("fake", "tests.fakes:FakeModel", group)
+from tests.fakes import register
+register()
 main()
 """
 WAIT_SECONDS = 60.0

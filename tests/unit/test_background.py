@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from imgsearch_es import ImageIndex, background
+from imgsearch_es import background
 from imgsearch_es.analysis import Term
 from imgsearch_es.background import Background, Chance, refresh
 from imgsearch_es.cli import app
@@ -64,13 +64,6 @@ def test_scores_grow_with_weights_as_limits_do(formula):
         for w in (1.0, 16.0)
     ]
     assert score[1] == pytest.approx(score[0] * 16 ** background._SCALES[formula.name], rel=1e-6)
-
-
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        yield opened
 
 
 def test_it_is_looked_up_when_asked_for(index, photos, monkeypatch):

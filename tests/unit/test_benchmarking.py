@@ -17,13 +17,6 @@ from imgsearch_es.queries import STRATEGIES, Query
 from imgsearch_es.stores.base import SearchResult
 
 
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        yield opened
-
-
 class Lossy:
     """A store that answers approximately: without the best hit, and proves at the second window."""
 

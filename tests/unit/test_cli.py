@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.cli.output import printable
 from imgsearch_es.queries import COSTS, STRATEGIES
 
@@ -29,39 +27,6 @@ COMMANDS = (
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch):
     monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
-
-
-@pytest.fixture
-def run(fake_model):
-    """Runs a command in this process, with the model "fake"."""
-
-    def run(*arguments: object, code: int = 0, stdin: str | None = None):
-        result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return run
-
-
-@pytest.fixture
-def place(run, photos, tmp_path):
-    """An index of the photos."""
-    path = tmp_path / "pets.duckdb"
-    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
-    return path
-
-
-@pytest.fixture
-def cat(photos):
-    return photos / "cats" / "cat.0.png"
-
-
-@pytest.fixture
-def word(place, cat):
-    """The best synset of a picture, so that there is something to find by word."""
-    with ImageIndex(place) as index:
-        return index.get(cat).terms[0].key
 
 
 def sentence(result) -> str:

@@ -8,25 +8,9 @@ import shutil
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-
-
-@pytest.fixture
-def run(fake_model, monkeypatch):
-    """Runs a command in this process, with the model "fake"."""
-    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
-
-    def run(*arguments: object, code: int = 0):
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return run
 
 
 @pytest.fixture

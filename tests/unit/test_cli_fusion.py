@@ -6,22 +6,22 @@ import json
 
 import pytest
 
-from tests.unit.test_cli import _no_environment, cat, place, run, sentence, word  # noqa: F401
+from tests.unit.test_cli import sentence
 
 FUSE = ("--fuse", "image=1,words=0.5,dense-cosine=2")
 
 
-def query(word, cat):  # noqa: F811
+def query(word, cat):
     return (f"synset:{word}", "--image", cat, *FUSE)
 
 
-def test_search(run, place, word, cat):  # noqa: F811
+def test_search(run, place, word, cat):
     out = run("search", *query(word, cat), "-i", place, "-k", 2).stdout
     assert "fused: image 1, words 0.5, dense-cosine 2 (sum)" in out
     assert ", exact)" in out
 
 
-def test_search_by_ranks(run, place, word, cat):  # noqa: F811
+def test_search_by_ranks(run, place, word, cat):
     options = ("--fusion", "rrf", "--rank-constant", 10, "--window", 12, "--json")
     answer = json.loads(run("search", *query(word, cat), "-i", place, *options).stdout)
     assert answer["strategy"] == "rrf"
@@ -30,7 +30,7 @@ def test_search_by_ranks(run, place, word, cat):  # noqa: F811
         assert hit["score"] == pytest.approx(sum(parts), rel=1e-6)
 
 
-def test_a_part_without_a_weight_weighs_1(run, place, cat):  # noqa: F811
+def test_a_part_without_a_weight_weighs_1(run, place, cat):
     command = ("search", "--image", cat, "-i", place, "--json")
     one, other = (
         json.loads(run(*command, "--fuse", fuse).stdout)["hits"]
@@ -39,14 +39,14 @@ def test_a_part_without_a_weight_weighs_1(run, place, cat):  # noqa: F811
     assert one == other
 
 
-def test_explain(run, place, word, cat):  # noqa: F811
+def test_explain(run, place, word, cat):
     out = run("explain", *query(word, cat), "-i", place, "-k", 1).stdout
     lines = [line.split() for line in out.splitlines() if line.strip()]
     assert lines[1] == ["part", "weight", "score", "contribution"]
     assert {"image", "words", "dense-cosine", word} <= {line[0] for line in lines}
 
 
-def test_explain_a_picture_among_all(run, place, word, cat):  # noqa: F811
+def test_explain_a_picture_among_all(run, place, word, cat):
     """By ranks a picture is explained with its rank among all, not among itself."""
     options = ("--fusion", "rrf", "-i", place, "--json")
     found = json.loads(run("search", *query(word, cat), *options, "-k", 12).stdout)["hits"]
@@ -56,7 +56,7 @@ def test_explain_a_picture_among_all(run, place, word, cat):  # noqa: F811
         assert (explained["id"], explained["score"]) == (hit["id"], hit["score"])
 
 
-def test_explain_a_picture_behind_the_window(run, place, cat):  # noqa: F811
+def test_explain_a_picture_behind_the_window(run, place, cat):
     command = ("--image", cat, "-i", place, "--fuse", "dense-cosine", "--fusion", "rrf")
     found = json.loads(run("search", *command, "-k", 12, "--json").stdout)["hits"]
     last = found[-1]["id"]
@@ -77,5 +77,5 @@ def test_explain_a_picture_behind_the_window(run, place, cat):  # noqa: F811
         (("--fuse", "image=1", "--fusion", "rrf", "-k", "101"), "raise window"),
     ],
 )
-def test_mistakes(run, place, cat, options, message):  # noqa: F811
+def test_mistakes(run, place, cat, options, message):
     assert message in sentence(run("search", "--image", cat, "-i", place, *options, code=1))

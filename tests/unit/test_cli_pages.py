@@ -7,36 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-
-
-@pytest.fixture
-def run(fake_model, monkeypatch):
-    """Runs a command in this process, with the model "fake"."""
-    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
-
-    def run(*arguments: object, code: int = 0):
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
-
-
-@pytest.fixture
-def place(run, photos, tmp_path):
-    path = tmp_path / "pets.duckdb"
-    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
-    return path
-
-
-@pytest.fixture
-def cat(photos):
-    return photos / "cats" / "cat.0.png"
 
 
 @pytest.fixture

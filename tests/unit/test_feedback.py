@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.feedback import (
@@ -200,14 +199,6 @@ def test_views():
 
 
 # -- ImageIndex ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        fake_model.calls = 0
-        yield opened
 
 
 @pytest.fixture

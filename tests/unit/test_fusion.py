@@ -306,18 +306,6 @@ def test_the_window_is_what_was_asked_for():
 # -- an index ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        yield opened
-
-
-@pytest.fixture
-def cat(photos):
-    return photos / "cats" / "cat.0.png"
-
-
 def word(index, picture) -> str:
     return f"synset:{index.get(picture).terms[0].key}"
 

@@ -30,11 +30,6 @@ def index(fake_model, photos, tmp_path):
         yield opened
 
 
-@pytest.fixture
-def cat(photos):
-    return photos / "cats" / "cat.0.png"
-
-
 def top_word(index, picture):
     """A word for the best synset of a picture."""
     return index.get(picture).terms[0].key

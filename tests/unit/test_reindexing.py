@@ -27,11 +27,6 @@ def index(fake_model, photos, tmp_path):
         yield opened
 
 
-@pytest.fixture
-def cat(photos):
-    return photos / "cats" / "cat.0.png"
-
-
 def test_a_new_analyzer(index, cat, photos, tmp_path):
     assert len(index.get(cat).terms) == 10
     other = ImageIndex(index.location)
@@ -129,10 +124,9 @@ def test_what_is_written_meanwhile_is_in_the_new_index(index, photos, cat, monke
 def test_searches_of_another_process_never_fail_nor_see_half(index, photos, tmp_path):
     code = """
         import sys, time
-        from importlib.metadata import EntryPoint
-        from imgsearch_es import ImageIndex, plugins
-        plugins._entry_points("imgsearch_es.models")["fake"] = EntryPoint(
-            "fake", "tests.fakes:FakeModel", "imgsearch_es.models")
+        from imgsearch_es import ImageIndex
+        from tests.fakes import register
+        register()
         index = ImageIndex(sys.argv[1])
         seen = set()
         print("ready", flush=True)

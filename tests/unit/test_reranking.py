@@ -7,7 +7,6 @@ import functools
 import numpy as np
 import pytest
 
-from imgsearch_es import ImageIndex
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
 from imgsearch_es.reranking import reciprocal_order
@@ -78,13 +77,6 @@ def test_doubles_and_zeros():
     assert order[:3] == [0, 1, 2]
     assert sorted(order) == list(range(6))
     assert reciprocal_order(at(0)[0], at(5)) == [0]
-
-
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        yield opened
 
 
 def test_hits_are_reranked(index, photos):
