@@ -149,7 +149,9 @@ class Document:
             bytes=source["bytes"],
             format=source["format"],
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
-            terms=tuple(Term(key, synset[key]["score"]) for key in source.get("synsets", ())),
+            terms=tuple(
+                Term(key, to_score(synset[key]["score"])) for key in source.get("synsets", ())
+            ),
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
+from imgsearch_es.documents import to_score
 from imgsearch_es.errors import QueryError
 from imgsearch_es.files import filename
 from imgsearch_es.scoring import Statistics, formula_of
@@ -88,7 +89,8 @@ class Query:
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
 
     Attributes:
-        terms: the weighted synset vector, heaviest first, ties by key; weights are float32.
+        terms: the weighted synset vector, heaviest first, ties by key. Weights are rounded to
+            float32, because some functions of Elasticsearch take no others.
         must_not: keys of synsets that a hit must not have.
         must: groups of keys; a hit must have a synset of each group.
         filters: conditions that every hit meets, or must not meet.
@@ -152,6 +154,8 @@ class Query:
         self._check_candidates()
         if self.fusion is None:
             formula_of(self.strategy).with_defaults(self.parameters)
+        rounded = tuple(Term(term.key, to_score(term.score)) for term in self.terms)
+        object.__setattr__(self, "terms", rounded)
         if self.k < 1 or self.offset < 0:
             raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
         if self.offset + self.k > MAX_RESULTS:

@@ -17,6 +17,7 @@ from imgsearch_es.stores.elastic.strategies import (
     get_strategy,
     is_proven,
     matching_body,
+    scale_of,
 )
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
@@ -209,14 +210,20 @@ def exact(weights: np.ndarray, query: np.ndarray) -> np.ndarray:
     return (weights.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
 
 
-def rescored(weights: np.ndarray, query: np.ndarray, window: int, shards: int) -> list[int]:
-    """The answer of Elasticsearch: each shard rescores its window, the best of all are merged."""
-    rough, best = first_pass(weights, query), exact(weights, query)
+def window_of(weights: np.ndarray, query: np.ndarray, size: int, shards: int) -> list[int]:
+    """The answer of Elasticsearch: the best of each shard's first pass, merged."""
+    rough = first_pass(weights, query)
     found: list[int] = []
     for shard in range(shards):
         mine = [i for i in range(shard, len(weights), shards) if rough[i] > 0]
-        found += sorted(mine, key=lambda i: (-rough[i], i))[:window]
-    return sorted(found, key=lambda i: (-best[i], i))[:window]
+        found += sorted(mine, key=lambda i: (-rough[i], i))[:size]
+    return sorted(found, key=lambda i: (-rough[i], i))[:size]
+
+
+def is_certain(query: Query, weights: np.ndarray, vector: np.ndarray, found: list[int], size: int):
+    scores = sorted((float(exact(weights, vector)[i]) for i in found), reverse=True)
+    last = float(first_pass(weights, vector)[found[-1]]) if found else 0.0
+    return is_proven(query, scores, last, len(found) < size)
 
 
 # Weights so near to each other that truncation changes their order.
@@ -246,43 +253,51 @@ def test_a_proven_window_holds_the_best(collection, k, offset, more, shards):
     weights, vector = collection
     query = Query(tuple(Term(f"t{i}", float(w)) for i, w in enumerate(vector)), k=k, offset=offset)
     window = k + offset + more - 1
-    found = rescored(weights, vector, window, shards)
+    found = window_of(weights, vector, window, shards)
     best = exact(weights, vector)
     wanted = sorted(range(len(weights)), key=lambda i: (-best[i], i))[: k + offset]
-    if is_proven(query, [float(best[i]) for i in found], window):
-        assert found[: k + offset] == wanted
+    if is_certain(query, weights, vector, found, window):
+        assert sorted(found, key=lambda i: (-best[i], i))[: k + offset] == wanted
 
 
 def test_truncation_really_changes_the_order():
     """So the law above is not empty: unproven windows do go wrong."""
     weights = np.array([[0.5], [0.501]], np.float32)
     one = np.array([1.0], np.float32)
-    found = rescored(weights, one, 1, 1)
+    found = window_of(weights, one, 1, 1)
     assert found == [0]  # both are 0.5 to the first pass, and the better one is left out
-    query = Query((Term("t", 1.0),), k=1)
-    assert not is_proven(query, [float(exact(weights, one)[i]) for i in found], 1)
+    assert not is_certain(Query((Term("t", 1.0),), k=1), weights, one, found, 1)
 
 
 @pytest.mark.parametrize(
-    ("scores", "proven"),
+    ("scores", "last", "fetched_all", "proven"),
     [
-        ([0.9, 0.8, 0.5, 0.1], True),
-        ([0.9, 0.8], True),  # fewer than asked for: nothing is outside
-        ([], True),
-        ([0.9, 0.8, 0.8, 0.8], False),
-        ([0.9, 0.8, 0.8, 0.8 / (1 + 2.0**-8)], False),
-        ([0.9, 0.8, 0.8, 0.8 / (1 + 2.0**-7)], True),
+        ([0.9, 0.8, 0.5, 0.1], 0.1, False, True),
+        ([0.9, 0.8], 0.8, True, True),  # fewer than asked for: nothing is outside
+        ([], 0.0, True, True),
+        ([0.9], 0.8, False, False),  # the others underflow
+        ([0.9, 0.8, 0.8, 0.8], 0.8, False, False),
+        ([0.9, 0.8, 0.8, 0.8], 0.8 / (1 + 2.0**-8), False, False),
+        ([0.9, 0.8, 0.8, 0.8], 0.8 / (1 + 2.0**-7), False, True),
     ],
 )
-def test_what_proves(scores, proven):
-    assert is_proven(Query((Term("t", 1.0),), k=2), scores, 4) is proven
+def test_what_proves(scores, last, fetched_all, proven):
+    assert is_proven(Query((Term("t", 1.0),), k=2), scores, last, fetched_all) is proven
 
 
 def test_offset_counts_to_what_must_be_proven():
     scores = [0.9, 0.8, 0.5, 0.5]
     query = Query((Term("t", 1.0),), k=2)
-    assert is_proven(query, scores, 4)
-    assert not is_proven(Query(query.terms, k=2, offset=1), scores, 4)
+    assert is_proven(query, scores, 0.5, False)
+    assert not is_proven(Query(query.terms, k=2, offset=1), scores, 0.5, False)
+
+
+def test_a_scaled_query_is_proven_by_its_own_scores():
+    """The server scores with weights that Lucene accepts; the bound is on the query's own."""
+    query = Query((Term("t", 128.0),), k=1)
+    assert scale_of(query.terms) == 2.0**-7
+    assert is_proven(query, [100.0, 90.0], 90.0 / 128, False)
+    assert not is_proven(query, [90.1, 90.0], 90.0 / 128, False)
 
 
 def test_wanted_synsets_scores_and_negations_are_clauses():

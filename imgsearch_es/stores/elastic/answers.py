@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document, to_score
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
@@ -26,8 +26,11 @@ _TOGETHER, _TOGETHER_HITS = 100, 20_000
 
 
 def request_body(query: Query, statistics: Statistics) -> dict[str, Any]:
-    """The (first) request for a query that is weighted already."""
-    return dense.dense_body(query) if query.is_dense else first_body(query, statistics)
+    """The request for a query that is weighted already, as people read it."""
+    if query.is_dense:
+        return dense.dense_body(query)
+    strategy = None if query.fusion is not None else get_strategy(query.strategy)
+    return strategy.body(query) if isinstance(strategy, Impact) else first_body(query, statistics)
 
 
 def rank(
@@ -42,24 +45,21 @@ def rank(
 def _result(
     query: Query,
     answer: Mapping[str, Any],
-    hits: Sequence[Mapping[str, Any]],
+    found: Sequence[Scored],
     strategy: str,
     means: str,
-    took: float,
     *,
     first: int = 0,
 ) -> SearchResult:
     """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
-    scored = [(to_score(hit["_score"]), hit) for hit in hits if hit["_score"] > 0]
+    ranked = sorted(found, key=lambda item: (-item.score, item.document.id))
+    hits = [item for item in ranked if item.score > 0]
     start = query.offset - first
-    least = heapq.nlargest(start + query.k, (score for score, _ in scored))[-1:]
-    best = [Scored(document_of(hit), score) for score, hit in scored if [score] >= least]
-    best.sort(key=lambda item: (-item.score, item.document.id))
     total = answer["hits"]["total"]
-    if total["value"] == len(hits):  # all are here, those too whose score underflows to 0
-        total = {**total, "value": len(scored)}
+    if total["value"] == len(found):  # all are here, those too whose score underflows to 0
+        total = {**total, "value": len(hits)}
     return SearchResult(
-        hits=tuple(best[start : start + query.k]),
+        hits=tuple(hits[start : start + query.k]),
         total=total["value"],
         total_is_exact=total["relation"] == "eq",
         terms=query.terms,
@@ -67,7 +67,7 @@ def _result(
         strategy=strategy,
         exact=True,
         means=means,
-        took_ms=took,
+        took_ms=answer["took"],
     )
 
 
@@ -80,7 +80,7 @@ def first_body(query: Query, statistics: Statistics, window: int | None = None) 
         return dense.dense_body(query, window)
     strategy = get_strategy(query.strategy)
     if isinstance(strategy, Impact):
-        return strategy.body(query, window)
+        return strategy.first_pass(query, window)
     return strategy.body(query, statistics.average_length)
 
 
@@ -97,11 +97,26 @@ def read(
     if isinstance(strategy, Exhaustive):
         return read_exhaustive(strategy, query, statistics, answer)
     hits = answer["hits"]["hits"]
-    if not is_proven(query, [hit["_score"] for hit in hits], window):
+    found = rescored(query.terms, map(document_of, hits))
+    last = hits[-1]["_score"] if hits else 0.0
+    scores = sorted((item.score for item in found), reverse=True)
+    if not is_proven(query, scores, last, len(hits) < window):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
-    result = _result(query, answer, hits, strategy.name, means, answer["took"])
+    result = _result(query, answer, found, strategy.name, means)
     return replace(result, average_length=statistics.average_length, windows=1)
+
+
+def rescored(terms: Sequence[Term], documents: Iterable[Document]) -> list[Scored]:
+    """Documents with their scores by formula (1), summed in the order of the query's terms."""
+    found = []
+    for document in documents:
+        scores = {term.key: term.score for term in document.terms}
+        total = 0.0
+        for term in terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+            total += term.score * scores.get(term.key, 0.0)
+        found.append(Scored(document, to_score(total)))
+    return found
 
 
 def read_exhaustive(
@@ -109,8 +124,8 @@ def read_exhaustive(
 ) -> SearchResult:
     """The result in an answer to a strategy that scored every document."""
     means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-    hits = answer["hits"]["hits"]
-    result = _result(query, answer, hits, strategy.name, means, answer["took"], first=query.offset)
+    found = [Scored(document_of(hit), to_score(hit["_score"])) for hit in answer["hits"]["hits"]]
+    result = _result(query, answer, found, strategy.name, means, first=query.offset)
     return replace(result, average_length=statistics.average_length)
 
 

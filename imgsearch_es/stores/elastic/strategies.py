@@ -6,6 +6,7 @@
 
 All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
 first pass of ``impact`` alone does not; ``is_proven`` tells when rescoring a window made it exact.
+The window is scored again where it is read: its documents come with their terms anyway.
 """
 
 from __future__ import annotations
@@ -100,20 +101,27 @@ class Impact:
 
     name: str = "impact"
 
-    def body(self, query: Query, window: int | None = None) -> dict[str, Any]:
-        """The body of the search request.
-
-        Args:
-            query: the query.
-            window: how many documents to rescore; at least offset + k.
-        """
-        size = window or first_window(query)
+    def first_pass(self, query: Query, window: int) -> dict[str, Any]:
+        """The body of the request for so many documents, by their scores before rescoring."""
         return {
             "query": bool_query(
                 must=[sparse_clause(query.terms)],
                 filter=filter_clauses(query),
                 must_not=exclusions(query),
             ),
+            "size": window,
+            "_source": {"excludes": list(NOT_FETCHED)},
+        }
+
+    def body(self, query: Query, window: int | None = None) -> dict[str, Any]:
+        """The body of a request whose answer is ranked exactly already, for people to read.
+
+        Args:
+            query: the query.
+            window: how many documents to rescore; at least offset + k.
+        """
+        size = window or first_window(query)
+        return self.first_pass(query, size) | {
             "rescore": {
                 "window_size": size,
                 "query": {
@@ -122,8 +130,6 @@ class Impact:
                     "rescore_query_weight": 1.0,
                 },
             },
-            "size": size,
-            "_source": {"excludes": list(NOT_FETCHED)},
         }
 
 
@@ -151,23 +157,25 @@ def first_window(query: Query) -> int:
     return min(max(SMALLEST_WINDOW, 2 * (query.offset + query.k)), MAX_RESULTS)
 
 
-def is_proven(query: Query, scores: Sequence[float], window: int) -> bool:
+def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
     """Whether the best offset + k of a rescored window are certainly the best of the index.
 
-    No document outside the window has a first-pass score above the window's last one, which is at
-    most the window's smallest exact score m (a first-pass score never exceeds the exact one). So
-    its exact score is below m (1 + 2^-8); when the last score wanted is above that, no such
-    document can enter, nor tie. With several shards each rescores a window of its own; the bound
-    holds for all, because what a shard found and the merge left out scores no more than m.
+    No document outside the window has a first-pass score above the window's last one, a. So its
+    exact score is below a (1 + 2^-8). When the last score wanted is above that, no such document
+    can enter, nor tie. With several shards a is the last of all that they found together.
 
     Args:
         query: the query.
         scores: exact scores of the window, best first.
-        window: how many documents were asked for.
+        last: the server's own score of the window's last document.
+        fetched_all: whether the window holds every document that matches.
     """
-    if len(scores) < window:
-        return True  # the window holds every document that matches
-    bound = scores[-1] * (1 + TRUNCATION) * (1 + ROUNDING) + UNDERFLOW / scale_of(query.terms)
+    if fetched_all:
+        return True
+    if len(scores) < query.offset + query.k:
+        return False  # some underflow to 0, and are no hits
+    scale = scale_of(query.terms)
+    bound = (last / scale) * (1 + TRUNCATION) * (1 + ROUNDING) + UNDERFLOW / scale
     return scores[query.offset + query.k - 1] > bound
 
 
