@@ -467,7 +467,7 @@ class ElasticStore:
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [WHOLE_INDEX, _sent(query, first_body(query, statistics))]
+                searches += [WHOLE_INDEX, by_doc_values(first_body(query, statistics))]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -513,7 +513,7 @@ class ElasticStore:
             return self._search_exhaustively(strategy, query, statistics)
         window, windows, took = first_window(query), 1, 0
         while True:
-            answer = self._ask(query, first_body(query, statistics, window))
+            answer = self._ask(first_body(query, statistics, window))
             took += answer["took"]
             found = read(query, statistics, answer, window)
             if found is not None:
@@ -528,15 +528,15 @@ class ElasticStore:
     def _search_exhaustively(
         self, strategy: Exhaustive, query: Query, statistics: Statistics
     ) -> SearchResult:
-        answer = self._ask(query, strategy.body(query, statistics.average_length))
+        answer = self._ask(strategy.body(query, statistics.average_length))
         return read_exhaustive(strategy, query, statistics, answer)
 
     def _request(self, **options: Any) -> ObjectApiResponse[Any]:
         """Search all of the index: where a shard cannot answer, nothing is answered."""
         return self.client.search(index=self._name, **WHOLE_INDEX, **options)
 
-    def _ask(self, query: Query, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._request(body=_sent(query, body)).body
+    def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._request(body=by_doc_values(body)).body
         if not is_complete(answer):
             answer = self._request(body=body).body
         self._check_index([answer])
@@ -652,11 +652,6 @@ class ElasticStore:
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
-
-
-def _sent(query: Query, body: dict[str, Any]) -> dict[str, Any]:
-    """The request as it is sent: hits whose deep features are needed come by ``_source``."""
-    return body if query.is_dense or query.fusion is not None else by_doc_values(body)
 
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:

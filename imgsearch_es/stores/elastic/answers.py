@@ -131,7 +131,7 @@ def read_exhaustive(
 
 def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
     hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
-    documents = [Document.from_source(hit["_source"]) for hit in hits]
+    documents = list(map(document_of, hits))
     scores = dense.exact_scores(query, dense.vectors_of(hits))
     ranked = rank(documents, scores, query.threshold)
     fetched_all = len(hits) == total

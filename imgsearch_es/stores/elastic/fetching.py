@@ -9,7 +9,10 @@ answer with such a document is asked for again with sources. So no hit shows wha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from imgsearch_es.documents import Document
 
@@ -24,9 +27,12 @@ and newer ones leave vectors out."""
 
 
 def by_doc_values(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A request like ``body``, whose hits come by doc values and not by ``_source``."""
-    fields = {"_source": False, "stored_fields": "_none_", "docvalue_fields": [HIT]}
-    return {**body, **fields}
+    """A request like ``body``, whose hits come by doc values and not by ``_source``.
+
+    Deep features come as fields if they did before; then the server insists on stored fields.
+    """
+    sent = {**body, "_source": False, "docvalue_fields": [HIT]}
+    return sent if "fields" in body else {**sent, "stored_fields": "_none_"}
 
 
 def is_complete(answer: Mapping[str, Any]) -> bool:
@@ -43,7 +49,7 @@ def document_of(hit: Mapping[str, Any]) -> Document:
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit that came by ``WHOLE``, with its embedding."""
+    """The document of a hit with its embedding, which comes as a field."""
     vector = hit.get("fields", {}).get("embedding")
-    source = hit["_source"]
-    return Document.from_source(source if vector is None else {**source, "embedding": vector})
+    embedding = None if vector is None else np.asarray(vector, dtype=np.float32)
+    return replace(document_of(hit), embedding=embedding)
