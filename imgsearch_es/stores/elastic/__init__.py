@@ -464,10 +464,11 @@ class ElasticStore:
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
+        version = self._connection[1]
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [WHOLE_INDEX, by_doc_values(first_body(query, statistics))]
+                searches += [WHOLE_INDEX, by_doc_values(first_body(query, statistics), version)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -536,7 +537,7 @@ class ElasticStore:
         return self.client.search(index=self._name, **WHOLE_INDEX, **options)
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._request(body=by_doc_values(body)).body
+        answer = self._request(body=by_doc_values(body, self._connection[1])).body
         if not is_complete(answer):
             answer = self._request(body=body).body
         self._check_index([answer])

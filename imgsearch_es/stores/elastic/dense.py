@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.dense import COMPARISONS, direction
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.elastic.fetching import WHOLE
+from imgsearch_es.stores.elastic.fetching import WHOLE, embedding_of
 from imgsearch_es.stores.elastic.strategies import bool_query, exclusions, filter_clauses
 
 _ROUNDING = 4 * 2.0**-24
@@ -96,7 +96,7 @@ def _script(query: Query) -> dict[str, Any]:
 
 def vectors_of(hits: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float32]]:
     """The deep features of hits that ``dense_body`` asked for."""
-    return [np.asarray(hit["fields"]["embedding"], dtype=np.float32) for hit in hits]
+    return [vector for hit in hits if (vector := embedding_of(hit)) is not None]
 
 
 def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:

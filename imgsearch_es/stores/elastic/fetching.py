@@ -8,15 +8,20 @@ answer with such a document is asked for again with sources. So no hit shows wha
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.documents import Document
+from imgsearch_es.stores.elastic.neighbors import Version
 
 HIT = "hit"
+_VECTORS_AS_BYTES: Version = (9, 4)
+"""Since when doc values of a dense_vector have the format "binary"."""
 WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
 NOT_FETCHED = ("posterior", "embedding", "direction", "words")
@@ -26,13 +31,20 @@ WHOLE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}, "fields": [
 and newer ones leave vectors out."""
 
 
-def by_doc_values(body: Mapping[str, Any]) -> dict[str, Any]:
+def by_doc_values(body: Mapping[str, Any], version: Version) -> dict[str, Any]:
     """A request like ``body``, whose hits come by doc values and not by ``_source``.
 
-    Deep features come as fields if they did before; then the server insists on stored fields.
+    So do deep features, if ``body`` asks for them, from servers that send them as bytes; written as
+    decimal numbers they take most of an answer's time.
     """
-    sent = {**body, "_source": False, "docvalue_fields": [HIT]}
-    return sent if "fields" in body else {**sent, "stored_fields": "_none_"}
+    sent = {**body, "_source": False, "stored_fields": "_none_", "docvalue_fields": [HIT]}
+    if "fields" in sent:
+        if version >= _VECTORS_AS_BYTES:
+            del sent["fields"]
+            sent["docvalue_fields"] = [HIT, {"field": "embedding", "format": "binary"}]
+        else:
+            del sent["stored_fields"]  # whoever asks for fields may not do without
+    return sent
 
 
 def is_complete(answer: Mapping[str, Any]) -> bool:
@@ -49,7 +61,15 @@ def document_of(hit: Mapping[str, Any]) -> Document:
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit with its embedding, which comes as a field."""
-    vector = hit.get("fields", {}).get("embedding")
-    embedding = None if vector is None else np.asarray(vector, dtype=np.float32)
-    return replace(document_of(hit), embedding=embedding)
+    """The document of a hit with its embedding."""
+    return replace(document_of(hit), embedding=embedding_of(hit))
+
+
+def embedding_of(hit: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    """The deep feature of a hit: bytes, the highest of each number first, or a list of numbers."""
+    value = hit.get("fields", {}).get("embedding")
+    if value is None:
+        return None
+    if isinstance(value[0], str):
+        return np.frombuffer(base64.b64decode(value[0]), dtype=">f4").astype(np.float32)
+    return np.asarray(value, dtype=np.float32)
