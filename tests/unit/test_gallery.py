@@ -19,7 +19,7 @@ from imgsearch_es import gallery
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.gallery import gallery_html, thumbnail
 
-CSS = (Path(gallery.__file__).parent / "data" / "gallery.css").read_text(encoding="utf-8")
+CSS = (Path(gallery.__file__).parents[1] / "data" / "gallery.css").read_text(encoding="utf-8")
 VOID = {"img", "meta"}
 
 
