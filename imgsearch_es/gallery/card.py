@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imgsearch_es.gallery.explanation import explanation_details
 from imgsearch_es.gallery.frames import frame
-from imgsearch_es.gallery.protocols import HitLike
-from imgsearch_es.gallery.terms import Summands, hit_chip, notable, term_list
+from imgsearch_es.gallery.protocols import ExplanationLike, HitLike
+from imgsearch_es.gallery.terms import hit_chip, notable, summands_of, term_list
 from imgsearch_es.gallery.texts import link, number, words
 from imgsearch_es.markup import Html, tag
 from imgsearch_es.thumbnails import Thumb
@@ -19,17 +20,47 @@ if TYPE_CHECKING:
 CHANCE = "Chance: pictures that have nothing to do with each other score as much in this index"
 
 
-def card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalone: bool) -> Html:
-    """A result; its bar is as long as its score is to the best one's."""
+def card(
+    hit: HitLike, thumb: Thumb, explanation: ExplanationLike, best: float, standalone: bool
+) -> Html:
+    """A result as an item of a list.
+
+    Args:
+        hit: the result.
+        thumb: its picture.
+        explanation: of its score, to open on a click.
+        best: the best score; bars are relative to it.
+        standalone: link the picture to its original.
+    """
     top = f": {words(hit.synsets[0].key)}" if hit.synsets else ""
     picture = frame(thumb, f"{hit.filename}{top}")
     target = link(hit.uri) if standalone else None
     if target:
         picture = tag("a", picture, class_="ig-open", href=target, title="Open the original")
     is_chance = getattr(hit, "is_chance", False)
+    labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
+    summands = summands_of(explanation)
+    chips = [hit_chip(term, summands) for term in notable(hit.synsets, summands)]
+    caption = tag(
+        "figcaption",
+        _line(hit, best, is_chance),
+        _name(hit),
+        labels,
+        term_list("Parts of the score", _part_chips(hit)),
+        term_list("Terms", chips),
+        explanation_details(explanation, hit.filename, f"{CHANCE}." if is_chance else ""),
+    )
+    figure = tag("figure", picture, caption)
+    if is_chance:
+        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
+    return tag("li", figure, value=hit.rank)
+
+
+def _line(hit: HitLike, best: float, is_chance: bool) -> Html:
+    """Rank, a bar as long as the score is to the best one, and the score."""
     share = hit.score / best if best > 0 and math.isfinite(hit.score / best) else 0.0
     bar = tag("span", style=f"width: {100 * min(max(share, 0.0), 1.0):.1f}%")
-    line = tag(
+    return tag(
         "div",
         tag("span", str(hit.rank), class_="ig-rank", title="Rank"),
         tag("div", bar, class_="ig-bar", aria_hidden="true"),
@@ -37,14 +68,6 @@ def card(hit: HitLike, thumb: Thumb, summands: Summands, best: float, standalone
         tag("span", "chance", class_="ig-chance-mark") if is_chance else Html(),
         class_="ig-line",
     )
-    labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
-    chips = [hit_chip(term, summands) for term in notable(hit.synsets, summands)]
-    parts = term_list("Parts of the score", _part_chips(hit))
-    caption = tag("figcaption", line, _name(hit), labels, parts, term_list("Terms", chips))
-    figure = tag("figure", picture, caption)
-    if is_chance:
-        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
-    return tag("li", figure, value=hit.rank)
 
 
 def _score_tip(hit: HitLike) -> str:
@@ -74,9 +97,16 @@ def _parts(hit: HitLike) -> Sequence[PartScore]:
 
 
 def _name(hit: HitLike) -> Html:
-    """The file's name; selecting it (one click) selects the whole URI, for copying."""
+    """The file's name; selecting it (one click) selects the whole URI, for copying.
+
+    So does the button, which stays hidden where scripts are not run.
+    """
     folder = hit.uri.removesuffix(hit.filename)
     hidden = Html()
     if folder != hit.uri:
         hidden = tag("span", folder, class_="ig-folder", aria_hidden="true")
-    return tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
+    name = tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
+    label = tag("span", f" {hit.filename}", class_="ig-unseen")
+    said = tag("span", role="status")
+    button = tag("button", "Copy path", label, said, class_="ig-copy", type="button", hidden="")
+    return tag("div", name, button, class_="ig-file")

@@ -35,11 +35,16 @@ def query_head(hits: HitsLike, shown: int, thumbs: Sequence[Thumb], standalone: 
     return tag("div", shelf, about, class_="ig-query")
 
 
+def matches(hits: HitsLike) -> str:
+    """How many pictures match, for people; "or more" where counting was ended early."""
+    more = "" if getattr(hits, "total_is_exact", True) else " or more"
+    return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
+
+
 def _summary(hits: HitsLike, shown: int) -> str:
-    matches = f"{hits.total:,} match{'' if hits.total == 1 else 'es'}"
     took = f"{hits.took_ms:.1f}" if hits.took_ms < 100 else f"{hits.took_ms:,.0f}"
     parts = (
-        matches if shown >= hits.total else f"{shown:,} of {matches}",
+        matches(hits) if shown >= hits.total else f"{shown:,} of {matches(hits)}",
         hits.strategy,
         "exact" if hits.exact else "approximate",
         f"{took} ms",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from imgsearch_es.gallery.protocols import HitsLike, TermLike
+from imgsearch_es.gallery.protocols import ExplanationLike, TermLike
 from imgsearch_es.gallery.texts import number, words
 from imgsearch_es.markup import Html, tag
 
@@ -37,9 +37,8 @@ def query_chips(terms: Sequence[TermLike]) -> list[Html]:
     return chips
 
 
-def summands_of(hits: HitsLike, i: int) -> Summands:
-    """What each synset adds to the i-th score, and how; where ranks are fused, to its part's."""
-    explanation = hits.explain(i)
+def summands_of(explanation: ExplanationLike) -> Summands:
+    """What each synset adds to a score, and how; where ranks are fused, to its part's."""
     part_rows = getattr(explanation, "part_rows", {})
     if not part_rows:
         return {key: (weight, part) for key, weight, _, part in explanation.rows}
