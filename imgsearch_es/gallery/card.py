@@ -48,7 +48,7 @@ def card(
         labels,
         term_list("Parts of the score", _part_chips(hit)),
         term_list("Terms", chips),
-        explanation_details(explanation, hit.filename, f"{CHANCE}." if is_chance else ""),
+        explanation_details(explanation, hit.filename, hit.uri, f"{CHANCE}." if is_chance else ""),
     )
     figure = tag("figure", picture, caption)
     if is_chance:
@@ -106,7 +106,7 @@ def _name(hit: HitLike) -> Html:
     if folder != hit.uri:
         hidden = tag("span", folder, class_="ig-folder", aria_hidden="true")
     name = tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
-    label = tag("span", f" {hit.filename}", class_="ig-unseen")
+    label = tag("span", f" the path of {hit.filename}", class_="ig-unseen")
     said = tag("span", role="status")
-    button = tag("button", "Copy path", label, said, class_="ig-copy", type="button", hidden="")
+    button = tag("button", "Copy", label, said, class_="ig-copy", type="button", hidden="")
     return tag("div", name, button, class_="ig-file")
