@@ -211,8 +211,7 @@ class TerminalBar:
         )
         console = console or Console(stderr=True)
         self._bar = Progress(*columns, console=console, transient=True, expand=True)
-        fields = dict.fromkeys(("position", "pace", "failures", "work"), "")
-        self._task = self._bar.add_task("", total=None, **fields)
+        self._task = self._bar.add_task("", total=None, position="", pace="", failures="", work="")
         self._meter = Meter()
         self._bar.start()
 

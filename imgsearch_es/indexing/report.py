@@ -75,7 +75,7 @@ class IndexReport:
     reused: int = 0
     as_before: int = 0
     seconds: float = 0.0
-    stages: Stages = field(default_factory=Stages, compare=False)
+    stages: Stages = field(default_factory=Stages, compare=False, repr=False)
 
     @property
     def found(self) -> int:

@@ -100,7 +100,7 @@ class ImgsearchMagics(Magics):
 
     def _variable(self, name: str, default: Any = None) -> Any:
         """What a variable of the notebook holds."""
-        names: dict[str, Any] = self.shell.user_ns
+        names: dict[str, Any] = {} if self.shell is None else self.shell.user_ns
         return names.get(name, default) if name.isidentifier() else default
 
     def complete(self, shell: InteractiveShell, event: Any) -> list[str]:

@@ -98,6 +98,8 @@ class Cell:
     def _judged(self, change: Any, other: Any) -> None:
         if change["new"]:
             other.value = False  # a hit cannot be both
+        self.like.button_style = "success" if self.like.value else ""
+        self.dislike.button_style = "danger" if self.dislike.value else ""
         self._told()
 
 

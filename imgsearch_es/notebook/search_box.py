@@ -104,7 +104,7 @@ class SearchBox:
             tooltip="How to score",
             layout=widgets.Layout(width="auto"),
         )
-        self.strategy.observe(lambda change: self.hits is not None and self.search(), "value")
+        self.strategy.observe(lambda change: self._search_again(), "value")
 
     def _make_outputs(self) -> None:
         self.message = widgets.HTML()
@@ -222,12 +222,7 @@ class SearchBox:
         self.facets.children = self.conditions.children = ()
         if self.hits is None:
             return
-        self.conditions.children = tuple(
-            _button(
-                str(each), lambda each=each: self.widen(each), icon="times", tooltip="Take back"
-            )
-            for each in self.hits.query.filters
-        )
+        self.conditions.children = tuple(map(self._condition, self.hits.query.filters))
         try:
             counted = self.hits.facets(SHOWN, VALUES)
         except ImgsearchError:  # where facets cannot be counted, hits are shown all the same
@@ -238,6 +233,11 @@ class SearchBox:
                 shown.append(widgets.HTML(tag("strong", field_name(field))))
                 shown += [self._facet(field, item["value"], item["count"]) for item in counts]
         self.facets.children = tuple(shown)
+
+    def _condition(self, condition: Filter) -> Any:
+        return _button(
+            str(condition), lambda: self.widen(condition), icon="times", tooltip="Take back"
+        )
 
     def _facet(self, field: str, value: str, count: int) -> Any:
         name = readable(value) if "synset" in field else value
@@ -261,6 +261,11 @@ class SearchBox:
     def _uploaded(self) -> None:
         if self.upload.value:
             self._picture = bytes(self.upload.value[0]["content"])
+            self.search()
+
+    def _search_again(self) -> None:
+        """The strategy was changed."""
+        if self.hits is not None:
             self.search()
 
     def _remove_picture(self) -> None:

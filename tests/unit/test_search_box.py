@@ -126,6 +126,7 @@ def test_a_hit_is_not_liked_and_disliked(box):
     cell.like.value = True
     cell.dislike.value = True
     assert (box.results.liked, box.results.disliked) == ([], [0])
+    assert (cell.like.button_style, cell.dislike.button_style) == ("", "danger")
     cell.dislike.value = False
     assert not shown(box.refine_button)
 
