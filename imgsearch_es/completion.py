@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import lru_cache
 
 from imgsearch_es.synsets import Vocabulary
@@ -39,16 +39,14 @@ def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]
 
 
 def phrases(vocabulary: Vocabulary, typed: str, limit: int = LIMIT) -> list[str]:
-    """The phrases that begin as typed, then those with a later word that does; each in order."""
+    """The phrases that begin as typed, then those with a later word that does; shortest first."""
     form = normalize(typed)
     found: list[str] = []
     for forms, spoken in _tables(vocabulary) if form else ():
-        place = bisect_left(forms, form)
-        while place < len(forms) and forms[place].startswith(form) and len(found) < limit:
-            if spoken[place] not in found:
-                found.append(spoken[place])
-            place += 1
-    return found
+        first = bisect_left(forms, form)
+        after = bisect_right(forms, form + "\U0010ffff")
+        found += sorted(spoken[first:after], key=lambda phrase: (len(phrase), phrase))
+    return list(dict.fromkeys(found))[:limit]
 
 
 def _starts(text: str) -> list[int]:
