@@ -17,7 +17,7 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.(`${galleries} .ig-copy`);
     if (!button) return;
-    const done = await copy(button.parentElement.querySelector(".ig-name"));
+    const done = await copy(button.closest("figcaption").querySelector(".ig-name"));
     const said = button.querySelector("[role=status]");
     said.textContent = done ? "Copied" : "Press Ctrl+C";
     setTimeout(() => { said.textContent = ""; }, 2000);

@@ -41,6 +41,8 @@ def card(
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
     summands = summands_of(explanation)
     chips = [hit_chip(term, summands) for term in notable(hit.synsets, summands)]
+    note = f"{CHANCE}." if is_chance else ""
+    details = explanation_details(explanation, hit.filename, hit.uri, note)
     caption = tag(
         "figcaption",
         _line(hit, best, is_chance),
@@ -48,7 +50,7 @@ def card(
         labels,
         term_list("Parts of the score", _part_chips(hit)),
         term_list("Terms", chips),
-        explanation_details(explanation, hit.filename, hit.uri, f"{CHANCE}." if is_chance else ""),
+        tag("div", details, _copy_button(hit.filename), class_="ig-more"),
     )
     figure = tag("figure", picture, caption)
     if is_chance:
@@ -97,16 +99,16 @@ def _parts(hit: HitLike) -> Sequence[PartScore]:
 
 
 def _name(hit: HitLike) -> Html:
-    """The file's name; selecting it (one click) selects the whole URI, for copying.
-
-    So does the button, which stays hidden where scripts are not run.
-    """
+    """The file's name; selecting it (one click) selects the whole URI, for copying."""
     folder = hit.uri.removesuffix(hit.filename)
     hidden = Html()
     if folder != hit.uri:
         hidden = tag("span", folder, class_="ig-folder", aria_hidden="true")
-    name = tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
-    label = tag("span", f" the path of {hit.filename}", class_="ig-unseen")
+    return tag("div", hidden, tag("bdi", hit.filename), class_="ig-name", title=hit.uri)
+
+
+def _copy_button(filename: str) -> Html:
+    """Copies the URI; hidden where scripts are not run."""
+    label = tag("span", f" of {filename}", class_="ig-unseen")
     said = tag("span", role="status")
-    button = tag("button", "Copy", label, said, class_="ig-copy", type="button", hidden="")
-    return tag("div", name, button, class_="ig-file")
+    return tag("button", "Copy path", label, said, class_="ig-copy", type="button", hidden="")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from imgsearch_es.gallery.page import cards_of
 from imgsearch_es.hits import Hits
 from imgsearch_es.markup import Html, tag
+from imgsearch_es.notebook.parts import buttons, close_all, gallery_part
 from imgsearch_es.thumbnails import embed
 
 CELL_PIXELS = 190
@@ -85,15 +86,13 @@ class Cell:
         self.like.observe(lambda change: self._judged(change, self.dislike), "value")
         self.dislike.observe(lambda change: self._judged(change, self.like), "value")
         self.more.on_click(lambda button: more(i))
-        row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="4px")
-        self._buttons = widgets.Box([self.like, self.dislike, self.more], layout=row)
+        self._buttons = buttons([self.like, self.dislike, self.more])
         tall = widgets.Layout(justify_content="space-between", overflow="visible")
         self.widget = widgets.VBox([self.card, self._buttons], layout=tall)
 
     def close(self) -> None:
         """Take the widgets from the notebook."""
-        for each in (*self._buttons.children, self._buttons, self.card, self.widget):
-            each.close()
+        close_all((*self._buttons.children, self._buttons, self.card, self.widget))
 
     def _judged(self, change: Any, other: Any) -> None:
         if change["new"]:
@@ -101,19 +100,6 @@ class Cell:
         self.like.button_style = "success" if self.like.value else ""
         self.dislike.button_style = "danger" if self.dislike.value else ""
         self._told()
-
-
-def gallery_part(*parts: Html) -> Html:
-    """A part of a gallery; the style sheet comes once for all of them."""
-    return tag("div", *parts, class_="imgsearch-gallery ig-part-of")
-
-
-def buttons(parts: Sequence[Any]) -> Any:
-    """Widgets in a row that breaks where it is too long."""
-    layout = widgets.Layout(
-        display="flex", flex_flow="row wrap", grid_gap="6px", align_items="center"
-    )
-    return widgets.Box(list(parts), layout=layout)
 
 
 def _toggle(name: str, icon: str, filename: str) -> Any:

@@ -311,7 +311,7 @@ class TestCopying:
         button = page.one("button", "ig-copy")
         assert "hidden" in button.attributes
         assert button["type"] == "button"
-        assert button.text == "Copy the path of cat.jpg"
+        assert button.text == "Copy path of cat.jpg"
         assert ".ig-copy[hidden] { display: none; }" in CSS
         assert "user-select: all" in CSS
 

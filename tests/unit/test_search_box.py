@@ -145,12 +145,16 @@ def test_pages(box):
     assert ranks(box)[-1] == total
 
 
-def test_more_like_it_and_without_the_picture(index, box):
+def test_more_like_it_and_without_the_picture(index, box, word):
     wanted = box.hits[1]
     click(box.results.cells[1].more)
     assert box.hits.uris == index.search(image=wanted.id, k=3).uris
     assert box.words.value == ""
     assert shown(box.no_picture)
+    click(box.back)  # the words are in the box again, and the picture is not
+    assert box.words.value == word
+    assert not shown(box.no_picture)
+    click(box.results.cells[1].more)
     click(box.no_picture)
     assert not shown(box.no_picture)
 
@@ -170,23 +174,26 @@ def test_an_uploaded_picture(index, box, cat):
     assert box.hits.uris == index.search(image=cat.read_bytes(), k=3).uris
     box.upload.value = (uploaded(b"no picture"),)
     assert "role=" in box.message.value
+    click(box.search_button)  # the broken one was not kept
+    assert box.message.value == ""
+    assert box.hits.uris == index.search(image=cat.read_bytes(), k=3).uris
 
 
 def test_facets_narrow_and_widen(fake_model, photos, tmp_path):
     with ImageIndex(tmp_path / "kinds.duckdb", model="fake") as index:
         index.add(photos, labels=lambda uri: "cats" if "cat." in uri else "dogs")
         box = index.browse(index.get(photos / "cats" / "cat.0.png").terms[0].key)
-        names = [getattr(each, "description", "") for each in box.facets.children]
+        names = [getattr(each, "description", "") for each in box.narrowing.facets.children]
         (cats,) = (i for i, name in enumerate(names) if name.startswith("cats ("))
         total = box.hits.total
-        click(box.facets.children[cats])
+        click(box.narrowing.facets.children[cats])
         assert {hit.labels for hit in box.hits} == {("cats",)}
         assert names[cats] == f"cats ({box.hits.total})"
-        (condition,) = box.conditions.children
+        (condition,) = box.narrowing.conditions.children
         assert condition.description == "label:cats"
         click(condition)
         assert box.hits.total == total
-        assert box.conditions.children == ()
+        assert box.narrowing.conditions.children == ()
 
 
 def test_nothing_found(index, cat):
@@ -207,7 +214,8 @@ def test_it_shows_itself(box):
 
 
 @pytest.mark.parametrize(
-    ("options", "why"), [({"strategy": "magic"}, "no strategy 'magic'"), ({"k": 0}, "1 to 10000")]
+    ("options", "why"),
+    [({"strategy": "magic"}, "no strategy 'magic'"), ({"k": 0}, "1 to 100 hits")],
 )
 def test_options_that_make_no_sense(index, options, why):
     with pytest.raises(QueryError, match=why):
