@@ -262,6 +262,7 @@ class TestExplanations:
         assert page.one("summary").text == "Explain cat.jpg"  # the name for screen readers
         assert details.text.removeprefix("Explain cat.jpg") == (
             "Score 0.345, the sum of:tabby 0.500 × 0.610 = 0.305tiger cat 0.200 × 0.200 = 0.040"
+            "/a/cat.jpg"
         )
 
     def test_small_summands_are_added_up(self) -> None:
