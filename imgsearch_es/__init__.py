@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
+    from IPython.core.interactiveshell import InteractiveShell
+
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
@@ -83,6 +85,20 @@ __all__ = [
     "imagenet",
     "open_image",
 ]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%imgsearch``; ``%load_ext imgsearch_es`` calls it."""
+    from imgsearch_es.notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take ``%imgsearch`` back and close the indexes that it opened."""
+    from imgsearch_es.notebook.magics import unload
+
+    unload(shell)
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypedDict
 
-from imgsearch_es.conditions import METADATA
+from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.errors import QueryError
 
 VALUE_FIELDS = ("synsets", "top_synset", "label", "format")
@@ -82,6 +82,23 @@ def check_facets(fields: Sequence[str], size: int) -> None:
             )
     if not 1 <= size <= MAX_VALUES:
         raise QueryError(f"a facet shows 1 to {MAX_VALUES} values, not {size}")
+
+
+def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
+    """The conditions that the pictures counted under one value of a facet meet.
+
+    Raises:
+        QueryError: the field has no range of this name.
+    """
+    if field not in BOUNDS:
+        return (Filter(field, "in", (value,)),)
+    found = next((item for item in ranges(field) if item.value == value), None)
+    if found is None:
+        known = ", ".join(item.value for item in ranges(field))
+        raise QueryError(f"{field} has no range {value!r}; there are {known}")
+    low = () if found.low is None else (Filter(field, "gte", (found.low,)),)
+    high = () if found.high is None else (Filter(field, "lt", (found.high,)),)
+    return low + high
 
 
 def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCount]:

@@ -13,8 +13,9 @@ import numpy as np
 from imgsearch_es.analysis import Term
 from imgsearch_es.background import Chance
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.explanations import Explanation, explain
+from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.files import to_path
 from imgsearch_es.fusion import PartScore
@@ -302,18 +303,55 @@ class Hits(Sequence[Hit]):
 
         return plot(self, columns=columns)
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write a gallery page that needs nothing but a browser; gives its absolute path."""
+    def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
+        """Count what all pictures that match have, not these hits only.
+
+        Args:
+            fields: as ``ImageIndex.facets`` takes them.
+            size: how many values of a field.
+
+        Raises:
+            QueryError: there is no such facet, the query has a threshold, or these hits were made
+                without an index.
+        """
+        check_facets(fields, size)
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.threshold is not None:
+            raise QueryError("facets count what meets conditions: leave out the threshold")
+        return self._store.facets(self.query, list(dict.fromkeys(fields)), size)
+
+    def to_html(self, path: str | Path, **options: Any) -> Path:
+        """Write a gallery page that needs nothing but a browser; gives its absolute path.
+
+        Args:
+            path: of the page.
+            **options: ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
+                ``gallery.gallery_html``; by default facets are counted where that is possible.
+        """
         from imgsearch_es.gallery import gallery_html
 
         target = Path(path).expanduser().absolute()
-        target.write_text(gallery_html(self, standalone=True), encoding="utf-8")
+        options = {"facets": self._shown_facets(), **options}
+        target.write_text(gallery_html(self, standalone=True, **options), encoding="utf-8")
         return target
 
     def _repr_html_(self) -> str:
         from imgsearch_es.gallery import gallery_html
 
-        return gallery_html(self)
+        return gallery_html(self, facets=self._shown_facets())
+
+    def _shown_facets(self) -> Facets | None:
+        """The facets of a gallery; None where they cannot be counted, which is no reason to fail.
+
+        The index may have been removed since, or its server may be out of reach.
+        """
+        from imgsearch_es.gallery.facets import SHOWN, VALUES
+
+        try:
+            return self.facets(SHOWN, VALUES) if len(self) else None
+        except ImgsearchError:
+            return None
 
     def __repr__(self) -> str:
         from imgsearch_es.gallery import number

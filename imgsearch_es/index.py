@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from imgsearch_es.analysis import Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.background import refresh
@@ -22,7 +22,12 @@ from imgsearch_es.duplicates import (
     in_batches,
     to_threshold,
 )
-from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, QueryError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    IndexRebuiltError,
+    MissingDependencyError,
+    QueryError,
+)
 from imgsearch_es.exchange import ExportReport, ImportReport, export_documents, import_documents
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
@@ -47,6 +52,7 @@ from imgsearch_es.indexing import (
 from imgsearch_es.indexing.engines import create_engine
 from imgsearch_es.manifests import PictureList
 from imgsearch_es.paging import pages
+from imgsearch_es.progress import shown
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.query_building import QueryBuilder
 from imgsearch_es.query_pictures import (
@@ -59,6 +65,9 @@ from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
 from imgsearch_es.wanted_analyzer import WantedAnalyzer, settings_of
+
+if TYPE_CHECKING:
+    from imgsearch_es.notebook.search_box import SearchBox
 
 T = TypeVar("T")
 _ATTEMPTS = 5
@@ -172,7 +181,7 @@ class ImageIndex:
         batch_size: int | None = None,
         workers: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
     ) -> IndexReport:
         """Bring the index up to date with files, folders or pictures in memory.
 
@@ -194,8 +203,10 @@ class ImageIndex:
             workers: processes that decode; by default as many as the model can use, at most one
                 per core. With Ray: actors, each with a model.
             limits: the largest picture to accept.
-            progress: called with the report so far and the number of pictures, None while they
-                are being found.
+            progress: True shows a bar, in a notebook, on a terminal, or as lines on the standard
+                error; by default there is one in a notebook only, and False shows none. Or a
+                function, called with the report so far and the number of pictures, None while
+                they are being found.
 
         Returns:
             Counts, and the rejected pictures with reasons.
@@ -220,8 +231,8 @@ class ImageIndex:
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists:
             self._settings()  # raises when another model was asked for
-        indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, progress, where)
-        with self._for_one_index():
+        with self._for_one_index(), shown(progress) as tell:
+            indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell, where)
             report = indexer.run(pictures)
             self._measure_chance(report.added + report.updated + report.removed)
         return report
@@ -231,7 +242,7 @@ class ImageIndex:
         self._settings()
         return self.store.ledger.read()
 
-    def retry(self, *, progress: Progress | None = None) -> IndexReport:
+    def retry(self, *, progress: Progress | bool | None = None) -> IndexReport:
         """Try all rejected pictures again; those whose files are gone are struck out."""
         entries = self.rejected()
         gone = [entry.id for entry in entries if is_gone(entry.uri)]
@@ -423,7 +434,7 @@ class ImageIndex:
             target.store = new
 
             def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
-                return target.add(uris, labels=labels, retry=True)
+                return target.add(uris, labels=labels, retry=True, progress=False)
 
         rebuild = Rebuild(
             self.store, new, settings, analyze, allow_missing=allow_missing, progress=progress
@@ -651,6 +662,26 @@ class ImageIndex:
         """
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
+
+    def browse(self, text: str = "", *, k: int = 12, strategy: str = "auto") -> SearchBox:
+        """A search box for notebooks: words with completion, likes and dislikes, facets, pages.
+
+        Args:
+            text: words to begin with.
+            k: hits on a page.
+            strategy: as ``search`` takes it; it can be changed in the box.
+
+        Raises:
+            MissingDependencyError: ipywidgets is not installed.
+        """
+        try:
+            from imgsearch_es.notebook.search_box import SearchBox
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                "the search box needs ipywidgets, which is not installed. "
+                'Install it with: pip install "imgsearch-es[widgets]"'
+            ) from error
+        return SearchBox(self, text, k=k, strategy=strategy)
 
     def facets(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-_VOID = frozenset({"img", "meta"})
+_VOID = frozenset({"br", "img", "meta"})
 # Control characters are shown; lone surrogates and characters that reorder text are replaced.
 _VISIBLE = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE |= dict.fromkeys(

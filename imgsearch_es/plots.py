@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.gallery import ExplanationLike, HitsLike, number, title, words
+from imgsearch_es.gallery.protocols import ExplanationLike, HitsLike
+from imgsearch_es.gallery.texts import number, title, words
 from imgsearch_es.thumbnails import reason, shrink_all
 
 if TYPE_CHECKING:

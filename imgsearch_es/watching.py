@@ -190,7 +190,9 @@ class Watcher:
 
     def _add(self, sources: Sequence[str | Path]) -> None:
         started = now()
-        report = self._patiently(lambda: self._index.add(sources, labels=self._labels))
+        report = self._patiently(
+            lambda: self._index.add(sources, labels=self._labels, progress=False)
+        )
         self.report.added += report.added
         self.report.updated += report.updated
         self._forget(list(map(to_uri, sources)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -298,57 +297,10 @@ def _summarize(report: IndexReport, location: str) -> None:
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Progress]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
+    from imgsearch_es.progress import Lines, TerminalBar, ended
+
     if quiet:
         yield lambda report, total: None
-    elif sys.stdout.isatty():
-        with _bar() as progress:
-            yield progress
-    else:
-        yield _Lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rejected]}"),
-    )
-    with Progress(*columns, console=console(), transient=True) as bar:
-        task = bar.add_task("", total=None, rate="", rejected="")
-        started = time.perf_counter()
-
-        def update(report: IndexReport, total: int | None) -> None:
-            rate = report.found / max(time.perf_counter() - started, 1e-9)
-            rejected = f"{len(report.rejected)} rejected" if report.rejected else ""
-            bar.update(
-                task,
-                total=total,
-                completed=report.found,
-                rate=f"{rate:.0f} pictures/s",
-                rejected=rejected,
-            )
-
-        yield update
-
-
-class _Lines:
-    """A plain line every ten seconds."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + 10
-
-    def __call__(self, report: IndexReport, total: int | None) -> None:
-        if time.monotonic() >= self._next:
-            self._next += 10
-            say(f"{report.found} of {'?' if total is None else total}: {report}")
+        return
+    with ended(TerminalBar(console()) if sys.stdout.isatty() else Lines(say)) as progress:
+        yield progress

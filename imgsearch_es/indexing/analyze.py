@@ -121,7 +121,7 @@ class BatchAnalyzer:
     def _analyze(self, batch: Sequence[Ready]) -> list[Analysis]:
         analyzer = self._analyzer()
         started = time.perf_counter()
-        with self._stages.measure("analyze"):
+        with self._stages.measure("analyze", len(batch)):
             analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
         self._size.took(len(batch), time.perf_counter() - started)
         return analyses

@@ -26,7 +26,7 @@ from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.ray_actor import Analyst
 from imgsearch_es.indexing.ray_cluster import Cluster, Share, share
 from imgsearch_es.indexing.ray_rows import read_outcome, write_tasks
-from imgsearch_es.indexing.read import Outcome
+from imgsearch_es.indexing.read import Outcome, Ready
 from imgsearch_es.indexing.report import STAGES, Stages
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ class RayReaders:
                 self._stages.add(stage, seconds)
             task = tasks.pop(row["place"], None)
             if task is not None:  # nothing that came before comes twice
-                yield read_outcome(row, task)
+                outcome = read_outcome(row, task)
+                if isinstance(outcome, Ready):
+                    for stage in ("decode", "analyze"):
+                        self._stages.add(stage, 0.0, 1)
+                yield outcome
         if tasks and not self._closed.is_set():
             uri = next(iter(tasks.values())).item.uri
             raise AnalyzerError(

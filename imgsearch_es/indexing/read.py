@@ -174,7 +174,7 @@ class Readers:
                     return Unchanged(task)
                 if task.before and self._is_hopeless(task.before, sha256):
                     return Failed(task, task.before, again=True)
-                with self._stages.measure("decode"):
+                with self._stages.measure("decode", pictures=1):
                     found = self._decode(data, item.uri)
             except ImageError as error:
                 entry = Rejected(

@@ -15,25 +15,34 @@ STAGES = ("find", "read", "decode", "analyze", "write")
 
 
 class Stages:
-    """Seconds of work by stage, of all threads together; they overlap, so they exceed the run's."""
+    """Work by stage, of all threads together.
+
+    Attributes:
+        seconds: of work; stages overlap, so they exceed the run's.
+        pictures: how many were decoded and analyzed; those in memory are decoded already.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.pictures = dict.fromkeys(STAGES, 0)
 
     @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
+    def measure(self, stage: str, pictures: int = 0) -> Iterator[None]:
+        """Add the time that the block takes to a stage, and its pictures if it succeeds."""
         started = time.perf_counter()
+        done = 0
         try:
             yield
+            done = pictures
         finally:
-            self.add(stage, time.perf_counter() - started)
+            self.add(stage, time.perf_counter() - started, done)
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Add time to a stage; any thread may."""
+    def add(self, stage: str, seconds: float, pictures: int = 0) -> None:
+        """Add time and pictures to a stage; any thread may."""
         with self._lock:
             self.seconds[stage] += seconds
+            self.pictures[stage] += pictures
 
     def shares(self) -> dict[str, float]:
         """Each stage's part of the work, from 0 to 1."""
@@ -66,7 +75,7 @@ class IndexReport:
     reused: int = 0
     as_before: int = 0
     seconds: float = 0.0
-    stages: Stages = field(default_factory=Stages, compare=False)
+    stages: Stages = field(default_factory=Stages, compare=False, repr=False)
 
     @property
     def found(self) -> int:

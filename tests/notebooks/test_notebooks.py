@@ -66,6 +66,9 @@ class Run:
     def shown(self, cell: str, kind: str) -> str:
         return "".join(output.get("data", {}).get(kind, "") for output in self._outputs[cell])
 
+    def kinds(self, cell: str) -> set[str]:
+        return {kind for output in self._outputs[cell] for kind in output.get("data", {})}
+
     def names(self, hits: str) -> list[str]:
         return [Path(uri).name for uri, _ in self.hits[hits]]
 
@@ -127,6 +130,7 @@ def test_quickstart_finds(embedded: dict[str, Run]):
     }  # fmt: skip
     assert all(name.endswith(".webp") for name in run.names("filtered_hits"))
     assert run.printed("words-dog-code").startswith("118 synsets\n")
+    assert set(run.names("magic_hits")) == chelsea
     assert "Did you mean 'motorcycle'" in run.printed("words-unknown-code")
 
 
@@ -139,6 +143,9 @@ def test_quickstart_explains_and_shows(embedded: dict[str, Run]):
     assert "<img" in run.shown("cat", "text/html")
     assert run.shown("cat-plot", "image/png")
     assert run.shown("explain-code", "image/png")
+    assert "Indexed 76 pictures in " in run.shown("add", "text/plain")
+    assert 'class="ig-facets"' in run.shown("magic-code", "text/html")
+    assert "application/vnd.jupyter.widget-view+json" in run.kinds("browse-code")
     assert sparse_vector(run.printed("impact-body")) == {"tabby": 1.0}
 
 

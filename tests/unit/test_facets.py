@@ -7,7 +7,15 @@ import pytest
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.errors import QueryError
-from imgsearch_es.facets import BOUNDS, FACETS, check_facets, most_frequent, not_empty, ranges
+from imgsearch_es.facets import (
+    BOUNDS,
+    FACETS,
+    check_facets,
+    conditions_of,
+    most_frequent,
+    not_empty,
+    ranges,
+)
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.elastic.counting import all_values_body, facets_body
 
@@ -67,3 +75,23 @@ def test_the_request():
     assert facets_body(None, ["label"], 5)["query"] == {"match_all": {}}
     following = all_values_body(None, "label", {"label": "x"})["aggs"]["all"]["composite"]
     assert following["after"] == {"label": "x"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "conditions"),
+    [
+        ("label", "big dogs", 'label:"big dogs"'),
+        ("width", "<256", "width:<256"),
+        ("width", "256-511", "width:>=256 width:<512"),
+        ("width", ">=4096", "width:>=4096"),
+        ("bytes", "16-64 KB", "bytes:>=16384 bytes:<65536"),
+        ("metadata.camera", "X100", "metadata.camera:X100"),
+    ],
+)
+def test_the_conditions_of_a_value(field, value, conditions):
+    assert " ".join(map(str, conditions_of(field, value))) == conditions
+
+
+def test_a_range_that_does_not_exist():
+    with pytest.raises(QueryError, match="width has no range 'wide'; there are <256, 256-511"):
+        conditions_of("width", "wide")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 import subprocess
@@ -9,17 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_es import gallery
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
+from imgsearch_es.facets import Facets
 from imgsearch_es.gallery import gallery_html, thumbnail
 
-CSS = (Path(gallery.__file__).parent / "data" / "gallery.css").read_text(encoding="utf-8")
+CSS = (Path(gallery.__file__).parents[1] / "data" / "gallery.css").read_text(encoding="utf-8")
+SCRIPT = (Path(gallery.__file__).parents[1] / "data" / "gallery.js").read_text(encoding="utf-8")
 VOID = {"img", "meta"}
 
 
@@ -132,6 +136,11 @@ def decode(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
+def body(source: str) -> str:
+    """What follows the style sheet."""
+    return source.rpartition("</style>")[2]
+
+
 def embedded(page: Page) -> list[str]:
     return [image["src"] for image in page.all("img")]
 
@@ -147,7 +156,7 @@ class TestResults:
         assert decode(base64.b64decode(picture["src"].removeprefix(prefix))).size == (288, 216)
         assert page.one("span", "ig-rank").text == "1"
         assert page.one("span", "ig-score").text == "0.400"
-        assert page.one("bdi").text == "cat.jpg"
+        assert page.all("bdi")[0].text == "cat.jpg"
         assert page.one("div", "ig-labels").text == "pet, indoor"
         assert page.all("ul", "ig-terms")[1].text == "tabby 0.61tiger cat 0.20"
 
@@ -168,7 +177,8 @@ class TestResults:
     def test_a_shared_term_is_marked_and_explains_its_product(self) -> None:
         terms = (Term("tabby", 0.61), Term("sofa", 0.2))
         page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))
-        shared, other = page.all("ul", "ig-terms")[1:], page.all("li")[-1]
+        shared = page.all("ul", "ig-terms")[1:]
+        (other,) = [li for li in page.all("li") if li.text.startswith("sofa")]
         assert len(shared) == 1
         tips = [li["title"] for li in page.all("li", "ig-shared")]
         assert tips == ["tabby: weight 0.500", "tabby: 0.500 × 0.610 = 0.305 (query × picture)"]
@@ -242,6 +252,107 @@ class TestQuery:
         assert "0 of 1 match · script · approximate · 12,346 ms" in gallery_html(hits)
 
 
+class TestExplanations:
+    def test_opens_on_a_click_and_adds_up(self) -> None:
+        query = Query(terms=(Term("tabby", 0.5), Term("tiger_cat", 0.2)))
+        terms = (Term("tabby", 0.61), Term("tiger_cat", 0.2))
+        page = Page(gallery_html(Hits((hit("/a/cat.jpg", synsets=terms),), query)))
+        details = page.one("details", "ig-explain")
+        assert "open" not in details.attributes
+        assert page.one("summary").text == "Explain cat.jpg"  # the name for screen readers
+        assert details.text.removeprefix("Explain cat.jpg") == (
+            "Score 0.345, the sum of:tabby 0.500 × 0.610 = 0.305tiger cat 0.200 × 0.200 = 0.040"
+            "/a/cat.jpg"
+        )
+
+    def test_small_summands_are_added_up(self) -> None:
+        class Many(Hits):
+            def explain(self, i: int) -> Explanation:
+                small = [(f"term_{i}", 1.0, 1e-5) for i in range(30)]
+                return Explanation(("tabby", 1.0, 0.5), *small)
+
+        page = Page(gallery_html(Many((hit("/a"),))))
+        assert page.one("details").text.endswith("tabby 1.000 × 0.500 = 0.50030 more = 3.0e-04/a")
+
+    def test_no_more_rows_than_the_limit(self) -> None:
+        class Many(Hits):
+            def explain(self, i: int) -> Explanation:
+                return Explanation(*((f"term_{i}", 1.0, 0.5) for i in range(100)))
+
+        text = Page(gallery_html(Many((hit("/a"),)))).one("details").text
+        assert text.count("×") == 20
+        assert text.endswith("80 more = 40.00/a")
+
+    def test_what_speaks_against_is_marked(self) -> None:
+        class Against(Hits):
+            def explain(self, i: int) -> Explanation:
+                return Explanation(("tabby", 1.0, 0.5), ("lynx", -0.5, 0.5))
+
+        page = Page(gallery_html(Against((hit("/a"),))))
+        (bar,) = page.all("span", "ig-against")
+        assert bar["style"] == "width: 50.0%"
+
+    def test_the_parts_of_a_fusion_have_their_synsets_below(self) -> None:
+        class Fused(Hits):
+            def explain(self, i: int) -> Explanation:
+                explanation = Explanation(("image", 1.0, 0.3), ("dense-cosine", 2.0, 0.9))
+                explanation.part_rows = {"image": [("tabby", 0.5, 0.6, 0.3)]}
+                return explanation
+
+        text = Page(gallery_html(Fused((hit("/a"),)))).one("details").text
+        assert text.endswith(
+            "image 1.000 × 0.300 = 0.300tabby 0.500 × 0.600 = 0.300"
+            "dense-cosine 2.000 × 0.900 = 1.800/a"
+        )
+
+
+class TestCopying:
+    def test_without_the_script_there_is_no_button_but_the_name_to_select(self) -> None:
+        page = Page(gallery_html(Hits((hit("/a/cat.jpg"),))))
+        button = page.one("button", "ig-copy")
+        assert "hidden" in button.attributes
+        assert button["type"] == "button"
+        assert button.text == "Copy path of cat.jpg"
+        assert ".ig-copy[hidden] { display: none; }" in CSS
+        assert "user-select: all" in CSS
+
+
+class TestFacets:
+    FACETS: ClassVar[Facets] = {
+        "label": [{"value": "cats", "count": 7}, {"value": "big dogs", "count": 1}],
+        "top_synset": [{"value": "tiger_cat", "count": 4}, {"value": "lynx", "count": 4}],
+        "width": [{"value": "<256", "count": 3}, {"value": "256-511", "count": 5}],
+        "metadata.camera": [{"value": "X100", "count": 4}, {"value": "M6", "count": 4}],
+        "format": [{"value": "JPEG", "count": 8}],
+    }
+
+    def test_values_counts_and_conditions(self) -> None:
+        page = Page(gallery_html(Hits((hit("/a"),), total=8), facets=self.FACETS))
+        panel = page.one("section", "ig-facets")
+        assert panel["aria-label"] == "Facets: All 8 matches"
+        heads = [e.text for e in page.all("summary")][1:]
+        assert heads == ["Label", "Best synset", "Width in pixels", "camera"]
+        tips = [e["title"] for e in page.all("li") if e["title"].startswith("In a query")]
+        assert tips == [
+            "In a query: label:cats",
+            'In a query: label:"big dogs"',
+            "In a query: top_synset:tiger_cat",
+            "In a query: top_synset:lynx",
+            "In a query: width:<256",
+            "In a query: width:>=256 width:<512",
+            "In a query: metadata.camera:X100",
+            "In a query: metadata.camera:M6",
+        ]
+        assert "cats 7big dogs 1" in panel.text
+        assert "tiger cat 4" in panel.text
+
+    def test_what_does_not_tell_pictures_apart_is_left_out(self) -> None:
+        facets = {"format": self.FACETS["format"], "label": []}
+        assert "ig-facets" not in body(gallery_html(Hits((hit("/a"),)), facets=facets))
+        assert "ig-facets" not in body(gallery_html(Hits((hit("/a"),))))
+        assert "ig-facets" not in body(gallery_html(Hits(total=0), facets=self.FACETS))
+
+
 class TestUnreadablePictures:
     def test_the_reason_is_shown_and_nothing_raised(self, tmp_path: Path, photo: str) -> None:
         broken = tmp_path / "broken.jpg"
@@ -285,6 +396,7 @@ class TestBytes:
 class TestSafety:
     TEXTS = st.text(st.characters(), max_size=40)
 
+    @settings(deadline=None)  # the first page reads the style sheet
     @given(TEXTS, TEXTS, TEXTS, st.booleans())
     def test_text_never_becomes_markup(self, name: str, words: str, key: str, page: bool) -> None:
         def build(name: str, words: str, key: str) -> str:
@@ -292,7 +404,11 @@ class TestSafety:
                 (Hit(1, 0.5, f"s3://b/{name}", name, (Term(key, 0.4),), (words,)),),
                 Query(words, terms=(Term(key, 1.0),)),
             )
-            return gallery_html(hits, standalone=page)
+            facets: Facets = {
+                field: [{"value": value, "count": 2}, {"value": f"{value}2", "count": 1}]
+                for field, value in (("label", words), ("top_synset", key), ("metadata.x", name))
+            }
+            return gallery_html(hits, standalone=page, facets=facets)
 
         def shape(source: str) -> list[tuple[str, list[str]]]:
             return [(e.name, sorted(e.attributes)) for e in Page(source).elements]
@@ -305,9 +421,9 @@ class TestSafety:
     def test_hostile_names_are_shown_as_text(self) -> None:
         name = "<script>alert(1)</script>\n\"'&\u202egpj.exe \U0001f408 مرحبا"
         source = gallery_html(Hits((hit(f"/x/{name}".replace("</", "<")),)), standalone=True)
-        assert "<script" not in source
+        assert source.count("<script") == 1  # our own, which copies paths
         page = Page(source)
-        shown = page.one("bdi").text
+        shown = page.all("bdi")[0].text
         assert "alert(1)" in shown
         assert "␊\"'&\ufffdgpj.exe \U0001f408 مرحبا" in shown
 
@@ -315,11 +431,25 @@ class TestSafety:
         hits = Hits((hit(photo),), Query(pictures=(photo,)))
         fragment = Page(gallery_html(hits))
         assert fragment.elements[0].name == "section"
-        assert {e.name for e in fragment.elements}.isdisjoint({"script", "link", "iframe", "a"})
+        assert {e.name for e in fragment.elements}.isdisjoint({"link", "iframe", "a", "form"})
         for element in Page(gallery_html(hits, standalone=True)).elements:
             assert element["src"][:5] in ("", "data:")
             assert not [key for key in element.attributes if key.startswith("on")]
         assert not re.search(r"url\(|@import|</|expression", CSS)
+
+    def test_the_only_script_is_constant_and_the_only_one_admitted(self, photo: str) -> None:
+        source = gallery_html(Hits((hit(photo),)), standalone=True)
+        assert source.count("<script") == 1
+        assert f"<script>{SCRIPT}</script>" in source
+        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+        (policy,) = [
+            m["content"] for m in Page(source).all("meta") if "default-src" in m["content"]
+        ]
+        assert policy == (
+            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+            f"script-src 'sha256-{digest}'"
+        )
+        assert not re.search(r"</|innerHTML|eval|fetch|https?:", SCRIPT)
 
     @pytest.mark.parametrize(
         ("uri", "link"),
@@ -358,7 +488,7 @@ class TestPage:
 
     def test_every_rule_is_scoped(self) -> None:
         plain = re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL)
-        plain = re.sub(r"@media[^{]*{(.*?})\s*}", r"\1", plain, flags=re.DOTALL)
+        plain = re.sub(r"@(?:media|container)[^{]*{(.*?})\s*}", r"\1", plain, flags=re.DOTALL)
         for selectors in re.findall(r"([^{}]+){[^}]*}", plain):
             for selector in re.split(r",(?![^(]*\))", selectors):
                 assert ".imgsearch-gallery" in selector

@@ -162,3 +162,32 @@ def test_a_page(tmp_path):
     assert text.lower().startswith("<!doctype html>")
     assert "cat.jpg" in text
     assert "cat.jpg" in HITS._repr_html_()
+
+
+def test_facets_count_all_that_matches(index, cat):
+    hits = index.search(cat, k=2)
+    assert len(hits) < hits.total
+    assert hits.facets() == index.facets(hits.query)
+    assert hits.facets(["format"]) == {"format": [{"value": "PNG", "count": hits.total}]}
+    with pytest.raises(QueryError, match="no facet of 'uri'"):
+        hits.facets(["uri"])
+    with pytest.raises(QueryError, match="leave out the threshold"):
+        index.search(cat, strategy="dense-cosine", threshold=0.5).facets()
+
+
+def test_galleries_have_facets_where_they_can_be_counted(index, cat, tmp_path):
+    hits = index.search(cat, k=2)
+    assert 'class="ig-facets"' in hits._repr_html_()
+    page = hits.to_html(tmp_path / "page.html", columns=2)
+    assert 'class="ig-facets"' in page.read_text(encoding="utf-8")
+    page = hits.to_html(page, facets=None)
+    assert 'class="ig-facets"' not in page.read_text(encoding="utf-8")
+    with_threshold = index.search(cat, strategy="dense-cosine", threshold=0.5)
+    assert 'class="ig-facets"' not in with_threshold._repr_html_()
+
+
+def test_a_gallery_outlives_its_index(index, cat, tmp_path):
+    hits = index.search(cat, k=2)
+    index.close()
+    (tmp_path / "pets.duckdb").unlink()
+    assert 'class="ig-facets"' not in hits._repr_html_()

@@ -1,0 +1,29 @@
+"""Results as people look at them: an HTML gallery for notebooks and pages, and matplotlib figures.
+
+The HTML has no script and loads nothing from outside: thumbnails are embedded, and the style sheet
+(data/gallery.css) is scoped to one class. Elements are built by ``markup.tag``, which escapes
+whatever is not already HTML, so that a file name or a word can never become markup.
+"""
+
+from imgsearch_es.gallery.card import CHANCE
+from imgsearch_es.gallery.figures import plot, plot_explanation
+from imgsearch_es.gallery.page import gallery_html
+from imgsearch_es.gallery.protocols import ExplanationLike, HitLike, HitsLike, QueryLike, TermLike
+from imgsearch_es.gallery.texts import number, title, words
+from imgsearch_es.thumbnails import thumbnail
+
+__all__ = [
+    "CHANCE",
+    "ExplanationLike",
+    "HitLike",
+    "HitsLike",
+    "QueryLike",
+    "TermLike",
+    "gallery_html",
+    "number",
+    "plot",
+    "plot_explanation",
+    "thumbnail",
+    "title",
+    "words",
+]

@@ -1,0 +1,1 @@
+"""What is for notebooks only: the magic ``%imgsearch`` and the search box of ``index.browse()``."""

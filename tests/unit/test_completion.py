@@ -1,0 +1,56 @@
+"""Completion of queries."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgsearch_es.completion import complete, phrases
+from imgsearch_es.synsets import from_labels, imagenet
+
+VOCABULARY = imagenet()
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        ("tab", "tabby"),
+        ("Golden re", "golden retriever"),
+        ("a golden re", "a golden retriever"),
+        ("sofa tabb", "sofa tabby"),
+        ("dog^2 +tabb", "dog^2 +tabby"),
+        ("dog -golden re", 'dog -"golden retriever"'),
+        ('dog "golden re', 'dog "golden retriever"'),
+        ('"tabby cat" lyn', '"tabby cat" lynx'),
+        ("black-and-tan coo", "black-and-tan coonhound"),
+        ("jack-o", "jack-o'-lantern"),
+    ],
+)
+def test_the_first_completion(typed, first):
+    assert complete(VOCABULARY, typed)[0] == first
+
+
+@pytest.mark.parametrize("typed", ["", " ", "dog ", "xyzzy", "label:ca", '"', "-", "+", "🐈"])
+def test_nothing_to_complete(typed):
+    assert complete(VOCABULARY, typed) == []
+
+
+def test_later_words_come_after_first_ones():
+    found = phrases(VOCABULARY, "retriever", 20)
+    assert found[0] == "retriever"
+    assert "golden retriever" in found
+    assert phrases(VOCABULARY, "cat", 3)[0] == "cat"
+    assert len(phrases(VOCABULARY, "c", 5)) == 5
+
+
+def test_what_is_completed_is_understood():
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        for whole in complete(VOCABULARY, letter, 30):
+            assert VOCABULARY.resolve_text(f'"{whole}"')
+
+
+def test_own_labels():
+    assert complete(from_labels(["Bad weld", "good weld"]), "wel") == ["Bad weld", "good weld"]
+
+
+def test_a_complete_word_is_not_offered_again():
+    assert "tabby" not in complete(VOCABULARY, "tabby")

@@ -1,0 +1,152 @@
+"""``%imgsearch`` in an IPython shell without a terminal."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from imgsearch_es import Hits
+from imgsearch_es.notebook.search_box import SearchBox
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """A shell that has loaded the extension, and writes nothing to the home folder."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    shell.run_line_magic("load_ext", "imgsearch_es")
+    yield shell
+    shell.run_line_magic("unload_ext", "imgsearch_es")
+
+
+@pytest.fixture
+def word(index, cat):
+    """The best synset of a picture."""
+    return index.get(cat).terms[0].key
+
+
+@pytest.fixture
+def search(shell):
+    return lambda line: shell.run_line_magic("imgsearch", line)
+
+
+def complete(shell, line):
+    magics = shell.magics_manager.registry["ImgsearchMagics"]
+    return magics.complete(shell, SimpleNamespace(line=line))
+
+
+def test_the_variable_index_is_searched(shell, search, index, word):
+    shell.user_ns["index"] = index
+    hits = search(f'"{word}" -k 3')
+    assert isinstance(hits, Hits)
+    assert hits.uris == index.search(text=word, k=3).uris
+
+
+def test_options(shell, search, index, word, cat):
+    shell.user_ns.update(pets=index, photo=cat)
+    hits = search(f"--index pets --image photo {word} --strategy cosine --offset 1 -k 2")
+    asked = {"image": cat, "text": word, "strategy": "cosine", "offset": 1, "k": 2}
+    assert hits.uris == index.search(**asked).uris
+    assert search(f"-i pets --image '{cat}' --exclude-self")[0].uri != str(cat)
+    assert search(f"{word} -k 2 -i pets format:png").query.filters  # words may come last, too
+
+
+def test_a_location_stays_open_until_the_extension_is_unloaded(shell, search, index, word):
+    index.close()
+    assert len(search(f"{word} --index {index.location}"))
+    magics = shell.magics_manager.registry["ImgsearchMagics"]
+    (opened,) = magics._opened.values()
+    search(f"{word} --index {index.location}")
+    assert list(magics._opened.values()) == [opened]
+    shell.run_line_magic("unload_ext", "imgsearch_es")
+    assert not magics._opened
+    assert "imgsearch" not in shell.magics_manager.magics["line"]
+    shell.run_line_magic("load_ext", "imgsearch_es")
+
+
+def test_the_environment_names_the_index(search, index, word, monkeypatch):
+    index.close()
+    monkeypatch.setenv("IMGSEARCH_INDEX", index.location)
+    assert len(search(word))
+
+
+def test_a_cell_is_a_query_as_it_is(shell, index, word):
+    shell.user_ns["index"] = index
+    cell = f'"{word.replace("_", " ")}"\n-zebra format:png\n'
+    hits = shell.run_cell_magic("imgsearch", "-k 4", cell)
+    assert hits.query.must_not == ("zebra",)
+    assert len(hits) <= 4
+
+
+def test_browsing(shell, search, index, word):
+    shell.user_ns["index"] = index
+    box = search(f"{word} --browse -k 2 --strategy cosine")
+    assert isinstance(box, SearchBox)
+    assert box.hits.uris == index.search(text=word, k=2, strategy="cosine").uris
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("", "what to search for"),
+        ("xyzzyx", "xyzzyx"),
+        ("cat -k three", "invalid int value: 'three'"),
+        ("cat --strategy magic", "there is no strategy 'magic'"),
+        ('"tabby cat', "no closing quotation"),
+        ("cat --colour red", "unrecognized arguments: --colour"),
+        ("cat -k 0", "k must be at least 1"),
+        ("cat --index photo", "the variable photo holds PosixPath"),
+        ("cat --index gone/none.duckdb", "the folder of the index does not exist"),
+        ("--image nowhere.jpg", "nowhere.jpg"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(shell, index, cat, capsys, line, why):
+    shell.user_ns.update(index=index, photo=cat)
+    with pytest.raises(UsageError, match=why):
+        shell.run_line_magic("imgsearch", line)
+    result = shell.run_cell(f"%imgsearch {line}")
+    assert not result.success
+    printed = "".join(capsys.readouterr())
+    assert printed.startswith("UsageError: ")
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_without_an_index(search):
+    with pytest.raises(UsageError, match="which index"):
+        search("cat")
+
+
+def test_help(shell):
+    text = shell.find_line_magic("imgsearch").__doc__
+    assert "--strategy" in text
+    assert "Search an index of pictures" in text
+
+
+def test_completion(shell, index):
+    shell.user_ns["index"] = index
+    assert complete(shell, "%imgsearch --str") == ["--strategy"]
+    assert complete(shell, "%imgsearch cat --strategy dense-c") == ["dense-cosine", "dense-chi2"]
+    assert complete(shell, "%imgsearch tabb")[0] == "tabby"
+    assert complete(shell, '%imgsearch "golden re')[0] == 'retriever"'
+    assert complete(shell, "%imgsearch sofa golden ret")[0] == "retriever"
+    assert complete(shell, "%imgsearch ") == []
+
+
+def test_completion_without_an_index(shell):
+    assert complete(shell, "%imgsearch tabb")[0] == "tabby"
+
+
+def test_the_shell_asks_for_it(shell):
+    line = "%imgsearch sofa tabb"
+    with provisionalcompleter():
+        found = [each.text for each in shell.Completer.completions(line, len(line))]
+    assert "tabby" in found

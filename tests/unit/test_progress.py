@@ -1,0 +1,228 @@
+"""Progress: what is shown while pictures are indexed, and where."""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from imgsearch_es import ImageIndex, progress
+from imgsearch_es.indexing import IndexReport, Rejected
+from imgsearch_es.progress import (
+    Lines,
+    Meter,
+    NotebookBar,
+    TerminalBar,
+    duration,
+    ended,
+    in_notebook,
+    shown,
+)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Notebook:
+    """What a cell shows: each output with all that it was replaced by."""
+
+    def __init__(self):
+        self.outputs = []
+
+    def __call__(self, bundle, *, raw, display_id):
+        assert raw
+        assert display_id
+        states = [bundle]
+        self.outputs.append(states)
+        return SimpleNamespace(update=lambda bundle, raw: states.append(bundle))
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Makes this process a notebook's kernel."""
+    cell = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: Kernel()))
+    monkeypatch.setattr(progress, "_ipython_display", lambda: cell)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    return cell
+
+
+class Kernel:
+    kernel = "a kernel"
+
+
+def report(analyzed=0, decoded=0, **counts):
+    made = IndexReport(**counts)
+    made.stages.add("analyze", 1.0, analyzed)
+    made.stages.add("decode", 1.0, decoded)
+    return made
+
+
+def test_rate_and_time_left(clock):
+    meter = Meter(clock)
+    clock.now += 2
+    reading = meter.read(report(analyzed=64, decoded=80), 364)
+    assert (reading.done, reading.total, reading.rate, reading.seconds_left) == (64, 364, 32, 9.375)
+    assert str(reading) == (
+        "64 of 364 pictures: 80 decoded, 64 analyzed, 0 written (32 pictures/s, 9.4 s left)"
+    )
+
+
+def test_the_rate_is_a_recent_one(clock):
+    meter = Meter(clock)
+    for done in range(0, 1000, 100):
+        clock.now += 1
+        meter.read(report(analyzed=done), None)
+    for _ in range(30):
+        clock.now += 1
+        reading = meter.read(report(analyzed=900), None)
+    assert reading.rate == 0
+    assert reading.seconds_left is None
+
+
+def test_unchanged_and_rejected_pictures_are_done(clock):
+    rejected = [Rejected("/a.jpg", "broken")]
+    reading = Meter(clock).read(report(analyzed=3, unchanged=5, rejected=rejected), 10)
+    assert reading.done == 9
+    assert reading.counts.endswith("0 written, 5 unchanged, 1 rejected")
+    written = Meter(clock).read(report(analyzed=1, added=4), 4)
+    assert written.done == 4  # three of them had the same content
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (185, "3:05"), (3729, "1:02:09")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock):
+    cell = Notebook()
+    bar = NotebookBar(cell, clock)
+    with ended(bar):
+        bar(report(analyzed=1), None)
+        assert cell.outputs == []  # a short run shows none
+        for second in range(1, 4):
+            clock.now += 1
+            bar(report(analyzed=10 * second, decoded=12 * second), 40)
+            bar(report(analyzed=10 * second, decoded=12 * second), 40)  # not each time
+        bar(report(analyzed=40, decoded=40, added=40, seconds=4.0), 40)
+    ((*drawn, last),) = cell.outputs
+    assert len(drawn) == 3
+    assert drawn[0]["text/plain"].startswith("10 of 40 · 10 pictures/s, 3.0 s left · 12 decoded")
+    assert '<progress style="' in drawn[0]["text/html"]
+    assert 'max="40" value="10"' in drawn[0]["text/html"]
+    assert last["text/plain"] == (
+        "Indexed 40 pictures in 4.0 s, 10 pictures/s · 40 decoded, 40 analyzed, 40 written"
+    )
+
+
+def test_while_pictures_are_being_found_the_bar_has_no_end(clock):
+    cell = Notebook()
+    bar = NotebookBar(cell, clock)
+    clock.now += 1
+    bar(report(analyzed=7), None)
+    assert "value=" not in cell.outputs[0][0]["text/html"]
+    assert "7 of ?" in cell.outputs[0][0]["text/plain"]
+
+
+def test_a_bar_says_that_a_run_was_stopped(clock):
+    cell = Notebook()
+    bar = NotebookBar(cell, clock)
+    clock.now += 1
+
+    def interrupted_run():
+        with ended(bar):
+            bar(report(analyzed=7, added=7, seconds=1.0), 40)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    assert cell.outputs[0][-1]["text/plain"].startswith("Stopped after 7 pictures in 1.0 s")
+
+
+def test_a_terminals_bar_fits_80_columns():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    rejected = [Rejected("/a.jpg", "broken")]
+    with ended(TerminalBar(console)) as bar:
+        bar(report(analyzed=1024, decoded=1100, rejected=rejected), 25_000)
+        bar._bar.refresh()
+    printed = console.file.getvalue()
+    assert "1,025 of 25,000" in printed
+    assert "1 rejected" in printed
+    assert "pictures/s" in printed
+
+
+def test_lines_come_now_and_then(clock):
+    said = []
+    with ended(Lines(said.append, clock)) as lines:
+        for second in range(25):
+            clock.now += 1
+            lines(report(analyzed=second), 100)
+    assert [line.partition(" pictures")[0] for line in said] == ["9 of 100", "19 of 100"]
+
+
+def test_a_script_prints_nothing_unless_asked(index, photos, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    index.add(photos, retry=True)
+    assert capsys.readouterr() == ("", "")
+    index.add(photos, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("12 of 12 pictures: 0 decoded, 0 analyzed, 0 written")
+    index.add(photos, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_there_is_a_bar_when_asked(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=len, flush=list))
+    with shown(True) as display:
+        assert isinstance(display, TerminalBar)
+
+
+def test_a_function_of_ones_own_is_called(index, photos):
+    calls = []
+    index.add(photos, progress=lambda report, total: calls.append((report.found, total)))
+    assert calls[-1] == (12, 12)
+
+
+def test_indexing_in_a_notebook_shows_a_bar(fake_model, photos, tmp_path, notebook):
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        index.add(photos)
+        ((*_, last),) = notebook.outputs
+        assert last["text/plain"].startswith("Indexed 12 pictures in ")
+        assert last["text/plain"].endswith("· 12 decoded, 12 analyzed, 12 written")
+        index.add(photos, progress=False)
+        assert len(notebook.outputs) == 1
+
+
+def test_rebuilding_in_a_notebook_shows_no_bar_for_each_of_its_runs(index, notebook):
+    index.reindex(model="fake")
+    assert notebook.outputs == []
+
+
+def test_only_a_kernel_is_a_notebook(monkeypatch, notebook):
+    assert in_notebook()
+    for shell in (None, object()):
+        module = SimpleNamespace(get_ipython=lambda shell=shell: shell)
+        monkeypatch.setitem(sys.modules, "IPython", module)
+        assert not in_notebook()
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not in_notebook()

@@ -1,0 +1,233 @@
+"""The search box of notebooks, driven as its front end drives it, without a kernel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime, timezone
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import QueryError
+
+
+@pytest.fixture
+def word(index, cat):
+    """The best synset of a picture."""
+    return index.get(cat).terms[0].key
+
+
+@pytest.fixture
+def box(index, word):
+    """A box that shows the first page of a search by a word."""
+    return index.browse(word, k=3)
+
+
+def press_enter(box):
+    box.words._handle_custom_msg({"event": "submit"}, [])
+
+
+def click(button):
+    button._handle_button_msg(None, {"event": "click"}, [])
+
+
+def shown(widget):
+    return widget.layout.display != "none"
+
+
+def uploaded(content):
+    """What the front end sends of a file."""
+    return {
+        "name": "picture",
+        "type": "image/png",
+        "size": len(content),
+        "content": memoryview(content),
+        "last_modified": datetime(2026, 1, 31, tzinfo=timezone.utc),
+    }
+
+
+def ranks(box):
+    return [hit.rank for hit in box.hits]
+
+
+def test_an_empty_box_shows_nothing_and_asks(index):
+    box = index.browse()
+    assert box.hits is None
+    assert not shown(box.back)
+    assert not shown(box.place)
+    press_enter(box)
+    assert 'role="alert"' in box.message.value
+    assert "What to search for?" in box.message.value
+
+
+def test_words_and_enter(index, word):
+    box = index.browse(k=3)
+    box.words.value = word
+    assert box.hits is None  # not at each key
+    press_enter(box)
+    assert box.hits.uris == index.search(text=word, k=3).uris
+    assert len(box.results.cells) == 3
+    assert box.hits[0].filename in box.results.cells[0].card.value
+    assert word.replace("_", " ") in box.head.value
+
+
+def test_the_button_does_the_same(box, word):
+    click(box.search_button)
+    assert box.words.value == word
+    assert not box.search_button.disabled
+
+
+def test_completion_while_typing(index):
+    box = index.browse()
+    box.words.value = "sofa tabb"
+    assert box.words.options[0] == "sofa tabby"
+    box.words.value = ""
+    assert box.words.options == ()
+
+
+def test_completion_before_there_is_an_index(fake_model, tmp_path):
+    box = ImageIndex(tmp_path / "none.duckdb", model="fake").browse()
+    box.words.value = "tabb"
+    assert "tabby" in box.words.options
+    press_enter(box)
+    assert "none.duckdb" in box.message.value
+
+
+def test_a_mistake_is_one_line_and_what_is_shown_stays(box):
+    before = box.hits
+    box.words.value = "<b>xyzzy</b>"
+    press_enter(box)
+    assert box.hits is before
+    assert "&lt;b&gt;" in box.message.value
+    assert "<b>" not in box.message.value
+    assert not box.search_button.disabled
+
+
+def test_like_dislike_refine_and_back(box):
+    before = box.hits
+    assert not shown(box.refine_button)
+    first, second, _ = box.results.cells
+    first.like.value = True
+    second.dislike.value = True
+    assert shown(box.refine_button)
+    assert box.refine_button.description == "Refine: 1 liked, 1 disliked"
+    click(box.refine_button)
+    assert box.hits.uris == before.refine([0], [1]).uris
+    assert box.hits.query.roles == ("like", "dislike")
+    assert not shown(box.refine_button)
+    click(box.back)
+    assert box.hits is before
+    assert not shown(box.back)
+
+
+def test_a_hit_is_not_liked_and_disliked(box):
+    cell = box.results.cells[0]
+    cell.like.value = True
+    cell.dislike.value = True
+    assert (box.results.liked, box.results.disliked) == ([], [0])
+    assert (cell.like.button_style, cell.dislike.button_style) == ("", "danger")
+    cell.dislike.value = False
+    assert not shown(box.refine_button)
+
+
+def test_pages(box):
+    total = box.hits.total
+    assert total > 3
+    assert box.previous.disabled
+    assert box.place.value == f"1 to 3 of {total}"
+    click(box.next)
+    assert ranks(box) == [4, 5, 6]
+    click(box.previous)
+    assert ranks(box) == [1, 2, 3]
+    while not box.next.disabled:
+        click(box.next)
+    assert ranks(box)[-1] == total
+
+
+def test_more_like_it_and_without_the_picture(index, box, word):
+    wanted = box.hits[1]
+    click(box.results.cells[1].more)
+    assert box.hits.uris == index.search(image=wanted.id, k=3).uris
+    assert box.words.value == ""
+    assert shown(box.no_picture)
+    click(box.back)  # the words are in the box again, and the picture is not
+    assert box.words.value == word
+    assert not shown(box.no_picture)
+    click(box.results.cells[1].more)
+    click(box.no_picture)
+    assert not shown(box.no_picture)
+
+
+def test_the_strategy_changes_the_answer(index, box, word):
+    box.strategy.value = "cosine"
+    assert box.hits.query.strategy == "cosine"
+    assert box.hits.uris == index.search(text=word, k=3, strategy="cosine").uris
+    box.strategy.value = "dense-cosine"
+    assert "words have no deep feature" in box.message.value
+    assert box.hits.query.strategy == "cosine"
+
+
+def test_an_uploaded_picture(index, box, cat):
+    box.words.value = ""
+    box.upload.value = (uploaded(cat.read_bytes()),)
+    assert box.hits.uris == index.search(image=cat.read_bytes(), k=3).uris
+    box.upload.value = (uploaded(b"no picture"),)
+    assert "role=" in box.message.value
+    click(box.search_button)  # the broken one was not kept
+    assert box.message.value == ""
+    assert box.hits.uris == index.search(image=cat.read_bytes(), k=3).uris
+
+
+def test_facets_narrow_and_widen(fake_model, photos, tmp_path):
+    with ImageIndex(tmp_path / "kinds.duckdb", model="fake") as index:
+        index.add(photos, labels=lambda uri: "cats" if "cat." in uri else "dogs")
+        box = index.browse(index.get(photos / "cats" / "cat.0.png").terms[0].key)
+        names = [getattr(each, "description", "") for each in box.narrowing.facets.children]
+        (cats,) = (i for i, name in enumerate(names) if name.startswith("cats ("))
+        total = box.hits.total
+        click(box.narrowing.facets.children[cats])
+        assert {hit.labels for hit in box.hits} == {("cats",)}
+        assert names[cats] == f"cats ({box.hits.total})"
+        (condition,) = box.narrowing.conditions.children
+        assert condition.description == "label:cats"
+        click(condition)
+        assert box.hits.total == total
+        assert box.narrowing.conditions.children == ()
+
+
+def test_nothing_found(index, cat):
+    box = index.browse(f"{index.get(cat).terms[0].key} label:nowhere")
+    assert "No picture matches" in box.message.value
+    assert box.place.value == ""
+
+
+def test_old_widgets_are_closed(box):
+    cell = box.results.cells[0]
+    click(box.next)
+    assert cell.like.comm is None
+
+
+def test_it_shows_itself(box):
+    assert "application/vnd.jupyter.widget-view+json" in box._repr_mimebundle_()
+    assert repr(box).startswith("SearchBox(ImageIndex(")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"strategy": "magic"}, "no strategy 'magic'"), ({"k": 0}, "1 to 100 hits")],
+)
+def test_options_that_make_no_sense(index, options, why):
+    with pytest.raises(QueryError, match=why):
+        index.browse(**options)
+
+
+def test_without_ipywidgets_the_error_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['ipywidgets'] = None\n"
+        "from imgsearch_es import ImageIndex, ImgsearchError\n"
+        f"try: ImageIndex({str(tmp_path / 'a.duckdb')!r}).browse()\n"
+        "except ImgsearchError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith('pip install "imgsearch-es[widgets]"')
