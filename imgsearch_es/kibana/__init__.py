@@ -5,7 +5,7 @@ To be read in this order: ``aggregations.py`` and ``panels.py`` (what is shown),
 form), ``install.py`` (into a running Kibana).
 """
 
-from imgsearch_es.kibana.dashboard import dashboard_id, saved_objects
+from imgsearch_es.kibana.dashboard import dashboard_id, index_name, saved_objects
 from imgsearch_es.kibana.panels import PANELS, LensPanel, Panel, VegaPanel, searched
 from imgsearch_es.kibana.saved_objects import SavedObject, to_ndjson
 
@@ -16,6 +16,7 @@ __all__ = [
     "SavedObject",
     "VegaPanel",
     "dashboard_id",
+    "index_name",
     "saved_objects",
     "searched",
     "to_ndjson",

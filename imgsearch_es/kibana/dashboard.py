@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.kibana.data_views import data_views, saved_searches
 from imgsearch_es.kibana.lens import lens_object
 from imgsearch_es.kibana.panels import PANELS, LensPanel, Panel
@@ -21,26 +22,43 @@ from imgsearch_es.kibana.saved_objects import (
     object_id,
 )
 from imgsearch_es.kibana.vega import vega_object
+from imgsearch_es.stores.elastic.connection import parse_address
 
 COLUMNS = 48
 """Kibana's grid is so wide; a row is 20 pixels high."""
 _WIDTH, _HEIGHT, _LIST_HEIGHT = COLUMNS // 2, 16, 20
 
 
-def saved_objects(index: str, pictures: str | None = None) -> list[SavedObject]:
+def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
     """Everything that Kibana needs for an index; what refers to others comes after them.
 
     Args:
         index: the name of the index, an alias on the server.
-        pictures: the URL of `imgsearch serve`, for links and thumbnails; None for no server.
+        page: the URL of `imgsearch serve`, for links to the pictures; None for no server.
 
     Raises:
-        ConfigurationError: ``pictures`` is no URL that a browser opens.
+        ConfigurationError: ``page`` is no URL that a browser opens.
     """
-    searches = saved_searches(index, pictures)
+    searches = saved_searches(index, page)
     drawn = [panel_object(panel, index) for panel in PANELS]
     shown = [*zip(drawn, (panel.title for panel in PANELS), strict=True), (searches[0], "Pictures")]
-    return [*data_views(index, pictures), *searches, *drawn, _dashboard(index, shown)]
+    return [*data_views(index, page), *searches, *drawn, _dashboard(index, shown)]
+
+
+def index_name(location: str | None) -> str:
+    """The name of the index in a URL such as http://localhost:9200/pets; no server is asked.
+
+    Raises:
+        ConfigurationError: there is no location, or it is no index of Elasticsearch.
+    """
+    if not location:
+        raise ConfigurationError("name the index with --index URL or IMGSEARCH_INDEX")
+    if not location.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"Kibana shows indices of Elasticsearch, and {location} is a file; `imgsearch export` "
+            "and `import` copy it, for example to http://localhost:9200/pets"
+        )
+    return parse_address(location).index
 
 
 def panel_object(panel: Panel, index: str) -> SavedObject:

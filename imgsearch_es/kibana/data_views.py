@@ -22,9 +22,12 @@ from imgsearch_es.kibana.saved_objects import (
     object_id,
 )
 
-PICTURE_PATH, THUMBNAIL_PATH = "/pictures/{{value}}", "/thumbnails/{{value}}"
-"""Where `imgsearch serve` has the picture of an id; Kibana puts the field's value in."""
-THUMBNAIL_PIXELS = 120
+PAGE_PATH = "/?image={{value}}"
+"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in.
+
+A link, and no thumbnail in Discover: the page's pictures are for the page, its headers keep other
+origins from showing them.
+"""
 EMIT_URL = (
     "String uri = doc['uri'].value; "
     "if (uri.startsWith('http://') || uri.startsWith('https://')) { emit(uri); }"
@@ -34,33 +37,32 @@ EMIT_ID = "emit(doc['id'].value);"
 COLUMNS = (
     "top_synset", "top_score", "synsets", "label", "filename", "width", "height", "indexed_at",
 )  # fmt: skip
-"""Discover's columns, after those of the picture."""
+"""Discover's columns, after the link."""
 REJECTED_COLUMNS = ("rejected_at", "filename", "reason", "uri")
 
 
-def runtime_fields(pictures: str | None) -> dict[str, dict[str, Any]]:
-    """The runtime fields of the documents' data view, as Elasticsearch takes them.
+def runtime_fields(page: str | None) -> dict[str, dict[str, Any]]:
+    """The runtime field ``picture`` of the documents' data view, as Elasticsearch takes it.
 
     Args:
-        pictures: the URL of `imgsearch serve`, as people reach it; without it ``picture`` is the
-            URL of pictures that were indexed by URL, and is missing of others.
+        page: the URL of `imgsearch serve`, as people reach it; without it the field is the URL of
+            pictures that were indexed by URL, and is missing of others.
     """
-    if pictures is None:
-        return {"picture": _keyword(EMIT_URL)}
-    return {"thumbnail": _keyword(EMIT_ID), "picture": _keyword(EMIT_ID)}
+    script = EMIT_URL if page is None else EMIT_ID
+    return {"picture": {"type": "keyword", "script": {"source": script}}}
 
 
-def data_views(index: str, pictures: str | None = None) -> list[SavedObject]:
+def data_views(index: str, page: str | None = None) -> list[SavedObject]:
     """The data views of the documents and of the ledger of rejected pictures.
 
     Raises:
-        ConfigurationError: ``pictures`` is no URL that a browser opens.
+        ConfigurationError: ``page`` is no URL that a browser opens.
     """
     documents = {
         "title": index,
         "name": f"{index}: pictures",
-        "runtimeFieldMap": compact(runtime_fields(pictures)),
-        "fieldFormatMap": compact(_formats(pictures)),
+        "runtimeFieldMap": compact(runtime_fields(page)),
+        "fieldFormatMap": compact(_formats(page)),
         "fieldAttrs": compact({name: {"count": 1} for name in COLUMNS}),  # listed as popular
         **_COMMON,
     }
@@ -85,9 +87,9 @@ def data_view_reference(index: str, of_rejected: bool, name: str) -> Reference:
     return Reference(name, "index-pattern", object_id(index, view))
 
 
-def saved_searches(index: str, pictures: str | None = None) -> list[SavedObject]:
+def saved_searches(index: str, page: str | None = None) -> list[SavedObject]:
     """What Discover shows: the pictures, newest first, and the rejected ones."""
-    shown = (*runtime_fields(pictures), *COLUMNS)
+    shown = (*runtime_fields(page), *COLUMNS)
     return [
         _search(index, "pictures", shown, "indexed_at", of_rejected=False),
         _search(index, "rejected pictures", REJECTED_COLUMNS, "rejected_at", of_rejected=True),
@@ -121,32 +123,20 @@ def _search(
 _SEARCH_INDEX = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 
-def _keyword(script: str) -> dict[str, Any]:
-    return {"type": "keyword", "script": {"source": script}}
-
-
-def _formats(pictures: str | None) -> dict[str, Any]:
-    formats: dict[str, Any] = {
+def _formats(page: str | None) -> dict[str, Any]:
+    link = {"type": "a", "urlTemplate": "{{rawValue}}"}
+    if page is not None:
+        link = {"type": "a", "urlTemplate": _checked(page) + PAGE_PATH, "labelTemplate": "open"}
+    return {
         "bytes": {"id": "bytes"},
         "top_score": {"id": "number", "params": {"pattern": "0.000"}},
+        "picture": {"id": "url", "params": link},
     }
-    if pictures is None:
-        return formats | {"picture": _url(type="a", urlTemplate="{{rawValue}}")}
-    page = _page(pictures)
-    size = {"width": str(THUMBNAIL_PIXELS), "height": str(THUMBNAIL_PIXELS)}
-    thumbnail = _url(type="img", urlTemplate=page + THUMBNAIL_PATH, labelTemplate="", **size)
-    link = _url(type="a", urlTemplate=page + PICTURE_PATH, labelTemplate="open")
-    return formats | {"thumbnail": thumbnail, "picture": link}
 
 
-def _url(**params: str) -> dict[str, Any]:
-    return {"id": "url", "params": params}
-
-
-def _page(pictures: str) -> str:
-    if not pictures.startswith(("http://", "https://")) or "{" in pictures:
+def _checked(page: str) -> str:
+    if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
         raise ConfigurationError(
-            f"--pictures is the URL of `imgsearch serve`, such as http://localhost:8000, not "
-            f"{pictures!r}"
+            f"--page is the URL of `imgsearch serve`, such as http://localhost:8000, not {page!r}"
         )
-    return pictures.rstrip("/")
+    return page.rstrip("/")
