@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ from imgsearch_es.kibana.vega import specification
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
 
 
+def kind(uri: str) -> str:
+    """How a demo photo was made, as `imgsearch demo` labels them."""
+    stem = Path(uri).stem
+    return stem.rpartition("-")[2] if "-" in stem else "original"
+
+
 class Demo:
     """The demo index on the node, and what its documents hold."""
 
@@ -41,7 +48,7 @@ class Demo:
         self.client = Elasticsearch(server)
         self.name = name
         with ImageIndex(f"{server}/{name}", model="efficientnet-lite0") as index:
-            index.add(photos, labels=lambda uri: Path(uri).stem.rpartition("-")[2])
+            index.add(photos, labels=kind)
         found = self.client.search(index=name, size=1000, source_excludes=["embedding"])
         self.documents = [hit["_source"] for hit in found["hits"]["hits"]]
 
@@ -132,10 +139,9 @@ def test_vega_draws_the_synsets_that_occur_together(demo: Demo):
         both.update((a, b) for a in document["synsets"] for b in document["synsets"] if a != b)
     rows = counts(demo.answer(TOGETHER)["synset"])
     expected = {pair: n for pair, n in both.items() if set(pair) <= set(rows)}
-    drawn = re.findall(
-        r'aria-label="pictures: (\d+); synset: ([^"]+?); with: ([^"]+?)"', draw(demo, TOGETHER)
-    )
-    assert {(a, b): int(n) for n, a, b in drawn} == expected
+    described = r'aria-label="companion: ([^"]+?); key: ([^"]+?); pictures: (\d+);'
+    drawn = re.findall(described, html.unescape(draw(demo, TOGETHER)))
+    assert {(key, companion): int(n) for companion, key, n in drawn} == expected
 
 
 def test_vega_draws_the_mean_scores(demo: Demo):
