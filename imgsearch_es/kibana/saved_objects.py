@@ -2,19 +2,19 @@
 
 **Versions.** Kibana brings an older object forward by the migrations of its type and refuses one
 that is newer than itself, so each object says the oldest version that its attributes are right in,
-and both 8.15 and 9 import it. They are the versions that Kibana 8.9 to 8.13 wrote, before the types
-had model versions ("10.x"); those are numbers above all of these, hence still to be applied. An
-object without a version would count as the newest, which since 9.1 needs attributes of its own for
-a ``search``. Sources in elastic/kibana, with the paths of 8.15 (those of 9 lie below
-src/platform/plugins/shared and x-pack/platform/plugins/shared):
+and both 8.15 and 9 import it. These are the versions that Kibana wrote before the types had model
+versions. Model versions are numbered 10.1, 10.2, ..., above all of these, so they are still to be
+applied. An object that names no version would count as the newest, which in later 9.x needs
+attributes of its own for a ``search``. Sources in elastic/kibana; the paths are those of 8.15, and
+those of 9 lie below src/platform/plugins/shared and x-pack/platform/plugins/shared:
 
-- src/plugins/data_views/server/saved_objects/data_views.ts (no model versions)
-- src/plugins/saved_search/server/saved_objects/search.ts and schema.ts (8.15: 10.3, 9.2: 10.8, with
-  ``tabs``, which extract_tabs.ts makes of an older object)
-- src/plugins/visualizations/server/saved_objects/visualization.ts (no model versions)
-- x-pack/plugins/lens/server/saved_objects.ts (8.15: none; 9.2: 10.1)
-- src/plugins/dashboard/server/dashboard_saved_object/dashboard_saved_object.ts (8.15: 10.2,
-  9.1: 10.3)
+- src/plugins/data_views/server/saved_objects/data_views.ts: no model versions
+- src/plugins/saved_search/server/saved_objects/search.ts and schema.ts: model versions from 8.x on;
+  in later 9.x also ``tabs``, which extract_tabs.ts makes of an older object
+- src/plugins/visualizations/server/saved_objects/visualization.ts: no model versions
+- x-pack/plugins/lens/server/saved_objects.ts: none in 8.15; in later 9.x, whose schema for what is
+  created is that of before (content_management/v0/schema/common.ts)
+- src/plugins/dashboard/server/dashboard_saved_object/dashboard_saved_object.ts: 10.2 in 8.15
 
 **Ids** are made of the index's name, so installing twice replaces. ``~`` is in no index's name, so
 no two names give one id.

@@ -13,10 +13,9 @@ below src/platform/plugins/shared and x-pack/platform/plugins/shared:
   and operations/definitions/column_types.ts
 - index-pattern: ``DataViewAttributes`` of src/plugins/data_views/common/types.ts
 
-Newest versions of the types in each Kibana; an object may not be newer:
-
-- 8.15: dashboard_saved_object.ts and search.ts have the model versions 2 and 3, Lens none
-- 9.0: search.ts has 5, dashboard 2, Lens none (9.1 and 9.2 have more)
+Newest versions of the types, as the files saved_objects/search.ts, dashboard_saved_object.ts and
+saved_objects.ts (of Lens) list them, before and after they moved below platform/plugins; an object
+may not be newer than the Kibana that imports it.
 """
 
 from __future__ import annotations
