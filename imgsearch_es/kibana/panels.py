@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imgsearch_es.kibana.aggregations import (
-    SHARD_SIZE,
     Bucket,
     Count,
     FieldMetric,
@@ -173,7 +172,13 @@ TOGETHER = VegaPanel(
     "In how many pictures two of the most frequent synsets both are.",
     {
         "synset": {
-            "terms": {"field": "synsets", "size": TOGETHER_ROWS, "shard_size": SHARD_SIZE},
+            "terms": {
+                "field": "synsets",
+                "size": TOGETHER_ROWS,
+                "shard_size": 5 * TOGETHER_ROWS,
+                # first the rows, then the companions of these only, instead of every pair
+                "collect_mode": "breadth_first",
+            },
             "aggs": {"other": {"terms": {"field": "synsets", "size": TOGETHER_COLUMNS}}},
         }
     },
