@@ -21,6 +21,7 @@ from imgsearch_es.cli import (
     doctor,
     exchange,
     index,
+    kibana,
     overview,
     search,
     watch,
@@ -85,6 +86,7 @@ for command in (
 ):
     named = command.__name__.rstrip("_")  # "import" is a word of Python
     app.command(named, no_args_is_help=command in _WITH_ARGUMENTS)(command)
+app.add_typer(kibana.app, name="kibana")
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def test_url(url, server, index):
         ("http://localhost:9200/_all", "does not name an index"),
         ("http://localhost:9200/a,b", "does not name an index"),
         ("http://localhost:9200/pets*", "does not name an index"),
-        ("http:///pets", "does not name an index"),
+        ("http:///pets", "is not the URL of a server"),
         ("http://localhost:nine/pets", "the port in http://localhost:nine/pets is not a number"),
         ("http://localhost:99999/pets", "the port in"),
         ("http://localhost:9200/pets?refresh=1", "no option 'refresh'; it has api_key and"),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import elasticsearch
 from elasticsearch import Elasticsearch
@@ -63,20 +63,63 @@ def parse_address(
     Raises:
         ConfigurationError: the URL names no index or a forbidden one, or the options conflict.
     """
+    parts, server = split_url(url)
+    prefix, _, index = parts.path.rstrip("/").rpartition("/")
+    if not _INDEX_NAME.fullmatch(index):
+        raise ConfigurationError(
+            f"{_shown(url)} does not name an index; write for example http://localhost:9200/pets "
+            "(lower-case letters, digits, '.', '_', '-')"
+        )
+    options = client_options(
+        url,
+        api_key=api_key,
+        username=username,
+        password=password,
+        ca_certs=ca_certs,
+        verify_certs=verify_certs,
+    )
+    return Address(f"{server}{prefix}", index, {"request_timeout": timeout, **options})
+
+
+def split_url(url: str) -> tuple[SplitResult, str]:
+    """The parts of a URL, and its scheme, host and port, written in one way.
+
+    Raises:
+        ConfigurationError: it is no URL with a host, or its port is not a number.
+    """
     parts = urlsplit(url)
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(f"the port in {_shown(url)} is not a number") from error
-    prefix, _, index = parts.path.rstrip("/").rpartition("/")
-    if not host or not _INDEX_NAME.fullmatch(index):
+    if not host or parts.scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
-            f"{_shown(url)} does not name an index; write for example http://localhost:9200/pets "
-            "(lower-case letters, digits, '.', '_', '-')"
+            f"{_shown(url)} is not the URL of a server: write for example http://localhost:9200"
         )
-    port = port or (443 if parts.scheme == "https" else 80)
+    port = port or (443 if parts.scheme.lower() == "https" else 80)
     netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    server = urlunsplit((parts.scheme.lower(), netloc, prefix, "", ""))
+    return parts, f"{parts.scheme.lower()}://{netloc}"
+
+
+def client_options(
+    url: str,
+    *,
+    api_key: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca_certs: str | os.PathLike[str] | None = None,
+    verify_certs: bool = True,
+) -> dict[str, Any]:
+    """Who we are, and whom we trust: what is given, else in the URL, else in the environment.
+
+    Returns:
+        Of ``api_key``, ``basic_auth`` (user and password), ``verify_certs``, ``ssl_show_warn`` and
+        ``ca_certs`` those that there are.
+
+    Raises:
+        ConfigurationError: they conflict, or there is no such certificate file.
+    """
+    parts = urlsplit(url)
     environment = os.environ.get
     given = _url_options(parts.query)
     api_key = api_key or given.get("api_key")
@@ -88,7 +131,7 @@ def parse_address(
     username = username or environment("IMGSEARCH_ES_USERNAME")
     password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
     ca_certs = ca_certs or given.get("ca_certs") or environment("IMGSEARCH_ES_CA_CERTS")
-    options: dict[str, Any] = {"request_timeout": timeout}
+    options: dict[str, Any] = {}
     if api_key:
         options["api_key"] = api_key
     elif username:
@@ -99,7 +142,7 @@ def parse_address(
             if not Path(ca_certs).expanduser().is_file():
                 raise ConfigurationError(f"there is no certificate file {ca_certs} (ca_certs)")
             options["ca_certs"] = str(Path(ca_certs).expanduser())
-    return Address(server, index, options)
+    return options
 
 
 def _url_options(query: str) -> dict[str, str]:

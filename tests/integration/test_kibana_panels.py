@@ -1,0 +1,193 @@
+"""Every panel's request on a real node: it returns data, and the data are right."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import vl_convert
+from elasticsearch import Elasticsearch
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.demo import make_photos
+from imgsearch_es.kibana import PANELS, Panel, VegaPanel, saved_objects, searched
+from imgsearch_es.kibana.data_views import runtime_fields
+from imgsearch_es.kibana.panels import (
+    BEST_SYNSETS,
+    BY_COUNT,
+    BY_MEAN_SCORE,
+    LABELS,
+    LEAST_PICTURES,
+    OVER_TIME,
+    REJECTED,
+    SCORES,
+    SHOWN,
+    TOGETHER,
+)
+from imgsearch_es.kibana.vega import specification
+
+pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
+
+
+def kind(uri: str) -> str:
+    """How a demo photo was made, as `imgsearch demo` labels them."""
+    stem = Path(uri).stem
+    return stem.rpartition("-")[2] if "-" in stem else "original"
+
+
+class Demo:
+    """The demo index on the node, and what its documents hold."""
+
+    def __init__(self, server: str, name: str, photos: Path) -> None:
+        self.client = Elasticsearch(server)
+        self.name = name
+        with ImageIndex(f"{server}/{name}", model="efficientnet-lite0") as index:
+            index.add(photos, labels=kind)
+        found = self.client.search(index=name, size=1000, source_excludes=["embedding"])
+        self.documents = [hit["_source"] for hit in found["hits"]["hits"]]
+
+    def answer(self, panel: Panel) -> Any:
+        index = searched(panel, self.name)
+        return self.client.search(index=index, **panel.body())["aggregations"]
+
+
+@pytest.fixture(scope="module")
+def demo(elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    photos = make_photos(tmp_path_factory.mktemp("kibana") / "photos")
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    made = Demo(elasticsearch_url, f"test-{photos.parent.name.lower()}", photos)
+    yield made
+    made.client.indices.delete(index=f"{made.name}-000001,{made.name}-rejected")
+    made.client.close()
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
+def test_every_panel_has_data(demo: Demo, panel: Panel):
+    (found,) = demo.answer(panel).values()
+    rows = found.get("buckets", found.get("value"))
+    assert rows
+    assert sum(row.get("doc_count", row.get("pictures")) for row in rows) > 0
+
+
+def counts(aggregation: Any) -> dict[Any, int]:
+    return {item["key"]: item["doc_count"] for item in aggregation["buckets"]}
+
+
+def test_synsets_are_counted(demo: Demo):
+    every = Counter(key for document in demo.documents for key in document["synsets"])
+    found = counts(demo.answer(BY_COUNT)["synset"])
+    assert found == {key: every[key] for key in found}
+    assert sorted(found.values()) == sorted(count for _, count in every.most_common(SHOWN))
+
+
+def test_mean_scores(demo: Demo):
+    scores: dict[str, list[float]] = defaultdict(list)
+    for document in demo.documents:
+        for key, synset in document["synset"].items():
+            scores[key].append(synset["score"])
+    means = {key: fmean(of) for key, of in scores.items() if len(of) >= LEAST_PICTURES}
+    best = sorted(means, key=lambda key: (-means[key], key))[:SHOWN]
+    found = demo.answer(BY_MEAN_SCORE)["synsets"]["value"]
+    assert [row["synset"] for row in found] == best
+    assert [row["mean_score"] for row in found] == pytest.approx([means[key] for key in best])
+    assert [row["pictures"] for row in found] == [len(scores[key]) for key in best]
+
+
+def test_best_synsets(demo: Demo):
+    scores: dict[str, list[float]] = defaultdict(list)
+    for document in demo.documents:
+        scores[document["top_synset"]].append(document["top_score"])
+    for row in demo.answer(BEST_SYNSETS)["synset"]["buckets"]:
+        assert row["doc_count"] == len(scores[row["key"]])
+        assert row["mean_score"]["value"] == pytest.approx(fmean(scores[row["key"]]))
+
+
+def test_scores_labels_and_hours_are_of_all_pictures(demo: Demo):
+    ranges = [row["doc_count"] for row in demo.answer(SCORES)["score"]["buckets"]]
+    scores = [document["top_score"] for document in demo.documents]
+    assert ranges == [
+        sum(i / 10 <= score and (i == 9 or score < (i + 1) / 10) for score in scores)
+        for i in range(10)
+    ]
+    labels = Counter(label for document in demo.documents for label in document["label"])
+    assert counts(demo.answer(LABELS)["label"]) == labels
+    both = Counter((d["label"][0], d["top_synset"]) for d in demo.documents)
+    for label in demo.answer(LABELS)["label"]["buckets"]:
+        for key, count in counts(label["synset"]).items():
+            assert both[label["key"], key] == count
+    hours = [row["doc_count"] for row in demo.answer(OVER_TIME)["hour"]["buckets"]]
+    assert sum(hours) == len(demo.documents)
+    assert 0 not in hours
+
+
+def test_rejected_pictures(demo: Demo):
+    (row,) = demo.answer(REJECTED)["reason"]["buckets"]
+    assert row["doc_count"] == 1
+    assert row["last_at"]["value"] > 0
+
+
+def test_vega_draws_the_synsets_that_occur_together(demo: Demo):
+    """Vega-Lite itself draws the answer; marks are described in the picture for screen readers."""
+    both: Counter[tuple[str, str]] = Counter()
+    for document in demo.documents:
+        both.update((a, b) for a in document["synsets"] for b in document["synsets"] if a != b)
+    rows = counts(demo.answer(TOGETHER)["synset"])
+    expected = {pair: n for pair, n in both.items() if set(pair) <= set(rows)}
+    described = r'aria-label="companion: ([^"]+?); key: ([^"]+?); pictures: (\d+);'
+    drawn = re.findall(described, html.unescape(draw(demo, TOGETHER)))
+    assert {(key, companion): int(n) for companion, key, n in drawn} == expected
+
+
+def test_vega_draws_the_mean_scores(demo: Demo):
+    rows = demo.answer(BY_MEAN_SCORE)["synsets"]["value"]
+    marks = re.findall(r'aria-roledescription="bar"', draw(demo, BY_MEAN_SCORE))
+    assert len(marks) == len(rows)
+
+
+def draw(demo: Demo, panel: VegaPanel) -> str:
+    """What Kibana draws: it puts the server's answer in the place of the URL."""
+    drawing = specification(panel, demo.name)
+    answer = demo.client.search(index=demo.name, **panel.body()).body
+    drawing["data"] = {"values": answer, "format": drawing["data"]["format"]}
+    drawing |= {"width": 600, "height": 400}
+    svg: str = vl_convert.vegalite_to_svg(drawing, vl_version="5.8")
+    return svg
+
+
+def test_runtime_fields_give_ids_or_urls(demo: Demo):
+    uri = "https://example.org/somewhere/else.jpg"
+    source = {**demo.documents[0], "id": "elsewhere", "uri": uri, "hit": ""}
+    demo.client.index(index=f"{demo.name}-000001", id="elsewhere", document=source, refresh=True)
+    try:
+        for page, wanted in ((None, [uri]), ("http://localhost:8000", ["elsewhere"])):
+            for key, values in ((demo.documents[0]["id"], None), ("elsewhere", wanted)):
+                answer = demo.client.search(
+                    index=demo.name,
+                    query={"ids": {"values": [key]}},
+                    runtime_mappings=runtime_fields(page),
+                    fields=["picture"],
+                )
+                (hit,) = answer["hits"]["hits"]
+                expected = values or ([key] if page else None)
+                assert hit.get("fields", {}).get("picture") == expected
+    finally:
+        demo.client.delete(index=f"{demo.name}-000001", id="elsewhere", refresh=True)
+
+
+def test_discover_can_show_and_sort_its_columns(demo: Demo):
+    for item in saved_objects(demo.name):
+        if item.type != "search":
+            continue
+        index = demo.name if "rejected" not in item.id else f"{demo.name}-rejected"
+        ((field, order),) = item.attributes["sort"]
+        columns = [name for name in item.attributes["columns"] if name != "picture"]
+        answer = demo.client.search(
+            index=index, sort=[{field: order}], fields=columns, source=False, size=1
+        )
+        assert set(answer["hits"]["hits"][0]["fields"]) == set(columns)

@@ -1,0 +1,272 @@
+"""Kibana's saved objects: their shape, what they refer to, and that they say what requests do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import vl_convert
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.kibana import (
+    PANELS,
+    LensPanel,
+    SavedObject,
+    VegaPanel,
+    dashboard_id,
+    index_name,
+    saved_objects,
+    to_ndjson,
+)
+from imgsearch_es.kibana.data_views import runtime_fields
+from imgsearch_es.kibana.lens import lens_object
+from imgsearch_es.kibana.saved_objects import CORE_VERSION, TYPE_VERSIONS
+from imgsearch_es.kibana.vega import specification
+from imgsearch_es.stores.elastic.ledger import _MAPPINGS
+from imgsearch_es.stores.elastic.mapping import index_body
+from tests.conformance.conftest import SETTINGS
+from tests.unit import kibana_schemas as schemas
+
+PAGE = "http://localhost:8000"
+MAPPING = index_body(SETTINGS, (9, 4))["mappings"]["properties"]
+LENS_PANELS = [panel for panel in PANELS if isinstance(panel, LensPanel)]
+VEGA_PANELS = [panel for panel in PANELS if isinstance(panel, VegaPanel)]
+OPERATIONS = {
+    "terms": "terms", "range": "range", "date_histogram": "date_histogram", "average": "avg",
+    "max": "max",
+}  # fmt: skip
+"""Of Lens, and of Elasticsearch."""
+AGGREGATABLE = {
+    "terms": {"keyword"},
+    "range": {"integer", "long", "float", "double"},
+    "avg": {"integer", "long", "float", "double"},
+    "date_histogram": {"date"},
+    "max": {"integer", "long", "float", "double", "date"},
+}
+
+
+def name_of(panel: LensPanel | VegaPanel) -> str:
+    return panel.name
+
+
+@pytest.fixture(params=[None, PAGE], ids=["without page", "with page"])
+def objects(request: pytest.FixtureRequest) -> list[SavedObject]:
+    return saved_objects("pets", request.param)
+
+
+def of_type(objects: list[SavedObject], kind: str) -> list[SavedObject]:
+    return [item for item in objects if item.type == kind]
+
+
+def test_every_line_is_an_object_that_kibana_takes(objects: list[SavedObject]):
+    text = to_ndjson(objects)
+    assert text.endswith("\n")
+    lines = text.splitlines()
+    assert len(lines) == len(objects)
+    for line in lines:
+        item = json.loads(line)
+        jsonschema.validate(item, schemas.OBJECT)
+        jsonschema.validate(item["attributes"], schemas.ATTRIBUTES[item["type"]])
+
+
+@pytest.mark.parametrize("kibana", schemas.NEWEST)
+def test_no_object_is_newer_than_kibana_nor_too_old(kibana: str, objects: list[SavedObject]):
+    assert version(CORE_VERSION) <= schemas.NEWEST_CORE
+    for item in objects:
+        written = version(TYPE_VERSIONS[item.type])
+        assert schemas.OLDEST[item.type] <= written <= schemas.NEWEST[kibana][item.type]
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def test_json_within_json_is_well_formed(objects: list[SavedObject]):
+    for item in of_type(objects, "index-pattern"):
+        for name in ("runtimeFieldMap", "fieldFormatMap", "fieldAttrs", "typeMeta"):
+            assert isinstance(json.loads(item.attributes[name]), dict)
+        assert json.loads(item.attributes["fields"]) == []
+    for item in of_type(objects, "visualization"):
+        state = json.loads(item.attributes["visState"])
+        jsonschema.validate(state, schemas.VEGA_STATE)
+        assert json.loads(state["params"]["spec"])["$schema"].endswith("/vega-lite/v5.json")
+    (dashboard,) = of_type(objects, "dashboard")
+    jsonschema.validate(json.loads(dashboard.attributes["panelsJSON"]), schemas.PANELS)
+
+
+def test_all_references_are_in_the_file_and_come_before(objects: list[SavedObject]):
+    seen: set[tuple[str, str]] = set()
+    for item in objects:
+        names = [reference.name for reference in item.references]
+        assert len(names) == len(set(names))
+        assert {(reference.type, reference.id) for reference in item.references} <= seen
+        assert (item.type, item.id) not in seen
+        seen.add((item.type, item.id))
+
+
+def test_ids_are_the_same_each_time_and_of_one_index_only():
+    assert saved_objects("pets") == saved_objects("pets")
+    ids = {item.id for item in saved_objects("pets")}
+    for other in ("pets-rejected", "pets-dashboard", "pet", "dashboard"):
+        assert ids.isdisjoint(item.id for item in saved_objects(other))
+
+
+def test_the_dashboard_shows_every_panel_and_the_pictures(objects: list[SavedObject]):
+    (dashboard,) = of_type(objects, "dashboard")
+    assert dashboard.id == dashboard_id("pets")
+    panels = json.loads(dashboard.attributes["panelsJSON"])
+    shown = {f"{panel['panelIndex']}:{panel['panelRefName']}": panel["type"] for panel in panels}
+    assert {reference.name: reference.type for reference in dashboard.references} == shown
+    assert [panel["title"] for panel in panels] == [*(p.title for p in PANELS), "Pictures"]
+
+
+def test_panels_do_not_lie_over_each_other(objects: list[SavedObject]):
+    (dashboard,) = of_type(objects, "dashboard")
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(dashboard.attributes["panelsJSON"]):
+        place = panel["gridData"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert taken.isdisjoint(cells)
+        assert place["x"] + place["w"] <= 48
+        taken |= cells
+
+
+@pytest.mark.parametrize("panel", LENS_PANELS, ids=name_of)
+def test_lens_asks_what_the_request_asks(panel: LensPanel):
+    """Column by column: the same aggregation of the same field, nested in the same order."""
+    state = lens_object(panel, "pets").attributes["state"]
+    (layer,) = state["datasourceStates"]["formBased"]["layers"].values()
+    level = panel.body()["aggs"]
+    for name in layer["columnOrder"]:
+        column = layer["columns"][name]
+        if column["operationType"] == "count":
+            assert column["sourceField"] == "___records___"
+            continue
+        found = level[name]
+        (aggregation,) = found.keys() - {"aggs"}
+        assert aggregation == OPERATIONS[column["operationType"]]
+        assert found[aggregation]["field"] == column["sourceField"]
+        check_parameters(column, found[aggregation], layer["columns"])
+        if column["isBucketed"]:
+            level = found.get("aggs", {})
+    assert list(state["visualization"])
+
+
+def check_parameters(column: dict[str, Any], asked: dict[str, Any], columns: dict[str, Any]):
+    params = column["params"]
+    if column["operationType"] == "terms":
+        assert (params["size"], params["accuracyMode"]) == (asked["size"], True)
+        by = params["orderBy"]["columnId"]
+        key = "_count" if columns[by]["operationType"] == "count" else by
+        assert asked["order"] == {key: params["orderDirection"]}
+        assert asked["shard_size"] == max(1000, params["size"] * 1.5 + 10)
+    if column["operationType"] == "range":
+        given = [{k: r[k] for k in ("from", "to") if r[k] is not None} for r in params["ranges"]]
+        assert given == asked["ranges"]
+    if column["operationType"] == "date_histogram":
+        assert params["interval"] == asked["calendar_interval"]
+        assert params["includeEmptyRows"] is (asked["min_doc_count"] == 0)
+
+
+@pytest.mark.parametrize("panel", LENS_PANELS, ids=name_of)
+def test_charts_name_columns_that_there_are(panel: LensPanel):
+    state = lens_object(panel, "pets").attributes["state"]
+    (layer,) = state["datasourceStates"]["formBased"]["layers"].values()
+    drawn = state["visualization"]
+    for layer_drawn in drawn.get("layers", [drawn]):
+        assert layer_drawn["layerId"] in state["datasourceStates"]["formBased"]["layers"]
+    named = set(strings(drawn)) & set(layer["columns"])
+    assert named == set(layer["columns"])
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=name_of)
+def test_every_field_is_in_the_mapping_and_can_be_aggregated(panel: LensPanel | VegaPanel):
+    mapping = _MAPPINGS["properties"] if panel.of_rejected else MAPPING
+    for kind, field in aggregated(panel.body()["aggs"]):
+        assert mapping[field]["type"] in AGGREGATABLE[kind], field
+
+
+def aggregated(aggregations: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for item in aggregations.values():
+        for kind, value in item.items():
+            if kind == "aggs":
+                found += aggregated(value)
+            elif kind != "scripted_metric":
+                found.append((kind, value["field"]))
+    return found
+
+
+def test_the_columns_of_discover_are_fields(objects: list[SavedObject]):
+    pictures, rejected = of_type(objects, "search")
+    assert set(pictures.attributes["columns"]) - set(MAPPING) == {"picture"}
+    assert set(rejected.attributes["columns"]) <= set(_MAPPINGS["properties"])
+
+
+def test_links_lead_to_the_page_or_the_picture():
+    for page, template in ((None, "{{rawValue}}"), (PAGE + "/", f"{PAGE}/?image={{{{value}}}}")):
+        view = saved_objects("pets", page)[0]
+        link = json.loads(view.attributes["fieldFormatMap"])["picture"]
+        assert link["params"]["urlTemplate"] == template
+        assert json.loads(view.attributes["runtimeFieldMap"]) == runtime_fields(page)
+
+
+@pytest.mark.parametrize("page", ["localhost:8000", "javascript:alert(1)", "http://a/{{x}}", ""])
+def test_a_page_that_no_browser_opens_is_refused(page: str):
+    with pytest.raises(ConfigurationError, match="--page is the URL of `imgsearch serve`"):
+        saved_objects("pets", page)
+
+
+@pytest.mark.parametrize("panel", VEGA_PANELS, ids=name_of)
+def test_vega_lite_compiles_as_kibana_of_each_version_does(panel: VegaPanel):
+    drawn = specification(panel, "pets")
+    request = drawn["data"].pop("url")
+    assert request == {"%context%": True, "index": "pets", "body": panel.body()}
+    drawn["data"] = {"values": [], "name": "rows"}
+    for vega_lite in ("5.8", "5.21"):
+        compiled = vl_convert.vegalite_to_vega(drawn, vl_version=vega_lite)
+        assert compiled["marks"]
+
+
+def test_index_names():
+    assert index_name("https://user:secret@host:9200/prefix/pets") == "pets"
+    for location in (None, "", "pets.duckdb", "http://localhost:9200"):
+        with pytest.raises(ConfigurationError):
+            index_name(location)
+
+
+def test_export_writes_a_file_once(run: Any, tmp_path: Path):
+    file = tmp_path / "pets.ndjson"
+    url = "http://nobody.invalid:9200/pets"
+    shown = json.loads(run("kibana", "export", file, "--index", url, "--json").output)
+    written = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [item["id"] for item in shown["objects"]] == [item["id"] for item in written]
+    assert "--force" in run("kibana", "export", file, "--index", url, code=1).output
+    run("kibana", "export", file, "--index", url, "--force", "--page", PAGE)
+    assert PAGE in file.read_text(encoding="utf-8")
+
+
+def test_export_of_a_file_says_what_to_do(run: Any, tmp_path: Path):
+    shown = run("kibana", "export", tmp_path / "a.ndjson", "--index", "pets.duckdb", code=1).output
+    assert "pets.duckdb is a file" in shown
+    assert not (tmp_path / "a.ndjson").exists()
+    folder = tmp_path / "none" / "a.ndjson"
+    assert (
+        "cannot write"
+        in run("kibana", "export", folder, "--index", "http://localhost:9200/pets", code=1).output
+    )
