@@ -18,7 +18,13 @@ from imgsearch_es.evaluation.measures import Scores, cutoff, parse_measures, sco
 from imgsearch_es.evaluation.plan import Plan
 from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.runs import Run
-from imgsearch_es.evaluation.significance import Comparison, Interval, compare, interval
+from imgsearch_es.evaluation.significance import (
+    Comparison,
+    Interval,
+    check_interval,
+    compare,
+    interval,
+)
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.tasks import Task
 from imgsearch_es.evaluation.topics import Topic
@@ -58,15 +64,22 @@ class Evaluation:
         Raises:
             EvaluationError: there is no such system or measure.
         """
-        values = self._scores(system).values
-        if measure not in values:
-            raise EvaluationError(f"{measure} was not measured: {', '.join(values)} were")
-        return interval(
-            values[measure],
-            confidence=self.plan.confidence,
-            kind=self.plan.interval,
-            seed=self.plan.seed,
-        )
+        if measure not in self._scores(system).values:
+            raise EvaluationError(
+                f"{measure} was not measured: {', '.join(self.plan.measures)} were"
+            )
+        return self._means[system, measure]
+
+    @cached_property
+    def _means(self) -> dict[tuple[str, str], Interval]:
+        plan = self.plan
+        return {
+            (name, measure): interval(
+                values, confidence=plan.confidence, kind=plan.interval, seed=plan.seed
+            )
+            for name, scores in self.scores.items()
+            for measure, values in scores.values.items()
+        }
 
     def compare(self, baseline: str, systems: Iterable[str] | None = None) -> list[Comparison]:
         """Compare systems with a baseline by every measure.
@@ -216,7 +229,7 @@ def evaluate(
         judgements, asked, names, compare, queries, pictures, runs,
         depth=depth, sample=sample, confidence=confidence, interval=interval, seed=seed,
     )  # fmt: skip
-    check_depth(plan)
+    check_plan(plan)
     if sample is not None:
         task = replace(task, judgements=task.judgements.sample(sample, seed))
     topics = {query: task.topics[query] for query in task.judgements.queries}
@@ -244,12 +257,14 @@ def evaluate(
     return Evaluation(plan, task, collection, answers, scores, about, notes)
 
 
-def check_depth(plan: Plan) -> None:
-    """Rankings must be as deep as the measures look.
+def check_plan(plan: Plan) -> None:
+    """Refuse what can be known to fail before anything is searched for.
 
     Raises:
-        EvaluationError: they are not, or are deeper than an index answers.
+        EvaluationError: rankings are less deep than the measures look, or deeper than an index
+            answers; there is no such interval or confidence.
     """
+    check_interval(plan.interval, plan.confidence)
     if not 1 <= plan.depth <= MAX_RESULTS:
         raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
     for measure in plan.measures:

@@ -44,8 +44,8 @@ class Judgements:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """The queries, in the order of their ids."""
-        return tuple(sorted(self.grades))
+        """The queries, in the order in which they were given."""
+        return tuple(self.grades)
 
     def of(self, query: str) -> dict[str, int]:
         """The grades of a query's documents, without junk; empty for an unknown query."""
@@ -74,8 +74,8 @@ class Judgements:
         """The judgements of so many queries, chosen at random; of all when there are fewer."""
         if count < 1:
             raise EvaluationError(f"a sample has at least one query, not {count}")
-        chosen = random.Random(seed).sample(self.queries, min(count, len(self)))  # noqa: S311
-        return self.select(sorted(chosen))
+        places = random.Random(seed).sample(range(len(self)), min(count, len(self)))  # noqa: S311
+        return self.select(self.queries[place] for place in sorted(places))
 
     def renamed(
         self, document: Callable[[str], str], query: Callable[[str], str] | None = None
@@ -101,7 +101,7 @@ class Judgements:
         """Tells these judgements from others: a SHA-256 of all of them."""
         digest = hashlib.sha256()
         parts: dict[int, bytes] = {}
-        for query in self.queries:
+        for query in sorted(self.grades):
             grades = self.grades[query]
             if id(grades) not in parts:
                 parts[id(grades)] = hashlib.sha256(repr(sorted(grades.items())).encode()).digest()
@@ -203,7 +203,7 @@ class Judgements:
             EvaluationError: a name holds white space, or the file cannot be written.
         """
         lines = []
-        for query in self.queries:
+        for query in sorted(self.grades):
             grades = self.of(query) | dict.fromkeys(self.junk.get(query, ()), JUNK)
             name = token(query, "query")
             for document, grade in sorted(grades.items()):

@@ -40,7 +40,7 @@ class Scores:
     """The figures of one system.
 
     Attributes:
-        queries: ids, sorted.
+        queries: ids, in the order of the judgements.
         values: of each measure, by name: one figure for each query, shape (queries,).
     """
 

@@ -88,10 +88,7 @@ def interval(
         EvaluationError: there is no value, or the kind or the confidence makes no sense.
         MissingDependencyError: SciPy is not installed.
     """
-    if kind not in INTERVALS:
-        raise EvaluationError(f"there is no interval {kind!r}; there are {', '.join(INTERVALS)}")
-    if not 0 < confidence < 1:
-        raise EvaluationError(f"the confidence is between 0 and 1, not {confidence}")
+    check_interval(kind, confidence)
     if not len(values):
         raise EvaluationError("there is no query to measure")
     mean = math.fsum(values) / len(values)
@@ -114,6 +111,18 @@ def interval(
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     return Interval(mean, mean - reach, mean + reach)
+
+
+def check_interval(kind: str, confidence: float) -> None:
+    """Whether there is such an interval.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    if kind not in INTERVALS:
+        raise EvaluationError(f"there is no interval {kind!r}; there are {', '.join(INTERVALS)}")
+    if not 0 < confidence < 1:
+        raise EvaluationError(f"the confidence is between 0 and 1, not {confidence}")
 
 
 def paired_tests(
