@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
 
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """p-values below these get these marks."""

@@ -120,6 +120,16 @@ def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
         evaluate(labeled, judgements, "dense-cosine", "RR", queries=topics)
 
 
+def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
+    (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
+    judgements = Judgements({"q": {"cat.1.png": 1}})
+    found = evaluate(labeled, judgements, "auto", "RR", queries=tmp_path / "q.csv")
+    key = labeled.get(photos / "cats" / "cat.0.png").id
+    assert found.task.topics == {"q": Topic(key)}
+    assert key not in found.runs["auto"].documents("q")
+    assert found.scores["auto"].of("q")["RR"] > 0
+
+
 def test_a_sample_is_the_same_each_time(labeled):
     one, same = (evaluate(labeled, "labels", "auto", "AP", sample=4, seed=7) for _ in range(2))
     assert one.task.judgements.queries == same.task.judgements.queries
