@@ -94,6 +94,7 @@ def evaluate(
     notes = task.notes + tuple(
         f"the query {query} has no answer: {why}" for query, why in questions.unknown.items()
     )
+    notes += tuple(_shallow(system, reach) for system in asked if system.reach < reach)
     return Evaluation(plan, task, collection, answers, scores, _about(index), notes)
 
 
@@ -117,6 +118,13 @@ def _check_names(names: Sequence[str], compare: str | None) -> None:
         raise EvaluationError(f"two systems have one name: {', '.join(names)}")
     if compare is not None and compare not in names:
         raise EvaluationError(f"compare names {compare}, which is none of {', '.join(names)}")
+
+
+def _shallow(system: System, reach: int) -> str:
+    return (
+        f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
+        f":window={reach} where a measure looks further"
+    )
 
 
 def _about(index: ImageIndex) -> dict[str, Any]:

@@ -120,6 +120,13 @@ def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
         evaluate(labeled, judgements, "dense-cosine", "RR", queries=topics)
 
 
+def test_reciprocal_ranks_reach_as_far_as_their_window(labeled):
+    found = evaluate(labeled, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
+    run = found.runs["auto+dense-dot:rrf:window=5"]
+    assert {len(run.documents(query)) for query in run.rankings} == {5}
+    assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
+
+
 def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
     (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
     judgements = Judgements({"q": {"cat.1.png": 1}})
