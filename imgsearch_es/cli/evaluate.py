@@ -249,7 +249,8 @@ def _print(found: Evaluation, form: Form, json: bool, extra: dict[str, Any]) -> 
         print_table(columns, rows, right=columns[1:])
         say(report.caption(found))
         if found.comparisons:
-            say(f"\nDifferences to {found.plan.compare}; p-values by Holm's correction:")
+            say("")
+            say(f"Differences to {found.plan.compare}; p-values by Holm's correction:")
             print_table(report.COMPARED, report.comparisons(found), right=report.COMPARED[2:])
         if extra["files"]:
             say(f"{len(extra['files'])} files in {Path(extra['files'][-1]).parent}")

@@ -346,6 +346,16 @@ def test_a_manifest_leaves_no_choice(run, place, tmp_path):
     assert "leave out --seed" in result.output
 
 
+def test_an_interrupted_evaluation_keeps_nothing(run, place, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageIndex, "search_many", interrupted)
+    result = run("evaluate", "-i", place, "--out", tmp_path / "out", code=130)
+    assert "keeps nothing until it is done" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_empty_index(run, fake_model, tmp_path):
     with ImageIndex(tmp_path / "empty.duckdb", model="fake") as index:
         index.create()
