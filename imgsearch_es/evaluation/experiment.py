@@ -144,8 +144,9 @@ def _read_run(run: str | os.PathLike[str] | Run, task: Task, collection: Collect
     def key(name: str) -> str:
         return collection.find(name) if collection.has(name) else name
 
-    asked = set(task.judgements.queries)
-    found = read.renamed(key, lambda name: name if name in asked else key(name))
-    if not asked & found.rankings.keys():
+    asked = {collection.name(query): query for query in task.judgements.queries}
+    asked |= {query: query for query in task.judgements.queries}
+    found = read.renamed(key, lambda name: asked.get(name) or key(name))
+    if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {read.name} answers none of the queries")
     return found

@@ -127,6 +127,18 @@ def test_reciprocal_ranks_reach_as_far_as_their_window(labeled):
     assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
 
 
+def test_queries_with_spaces_in_their_names(labeled, photos, tmp_path):
+    document = labeled.get(photos / "cats" / "cat.0.png")
+    judgements = Judgements({"my cat": {document.id: 1}})
+    topics = {"my cat": Topic(text=document.terms[0].key)}
+    found = evaluate(labeled, judgements, "auto", "RR", queries=topics)
+    found.write(tmp_path, plots=False)
+    assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
+    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    again = evaluate(labeled, judgements, (), "RR", queries=topics, runs=[run])
+    assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
+
+
 def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
     (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
     judgements = Judgements({"q": {"cat.1.png": 1}})
