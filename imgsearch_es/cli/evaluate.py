@@ -246,7 +246,7 @@ def _print(found: Evaluation, form: Form, json: bool, extra: dict[str, Any]) -> 
         _lines(found.to_csv().rstrip("\n"))
     else:
         columns, rows = report.means(found)
-        print_table(columns, rows, right=columns[1:])
+        print_table(columns, rows)  # to the left, so that marks shift no number
         say(report.caption(found))
         if found.comparisons:
             say("")
