@@ -141,7 +141,7 @@ def evaluate(
     ] = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
-    """Measure how well strategies find what is judged relevant.
+    """Measure how well strategies find what is relevant.
 
     Pictures of the index are searched for and left out themselves, unless the judgements say
     otherwise. Names of pictures in files are their paths below the folder that all share, or the
