@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
+    from imgsearch_es.evaluation import Judgements, Run, evaluate
     from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
@@ -46,14 +47,17 @@ _HOMES = {
     "ImageIndex": "index",
     "ImgsearchError": "errors",
     "IndexReport": "indexing",
+    "Judgements": "evaluation",
     "Limits": "files",
     "Picture": "images",
     "PictureList": "manifests",
     "Query": "queries",
     "Rocchio": "feedback",
+    "Run": "evaluation",
     "Synset": "synsets",
     "Term": "analysis",
     "Vocabulary": "synsets",
+    "evaluate": "evaluation",
     "find_images": "sources",
     "folder_label": "indexing",
     "imagenet": "synsets",
@@ -71,15 +75,18 @@ __all__ = [
     "ImageIndex",
     "ImgsearchError",
     "IndexReport",
+    "Judgements",
     "Limits",
     "Picture",
     "PictureList",
     "Query",
     "Rocchio",
+    "Run",
     "Synset",
     "Term",
     "Vocabulary",
     "__version__",
+    "evaluate",
     "find_images",
     "folder_label",
     "imagenet",

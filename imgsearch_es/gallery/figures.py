@@ -30,7 +30,7 @@ def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | Non
     try:
         from imgsearch_es.plots import plot_hits
     except ModuleNotFoundError as error:
-        raise _no_matplotlib() from error
+        raise no_matplotlib() from error
     return plot_hits(hits, columns, figsize)
 
 
@@ -43,11 +43,12 @@ def plot_explanation(explanation: ExplanationLike) -> Figure:
     try:
         from imgsearch_es.plots import plot_summands
     except ModuleNotFoundError as error:
-        raise _no_matplotlib() from error
+        raise no_matplotlib() from error
     return plot_summands(explanation)
 
 
-def _no_matplotlib() -> MissingDependencyError:
+def no_matplotlib() -> MissingDependencyError:
+    """What to say where a figure was asked for and cannot be drawn."""
     return MissingDependencyError(
         "plots need matplotlib, which is not installed. "
         'Install it with: pip install "imgsearch-es[notebook]"'

@@ -1,0 +1,377 @@
+"""Whole experiments on a small index: figures, files, the command, and the manifest."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from PIL import Image
+
+from imgsearch_es import ImageIndex, evaluate, folder_label
+from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation import Judgements, Run, System, Topic, differences, read_manifest
+from imgsearch_es.evaluation.manifest import picture_differences, plan_of
+
+SYSTEMS = "auto,sqrt,bm25:k1=1.5,dense-euclidean,auto+dense-cosine,auto+sqrt:rrf"
+MEASURES = "P@3,nDCG@5,AP,Bpref"
+
+
+@pytest.fixture
+def labeled(index: ImageIndex, photos: Path) -> ImageIndex:
+    """The index of twelve photos, six of each label."""
+    index.add(photos, labels=folder_label)
+    return index
+
+
+def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
+    """What trec_eval makes of the files that an experiment wrote."""
+    with (folder / "qrels.txt").open() as file:
+        qrels = pytrec_eval.parse_qrel(file)
+    with gzip.open(folder / "runs" / system, "rt") as file:
+        run = pytrec_eval.parse_run(file)
+    measures = {"P_3", "ndcg_cut_5", "map", "bpref"}
+    return pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
+
+
+def test_figures_are_those_of_trec_eval_on_the_files(labeled, tmp_path):
+    found = evaluate(labeled, "labels", SYSTEMS, MEASURES, compare="auto")
+    files = found.write(tmp_path / "out", plots=False)
+    assert files[-1].name == "manifest.json"
+    assert all(path.is_file() for path in files)
+    names = {"P@3": "P_3", "nDCG@5": "ndcg_cut_5", "AP": "map", "Bpref": "bpref"}
+    for name in found.scores:
+        file = name.replace(":", "_") + ".txt.gz"
+        theirs = trec_figures(tmp_path / "out", file)
+        assert len(theirs) == 12
+        scores = found.scores[name]
+        for query in scores.queries:
+            for measure, value in scores.of(query).items():
+                expected = theirs[found.topic_name(query)][names[measure]]
+                assert value == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_query_is_left_out(labeled):
+    found = evaluate(labeled, "labels", "auto,dense-dot,auto+sqrt:rrf", "P@3")
+    for run in found.runs.values():
+        assert len(run) == 12
+        for query in run.rankings:
+            assert query not in run.documents(query)
+            assert len(run.documents(query)) >= 3
+        ours = labeled.search(image=query, exclude_self=True, k=11)
+        assert found.runs["auto"].documents(query) == [hit.id for hit in ours]
+
+
+def test_a_picture_is_read_once_and_never_analyzed(labeled, fake_model, monkeypatch):
+    asked = []
+    get = labeled.store.get
+    monkeypatch.setattr(labeled.store, "get", lambda ids: asked.append(len(ids)) or get(ids))
+    evaluate(labeled, "labels", SYSTEMS, "P@3")
+    assert fake_model.calls == 0
+    assert sum(asked) <= 2 * 12
+
+
+def test_runs_of_other_programs(labeled, tmp_path):
+    found = evaluate(labeled, "labels", "auto,sqrt", "P@3,AP")
+    found.write(tmp_path, plots=False)
+    other = Run.read(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
+    both = evaluate(labeled, "labels", "sqrt", "P@3,AP", runs=[other], compare="theirs")
+    assert [c.p["t"] for c in both.comparisons] == [1.0, 1.0]
+    assert both.scores["theirs"].mean("AP") == found.scores["sqrt"].mean("AP")
+    alone = evaluate(labeled, "labels", (), "AP", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
+    assert list(alone.scores) == ["sqrt"]
+    with pytest.raises(EvaluationError, match="two systems have one name"):
+        evaluate(labeled, "labels", "sqrt", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
+    stranger = Run("x", {"nobody": [("a", 1.0)]})
+    with pytest.raises(EvaluationError, match="answers none of the queries"):
+        evaluate(labeled, "labels", "sqrt", runs=[stranger])
+
+
+def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
+    key = labeled.get(photos / "cats" / "cat.0.png")
+    new = tmp_path / "new.png"
+    pixels = np.random.default_rng(9).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(new)
+    judgements = Judgements(
+        {"words": {key.id: 1}, "new": {key.id: 1}, "part": {key.id: 1}, "what": {key.id: 1}}
+    )
+    topics = {
+        "words": Topic(text=key.terms[0].key),
+        "new": Topic(str(new)),
+        "part": Topic(key.id, region=(0.0, 0.0, 0.5, 0.5)),
+        "what": Topic(text="qwertyuiop"),
+    }
+    found = evaluate(labeled, judgements, "auto,sqrt", "RR", queries=topics)
+    assert fake_model.calls == 2  # the new picture and the region, once for both systems
+    for scores in found.scores.values():
+        figures = {query: scores.of(query)["RR"] for query in scores.queries}
+        assert figures["words"] > 0
+        assert figures["what"] == 0
+    assert found.notes == (
+        "the query what has no answer: no synset is named 'qwertyuiop' or includes it.",
+    )
+    assert found.runs["auto"].documents("part")[0] in {h.id for h in labeled.search(key, k=12)}
+    with pytest.raises(QueryError, match="dense-cosine, query words: dense-cosine compares pict"):
+        evaluate(labeled, judgements, "dense-cosine", "RR", queries=topics)
+
+
+def test_reciprocal_ranks_reach_as_far_as_their_window(labeled):
+    found = evaluate(labeled, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
+    run = found.runs["auto+dense-dot:rrf:window=5"]
+    assert {len(run.documents(query)) for query in run.rankings} == {5}
+    assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
+
+
+def test_queries_with_spaces_in_their_names(labeled, photos, tmp_path):
+    document = labeled.get(photos / "cats" / "cat.0.png")
+    judgements = Judgements({"my cat": {document.id: 1}})
+    topics = {"my cat": Topic(text=document.terms[0].key)}
+    found = evaluate(labeled, judgements, "auto", "RR", queries=topics)
+    found.write(tmp_path, plots=False)
+    assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
+    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    again = evaluate(labeled, judgements, (), "RR", queries=topics, runs=[run])
+    assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
+
+
+def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
+    (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
+    judgements = Judgements({"q": {"cat.1.png": 1}})
+    found = evaluate(labeled, judgements, "auto", "RR", queries=tmp_path / "q.csv")
+    key = labeled.get(photos / "cats" / "cat.0.png").id
+    assert found.task.topics == {"q": Topic(key)}
+    assert key not in found.runs["auto"].documents("q")
+    assert found.scores["auto"].of("q")["RR"] > 0
+
+
+def test_a_sample_is_the_same_each_time(labeled):
+    one, same = (evaluate(labeled, "labels", "auto", "AP", sample=4, seed=7) for _ in range(2))
+    assert one.task.judgements.queries == same.task.judgements.queries
+    assert len(one.scores["auto"].queries) == len(one.runs["auto"]) == 4
+
+
+def test_tables(labeled, tmp_path):
+    found = evaluate(labeled, "folder", [System.parse("auto"), "sqrt"], "P@3,AP", compare="auto")
+    markdown = found.to_markdown()
+    mean = found.mean("sqrt", "AP")
+    assert "| sqrt | " in markdown
+    assert f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]" in markdown
+    assert "folder: 12 queries, 12 pictures" in markdown
+    assert repr(found) == markdown
+    latex = found.to_latex()
+    assert latex.count(r"\\") == 3
+    assert r"95\% confidence" in latex
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert [(row["system"], row["measure"]) for row in rows] == [
+        ("auto", "P@3"), ("auto", "AP"), ("sqrt", "P@3"), ("sqrt", "AP"),
+    ]  # fmt: skip
+    assert float(rows[3]["mean"]) == mean.mean
+    assert float(rows[3]["holm_t"]) == found.comparisons[1].corrected["t"]
+    assert rows[0]["p_t"] == ""
+    assert found._repr_html_().count("<table>") == 2
+    found.write(tmp_path, plots=False)
+    queries = list(csv.DictReader(io.StringIO((tmp_path / "queries.csv").read_text())))
+    assert queries[0]["query"] == "cats/cat.0.png"
+    assert np.mean([float(row["sqrt AP"]) for row in queries]) == pytest.approx(mean.mean)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_plots(labeled, tmp_path):
+    found = evaluate(labeled, "labels", "auto,sqrt", "P@3,AP", compare="auto")
+    files = {path.name for path in found.write(tmp_path)}
+    assert {"precision-recall.png", "differences-sqrt.png"} <= files
+    axes = found.plot_differences("sqrt", measure="AP").axes[0]
+    values = [patch.get_height() for patch in axes.patches]
+    ours, theirs = (found.scores[name].values["AP"] for name in ("sqrt", "auto"))
+    assert sorted(values) == pytest.approx(sorted(ours - theirs))
+    assert values == sorted(values, reverse=True)
+    (line, _) = found.plot_precision_recall().axes[0].lines
+    assert list(line.get_ydata()) == sorted(line.get_ydata(), reverse=True)
+    assert len(line.get_xdata()) == 11
+    for wrong in ({"system": "best"}, {"system": "sqrt", "measure": "RR"}):
+        with pytest.raises(EvaluationError):
+            found.plot_differences(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compare": "sqrt"}, "compare names sqrt"),
+        ({"depth": 2, "measures": "P@3"}, "P@3 looks deeper than the depth 2"),
+        ({"depth": 0}, "the depth is 1 to"),
+        ({"measures": "accuracy"}, "no measure 'accuracy'"),
+        ({"measures": "NS"}, "is not relevant to itself"),
+        ({"judgements": "ukbench"}, "has none|has 2|UKBench has 4"),
+    ],
+)
+def test_mistakes(labeled, options, message):
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(
+            labeled, **{"judgements": "labels", "systems": "auto", "measures": "AP", **options}
+        )
+
+
+# -- the manifest ----------------------------------------------------------------------------------
+
+
+def test_two_runs_of_a_manifest_are_identical(labeled, tmp_path):
+    options = {"compare": "auto", "interval": "bootstrap", "sample": 9, "seed": 5}
+    found = evaluate(labeled, "labels", SYSTEMS, MEASURES, **options)
+    found.write(tmp_path, plots=False)
+    manifest = read_manifest(tmp_path / "manifest.json")
+    again = evaluate(labeled, **plan_of(manifest).to_dict())
+    assert again.to_markdown() == found.to_markdown()
+    assert again.to_csv() == found.to_csv()
+    assert differences(manifest, again) == []
+
+
+def test_the_same_pictures_elsewhere_give_the_same_manifest(labeled, photos, tmp_path):
+    found = evaluate(labeled, "labels", "auto,dense-cosine", "AP", compare="auto", sample=8)
+    moved = photos.rename(tmp_path / "elsewhere")
+    with ImageIndex(tmp_path / "moved.duckdb", model="fake") as index:
+        index.add(moved, labels=folder_label)
+        again = evaluate(index, "labels", "auto,dense-cosine", "AP", compare="auto", sample=8)
+    assert {d.what for d in differences(found.manifest(), again)} == {"index, location"}
+    assert again.to_csv() == found.to_csv()
+
+
+def test_what_differs_is_said_exactly(labeled, photos, tmp_path):
+    found = evaluate(labeled, "labels", "auto", "AP")
+    found.write(tmp_path / "out", plots=False)
+    labeled.update(photos / "cats" / "cat.1.png", labels="dogs")
+    labeled.remove(photos / "dogs" / "dog.1.png")
+    again = evaluate(labeled, "labels", "auto", "AP")
+    manifest = read_manifest(tmp_path / "out" / "manifest.json")
+    manifest["versions"]["numpy"] = "1.0"
+    different = differences(manifest, again)
+    whats = [d.what for d in different]
+    assert "data, pictures" in whats
+    assert "figures, auto, AP" in whats
+    assert "judgements, queries" in whats
+    assert whats[-1] == "versions, numpy"
+    assert str(different[0]) == "data, pictures: 11, was 12"
+    assert not different[-1].decides
+    assert picture_differences(tmp_path / "out" / "pictures.tsv.gz", again) == [
+        "1 pictures are gone: dogs/dog.1.png",
+        "1 pictures have other labels: cats/cat.1.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"imgsearch_evaluation": 9}, "is no manifest"),
+        ({"experiment": None}, "which experiment"),
+        ({"experiment": {"judgements": "labels", "systems": []}}, "does not say its measures"),
+        ({"experiment": {"depth": "deep"}}, "depth cannot be 'deep'"),
+        ({"experiment": {"colour": 1}}, "no setting colour"),
+    ],
+)
+def test_manifests_that_are_none(labeled, tmp_path, change, message):
+    manifest = evaluate(labeled, "labels", "auto", "AP").manifest() | change
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(EvaluationError, match=message):
+        plan_of(read_manifest(path))
+    path.write_text("{")
+    with pytest.raises(EvaluationError, match="is no JSON"):
+        read_manifest(path)
+
+
+def test_judgements_from_python_are_not_in_a_manifest(labeled):
+    own = Judgements.from_groups({d.id: d.labels for d in labeled.store.documents()})
+    manifest = evaluate(labeled, own, "auto", "AP").manifest()
+    with pytest.raises(EvaluationError, match="given in Python"):
+        plan_of(manifest)
+    assert differences(manifest, evaluate(labeled, own, "auto", "AP")) == []
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command(run, place, tmp_path):
+    options = ("-i", place, "--strategies", "auto,sqrt", "--measures", "P@3,AP")
+    text = run("evaluate", *options, "--compare", "auto").output
+    assert "sqrt" in text
+    assert "labels: 12 queries, 12 pictures" in text
+    assert "better/equal/worse" in text
+    out = tmp_path / "out"
+    values = json.loads(
+        run("evaluate", *options, "--judgements", "folder", "--out", out, "--json").output
+    )
+    assert [row["system"] for row in values["systems"]] == ["auto", "sqrt"]
+    assert set(values["systems"][0]["measures"]) == {"P@3", "AP"}
+    assert all(Path(path).is_file() for path in values["files"])
+    again = run("evaluate", "--manifest", out / "manifest.json").output
+    assert "to the last bit" in again
+    assert "differs" not in again
+    tables = [
+        run("evaluate", "--manifest", out / "manifest.json", "--format", "csv").output
+        for _ in range(2)
+    ]
+    assert tables[0] == tables[1]
+    assert run("evaluate", *options, "--format", "latex").output.startswith(r"\begin{table}")
+    assert run("evaluate", *options, "--format", "markdown").output.startswith("| system |")
+
+
+def test_the_command_says_what_differs(run, place, photos, tmp_path):
+    out = tmp_path / "out"
+    run("evaluate", "-i", place, "--measures", "P@3", "--out", out, "--no-plots")
+    run("remove", "-i", place, photos / "cats" / "cat.1.png")
+    result = run("evaluate", "--manifest", out / "manifest.json", "-i", place, code=1)
+    assert "differs: data, pictures: 11, was 12" in result.output
+    assert "1 pictures are gone: cats/cat.1.png" in result.output
+    assert "the figures are not those of" in result.output
+    values = json.loads(
+        run("evaluate", "--manifest", out / "manifest.json", "--json", code=1).stdout
+    )
+    assert values["identical_figures"] is False
+    assert values["pictures_that_differ"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--strategies", "best"), "there is no strategy 'best'"),
+        (("--measures", "best"), "there is no measure 'best'"),
+        (("--judgements", "nothing"), "there are no judgements 'nothing'"),
+        (("--judgements", "none.csv"), "there are no judgements 'none.csv'"),
+        (("--run", "none.txt"), "cannot read none.txt"),
+        (("--manifest", "none.json"), "cannot read none.json"),
+        (("--interval", "guess"), "there is no interval 'guess'"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, place, options, message):
+    result = run("evaluate", "-i", place, *options, code=1)
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_manifest_leaves_no_choice(run, place, tmp_path):
+    run("evaluate", "-i", place, "--measures", "P@3", "--out", tmp_path, "--no-plots")
+    result = run("evaluate", "--manifest", tmp_path / "manifest.json", "--seed", 3, code=1)
+    assert "leave out --seed" in result.output
+
+
+def test_an_interrupted_evaluation_keeps_nothing(run, place, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageIndex, "search_many", interrupted)
+    result = run("evaluate", "-i", place, "--out", tmp_path / "out", code=130)
+    assert "keeps nothing until it is done" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_index(run, fake_model, tmp_path):
+    with ImageIndex(tmp_path / "empty.duckdb", model="fake") as index:
+        index.create()
+    result = run("evaluate", "-i", tmp_path / "empty.duckdb", code=1)
+    assert "has no pictures" in result.output
+    result = run("evaluate", "-i", tmp_path / "none.duckdb", code=1)
+    assert "there is no index" in result.output
