@@ -137,7 +137,7 @@ class PCAWhiten(LearntFilter):
 
 def write_whitening(
     path: Path, mean: NDArray[np.float64], components: NDArray[np.float64], **notes: object
-) -> None:
+) -> str:
     """Write the file of `PCAWhiten`, an .npz without pickle; it is there whole or not at all.
 
     Args:
@@ -145,6 +145,9 @@ def write_whitening(
         mean: float64 of shape (dimensions,).
         components: float64 of shape (dimensions, components): V D^(-1/2).
         notes: more about it, such as ``variance``: numbers, texts or arrays of them.
+
+    Returns:
+        The sha256 of the file, in hexadecimal.
 
     Raises:
         OSError: it cannot be written.
@@ -157,6 +160,7 @@ def write_whitening(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    return fingerprint(path, "an embedding filter").partition(":")[2]
 
 
 def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
