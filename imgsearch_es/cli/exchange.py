@@ -224,7 +224,7 @@ def _say_features(report: FeatureExport, *, json: bool) -> None:
     if json:
         print_json(report.to_dict())
         return
-    say(f"{report.path}: {report.features:,} features of {report.dimensions:,} dimensions")
+    say(f"{report.path}: {report}")
     if report.without_feature:
         say(f"  {report.without_feature:,} pictures have none")
 

@@ -52,6 +52,9 @@ class FeatureExport:
         """As JSON values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    def __str__(self) -> str:
+        return f"{self.features} features of {self.dimensions} dimensions"
+
 
 def feature_file(path: Path) -> tuple[FeatureFile, Path]:
     """The kind of a file by its name, and where it is: of a pair of NumPy files their folder.
