@@ -448,7 +448,8 @@ class ImageIndex:
         """
         if self.exists:
             self._settings()  # raises when another model was asked for
-        settings = (lambda: settings_of(self.analyzer)) if self._wanted.is_asked_for else None
+        named = self._wanted.is_asked_for or self._wanted.weights is not None
+        settings = (lambda: settings_of(self.analyzer)) if named else None
         base = None if folder is None else Path(folder)
         with self._for_one_index():
             report = import_features(

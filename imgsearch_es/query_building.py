@@ -81,12 +81,13 @@ class QueryBuilder:
             also = "; dislike= only moves what they ask for" if bad else ""
             raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
         given = None if vector is None else to_vector(vector)
-        strategy = self._possible(strategy, fuse, given, words=text is not None)
         if region is not None and len(images) != 1:
             raise QueryError(f"a region is of one picture: image= has {len(images)}")
         if views and not images:
             raise QueryError("views are of the pictures of image=: there are none")
         words = parse_words(text, self._vocabulary) if text is not None else None
+        by_words = words is not None and bool(words.terms or words.must or words.must_not)
+        strategy = self._possible(strategy, fuse, given, words=by_words)
         seen = self._reader.read(images, region, views)
         liked, disliked = self._reader.read(good), self._reader.read(bad)
         pictures = [*seen, *liked, *disliked]

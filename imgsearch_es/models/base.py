@@ -193,6 +193,18 @@ class NetworkModel(ABC):
         with self._lock:
             self.deep_feature, self._runtime = feature, None
 
+    def layers(self) -> dict[str, tuple[int | None, ...]]:
+        """The layers that a deep feature can be taken from, in order, with their outputs' shapes.
+
+        Builds the network, so TensorFlow is imported.
+        """
+        from imgsearch_es.models.runtime import import_keras
+
+        import_keras()
+        from imgsearch_es.models.networks import layer_shapes
+
+        return layer_shapes(self.build_network())
+
     def use_runtime(self, name: str) -> None:
         """Run on "tensorflow", "openvino" or ("auto") the faster of them.
 

@@ -75,7 +75,7 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
     return keras.Model(pixels, [posterior, vector], name=network.name)
 
 
-def layer_names(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
+def layer_shapes(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
     """The layers that a deep feature can be taken from, in order, with their outputs' shapes."""
     import keras
 

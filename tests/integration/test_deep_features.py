@@ -12,7 +12,7 @@ from imgsearch_es.demo import make_photos
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.models import create_model, openvino
 from imgsearch_es.models.deep_feature import DeepFeature
-from imgsearch_es.models.networks import layer_names, with_deep_feature
+from imgsearch_es.models.networks import layer_shapes, with_deep_feature
 from imgsearch_es.models.pooling import center_weights, interpolation, regions
 from imgsearch_es.models.probe_pictures import probe_pictures
 from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
@@ -92,7 +92,7 @@ def test_each_pooling_is_its_formula(network, pixels, pooling):
 
 
 def test_layers_by_name_also_inside_others(network, pixels):
-    names = layer_names(network)
+    names = layer_shapes(network)
     assert {"first", "inner", "last"} <= set(names)
     assert names["first"] == (None, 10, 14, 6)
     _, vector = run(network, pixels, layer="first", pooling="max")
@@ -142,6 +142,7 @@ def test_an_application_has_its_layers():
     model.use_deep_feature(DeepFeature(layer="block_3_expand_relu", pooling="gem"))
     model.use_runtime("tensorflow")
     found = model.predict(probe_pictures(1, model.size)).embedding
+    assert model.layers()["block_3_expand_relu"] == (None, 56, 56, 144)
     assert found.shape == (1, 144)
     assert np.isfinite(found).all()
 

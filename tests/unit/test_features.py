@@ -82,7 +82,9 @@ def test_features_from_nowhere_are_searched_without_a_model(small, tmp_path, str
             assert by_path[0].filename == "b.jpg"
             assert by_path.distances[0] == pytest.approx(0, abs=1e-6)
             assert by_path.distances == sorted(by_path.distances)
-        best = index.search(image="b.jpg", strategy="dense-cosine", threshold=0.5)
+        best = index.search(
+            image="b.jpg", text="filename:?.jpg", strategy="dense-cosine", threshold=0.5
+        )
         assert [hit.filename for hit in best] == ["b.jpg", "a.jpg"]
 
 
@@ -332,6 +334,10 @@ def test_an_index_of_features_moves_as_others_do(small, tmp_path):
         assert second.import_features(small).updated == 3
         wanted = [hit.score for hit in index.search(vector=[1, 2, 3])]
         assert [hit.score for hit in second.search(vector=[1, 2, 3])] == wanted
+
+
+def test_models_that_run_in_their_own_way_show_no_layers(run):
+    assert "shows no layers" in run("models", "--layers", "fake", code=1).stderr
 
 
 def test_commands(run, place, photos, tmp_path):
