@@ -13,9 +13,10 @@ import numpy as np
 from imgsearch_es.errors import ExchangeError, MissingDependencyError
 from imgsearch_es.exchange.rows import RowError
 from imgsearch_es.exchange.vectors import BLOCK, Feature, FeatureRow, blocks, to_feature
+from imgsearch_es.exchange.writing import ARRAYS
 from imgsearch_es.files import reason
 
-NAMES, VECTORS, LABELS = "filenames.npy", "vectors.npy", "labels.npy"
+NAMES, VECTORS, LABELS = ARRAYS
 SEPARATOR = ";"
 """Between several labels of one picture, where a file has one text for each picture."""
 

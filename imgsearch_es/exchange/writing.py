@@ -18,6 +18,9 @@ from imgsearch_es.exchange.rows import to_header, to_row
 from imgsearch_es.files import Limits, read_bytes, reason
 from imgsearch_es.stores.base import Store, known_settings
 
+ARRAYS = ("filenames.npy", "vectors.npy", "labels.npy")
+"""The files of a folder of features."""
+
 
 @dataclass(slots=True)
 class ExportReport:
@@ -78,10 +81,16 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
         force: replace what is there.
 
     Raises:
-        ExchangeError: something is there, or it cannot be written.
+        ExchangeError: something is there, or it cannot be written. A folder is replaced only when
+            all files in it are arrays of ours.
     """
     if path.exists() and not force:
         raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
+    if path.is_dir() and (others := {file.name for file in path.iterdir()} - set(ARRAYS)):
+        raise ExchangeError(
+            f"{path} is a folder with other files in it, such as {min(others)}: give a new one"
+        )
+    path = path if path.name else path.absolute()  # of the current folder
     part = path.with_name(f".{os.getpid()}.{path.name}")  # the extension says the format
     try:
         yield part
@@ -97,12 +106,13 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _remove_files(place: Path) -> None:
-    """Remove a file, or a folder with the files of ours in it; another folder stays."""
+    """Remove a file, or a folder of arrays; a folder with anything else in it stays."""
     if not place.is_dir():
         place.unlink(missing_ok=True)
         return
-    for file in place.glob("*.npy"):
-        file.unlink()
+    for name in ARRAYS:
+        for file in (place / name, place / f".{name}"):
+            file.unlink(missing_ok=True)
     place.rmdir()
 
 

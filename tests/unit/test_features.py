@@ -312,10 +312,13 @@ def test_an_existing_file_is_not_overwritten_unless_told(index, tmp_path):
         with pytest.raises(ExchangeError, match="exists; give another name"):
             index.export_features(tmp_path / name)
         assert index.export_features(tmp_path / name, force=True).features == 12
-    (tmp_path / "pair" / "notes.txt").write_text("mine")
-    with pytest.raises(ExchangeError, match="cannot write"):
-        index.export_features(tmp_path / "pair", force=True)
-    assert (tmp_path / "pair" / "notes.txt").exists()
+    (tmp_path / "pair" / "mine.npy").write_text("mine")
+    for place in ("pair", "pair/vectors.npy"):
+        with pytest.raises(ExchangeError, match=r"other files in it, such as mine\.npy"):
+            index.export_features(tmp_path / place, force=True)
+    assert sorted(p.name for p in (tmp_path / "pair").iterdir()) == [
+        "filenames.npy", "mine.npy", "vectors.npy",
+    ]  # fmt: skip
 
 
 def test_labels_that_one_text_cannot_hold_are_refused(index, cat, tmp_path):
