@@ -111,7 +111,7 @@ def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
     """Call a network's layers again, those of networks inside it one by one.
 
     Returns:
-        Its outputs, and the outputs of all layers by name.
+        Its outputs, and the outputs of all layers by name; of one called twice the last.
     """
     import keras
 
