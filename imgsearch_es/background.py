@@ -201,6 +201,9 @@ class _Sample:
         self.seen: NDArray[np.bool_] = has[:, best]
         """Whether the row's picture has the best synset of the column's among its terms."""
         self.unrelated: NDArray[np.bool_] = ~(self.seen | self.seen.T)
+        # Of a picture that no classifier has seen it is not known what it has to do with others.
+        unknown = np.array([not d.terms and not d.is_read for d in documents], dtype=bool)
+        self.unrelated[unknown] = self.unrelated[:, unknown] = False
         np.fill_diagonal(self.unrelated, False)
 
     def scores(self, formula: Formula, statistics: Statistics) -> Iterator[float]:

@@ -7,6 +7,7 @@ The schema keeps the paper's Figure 2 field by field (``filename``, ``synset.<ke
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,11 @@ class Document:
     embedding: NDArray[np.float32] | None = None
 
     @property
+    def is_read(self) -> bool:
+        """Whether the picture was read; of one that a file of features names it was not."""
+        return self.bytes > 0
+
+    @property
     def length(self) -> float:
         """The sum of the scores."""
         return math.fsum(term.score for term in self.terms)
@@ -72,6 +78,26 @@ class Document:
     def norm(self) -> float:
         """The Euclidean norm of the scores."""
         return math.sqrt(math.fsum(term.score**2 for term in self.terms))
+
+    @classmethod
+    def from_feature(
+        cls, key: str, uri: str, name: str, embedding: NDArray[np.float32], labels: Sequence[str]
+    ) -> Document:
+        """The document of a picture that was not read: it has a deep feature and no size."""
+        return cls(
+            id=key,
+            uri=uri,
+            filename=name,
+            sha256=hashlib.sha256(f"not read: {uri}".encode()).hexdigest(),
+            width=0,
+            height=0,
+            bytes=0,
+            format="UNKNOWN",
+            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            terms=(),
+            labels=tuple(labels),
+            embedding=embedding,
+        )
 
     @classmethod
     def from_picture(

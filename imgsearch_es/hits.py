@@ -12,6 +12,7 @@ import numpy as np
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.background import Chance
+from imgsearch_es.dense import to_distance
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.explanations import Explanation, explain
@@ -170,6 +171,17 @@ class Hits(Sequence[Hit]):
         """The URIs alone; of local files their paths."""
         return [hit.uri for hit in self._hits]
 
+    @property
+    def distances(self) -> list[float]:
+        """The distances of the hits, nearest first, for the strategies dense-*.
+
+        "dense-cosine" gives the cosine distance, 1 minus the cosine.
+
+        Raises:
+            QueryError: the strategy's scores are no distances.
+        """
+        return [to_distance(self.query.strategy, hit.score) for hit in self._hits]
+
     def refine(
         self,
         like: int | Sequence[int] = (),
@@ -297,11 +309,20 @@ class Hits(Sequence[Hit]):
             "hits": [hit.to_dict() for hit in self._hits],
         }
 
-    def plot(self, *, columns: int = 5) -> Figure:
-        """The paper's grid: the query, then the hits with their scores (needs matplotlib)."""
+    def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
+        """The paper's grid: the query, then the hits with their scores (needs matplotlib).
+
+        Args:
+            columns: pictures in a row.
+            distances: show ``distances`` instead of scores.
+        """
         from imgsearch_es.gallery import plot
 
-        return plot(self, columns=columns)
+        shown = self
+        if distances:
+            shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
+            shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
+        return plot(shown, columns=columns)
 
     def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
         """Count what all pictures that match have, not these hits only.

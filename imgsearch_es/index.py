@@ -28,7 +28,15 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     QueryError,
 )
-from imgsearch_es.exchange import ExportReport, ImportReport, export_documents, import_documents
+from imgsearch_es.exchange import (
+    ExportReport,
+    FeatureExport,
+    ImportReport,
+    export_documents,
+    export_features,
+    import_documents,
+    import_features,
+)
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import (
     ROCCHIO,
@@ -54,7 +62,7 @@ from imgsearch_es.manifests import PictureList
 from imgsearch_es.paging import pages
 from imgsearch_es.progress import shown
 from imgsearch_es.queries import Query, Selection
-from imgsearch_es.query_building import QueryBuilder
+from imgsearch_es.query_building import QueryBuilder, VectorLike
 from imgsearch_es.query_pictures import (
     QueryImages,
     several,
@@ -64,7 +72,8 @@ from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
-from imgsearch_es.wanted_analyzer import WantedAnalyzer, settings_of
+from imgsearch_es.wanted_analyzer import WantedAnalyzer, check_fits, settings_of
+from imgsearch_es.whitening import Whitening, learn_whitening
 
 if TYPE_CHECKING:
     from imgsearch_es.notebook.search_box import SearchBox
@@ -155,7 +164,7 @@ class ImageIndex:
             if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
                 analyzer = self._wanted.build(settings)
                 if settings is not None:
-                    analyzer.check_is(settings.analyzer, settings.weights, self.location)
+                    check_fits(analyzer, settings, self.location)
                 self._analyzer, self._checked_with = analyzer, settings
             return self._analyzer
 
@@ -229,8 +238,12 @@ class ImageIndex:
         )
         where = create_engine(engine, self._wanted.runtime)
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
-        if self.exists:
-            self._settings()  # raises when another model was asked for
+        if self.exists and not self._settings().has_model:  # raises when another one was asked for
+            raise ConfigurationError(
+                f"{self.location} was made from a file of features: add more by import_features "
+                "(imgsearch import --features), or import them into a new index with the model "
+                "that made them, which then takes pictures"
+            )
         with self._for_one_index(), shown(progress) as tell:
             indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell, where)
             report = indexer.run(pictures)
@@ -392,6 +405,70 @@ class ImageIndex:
             self._measure_chance(report.added + report.updated)
         return report
 
+    def export_features(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        where: Mapping[str, Any] | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> FeatureExport:
+        """Write the deep features into a file that other programs read: see docs/features.md.
+
+        Args:
+            path: ``.csv`` (path,f1,f2,...), ``.h5`` (image_ids, features, labels), ``.parquet``
+                (path, features, labels), or a folder for ``filenames.npy`` and ``vectors.npy``.
+            where: conditions, as of ``search``; by default every document.
+            force: overwrite what exists.
+            progress: called with the number of features so far.
+
+        Raises:
+            ExchangeError: the file exists or cannot be written, or there are no deep features.
+            MissingDependencyError: HDF5 needs h5py, Parquet needs pyarrow.
+        """
+        return export_features(
+            self.store,
+            Path(path),
+            filters=parse_filters(where, self.vocabulary),
+            force=force,
+            progress=progress,
+        )
+
+    def import_features(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Callable[[ImportReport], None] | None = None,
+    ) -> ImportReport:
+        """Add deep features of a file, wherever they come from; they are searched at once.
+
+        A new index for which no model and no analyzer is named has features alone: it is searched
+        by the pictures it has and by vectors, with the strategies dense-*. With one that is named
+        it takes new pictures, too. (That it made the features cannot be checked; their dimensions
+        are.) Documents that the index has keep all but their deep feature. Pictures are not read.
+
+        Args:
+            path: as ``export_features`` writes them.
+            folder: where relative paths in the file start; by default the current folder.
+            progress: called with the report so far.
+
+        Raises:
+            ExchangeError: the file cannot be read, is of another form, or has no row that fits.
+            ReconciliationError: the index does not hold what was written to it.
+        """
+        if self.exists:
+            self._settings()  # raises when another model was asked for
+        named = self._wanted.is_asked_for or self._wanted.weights is not None
+        settings = (lambda: settings_of(self.analyzer)) if named else None
+        base = None if folder is None else Path(folder)
+        with self._for_one_index():
+            report = import_features(
+                self.store, Path(path), settings=settings, folder=base, progress=progress
+            )
+            self._measure_chance(report.added + report.updated)
+        return report
+
     def reindex(
         self,
         *,
@@ -447,6 +524,33 @@ class ImageIndex:
         self._measure_chance(report.documents)
         return report
 
+    def learn_whitening(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dimensions: int | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Whitening:
+        """Learn PCA whitening on the stored deep features, and write it into a file.
+
+        An analyzer uses it by the embedding filter ``{"name": "pca_whiten", "path": path}``: for a
+        new index, or for this one by ``reindex``.
+
+        Args:
+            path: of the file, which ends in .npz.
+            dimensions: how many to keep; by default all in which the features vary.
+            force: overwrite a file that exists.
+            progress: called with the number of pictures so far.
+
+        Raises:
+            ConfigurationError: there are no deep features, or too few for so many dimensions.
+            ExchangeError: the file exists or cannot be written.
+        """
+        return learn_whitening(
+            self.store, Path(path), dimensions=dimensions, force=force, progress=progress
+        )
+
     # -- finding -------------------------------------------------------------------------------
 
     def query(
@@ -454,6 +558,7 @@ class ImageIndex:
         image: QueryImages | None = None,
         text: str | None = None,
         *,
+        vector: VectorLike | None = None,
         where: Mapping[str, Any] | None = None,
         k: int = 10,
         offset: int = 0,
@@ -479,6 +584,7 @@ class ImageIndex:
         return builder.build(
             image,
             text,
+            vector=vector,
             where=where,
             k=k,
             offset=offset,
@@ -502,6 +608,7 @@ class ImageIndex:
         image: QueryImages | None = None,
         text: str | None = None,
         *,
+        vector: VectorLike | None = None,
         where: Mapping[str, Any] | None = None,
         k: int = 10,
         offset: int = 0,
@@ -528,6 +635,8 @@ class ImageIndex:
             text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
                 conditions among them: ``label:pets`` (see ``imgsearch_es.language``). Added to
                 the picture's synsets, with weight 1 each unless boosted.
+            vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
+                one more picture.
             where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
                 before a field negates.
             k: how many hits.
@@ -535,7 +644,8 @@ class ImageIndex:
             strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
                 compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
                 are other formulas (see ``imgsearch_es.scoring``); "dense-cosine" and the other
-                "dense-*" compare deep features instead (see ``imgsearch_es.dense``).
+                "dense-*" compare deep features instead (see ``imgsearch_es.dense``). "auto" is
+                "dense-cosine" for an index made from a file of features alone.
             parameters: of the formula: k1 and b of "bm25".
             threshold: the least score of a hit, for the strategies "dense-*".
             approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
@@ -568,6 +678,7 @@ class ImageIndex:
             query = self.query(
                 image,
                 text,
+                vector=vector,
                 where=where,
                 k=k,
                 offset=offset,

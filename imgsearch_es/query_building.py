@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.analysis import Analyzer
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
@@ -22,8 +25,11 @@ from imgsearch_es.fusion import Fusion, Part, fused_terms, to_fusion
 from imgsearch_es.language import parse_words
 from imgsearch_es.queries import Query, synset_vector, to_candidates
 from imgsearch_es.query_pictures import PictureReader, QueryImages, ids_of, region_text, several
-from imgsearch_es.stores.base import Store
+from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.synsets import Vocabulary
+
+VectorLike = Sequence[float] | NDArray[np.floating[Any]]
+"""A deep feature: numbers, of shape (dimensions,)."""
 
 
 class QueryBuilder:
@@ -52,6 +58,7 @@ class QueryBuilder:
         image: QueryImages | None = None,
         text: str | None = None,
         *,
+        vector: VectorLike | None = None,
         where: Mapping[str, Any] | None = None,
         k: int = 10,
         offset: int = 0,
@@ -75,14 +82,17 @@ class QueryBuilder:
             QueryError: the query cannot be understood.
         """
         images, good, bad = several(image), several(like), several(dislike)
-        if not images and not good and text is None:
+        if not images and not good and text is None and vector is None:
             also = "; dislike= only moves what they ask for" if bad else ""
             raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
+        given = None if vector is None else to_vector(vector)
         if region is not None and len(images) != 1:
             raise QueryError(f"a region is of one picture: image= has {len(images)}")
         if views and not images:
             raise QueryError("views are of the pictures of image=: there are none")
         words = parse_words(text, self._vocabulary) if text is not None else None
+        by_words = words is not None and bool(words.terms or words.must or words.must_not)
+        strategy = self._possible(strategy, fuse, given, words=by_words)
         seen = self._reader.read(images, region, views)
         liked, disliked = self._reader.read(good), self._reader.read(bad)
         pictures = [*seen, *liked, *disliked]
@@ -90,8 +100,10 @@ class QueryBuilder:
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
-        if (strategy in COMPARISONS or (fusion and fusion.has_features)) and (seen or liked):
-            own = mean_embedding(features(seen)) if seen else None
+        by_feature = strategy in COMPARISONS or (fusion is not None and fusion.has_features)
+        if by_feature and (seen or liked or given is not None):
+            vectors = features(seen) + ([] if given is None else [given])
+            own = mean_embedding(vectors) if vectors else None
             embedding = rocchio.embedding(own, features(liked), features(disliked))
         named = words.terms if words else ()
         judged = [e.terms for e in liked], [e.terms for e in disliked]
@@ -117,12 +129,36 @@ class QueryBuilder:
             candidates=to_candidates(approximate, candidates),
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=region_text(region, seen),
+            part=region_text(region, seen)
+            or ("a vector" if given is not None and not seen else ""),
             hints=words.hints if words else (),
             fusion=fusion,
             parts=parts,
         )
         return self._expanded(query, feedback, rocchio) if feedback else query
+
+    def _possible(
+        self,
+        strategy: str,
+        fuse: Mapping[str, float] | Fusion | None,
+        vector: NDArray[np.float32] | None,
+        *,
+        words: bool,
+    ) -> str:
+        """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""
+        settings = known_settings(self._store)
+        if settings.has_model:
+            if vector is not None and strategy not in COMPARISONS and fuse is None:
+                raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
+            return strategy
+        if strategy == "auto" and not words and fuse is None:
+            return "dense-cosine"
+        if words or fuse is not None or strategy not in COMPARISONS:
+            raise QueryError(
+                f"{self._store.location} was made from a file of features, and its pictures have "
+                "no synsets: search by a picture that it has or by vector=, with a strategy dense-*"
+            )
+        return strategy
 
     def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
         """The query moved towards its own best hits."""
@@ -136,3 +172,19 @@ class QueryBuilder:
             stored = self._store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
         return replace(rocchio.expand(query, best), feedback=feedback)
+
+
+def to_vector(vector: VectorLike) -> NDArray[np.float32]:
+    """A deep feature that a person gives.
+
+    Raises:
+        QueryError: it is no row of finite numbers; its length is compared with the index's later.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            found = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"a vector is a row of numbers: {error}") from error
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise QueryError(f"a vector is a row of finite numbers, not shape {found.shape}")
+    return found

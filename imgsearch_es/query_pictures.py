@@ -148,7 +148,7 @@ def region_text(region: Region | None, seen: Sequence[Example]) -> str:
 
 def _is_unchanged(document: Document) -> bool:
     """Whether a document still speaks for its file; a file that is gone cannot contradict it."""
-    if in_memory(document.uri):
+    if in_memory(document.uri) or not document.is_read:
         return True
     try:
         return hashlib.sha256(read_bytes(document.uri)).hexdigest() == document.sha256

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer, is_same_analyzer
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.filters import with_fast_decode
 from imgsearch_es.models import create_model
 from imgsearch_es.models.runtime import check_runtime
@@ -48,8 +48,19 @@ class WantedAnalyzer:
     def build(self, settings: IndexSettings | None) -> Analyzer:
         """The analyzer, for an index that remembers ``settings``, or for a new one.
 
-        Whether it is the index's own is for the caller to check.
+        Whether it is the index's own is for the caller to check (`check_fits`).
+
+        Raises:
+            ConfigurationError: the index knows no model, and none is named.
         """
+        if settings is not None and not settings.has_model:
+            if not self.is_asked_for:
+                raise ConfigurationError(
+                    "this index was made from a file of features, so it has no model to analyze a "
+                    "picture: search by a picture that it has or by vector= (--vector), or name "
+                    "the model that made the features by model= or analyzer= (--model)"
+                )
+            settings = None
         if isinstance(self.analyzer, Analyzer):
             return self.analyzer
         if self.analyzer is not None:
@@ -76,6 +87,22 @@ class WantedAnalyzer:
         found = self.build(stored)
         mine = found.config, found.fingerprint()
         return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
+
+
+def check_fits(analyzer: Analyzer, settings: IndexSettings, location: str) -> None:
+    """An analyzer must be that of the index; of an index without one, its dimensions count.
+
+    Raises:
+        AnalyzerMismatchError: it is another one.
+    """
+    if settings.has_model:
+        analyzer.check_is(settings.analyzer, settings.weights, location)
+    elif analyzer.embedding_dimensions != settings.embedding_dimensions:
+        raise AnalyzerMismatchError(
+            f"{location} was made from a file of features of {settings.embedding_dimensions} "
+            f"dimensions; those of {analyzer.model.name} have {analyzer.embedding_dimensions}: "
+            "name the model or analyzer that made the file"
+        )
 
 
 def settings_of(analyzer: Analyzer) -> IndexSettings:

@@ -26,6 +26,7 @@ from imgsearch_es.cli import (
     overview,
     search,
     watch,
+    whiten,
 )
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
@@ -79,6 +80,7 @@ for command in (
     exchange.export,
     exchange.import_,
     exchange.reindex,
+    whiten.whiten,
     watch.watch,
     analyze.models,
     evaluate.evaluate,

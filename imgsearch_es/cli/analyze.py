@@ -67,11 +67,22 @@ def models(
     strategies: Annotated[
         bool, typer.Option("--strategies", help="List the ways of scoring instead.")
     ] = False,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            show_default=False,
+            help="List this model's layers instead, for deep features of an analyzer.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the classifiers that can be the analyzer's model."""
     if strategies:
         _print_strategies(json)
+        return
+    if layers is not None:
+        _print_layers(layers, json)
         return
     from imgsearch_es.models import available_models
 
@@ -80,6 +91,21 @@ def models(
         print_json([asdict(model) for model in found])
         return
     print_table(("model", "input", "weights", ""), [_row(model) for model in found])
+
+
+def _print_layers(name: str, json: bool) -> None:
+    from imgsearch_es.errors import ConfigurationError
+    from imgsearch_es.models import create_model
+    from imgsearch_es.models.base import NetworkModel
+
+    model = create_model(name)
+    if not isinstance(model, NetworkModel):
+        raise ConfigurationError(f"the model {name} runs in its own way, and shows no layers")
+    shapes = {layer: list(shape[1:]) for layer, shape in model.layers().items()}
+    if json:
+        print_json(shapes)
+        return
+    print_table(("layer", "gives"), [(k, " x ".join(map(str, v))) for k, v in shapes.items()])
 
 
 def _row(model: ModelInfo) -> tuple[str, str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,17 +24,34 @@ from imgsearch_es.cli.output import (
 from imgsearch_es.cli.search import WhereOption
 from imgsearch_es.errors import MissingPicturesError
 
+if TYPE_CHECKING:
+    from imgsearch_es.exchange import FeatureExport
+
 _LISTED = 20
 """Rows and pictures that are listed; all of them with --json."""
 
 FileArgument = Annotated[
-    str, typer.Argument(metavar="FILE", help="A file: .jsonl, .jsonl.gz or .parquet.")
+    str | None,
+    typer.Argument(
+        metavar="FILE", show_default=False, help="A file: .jsonl, .jsonl.gz or .parquet."
+    ),
+]
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="FILE",
+        show_default=False,
+        help="Deep features alone, instead of FILE: .csv (path,f1,f2,...), .h5, .parquet, or a "
+        "folder for filenames.npy and vectors.npy.",
+    ),
 ]
 
 
 def export(
-    file: FileArgument,
+    file: FileArgument = None,
     index: IndexOption = None,
+    features: FeaturesOption = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Put the pictures' bytes into the file, too.")
     ] = False,
@@ -45,17 +62,25 @@ def export(
     """Write the documents of an index into a file.
 
     With deep features and the settings of the index, so that
-    `imgsearch import` makes the same index of it elsewhere.
+    `imgsearch import` makes the same index of it elsewhere. With --features
+    the deep features alone, in files that other programs read.
     """
     from imgsearch_es.index import ImageIndex
 
+    place = _one_of(file, features)
+    if features is not None and pictures:
+        fail("--pictures goes with FILE: --features has vectors alone", code=2)
+    conditions = options.conditions(where)
+    progress = None if json else _now_and_then(lambda count: f"{count:,} exported")
     with ImageIndex(index) as source:
+        if features is not None:
+            _say_features(
+                source.export_features(place, where=conditions, force=force, progress=progress),
+                json=json,
+            )
+            return
         report = source.export(
-            file,
-            pictures=pictures,
-            where=options.conditions(where),
-            force=force,
-            progress=None if json else _now_and_then(lambda count: f"{count:,} exported"),
+            place, pictures=pictures, where=conditions, force=force, progress=progress
         )
     if json:
         print_json(report.to_dict())
@@ -65,8 +90,29 @@ def export(
 
 
 def import_(
-    file: FileArgument,
+    file: FileArgument = None,
     index: IndexOption = None,
+    features: FeaturesOption = None,
+    folder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            show_default=False,
+            help="With --features: where relative paths in the file start; else in this folder.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            show_default=False,
+            help="With --features, for a new index: the classifier that made them, so that it "
+            "takes new pictures too.",
+        ),
+    ] = None,
+    weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
     pictures: Annotated[
         str | None,
         typer.Option(
@@ -79,14 +125,22 @@ def import_(
 ) -> None:
     """Add the documents of a file to an index.
 
-    The index is created with the file's settings when there is none.
+    The index is created with the file's settings when there is none. With
+    --features it needs no model: search it by its pictures or by vectors.
     """
     from imgsearch_es.index import ImageIndex
 
-    with ImageIndex(index) as target:
-        report = target.import_(
-            file, pictures=pictures, progress=None if json else _now_and_then(str)
-        )
+    place = _one_of(file, features)
+    if features is None and (folder or model or weights or analyzer):
+        fail("--folder, --model, --weights and --analyzer go with --features", code=2)
+    if features is not None and pictures is not None:
+        fail("--pictures goes with FILE: --features has vectors alone", code=2)
+    progress = None if json else _now_and_then(str)
+    with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
+        if features is not None:
+            report = target.import_features(place, folder=folder, progress=progress)
+        else:
+            report = target.import_(place, pictures=pictures, progress=progress)
     if json:
         print_json(report.to_dict())
         return
@@ -157,6 +211,22 @@ def reindex(
     did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
     say(f"{target.location}: {report.documents:,} documents, {did}")
     _list("left out", report.missing)
+
+
+def _one_of(file: str | None, features: str | None) -> str:
+    """The one place that was given."""
+    if (file is None) == (features is None):
+        fail("give FILE, or --features FILE", code=2)
+    return file or features or ""
+
+
+def _say_features(report: FeatureExport, *, json: bool) -> None:
+    if json:
+        print_json(report.to_dict())
+        return
+    say(f"{report.path}: {report}")
+    if report.without_feature:
+        say(f"  {report.without_feature:,} pictures have none")
 
 
 def _list(what: str, items: list[tuple[str, str]]) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.errors import QueryError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from imgsearch_es.feedback import Rocchio
 
 _CONDITION = re.compile(
@@ -75,6 +78,30 @@ def rocchio(text: str | None) -> Rocchio:
     if len(weights) != 3:
         raise QueryError(f"{what} numbers, not {text!r}")
     return Rocchio(*weights)
+
+
+def vector(file: str | None) -> NDArray[np.float32] | None:
+    """Read a deep feature: a .npy file, or numbers with commas or spaces between them.
+
+    Raises:
+        QueryError: the file cannot be read, or is of something else.
+    """
+    if file is None:
+        return None
+    import sys
+    from pathlib import Path
+
+    import numpy as np
+
+    try:
+        if file.endswith(".npy"):
+            found = np.load(file, allow_pickle=False)
+        else:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+            found = np.array(text.replace(",", " ").split(), dtype=np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise QueryError(f"--vector {file} cannot be read: {error}") from error
+    return np.asarray(found).reshape(-1) if 1 in np.shape(found) else np.asarray(found)
 
 
 def parameters(texts: list[str] | None) -> dict[str, float]:

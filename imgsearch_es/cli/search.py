@@ -99,6 +99,15 @@ def search(
     exclude_self: Annotated[
         bool, typer.Option("--exclude-self", help="Leave out the query's own pictures.")
     ] = False,
+    vector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="A deep feature, for the strategies dense-*: a .npy file, or a text file of "
+            "numbers; - reads standard input.",
+        ),
+    ] = None,
     like: Annotated[
         list[str] | None,
         typer.Option(
@@ -186,6 +195,7 @@ def search(
     query: dict[str, Any] = {
         "image": image,
         "text": " ".join(words) if words else None,
+        "vector": options.vector(vector),
         "where": options.conditions(where),
         "offset": offset,
         "exclude_self": exclude_self,
@@ -328,7 +338,8 @@ def _search_all(
 
 
 def _check_something(query: dict[str, Any]) -> None:
-    if not query["image"] and query["text"] is None and not query.get("like"):
+    asked = query["image"] or query.get("like") or query.get("vector") is not None
+    if not asked and query["text"] is None:
         fail("what to search for? Give words, --image FILE, or both", code=2)
 
 

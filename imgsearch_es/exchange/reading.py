@@ -86,7 +86,7 @@ def import_documents(
     progress: Callable[[ImportReport], None] | None = None,
 ) -> ImportReport:
     """Write the documents of a file into a store; see ``ImageIndex.import_``."""
-    header, rows = format_of(path).read(_readable(path))
+    header, rows = format_of(path).read(readable(path))
     settings = from_header(header, str(path))
     present = store.settings()
     if present is None:
@@ -102,11 +102,11 @@ def import_documents(
                 progress(report)
     finally:
         store.finish()
-    _check_store(store, before + report.added, written)
+    check_store(store, before + report.added, written)
     return report
 
 
-def _check_store(store: Store, expected: int, written: bytearray) -> None:
+def check_store(store: Store, expected: int, written: bytearray) -> None:
     """The index must hold what was written, as after indexing (see ``Indexer``)."""
     if store.count() == expected:
         return
@@ -123,7 +123,8 @@ def _check_store(store: Store, expected: int, written: bytearray) -> None:
         )
 
 
-def _readable(path: Path) -> Path:
+def readable(path: Path) -> Path:
+    """The path of a file that can be read; ExchangeError otherwise."""
     try:
         with path.open("rb"):
             return path
@@ -187,6 +188,13 @@ def _write(
             continue
         report.updated += document.id in documents
         documents[document.id] = row.number, document
+    return store_documents(store, documents, report)
+
+
+def store_documents(
+    store: Store, documents: dict[str, tuple[int, Document]], report: ImportReport
+) -> list[str]:
+    """Write documents, by id with the number of their row; gives the ids of those stored."""
     if not documents:
         return []
     known = store.known(list(documents))

@@ -154,7 +154,8 @@ def _typed(row: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 def _number(row: Mapping[str, Any], name: str) -> int:
     value = _typed(row, name, int)
-    least = 0 if name == "bytes" else 1
+    unread = row.get("bytes") == 0 and row.get("width") == 0 and row.get("height") == 0
+    least = 0 if unread or name == "bytes" else 1
     if not least <= value <= _LARGEST[name]:
         raise RowError(f"{name} is {value}")
     return value

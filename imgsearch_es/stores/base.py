@@ -21,10 +21,19 @@ from imgsearch_es.fusion import PartScore
 from imgsearch_es.ledger import Ledger
 from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
 from imgsearch_es.scoring import Statistics
-from imgsearch_es.synsets import Vocabulary
+from imgsearch_es.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
+
+
+_NO_ANALYZER: Mapping[str, Any] = {
+    "model": {"name": "features"},
+    "image_filters": [],
+    "term_filters": [],
+    "embedding": True,
+}
+"""In place of an analyzer's configuration, for an index made from a file of features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,16 @@ class IndexSettings:
     vocabulary: Vocabulary
     embedding_dimensions: int
     schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of_features(cls, dimensions: int) -> IndexSettings:
+        """Of an index of deep features that come from elsewhere, without a model."""
+        return cls(dict(_NO_ANALYZER), "none", imagenet(), dimensions)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether it is known which model made the documents."""
+        return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, to be kept with the index."""

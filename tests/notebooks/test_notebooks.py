@@ -84,7 +84,11 @@ class Run:
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb", "04_evaluation.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_quickstart.ipynb",
+        "02_features_and_distances.ipynb",
+        "04_evaluation.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -176,6 +180,51 @@ def test_evaluation_finds_and_repeats(embedded: dict[str, Run]):
         assert run.shown(cell, "image/png")
 
 
+def test_features_by_chi_squared_distance(embedded: dict[str, Run]):
+    run = embedded["02_features_and_distances.ipynb"]
+    for hits in ("chi2_hits", "new_hits"):
+        assert {photo(name) for name in run.names(hits)[:4]} == {"coffee"}
+        assert photo(run.names(hits)[4]) != "coffee"
+    assert run.hits["chi2_hits"][0][1] == 0
+    assert run.hits["file_hits"] == run.hits["chi2_hits"]
+    assert "76 features of 1280 dimensions" in run.printed("a-index")
+
+
+def test_features_above_a_threshold(embedded: dict[str, Run]):
+    run = embedded["02_features_and_distances.ipynb"]
+    scores = [score for _, score in run.hits["similar_hits"]]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) >= 0.65
+    assert {photo(name) for name in run.names("similar_hits")} == {
+        "motorcycle_left", "motorcycle_right",
+    }  # fmt: skip
+
+
+def test_features_of_eight_neighbors(embedded: dict[str, Run]):
+    run = embedded["02_features_and_distances.ipynb"]
+    assert len(run.names("cat_hits")) == 8
+    assert {photo(name) for name in run.names("cat_hits")[:4]} == {"chelsea"}
+    assert run.hits["more_hits"][0][1] == pytest.approx(1)
+    assert run.hits["fewer_hits"][0][0] != run.hits["more_hits"][0][0]
+    quality = dict(line.split() for line in run.printed("quality-code").splitlines())
+    assert float(quality["dense-cosine"]) > 0.9 > float(quality["auto"])
+    measured = [float(line.split()[-3]) for line in run.printed("extractors").splitlines()]
+    assert len(measured) == 2
+    assert min(measured) > 0.9
+
+
+@pytest.mark.parametrize("prefixes", [("a-",), ("b-",), ("c-", "quality-code")])
+def test_each_part_on_features_is_short_and_has_a_figure(
+    embedded: dict[str, Run], prefixes: tuple[str, ...]
+):
+    path = FOLDER / "02_features_and_distances.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    mine = [c for c in cells if c.cell_type == "code" and c.id.startswith(prefixes)]
+    lines = [line for cell in mine for line in cell.source.splitlines() if line.strip()]
+    assert 0 < len(lines) <= 30
+    assert any(embedded[path.name].shown(cell.id, "image/png") for cell in mine)
+
+
 @pytest.mark.node
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_same_hits_on_elasticsearch(
@@ -200,6 +249,11 @@ def test_same_hits_on_elasticsearch(
 
 def quickstart(runs: dict[str, Run]) -> Run:
     return runs["01_quickstart.ipynb"]
+
+
+def photo(name: str) -> str:
+    """Which photo a file is a variant of."""
+    return Path(name).stem.partition("-")[0]
 
 
 def sparse_vector(body: str) -> Any:

@@ -20,7 +20,8 @@ from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected", "stats",
-    "export", "import", "reindex", "watch", "models", "evaluate", "benchmark", "doctor", "demo",
+    "export", "import", "reindex", "whiten", "watch", "models", "evaluate", "benchmark",
+    "doctor", "demo",
 )  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+"""Files of features: from one store to the other and back, and ranked alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.files import picture_id
+
+VECTORS = np.random.default_rng(4).random((150, 12), dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", ["pair", "f.h5"])
+def test_features_from_nowhere(place: Callable[[], str], tmp_path: Path, kind: str):
+    (tmp_path / "given").mkdir()
+    names = [f"/photos/{i}.jpg" for i in range(len(VECTORS))]
+    np.save(tmp_path / "given" / "filenames.npy", np.array(names))
+    np.save(tmp_path / "given" / "vectors.npy", VECTORS)
+    with ImageIndex(place()) as first, ImageIndex(str(tmp_path / "b.duckdb")) as second:
+        assert first.import_features(tmp_path / "given").added == len(names)
+        assert first.export_features(tmp_path / kind).features == len(names)
+        assert second.import_features(tmp_path / kind).added == len(names)
+        for strategy, comparison in COMPARISONS.items():
+            scores = comparison.scores(VECTORS[7], VECTORS).astype(np.float32)
+            best = sorted(range(len(names)), key=lambda i: (-scores[i], picture_id(names[i])))
+            wanted = [(names[i], float(scores[i])) for i in best[:10]]
+            by_path = first.search(image=names[7], strategy=strategy)
+            by_vector = second.search(vector=VECTORS[7], strategy=strategy)
+            assert [(hit.uri, hit.score) for hit in by_path] == wanted
+            assert [(hit.uri, hit.score) for hit in by_vector] == wanted
+        near = first.search(vector=VECTORS[7], threshold=0.8, k=1000)
+        assert len(near) == (COMPARISONS["dense-cosine"].scores(VECTORS[7], VECTORS) >= 0.8).sum()
+        assert first.remove(names[7]) == 1
+        assert first.search(vector=VECTORS[7])[0].uri != names[7]

@@ -1,0 +1,136 @@
+"""What scripts for search by deep features do is done in a few lines, with the numbers of NumPy.
+
+Three of them: features in a CSV by chi-squared distance, all above a cosine, eight neighbors.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+from tests.fakes import register
+
+
+@pytest.fixture
+def new(tmp_path):
+    """A picture that no index has."""
+    pixels = np.random.default_rng(9).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "new.png")
+    return tmp_path / "new.png"
+
+
+def chi2_distance(a, b, eps=1e-10):
+    return 0.5 * np.sum((a - b) ** 2 / (a + b + eps), axis=-1)
+
+
+def cosine(a, b):
+    return b @ a / (np.linalg.norm(a) * np.linalg.norm(b, axis=-1))
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=np.float64)
+
+
+def test_a_folder_becomes_a_csv_and_is_searched_by_chi_squared_distance(
+    fake_model, photos, cat, new, tmp_path
+):
+    with ImageIndex(tmp_path / "a.duckdb", model="fake") as index:
+        index.add(photos)
+        index.export_features(tmp_path / "features.csv")
+        names, vectors = read_csv(tmp_path / "features.csv")
+        assert sorted(names) == sorted(map(str, photos.rglob("*.png")))
+
+        fake_model.calls = 0
+        known = index.search(image=cat, strategy="dense-chi2", k=5)
+        assert fake_model.calls == 0  # the stored feature is used
+        outside = index.search(image=new, strategy="dense-chi2", k=5)
+        assert fake_model.calls == 1
+        queries = vectors[names.index(str(cat))], index.analyze(new).embedding.astype(np.float64)
+        for hits, query in zip((known, outside), queries, strict=True):
+            distances = chi2_distance(query, vectors)
+            best = np.argsort(distances)[:5]
+            assert hits.uris == [names[i] for i in best]
+            assert hits.distances == pytest.approx(distances[best], rel=1e-5, abs=1e-9)
+        assert known[0].path == cat
+        assert known.distances[0] == 0
+
+
+def test_everything_from_a_similarity_on(index, cat):
+    names = sorted(map(str, cat.parents[1].rglob("*.png")))
+    vectors = np.stack([index.get(name).embedding for name in names]).astype(np.float64)
+    similarities = cosine(index.get(cat).embedding.astype(np.float64), vectors)
+    least = float(np.median(similarities))
+    hits = index.search(image=cat, strategy="dense-cosine", threshold=least - 1e-6, k=10_000)
+    wanted = [i for i in np.argsort(-similarities) if similarities[i] >= least - 1e-6]
+    assert 5 < len(wanted) < 12
+    assert hits.uris == [names[i] for i in wanted]
+    assert [hit.score for hit in hits] == pytest.approx(similarities[wanted], rel=1e-6)
+    assert hits[0].path == cat
+    assert hits[0].score == pytest.approx(1)
+
+
+def test_eight_neighbors_in_a_grid_while_pictures_come_and_go(index, photos, cat, new):
+    names = sorted(map(str, photos.rglob("*.png")))
+    vectors = np.stack([index.get(name).embedding for name in names]).astype(np.float64)
+    distances = 1 - cosine(index.get(cat).embedding.astype(np.float64), vectors)
+    best = np.argsort(distances, kind="stable")[:8]
+    hits = index.search(image=cat, strategy="dense-cosine", k=8)
+    assert hits.uris == [names[i] for i in best]
+    assert hits.distances == pytest.approx(distances[best], abs=1e-6)
+
+    titles = [axes.get_title() for axes in hits.plot(columns=4, distances=True).axes]
+    assert titles[0] == "query"
+    assert [float(t) for t in titles[1:]] == pytest.approx(hits.distances, rel=0.01, abs=1e-3)
+    assert [hit.score for hit in hits] == pytest.approx(1 - distances[best], abs=1e-6)
+
+    index.add(new)
+    assert index.search(image=new, strategy="dense-cosine")[0].path == new
+    index.remove(new)
+    assert new not in {hit.path for hit in index.search(image=new, strategy="dense-cosine", k=99)}
+    out_of_stock = Path(hits.uris[1])
+    index.remove(out_of_stock)
+    assert out_of_stock not in {Path(u) for u in index.search(image=cat, strategy="auto").uris}
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chi2"])
+def test_other_metrics_on_stored_arrays(index, cat, metric, tmp_path):
+    index.export_features(tmp_path / "store")
+    names = np.load(tmp_path / "store" / "filenames.npy")
+    vectors = np.load(tmp_path / "store" / "vectors.npy").astype(np.float64)
+    query = vectors[list(names).index(str(cat))]
+    by = {
+        "euclidean": np.linalg.norm(vectors - query, axis=1),
+        "manhattan": np.abs(vectors - query).sum(axis=1),
+        "chi2": chi2_distance(query, vectors),
+    }[metric]
+    hits = index.search(image=cat, strategy=f"dense-{metric}", k=8)
+    assert hits.distances == pytest.approx(np.sort(by)[:8], rel=1e-5, abs=1e-9)
+
+
+def test_other_networks_and_how_good_they_are(fake_model, photos, tmp_path, monkeypatch):
+    register(monkeypatch, "other")
+    pictures = sorted(photos.rglob("*.png"))
+    for model in ("fake", "other"):
+        with ImageIndex(tmp_path / f"{model}.duckdb", model=model) as index:
+            index.add(photos)
+            asked = [
+                {"image": path, "strategy": "dense-cosine", "k": 1, "exclude_self": True}
+                for path in pictures
+            ]
+            answers = index.search_many(asked)
+            right = sum(
+                path.parent == hits[0].path.parent
+                for path, hits in zip(pictures, answers, strict=True)
+            )
+            vectors = np.stack([index.get(path).embedding for path in pictures]).astype(np.float64)
+            similar = np.stack([cosine(vector, vectors) for vector in vectors]) - 9 * np.eye(12)
+            wanted = sum(pictures[i].parent == pictures[j].parent
+                         for i, j in enumerate(similar.argmax(axis=1)))  # fmt: skip
+            assert right == wanted
