@@ -1,9 +1,9 @@
 """The fenced blocks of README and docs, as tests see them.
 
-A comment before a block says that tests run it: ``<!-- run -->``, or ``<!-- run on elasticsearch -->``
-where it needs a server. What it prints is written in a console block below the command, and for Python
-in a block without a language right after it. Numbers may differ a little, and ``...`` stands for the
-rest of a line.
+A comment before a block says that tests run it: ``<!-- run -->``, or where it needs a server
+``<!-- run on elasticsearch -->``. What it prints is written in a console block below the command,
+and for Python in a block without a language right after it. Numbers may differ a little, and
+``...`` stands for the rest of a line.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ HEAD = """\
 <!-- Written by tools/cli_reference.py; edit the help texts in imgsearch_es/cli instead. -->
 
 Every command has `--help`. What a command prints for people, `--json` prints for programs. Exit
-codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130 interrupted.
-The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
+codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130
+interrupted. The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
 """
 SHARED = "Print JSON instead of text."
 """The option of all commands, which the head of the page speaks of."""
@@ -58,14 +58,14 @@ def section(name: str, command: Any) -> str:
     text = " ".join(command.help.split("\n\n")[0].split())
     more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
     lines = [f"## {name}", "", text, "", *(line for part in more for line in (part, ""))]
-    lines += [f"    {usage}", "", "| | default | |", "|---|---|---|"]
+    lines += [f"    {usage}", "", "| | |", "|---|---|"]
     lines += [row(p) for p in parameters if p.help and p.help != SHARED]
     return "\n".join(lines) + "\n"
 
 
 def row(parameter: Any) -> str:
     """One argument or option as a line of the table."""
-    cells = (written(parameter), default(parameter), help_text(parameter))
+    cells = (written(parameter), help_text(parameter))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -84,20 +84,24 @@ def written(parameter: Any) -> str:
     return f"`{names}`" if parameter.is_flag else f"`{names} {value}`"
 
 
-def default(parameter: Any) -> str:
-    """What it is when it is not given."""
+def help_text(parameter: Any) -> str:
+    """What it means, where else it is taken from, and what it is when it is not given."""
+    parts = [" ".join(parameter.help.split()).replace("*", "\\*")]
+    if parameter.envvar:
+        parts.append(f"Or `{parameter.envvar}`.")
     if parameter.required:
-        return "required"
+        parts.append("Required.")
+    elif default := shown_default(parameter):
+        parts.append(f"Default: {default}.")
+    return " ".join(parts)
+
+
+def shown_default(parameter: Any) -> str:
+    """What ``--help`` says of it."""
     if isinstance(parameter.show_default, str):
         return parameter.show_default
     is_shown = parameter.show_default and parameter.default not in (None, False, ())
     return f"`{parameter.default}`" if is_shown and not parameter.is_flag else ""
-
-
-def help_text(parameter: Any) -> str:
-    """What it means, and the environment variable that it is taken from."""
-    text = " ".join(parameter.help.split()).replace("*", "\\*")
-    return f"{text} Or `{parameter.envvar}`." if parameter.envvar else text
 
 
 if __name__ == "__main__":

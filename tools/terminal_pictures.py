@@ -2,12 +2,13 @@
 
     python tools/terminal_pictures.py
 
-Writes docs/images/terminal-search.svg, terminal-explain.svg and plot-explain.png: what the commands
-really print, in the colors that a terminal gives them. Run it again when the output looks different.
+Writes docs/images/terminal-search.svg, terminal-explain.svg and plot-explain.png: what the
+commands really print, as a terminal shows it. Run it again when the output looks different.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -59,9 +60,8 @@ def output(folder: Path, arguments: tuple[str, ...]) -> str:
 
 def picture(arguments: tuple[str, ...], printed: str) -> str:
     """The terminal as SVG, with the reader's own fonts instead of fetched ones."""
-    with open(os.devnull, "w") as nowhere:
-        console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
-        console.print(Text.from_ansi(f"$ imgsearch {' '.join(arguments)}\n{printed.rstrip()}"))
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(f"$ imgsearch {' '.join(arguments)}\n{printed.rstrip()}"))
     svg = console.export_svg(title="imgsearch", theme=MONOKAI, unique_id="terminal")
     plain = _WEB_FONT.sub("", svg).replace("Fira Code, ", "")
     return re.sub(r"[ \t]+$", "", plain, flags=re.MULTILINE).rstrip() + "\n"

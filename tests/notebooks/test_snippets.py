@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +52,9 @@ def run(page_blocks: list[Block], folder: Path, **replaced: str):
     make_photos(folder / "demo" / "photos")
     session = [(b.language, script(b, replaced), str(b)) for b in page_blocks]
     done = subprocess.run(
-        [sys.executable, "-c", f"import os; os.environ['PYTHON'] = sys.executable\n{SESSION}"
-         .replace("import os;", "import os, sys;", 1)],
-        input=json.dumps(session), cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", SESSION],
+        input=json.dumps(session), env={**os.environ, "PYTHON": sys.executable}, cwd=folder,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     printed = done.stdout.replace(f"{folder}/", "").split("=====\n")[1:]

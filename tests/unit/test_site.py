@@ -46,6 +46,7 @@ def test_pages_fetch_nothing_from_outside(site: Path):
         fetched = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?:)?//", text)
         fetched += re.findall(r"<link(?![^>]*canonical)[^>]*\shref=\"?(https?:)?//", text)
         assert fetched == [], page
+        assert not re.search(r'href="(?!https?:)[^"]*\.md[#"]', text), f"{page} links to a source"
         assert 'class="mermaid"' not in text, f"{page}: Material fetches mermaid's program"
     for picture in (ROOT / "docs" / "images").glob("*.svg"):
         assert not re.search(r"url\(\"?http|href=\"http|@import", picture.read_text("utf-8"))
