@@ -57,8 +57,10 @@ def run(page_blocks: list[Block], folder: Path, **replaced: str):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    printed = done.stdout.replace(f"{folder}/", "").split("=====\n")[1:]
-    for block, text in zip(page_blocks, printed, strict=True):
+    stdout = done.stdout.replace(f"{folder}/", "")
+    for old, new in replaced.items():
+        stdout = stdout.replace(new, old)
+    for block, text in zip(page_blocks, stdout.split("=====\n")[1:], strict=True):
         if block.prints is not None:
             check_printed(text, block.prints, str(block))
 
