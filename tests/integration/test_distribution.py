@@ -141,5 +141,9 @@ def link(package: Distribution, target: Path):
         place = target / file
         if ".." in file.parts or file.suffix == ".pyc" or place.exists():
             continue  # programs, what Python made, and what several packages have
+        source = Path(str(package.locate_file(file))).resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(Path(str(package.locate_file(file))).resolve())
+        place.symlink_to(source)
+        compiled = place.with_name("__pycache__")
+        if not compiled.exists() and source.with_name("__pycache__").is_dir():
+            compiled.symlink_to(source.with_name("__pycache__"))  # or TensorFlow takes minutes
