@@ -23,6 +23,7 @@ from imgsearch_es.cli import (
     index,
     overview,
     search,
+    serve,
     watch,
 )
 from imgsearch_es.cli.output import fail
@@ -78,6 +79,7 @@ for command in (
     exchange.import_,
     exchange.reindex,
     watch.watch,
+    serve.serve,
     analyze.models,
     benchmark.benchmark,
     doctor.doctor,
