@@ -14,6 +14,7 @@ from imgsearch_es.errors import ImgsearchError, UnknownWordError
 from imgsearch_es.facets import Facets
 from imgsearch_es.gallery import number
 from imgsearch_es.hits import Hits
+from imgsearch_es.queries import Query
 from imgsearch_es.server import view
 from imgsearch_es.server.answers import Problem, problem_of
 from imgsearch_es.server.schemas import ExplainRequest
@@ -85,7 +86,7 @@ async def _content(request: Request, parts: Services) -> dict[str, Any]:
 
 
 def _found(parts: Services, state: State) -> dict[str, Any]:
-    hits, counted = _search(parts, state)
+    query, hits, counted = _search(parts, state)
     roles = (("image", state.image), ("like", state.like), ("dislike", state.dislike))
     examples = [
         view.example(parts.pictures.find(name), role) for role, names in roles for name in names
@@ -99,21 +100,23 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "facets": view.facet_groups(counted, state),
         "choices": view.choices(state),
         "examples": examples,
+        "vector": view.vector(query) if query is not None and examples else None,
+        "share": view.share_url(query, state) if query is not None else None,
         "ideas": view.frequent(ideas, state),
     }
 
 
-def _search(parts: Services, state: State) -> tuple[Hits | None, Facets]:
-    """The hits of a page, and the facets beside them."""
+def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, Facets]:
+    """The query without the facets' choices, the hits of a page, and the facets beside them."""
     where, offset = state.conditions(), (state.page - 1) * PAGE_SIZE
     searching, fields = parts.searching, list(view.FACET_FIELDS)
     if not state.has_query:
         every = searching.everything(where, PAGE_SIZE, offset)
         counted = searching.facets_to_choose(None, where, fields, _FACET_VALUES)
-        return None if every is None else searching.run(every), counted
+        return None, None if every is None else searching.run(every), counted
     query = searching.query(state.what(), PAGE_SIZE, offset)
     hits = searching.run(searching.narrowed(query, where))
-    return hits, searching.facets_to_choose(query, where, fields, _FACET_VALUES)
+    return query, hits, searching.facets_to_choose(query, where, fields, _FACET_VALUES)
 
 
 def _explained(parts: Services, state: State, picture: str) -> dict[str, Any]:
@@ -131,11 +134,10 @@ def _about(document: Document, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What is known of a picture besides its score."""
     return {
         "alt": view.alt_of(document),
-        "terms": view.chips(document, set(), count=len(document.terms)),
+        "terms": view.seen(document),
         "size": f"{document.width:,} × {document.height:,} pixels",
         "weight": f"{document.bytes / 1024:,.0f} KB {document.format}",
         "metadata": {name: str(value) for name, value in document.metadata.items()},
-        "shares": [round(100 * term.score, 1) for term in document.terms],
     }
 
 

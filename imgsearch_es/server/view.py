@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from imgsearch_es.analysis import Term
+from imgsearch_es.conditions import shown_value
 from imgsearch_es.documents import Document
 from imgsearch_es.explanations import Explanation
 from imgsearch_es.facets import FacetCount, Facets
 from imgsearch_es.files import in_memory
 from imgsearch_es.gallery import number, words
 from imgsearch_es.hits import Hit, Hits
+from imgsearch_es.language import MAX_PARTS
+from imgsearch_es.queries import Query
 from imgsearch_es.server.state import LAST_PAGE, PAGE_SIZE, State
+from imgsearch_es.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.server.uploads import Upload
 
 FACET_FIELDS = {
@@ -33,6 +39,9 @@ STRATEGIES = {
     "dense-euclidean": "Deep feature, distance",
 }
 _CHIPS = 4
+_VECTOR = 9
+_TELLING = 0.005
+"""A synset with a smaller score is 0.00 to a person."""
 _FACETS_SHOWN = 7
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
@@ -101,7 +110,7 @@ def _card(hit: Hit, best: float, asked: set[str], state: State) -> Card:
         version=document.sha256[:12],
         score=number(hit.score),
         share=_share(hit.score, best),
-        is_chance=hit.is_chance,
+        is_chance=state.has_query and hit.is_chance,
         labels=hit.labels,
         chips=chips(document, asked),
         liked=hit.id in state.like,
@@ -112,10 +121,47 @@ def _card(hit: Hit, best: float, asked: set[str], state: State) -> Card:
 def chips(document: Document, asked: set[str], count: int = _CHIPS) -> tuple[Chip, ...]:
     """A picture's best synsets, first those that the query has."""
     ordered = sorted(document.terms, key=lambda term: (term.key not in asked, -term.score))
-    return tuple(
-        Chip(term.key, words(term.key), f"{term.score:.2f}", term.key in asked)
-        for term in ordered[:count]
-    )
+    telling = [term for term in ordered if term.score >= _TELLING] or ordered[:1]
+    return tuple(map(partial(_chip, asked=asked), telling[:count]))
+
+
+def seen(document: Document) -> list[dict[str, Any]]:
+    """All of a picture's synsets, with the share of the largest score."""
+    best = document.terms[0].score if document.terms else 0.0
+    return [
+        {
+            "key": term.key,
+            "text": words(term.key),
+            "score": number(term.score),
+            "share": _share(term.score, best),
+        }
+        for term in document.terms
+    ]
+
+
+def vector(query: Query) -> dict[str, Any]:
+    """What a query with pictures is: its heaviest synsets, and how many more it has."""
+    shown = [term for term in query.terms if term.score >= _TELLING][:_VECTOR]
+    chips = [_chip(term, asked=set()) for term in shown]
+    return {"chips": chips, "more": len(query.terms) - len(chips)}
+
+
+def share_url(query: Query, state: State) -> str | None:
+    """A link that says what was seen in an uploaded picture, instead of naming the upload.
+
+    Uploads are forgotten, and are nobody else's; their synsets with weights are words of the
+    query language. None where the page's own URL does, or where this would not give the same.
+    """
+    uploaded = any(map(UPLOAD_NAME.fullmatch, (*state.image, *state.like, *state.dislike)))
+    selecting = query.must or query.must_not or query.filters
+    if not uploaded or selecting or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
+        return None
+    text = " ".join(f"synset:{shown_value(term.key)}^{term.score:.7g}" for term in query.terms)
+    return state.url(q=text, image=(), like=(), dislike=(), region="")
+
+
+def _chip(term: Term, asked: set[str]) -> Chip:
+    return Chip(term.key, words(term.key), f"{term.score:.2f}", term.key in asked)
 
 
 def alt_of(document: Document) -> str:
@@ -182,7 +228,7 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
         "pages": last,
         "took": f"{hits.took_ms:.0f} ms",
         "exact": hits.exact,
-        "chance": any(hit.is_chance for hit in hits),
+        "chance": state.has_query and any(hit.is_chance for hit in hits),
         "hints": hits.query.hints,
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,
