@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from imgsearch_es import __version__
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.server import api, changing, page
-from imgsearch_es.server.answers import NOT_FOUND, Problem, invalid, problem_of
+from imgsearch_es.server.answers import NOT_FOUND, Problem, invalid, problem_of, unexpected
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.guard import Guard
 from imgsearch_es.server.services import ProblemError, Services
@@ -81,6 +81,10 @@ def _handle_errors(app: FastAPI) -> None:
     async def of_form(request: Request, error: Exception) -> Response:
         details: Sequence[Any] = cast(RequestValidationError, error).errors()
         return _answer(request, invalid(details))
+
+    @app.exception_handler(Exception)
+    async def of_ours(request: Request, error: Exception) -> Response:
+        return _answer(request, unexpected(error))
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: Exception) -> Response:

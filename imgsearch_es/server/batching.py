@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Analyzer
+from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.models.base import JSON, Model, Prediction
 from imgsearch_es.synsets import Vocabulary
@@ -72,8 +73,8 @@ class BatchingModel:
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures, perhaps together with those of other threads.
 
-        Should a pass with others fail, each of them is tried again without this one, so nobody
-        gets the error of another's picture.
+        Should a pass with others fail, it is tried again alone: nobody gets the error of another's
+        picture.
         """
         request = _Request(pixels)
         with self._lock:
@@ -88,7 +89,11 @@ class BatchingModel:
         """In the owner's thread: the answer to a request, with all those that can join it."""
         if request.answer is None:
             together = self._take(request)
-            found = self._model.predict(np.concatenate([one.pixels for one in together]))
+            try:
+                found = self._model.predict(np.concatenate([one.pixels for one in together]))
+            except ImgsearchError:
+                together = [request]  # the others are asked for again, each by its own thread
+                found = self._model.predict(request.pixels)
             self._observe(len(found.posterior))
             start = 0
             for one in together:

@@ -175,6 +175,7 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._max_body:
+                answer.is_muted = True  # whatever the application makes of the error below
                 raise _TooLargeError
             return message
 
@@ -185,10 +186,11 @@ class Guard:
             answer.deadline = in_time
             try:
                 await self._app(scope, counted, answer.send)
-            except _TooLargeError:
-                problem = self._too_large()
             except Exception as error:  # noqa: BLE001  (nobody else answers then)
-                problem = unexpected(error)
+                if answer.began is None and not answer.is_muted:
+                    problem = unexpected(error)
+        if answer.is_muted:
+            answer.is_muted, problem = False, self._too_large()
         if in_time.cancelled_caught:
             problem = Problem(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
         return problem if answer.began is None else None
@@ -201,9 +203,12 @@ class _Answer:
         self._send = send
         self.began: float | None = None
         self.status = 0
+        self.is_muted = False
         self.deadline: anyio.CancelScope | None = None
 
     async def send(self, message: Message) -> None:
+        if self.is_muted:
+            return
         if message["type"] == "http.response.start":
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:

@@ -14,6 +14,7 @@ import uvicorn
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.server.app import create_app
 from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.guard import Guard
 from imgsearch_es.server.settings import ServerSettings
 
 _GRACE_SECONDS = 5
@@ -43,7 +44,14 @@ def run_server(
     index.count()  # an index that cannot be read is an error now, not at the first search
     listening = listen(settings.host, settings.port)
     app, _ = create_app(index, settings, warm_up=warm_up)
-    config = uvicorn.Config(
+    tell(url_of(settings.host, listening.getsockname()[1]))
+    with listening:
+        _Server(config_of(app)).run(sockets=[listening])
+
+
+def config_of(app: Guard) -> uvicorn.Config:
+    """How the application is run: no log of requests, no trust in what proxies say."""
+    return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -55,9 +63,6 @@ def run_server(
         http="h11",
         ws="none",
     )
-    tell(url_of(settings.host, listening.getsockname()[1]))
-    with listening:
-        _Server(config).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

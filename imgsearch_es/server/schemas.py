@@ -145,7 +145,7 @@ class PartAnswer(_Answer):
     part: str
     weight: float
     score: float | None
-    rank: int | None
+    rank: int | None = None
     contribution: float
 
 
