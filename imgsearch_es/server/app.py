@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from imgsearch_es import __version__
+import imgsearch_es
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.server import api, changing, page
 from imgsearch_es.server.answers import NOT_FOUND, Problem, invalid, problem_of, unexpected
@@ -53,7 +53,7 @@ def create_app(
     app = FastAPI(
         title="imgsearch_es",
         description=_DESCRIPTION,
-        version=__version__,
+        version=imgsearch_es.__version__,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
