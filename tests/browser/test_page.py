@@ -48,7 +48,7 @@ def test_an_unknown_word_gets_suggestions(open_page: Open):
 
 
 def test_a_picture_is_chosen(open_page: Open, photos: Path):
-    page = open_page()
+    page = open_page("/?by=dense-cosine")
     page.set_input_files("#file", photos / "coffee.jpg")
     page.wait_for_url("**image=upload-*")
     settled(page)
@@ -81,14 +81,14 @@ def give(page: Page, photo: Path, how: str) -> None:
 
 
 def test_a_picture_is_pasted(open_page: Open, photos: Path):
-    page = open_page()
+    page = open_page("/?by=dense-cosine")
     give(page, photos / "rocket.jpg", "paste")
     page.wait_for_url("**image=upload-*")
     expect(page.locator(".card").first).to_contain_text("rocket")
 
 
 def test_a_picture_is_dropped(open_page: Open, photos: Path):
-    page = open_page()
+    page = open_page("/?by=dense-cosine")
     give(page, photos / "chelsea.jpg", "drop")
     page.wait_for_url("**image=upload-*")
     expect(page.locator(".card").first).to_contain_text("chelsea")
@@ -271,6 +271,7 @@ def test_the_theme_is_chosen_and_kept(open_page: Open):
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
     page.get_by_role("button", name="Light or dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     dark = page.evaluate(paper)
     assert dark != light
     page.reload()
