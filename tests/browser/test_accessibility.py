@@ -38,19 +38,24 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def serious(page: Page) -> list[tuple[str, str, list[str]]]:
+    """What axe finds that is serious or critical: rule, impact, where."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (one["id"], one["impact"], [node["html"][:120] for node in one["nodes"][:3]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_serious(open_page: Open, ids, dark: bool, size: tuple[int, int]):
-    shown = ids(open_page())
+def test_axe_finds_nothing_serious(open_page: Open, ids, size: tuple[int, int]):
+    page = open_page(size=size)
+    home, shown = page.url, ids(page)
     for name, (path, act) in VIEWS.items():
-        page = open_page(path.format(*shown), size=size, dark=dark)
+        page.goto(home.rstrip("/") + path.format(*shown))
         page.wait_for_load_state("networkidle")
         act(page)
-        found = Axe().run(page).response["violations"]
-        serious = [
-            (one["id"], one["impact"], [node["html"][:120] for node in one["nodes"][:3]])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], name
-        page.context.close()
+        for colors in ("light", "dark"):
+            page.emulate_media(color_scheme=colors)
+            assert serious(page) == [], (name, colors)

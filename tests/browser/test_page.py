@@ -149,7 +149,7 @@ def test_a_region_is_chosen_by_keys(open_page: Open, ids: Ids):
 def test_liking_and_disliking_refine(open_page: Open, ids: Ids, word: SimpleNamespace):
     page = open_page(f"/?q={word.query}")
     before = ids(page)
-    page.get_by_role("link", name="Like ").nth(4).click()
+    page.locator(".act.like").nth(4).click()
     page.wait_for_url(f"**like={before[4]}*")
     settled(page)
     page.locator(f'[data-id="{before[1]}"] .act.dislike').click()
@@ -179,7 +179,7 @@ def test_facets_narrow_and_let_go(open_page: Open):
     page.get_by_role("link", name="Label: original").click()
     page.get_by_role("link", name="Format: WEBP").click()
     expect(page.locator("#summary")).to_contain_text("All 19 pictures")
-    assert page.url.endswith("/?where=label%3Dsmall")
+    expect(page).to_have_url(re.compile(r"/\?where=label%3Dsmall$"))
 
 
 def test_why_a_picture_was_found(open_page: Open, word: SimpleNamespace):
@@ -346,10 +346,10 @@ def test_a_locked_page_asks_for_the_token(open_page: Open, locked: Client, photo
     dialog.get_by_label("Token").fill(TOKEN)
     dialog.get_by_role("button", name="Open").click()
     expect(page.locator("#summary")).to_contain_text("All 19 pictures")
-    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    expect(page.locator(".card img").first).not_to_have_js_property("naturalWidth", 0)
     assert TOKEN not in page.url
     page.set_input_files("#file", photos / "coffee.jpg")
     page.wait_for_url("**image=upload-*")
-    page.wait_for_function("document.querySelector('.example img').naturalWidth > 0")
+    expect(page.locator(".example img").first).not_to_have_js_property("naturalWidth", 0)
     page.locator(".card .why").first.click()
-    page.wait_for_function("document.querySelector('#why img').naturalWidth > 0")
+    expect(page.locator("#why img").first).not_to_have_js_property("naturalWidth", 0)
