@@ -32,7 +32,7 @@ from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
 
 MODEL = "efficientnet-lite0"
-WORDS = ("cat", "dog", "helmet", "coffee", "rocket", "vehicle", "animal", "instrument", "moon")
+WORDS = ("cat", "dog", "helmet", "coffee", "rocket", "vehicle", "animal", "instrument", "clock")
 THUMBNAILS = 6
 """Of a page that a user sees before scrolling, and its browser has not yet."""
 _ID = re.compile(rb'data-id="([0-9a-f]{32})"')
