@@ -25,6 +25,7 @@ from imgsearch_es.cli import (
     kibana,
     overview,
     search,
+    serve,
     watch,
     whiten,
 )
@@ -82,6 +83,7 @@ for command in (
     exchange.reindex,
     whiten.whiten,
     watch.watch,
+    serve.serve,
     analyze.models,
     evaluate.evaluate,
     benchmark.benchmark,
