@@ -1,0 +1,128 @@
+"""The head: a small network from a stored feature to an embedding of length 1.
+
+It is built of Keras's own layers only, so its file holds no code. The same weights give the same
+bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.models.keras_file import read_description
+from imgsearch_es.models.runtime import import_keras, reason
+from imgsearch_es.models.weights import given_file
+
+if TYPE_CHECKING:
+    import keras
+
+LAYERS = (512, 512, 256)
+"""Those of the head that became popular with triplet networks on stored features."""
+_BATCH = 4096
+_SAVED = "1980-01-01@00:00:00"
+"""What the file says of when it was saved: the earliest time of a ZIP archive."""
+
+
+def build_head(dimensions: int, layers: Sequence[int] = LAYERS, *, seed: int = 0) -> keras.Model:
+    """A head with random weights.
+
+    The feature is divided by its length, and brought to a mean square of 1; dense layers follow,
+    all but the last with ReLU; the result is divided by its length.
+
+    Args:
+        dimensions: of the feature.
+        layers: units of the dense layers; the last one is the length of the embedding.
+        seed: of the weights.
+
+    Raises:
+        ConfigurationError: a number is not above 0.
+    """
+    if dimensions < 1 or not layers or min(layers) < 1:
+        raise ConfigurationError(
+            f"a head has one or more layers of one or more units, not {tuple(layers)}"
+        )
+    keras = import_keras()
+    feature = keras.Input((dimensions,), name="feature")
+    x = keras.layers.UnitNormalization(name="unit_feature")(feature)
+    x = keras.layers.Rescaling(math.sqrt(dimensions), name="unit_variance")(x)
+    for i, units in enumerate(layers, start=1):
+        is_last = i == len(layers)
+        weights = keras.initializers.GlorotUniform(seed=1000 * seed + i)
+        x = keras.layers.Dense(
+            units,
+            activation=None if is_last else "relu",
+            kernel_initializer=weights,
+            name=f"dense_{i}",
+        )(x)
+    embedding = keras.layers.UnitNormalization(name="embedding")(x)
+    return keras.Model(feature, embedding, name="head")
+
+
+def apply_head(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings of features, shape (pictures, units of the last layer)."""
+    parts = [
+        np.asarray(head(features[i : i + _BATCH], training=False), dtype=np.float32)
+        for i in range(0, len(features), _BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def save_head(head: keras.Model, path: Path) -> None:
+    """Write a head; the file is there whole or not.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder, "head.keras")
+            head.save(saved)
+            part = path.with_name(f"{path.name}.part")
+            _copy_without_time(saved, part)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def load_head(path: str | os.PathLike[str]) -> keras.Model:
+    """Load a head, or another network that turns a vector into a vector; no code in it is run.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
+        AnalyzerError: the network does not turn one vector into one vector.
+    """
+    file = given_file(path, "the head")
+    read_description(file)
+    keras = import_keras()
+    try:
+        head: keras.Model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001 - a foreign file raises anything
+        raise WeightsError(f"Keras cannot load {file}: {reason(error)}") from error
+    ends = [getattr(head, end, None) or () for end in ("inputs", "outputs")]
+    shapes = [tuple(tensor.shape) for end in ends for tensor in end]
+    if [len(end) for end in ends] != [1, 1] or [len(shape) for shape in shapes] != [2, 2]:
+        raise AnalyzerError(
+            f"{file} takes and gives {shapes}; a head takes one vector of fixed length, and gives "
+            "one"
+        )
+    return head
+
+
+def _copy_without_time(source: Path, target: Path) -> None:
+    """Copy a .keras file, which is a ZIP archive, without the time at which it was saved."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(old.namelist()):
+            data = old.read(name)
+            if name == "metadata.json":
+                data = json.dumps({**json.loads(data), "date_saved": _SAVED}).encode()
+            new.writestr(zipfile.ZipInfo(name), data)
