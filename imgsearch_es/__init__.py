@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
+    from imgsearch_es.evaluation import Judgements, Run
     from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
@@ -44,11 +45,13 @@ _HOMES = {
     "ImageIndex": "index",
     "ImgsearchError": "errors",
     "IndexReport": "indexing",
+    "Judgements": "evaluation",
     "Limits": "files",
     "Picture": "images",
     "PictureList": "manifests",
     "Query": "queries",
     "Rocchio": "feedback",
+    "Run": "evaluation",
     "Synset": "synsets",
     "Term": "analysis",
     "Vocabulary": "synsets",
@@ -69,11 +72,13 @@ __all__ = [
     "ImageIndex",
     "ImgsearchError",
     "IndexReport",
+    "Judgements",
     "Limits",
     "Picture",
     "PictureList",
     "Query",
     "Rocchio",
+    "Run",
     "Synset",
     "Term",
     "Vocabulary",

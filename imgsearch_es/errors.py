@@ -12,6 +12,7 @@ Each says what happened, to which file, index or option, and what to do about it
     │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
     │   └── AnalyzerMismatchError  the index was built with another analyzer
     ├── ExchangeError            a file to import or export cannot be read or written
+    ├── EvaluationError          judgements, queries or runs cannot be read, or do not fit
     ├── QueryError               a query cannot be understood
     │   └── UnknownWordError     no synset has this word; carries suggestions
     └── StoreError               an index cannot be read or written
@@ -85,6 +86,10 @@ class AnalyzerMismatchError(AnalyzerError):
 
 class ExchangeError(ImgsearchError):
     """A file of documents cannot be read or written, or is not in the format."""
+
+
+class EvaluationError(ImgsearchError):
+    """Judgements, queries or runs cannot be read, or do not fit each other or the index."""
 
 
 class QueryError(ImgsearchError):

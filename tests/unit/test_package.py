@@ -12,7 +12,10 @@ from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import EmbeddedStore
 from imgsearch_es.synsets import imagenet
 
-HEAVY = ("tensorflow", "keras", "matplotlib", "elasticsearch", "IPython", "openvino")
+HEAVY = (
+    *("tensorflow", "keras", "matplotlib", "elasticsearch", "IPython", "openvino"),
+    *("ir_measures", "pytrec_eval", "scipy"),
+)
 
 
 def loaded_by(code: str) -> set[str]:

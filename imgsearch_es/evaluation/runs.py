@@ -1,0 +1,184 @@
+"""Runs: what a system answered, as TREC keeps it.
+
+The order of a ranking is the answer; trec_eval, though, looks at the scores alone, reads them as
+float32 numbers and puts equal ones in the reverse order of their documents' names. So a run is
+written with scores that fall from each document to the next: an equal score becomes the float32
+number next below. What trec_eval then makes of the file is what we make of the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation.text_files import read_lines, token, write_lines
+
+Ranking = Sequence[tuple[str, float]]
+"""(document id, score), best first."""
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """The rankings that a system gives to queries.
+
+    Attributes:
+        name: of the system; TREC's run tag.
+        rankings: query id -> (document id, score), best first, each document once. A query that
+            is missing, or has an empty ranking, was not answered.
+    """
+
+    name: str
+    rankings: Mapping[str, Ranking]
+
+    def __post_init__(self) -> None:
+        for query, ranking in self.rankings.items():
+            if len({document for document, _ in ranking}) < len(ranking):
+                raise EvaluationError(f"{self.name}: the ranking of {query} has a document twice")
+
+    def __len__(self) -> int:
+        return len(self.rankings)
+
+    def documents(self, query: str) -> list[str]:
+        """The documents of a ranking, best first; none for a query without an answer."""
+        return [document for document, _ in self.rankings.get(query, ())]
+
+    def falling(self, query: str, without: frozenset[str] = frozenset()) -> dict[str, float]:
+        """The documents of a ranking with scores that fall strictly, as float32 numbers.
+
+        Args:
+            query: whose ranking.
+            without: documents to leave out.
+        """
+        kept = [item for item in self.rankings.get(query, ()) if item[0] not in without]
+        scores = falling([score for _, score in kept])
+        return {document: float(s) for (document, _), s in zip(kept, scores, strict=True)}
+
+    def renamed(
+        self, document: Callable[[str], str], query: Callable[[str], str] | None = None
+    ) -> Run:
+        """With other names for documents and queries (by default as of documents)."""
+        name = query or document
+        return Run(
+            self.name,
+            {
+                name(key): [(document(found), score) for found, score in ranking]
+                for key, ranking in self.rankings.items()
+            },
+        )
+
+    @classmethod
+    def from_features(
+        cls,
+        name: str,
+        ids: Sequence[str],
+        rankings: NDArray[np.intp],
+        scores: NDArray[np.float64] | None = None,
+        queries: Sequence[str] | None = None,
+    ) -> Run:
+        """A run of rankings in NumPy, such as ``rank_features`` gives.
+
+        Args:
+            name: of the system.
+            ids: of the documents.
+            rankings: rows of places in ``ids``, best first; shape (queries, depth).
+            scores: of the same shape; by default minus the rank.
+            queries: ids of the queries; by default those of the documents.
+
+        Raises:
+            EvaluationError: the lengths do not fit.
+        """
+        asked = list(ids if queries is None else queries)
+        if len(asked) != len(rankings):
+            raise EvaluationError(f"{len(asked)} queries do not have {len(rankings)} rankings")
+        if scores is None:
+            scores = -np.broadcast_to(np.arange(1.0, rankings.shape[1] + 1), rankings.shape)
+        rows = zip(asked, rankings.tolist(), scores.tolist(), strict=True)
+        return cls(
+            name,
+            {
+                query: [(ids[i], score) for i, score in zip(row, values, strict=True)]
+                for query, row, values in rows
+            },
+        )
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:
+        """Read a run in TREC's format, plain or .gz; ordered as trec_eval orders it.
+
+        That is by score as a float32 number, equal ones by document in reverse; the column of
+        ranks is ignored.
+
+        Args:
+            path: of the file: query, Q0, document, rank, score, tag.
+            name: of the system; by default the file's tag.
+
+        Raises:
+            EvaluationError: the file cannot be read or is no such file.
+        """
+        found: dict[str, list[tuple[str, float]]] = {}
+        tag = ""
+        for number, line in read_lines(path):
+            columns = line.split()
+            where = f"{path}, line {number}"
+            if len(columns) != 6:
+                raise EvaluationError(f"{where}: not 6 columns: query, Q0, document, rank, ...")
+            query, _, document, _, score, tag = columns
+            try:
+                value = float(np.float32(score))
+            except ValueError:
+                raise EvaluationError(f"{where}: the score {score!r} is no number") from None
+            if not np.isfinite(value):
+                raise EvaluationError(f"{where}: the score {score!r} is not finite")
+            found.setdefault(query, []).append((document, value))
+        if not found:
+            raise EvaluationError(f"{path} holds no run")
+        for ranking in found.values():
+            ranking.sort(key=lambda item: item[0], reverse=True)
+            ranking.sort(key=lambda item: -item[1])
+        return cls(name or tag, found)
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write TREC's format, .gz by its name.
+
+        Raises:
+            EvaluationError: a name holds white space, or the file cannot be written.
+        """
+        tag = token(self.name, "system")
+        lines = []
+        for query in sorted(self.rankings):
+            name = token(query, "query")
+            for rank, (document, score) in enumerate(self.falling(query).items(), start=1):
+                lines.append(f"{name} Q0 {token(document, 'document')} {rank} {score:.9g} {tag}")
+        return write_lines(path, lines)
+
+
+def falling(scores: Iterable[float]) -> NDArray[np.float32]:
+    """Float32 numbers, each below the one before it and otherwise as near to the score as can be.
+
+    Raises:
+        EvaluationError: a score is not finite.
+    """
+    with np.errstate(over="ignore"):
+        given = np.asarray(list(scores), dtype=np.float64).astype(np.float32)
+    if not np.isfinite(given).all():
+        raise EvaluationError("a score is not finite as a float32 number")
+    given[np.abs(given) < _TINY] = 0  # below it some processors read 0
+    for i in range(1, len(given)):
+        if given[i] >= given[i - 1]:
+            given[i] = _below(float(given[i - 1]))
+    return given
+
+
+def _below(score: float) -> float:
+    """The next float32 number below that is normal, or 0."""
+    if score == 0:
+        return -_TINY
+    below = float(np.nextafter(np.float32(score), np.float32(-np.inf)))
+    return below if abs(below) >= _TINY else 0.0

@@ -1,0 +1,71 @@
+"""Lines of text files, plain or ``.gz``: what TREC's formats and CSV are made of."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from imgsearch_es.errors import EvaluationError
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers, counted from 1.
+
+    Raises:
+        EvaluationError: the file cannot be read, or is not UTF-8.
+    """
+    source = Path(path).expanduser()
+    try:
+        data = source.read_bytes()
+        text = (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise EvaluationError(f"cannot read {source}: {reason}") from error
+    lines = enumerate(text.replace("\r\n", "\n").split("\n"), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:
+    """Write lines; the file is there whole or not, and the same lines give the same bytes.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    target = Path(path).expanduser()
+    data = "".join(f"{line}\n" for line in lines).encode()
+    if target.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)  # without the time, which would differ
+    write_bytes(target, data)
+    return target
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write a file in one step, with the folders above it.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    partial = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(target)
+    except OSError as error:
+        raise EvaluationError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def token(name: str, what: str) -> str:
+    """A name as a column of TREC's formats, which spaces separate.
+
+    Raises:
+        EvaluationError: it is empty or holds white space.
+    """
+    if not name or name.split() != [name]:
+        raise EvaluationError(
+            f"the {what} {name!r} cannot stand in TREC's formats, which spaces separate: give "
+            "names without white space"
+        )
+    return name
