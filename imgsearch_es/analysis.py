@@ -2,14 +2,19 @@
 
     image filters  ->  model  ->  term filters
     (PIL image)        (posterior, embedding)   (scores per term)
+                              embedding  ->  embedding filters
+                                             (the deep feature)
 
 Each part has a name and options, so a whole analyzer is one small dictionary (or TOML file):
 
     {"model": {"name": "vgg16"},
      "image_filters": [{"name": "resize", "height": 224, "width": 224}],
-     "term_filters": [{"name": "top_k", "k": 10}]}
+     "term_filters": [{"name": "top_k", "k": 10}],
+     "embedding": {"layer": "block5_conv3", "pooling": "gem", "flip": true},
+     "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
 
-The index keeps that dictionary, and a query is analyzed as the documents were.
+``embedding`` may also be true (the model's own deep feature, the default) or false (none). The
+index keeps that dictionary, and a query is analyzed as the documents were.
 """
 
 from __future__ import annotations
@@ -25,6 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgsearch_es.embedding_filters import (
+    EmbeddingFilter,
+    create_embedding_filter,
+    run_embedding_filters,
+)
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.filters import (
     ImageFilter,
@@ -36,6 +46,7 @@ from imgsearch_es.filters import (
     run_image_filters,
 )
 from imgsearch_es.images import ImageSource, Limits, Picture, open_image
+from imgsearch_es.models.deep_feature import DeepFeature
 
 if TYPE_CHECKING:
     from imgsearch_es.models.base import Model
@@ -49,7 +60,7 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
 """The paper keeps each picture's ten best synsets."""
 
-_OPTIONS = {"model", "image_filters", "term_filters", "embedding"}
+_OPTIONS = {"model", "image_filters", "term_filters", "embedding", "embedding_filters"}
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -118,13 +129,24 @@ class Analyzer:
         self.term_filters: tuple[TermFilter, ...] = tuple(map(create_term_filter, after))
         self.decode_size = decode_size(self.image_filters)
         """What `open` does not go below, (width, height); None without fast decoding."""
-        self.embedding = bool(options.get("embedding", True))
+        wanted = options.get("embedding", True)
+        self.embedding = wanted is not False
+        feature = _deep_feature(self.model, wanted)
+        behind = options.get("embedding_filters", ())
+        if behind and not self.embedding:
+            raise AnalyzerError("embedding_filters change a deep feature, and embedding is false")
+        self.embedding_filters: tuple[EmbeddingFilter, ...] = tuple(
+            map(create_embedding_filter, behind)
+        )
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
             "term_filters": list(map(full_config, after, self.term_filters)),
-            "embedding": self.embedding,
+            "embedding": feature.to_config() or True if self.embedding else False,
         }
+        if behind:  # left out otherwise, as in indexes made before there were any
+            parts = map(full_config, behind, self.embedding_filters)
+            self.config["embedding_filters"] = list(parts)
         """Everything needed to build this analyzer again, as JSON values."""
 
     @cached_property
@@ -137,7 +159,11 @@ class Analyzer:
 
     @cached_property
     def embedding_dimensions(self) -> int:
-        """Length of the deep feature, 0 without one; found by analyzing a blank picture."""
+        """Length of the deep feature, 0 without one; found by analyzing a blank picture.
+
+        Raises:
+            AnalyzerError: an embedding filter takes deep features of another length.
+        """
         if not self.embedding:
             return 0
         embedding = self.analyze(Image.new("RGB", (64, 64))).embedding
@@ -186,10 +212,10 @@ class Analyzer:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
         keys = self.vocabulary.keys
-        return [
-            Analysis(_terms(row, keys), prediction.embedding[i] if self.embedding else None)
-            for i, row in enumerate(scores)
-        ]
+        if not self.embedding:
+            return [Analysis(_terms(row, keys), None) for row in scores]
+        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        return [Analysis(_terms(row, keys), vectors[i]) for i, row in enumerate(scores)]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""
@@ -240,7 +266,30 @@ def is_same_analyzer(
 def describe(config: Mapping[str, Any]) -> str:
     """An analyzer's full configuration on one line: its parts and their options, in order."""
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
-    return " -> ".join(map(_described, parts))
+    said = " -> ".join(map(_described, parts))
+    feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
+    if not isinstance(feature, Mapping) and not behind:
+        return said
+    chosen = str(DeepFeature.from_config(feature)) if isinstance(feature, Mapping) else "avg()"
+    return f"{said}; deep feature: {' -> '.join([chosen, *map(_described, behind)])}"
+
+
+def _deep_feature(model: Model, wanted: object) -> DeepFeature:
+    """The deep feature that ``embedding`` asks for; the model is told."""
+    if not isinstance(wanted, bool | Mapping):
+        raise ConfigurationError(
+            f"embedding is true, false, or options such as pooling, not {wanted!r}"
+        )
+    feature = DeepFeature.from_config(wanted if isinstance(wanted, Mapping) else {})
+    if feature.is_default:
+        return feature
+    use = getattr(model, "use_deep_feature", None)
+    if use is None:
+        raise ConfigurationError(
+            f"the model {model.name} gives one deep feature only: leave out embedding"
+        )
+    use(feature)
+    return feature
 
 
 def _use_runtime(model: Model, runtime: str) -> None:
@@ -255,11 +304,18 @@ def _named(config: Mapping[str, Any]) -> str:
 
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where the model's files are on this machine."""
+    """A configuration without what says where its files are on this machine.
+
+    Which files they are is in the model's fingerprint, and in the option sha256 of filters.
+    """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     if str(model["name"]).startswith("keras:"):
         model["name"] = "keras"
-    return {**config, "model": model}
+    filters = [
+        {k: v for k, v in part.items() if k != "path" or "sha256" not in part}
+        for part in config.get("embedding_filters", ())
+    ]
+    return {**config, "model": model, "embedding_filters": filters}
 
 
 def _described(part: Mapping[str, Any]) -> str:

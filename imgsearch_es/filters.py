@@ -229,7 +229,7 @@ def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
     Raises:
         AnalyzerError: no such filter, or its options are wrong.
     """
-    return cast(ImageFilter, _create(IMAGE_FILTERS, "image filter", config))
+    return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
 
 
 def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
@@ -238,7 +238,7 @@ def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
     Raises:
         AnalyzerError: no such filter, or its options are wrong.
     """
-    return cast(TermFilter, _create(TERM_FILTERS, "term filter", config))
+    return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
 
 
 def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
@@ -265,13 +265,20 @@ def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]
 
 
-def full_config(config: Mapping[str, Any], part: ImageFilter | TermFilter) -> dict[str, Any]:
+def full_config(config: Mapping[str, Any], part: object) -> dict[str, Any]:
     """The configuration a filter was built from, completed with its defaults."""
     options = dataclasses.asdict(cast(Any, part))
     return {"name": config["name"], **{k: v for k, v in options.items() if v is not None}}
 
 
-def _create(group: str, kind: str, config: Mapping[str, Any]) -> object:
+def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
+    """Build a filter of an entry-point group from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    if not isinstance(config, Mapping):
+        raise AnalyzerError(f'a {kind} is written {{"name": ..., option: value}}, not {config!r}')
     options = dict(config)
     name = options.pop("name", None)
     if not isinstance(name, str):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.models.deep_feature import DeepFeature
 from imgsearch_es.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Prediction:
     Attributes:
         posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
         embedding: float32 of shape (pictures, dimensions): the deep feature, which is the global
-            average pool of the last convolutional activation.
+            average pool of the last convolutional activation, unless the model was told otherwise
+            (`NetworkModel.use_deep_feature`).
     """
 
     posterior: NDArray[np.float32]
@@ -116,6 +118,7 @@ class NetworkModel(ABC):
         self.name = name
         self.config: dict[str, JSON] = {"name": name, **options}
         self.size = size
+        self.deep_feature = DeepFeature()
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._wanted: str | None = None
@@ -165,7 +168,7 @@ class NetworkModel(ABC):
         self.__dict__.update(state, _lock=threading.Lock())
 
     def checked_network(self) -> keras.Model:
-        """What `build_network` gives, and errors of ours; imports Keras.
+        """What `build_network` gives with the deep feature wanted, and errors of ours.
 
         Raises:
             AnalyzerError: the network cannot be built.
@@ -174,11 +177,21 @@ class NetworkModel(ABC):
 
         import_keras()
         try:
-            return self.build_network()
+            network = self.build_network()
+            if self.deep_feature.is_default:
+                return network
+            from imgsearch_es.models.networks import with_deep_feature
+
+            return with_deep_feature(network, self.deep_feature)
         except ValueError as error:  # Keras's word for a network that cannot be
             raise AnalyzerError(
                 f"the network of {self.name} cannot be built: {reason(error)}"
             ) from error
+
+    def use_deep_feature(self, feature: DeepFeature) -> None:
+        """Give another deep feature; a layer that does not exist is found out on first use."""
+        with self._lock:
+            self.deep_feature, self._runtime = feature, None
 
     def use_runtime(self, name: str) -> None:
         """Run on "tensorflow", "openvino" or ("auto") the faster of them.

@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgsearch_es.models import networks, openvino, runtime
+from imgsearch_es.models import networks, openvino, pooling, runtime
 
 if TYPE_CHECKING:
     from imgsearch_es.models.base import NetworkModel
@@ -31,6 +31,7 @@ _FILE = "choice.json"
 _DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
+_BUILDING = (networks.__file__, pooling.__file__, runtime.__file__)
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +77,8 @@ def folder_of(model: NetworkModel) -> Path:
         WeightsError: the weights are missing.
         MissingDependencyError: OpenVINO is not installed.
     """
-    parts = (model.config, model.fingerprint(), _code(model), made_for())
+    feature = model.deep_feature.to_config()
+    parts = (model.config, feature, model.fingerprint(), _code(model), made_for())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"\W+", "-", Path(model.name).name)
     return cache_folder() / f"{name}-{digest[:16]}"
@@ -151,7 +153,7 @@ def _code(model: NetworkModel) -> str:
     classes = [cls for cls in type(model).__mro__ if cls.__module__ not in ("builtins", "abc")]
     sources = map(inspect.getsourcefile, classes)
     digest = hashlib.sha256()
-    for source in sorted({*filter(None, sources), networks.__file__, runtime.__file__}):
+    for source in sorted({*filter(None, sources), *_BUILDING}):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()
 

@@ -55,7 +55,9 @@ def test_a_wrong_toml_file_is_named(fake_model, tmp_path):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(ConfigurationError, match="'filters'; known are embedding, image_filters"):
+    with pytest.raises(
+        ConfigurationError, match="'filters'; known are embedding, embedding_filters, image_filters"
+    ):
         Analyzer({"model": "fake", "filters": []})
 
 
