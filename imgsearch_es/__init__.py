@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
-    from imgsearch_es.evaluation import Judgements, Run
+    from imgsearch_es.evaluation import Judgements, Run, evaluate
     from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
@@ -55,6 +55,7 @@ _HOMES = {
     "Synset": "synsets",
     "Term": "analysis",
     "Vocabulary": "synsets",
+    "evaluate": "evaluation",
     "find_images": "sources",
     "folder_label": "indexing",
     "imagenet": "synsets",
@@ -83,6 +84,7 @@ __all__ = [
     "Term",
     "Vocabulary",
     "__version__",
+    "evaluate",
     "find_images",
     "folder_label",
     "imagenet",

@@ -180,7 +180,7 @@ def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | Non
     try:
         from imgsearch_es.plots import plot_hits
     except ModuleNotFoundError as error:
-        raise _no_matplotlib() from error
+        raise no_matplotlib() from error
     return plot_hits(hits, columns, figsize)
 
 
@@ -193,7 +193,7 @@ def plot_explanation(explanation: ExplanationLike) -> Figure:
     try:
         from imgsearch_es.plots import plot_summands
     except ModuleNotFoundError as error:
-        raise _no_matplotlib() from error
+        raise no_matplotlib() from error
     return plot_summands(explanation)
 
 
@@ -437,7 +437,8 @@ def _basename(source: str | Image.Image) -> str:
     return filename(source) if isinstance(source, str) else ""
 
 
-def _no_matplotlib() -> MissingDependencyError:
+def no_matplotlib() -> MissingDependencyError:
+    """What to say where a figure was asked for and cannot be drawn."""
     return MissingDependencyError(
         "plots need matplotlib, which is not installed. "
         'Install it with: pip install "imgsearch-es[notebook]"'

@@ -33,13 +33,18 @@ class QueryBuilder:
         store: the index, which may know a picture of the query already.
         analyzer: gives the analyzer; called only when a picture has to be analyzed.
         vocabulary: of the index.
+        reader: of the queries' pictures; by default one that remembers nothing.
     """
 
     def __init__(
-        self, store: Store, analyzer: Callable[[], Analyzer], vocabulary: Vocabulary
+        self,
+        store: Store,
+        analyzer: Callable[[], Analyzer],
+        vocabulary: Vocabulary,
+        reader: PictureReader | None = None,
     ) -> None:
         self._store = store
-        self._reader = PictureReader(store, analyzer)
+        self._reader = reader or PictureReader(store, analyzer)
         self._vocabulary = vocabulary
 
     def build(

@@ -1,21 +1,57 @@
 """Evaluation: how well do strategies find what a person would call relevant?
 
 To be read in this order, which is that of an experiment: ``judgements`` (what is relevant),
-``runs`` (what systems answered), ``measures``, ``rankings`` (the same on plain NumPy features).
+``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
+``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
+(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``,
+``experiment`` (all of it), ``report``, ``drawing``, ``manifest`` and ``results`` (what is kept).
+``rankings`` is for plain NumPy features, without an index.
 """
 
+from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import Scores, parse_measures, score
+from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.rankings import nister_stewenius, rank_features, same_group
 from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.significance import (
+    Comparison,
+    Interval,
+    compare,
+    holm,
+    interval,
+    paired_tests,
+)
+from imgsearch_es.evaluation.systems import System, parse_systems
+from imgsearch_es.evaluation.tasks import Task
+from imgsearch_es.evaluation.topics import Topic, read_topics
 
 __all__ = [
+    "Collection",
+    "Comparison",
+    "Evaluation",
+    "Interval",
     "Judgements",
     "Run",
     "Scores",
+    "System",
+    "Task",
+    "Topic",
+    "compare",
+    "differences",
+    "evaluate",
+    "holm",
+    "interval",
+    "make_task",
     "nister_stewenius",
+    "paired_tests",
     "parse_measures",
+    "parse_systems",
     "rank_features",
+    "read_manifest",
+    "read_topics",
     "same_group",
     "score",
 ]

@@ -1,0 +1,182 @@
+"""The pictures of an index as an experiment sees them: names, labels, and what they are made of.
+
+In memory documents have the index's ids. In files that people and trec_eval read they have names:
+the URI without the folder that all of them share, ``cats/cat.7.jpg``. So judgements and runs mean
+the same on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from urllib.parse import quote
+
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import ConfigurationError, EvaluationError
+from imgsearch_es.files import to_uri
+from imgsearch_es.index import ImageIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a collection.
+
+    Attributes:
+        id: of the document.
+        name: for files; unique, without white space.
+        uri: absolute path of a local file, or a URL.
+        sha256: of the file's bytes.
+        labels: what a person calls it.
+        analysis: a SHA-256 of its terms and deep feature.
+    """
+
+    id: str
+    name: str
+    uri: str
+    sha256: str
+    labels: tuple[str, ...]
+    analysis: str
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URI."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its extension."""
+        return self.filename.rpartition(".")[0] or self.filename
+
+
+class Collection:
+    """All pictures of an index, sorted by name.
+
+    Args:
+        documents: each once, or the newer one last.
+    """
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        found = {
+            d.id: Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d)) for d in documents
+        }
+        uris = [item.uri for item in found.values()]
+        shared = os.path.commonprefix(uris).rpartition("/")  # noqa: RUF071  (cut at a slash; URLs)
+        start = len(shared[0] + shared[1])
+        named = (replace(item, name=_name(item.uri[start:])) for item in found.values())
+        self.items: tuple[Item, ...] = tuple(sorted(named, key=lambda item: item.name))
+
+    @classmethod
+    def of(cls, index: ImageIndex) -> Collection:
+        """Read the collection from an index.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            EvaluationError: it is empty.
+        """
+        index.count()  # raises when there is no index
+        collection = cls(index.store.documents())
+        if not collection.items:
+            raise EvaluationError(f"{index.location} has no pictures to search for")
+        return collection
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Item]:
+        """The pictures by id."""
+        return {item.id: item for item in self.items}
+
+    def name(self, key: str) -> str:
+        """The name of a document; of another id, such as that of words, the id itself."""
+        item = self.by_id.get(key)
+        return key if item is None else item.name
+
+    def find(self, text: str) -> str:
+        """The id of a picture that is called by its id, name, path, URI or the end of one.
+
+        Raises:
+            EvaluationError: there is none, or there are several.
+        """
+        for names in self._names:
+            if text in names:
+                if (key := names[text]) is None:
+                    raise EvaluationError(
+                        f"several pictures are called {text}: give more of their paths"
+                    )
+                return key
+        try:
+            uri = to_uri(text)
+        except ConfigurationError:
+            uri = text
+        key = self._names[0].get(uri)
+        if key is None:
+            raise EvaluationError(f"the index has no picture {text}")
+        return key
+
+    def has(self, text: str) -> bool:
+        """Whether a picture, or several, are called so."""
+        return any(text in names for names in self._names)
+
+    @cached_property
+    def _names(self) -> tuple[dict[str, str | None], ...]:
+        """What pictures are called, surest first; None where several are called so."""
+        return (
+            _unique((name, item.id) for item in self.items for name in _full(item)),
+            _unique((name, item.id) for item in self.items for name in _endings(item.uri)),
+            _unique((item.stem, item.id) for item in self.items),
+        )
+
+    @property
+    def pictures(self) -> str:
+        """Tells this collection from others by names and bytes: a SHA-256."""
+        return self._digest(lambda item: (item.name, item.sha256))
+
+    @property
+    def labels(self) -> str:
+        """Tells what the pictures are labeled from other labels."""
+        return self._digest(lambda item: (item.name, item.labels))
+
+    @property
+    def analysis(self) -> str:
+        """Tells the pictures' terms and deep features from others, to the last bit."""
+        return self._digest(lambda item: (item.name, item.analysis))
+
+    def _digest(self, row: Callable[[Item], object]) -> str:
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(f"{row(item)!r}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
+
+
+def _analysis(document: Document) -> str:
+    digest = hashlib.sha256(repr([(t.key, float(t.score)) for t in document.terms]).encode())
+    if document.embedding is not None:
+        digest.update(document.embedding.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _name(uri: str) -> str:
+    """A URI as a column of TREC's formats: white space as %20."""
+    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), uri)
+
+
+def _full(item: Item) -> set[str]:
+    return {item.id, item.name, item.uri}
+
+
+def _endings(uri: str) -> list[str]:
+    parts = uri.split("/")
+    raw = {"/".join(parts[i:]) for i in range(1, len(parts))}
+    return sorted(raw | {_name(text) for text in raw})
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name, key in pairs:
+        found[name] = key if found.get(name, key) == key else None
+    return found

@@ -1,0 +1,252 @@
+"""Tables of an experiment: Markdown, LaTeX, CSV, HTML and JSON values.
+
+A mean stands with its confidence interval; against a baseline, marks say where the difference is
+significant by the randomization test after Holm's correction.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
+
+if TYPE_CHECKING:
+    from imgsearch_es.evaluation.experiment import Evaluation
+
+MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+"""p-values below these get these marks."""
+REPORTED = "randomization"
+COMPARED = ("measure", "system", "difference", "better/equal/worse", *(f"p {t}" for t in TESTS))
+
+
+def caption(evaluation: Evaluation) -> str:
+    """What the table is of, in one sentence or two."""
+    plan, task = evaluation.plan, evaluation.task
+    kind = "Student's t" if plan.interval == "t" else "bootstrap"
+    text = (
+        f"{task.name}: {len(task.judgements):,} queries, {len(evaluation.collection):,} pictures; "
+        f"means with {plan.confidence:.0%} confidence intervals ({kind})."
+    )
+    if plan.compare is None:
+        return text
+    return (
+        f"{text} Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
+        "randomization test, Holm's correction)."
+    )
+
+
+def means(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the table of means."""
+    marks = {(c.system, c.measure): _mark(c) for c in evaluation.comparisons}
+    rows = [
+        [name]
+        + [
+            f"{show(evaluation.mean(name, measure))}{marks.get((name, measure), '')}"
+            for measure in evaluation.plan.measures
+        ]
+        for name in evaluation.scores
+    ]
+    return ["system", *evaluation.plan.measures], rows
+
+
+def comparisons(evaluation: Evaluation) -> list[list[str]]:
+    """Cells of the table of comparisons, whose headings are COMPARED; p-values are corrected."""
+    return [
+        [
+            found.measure,
+            found.system,
+            show(found.difference, sign=True),
+            f"{found.better}/{found.equal}/{found.worse}",
+            *(_probability(found.corrected[test]) for test in TESTS),
+        ]
+        for found in evaluation.comparisons
+    ]
+
+
+def show(value: Interval, *, sign: bool = False) -> str:
+    """A mean and its interval, to three decimals: ``0.941 [0.922, 0.960]``."""
+    form = "+.3f" if sign else ".3f"
+    if math.isnan(value.low):
+        return f"{value.mean:{form}}"
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """Tables for a README or a notebook."""
+    columns, rows = means(evaluation)
+    text = f"{_pipes(columns, rows)}\n\n{caption(evaluation)}"
+    if evaluation.comparisons:
+        title = f"Differences to {evaluation.plan.compare}; p-values by Holm's correction:"
+        text += f"\n\n{title}\n\n{_pipes(COMPARED, comparisons(evaluation))}"
+    return text + "".join(f"\n\nNote: {note}." for note in evaluation.notes)
+
+
+def to_latex(evaluation: Evaluation) -> str:
+    """A table for a paper; needs the package booktabs."""
+    columns, rows = means(evaluation)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(caption(evaluation))}}}",
+        rf"\begin{{tabular}}{{l{'c' * (len(columns) - 1)}}}",
+        r"\toprule",
+        " & ".join(map(_latex, columns)) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """A line for each system and measure, with all digits; comparisons where there are some."""
+    found = {(c.system, c.measure): c for c in evaluation.comparisons}
+    tests = [f"{kind}_{test}" for test in TESTS for kind in ("p", "holm")]
+    rows = []
+    for name in evaluation.scores:
+        for measure in evaluation.plan.measures:
+            value = evaluation.mean(name, measure)
+            row: list[object] = [name, measure, len(evaluation.task.judgements)]
+            row += [value.mean, *map(_blank, (value.low, value.high))]
+            if evaluation.plan.compare is not None:
+                row += _compared(found.get((name, measure)))
+            rows.append(row)
+    columns = ["system", "measure", "queries", "mean", "low", "high"]
+    if evaluation.plan.compare is not None:
+        columns += ["difference", *tests]
+    return _csv(columns, rows)
+
+
+def queries_csv(evaluation: Evaluation) -> str:
+    """A line for each query, a column for each system and measure."""
+    pairs = [(name, measure) for name in evaluation.scores for measure in evaluation.plan.measures]
+    columns = [evaluation.scores[name].values[measure].tolist() for name, measure in pairs]
+    queries = map(evaluation.topic_name, evaluation.task.judgements.queries)
+    rows = [[query, *row] for query, *row in zip(queries, *columns, strict=True)]
+    return _csv(["query", *(f"{name} {measure}" for name, measure in pairs)], rows)
+
+
+def to_html(evaluation: Evaluation) -> str:
+    """The tables, for a notebook."""
+    columns, rows = means(evaluation)
+    parts = [_html(columns, rows, caption(evaluation))]
+    if evaluation.comparisons:
+        title = f"Differences to {evaluation.plan.compare}; p-values by Holm's correction"
+        parts.append(_html(COMPARED, comparisons(evaluation), title))
+    parts += [f"<p>Note: {escape(note)}.</p>" for note in evaluation.notes]
+    return "".join(parts)
+
+
+def to_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """What `imgsearch evaluate --json` prints."""
+    return {
+        "task": evaluation.task.name,
+        "queries": len(evaluation.task.judgements),
+        "pictures": len(evaluation.collection),
+        "notes": list(evaluation.notes),
+        "systems": [
+            {
+                "system": name,
+                "measures": {
+                    measure: _values(evaluation.mean(name, measure))
+                    for measure in evaluation.plan.measures
+                },
+            }
+            for name in evaluation.scores
+        ],
+        "comparisons": [
+            {
+                "measure": found.measure,
+                "baseline": found.baseline,
+                "system": found.system,
+                "difference": _values(found.difference),
+                "better": found.better,
+                "equal": found.equal,
+                "worse": found.worse,
+                "p": {test: _null(value) for test, value in found.p.items()},
+                "p_corrected": {test: _null(value) for test, value in found.corrected.items()},
+            }
+            for found in evaluation.comparisons
+        ],
+        "manifest": evaluation.manifest(),
+    }
+
+
+def _mark(comparison: Comparison) -> str:
+    p = comparison.corrected[REPORTED]
+    return next((f" {mark}" for limit, mark in MARKS if p < limit), "")
+
+
+def _probability(p: float) -> str:
+    if math.isnan(p):
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def _compared(found: Comparison | None) -> list[object]:
+    if found is None:
+        return [""] * (1 + 2 * len(TESTS))
+    pairs = ((found.p[test], found.corrected[test]) for test in TESTS)
+    return [found.difference.mean, *(_blank(value) for pair in pairs for value in pair)]
+
+
+def _values(value: Interval) -> dict[str, float | None]:
+    return {"mean": value.mean, "low": _null(value.low), "high": _null(value.high)}
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _blank(value: float) -> object:
+    return "" if math.isnan(value) else value
+
+
+def _pipes(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    cells = [[cell.replace("|", r"\|").replace("*", r"\*") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ([*columns], rule, *cells))
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+_SPECIAL = {
+    **{char: rf"\{char}" for char in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": "$<$", ">": "$>$", "|": "$|$"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_SPECIAL.get(char, char) for char in text)
+
+
+def _latex_cell(cell: str) -> str:
+    text, space, mark = cell.rpartition(" ")
+    if space and set(mark) == {"*"}:
+        return f"{_latex(text)}$^{{{mark}}}$"
+    return _latex(cell)
+
+
+def _html(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<table><caption style='text-align:left'>{escape(title)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )

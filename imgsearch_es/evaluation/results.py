@@ -1,0 +1,64 @@
+"""The folder of an experiment: tables, runs, qrels, figures for each query, plots, manifest."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgsearch_es.evaluation import report
+from imgsearch_es.evaluation.manifest import manifest_of
+from imgsearch_es.evaluation.text_files import write_bytes, write_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from imgsearch_es.evaluation.experiment import Evaluation
+
+MANIFEST, PICTURES = "manifest.json", "pictures.tsv.gz"
+
+
+def write_results(evaluation: Evaluation, folder: Path, *, plots: bool = True) -> list[Path]:
+    """See ``Evaluation.write``; the manifest comes last, so where it is the folder is whole."""
+    where, collection = folder.expanduser(), evaluation.collection
+    figures = list(_figures(evaluation)) if plots else []
+    written = [
+        write_lines(where / "table.md", [evaluation.to_markdown()]),
+        write_lines(where / "table.tex", [evaluation.to_latex()]),
+        write_lines(where / "table.csv", [evaluation.to_csv().rstrip("\n")]),
+        write_lines(where / "queries.csv", [report.queries_csv(evaluation).rstrip("\n")]),
+        evaluation.task.judgements.renamed(collection.name).write_qrels(where / "qrels.txt"),
+        write_lines(where / PICTURES, _pictures(evaluation)),
+    ]
+    for name, run in evaluation.runs.items():
+        path = where / "runs" / f"{_file_name(name)}.txt.gz"
+        written.append(run.renamed(collection.name).write(path))
+    for name, figure in figures:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        write_bytes(where / f"{name}.png", buffer.getvalue())
+        written.append(where / f"{name}.png")
+    text = json.dumps(manifest_of(evaluation), indent=2, ensure_ascii=False)
+    return [*written, write_lines(where / MANIFEST, [text])]
+
+
+def _pictures(evaluation: Evaluation) -> Iterator[str]:
+    yield "name\tsha256\tlabels"
+    for item in evaluation.collection.items:
+        labels = re.sub(r"\s", " ", " ".join(item.labels))
+        yield f"{item.name}\t{item.sha256}\t{labels}"
+
+
+def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
+    yield "precision-recall", evaluation.plot_precision_recall()
+    baseline = evaluation.plan.compare
+    for name in evaluation.scores if baseline else ():
+        if name != baseline:
+            yield f"differences-{_file_name(name)}", evaluation.plot_differences(name)
+
+
+def _file_name(system: str) -> str:
+    return re.sub(r"[^\w.+=-]", "_", system)
