@@ -22,8 +22,10 @@ from imgsearch_es.cli import (
     evaluate,
     exchange,
     index,
+    maps,
     overview,
     search,
+    train,
     watch,
 )
 from imgsearch_es.cli.output import fail
@@ -54,7 +56,14 @@ class _Commands(TyperGroup):
             fail("stopped; what was done is stored, run the command again to go on", code=130)
 
 
-_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
+_WITH_ARGUMENTS = (
+    index.index,
+    index.remove,
+    exchange.export,
+    exchange.import_,
+    watch.watch,
+    train.groups,
+)
 
 app = typer.Typer(
     name="imgsearch",
@@ -81,6 +90,9 @@ for command in (
     watch.watch,
     analyze.models,
     evaluate.evaluate,
+    train.train,
+    train.groups,
+    maps.map_,
     benchmark.benchmark,
     doctor.doctor,
     demo.demo,

@@ -13,12 +13,14 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.metric_learning.examples import Examples
+from imgsearch_es.metric_learning.linear import within_class_whitening
 from imgsearch_es.models.keras_file import read_description
 from imgsearch_es.models.runtime import import_keras, reason
 from imgsearch_es.models.weights import given_file
@@ -28,20 +30,26 @@ if TYPE_CHECKING:
 
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
+SHORTCUT = "shortcut"
+"""The name of the linear layer beside the others."""
 _BATCH = 4096
 _SAVED = "1980-01-01@00:00:00"
 """What the file says of when it was saved: the earliest time of a ZIP archive."""
 
 
-def build_head(dimensions: int, layers: Sequence[int] = LAYERS, *, seed: int = 0) -> keras.Model:
+def build_head(
+    dimensions: int, layers: Sequence[int] = LAYERS, *, shortcut: bool = True, seed: int = 0
+) -> keras.Model:
     """A head with random weights.
 
-    The feature is divided by its length, and brought to a mean square of 1; dense layers follow,
-    all but the last with ReLU; the result is divided by its length.
+    The feature is divided by its length, and brought to a mean square of 1. Dense layers follow,
+    all but the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
+    is added to the last of them, which then begins at zero. The sum is divided by its length.
 
     Args:
         dimensions: of the feature.
         layers: units of the dense layers; the last one is the length of the embedding.
+        shortcut: see above.
         seed: of the weights.
 
     Raises:
@@ -54,18 +62,30 @@ def build_head(dimensions: int, layers: Sequence[int] = LAYERS, *, seed: int = 0
     keras = import_keras()
     feature = keras.Input((dimensions,), name="feature")
     x = keras.layers.UnitNormalization(name="unit_feature")(feature)
-    x = keras.layers.Rescaling(math.sqrt(dimensions), name="unit_variance")(x)
+    scaled = x = keras.layers.Rescaling(math.sqrt(dimensions), name="unit_variance")(x)
     for i, units in enumerate(layers, start=1):
         is_last = i == len(layers)
-        weights = keras.initializers.GlorotUniform(seed=1000 * seed + i)
         x = keras.layers.Dense(
             units,
             activation=None if is_last else "relu",
-            kernel_initializer=weights,
+            kernel_initializer="zeros" if is_last and shortcut else _random(keras, seed, i),
             name=f"dense_{i}",
         )(x)
+    if shortcut:
+        initializer = _random(keras, seed, 0)
+        linear = keras.layers.Dense(layers[-1], kernel_initializer=initializer, name=SHORTCUT)
+        x = keras.layers.Add(name="sum")([x, linear(scaled)])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
     return keras.Model(feature, embedding, name="head")
+
+
+def start_shortcut(head: keras.Model, examples: Examples) -> None:
+    """Let the shortcut of a new head begin as whitening learned from examples; see `linear`."""
+    layer = head.get_layer(SHORTCUT)
+    features = examples.features.astype(np.float64)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled = features / np.where(lengths > 0, lengths, 1) * math.sqrt(examples.dimensions)
+    layer.set_weights(within_class_whitening(scaled, examples, layer.units))
 
 
 def apply_head(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,7 +126,7 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
     keras = import_keras()
     try:
         head: keras.Model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
-    except Exception as error:  # noqa: BLE001 - a foreign file raises anything
+    except Exception as error:
         raise WeightsError(f"Keras cannot load {file}: {reason(error)}") from error
     ends = [getattr(head, end, None) or () for end in ("inputs", "outputs")]
     shapes = [tuple(tensor.shape) for end in ends for tensor in end]
@@ -116,6 +136,11 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
             "one"
         )
     return head
+
+
+def _random(keras: Any, seed: int, number: int) -> Any:
+    """Glorot and Bengio's initializer, with a seed of the layer's own."""
+    return keras.initializers.GlorotUniform(seed=1000 * seed + number)
 
 
 def _copy_without_time(source: Path, target: Path) -> None:

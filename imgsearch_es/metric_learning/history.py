@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +37,9 @@ class TrainingReport:
     Attributes:
         path: of the head.
         raw_score: N-S of the held-out objects by the features as they are, compared by cosine.
+        start_score: the same by the head before it learned, with what its shortcut begins as.
         history: the epochs, in order.
-        best: the number of the epoch whose weights the head has.
+        best: the number of the epoch whose weights the head has; 0 for those it began with.
         objects: how many were learned from, and how many held out.
         pictures: likewise.
         stopped_early: whether the score had stopped rising before the last epoch.
@@ -45,6 +49,7 @@ class TrainingReport:
 
     path: Path
     raw_score: float
+    start_score: float
     objects: tuple[int, int]
     pictures: tuple[int, int]
     options: dict[str, Any]
@@ -56,7 +61,12 @@ class TrainingReport:
     @property
     def best_score(self) -> float:
         """N-S of the held-out objects by the head."""
-        return self.history[self.best - 1].score
+        return self.history[self.best - 1].score if self.best else self.start_score
+
+    @property
+    def helps(self) -> bool:
+        """Whether the head scores better than the features as they are."""
+        return self.best_score > self.raw_score
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -77,6 +87,19 @@ class TrainingReport:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.gallery import import_plots
+        from imgsearch_es.metric_learning.curves import plot_curves
 
-        return import_plots("metric_learning.curves").plot_curves(self)
+        return plot_curves(self)
+
+    def save_plot(self, path: str | os.PathLike[str]) -> None:
+        """Write the curves into a file, of the kind that its name says.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        figure = self.plot()
+        try:
+            figure.savefig(path)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"cannot write the figure {path}: {error}") from error

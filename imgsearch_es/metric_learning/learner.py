@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.metric_learning.checkpoints import Arrays
-from imgsearch_es.metric_learning.head import apply_head, build_head
+from imgsearch_es.metric_learning.examples import Examples
+from imgsearch_es.metric_learning.head import apply_head, build_head, start_shortcut
 from imgsearch_es.metric_learning.losses import Loss
 from imgsearch_es.metric_learning.mining import Mining, Triplets
 from imgsearch_es.models.runtime import import_keras
@@ -19,8 +20,9 @@ class Learner:
     """Adam on the loss of mined triplets.
 
     Args:
-        dimensions: of the features.
+        examples: where the head's shortcut begins, if it has one.
         layers: units of the head's layers.
+        shortcut: see `build_head`.
         loss: what to make small.
         mining: which triplets of a batch count.
         margin: of the loss.
@@ -33,21 +35,24 @@ class Learner:
 
     def __init__(
         self,
-        dimensions: int,
+        examples: Examples,
         layers: Sequence[int],
+        *,
+        shortcut: bool,
         loss: Loss,
         mining: Mining,
-        *,
         margin: float,
         learning_rate: float,
         seed: int,
     ) -> None:
         keras = import_keras()
-        self.head = build_head(dimensions, layers, seed=seed)
+        self.head = build_head(examples.dimensions, layers, shortcut=shortcut, seed=seed)
+        if shortcut:
+            start_shortcut(self.head, examples)
         self._loss, self._mining, self._margin = loss, mining, margin
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self.head.trainable_variables)
-        self._step, self._measure = self._compiled(dimensions)
+        self._step, self._measure = self._compiled(examples.dimensions)
 
     def learn(
         self, features: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator

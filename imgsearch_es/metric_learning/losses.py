@@ -53,8 +53,7 @@ class Loss:
 
         count = ops.shape(embeddings)[0]
         anchors, positives, negatives = (
-            ops.matmul(ops.one_hot(triplets[:, i], count), embeddings)
-            for i in range(3)
+            ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
         )  # products, because gathering rows adds up in no fixed order on a GPU
         to_positives = ops.sum(ops.square(anchors - positives), axis=1)
         to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)

@@ -63,13 +63,16 @@ class Distortion:
             raise ConfigurationError(f"side is 32 pixels or more, not {self.side}")
 
 
+DEFAULT = Distortion()
+
+
 def make_groups(
     photos: PathSource | Iterable[PathSource],
     folder: str | os.PathLike[str],
     *,
     size: int = 4,
     seed: int = 0,
-    distortion: Distortion = Distortion(),
+    distortion: Distortion = DEFAULT,
 ) -> list[Path]:
     """Make a group of pictures from each photo, each group in a folder of its own.
 
@@ -95,7 +98,9 @@ def make_groups(
         raise ConfigurationError(f"a group is of 2 pictures or more, not {size}")
     target = Path(folder)
     _note(target, {"seed": seed, "size": size, "distortion": asdict(distortion)})
-    found = [_make(photo, place, size, seed, distortion) for photo, place in _places(photos, target)]
+    found = [
+        _make(photo, place, size, seed, distortion) for photo, place in _places(photos, target)
+    ]
     if not found:
         raise SourceError(f"there are no photos to make groups from in {photos}")
     return found
@@ -131,9 +136,7 @@ def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion)
     return place
 
 
-def _places(
-    photos: PathSource | Iterable[PathSource], folder: Path
-) -> Iterator[tuple[str, Path]]:
+def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator[tuple[str, Path]]:
     """Each photo, once by content, and a folder of its own."""
     contents: set[str] = set()
     names: set[str] = set()
@@ -161,9 +164,7 @@ def _note(folder: Path, made_with: dict[str, object]) -> None:
         )
 
 
-def _crop(
-    photo: Image.Image, rng: np.random.Generator, area: tuple[float, float]
-) -> Image.Image:
+def _crop(photo: Image.Image, rng: np.random.Generator, area: tuple[float, float]) -> Image.Image:
     """A part of the photo, of a shape between 3:4 and 4:3 of the photo's own."""
     share, shape = rng.uniform(*area), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     width = min(photo.width, max(1, round(photo.width * math.sqrt(share * shape))))
@@ -180,9 +181,7 @@ def _turn(part: Image.Image, rng: np.random.Generator, distortion: Distortion) -
     turned = part.rotate(angle, Image.Resampling.BICUBIC)
     sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
     width, height = part.size
-    scale = min(
-        width / (width * cosine + height * sine), height / (width * sine + height * cosine)
-    )
+    scale = min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
     left, top = width * (1 - scale) / 2, height * (1 - scale) / 2
     box = (math.ceil(left), math.ceil(top), int(width - left), int(height - top))
     inner = turned.crop(box) if box[2] > box[0] and box[3] > box[1] else turned

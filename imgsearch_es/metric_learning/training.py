@@ -48,6 +48,7 @@ class TrainingOptions:
 
     Attributes:
         layers: units of the head's dense layers.
+        shortcut: a linear layer beside them, which begins as whitening; see `linear`.
         loss: "triplet" or "contrastive"; see `losses`.
         margin: of the loss; None for its usual one.
         mining: "semi-hard" or "random"; see `mining`.
@@ -61,6 +62,7 @@ class TrainingOptions:
     """
 
     layers: tuple[int, ...] = LAYERS
+    shortcut: bool = True
     loss: str = "triplet"
     margin: float | None = None
     mining: str = "semi-hard"
@@ -87,12 +89,15 @@ class TrainingOptions:
             raise ConfigurationError(f"seed is 0 or more, not {self.seed}")
 
 
+DEFAULTS = TrainingOptions()
+
+
 def train_head(
     features: NDArray[np.float32],
     groups: Sequence[Hashable],
     out: str | os.PathLike[str],
     *,
-    options: TrainingOptions = TrainingOptions(),
+    options: TrainingOptions = DEFAULTS,
     force: bool = False,
     progress: Progress | None = None,
 ) -> TrainingReport:
@@ -131,12 +136,12 @@ def train_head(
     return report
 
 
-def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp], *, comparison: str) -> float:
-    """The N-S score: how many of the first four are of the query's group, itself counted.
+def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
+    """The N-S score by cosine: how many of the first four are of the query's group, itself counted.
 
     It is UKBench's score where groups are of four; of pairs, the best is 2.
     """
-    rankings = rank_features(embeddings, comparison=comparison, depth=FIRST)
+    rankings = rank_features(embeddings, comparison="dense-cosine", depth=FIRST)
     return float(same_group(rankings, groups).sum(axis=1).mean())
 
 
@@ -154,25 +159,24 @@ class Training:
         self._learned, held_out = examples.divide(options.validation, options.seed)
         self._held_out = _at_most(held_out, options.seed)
         self.checkpoint = Path(f"{target}.checkpoint")
-        raw = score(
-            self._held_out.features, self._held_out.groups, comparison="dense-cosine"
+        self.learner = Learner(
+            self._learned,
+            options.layers,
+            shortcut=options.shortcut,
+            loss=loss(options.loss),
+            mining=mining(options.mining),
+            margin=float(options.margin or 0),
+            learning_rate=options.learning_rate,
+            seed=options.seed,
         )
         self._report = TrainingReport(
             path=target,
-            raw_score=raw,
+            raw_score=score(self._held_out.features, self._held_out.groups),
+            start_score=self._score(),
             objects=(len(self._learned.names), len(held_out.names)),
             pictures=(len(self._learned), len(held_out)),
             options=asdict(options),
             data=_fingerprint(examples),
-        )
-        self.learner = Learner(
-            examples.dimensions,
-            options.layers,
-            loss(options.loss),
-            mining(options.mining),
-            margin=float(options.margin or 0),
-            learning_rate=options.learning_rate,
-            seed=options.seed,
         )
         self._best = self.learner.weights()
 
@@ -203,8 +207,9 @@ class Training:
                 report.stopped_early = True
                 break
             epoch = self._epoch(len(report.history) + 1)
+            is_better = self._is_better(epoch)
             report.history.append(epoch)
-            if report.best == 0 or _is_better(epoch, report.history[report.best - 1]):
+            if is_better:
                 report.best, self._best = epoch.number, self.learner.weights()
             self._write()
             progress(epoch, report)
@@ -226,9 +231,19 @@ class Training:
             )
             for rows in parts
         ]
+        return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
+
+    def _score(self) -> float:
         embeddings = apply_head(self.learner.head, self._held_out.features)
-        reached = score(embeddings, self._held_out.groups, comparison="dense-cosine")
-        return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), reached)
+        return score(embeddings, self._held_out.groups)
+
+    def _is_better(self, epoch: Epoch) -> bool:
+        """A higher score; of equal ones the lower loss."""
+        report = self._report
+        if report.best == 0:
+            return epoch.score > report.start_score
+        best = report.history[report.best - 1]
+        return (epoch.score, -epoch.validation_loss) > (best.score, -best.validation_loss)
 
     def _write(self) -> None:
         history = [asdict(epoch) for epoch in self._report.history]
@@ -240,11 +255,6 @@ class Training:
         """What must be the same for a training to go on, as it comes back from JSON."""
         lasting = {key: value for key, value in self._report.options.items() if key != "epochs"}
         return dict(json.loads(json.dumps({"data": self._report.data, **lasting})))
-
-
-def _is_better(epoch: Epoch, best: Epoch) -> bool:
-    """A higher score; of equal ones the lower loss."""
-    return (epoch.score, -epoch.validation_loss) > (best.score, -best.validation_loss)
 
 
 def _at_most(examples: Examples, seed: int) -> Examples:

@@ -12,7 +12,6 @@ from imgsearch_es.analysis import Analyzer, describe, is_same_analyzer
 from imgsearch_es.embedding_filters import (
     L2Normalize,
     PCAWhiten,
-    create_embedding_filter,
     read_whitening,
     run_embedding_filters,
     write_whitening,
