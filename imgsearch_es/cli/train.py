@@ -34,10 +34,14 @@ def train(
     shortcut: Annotated[
         bool,
         typer.Option(
-            help="A linear layer beside them that begins as whitening; without it the layers "
+            help="A linear layer beside them that begins as half-whitening; without it the layers "
             "begin at random."
         ),
     ] = True,
+    dropout: Annotated[
+        float,
+        typer.Option(min=0, max=0.95, help="Share of features and units left out at each step."),
+    ] = 0.5,
     loss: Annotated[str, typer.Option(help="triplet or contrastive.")] = "triplet",
     margin: Annotated[
         float | None,
@@ -81,6 +85,7 @@ def train(
     options = TrainingOptions(
         layers=_layers(layers),
         shortcut=shortcut,
+        dropout=dropout,
         loss=loss,
         mining=mining,
         seed=seed,

@@ -61,10 +61,10 @@ class Checkpoint:
             ConfigurationError: the file is damaged, or no checkpoint.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 state = json.loads(str(file["state"]))
                 kinds = [_of_kind(file, kind) for kind in ("weights", "optimizer", "best")]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigurationError(
                 f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
             ) from error

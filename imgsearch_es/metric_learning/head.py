@@ -13,14 +13,13 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.linear import within_class_whitening
+from imgsearch_es.metric_learning.linear import half_whitening
 from imgsearch_es.models.keras_file import read_description
 from imgsearch_es.models.runtime import import_keras, reason
 from imgsearch_es.models.weights import given_file
@@ -30,62 +29,80 @@ if TYPE_CHECKING:
 
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
-SHORTCUT = "shortcut"
-"""The name of the linear layer beside the others."""
+DROPOUT = 0.5
+PREPARED, SHORTCUT = "prepared", "shortcut"
+"""Names of layers: what the feature is prepared by, and the linear one beside the others."""
 _BATCH = 4096
 _SAVED = "1980-01-01@00:00:00"
 """What the file says of when it was saved: the earliest time of a ZIP archive."""
 
 
 def build_head(
-    dimensions: int, layers: Sequence[int] = LAYERS, *, shortcut: bool = True, seed: int = 0
+    dimensions: int,
+    layers: Sequence[int] = LAYERS,
+    *,
+    shortcut: bool = True,
+    dropout: float = DROPOUT,
+    seed: int = 0,
 ) -> keras.Model:
     """A head with random weights.
 
-    The feature is divided by its length, and brought to a mean square of 1. Dense layers follow,
-    all but the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
+    Of each number of the feature the square root is taken, with its sign (Hellinger's kernel), and
+    the result divided by its length and brought to a mean square of 1. Dense layers follow, all but
+    the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
     is added to the last of them, which then begins at zero. The sum is divided by its length.
 
     Args:
         dimensions: of the feature.
         layers: units of the dense layers; the last one is the length of the embedding.
         shortcut: see above.
+        dropout: share of the feature and of the hidden units that each step of learning leaves
+            out at random; 0 for none.
         seed: of the weights.
 
     Raises:
-        ConfigurationError: a number is not above 0.
+        ConfigurationError: a number is not above 0, or dropout not below 1.
     """
     if dimensions < 1 or not layers or min(layers) < 1:
         raise ConfigurationError(
             f"a head has one or more layers of one or more units, not {tuple(layers)}"
         )
+    if not 0 <= dropout < 1:
+        raise ConfigurationError(f"dropout is from 0 to below 1, not {dropout}")
     keras = import_keras()
     feature = keras.Input((dimensions,), name="feature")
-    x = keras.layers.UnitNormalization(name="unit_feature")(feature)
-    scaled = x = keras.layers.Rescaling(math.sqrt(dimensions), name="unit_variance")(x)
-    for i, units in enumerate(layers, start=1):
-        is_last = i == len(layers)
-        x = keras.layers.Dense(
-            units,
-            activation=None if is_last else "relu",
-            kernel_initializer="zeros" if is_last and shortcut else _random(keras, seed, i),
-            name=f"dense_{i}",
-        )(x)
+    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
+    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
+    prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
+    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
+    for i, units in enumerate(layers[:-1], start=1):
+        x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
+        x = keras.layers.Dropout(dropout, seed=seed, name=f"dropout_{i}")(x)
+    start = "zeros" if shortcut else None
+    x = _dense(layers[-1], f"dense_{len(layers)}", seed + len(layers), start=start)(x)
     if shortcut:
-        initializer = _random(keras, seed, 0)
-        linear = keras.layers.Dense(layers[-1], kernel_initializer=initializer, name=SHORTCUT)
-        x = keras.layers.Add(name="sum")([x, linear(scaled)])
+        linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
+        x = keras.layers.Add(name="sum")([x, linear])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
     return keras.Model(feature, embedding, name="head")
 
 
-def start_shortcut(head: keras.Model, examples: Examples) -> None:
-    """Let the shortcut of a new head begin as whitening learned from examples; see `linear`."""
+def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
+    """Let the shortcut of a new head begin as half-whitening learned from features."""
+    keras = import_keras()
     layer = head.get_layer(SHORTCUT)
-    features = examples.features.astype(np.float64)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled = features / np.where(lengths > 0, lengths, 1) * math.sqrt(examples.dimensions)
-    layer.set_weights(within_class_whitening(scaled, examples, layer.units))
+    prepare = keras.Model(head.inputs[0], head.get_layer(PREPARED).output)
+    prepared = apply_head(prepare, features).astype(np.float64)
+    layer.set_weights(half_whitening(prepared, layer.units))
+
+
+def start_dropout(head: keras.Model, rng: np.random.Generator) -> None:
+    """Let what is left out from now on follow from ``rng`` alone."""
+    keras = import_keras()
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+            state = rng.integers(0, 2**32, 2, dtype=np.uint32)
+            layer.seed_generator.state.assign(state)
 
 
 def apply_head(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,9 +155,15 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
     return head
 
 
-def _random(keras: Any, seed: int, number: int) -> Any:
-    """Glorot and Bengio's initializer, with a seed of the layer's own."""
-    return keras.initializers.GlorotUniform(seed=1000 * seed + number)
+def _dense(
+    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
+) -> keras.layers.Dense:
+    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
+    keras = import_keras()
+    initializer = start or keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=initializer, name=name
+    )
 
 
 def _copy_without_time(source: Path, target: Path) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.metric_learning.checkpoints import Arrays
-from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.head import apply_head, build_head, start_shortcut
+from imgsearch_es.metric_learning.head import apply_head, build_head, start_dropout, start_shortcut
 from imgsearch_es.metric_learning.losses import Loss
 from imgsearch_es.metric_learning.mining import Mining, Triplets
 from imgsearch_es.models.runtime import import_keras
@@ -20,9 +19,10 @@ class Learner:
     """Adam on the loss of mined triplets.
 
     Args:
-        examples: where the head's shortcut begins, if it has one.
+        features: to learn from; the head's shortcut begins with what they have in common.
         layers: units of the head's layers.
         shortcut: see `build_head`.
+        dropout: see `build_head`.
         loss: what to make small.
         mining: which triplets of a batch count.
         margin: of the loss.
@@ -35,10 +35,11 @@ class Learner:
 
     def __init__(
         self,
-        examples: Examples,
+        features: NDArray[np.float32],
         layers: Sequence[int],
         *,
         shortcut: bool,
+        dropout: float,
         loss: Loss,
         mining: Mining,
         margin: float,
@@ -46,13 +47,18 @@ class Learner:
         seed: int,
     ) -> None:
         keras = import_keras()
-        self.head = build_head(examples.dimensions, layers, shortcut=shortcut, seed=seed)
+        dimensions = features.shape[1]
+        self.head = build_head(dimensions, layers, shortcut=shortcut, dropout=dropout, seed=seed)
         if shortcut:
-            start_shortcut(self.head, examples)
+            start_shortcut(self.head, features)
         self._loss, self._mining, self._margin = loss, mining, margin
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self.head.trainable_variables)
-        self._step, self._measure = self._compiled(examples.dimensions)
+        self._step, self._measure = self._compiled(dimensions)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Begin an epoch: what dropout leaves out follows from ``rng`` alone."""
+        start_dropout(self.head, rng)
 
     def learn(
         self, features: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
@@ -97,13 +103,13 @@ class Learner:
 
         variables = self.head.trainable_variables
 
-        def measure(features: tf.Tensor, triplets: tf.Tensor) -> tf.Tensor:
-            embeddings = self.head(features, training=True)
+        def measure(features: tf.Tensor, triplets: tf.Tensor, training: bool = False) -> tf.Tensor:
+            embeddings = self.head(features, training=training)
             return self._loss.of_triplets(embeddings, triplets, self._margin)
 
         def step(features: tf.Tensor, triplets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = measure(features, triplets)
+                loss = measure(features, triplets, training=True)
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             self._optimizer.apply(gradients, variables)
             return loss

@@ -1,10 +1,9 @@
-"""Where a head's shortcut begins: whitening by how pictures of one object differ.
+"""Where a head's shortcut begins: principal components, their variances brought nearer together.
 
-With W the covariance of features about the mean of their object, shrunk towards a multiple of the
-identity, features are multiplied by W^(-1/2): what differs within objects counts less. Of the
-result the directions of largest variance are kept. This is within-class covariance normalization
-(Hatch, Kajarekar and Stolcke, Interspeech 2006) followed by principal components; it can be had
-from few objects, and a network that begins there need not learn it.
+The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between principal
+components (v_k^0) and whitening (v_k^(-1/2)), so that the few directions in which all pictures
+differ do not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps). It needs no
+objects, so nothing is learned by heart before training begins.
 """
 
 from __future__ import annotations
@@ -12,51 +11,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.metric_learning.examples import Examples
-
-_SHRINKAGE = 1.0
-"""How much of the identity is added to W, in mean eigenvalues of W."""
-_SMALLEST = 1e-12
-
-Matrix = NDArray[np.float64]
+_POWER = 0.25
+_SMALLEST = 1e-9
+"""Share of the largest variance; directions with less are noise, and not made larger."""
 
 
-def within_class_whitening(
-    features: NDArray[np.float64], examples: Examples, units: int
+def half_whitening(
+    features: NDArray[np.float64], units: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights of a dense layer.
 
     Args:
         features: as the layer gets them, shape (pictures, dimensions).
-        examples: say which object each shows.
-        units: of the layer; more than dimensions stay zero.
+        units: of the layer; those beyond the dimensions stay zero.
 
     Returns:
         Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
-        mean 0 and length 1 on average.
+        mean 0 and a mean square length of 1.
     """
     mean = features.mean(axis=0)
     centered = features - mean
-    sums = np.zeros((len(examples.names), features.shape[1]))
-    np.add.at(sums, examples.groups, centered)
-    means = sums / np.bincount(examples.groups)[:, None]
-    whitening = _inverse_root(_covariance(centered - means[examples.groups]))
-    white = centered @ whitening
-    _, directions = np.linalg.eigh(_covariance(white))
-    kept = whitening @ directions[:, ::-1][:, :units]
-    lengths = np.square(centered @ kept).sum(axis=1)
-    kept /= np.sqrt(max(float(lengths.mean()), _SMALLEST))
+    values, directions = np.linalg.eigh(centered.T @ centered / len(features))
+    values, directions = values[::-1][:units], directions[:, ::-1][:, :units]
+    largest = max(float(values[0]), np.finfo(np.float64).tiny)
+    scaled = directions / np.maximum(values / largest, _SMALLEST) ** _POWER
+    length = float(np.square(centered @ scaled).sum(axis=1).mean()) ** 0.5
     kernel = np.zeros((features.shape[1], units))
-    kernel[:, : kept.shape[1]] = kept
+    kernel[:, : scaled.shape[1]] = scaled / (length or 1)
     return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
-
-
-def _covariance(rows: Matrix) -> Matrix:
-    return np.asarray(rows.T @ rows / len(rows))
-
-
-def _inverse_root(covariance: Matrix) -> Matrix:
-    """The inverse square root of a covariance with the identity added."""
-    values, vectors = np.linalg.eigh(covariance)
-    added = _SHRINKAGE * max(float(np.trace(covariance)) / len(covariance), _SMALLEST)
-    return np.asarray((vectors / np.sqrt(np.maximum(values, 0) + added)) @ vectors.T)

@@ -45,11 +45,11 @@ class Distortion:
         side: longer side of the pictures in pixels.
     """
 
-    area: tuple[float, float] = (0.15, 0.6)
-    turn: float = 35.0
+    area: tuple[float, float] = (0.4, 0.85)
+    turn: float = 25.0
     quarter_turns: bool = True
-    light: float = 1.0
-    quality: tuple[int, int] = (8, 40)
+    light: float = 0.6
+    quality: tuple[int, int] = (10, 50)
     side: int = 320
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ from imgsearch_es.evaluation import rank_features, same_group
 from imgsearch_es.metric_learning.batches import batches
 from imgsearch_es.metric_learning.checkpoints import Checkpoint
 from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.head import LAYERS, apply_head, save_head
+from imgsearch_es.metric_learning.head import DROPOUT, LAYERS, apply_head, save_head
 from imgsearch_es.metric_learning.history import Epoch, TrainingReport
 from imgsearch_es.metric_learning.learner import Learner
 from imgsearch_es.metric_learning.losses import loss
@@ -48,7 +48,8 @@ class TrainingOptions:
 
     Attributes:
         layers: units of the head's dense layers.
-        shortcut: a linear layer beside them, which begins as whitening; see `linear`.
+        shortcut: a linear layer beside them, which begins as half-whitening; see `linear`.
+        dropout: share of features and hidden units that a step leaves out at random.
         loss: "triplet" or "contrastive"; see `losses`.
         margin: of the loss; None for its usual one.
         mining: "semi-hard" or "random"; see `mining`.
@@ -63,6 +64,7 @@ class TrainingOptions:
 
     layers: tuple[int, ...] = LAYERS
     shortcut: bool = True
+    dropout: float = DROPOUT
     loss: str = "triplet"
     margin: float | None = None
     mining: str = "semi-hard"
@@ -160,9 +162,10 @@ class Training:
         self._held_out = _at_most(held_out, options.seed)
         self.checkpoint = Path(f"{target}.checkpoint")
         self.learner = Learner(
-            self._learned,
+            self._learned.features,
             options.layers,
             shortcut=options.shortcut,
+            dropout=options.dropout,
             loss=loss(options.loss),
             mining=mining(options.mining),
             margin=float(options.margin or 0),
@@ -219,6 +222,7 @@ class Training:
     def _epoch(self, number: int) -> Epoch:
         options = self._options
         rng = np.random.default_rng([options.seed, number])
+        self.learner.begin(rng)
         losses = [
             self.learner.learn(self._learned.features[rows], self._learned.groups[rows], rng)
             for rows in batches(self._learned, options.objects, options.pictures, rng)
