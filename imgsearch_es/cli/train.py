@@ -45,7 +45,7 @@ def train(
     loss: Annotated[str, typer.Option(help="triplet or contrastive.")] = "triplet",
     margin: Annotated[
         float | None,
-        typer.Option(show_default="0.2 of triplets, 1 of contrastive", help="Of the loss."),
+        typer.Option(show_default="0.5 of triplets, 1 of contrastive", help="Of the loss."),
     ] = None,
     mining: Annotated[
         str, typer.Option(help="How negatives are chosen: semi-hard or random.")

@@ -75,7 +75,7 @@ def _contrastive(to_positives: Tensor, to_negatives: Tensor, margin: float) -> T
 
 LOSSES = {
     loss.name: loss
-    for loss in (Loss("triplet", 0.2, _triplet), Loss("contrastive", 1.0, _contrastive))
+    for loss in (Loss("triplet", 0.5, _triplet), Loss("contrastive", 1.0, _contrastive))
 }
 
 

@@ -79,7 +79,7 @@ class Run:
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb", "03_metric_learning.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -140,6 +140,18 @@ def test_quickstart_explains_and_shows(embedded: dict[str, Run]):
     assert run.shown("cat-plot", "image/png")
     assert run.shown("explain-code", "image/png")
     assert sparse_vector(run.printed("impact-body")) == {"tabby": 1.0}
+
+
+def test_metric_learning_raises_the_score_of_objects_put_aside(embedded: dict[str, Run]):
+    run = embedded["03_metric_learning.ipynb"]
+    before, after, test = run.printed("evaluate").splitlines()
+    assert float(after.split()[2].rstrip(",")) > float(before.split()[2].rstrip(","))
+    assert float(test.split()[2].rstrip(",")) < 0.05
+    memory = float(run.printed("learned").split()[5].rstrip(","))
+    assert memory > float(after.split()[2].rstrip(","))
+    assert len(run.hits["montage_hits"]) == 12
+    for cell in ("train", "use", "map"):
+        assert run.shown(cell, "image/png")
 
 
 @pytest.mark.node
