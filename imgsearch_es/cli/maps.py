@@ -36,9 +36,15 @@ def map_(
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.maps import map_collection
 
-    options = {"method": method, "color": color, "limit": limit, "seed": seed}
     with ImageIndex(index) as target:
-        found = map_collection(target, where=conditions(where), **options)
+        found = map_collection(
+            target,
+            method=method,
+            color=color,
+            where=conditions(where),
+            limit=limit,
+            seed=seed,
+        )
     found.save(out, thumbnails=thumbnails)
     if json:
         rows = zip(found.uris, found.kinds, found.points.tolist(), strict=True)

@@ -44,7 +44,7 @@ class Checkpoint:
         Raises:
             ConfigurationError: it cannot be written.
         """
-        arrays = {f"{kind}_{i}": array for kind, i, array in self._named()}
+        arrays: dict[str, Any] = {f"{kind}_{i}": array for kind, i, array in self._named()}
         part = path.with_name(f"{path.name}.part")
         try:
             with part.open("wb") as file:
@@ -63,12 +63,14 @@ class Checkpoint:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 state = json.loads(str(file["state"]))
-                kinds = [_of_kind(file, kind) for kind in ("weights", "optimizer", "best")]
+                weights, optimizer, best = (
+                    _of_kind(file, kind) for kind in ("weights", "optimizer", "best")
+                )
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigurationError(
                 f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
             ) from error
-        return cls(*kinds, state=state)
+        return cls(weights, optimizer, best, state)
 
     def _named(self) -> list[tuple[str, int, NDArray[Any]]]:
         kinds = (("weights", self.weights), ("optimizer", self.optimizer), ("best", self.best))

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,11 @@ def build_head(
         linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
         x = keras.layers.Add(name="sum")([x, linear])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
-    return keras.Model(feature, embedding, name="head")
+    head = keras.Model(feature, embedding, name="head")
+    for number, operation in enumerate(head.operations):
+        if not isinstance(operation, keras.layers.Layer):  # Keras numbers these as it makes them
+            operation.name = f"{type(operation).__name__.lower()}_{number}"
+    return head
 
 
 def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
@@ -142,7 +146,7 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
     read_description(file)
     keras = import_keras()
     try:
-        head: keras.Model = keras.saving.load_model(str(file), compile=False, safe_mode=True)
+        head = keras.saving.load_model(str(file), compile=False, safe_mode=True)
     except Exception as error:
         raise WeightsError(f"Keras cannot load {file}: {reason(error)}") from error
     ends = [getattr(head, end, None) or () for end in ("inputs", "outputs")]
@@ -152,7 +156,7 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
             f"{file} takes and gives {shapes}; a head takes one vector of fixed length, and gives "
             "one"
         )
-    return head
+    return cast("keras.Model", head)
 
 
 def _dense(

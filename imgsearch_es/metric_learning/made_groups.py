@@ -102,7 +102,7 @@ def make_groups(
         _make(photo, place, size, seed, distortion) for photo, place in _places(photos, target)
     ]
     if not found:
-        raise SourceError(f"there are no photos to make groups from in {photos}")
+        raise SourceError("there are no photos to make groups from in what was given")
     return found
 
 

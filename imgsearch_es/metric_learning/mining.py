@@ -83,7 +83,7 @@ def squared_distances(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     """The squared Euclidean distance of each to each, shape (pictures, pictures)."""
     exact = embeddings.astype(np.float64)
     lengths = np.square(exact).sum(axis=1)
-    return np.maximum(lengths[:, None] + lengths - 2 * exact @ exact.T, 0)
+    return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * exact @ exact.T, 0))
 
 
 def _pairs(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
