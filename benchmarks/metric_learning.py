@@ -30,14 +30,17 @@ from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # 
 from imgsearch_es.metric_learning import (  # noqa: E402
     TrainingOptions,
     apply_head,
+    build_head,
     features_and_groups,
     load_head,
     make_groups,
     train_head,
 )
 from imgsearch_es.metric_learning.examples import Examples  # noqa: E402
+from imgsearch_es.metric_learning.head import start_shortcut  # noqa: E402
 
 RAW = "features as they are"
+START = "default before it learns"
 PLAIN: dict[str, Any] = {"shortcut": False, "dropout": 0.0}
 CONTENDERS: dict[str, dict[str, Any]] = {
     "512-512-256 at random, random triplets": {**PLAIN, "mining": "random", "margin": 1.0},
@@ -59,7 +62,10 @@ def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, A
     """One division: the scores of each contender, by object put aside."""
     learned, test = examples.divide(TEST_SHARE, 1000 + seed)
     found = {RAW: per_object(test.features, test)}
-    seconds: dict[str, float] = {}
+    start = build_head(examples.dimensions, seed=seed)
+    start_shortcut(start, learned.divide(TrainingOptions().validation, seed)[0].features)
+    found[START] = per_object(apply_head(start, test.features), test)
+    seconds = {START: 0.0}
     for number, (name, chosen) in enumerate(CONTENDERS.items()):
         began = time.perf_counter()
         path = folder / f"{seed}-{number}.keras"
@@ -74,7 +80,7 @@ def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, A
 def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each contender against the features: objects count once, with the mean over the seeds."""
     rows = []
-    for name in (RAW, *CONTENDERS):
+    for name in (RAW, START, *CONTENDERS):
         gains: dict[str, list[float]] = {}
         scores: dict[str, list[float]] = {}
         for part in runs:
