@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
             f"{file} takes and gives {shapes}; a head takes one vector of fixed length, and gives "
             "one"
         )
-    return cast("keras.Model", head)
+    return head
 
 
 def _dense(
