@@ -23,9 +23,11 @@ from imgsearch_es.cli import (
     exchange,
     index,
     kibana,
+    maps,
     overview,
     search,
     serve,
+    train,
     watch,
     whiten,
 )
@@ -57,7 +59,14 @@ class _Commands(TyperGroup):
             fail("stopped; what was done is stored, run the command again to go on", code=130)
 
 
-_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
+_WITH_ARGUMENTS = (
+    index.index,
+    index.remove,
+    exchange.export,
+    exchange.import_,
+    watch.watch,
+    train.groups,
+)
 
 app = typer.Typer(
     name="imgsearch",
@@ -86,6 +95,9 @@ for command in (
     serve.serve,
     analyze.models,
     evaluate.evaluate,
+    train.train,
+    train.groups,
+    maps.map_,
     benchmark.benchmark,
     doctor.doctor,
     demo.demo,
