@@ -227,6 +227,28 @@ class Analyzer:
             return []
         return self.analyze_prepared([self.prepare(image) for image in images])
 
+    def filters_added_to(
+        self, config: Mapping[str, Any], weights: str
+    ) -> tuple[EmbeddingFilter, ...]:
+        """The embedding filters with which this analyzer goes on where another one ends.
+
+        Stored deep features of the other then need no model to become this one's.
+
+        Args:
+            config: the configuration of the other.
+            weights: the fingerprint of its weights.
+
+        Returns:
+            None at all, when they differ in anything else or in nothing.
+        """
+        old, new = _essence(config), _essence(self.config)
+        before = old.pop("embedding_filters")
+        if before != new.pop("embedding_filters")[: len(before)] or not self.embedding:
+            return ()
+        if old != new or weights != self.fingerprint():
+            return ()
+        return self.embedding_filters[len(before) :]
+
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
         """An index is searched and extended with the analyzer that built it, or not at all.
 

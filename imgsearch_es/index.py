@@ -68,11 +68,11 @@ from imgsearch_es.query_pictures import (
     several,
     to_id,
 )
-from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport
+from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
-from imgsearch_es.wanted_analyzer import WantedAnalyzer, check_fits, settings_of
+from imgsearch_es.wanted_analyzer import WantedAnalyzer, check_fits, settings_of, with_more_filters
 from imgsearch_es.whitening import Whitening, learn_whitening
 
 if TYPE_CHECKING:
@@ -484,6 +484,8 @@ class ImageIndex:
         The pictures are read again from their URIs; labels, metadata and the list of rejected
         pictures stay. With the analyzer that the index has, the documents are copied: that changes
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
+        Where the other analyzer only has more embedding filters, they are copied as well, and their
+        deep features pass through these: no picture is read.
 
         Args:
             model: another model.
@@ -504,8 +506,11 @@ class ImageIndex:
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
         wanted = WantedAnalyzer(model, analyzer, weights, runtime).build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
-        new, analyze = self.store.beside(), None
-        if wanted is not None:
+        new, analyze, convert = self.store.beside(), None, None
+        added = wanted.filters_added_to(stored.analyzer, stored.weights) if wanted else ()
+        if wanted is not None and added:
+            settings, convert = with_more_filters(settings, wanted, added), with_filters(added)
+        elif wanted is not None:
             settings = settings_of(wanted)
             target = ImageIndex(self.location, analyzer=wanted)
             target.store = new
@@ -514,7 +519,13 @@ class ImageIndex:
                 return target.add(uris, labels=labels, retry=True, progress=False)
 
         rebuild = Rebuild(
-            self.store, new, settings, analyze, allow_missing=allow_missing, progress=progress
+            self.store,
+            new,
+            settings,
+            analyze,
+            convert=convert,
+            allow_missing=allow_missing,
+            progress=progress,
         )
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
+
 from imgsearch_es.analysis import is_same_analyzer
 from imgsearch_es.documents import Document
+from imgsearch_es.embedding_filters import EmbeddingFilter, run_embedding_filters
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.files import in_memory, to_path
 from imgsearch_es.indexing import IndexReport
@@ -28,6 +31,8 @@ T = TypeVar("T")
 
 Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
 """Adds pictures, given by URI and with a function of their labels, to the new index."""
+Convert = Callable[[list[Document]], list[Document]]
+"""Makes documents of the new index from those of the old one."""
 ReindexProgress = Callable[[int, int], None]
 """Called now and then with the documents done and the documents of the old index."""
 
@@ -39,7 +44,8 @@ class ReindexReport:
     Attributes:
         documents: how many the new index has.
         analyzed: pictures that were read and analyzed in this run.
-        copied: documents taken over, because the analyzer is the same.
+        copied: documents taken over, because the analyzer is the same, or only has more filters
+            of deep features.
         missing: (uri, reason) of pictures that could not be read again and were left out.
     """
 
@@ -65,7 +71,8 @@ class Rebuild:
         old: the index to be replaced; it is only read.
         new: the store of the index beside it.
         settings: of the new index.
-        analyze: adds pictures to the new index; None copies the documents as they are.
+        analyze: adds pictures to the new index; None copies the documents.
+        convert: what documents become when they are copied; by default they stay as they are.
         allow_missing: go on without pictures that cannot be read.
         progress: told how far the run is.
     """
@@ -77,10 +84,12 @@ class Rebuild:
         settings: IndexSettings,
         analyze: Analyze | None,
         *,
+        convert: Convert | None = None,
         allow_missing: bool = False,
         progress: ReindexProgress | None = None,
     ) -> None:
         self._old, self._new = old, new
+        self._convert = convert or (lambda documents: documents)
         self._settings = settings
         self._analyze = analyze
         self._allow_missing = allow_missing
@@ -144,7 +153,7 @@ class Rebuild:
         if self._analyze is not None:
             self._read_again(documents, self._analyze)
             return
-        report = self._new.write(documents)
+        report = self._new.write(self._convert(documents))
         self._report.copied += report.stored
         self._missing |= dict(report.rejected)
 
@@ -207,6 +216,21 @@ class Rebuild:
             "what was analyzed is kept for the next run",
             list(self._missing.items()),
         )
+
+
+def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
+    """Documents whose stored deep features have passed through more filters."""
+
+    def convert(documents: list[Document]) -> list[Document]:
+        vectors = [d.embedding for d in documents if d.embedding is not None]
+        if not vectors:
+            return documents
+        changed = iter(run_embedding_filters(filters, np.stack(vectors)))
+        return [
+            d if d.embedding is None else replace(d, embedding=next(changed)) for d in documents
+        ]
+
+    return convert
 
 
 def _are_same(one: IndexSettings, other: IndexSettings) -> bool:

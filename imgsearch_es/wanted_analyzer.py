@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imgsearch_es.analysis import DEFAULT_MODEL, Analyzer, is_same_analyzer
+from imgsearch_es.embedding_filters import EmbeddingFilter
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.filters import with_fast_decode
 from imgsearch_es.models import create_model
@@ -113,3 +114,13 @@ def settings_of(analyzer: Analyzer) -> IndexSettings:
         vocabulary=analyzer.vocabulary,
         embedding_dimensions=analyzer.embedding_dimensions,
     )
+
+
+def with_more_filters(
+    stored: IndexSettings, analyzer: Analyzer, filters: Sequence[EmbeddingFilter]
+) -> IndexSettings:
+    """What an index shall remember whose analyzer has more embedding filters than before."""
+    dimensions = stored.embedding_dimensions
+    for part in filters:
+        dimensions = part.dimensions(dimensions)
+    return replace(stored, analyzer=analyzer.config, embedding_dimensions=dimensions)

@@ -2,43 +2,92 @@
 
     python tools/screenshots.py
 
-Writes docs/images/gallery.png. Needs chromium (or google-chrome) on PATH; the photos are those of
-scikit-image. Run it again when the gallery looks different.
+Writes gallery.png, page.png and page-phone.png into docs/images. Needs Chromium or Chrome
+(`tools/browser.py` finds it); the photos are those of scikit-image. Run it again when the gallery
+or the page looks different.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import browser as browsers
+import uvicorn
 from PIL import Image, ImageChops
 
 from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.server.app import create_app
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.running import config_of, listen, url_of
+from imgsearch_es.server.settings import ServerSettings
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH = 1100
 LIMIT_BYTES = 300_000
 QUERY = {"image": "motorcycle_left.jpg", "text": "helmet"}
 
 
 def main() -> None:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    browser = browsers.find()
     if browser is None:
-        sys.exit(f"error: no browser on PATH; one of {', '.join(BROWSERS)} is needed")
+        sys.exit(f"error: {browsers.HELP}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         page = gallery_page(folder)
         shot = folder / "gallery.png"
         take(browser, page, shot, folder / "profile")
-        target = IMAGES / "gallery.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_small(shot, target)
-    print(f"{target}: {target.stat().st_size // 1000} kB")
+        targets = [IMAGES / "gallery.png", IMAGES / "page.png", IMAGES / "page-phone.png"]
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        save_small(shot, targets[0])
+        take_pages(browser, folder)
+        for target in targets[1:]:
+            save_small(folder / target.name, target)
+    for target in targets:
+        print(f"{target}: {target.stat().st_size // 1000} kB")
+
+
+def take_pages(browser: str, folder: Path) -> None:
+    """Photograph the page of a picture, on a desk, and of words, in the dark, on a phone."""
+    from playwright.sync_api import sync_playwright
+
+    picture = folder / "photos" / QUERY["image"]
+    with served(folder) as url, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        desk = chromium.new_page(viewport={"width": 1280, "height": 860})
+        desk.goto(url)
+        desk.set_input_files("#file", picture)
+        desk.wait_for_url("**image=upload-*")
+        desk.wait_for_load_state("networkidle")
+        desk.screenshot(path=folder / "page.png")
+        phone = chromium.new_page(
+            viewport={"width": 390, "height": 844}, color_scheme="dark", device_scale_factor=1.5
+        )
+        phone.goto(f"{url}?q=animal")
+        phone.wait_for_load_state("networkidle")
+        phone.screenshot(path=folder / "page-phone.png")
+        chromium.close()
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The URL of a server of the photos' index."""
+    listening = listen("127.0.0.1", 0)
+    settings = ServerSettings(port=0, rate=0, cache_folder=folder / "cache")
+    app, _ = create_app(ServedIndex(folder / "photos.duckdb"), settings)
+    server = uvicorn.Server(config_of(app))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield url_of("127.0.0.1", listening.getsockname()[1])
+    server.should_exit = True
+    thread.join()
+    listening.close()
 
 
 def gallery_page(folder: Path) -> Path:

@@ -23,8 +23,11 @@ from imgsearch_es.cli import (
     exchange,
     index,
     kibana,
+    maps,
     overview,
     search,
+    serve,
+    train,
     watch,
     whiten,
 )
@@ -56,7 +59,14 @@ class _Commands(TyperGroup):
             fail("stopped; what was done is stored, run the command again to go on", code=130)
 
 
-_WITH_ARGUMENTS = (index.index, index.remove, exchange.export, exchange.import_, watch.watch)
+_WITH_ARGUMENTS = (
+    index.index,
+    index.remove,
+    exchange.export,
+    exchange.import_,
+    watch.watch,
+    train.groups,
+)
 
 app = typer.Typer(
     name="imgsearch",
@@ -82,8 +92,12 @@ for command in (
     exchange.reindex,
     whiten.whiten,
     watch.watch,
+    serve.serve,
     analyze.models,
     evaluate.evaluate,
+    train.train,
+    train.groups,
+    maps.map_,
     benchmark.benchmark,
     doctor.doctor,
     demo.demo,

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import score
-from imgsearch_es.gallery.figures import no_matplotlib
+from imgsearch_es.gallery import no_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ whatever is not already HTML, so that a file name or a word can never become mar
 """
 
 from imgsearch_es.gallery.card import CHANCE
-from imgsearch_es.gallery.figures import plot, plot_explanation
+from imgsearch_es.gallery.figures import no_matplotlib, plot, plot_explanation
 from imgsearch_es.gallery.page import gallery_html
 from imgsearch_es.gallery.protocols import ExplanationLike, HitLike, HitsLike, QueryLike, TermLike
 from imgsearch_es.gallery.texts import number, title, words
@@ -20,6 +20,7 @@ __all__ = [
     "QueryLike",
     "TermLike",
     "gallery_html",
+    "no_matplotlib",
     "number",
     "plot",
     "plot_explanation",

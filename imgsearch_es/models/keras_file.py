@@ -73,7 +73,7 @@ class KerasFileModel(NetworkModel):
         self.path = given_file(path, "the classifier")
         _check_choice("rescale", rescale, _rescalings())
         _check_choice("activation", activation, _ACTIVATIONS)
-        size = _input_size(self.path, _description(self.path), (height, width))
+        size = _input_size(self.path, read_description(self.path), (height, width))
         given = _given_labels(labels, self.path)
         stored: JSON = given if isinstance(given, str) else [*given]
         options: dict[str, JSON] = {"labels": stored, "height": size[0], "width": size[1]}
@@ -195,8 +195,12 @@ def _given_labels(
 # --- the file's own description ---------------------------------------------------------------
 
 
-def _description(path: Path) -> dict[str, Any]:
-    """The JSON that Keras keeps of a model's layers."""
+def read_description(path: Path) -> dict[str, Any]:
+    """The JSON that Keras keeps of a model's layers.
+
+    Raises:
+        WeightsError: the file is no such model, or holds Python code (a Lambda layer).
+    """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -87,6 +87,7 @@ def test_there_are_notebooks():
     assert [path.name for path in NOTEBOOKS] == [
         "01_quickstart.ipynb",
         "02_features_and_distances.ipynb",
+        "03_metric_learning.ipynb",
         "04_evaluation.ipynb",
     ]
 
@@ -223,6 +224,17 @@ def test_each_part_on_features_is_short_and_has_a_figure(
     lines = [line for cell in mine for line in cell.source.splitlines() if line.strip()]
     assert 0 < len(lines) <= 30
     assert any(embedded[path.name].shown(cell.id, "image/png") for cell in mine)
+
+
+def test_metric_learning_raises_the_score_of_objects_put_aside(embedded: dict[str, Run]):
+    run = embedded["03_metric_learning.ipynb"]
+    before, after, _ = run.printed("evaluate").splitlines()
+    assert float(after.split()[2].rstrip(",")) > float(before.split()[2].rstrip(","))
+    memory = float(run.printed("learned").split()[5].rstrip(","))
+    assert memory > float(after.split()[2].rstrip(","))
+    assert len(run.hits["montage_hits"]) == 12
+    for cell in ("train", "use", "map"):
+        assert run.shown(cell, "image/png")
 
 
 @pytest.mark.node

@@ -20,8 +20,8 @@ from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected", "stats",
-    "export", "import", "reindex", "whiten", "watch", "models", "evaluate", "benchmark",
-    "doctor", "demo",
+    "export", "import", "reindex", "whiten", "watch", "serve", "models", "evaluate", "train",
+    "groups", "map", "benchmark", "doctor", "demo", "kibana",
 )  # fmt: skip
 
 

@@ -26,8 +26,6 @@ else:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"", "console", "python", "toml", "sql", "json"}
 PROGRAM = typer.main.get_command(app)
-COMING = {"serve"}
-"""Commands that pages speak of before they are there."""
 EXTRAS = re.compile(r"imgsearch-es\[([\w,]+)\]")
 
 
@@ -119,8 +117,6 @@ def test_commands_and_options_in_the_text_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for line in re.findall(r"`imgsearch ([a-z][^`]*)`", text):
         words = line.split()
-        if words[0] in COMING:
-            continue
         command, rest = command_of(words)
         options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
         for word in rest:

@@ -35,6 +35,9 @@ _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
 _TURN_SECONDS = 2.0
 """... but at most this long in a row: then it lets a waiting writer in."""
+_WRITERS_MEMORY = "128MB"
+"""What DuckDB may keep of the file in memory while it is written to; what it sorts beyond that goes
+through a file. Left alone it keeps all it has written, and memory grows with the collection."""
 _NAME = "index_file"
 """What the attached file is called in SQL."""
 
@@ -254,10 +257,13 @@ class DatabaseFile:
             self._database.execute(f"DETACH {_NAME}")
 
     def _attach(self, *, read_only: bool) -> None:
-        if self._database is None:
-            self._database = duckdb.connect()
         path = str(self.path).replace("'", "''")
         mode = "READ_ONLY" if read_only else "READ_WRITE"
+        if self._database is None:
+            self._database = duckdb.connect()
+            self._database.execute(f"SET temp_directory = '{path}.tmp'")
+        limit = "RESET memory_limit" if read_only else f"SET memory_limit = '{_WRITERS_MEMORY}'"
+        self._database.execute(limit)
         give_up = time.monotonic() + self.wait_seconds
         while True:
             before = self.on_disk()

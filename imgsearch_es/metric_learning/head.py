@@ -1,0 +1,180 @@
+"""The head: a small network from a stored feature to an embedding of length 1.
+
+It is built of Keras's own layers only, so its file holds no code. The same weights give the same
+bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.metric_learning.linear import half_whitening
+from imgsearch_es.models.keras_file import read_description
+from imgsearch_es.models.runtime import import_keras, reason
+from imgsearch_es.models.weights import given_file
+
+if TYPE_CHECKING:
+    import keras
+
+LAYERS = (512, 512, 256)
+"""Those of the head that became popular with triplet networks on stored features."""
+DROPOUT = 0.5
+PREPARED, SHORTCUT = "prepared", "shortcut"
+"""Names of layers: what the feature is prepared by, and the linear one beside the others."""
+_BATCH = 4096
+_SAVED = "1980-01-01@00:00:00"
+"""What the file says of when it was saved: the earliest time of a ZIP archive."""
+
+
+def build_head(
+    dimensions: int,
+    layers: Sequence[int] = LAYERS,
+    *,
+    shortcut: bool = True,
+    dropout: float = DROPOUT,
+    seed: int = 0,
+) -> keras.Model:
+    """A head with random weights.
+
+    Of each number of the feature the square root is taken, with its sign (Hellinger's kernel), and
+    the result divided by its length and brought to a mean square of 1. Dense layers follow, all but
+    the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
+    is added to the last of them, which then begins at zero. The sum is divided by its length.
+
+    Args:
+        dimensions: of the feature.
+        layers: units of the dense layers; the last one is the length of the embedding.
+        shortcut: see above.
+        dropout: share of the feature and of the hidden units that each step of learning leaves
+            out at random; 0 for none.
+        seed: of the weights.
+
+    Raises:
+        ConfigurationError: a number is not above 0, or dropout not below 1.
+    """
+    if dimensions < 1 or not layers or min(layers) < 1:
+        raise ConfigurationError(
+            f"a head has one or more layers of one or more units, not {tuple(layers)}"
+        )
+    if not 0 <= dropout < 1:
+        raise ConfigurationError(f"dropout is from 0 to below 1, not {dropout}")
+    keras = import_keras()
+    feature = keras.Input((dimensions,), name="feature")
+    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
+    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
+    prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
+    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
+    for i, units in enumerate(layers[:-1], start=1):
+        x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
+        x = keras.layers.Dropout(dropout, seed=seed, name=f"dropout_{i}")(x)
+    start = "zeros" if shortcut else None
+    x = _dense(layers[-1], f"dense_{len(layers)}", seed + len(layers), start=start)(x)
+    if shortcut:
+        linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
+        x = keras.layers.Add(name="sum")([x, linear])
+    embedding = keras.layers.UnitNormalization(name="embedding")(x)
+    head = keras.Model(feature, embedding, name="head")
+    for number, operation in enumerate(head.operations):
+        if not isinstance(operation, keras.layers.Layer):  # Keras numbers these as it makes them
+            operation.name = f"{type(operation).__name__.lower()}_{number}"
+    return head
+
+
+def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
+    """Let the shortcut of a new head begin as half-whitening learned from features."""
+    keras = import_keras()
+    layer = head.get_layer(SHORTCUT)
+    prepare = keras.Model(head.inputs[0], head.get_layer(PREPARED).output)
+    prepared = apply_head(prepare, features).astype(np.float64)
+    layer.set_weights(half_whitening(prepared, layer.units))
+
+
+def start_dropout(head: keras.Model, rng: np.random.Generator) -> None:
+    """Let what is left out from now on follow from ``rng`` alone."""
+    keras = import_keras()
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+            state = rng.integers(0, 2**32, 2, dtype=np.uint32)
+            layer.seed_generator.state.assign(state)
+
+
+def apply_head(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings of features, shape (pictures, units of the last layer)."""
+    parts = [
+        np.asarray(head(features[i : i + _BATCH], training=False), dtype=np.float32)
+        for i in range(0, len(features), _BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def save_head(head: keras.Model, path: Path) -> None:
+    """Write a head; the file is there whole or not.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder, "head.keras")
+            head.save(saved)
+            part = path.with_name(f"{path.name}.part")
+            _copy_without_time(saved, part)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def load_head(path: str | os.PathLike[str]) -> keras.Model:
+    """Load a head, or another network that turns a vector into a vector; no code in it is run.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
+        AnalyzerError: the network does not turn one vector into one vector.
+    """
+    file = given_file(path, "the head")
+    read_description(file)
+    keras = import_keras()
+    try:
+        head = keras.saving.load_model(str(file), compile=False, safe_mode=True)
+    except Exception as error:
+        raise WeightsError(f"Keras cannot load {file}: {reason(error)}") from error
+    ends = [getattr(head, end, None) or () for end in ("inputs", "outputs")]
+    shapes = [tuple(tensor.shape) for end in ends for tensor in end]
+    if [len(end) for end in ends] != [1, 1] or [len(shape) for shape in shapes] != [2, 2]:
+        raise AnalyzerError(
+            f"{file} takes and gives {shapes}; a head takes one vector of fixed length, and gives "
+            "one"
+        )
+    return head
+
+
+def _dense(
+    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
+) -> keras.layers.Dense:
+    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
+    keras = import_keras()
+    initializer = start or keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=initializer, name=name
+    )
+
+
+def _copy_without_time(source: Path, target: Path) -> None:
+    """Copy a .keras file, which is a ZIP archive, without the time at which it was saved."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(old.namelist()):
+            data = old.read(name)
+            if name == "metadata.json":
+                data = json.dumps({**json.loads(data), "date_saved": _SAVED}).encode()
+            new.writestr(zipfile.ZipInfo(name), data)

@@ -1,0 +1,277 @@
+"""Training a head: epochs over batches of triplets, and what the held-out objects say of each.
+
+    report = train_head(features, groups, "head.keras")
+    report.plot()
+
+Some of the objects are held out: no picture of theirs is learned from. After each epoch their N-S
+score is measured, the head with the best one is kept, and training ends when it has not risen for
+some epochs. The same features, options and seed give the same head, bit by bit, on one machine,
+whether the run was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.evaluation import rank_features, same_group
+from imgsearch_es.metric_learning.batches import batches
+from imgsearch_es.metric_learning.checkpoints import Checkpoint
+from imgsearch_es.metric_learning.examples import Examples
+from imgsearch_es.metric_learning.head import DROPOUT, LAYERS, apply_head, save_head
+from imgsearch_es.metric_learning.history import Epoch, TrainingReport
+from imgsearch_es.metric_learning.learner import Learner
+from imgsearch_es.metric_learning.losses import loss
+from imgsearch_es.metric_learning.mining import mining
+
+FIRST = 4
+"""Pictures of a ranking that the N-S score looks at, the query's own counted."""
+_MEASURED = 400
+"""Held-out pictures that are ranked after each epoch, at most; of more a random part."""
+
+Progress = Callable[[Epoch, TrainingReport], None]
+"""Called after each epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        layers: units of the head's dense layers.
+        shortcut: a linear layer beside them, which begins as half-whitening; see `linear`.
+        dropout: share of features and hidden units that a step leaves out at random.
+        loss: "triplet" or "contrastive"; see `losses`.
+        margin: of the loss; None for its usual one.
+        mining: "semi-hard" or "random"; see `mining`.
+        learning_rate: of Adam.
+        epochs: the most; an epoch shows every object once.
+        patience: epochs without a better N-S score after which training ends.
+        validation: share of the objects that are held out.
+        objects: in a batch.
+        pictures: the most of one object in a batch.
+        seed: of the division, the weights and the batches.
+    """
+
+    layers: tuple[int, ...] = LAYERS
+    shortcut: bool = True
+    dropout: float = DROPOUT
+    loss: str = "triplet"
+    margin: float | None = None
+    mining: str = "semi-hard"
+    learning_rate: float = 1e-4
+    epochs: int = 100
+    patience: int = 15
+    validation: float = 0.2
+    objects: int = 32
+    pictures: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = loss(self.loss)
+        mining(self.mining)
+        if self.margin is None:
+            object.__setattr__(self, "margin", chosen.margin)
+        for name in ("margin", "learning_rate", "epochs", "patience"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
+        for name in ("objects", "pictures"):
+            if getattr(self, name) < 2:
+                raise ConfigurationError(f"{name} of a batch are 2 or more")
+        if self.seed < 0:
+            raise ConfigurationError(f"seed is 0 or more, not {self.seed}")
+
+
+DEFAULTS = TrainingOptions()
+
+
+def train_head(
+    features: NDArray[np.float32],
+    groups: Sequence[Hashable],
+    out: str | os.PathLike[str],
+    *,
+    options: TrainingOptions = DEFAULTS,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> TrainingReport:
+    """Train a head and save it.
+
+    Beside ``out`` there is ``<out>.checkpoint`` while it is trained: a run that was interrupted or
+    killed goes on after the last whole epoch. ``<out>.json`` keeps the report.
+
+    Args:
+        features: shape (pictures, dimensions).
+        groups: the object of each picture. Objects with one picture are left out.
+        out: the head's file, ``.keras``.
+        options: how to train.
+        force: overwrite a head that exists, and begin again where a run was interrupted.
+        progress: called after each epoch.
+
+    Raises:
+        ConfigurationError: the examples or options do not fit, the file exists or cannot be
+            written, or an interrupted run had other features or options.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    target = Path(out).expanduser()
+    if target.suffix != ".keras":
+        raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
+    if target.exists() and not force:
+        raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
+    examples = Examples.of(features, groups)
+    training = Training(examples, target, options)
+    if not force:
+        training.resume()
+    report = training.run(progress or (lambda epoch, so_far: None))
+    save_head(training.learner.head, target)
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    Path(f"{target}.json").write_text(text + "\n", encoding="utf-8")
+    training.checkpoint.unlink(missing_ok=True)
+    return report
+
+
+def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
+    """The N-S score by cosine: how many of the first four are of the query's group, itself counted.
+
+    It is UKBench's score where groups are of four; of pairs, the best is 2.
+    """
+    rankings = rank_features(embeddings, comparison="dense-cosine", depth=FIRST)
+    return float(same_group(rankings, groups).sum(axis=1).mean())
+
+
+class Training:
+    """One training: the examples divided, the learner, and how far it is.
+
+    Args:
+        examples: what to learn from and to validate with.
+        target: the head's file.
+        options: how.
+    """
+
+    def __init__(self, examples: Examples, target: Path, options: TrainingOptions) -> None:
+        self._options = options
+        self._learned, held_out = examples.divide(options.validation, options.seed)
+        self._held_out = _at_most(held_out, options.seed)
+        self.checkpoint = Path(f"{target}.checkpoint")
+        self.learner = Learner(
+            self._learned.features,
+            options.layers,
+            shortcut=options.shortcut,
+            dropout=options.dropout,
+            loss=loss(options.loss),
+            mining=mining(options.mining),
+            margin=float(options.margin or 0),
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+        )
+        self._report = TrainingReport(
+            path=target,
+            raw_score=score(self._held_out.features, self._held_out.groups),
+            start_score=self._score(),
+            objects=(len(self._learned.names), len(held_out.names)),
+            pictures=(len(self._learned), len(held_out)),
+            options=asdict(options),
+            data=_fingerprint(examples),
+        )
+        self._best = self.learner.weights()
+
+    def resume(self) -> None:
+        """Go on where an interrupted run of the same training stopped, if there is one.
+
+        Raises:
+            ConfigurationError: its features or options were others, or the file is damaged.
+        """
+        if not self.checkpoint.exists():
+            return
+        stored = Checkpoint.read(self.checkpoint)
+        if stored.state["training"] != self._identity():
+            raise ConfigurationError(
+                f"{self.checkpoint} is of a training with other features or options, which was "
+                "interrupted: repeat it as it was, or begin again with force (--force)"
+            )
+        self.learner.restore(stored.weights, stored.optimizer)
+        self._best = stored.best
+        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
+        self._report.best = stored.state["best"]
+
+    def run(self, progress: Progress) -> TrainingReport:
+        """Train to the end; the learner then has the best weights."""
+        report, options = self._report, self._options
+        while len(report.history) < options.epochs:
+            if len(report.history) - report.best >= options.patience:
+                report.stopped_early = True
+                break
+            epoch = self._epoch(len(report.history) + 1)
+            is_better = self._is_better(epoch)
+            report.history.append(epoch)
+            if is_better:
+                report.best, self._best = epoch.number, self.learner.weights()
+            self._write()
+            progress(epoch, report)
+        self.learner.set_weights(self._best)
+        return report
+
+    def _epoch(self, number: int) -> Epoch:
+        options = self._options
+        rng = np.random.default_rng([options.seed, number])
+        self.learner.begin(rng)
+        losses = [
+            self.learner.learn(self._learned.features[rows], self._learned.groups[rows], rng)
+            for rows in batches(self._learned, options.objects, options.pictures, rng)
+        ]
+        always_same = np.random.default_rng([options.seed, 0])
+        parts = batches(self._held_out, options.objects, options.pictures, always_same)
+        validation = [
+            self.learner.loss_of(
+                self._held_out.features[rows], self._held_out.groups[rows], always_same
+            )
+            for rows in parts
+        ]
+        return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
+
+    def _score(self) -> float:
+        embeddings = apply_head(self.learner.head, self._held_out.features)
+        return score(embeddings, self._held_out.groups)
+
+    def _is_better(self, epoch: Epoch) -> bool:
+        """A higher score; of equal ones the lower loss."""
+        report = self._report
+        if report.best == 0:
+            return epoch.score > report.start_score
+        best = report.history[report.best - 1]
+        return (epoch.score, -epoch.validation_loss) > (best.score, -best.validation_loss)
+
+    def _write(self) -> None:
+        history = [asdict(epoch) for epoch in self._report.history]
+        state = {"training": self._identity(), "history": history, "best": self._report.best}
+        weights, optimizer = self.learner.weights(), self.learner.optimizer_state()
+        Checkpoint(weights, optimizer, self._best, state).write(self.checkpoint)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a training to go on, as it comes back from JSON."""
+        lasting = {key: value for key, value in self._report.options.items() if key != "epochs"}
+        return dict(json.loads(json.dumps({"data": self._report.data, **lasting})))
+
+
+def _at_most(examples: Examples, seed: int) -> Examples:
+    """Whole objects, chosen at random, with so many pictures that ranking them stays quick."""
+    if len(examples) <= _MEASURED:
+        return examples
+    order = np.random.default_rng([seed, 1]).permutation(len(examples.names))
+    sizes = np.cumsum(np.bincount(examples.groups)[order])
+    kept = max(2, int(np.searchsorted(sizes, _MEASURED, side="right")))
+    return examples.select(np.sort(order[:kept]))
+
+
+def _fingerprint(examples: Examples) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(examples.features).tobytes())
+    digest.update(json.dumps([examples.names, examples.groups.tolist()]).encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,36 @@
+"""The page and the API that ``imgsearch serve`` gives.
+
+A request goes this way:
+
+    guard -> routes (api, page) -> searching -> ImageIndex
+                                -> pictures  -> thumbnails on disk
+                                -> uploads
+
+``guard.py`` refuses what must not get in. ``searching.py`` turns a request into what ``ImageIndex``
+takes, in a thread. Analysis is done by one thread that owns the model (``batching.py``), for all
+queries that wait at that moment together.
+
+Needs the packages of the extra ``server``.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from imgsearch_es.errors import MissingDependencyError
+
+_PACKAGES = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
+
+
+def check_installed() -> None:
+    """Say what to install, before anything is opened.
+
+    Raises:
+        MissingDependencyError: a package that the server needs is not installed.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"the server needs {', '.join(missing)}, not installed here. "
+            'Install with: pip install "imgsearch-es[server]"'
+        )

@@ -1,0 +1,148 @@
+"""The only way from a request to a file: pictures of the index by id, and what was uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgsearch_es.archives import split_uri
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.files import Limits, in_memory, read_bytes, to_path
+from imgsearch_es.images import open_image
+from imgsearch_es.index import ImageIndex
+from imgsearch_es.server.thumbnail_cache import ThumbnailCache
+from imgsearch_es.server.uploads import NAME as UPLOAD_NAME
+from imgsearch_es.server.uploads import UnknownPictureError, Upload, Uploads
+from imgsearch_es.thumbnails import thumbnail
+
+SIZES = (240, 480, 1280)
+"""The longer side of the thumbnails that there are, in pixels."""
+ID = re.compile(r"[0-9a-f]{32}")
+MEDIA_TYPES = {
+    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
+    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
+    "TIFF": "image/tiff", "WEBP": "image/webp",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A JPEG file, what names its content, and whether it was in the cache."""
+
+    data: bytes
+    etag: str
+    was_there: bool
+
+
+class Pictures:
+    """Reads pictures for requests.
+
+    Every byte that leaves belongs to a picture of the index: the document says where the file is
+    and which hash it had when it was indexed, and what has another hash is not served.
+
+    Args:
+        index: says which pictures there are.
+        uploads: the pictures that people search by.
+        cache: of thumbnails.
+        roots: folders that files must lie in; see `ServerSettings.roots`.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        uploads: Uploads,
+        cache: ThumbnailCache,
+        roots: tuple[Path, ...] = (),
+    ) -> None:
+        self._index = index
+        self._uploads = uploads
+        self._cache = cache
+        self._roots = tuple(root.resolve() for root in roots)
+
+    def find(self, name: str) -> Document | Upload:
+        """An indexed or an uploaded picture by its id.
+
+        Raises:
+            UnknownPictureError: there is none, or an upload was forgotten.
+        """
+        if UPLOAD_NAME.fullmatch(name):
+            return self._uploads.get(name)
+        if not ID.fullmatch(name):
+            raise UnknownPictureError(name)
+        try:
+            return self._index.get(name)
+        except QueryError as error:
+            raise UnknownPictureError(name) from error
+
+    def document(self, name: str) -> Document:
+        """An indexed picture by its id.
+
+        Raises:
+            UnknownPictureError: there is none.
+        """
+        found = self.find(name) if ID.fullmatch(name) else None
+        if not isinstance(found, Document):
+            raise UnknownPictureError(name)
+        return found
+
+    def read(self, picture: Document | Upload) -> bytes:
+        """The bytes of a picture's file.
+
+        Raises:
+            ImageError: it is gone, has changed since it was indexed, or lies where the server
+                must not read.
+        """
+        if isinstance(picture, Upload):
+            return picture.data
+        if in_memory(picture.uri):
+            raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
+        self._check_place(picture)
+        try:
+            data = read_bytes(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
+        except ImageError as error:
+            raise ImageError(picture.filename, error.reason) from error  # without its folder
+        if hashlib.sha256(data).hexdigest() != picture.sha256:
+            raise ImageError(picture.filename, "has changed since it was indexed")
+        return data
+
+    def thumbnail(self, picture: Document | Upload, size: int) -> Thumbnail:
+        """A small JPEG, at most ``size`` pixels wide and high.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            QueryError: there is no such size.
+        """
+        if size not in SIZES:
+            raise QueryError(f"thumbnails have {', '.join(map(str, SIZES))} pixels, not {size}")
+
+        def make() -> bytes:
+            # A JPEG file is decoded at reduced scale, which takes a fraction of the time.
+            opened = open_image(self.read(picture), uri="picture", at_least=(size, size))
+            return thumbnail(opened.image, size)
+
+        if isinstance(picture, Upload):
+            return Thumbnail(make(), f'"{picture.id}-{size}"', False)
+        key = f"{picture.sha256}-{size}"
+        data, was_there = self._cache.get(key, make)
+        return Thumbnail(data, f'"{key}"', was_there)
+
+    def is_allowed(self, path: Path) -> bool:
+        """Whether a file or folder lies in one of the roots, wherever links lead."""
+        real = path.resolve()
+        return any(real.is_relative_to(root) for root in self._roots)
+
+    def _check_place(self, picture: Document) -> None:
+        """Refuse a file outside the roots, and a link that leads there."""
+        inside = split_uri(picture.uri)
+        path = to_path(inside[1] if inside else picture.uri)
+        if path is None:
+            return  # remote: the person who indexed it chose it, and the hash is checked
+        if self._roots:
+            allowed = self.is_allowed(path)
+        else:
+            allowed = path.resolve().is_relative_to(path.parent.resolve())
+        if not allowed:
+            raise ImageError(picture.filename, "lies outside the folders that are served")

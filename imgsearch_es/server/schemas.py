@@ -1,0 +1,276 @@
+"""What requests and answers look like; the OpenAPI description is made of these.
+
+Answers have the shape that the command line prints with ``--json``: both come from the same
+``to_dict``. These models describe them, and a test holds every answer against its model.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_K = 1000
+MAX_PICTURES = 64
+
+PictureId = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9a-f]{32}|upload-[A-Za-z0-9_-]{22})$",
+        description="The id of an indexed picture, or of an upload.",
+    ),
+]
+PictureIds = Annotated[list[PictureId], Field(max_length=MAX_PICTURES)]
+RegionBox = Annotated[
+    tuple[float, float, float, float],
+    Field(description="left, top, right, bottom; fractions where all are 1 or less, else pixels"),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class What(_Request):
+    """What is searched for; the arguments of ``ImageIndex.search``."""
+
+    text: str | None = Field(
+        None, max_length=10_000, description="Words and conditions: `dog -poodle label:pets`."
+    )
+    image: PictureIds = Field([], description="Pictures; of several the mean counts.")
+    like: PictureIds = Field([], description="Pictures to search closer to.")
+    dislike: PictureIds = Field([], description="Pictures to search further from.")
+    where: dict[str, Any] = Field(
+        {}, description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`.'
+    )
+    region: RegionBox | None = Field(None, description="The part of the one picture to search for.")
+    views: list[Literal["mirror", "rotations", "crops"]] = []
+    feedback: int = Field(0, ge=0, le=100, description="Search twice, with so many hits liked.")
+    strategy: str = Field("auto", max_length=40, description="How to score.")
+    parameters: dict[str, float] = Field({}, description="Of the strategy: k1 and b of bm25.")
+    threshold: float | None = Field(None, description="The least score, of strategies dense-*.")
+    approximate: bool = False
+    candidates: int | None = Field(None, ge=1, le=10_000)
+    fuse: dict[str, float] | None = Field(None, description="Parts and weights: `{'image': 1}`.")
+    fusion: Literal["sum", "rrf"] = "sum"
+    exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
+
+
+class SearchRequest(What):
+    """A search."""
+
+    k: int = Field(10, ge=1, le=MAX_K, description="How many hits.")
+    offset: int = Field(0, ge=0, le=10_000, description="How many of the best to leave out.")
+
+
+class SearchRequestInUrl(_Request):
+    """A search, as far as it fits into a URL."""
+
+    text: str | None = Field(None, max_length=10_000)
+    image: PictureIds = []
+    like: PictureIds = []
+    dislike: PictureIds = []
+    region: str | None = Field(
+        None, pattern=r"^[0-9.]+(,[0-9.]+){3}$", description="left,top,right,bottom"
+    )
+    strategy: str = Field("auto", max_length=40)
+    exclude_self: bool = False
+    k: int = Field(10, ge=1, le=MAX_K)
+    offset: int = Field(0, ge=0, le=10_000)
+
+    def to_request(self) -> SearchRequest:
+        """The same as it would be posted."""
+        values = self.model_dump()
+        if self.region is not None:
+            values["region"] = self.region.split(",")
+        return SearchRequest.model_validate(values)
+
+
+class ExplainRequest(What):
+    """Which scores to explain."""
+
+    k: int = Field(3, ge=1, le=100, description="How many of the best hits.")
+    picture: PictureId | None = Field(None, description="This indexed picture instead.")
+
+
+class FacetsRequest(What):
+    """What to count; without words or pictures all that meets the conditions."""
+
+    fields: list[str] | None = Field(None, max_length=20)
+    size: int = Field(10, ge=1, le=1000, description="Values of each field.")
+
+
+class UrlRequest(_Request):
+    """A picture on the web."""
+
+    url: str = Field(max_length=2000)
+
+
+class AddRequest(_Request):
+    """Files and folders on the server, below its roots."""
+
+    sources: list[str] = Field(min_length=1, max_length=100)
+    labels: list[str] | None = Field(None, max_length=100)
+    metadata: dict[str, Any] | None = None
+
+
+class ChangeRequest(_Request):
+    """What to change of a document; what is left out stays."""
+
+    labels: list[str] | None = Field(None, max_length=100)
+    metadata: dict[str, Any] | None = None
+
+
+class RemoveRequest(_Request):
+    """Which documents to remove; files stay."""
+
+    pictures: list[PictureId] = Field(min_length=1, max_length=10_000)
+
+
+class TermAnswer(_Answer):
+    """A synset and its score."""
+
+    synset: str
+    score: float
+
+
+class PartAnswer(_Answer):
+    """What a part of a fused query adds to a score."""
+
+    part: str
+    weight: float
+    score: float | None
+    rank: int | None = None
+    contribution: float
+
+
+class HitAnswer(_Answer):
+    """One picture found."""
+
+    rank: int
+    id: str
+    uri: str
+    score: float
+    is_chance: bool
+    synsets: list[TermAnswer]
+    labels: list[str]
+    metadata: dict[str, Any]
+    parts: list[PartAnswer] | None = None
+
+
+class SearchAnswer(_Answer):
+    """Hits, best first, as ``imgsearch search --json`` prints them."""
+
+    query: str
+    hints: list[str]
+    total: int
+    total_is_exact: bool
+    strategy: str
+    exact: bool
+    took_ms: float
+    chance_score: float | None
+    hits: list[HitAnswer]
+
+
+class SummandAnswer(_Answer):
+    """One summand of a score: query weight times document score, by the formula."""
+
+    key: str
+    query_weight: float
+    document_score: float
+    product: float
+
+
+class ExplainedPart(PartAnswer):
+    """A part of a fused score with its own summands."""
+
+    summands: list[SummandAnswer]
+
+
+class ExplanationAnswer(_Answer):
+    """Why a picture scores what it scores."""
+
+    id: str
+    uri: str
+    score: float
+    summands: list[SummandAnswer] | None = None
+    parts: list[ExplainedPart] | None = None
+
+
+class ExplainAnswer(_Answer):
+    """As ``imgsearch explain --json`` prints it."""
+
+    query: str
+    explanations: list[ExplanationAnswer]
+
+
+class FacetValue(_Answer):
+    """A value and how many pictures have it."""
+
+    value: str
+    count: int
+
+
+FacetsAnswer = dict[str, list[FacetValue]]
+"""By field, as ``imgsearch facets --json`` prints it."""
+
+
+class DocumentAnswer(_Answer):
+    """What the index holds of a picture."""
+
+    id: str
+    uri: str
+    filename: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    indexed_at: datetime
+    labels: list[str]
+    metadata: dict[str, Any]
+    synsets: list[TermAnswer]
+
+
+class UploadAnswer(_Answer):
+    """An uploaded picture, to be used as ``image``, ``like`` or ``dislike``."""
+
+    id: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    expires_in_seconds: int
+
+
+class RemovedAnswer(_Answer):
+    """As ``imgsearch remove --json`` prints it."""
+
+    removed: int
+
+
+class HealthAnswer(_Answer):
+    """Whether the index answers; how many pictures it has is told to those who may read."""
+
+    status: Literal["ok", "unavailable"]
+    pictures: int | None = None
+    model: str | None = None
+
+
+class ErrorDetail(_Answer):
+    """What went wrong and what to do."""
+
+    kind: str
+    message: str
+    suggestions: list[str] = []
+
+
+class ErrorAnswer(_Answer):
+    """Every error."""
+
+    error: ErrorDetail

@@ -1,0 +1,127 @@
+"""What routes work with: one object for each server, made when it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import Depends, Request
+from PIL import Image
+
+from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.server.answers import Problem, log
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.guard import carries_token, unauthorized
+from imgsearch_es.server.metrics import Metrics
+from imgsearch_es.server.pictures import Pictures
+from imgsearch_es.server.searching import Searching
+from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.server.thumbnail_cache import ThumbnailCache, default_folder
+from imgsearch_es.server.uploads import Checker, Uploads
+
+T = TypeVar("T")
+_DRAWING_THREADS = 4
+"""Thumbnails are made by so many threads, so that searching has others."""
+
+
+class ProblemError(Exception):
+    """A route cannot answer, for a reason that is none of the library's errors."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(eq=False)
+class Services:
+    """The parts of a server.
+
+    Attributes:
+        index: what is served.
+        settings: of the server.
+        metrics: its figures.
+        model: "loading", "ready", "not loaded", or why it cannot be used.
+    """
+
+    index: ServedIndex
+    settings: ServerSettings
+    metrics: Metrics = field(default_factory=Metrics)
+    model: str = "not loaded"
+
+    def __post_init__(self) -> None:
+        cache = ThumbnailCache(
+            self.settings.cache_folder or default_folder(), self.settings.cache_bytes
+        )
+        self.checker = Checker(self.settings.upload_limits)
+        self.uploads = Uploads(self.checker)
+        roots = self.settings.roots
+        if roots and self.settings.upload_folder is not None:
+            roots = (*roots, self.settings.upload_folder)
+        self.pictures = Pictures(self.index, self.uploads, cache, roots)
+        self.searching = Searching(self.index, self.pictures)
+        self.index.observe = self.metrics.batches.observe
+        self.changing = asyncio.Lock()
+        self._searches = anyio.CapacityLimiter(self.settings.threads)
+        self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Do something in a thread, while others are served."""
+        return await anyio.to_thread.run_sync(call, limiter=self._searches, abandon_on_cancel=True)
+
+    async def draw(self, call: Callable[[], T]) -> T:
+        """The same, for thumbnails."""
+        return await anyio.to_thread.run_sync(call, limiter=self._drawings, abandon_on_cancel=True)
+
+    def may_read(self, request: Request) -> bool:
+        """Whether a request may see what the index has."""
+        token = self.settings.token
+        if self.settings.readable_without_token or token is None:
+            return True
+        return carries_token(request.headers, token)
+
+    async def warm_up(self) -> None:
+        """Load the model before the first person waits for it."""
+        self.model = "loading"
+        try:
+            await self.work(lambda: self.index.analyze(Image.new("RGB", (64, 64))))
+            self.model = "ready"
+        except ImgsearchError as error:
+            log.warning("searching by new pictures is not possible: %s", error)
+            self.model = f"unavailable: {type(error).__name__}"
+
+    def close(self) -> None:
+        """End the processes and threads of the server."""
+        self.checker.close()
+        self.index.close()
+
+
+def services_of(request: Request) -> Services:
+    """The parts of the server that a request came to."""
+    found: Services = request.app.state.services
+    return found
+
+
+Parts = Annotated[Services, Depends(services_of)]
+
+
+def check_may_change(request: Request) -> None:
+    """Let nobody change the index without the token.
+
+    Raises:
+        ProblemError: the server has no token, or the request does not carry it.
+    """
+    token = services_of(request).settings.token
+    if token is None:
+        raise ProblemError(
+            Problem(
+                403,
+                "ReadOnly",
+                "this server does not change the index: start it with a token in IMGSEARCH_TOKEN",
+            )
+        )
+    if not carries_token(request.headers, token):
+        raise ProblemError(unauthorized())

@@ -1,0 +1,357 @@
+"""What a person does on the page, in a real Chromium."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PHONE, Open
+from tests.serving import TOKEN, Client
+
+Ids = Callable[[Page], list[str]]
+
+
+def settled(page: Page) -> None:
+    """Wait until the page shows what was asked for."""
+    expect(page.locator("#progress")).to_be_hidden()
+    page.wait_for_load_state("networkidle")
+
+
+def search(page: Page, words: str) -> None:
+    page.fill("#q", words)
+    page.press("#q", "Enter")
+    page.wait_for_url("**/?*q=*")
+    settled(page)
+
+
+def test_words_are_searched_for(open_page: Open, word: SimpleNamespace):
+    page = open_page()
+    expect(page.locator("#summary")).to_contain_text("All 76 pictures")
+    search(page, word.query)
+    expect(page).to_have_url(re.compile(r"/\?q=synset"))
+    expect(page).to_have_title(f"{word.query} · imgsearch")
+    expect(page.locator("#status")).to_contain_text("pictures")
+    expect(page.locator(".card").first.locator(".chips .shared").first).to_be_visible()
+
+
+def test_an_unknown_word_gets_suggestions(open_page: Open):
+    page = open_page()
+    search(page, "tabbi")
+    expect(page.get_by_role("alert")).to_contain_text("No synset is named 'tabbi'")
+    page.get_by_role("link", name="tabby", exact=True).click()
+    page.wait_for_url("**/?q=tabby")
+
+
+def test_a_picture_is_chosen(open_page: Open, photos: Path):
+    page = open_page("/?by=dense-cosine")
+    page.set_input_files("#file", photos / "coffee.jpg")
+    page.wait_for_url("**image=upload-*")
+    settled(page)
+    expect(page.locator(".example img")).to_have_js_property("complete", True)
+    expect(page.locator(".card").first).to_contain_text("coffee")
+    expect(page.locator(".vector")).to_contain_text("Searching for")
+
+
+def give(page: Page, photo: Path, how: str) -> None:
+    """Paste a photo into the page, or drop it, as the browser's events have it."""
+    content = base64.b64encode(photo.read_bytes()).decode()
+    page.evaluate(
+        """([content, how]) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "photo.jpg", { type: "image/jpeg" }));
+            const options = { bubbles: true, cancelable: true };
+            if (how === "paste") {
+                const given = { ...options, clipboardData: data };
+                document.dispatchEvent(new ClipboardEvent("paste", given));
+            } else {
+                const given = { ...options, dataTransfer: data };
+                for (const name of ["dragenter", "dragover", "drop"]) {
+                    document.body.dispatchEvent(new DragEvent(name, given));
+                }
+            }
+        }""",
+        [content, how],
+    )
+
+
+def test_a_picture_is_pasted(open_page: Open, photos: Path):
+    page = open_page("/?by=dense-cosine")
+    give(page, photos / "rocket.jpg", "paste")
+    page.wait_for_url("**image=upload-*")
+    expect(page.locator(".card").first).to_contain_text("rocket")
+
+
+def test_a_picture_is_dropped(open_page: Open, photos: Path):
+    page = open_page("/?by=dense-cosine")
+    give(page, photos / "chelsea.jpg", "drop")
+    page.wait_for_url("**image=upload-*")
+    expect(page.locator(".card").first).to_contain_text("chelsea")
+    expect(page.locator("#drop")).to_be_hidden()
+
+
+def test_what_is_no_picture_is_said_so(open_page: Open, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    page = open_page()
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    expect(page.locator("#toast")).to_contain_text("not a picture")
+    expect(page).to_have_url(re.compile(r"/$"))
+
+
+def test_a_result_is_searched_from(open_page: Open, ids: Ids):
+    page = open_page()
+    chosen = ids(page)[2]
+    page.locator(".picture").nth(2).click()
+    page.wait_for_url(f"**/?image={chosen}")
+    settled(page)
+    assert chosen in ids(page)
+    page.go_back()
+    expect(page.locator("#summary")).to_contain_text("All 76 pictures")
+
+
+def test_a_region_is_drawn(open_page: Open, ids: Ids):
+    page = open_page(f"/?image={ids(open_page())[0]}")
+    whole = page.locator(".vector").inner_text()
+    page.get_by_role("button", name="Crop").click()
+    box = page.locator("#stage").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 4, box["y"] + 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(page.locator("#frame-text")).to_contain_text("to 50 % of the width")
+    page.get_by_role("button", name="Search for this part").click()
+    page.wait_for_url("**region=0.0*")
+    settled(page)
+    expect(page.locator(".outline")).to_be_visible()
+    assert page.locator(".vector").inner_text() != whole
+    page.get_by_role("link", name="Whole").click()
+    expect(page.locator(".outline")).to_have_count(0)
+
+
+def test_a_region_is_chosen_by_keys(open_page: Open, ids: Ids):
+    page = open_page(f"/?image={ids(open_page())[0]}")
+    page.get_by_role("button", name="Crop").press("Enter")
+    expect(page.locator("#frame")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    expect(page.locator("#frame-text")).to_contain_text("From 22 to 82 % of the width, 20 to 82 %")
+    page.keyboard.press("Escape")
+    expect(page.locator("#crop")).to_be_hidden()
+    assert "region" not in page.url
+
+
+def test_liking_and_disliking_refine(open_page: Open, ids: Ids, word: SimpleNamespace):
+    page = open_page(f"/?q={word.query}")
+    before = ids(page)
+    liked = page.locator(f'[data-id="{before[12]}"] .score')
+    score = float(liked.inner_text().split()[1].rstrip(","))
+    page.locator(".act.like").nth(12).click()
+    page.wait_for_url(f"**like={before[12]}*")
+    settled(page)
+    page.locator(f'[data-id="{before[1]}"] .act.dislike').click()
+    page.wait_for_url(f"**dislike={before[1]}*")
+    settled(page)
+    assert float(liked.inner_text().split()[1].rstrip(",")) > score
+    assert ids(page) != before
+    expect(page.locator(".example.like")).to_have_count(1)
+    expect(page.locator(".example.dislike")).to_have_count(1)
+    page.locator(".example.dislike .remove").click()
+    expect(page.locator(".example.dislike")).to_have_count(0)
+    page.locator(f'[data-id="{before[12]}"] .act.like').click()
+    expect(page.locator(".example")).to_have_count(0)
+    assert ids(page) == before
+
+
+def test_facets_narrow_and_let_go(open_page: Open):
+    page = open_page()
+    page.locator(".facets").get_by_role("link", name="original 19").click()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
+    page.locator(".facets").get_by_role("link", name="small 19").click()
+    expect(page.locator("#summary")).to_contain_text("All 38 pictures")
+    page.locator(".facets").get_by_role("link", name="WEBP 19").click()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
+    expect(page.locator(".choices li")).to_have_count(3)
+    page.get_by_role("link", name="Label: original").click()
+    expect(page.locator(".choices li")).to_have_count(2)
+    page.get_by_role("link", name="Format: WEBP").click()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
+    expect(page).to_have_url(re.compile(r"/\?where=label%3Dsmall$"))
+
+
+def test_why_a_picture_was_found(open_page: Open, word: SimpleNamespace):
+    page = open_page(f"/?q={word.query}")
+    score = page.locator(".card .score").first.inner_text().split()[-1]
+    page.locator(".card").first.locator(".why").click()
+    drawer = page.get_by_role("dialog", name="Why this picture was found")
+    expect(drawer).to_contain_text(f"Score {score} is the sum of")
+    expect(drawer.locator(".summands tbody tr")).to_have_count(1)
+    expect(drawer.locator("img.large")).to_have_js_property("complete", True)
+    drawer.get_by_role("button", name="Copy path").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert Path(copied).is_file()
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(page.locator(".card").first.locator(".why")).to_be_focused()
+
+
+def test_a_link_is_shared(open_page: Open, ids: Ids, photos: Path):
+    page = open_page("/?where=label%3Doriginal")
+    page.set_input_files("#file", photos / "coffee.jpg")
+    page.wait_for_url("**image=upload-*")
+    settled(page)
+    page.get_by_role("button", name="Copy a link").click()
+    expect(page.locator("#toast")).to_contain_text("Link copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert "upload-" not in link
+    other = open_page(link, base="")
+    assert ids(other) == ids(page) != []
+
+
+def test_ways_to_rank(open_page: Open, ids: Ids):
+    page = open_page(f"/?image={ids(open_page())[0]}")
+    page.select_option("#by", "dense-cosine")
+    page.wait_for_url("**by=dense-cosine*")
+    settled(page)
+    expect(page.locator("#by")).to_be_focused()
+    assert len(ids(page)) == 24
+
+
+def test_pages_are_turned(open_page: Open, ids: Ids):
+    page = open_page()
+    first = ids(page)
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**page=2")
+    settled(page)
+    second = ids(page)
+    assert len(second) == 24
+    assert not set(first) & set(second)
+    page.keyboard.press("n")
+    page.wait_for_url("**page=3")
+    settled(page)
+    page.keyboard.press("n")
+    page.wait_for_url("**page=4")
+    expect(page.locator(".card")).to_have_count(4)
+    page.keyboard.press("p")
+    page.wait_for_url("**page=3")
+
+
+def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
+    page = open_page()
+    page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type(word.query)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=*")
+    settled(page)
+    shown = ids(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".picture").nth(1)).to_be_focused()
+    page.keyboard.press("e")
+    expect(page.locator("#why")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator(".picture").nth(1).focus()
+    page.keyboard.press("l")
+    page.wait_for_url(f"**like={shown[1]}*")
+    settled(page)
+    expect(page.locator(f'[data-id="{shown[1]}"] .act.like')).to_be_focused()
+    page.keyboard.press("d")
+    page.wait_for_url(f"**dislike={shown[1]}*")
+    settled(page)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys and words")).to_be_visible()
+
+
+def test_the_theme_is_chosen_and_kept(open_page: Open):
+    page = open_page()
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("button", name="Light or dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(paper) == dark
+
+
+def test_on_a_phone(open_page: Open):
+    page = open_page(size=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    expect(page.locator(".groups")).to_be_hidden()
+    page.locator("#facets summary").first.click()
+    page.get_by_role("link", name="original 19").click()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
+    columns = page.eval_on_selector_all(
+        ".card", "all => new Set(all.map(one => one.getBoundingClientRect().left)).size"
+    )
+    assert columns == 2
+    for target in page.locator(".card").first.locator(".act").all():
+        box = target.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) >= 24  # WCAG 2.2, target size
+
+
+def test_thumbnails_come_as_they_are_needed(open_page: Open, server: Client):
+    asked: list[str] = []
+    page = open_page("/static/icon.svg", size=PHONE)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(server.url + "/")
+    page.wait_for_load_state("networkidle")
+    early = sum("/thumbnails/" in url for url in asked)
+    assert early < 24
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card img").last).to_have_js_property("complete", True)
+
+
+def test_a_picture_that_is_gone_is_said_so(open_page: Open, photos: Path, ids: Ids):
+    page = open_page("/?where=label%3Doriginal")
+    name = page.locator(".card .name").first.inner_text().split(" · ")[0]
+    file, aside = photos / name, photos.parent / name
+    file.rename(aside)
+    for path in (photos.parent / "cache").rglob("*.jpg"):
+        path.unlink()
+    try:
+        fresh = open_page("/?where=label%3Doriginal&q=entity")
+        gone = fresh.locator(".card", has_text=name).locator(".gone")
+        expect(gone).to_contain_text("moved, changed or gone")
+    finally:
+        aside.rename(file)
+
+
+def test_without_a_script_the_page_works(open_page: Open, word: SimpleNamespace):
+    page = open_page(script=False)
+    page.fill("#q", word.query)
+    page.press("#q", "Enter")
+    page.wait_for_url("**/?q=*")
+    page.locator(".act.like").nth(2).click()
+    page.wait_for_url("**like=*")
+    page.locator(".facets").get_by_role("link", name=re.compile("original")).click()
+    page.wait_for_url("**where=label*")
+    page.locator(".picture").first.click()
+    page.wait_for_url("**/?image=*")
+    assert page.locator("#pick").is_hidden()
+
+
+def test_a_locked_page_asks_for_the_token(open_page: Open, locked: Client, photos: Path):
+    page = open_page("/?where=label%3Doriginal", base=locked.url)
+    dialog = page.get_by_role("dialog", name="This index needs a token")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Token").fill("not-the-token-at-all")
+    dialog.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert")).to_contain_text("not accepted")
+    dialog.get_by_label("Token").fill(TOKEN)
+    dialog.get_by_role("button", name="Open").click()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
+    expect(page.locator(".card img").first).not_to_have_js_property("naturalWidth", 0)
+    assert TOKEN not in page.url
+    page.set_input_files("#file", photos / "coffee.jpg")
+    page.wait_for_url("**image=upload-*")
+    expect(page.locator(".example img").first).not_to_have_js_property("naturalWidth", 0)
+    page.locator(".card .why").first.click()
+    expect(page.locator("#why img").first).not_to_have_js_property("naturalWidth", 0)

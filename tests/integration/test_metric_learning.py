@@ -1,0 +1,245 @@
+"""Training a head with TensorFlow: what it learns, that it goes on, and its use in an analyzer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.metric_learning import (
+    TrainingOptions,
+    apply_head,
+    build_head,
+    load_head,
+    train_head,
+)
+from imgsearch_es.metric_learning.head import save_head
+from imgsearch_es.metric_learning.losses import loss
+from imgsearch_es.metric_learning.training import score
+from imgsearch_es.models.weights import fingerprint
+from tests.fakes import register
+
+pytestmark = [
+    pytest.mark.model,
+    # Keras's own, when it saves; TensorFlow's variables have not followed NumPy 2 yet
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+OPTIONS = TrainingOptions(
+    layers=(32, 16), dropout=0.1, learning_rate=3e-3, epochs=20, objects=8, patience=30,
+    validation=0.3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[np.ndarray, list[int]]:
+    """Sixty objects of four: each has a signal in few dimensions, and much noise in others."""
+    rng = np.random.default_rng(4)
+    signal = np.repeat(rng.standard_normal((60, 6)), 4, axis=0)
+    signal += 0.1 * rng.standard_normal((240, 6))
+    noise = 1.2 * rng.standard_normal((240, 18))
+    turn, _ = np.linalg.qr(rng.standard_normal((24, 24)))
+    mixed = np.concatenate([signal, noise], axis=1) @ turn
+    return mixed.astype(np.float32), np.repeat(np.arange(60), 4).tolist()
+
+
+@pytest.fixture(scope="module")
+def head(pictures, tmp_path_factory):
+    """A trained head and its report."""
+    path = tmp_path_factory.mktemp("head") / "head.keras"
+    return path, train_head(*pictures, path, options=OPTIONS)
+
+
+def test_the_score_of_held_out_objects_rises(head, pictures):
+    path, report = head
+    assert report.helps
+    assert report.best_score > report.raw_score + 0.2
+    assert report.objects == (42, 18)
+    assert report.history[-1].loss < report.history[0].loss
+    assert json.loads(path.with_name("head.keras.json").read_text())["best"] == report.best
+    assert [other.name for other in sorted(path.parent.iterdir())] == [
+        "head.keras", "head.keras.json",
+    ]  # fmt: skip
+
+
+def test_the_file_gives_the_best_embeddings(head, pictures):
+    path, _ = head
+    features, groups = pictures
+    network = load_head(path)
+    embeddings = apply_head(network, features)
+    assert embeddings.shape == (240, 16)
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(240), abs=1e-5)
+    assert score(embeddings, np.array(groups)) > score(features, np.array(groups))
+    assert (apply_head(network, -features) != embeddings).any()  # signs count
+
+
+def test_one_seed_gives_one_file(head, pictures, tmp_path):
+    train_head(*pictures, tmp_path / "again.keras", options=OPTIONS)
+    assert fingerprint(tmp_path / "again.keras", "") == fingerprint(head[0], "")
+
+
+class StopError(Exception):
+    """Ends a training as a kill would, between two epochs."""
+
+
+def test_an_interrupted_run_goes_on_to_the_same_head(head, pictures, tmp_path):
+    path = tmp_path / "head.keras"
+
+    def stop(epoch, report):
+        if epoch.number == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_head(*pictures, path, options=OPTIONS, progress=stop)
+    assert not path.exists()
+    with pytest.raises(ConfigurationError, match="other features or options"):
+        train_head(pictures[0] + 1, pictures[1], path, options=OPTIONS)
+    seen: list[int] = []
+    train_head(*pictures, path, options=OPTIONS, progress=lambda e, _: seen.append(e.number))
+    assert seen == list(range(6, 21))
+    assert fingerprint(path, "") == fingerprint(head[0], "")
+
+
+def test_a_head_is_not_overwritten_unasked(head, pictures):
+    with pytest.raises(ConfigurationError, match="exists"):
+        train_head(*pictures, head[0], options=OPTIONS)
+
+
+def test_training_ends_when_the_score_stops_rising(pictures, tmp_path):
+    options = TrainingOptions(layers=(8,), epochs=400, patience=3, learning_rate=3e-3)
+    report = train_head(*pictures, tmp_path / "head.keras", options=options)
+    assert report.stopped_early
+    assert len(report.history) == report.best + 3
+
+
+@pytest.mark.parametrize("name", ["triplet", "contrastive"])
+@pytest.mark.parametrize("mining", ["semi-hard", "random"])
+def test_losses_and_minings_learn(pictures, tmp_path, name, mining):
+    options = TrainingOptions(
+        layers=(16,), shortcut=False, dropout=0, loss=name, mining=mining, epochs=8,
+        learning_rate=3e-3, objects=8,
+    )  # fmt: skip
+    report = train_head(*pictures, tmp_path / "head.keras", options=options)
+    assert report.history[-1].loss < report.history[0].loss
+
+
+def test_losses_are_their_formulas():
+    embeddings = np.array([[0.0, 0.0], [0.6, 0.0], [0.0, 1.0]], dtype=np.float32)
+    triplets = np.array([[0, 1, 2], [1, 0, 2]])
+    # squared distances: positive 0.36 twice; negative 1 and 1.36
+    found = float(loss("triplet").of_triplets(embeddings, triplets, 1.0))
+    assert found == pytest.approx(((0.36 - 1 + 1) + (0.36 - 1.36 + 1)) / 2)
+    found = float(loss("contrastive").of_triplets(embeddings, triplets, 1.1))
+    second = max(0, 1.1 - 1.36**0.5) ** 2
+    assert found == pytest.approx((0.36 + (0.1**2 + second) / 2) / 2)
+
+
+def test_the_plot_shows_both_curves(head, tmp_path):
+    _, report = head
+    report.save_plot(tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.width > drawn.height
+    labels = [text.get_text() for axes in report.plot().axes for text in axes.get_legend().texts]
+    assert labels == ["learned from", "held out", "head", "features as they are"]
+
+
+# --- as a part of an analyzer -----------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    for i in range(6):
+        pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def small_head(tmp_path):
+    """A head for the features of the fake model."""
+    path = tmp_path / "small.keras"
+    save_head(build_head(16, (8, 4), seed=3), path)
+    return path
+
+
+def analyzer(path):
+    return {"model": "fake", "embedding_filters": [{"name": "head", "path": str(path)}]}
+
+
+def test_reindexing_sends_stored_features_through_the_head(
+    monkeypatch, photos, small_head, tmp_path
+):
+    register(monkeypatch)
+    with ImageIndex(tmp_path / "fresh.duckdb", analyzer=analyzer(small_head)) as fresh:
+        fresh.add(photos)
+        wanted = {d.id: d.embedding for d in fresh.store.documents()}
+    with ImageIndex(tmp_path / "plain.duckdb", model="fake") as index:
+        index.add(photos, labels="thing")
+        shutil.rmtree(photos)  # no picture is read
+        report = index.reindex(analyzer=analyzer(small_head))
+        assert (report.copied, report.analyzed, report.missing) == (6, 0, [])
+        found = {d.id: d.embedding for d in index.store.documents()}
+        assert found.keys() == wanted.keys()
+        for key, vector in found.items():
+            assert vector.shape == (4,)
+            assert (vector == wanted[key]).all()
+        hits = index.search(next(iter(found)), strategy="dense-cosine", k=6)
+        assert hits[0].score == pytest.approx(1)
+        assert index.get(hits[0].id).labels == ("thing",)
+
+
+def test_another_head_is_refused_and_a_moved_one_found(monkeypatch, photos, small_head, tmp_path):
+    register(monkeypatch)
+    place = tmp_path / "heads.duckdb"
+    with ImageIndex(place, analyzer=analyzer(small_head)) as index:
+        index.add(photos)
+    moved = tmp_path / "moved.keras"
+    small_head.rename(moved)
+    with ImageIndex(place, analyzer=analyzer(moved)) as index:
+        assert index.add(photos).unchanged == 6
+    save_head(build_head(16, (8, 4), seed=4), small_head)
+    with ImageIndex(place) as index, pytest.raises(WeightsError, match="not the file that was"):
+        index.analyze(photos / "0.png")
+
+
+def test_a_head_of_other_features_is_refused(monkeypatch, photos, head, tmp_path):
+    register(monkeypatch)
+    with (
+        ImageIndex(tmp_path / "wrong.duckdb", analyzer=analyzer(head[0])) as index,
+        pytest.raises(AnalyzerError, match="deep features of 24 dimensions, not 16"),
+    ):
+        index.add(photos)
+
+
+def test_a_file_with_code_is_not_loaded(tmp_path):
+    import keras
+
+    feature = keras.Input((4,))
+    network = keras.Model(feature, keras.layers.Lambda(lambda x: x)(feature))
+    network.save(tmp_path / "code.keras")
+    with pytest.raises(WeightsError, match="Lambda"):
+        load_head(tmp_path / "code.keras")
+
+
+def test_a_file_that_is_no_head_is_refused(tmp_path):
+    import keras
+
+    picture = keras.Input((8, 8, 3))
+    keras.Model(picture, keras.layers.Flatten()(picture)).save(tmp_path / "picture.keras")
+    with pytest.raises(AnalyzerError, match="a head takes one vector"):
+        load_head(tmp_path / "picture.keras")
+    with zipfile.ZipFile(tmp_path / "broken.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(WeightsError, match="Keras cannot load"):
+        load_head(tmp_path / "broken.keras")
+    with pytest.raises(WeightsError, match="does not exist"):
+        load_head(tmp_path / "missing.keras")

@@ -1,0 +1,70 @@
+"""The server on Elasticsearch shows what it shows on an index file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es.files import picture_id
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.settings import ServerSettings
+from tests.fakes import register
+from tests.serving import BEARER, TOKEN, Client, json_of, serving
+
+pytestmark = [pytest.mark.node, pytest.mark.scripts]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise = np.random.default_rng(5)
+    for i in range(30):
+        pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return folder
+
+
+def shown(client: Client, path: str) -> list[str]:
+    page = client.get(path)
+    assert page.status == 200, page.data[-2000:]
+    return re.findall(r'data-id="([0-9a-f]{32})"', page.data.decode())
+
+
+def test_both_stores_show_the_same(
+    elasticsearch_url: str,
+    fresh_index_name: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    register(monkeypatch)
+    first, second, third = (picture_id(str(photos / f"{i:02}.png")) for i in range(3))
+    answers = []
+    for location in (tmp_path / "a.duckdb", f"{elasticsearch_url}/{fresh_index_name}"):
+        index = ServedIndex(location, model="fake")
+        index.add(photos, labels="noise")
+        settings = ServerSettings(port=0, token=TOKEN, cache_folder=tmp_path / "cache")
+        with serving(index, settings) as client:
+            upload = json_of(client.upload("/api/v1/uploads", photos / "07.png"), 201)["id"]
+            pages = [
+                shown(client, path)
+                for path in (
+                    "/", "/?page=2", "/?where=label%3Dnoise", f"/?image={first}",
+                    f"/?image={first}&like={second}&dislike={third}", "/?q=dog",
+                    f"/?image={first}&by=dense-cosine", f"/?image={upload}",
+                )
+            ]  # fmt: skip
+            why = client.get(f"/why?image={first}&picture={second}").data
+            facets = json_of(client.post("/api/v1/facets", {"image": [first]}))
+            client.headers = dict(BEARER)
+            assert json_of(client("DELETE", f"/api/v1/documents/{first}")) == {"removed": 1}
+            rest = json_of(client.get("/health"))["pictures"]
+        answers.append((pages[:-1], pages[-1], why, facets, rest))
+    assert answers[0] == answers[1]
+    assert [len(page) for page in answers[0][0][:3]] == [24, 6, 24]
+    assert answers[0][-1] == 29

@@ -1,0 +1,81 @@
+"""A server in a thread, and a client for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import uvicorn
+
+from imgsearch_es.server.app import create_app
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.running import config_of, listen, url_of
+from imgsearch_es.server.services import Services
+from imgsearch_es.server.settings import ServerSettings
+
+TOKEN = "a-token-of-tests-0123456789"  # noqa: S105
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Client:
+    """Sends requests to a server of this process."""
+
+    def __init__(self, url: str, services: Services) -> None:
+        self.url = url.rstrip("/")
+        self.services = services
+        self.headers: dict[str, str] = {}
+        self._pool = urllib3.PoolManager(retries=False, timeout=30)
+
+    def __call__(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        sent = {**self.headers, **(headers or {})}
+        return self._pool.request(method, self.url + path, headers=sent, redirect=False, **options)
+
+    def get(self, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+        return self("GET", path, **options)
+
+    def post(self, path: str, body: object, **options: Any) -> urllib3.BaseHTTPResponse:
+        return self("POST", path, json=body, **options)
+
+    def upload(self, path: str, *pictures: Path | bytes, **fields: str) -> Any:
+        data = [one.read_bytes() if isinstance(one, Path) else one for one in pictures]
+        form = [("picture", ("picture", content)) for content in data]
+        return self("POST", path, fields=[*form, *fields.items()])
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
+@contextmanager
+def serving(index: ServedIndex, settings: ServerSettings) -> Iterator[Client]:
+    """Serve an index from a thread of this process."""
+    listening = listen(settings.host, settings.port)
+    app, services = create_app(index, settings, warm_up=False)
+    server = uvicorn.Server(config_of(app))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        client = Client(url_of(settings.host, listening.getsockname()[1]), services)
+        yield client
+        client.close()
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+    assert not thread.is_alive()
+
+
+def json_of(response: urllib3.BaseHTTPResponse, status: int = 200) -> Any:
+    """The JSON of an answer that has this status."""
+    assert response.status == status, response.data[:500]
+    return json.loads(response.data)

@@ -1,0 +1,311 @@
+"""What training needs besides TensorFlow: made groups, examples, batches, mining, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_es.errors import ConfigurationError, SourceError
+from imgsearch_es.evaluation import Judgements, nister_stewenius
+from imgsearch_es.metric_learning import (
+    Distortion,
+    TrainingOptions,
+    features_and_groups,
+    make_groups,
+)
+from imgsearch_es.metric_learning.batches import batches
+from imgsearch_es.metric_learning.checkpoints import Checkpoint
+from imgsearch_es.metric_learning.examples import Examples
+from imgsearch_es.metric_learning.from_index import objects
+from imgsearch_es.metric_learning.linear import half_whitening
+from imgsearch_es.metric_learning.mining import random_triplets, semi_hard
+from imgsearch_es.metric_learning.training import score
+
+LINE = np.array([[0.0], [1.0], [3.0], [0.5], [9.0], [20.0]], dtype=np.float32)
+"""Points on a line; the first three are of one object."""
+GROUPS = np.array([0, 0, 0, 1, 1, 2])
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+# --- mining -----------------------------------------------------------------------------------
+
+
+def test_semi_hard_takes_the_nearest_negative_beyond_the_positive():
+    triplets = {(a, p): n for a, p, n in semi_hard(LINE, GROUPS, rng()).tolist()}
+    assert triplets[0, 1] == 4  # 3 is nearer than the positive
+    assert triplets[1, 0] == 4
+    assert triplets[0, 2] == 4
+    assert triplets[3, 4] == 5  # 9 away is the positive, 0.5 to 3 the negatives of the first object
+    assert set(triplets) == {(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1), (3, 4), (4, 3)}
+
+
+def test_semi_hard_takes_the_farthest_where_all_negatives_are_nearer():
+    points = np.array([[0.0], [10.0], [1.0], [2.0]], dtype=np.float32)
+    triplets = {(a, p): n for a, p, n in semi_hard(points, np.array([0, 0, 1, 1]), rng()).tolist()}
+    assert triplets[0, 1] == 3
+    assert triplets[1, 0] == 2
+
+
+@pytest.mark.parametrize("mine", [semi_hard, random_triplets])
+def test_triplets_are_of_two_objects(mine):
+    embeddings = rng().random((24, 5), dtype=np.float32)
+    groups = np.repeat(np.arange(6), 4)
+    anchors, positives, negatives = mine(embeddings, groups, rng()).T
+    assert len(anchors) == 24 * 3
+    assert (groups[anchors] == groups[positives]).all()
+    assert (anchors != positives).all()
+    assert (groups[anchors] != groups[negatives]).all()
+
+
+def test_random_triplets_take_any_negative():
+    groups = np.repeat(np.arange(3), 2)
+    found = [random_triplets(LINE, groups, np.random.default_rng(i))[0, 2] for i in range(60)]
+    assert set(found) == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("mine", [semi_hard, random_triplets])
+def test_one_object_has_no_triplet(mine):
+    assert mine(LINE, np.zeros(6, dtype=np.intp), rng()).shape == (0, 3)
+
+
+# --- examples and batches -----------------------------------------------------------------------
+
+
+def test_examples_leave_out_pictures_alone_in_their_object():
+    found = Examples.of(LINE, ["b", "b", "c", "a", "a", "b"])
+    assert found.names == ("a", "b")
+    assert found.groups.tolist() == [1, 1, 0, 0, 1]
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("features", "groups", "message"),
+    [
+        (LINE, ["a"], "do not go with 1 groups"),
+        (np.array([[1.0], [np.nan]], np.float32), ["a", "a"], "picture 1 is not finite"),
+        (LINE, ["a", "a", "b", "c", "d", "e"], "1 objects with two or more pictures"),
+    ],
+)
+def test_examples_that_cannot_be_learned_from(features, groups, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Examples.of(features, groups)
+
+
+def test_no_object_is_on_both_sides():
+    features = rng().random((80, 3), dtype=np.float32)
+    examples = Examples.of(features, [f"object {i // 4}" for i in range(80)])
+    learned, held_out = examples.divide(0.2, seed=1)
+    assert set(learned.names) | set(held_out.names) == set(examples.names)
+    assert set(learned.names) & set(held_out.names) == set()
+    assert len(held_out.names) == 4
+    for side in (learned, held_out):
+        for row, group in zip(side.features, side.groups, strict=True):
+            (place,) = np.flatnonzero((features == row).all(axis=1))
+            assert side.names[group] == f"object {place // 4}"
+    assert examples.divide(0.2, seed=1)[1].names == held_out.names
+    assert examples.divide(0.2, seed=2)[1].names != held_out.names
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_is_between_none_and_all(share):
+    with pytest.raises(ConfigurationError, match="between 0 and 1"):
+        Examples.of(LINE, ["a", "a", "b", "b", "c", "c"]).divide(share, 0)
+
+
+def test_few_objects_cannot_be_divided():
+    with pytest.raises(ConfigurationError, match="takes four or more"):
+        Examples.of(LINE, ["a", "a", "b", "b", "c", "c"]).divide(0.5, 0)
+
+
+def test_an_epoch_has_every_object_once():
+    sizes = [2, 9, 4, 3, 2, 5]
+    groups = np.repeat(np.arange(6), sizes)
+    examples = Examples.of(np.zeros((len(groups), 1), np.float32), groups.tolist())
+    parts = list(batches(examples, objects=3, pictures=4, rng=rng()))
+    assert len(parts) == 2
+    seen = [set(groups[part]) for part in parts]
+    assert seen[0] | seen[1] == set(range(6))
+    assert not seen[0] & seen[1]
+    counts = np.bincount(groups[np.concatenate(parts)])
+    assert counts.tolist() == [min(size, 4) for size in sizes]
+
+
+def test_the_score_is_that_of_ukbench():
+    embeddings = rng().random((40, 6), dtype=np.float32)
+    groups = np.repeat(np.arange(10), 4)
+    wanted = nister_stewenius(embeddings, groups, comparison="dense-cosine").mean()
+    assert score(embeddings, groups) == pytest.approx(wanted)
+
+
+def test_half_whitening_brings_variances_nearer_together():
+    features = rng().standard_normal((4000, 4)) * [8.0, 4.0, 2.0, 1.0] + 5
+    kernel, bias = half_whitening(features, 3)
+    found = features @ kernel + bias
+    assert found.mean(axis=0) == pytest.approx([0, 0, 0], abs=1e-5)
+    assert np.square(found).sum(axis=1).mean() == pytest.approx(1, rel=1e-5)
+    deviations = found.std(axis=0)
+    assert deviations[0] / deviations[2] == pytest.approx(2, rel=0.1)  # of 4 before
+    kernel, _ = half_whitening(features, 6)
+    assert kernel.shape == (4, 6)
+    assert not kernel[:, 4:].any()
+
+
+# --- from an index ----------------------------------------------------------------------------
+
+
+def test_features_and_objects_of_an_index(index, photos):
+    vectors, groups = features_and_groups(index, "folder")
+    assert vectors.shape == (12, 16)
+    assert groups == [groups[0]] * 6 + [groups[6]] * 6
+    assert groups[0] != groups[6]
+    cat = index.get(photos / "cats" / "cat.0.png")
+    assert (vectors[0] == cat.embedding).all()
+
+
+def test_an_index_without_features_cannot_be_learned_from(fake_model, photos, tmp_path):
+    from imgsearch_es import ImageIndex
+
+    analyzer = {"model": "fake", "embedding": False}
+    with ImageIndex(tmp_path / "plain.duckdb", analyzer=analyzer) as index:
+        index.add(photos)
+        with pytest.raises(ConfigurationError, match="12 of 12 judged pictures have no deep"):
+            features_and_groups(index, "folder")
+
+
+def test_pictures_that_belong_together_by_way_of_others_are_one_object():
+    judged = Judgements({"a": {"b": 1}, "c": {"b": 2, "d": 0}, "e": {"f": 1}})
+    assert objects(judged) == {"a": "a", "b": "a", "c": "a", "e": "e", "f": "e"}
+
+
+# --- options and checkpoints ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "quadruplet"}, "there is no loss 'quadruplet'"),
+        ({"mining": "hardest"}, "there is no mining 'hardest'"),
+        ({"margin": 0}, "margin is above 0"),
+        ({"epochs": 0}, "epochs is above 0"),
+        ({"objects": 1}, "objects of a batch are 2 or more"),
+        ({"seed": -1}, "seed is 0 or more"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        TrainingOptions(**options)
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    arrays = [rng().random((3, 2)), np.arange(12)]
+    path = tmp_path / "a.checkpoint"
+    Checkpoint(arrays, [np.array(7)], arrays[:1], {"best": 3}).write(path)
+    found = Checkpoint.read(path)
+    assert found.state == {"best": 3}
+    assert [a.tolist() for a in found.weights] == [a.tolist() for a in arrays]
+    assert found.optimizer[0].shape == ()
+    assert len(found.best) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04broken"])
+def test_a_damaged_checkpoint_says_what_to_do(tmp_path, content):
+    path = tmp_path / "a.checkpoint"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="delete it to begin again"):
+        Checkpoint.read(path)
+
+
+# --- made groups ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((320, 240)).save(folder / f"scene{i}.png")
+    return folder
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.jpg"))
+    }
+
+
+def test_groups_follow_from_the_photo_and_the_seed(scenes, tmp_path):
+    made = make_groups(scenes, tmp_path / "a")
+    assert [folder.name for folder in made] == ["scene0", "scene1", "scene2"]
+    first = hashes(tmp_path / "a")
+    assert len(set(first.values())) == 12
+    make_groups(scenes / "scene1.png", tmp_path / "b")  # whichever other photos there are
+    assert hashes(tmp_path / "b").items() <= first.items()
+    make_groups(scenes, tmp_path / "c", seed=1)
+    assert not set(hashes(tmp_path / "c").values()) & set(first.values())
+
+
+def test_a_second_run_makes_what_is_missing(scenes, tmp_path):
+    make_groups(scenes, tmp_path / "a")
+    before = hashes(tmp_path / "a")
+    kept = tmp_path / "a" / "scene0" / "1.jpg"
+    time = kept.stat().st_mtime_ns
+    (tmp_path / "a" / "scene2" / "3.jpg").unlink()
+    make_groups(scenes, tmp_path / "a")
+    assert hashes(tmp_path / "a") == before
+    assert kept.stat().st_mtime_ns == time
+
+
+def test_other_options_need_another_folder(scenes, tmp_path):
+    make_groups(scenes, tmp_path / "a")
+    with pytest.raises(SourceError, match="made with other options"):
+        make_groups(scenes, tmp_path / "a", distortion=Distortion(light=0))
+
+
+def test_photos_with_the_same_bytes_are_one_object(scenes, tmp_path):
+    (scenes / "copy.png").write_bytes((scenes / "scene0.png").read_bytes())
+    (scenes / "below").mkdir()
+    Image.new("RGB", (64, 64), "red").save(scenes / "below" / "scene1.png")
+    names = [folder.name for folder in make_groups(scenes, tmp_path / "a")]
+    assert len(names) == len(set(names)) == 4
+    assert sum(name.startswith("scene1") for name in names) == 2
+
+
+def test_a_folder_without_photos_is_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="there are no photos"):
+        make_groups(tmp_path / "empty", tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"area": (0.9, 0.5)}, {"light": 2}, {"turn": -1}, {"quality": (0, 50)}, {"side": 8}],
+)
+def test_distortions_that_make_no_sense(options):
+    with pytest.raises(ConfigurationError):
+        Distortion(**options)
+
+
+def test_the_command_makes_groups(run, scenes, tmp_path):
+    result = run("groups", scenes, "--out", tmp_path / "made", "--json")
+    assert json.loads(result.stdout)["groups"] == ["scene0", "scene1", "scene2"]
+    assert run("groups", scenes, "--out", tmp_path / "made").stdout.endswith(
+        "3 groups of 4 pictures\n"
+    )
+
+
+def test_the_command_says_what_is_wrong(run, place, tmp_path):
+    wrong = run("train", "--index", place, "--layers", "a,b", code=1)
+    assert "--layers is a number or several" in wrong.stderr
+    few = run("train", "--index", place, "--out", tmp_path / "head.keras", code=1)
+    assert "there are 2 objects" in few.stderr
+    other = run("train", "--index", place, "--out", tmp_path / "head.h5", code=1)
+    assert "saved as .keras" in other.stderr

@@ -1,0 +1,243 @@
+"""The API answers what the command line prints, and changes nothing without the token."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from pydantic import BaseModel, TypeAdapter
+
+from imgsearch_es.files import picture_id
+from imgsearch_es.server import schemas
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.settings import ServerSettings
+from tests.fakes import FakeModel
+from tests.serving import BEARER, TOKEN, Client, json_of, serving
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def client(place: Path, photos: Path, tmp_path: Path) -> Iterator[Client]:
+    (tmp_path / "uploads").mkdir()
+    settings = ServerSettings(
+        port=0,
+        token=TOKEN,
+        roots=(photos,),
+        upload_folder=tmp_path / "uploads",
+        cache_folder=tmp_path / "cache",
+    )
+    with serving(ServedIndex(place), settings) as found:
+        yield found
+
+
+def printed(run: Run, *arguments: object) -> object:
+    return json.loads(run(*arguments, "--json").output)
+
+
+def without_time(answer: object) -> object:
+    assert isinstance(answer, dict)
+    return {name: value for name, value in answer.items() if name != "took_ms"}
+
+
+def fits(answer: object, model: type[BaseModel]) -> None:
+    model.model_validate(answer)
+
+
+def test_search_by_words_is_what_the_command_prints(
+    client: Client, run: Run, place: Path, word: str
+):
+    answer = json_of(client.post("/api/v1/search", {"text": word, "k": 5}))
+    fits(answer, schemas.SearchAnswer)
+    assert answer["hits"]
+    expected = printed(run, "search", word, "-i", place, "-k", 5)
+    assert without_time(answer) == without_time(expected)
+    by_url = json_of(client.get(f"/api/v1/search?text={word}&k=5"))
+    assert without_time(by_url) == without_time(expected)
+
+
+def test_search_by_indexed_pictures_is_what_the_command_prints(
+    client: Client, run: Run, place: Path, photos: Path
+):
+    cat, dog, other = (
+        picture_id(str(photos / name))
+        for name in ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
+    )
+    asked = {"image": [cat], "like": [dog], "dislike": [other], "k": 6}
+    answer = json_of(client.post("/api/v1/search", asked))
+    given = ("--image", cat, "--like", dog, "--dislike", other, "-k", 6)
+    assert without_time(answer) == without_time(printed(run, "search", *given, "-i", place))
+
+
+def test_search_by_an_upload_finds_what_the_file_finds(
+    client: Client, run: Run, place: Path, cat: Path
+):
+    expected = printed(run, "search", "--image", cat, "-i", place, "-k", 4)
+    answer = json_of(client.upload("/api/v1/search/upload", cat, query='{"k": 4}'))
+    assert isinstance(expected, dict)
+    assert answer["hits"] == expected["hits"]
+    kept = json_of(client.upload("/api/v1/uploads", cat), 201)
+    fits(kept, schemas.UploadAnswer)
+    assert (kept["width"], kept["height"], kept["format"]) == (30, 20, "PNG")
+    again = json_of(client.post("/api/v1/search", {"image": [kept["id"]], "k": 4}))
+    assert again["hits"] == expected["hits"]
+    part = {"image": [kept["id"]], "region": [0, 0, 0.5, 0.5], "k": 4}
+    assert json_of(client.post("/api/v1/search", part))["hits"] != expected["hits"]
+
+
+def test_a_fused_search_fits_its_description(client: Client, cat: Path, word: str):
+    asked = {"image": [picture_id(str(cat))], "text": word, "fuse": {"image": 1, "words": 0.5}}
+    fits(json_of(client.post("/api/v1/search", asked)), schemas.SearchAnswer)
+    explained = json_of(client.post("/api/v1/explain", asked))
+    fits(explained, schemas.ExplainAnswer)
+    assert explained["explanations"][0]["parts"]
+
+
+def test_explanations_are_what_the_command_prints(
+    client: Client, run: Run, place: Path, word: str, cat: Path
+):
+    answer = json_of(client.post("/api/v1/explain", {"text": word, "k": 2}))
+    fits(answer, schemas.ExplainAnswer)
+    assert answer == printed(run, "explain", word, "-i", place, "-k", 2)
+    one = json_of(client.post("/api/v1/explain", {"text": word, "picture": picture_id(str(cat))}))
+    assert one == printed(run, "explain", word, "-i", place, "--picture", cat)
+
+
+def test_facets_and_figures_are_what_the_command_prints(
+    client: Client, run: Run, place: Path, word: str
+):
+    facets = json_of(client.post("/api/v1/facets", {}))
+    TypeAdapter(schemas.FacetsAnswer).validate_python(facets)
+    assert facets == printed(run, "facets", "-i", place)
+    some = json_of(client.post("/api/v1/facets", {"text": word, "fields": ["label"]}))
+    assert some == printed(run, "facets", word, "-i", place, "--field", "label")
+    assert json_of(client.get("/api/v1/stats")) == printed(run, "stats", "-i", place)
+
+
+def test_documents_thumbnails_and_originals(client: Client, cat: Path):
+    name = picture_id(str(cat))
+    document = json_of(client.get(f"/api/v1/documents/{name}"))
+    fits(document, schemas.DocumentAnswer)
+    assert document["filename"] == "cat.0.png"
+    original = client.get(f"/api/v1/documents/{name}/picture")
+    assert (original.data, original.headers["content-type"]) == (cat.read_bytes(), "image/png")
+    first = client.get(f"/thumbnails/{name}/240?v=1")
+    assert first.headers["content-type"] == "image/jpeg"
+    assert first.data[:3] == b"\xff\xd8\xff"
+    assert "immutable" in first.headers["cache-control"]
+    assert client.get(f"/thumbnails/{name}/240?v=1").data == first.data
+    same = client.get(f"/thumbnails/{name}/240", headers={"If-None-Match": first.headers["etag"]})
+    assert (same.status, same.data) == (304, b"")
+    text = client.get("/metrics").data.decode()
+    assert 'imgsearch_thumbnails_total{cache="miss"} 1.0' in text
+    assert 'imgsearch_thumbnails_total{cache="hit"} 2.0' in text
+    assert client.get(f"/thumbnails/{name}/241").status == 404
+
+
+def test_suggestions_and_errors_help(client: Client):
+    assert "tabby" in json_of(client.get("/api/v1/suggest?word=tabbi"))
+    problem = json_of(client.get("/api/v1/search?text=tabbi"), 400)
+    fits(problem, schemas.ErrorAnswer)
+    assert problem["error"]["suggestions"] == ["tabby"]
+    gone = json_of(client.get(f"/api/v1/documents/{'0' * 32}"), 404)
+    assert gone["error"]["kind"] == "UnknownPictureError"
+    unknown = json_of(client.post("/api/v1/search", {"text": "dog", "kk": 3}), 422)
+    assert unknown["error"]["message"].startswith("kk: ")
+    nothing = json_of(client.post("/api/v1/search", {}), 400)
+    assert "what to search for?" in nothing["error"]["message"]
+
+
+def test_an_upload_that_is_no_picture_is_refused(client: Client):
+    problem = json_of(client.upload("/api/v1/uploads", b"no picture at all"), 422)
+    assert "not a picture" in problem["error"]["message"]
+    missing = json_of(client("POST", "/api/v1/uploads", fields=[("other", "x")]), 400)
+    assert "'picture'" in missing["error"]["message"]
+
+
+def test_adding_labeling_and_removing_with_the_token(client: Client, photos: Path, tmp_path: Path):
+    client.headers = dict(BEARER)
+    pixels = np.random.default_rng(9).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "new.png")
+    report = json_of(client.post("/api/v1/documents", {"sources": [str(photos)]}), 201)
+    assert (report["added"], report["unchanged"]) == (1, 12)
+    name = picture_id(str(photos / "new.png"))
+    changed = json_of(client("PATCH", f"/api/v1/documents/{name}", json={"labels": ["fresh"]}))
+    assert changed["labels"] == ["fresh"]
+    assert json_of(client("DELETE", f"/api/v1/documents/{name}")) == {"removed": 1}
+    assert (photos / "new.png").exists()
+    added = client.upload("/api/v1/documents", photos / "new.png", label="mine")
+    assert json_of(added, 201)["added"] == 1
+    (kept,) = (tmp_path / "uploads").iterdir()
+    document = json_of(client.get(f"/api/v1/documents/{picture_id(str(kept))}"))
+    assert document["labels"] == ["mine"]
+    assert client.get(f"/thumbnails/{document['id']}/240").status == 200
+    body = {"pictures": [document["id"], "0" * 32]}
+    assert json_of(client.post("/api/v1/documents/remove", body)) == {"removed": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/documents"),
+        ("POST", "/api/v1/documents/remove"),
+        ("PATCH", f"/api/v1/documents/{'0' * 32}"),
+        ("DELETE", f"/api/v1/documents/{'0' * 32}"),
+    ],
+)
+def test_nothing_changes_without_the_token(client: Client, method: str, path: str):
+    for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
+        answer = client(method, path, headers=headers, json={})
+        assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
+
+
+def test_files_are_added_from_the_roots_only(client: Client, photos: Path, tmp_path: Path):
+    client.headers = dict(BEARER)
+    (photos / "link").symlink_to(tmp_path)
+    for source in (str(tmp_path), f"{photos}/../..", "photos", "/etc", str(photos / "link")):
+        problem = json_of(client.post("/api/v1/documents", {"sources": [source]}), 400)
+        assert "below the server's roots" in problem["error"]["message"]
+
+
+def test_health_and_metrics(client: Client, word: str):
+    health = json_of(client.get("/health"))
+    fits(health, schemas.HealthAnswer)
+    assert health == {"status": "ok", "pictures": 12, "model": "not loaded"}
+    client.get(f"/api/v1/search?text={word}")
+    text = client.get("/metrics").data.decode()
+    assert 'imgsearch_requests_total{route="/api/v1/search",status="200"} 1.0' in text
+    assert "imgsearch_pictures 12.0" in text
+
+
+def test_the_description_names_every_route_and_the_token(client: Client):
+    description = json_of(client.get("/openapi.json"))
+    assert {
+        "/api/v1/search", "/api/v1/search/upload", "/api/v1/uploads", "/api/v1/explain",
+        "/api/v1/facets", "/api/v1/documents/{name}", "/thumbnails/{name}/{size}", "/health",
+        "/metrics", "/api/v1/documents",
+    } <= set(description["paths"])  # fmt: skip
+    adding = description["paths"]["/api/v1/documents"]["post"]
+    assert adding["security"] == [{"HTTPBearer": []}]
+    assert client.get("/docs").status == 404  # it would load scripts from elsewhere
+
+
+def test_words_and_indexed_pictures_need_no_model(client: Client, cat: Path, word: str):
+    FakeModel.calls = 0
+    client.get(f"/?q={word}")
+    client.get(f"/?image={picture_id(str(cat))}")
+    assert FakeModel.calls == 0
+
+
+def test_an_uploaded_picture_is_shared_as_words(client: Client, cat: Path):
+    name = json_of(client.upload("/api/v1/uploads", cat), 201)["id"]
+    page = client.get(f"/?image={name}").data.decode()
+    found = re.search(r'data-share="([^"]+)"', page)
+    assert found
+    shared = client.get(found[1].replace("&amp;", "&")).data.decode()
+    ids = r'data-id="([0-9a-f]{32})"'
+    assert re.findall(ids, shared) == re.findall(ids, page) != []

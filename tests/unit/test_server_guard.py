@@ -1,0 +1,328 @@
+"""What the server refuses. Each test fails when its defense is taken away."""
+
+from __future__ import annotations
+
+import hmac
+import http.client
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.files import Limits, picture_id
+from imgsearch_es.server import guard
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.settings import ServerSettings
+from tests.serving import BEARER, TOKEN, Client, json_of, serving
+
+Start = Callable[..., AbstractContextManager[Client]]
+SMALL = Limits(max_pixels=10_000, max_bytes=50_000, max_seconds=5)
+
+
+@pytest.fixture
+def start(place: Path, tmp_path: Path) -> Start:
+    """Starts a server of the photos with settings."""
+
+    def start(**settings: object) -> AbstractContextManager[Client]:
+        given = {"port": 0, "cache_folder": tmp_path / "cache", **settings}
+        return serving(ServedIndex(place), ServerSettings(**given))  # type: ignore[arg-type]
+
+    return start
+
+
+@pytest.fixture
+def client(start: Start) -> Iterator[Client]:
+    with start() as found:
+        yield found
+
+
+# -- who gets in --
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.org"])  # noqa: S104
+def test_other_addresses_than_loopback_need_a_token(host: str):
+    with pytest.raises(ConfigurationError, match="IMGSEARCH_TOKEN"):
+        ServerSettings(host=host)
+    assert not ServerSettings(host=host, token=TOKEN).readable_without_token
+
+
+@pytest.mark.parametrize("token", ["short", "with a space in it, and long", "ünïcode-token-long"])
+def test_poor_tokens_are_refused(token: str):
+    with pytest.raises(ConfigurationError, match="a token has at least"):
+        ServerSettings(token=token)
+
+
+def test_the_token_is_never_shown(start: Start, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    assert TOKEN not in repr(ServerSettings(token=TOKEN))
+    with start(token=TOKEN) as client:
+        for path in (
+            "/",
+            "/api/v1/stats",
+            "/results?q=tabbi",
+            "/openapi.json",
+            "/metrics",
+        ):
+            assert TOKEN.encode() not in client.get(path, headers=BEARER).data
+    assert TOKEN not in caplog.text
+
+
+def test_elsewhere_reading_needs_the_token_too(start: Start, cat: Path):
+    name = picture_id(str(cat))
+    with start(host="0.0.0.0", token=TOKEN) as client:  # noqa: S104
+        for path in (
+            "/results", f"/why?picture={name}", "/api/v1/search?text=dog", "/api/v1/stats",
+            f"/thumbnails/{name}/240", f"/api/v1/documents/{name}/picture", "/metrics",
+            "/openapi.json",
+        ):  # fmt: skip
+            assert client.get(path).status == 401, path
+            assert client.get(path, headers={"Authorization": f"Basic {TOKEN}"}).status == 401
+            assert client.get(path, headers=BEARER).status in (200, 400), path
+        page = client.get("/?q=dog")
+        assert page.status == 200
+        assert b"thumbnails" not in page.data
+        assert json_of(client.get("/health")) == {"status": "ok"}
+        assert json_of(client.get("/health", headers=BEARER))["pictures"] == 12
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch):
+    compared = []
+
+    def compare(given: bytes, wanted: bytes) -> bool:
+        compared.append((given, wanted))
+        return given == wanted
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert guard.carries_token({"authorization": f"Bearer {TOKEN}"}, TOKEN)
+    assert not guard.carries_token({"authorization": "Bearer x"}, TOKEN)
+    assert not guard.carries_token({}, TOKEN)
+    assert [given for given, _ in compared] == [TOKEN.encode(), b"x", b""]
+
+
+def test_foreign_names_are_refused(start: Start):
+    with start(host_names=("pictures.example",)) as client:
+        for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", ""):
+            problem = json_of(client.get("/health", headers={"Host": host}), 400)
+            assert problem["error"]["kind"] == "UnknownHost"
+        for host in ("localhost", "LOCALHOST:1", "[::1]:8000", "10.1.2.3", "pictures.example"):
+            assert client.get("/health", headers={"Host": host}).status == 200
+
+
+def test_requests_of_other_web_pages_are_refused(client: Client, cat: Path):
+    own = client.url
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": own},
+    ):
+        client.headers = headers
+        problem = json_of(client.upload("/api/v1/uploads", cat), 403)
+        assert problem["error"]["kind"] == "ForeignOrigin"
+    client.headers = {"Origin": own, "Sec-Fetch-Site": "same-origin"}
+    assert client.upload("/api/v1/uploads", cat).status == 201
+
+
+def test_no_other_page_may_read_the_answers(client: Client):
+    answer = client.get("/api/v1/stats", headers={"Origin": "https://evil.example"})
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_too_many_requests_have_to_wait(start: Start):
+    with start(rate=1, burst=3) as client:
+        answers = [client.get("/health") for _ in range(5)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+# -- what is served --
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/secret.png", "/etc/passwd", "0" * 31],
+)
+def test_paths_are_no_names(client: Client, name: str):
+    for path in (f"/thumbnails/{name}/240", f"/api/v1/documents/{name}/picture", f"/static/{name}"):
+        assert client.get(path).status == 404, path
+    asked = {"image": [name]}
+    assert client.post("/api/v1/search", asked).status == 422
+    assert client.get(f"/?image={name}").status in (400, 404)
+
+
+def test_a_picture_beside_the_indexed_ones_is_not_served(client: Client, photos: Path):
+    Image.new("RGB", (30, 20), "red").save(photos / "secret.png")
+    name = picture_id(str(photos / "secret.png"))
+    assert client.get(f"/thumbnails/{name}/240").status == 404
+    assert client.get(f"/api/v1/documents/{name}/picture").status == 404
+
+
+def test_a_file_that_was_replaced_is_not_served(client: Client, cat: Path):
+    Image.new("RGB", (2, 2), "red").save(cat)
+    problem = json_of(client.get(f"/thumbnails/{picture_id(str(cat))}/240"), 422)
+    assert problem["error"]["message"].endswith(": has changed since it was indexed")
+    assert str(cat.parent) not in problem["error"]["message"]
+
+
+@pytest.mark.parametrize("with_roots", [True, False])
+def test_links_out_of_the_roots_are_refused(
+    start: Start, photos: Path, cat: Path, tmp_path: Path, with_roots: bool
+):
+    elsewhere = tmp_path / "elsewhere.png"
+    cat.rename(elsewhere)
+    cat.symlink_to(elsewhere)  # the very bytes that were indexed, so that only the place is wrong
+    with start(roots=(photos,) if with_roots else ()) as client:
+        for path in (f"/thumbnails/{picture_id(str(cat))}/240",):
+            problem = json_of(client.get(path), 422)
+            assert problem["error"]["message"].endswith("outside the folders that are served")
+
+
+def test_folders_that_are_links_out_of_the_roots_are_refused(
+    start: Start, photos: Path, cat: Path, tmp_path: Path
+):
+    (photos / "cats").rename(tmp_path / "cats")
+    (photos / "cats").symlink_to(tmp_path / "cats")
+    with start(roots=(photos,)) as client:
+        assert client.get(f"/thumbnails/{picture_id(str(cat))}/240").status == 422
+    with start(roots=(photos, tmp_path / "cats")) as client:
+        assert client.get(f"/thumbnails/{picture_id(str(cat))}/240").status == 200
+
+
+# -- how much is taken --
+
+
+def test_large_uploads_are_refused_by_their_length_and_as_they_come(start: Start):
+    with start(upload_limits=SMALL) as client:
+        data = b"x" * 200_000
+        assert json_of(client.upload("/api/v1/uploads", data), 413)["error"]["kind"] == "TooLarge"
+
+        connection = http.client.HTTPConnection("127.0.0.1", int(client.url.rpartition(":")[2]))
+        connection.putrequest("POST", "/api/v1/uploads")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        head = b'--b\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
+        connection.send(b"%x\r\n%s\r\n" % (len(head), head))
+        for _ in range(3):  # 150,000 bytes without an end
+            connection.send(b"%x\r\n%s\r\n" % (50_000, data[:50_000]))
+        answer = connection.getresponse()
+        assert (answer.status, b"TooLarge" in answer.read()) == (413, True)
+        connection.close()
+
+
+def test_pictures_of_too_many_pixels_are_refused(start: Start, tmp_path: Path):
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (4000, 4000)).save(bomb)
+    assert bomb.stat().st_size < SMALL.max_bytes
+    with start(upload_limits=SMALL) as client:
+        problem = json_of(client.upload("/api/v1/uploads", bomb), 422)
+        assert "over the limit of 10,000" in problem["error"]["message"]
+
+
+def test_answers_that_take_too_long_are_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str
+):
+    with start(request_seconds=0.3) as client:
+        release = threading.Event()
+        monkeypatch.setattr(client.services.index, "stats", lambda: release.wait(20))
+        began = time.perf_counter()
+        assert json_of(client.get("/api/v1/stats"), 504)["error"]["kind"] == "TooSlow"
+        assert time.perf_counter() - began < 10
+        assert client.get(f"/api/v1/search?text={word}").status == 200
+        release.set()
+
+
+def test_a_body_that_never_comes_is_given_up(start: Start):
+    with (
+        start(request_seconds=0.3) as client,
+        socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), 10) as slow,
+    ):
+        slow.sendall(
+            b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        assert slow.recv(100).startswith(b"HTTP/1.1 504")
+
+
+def test_urls_are_not_fetched_unless_allowed(start: Start, client: Client):
+    asked = {"url": "http://127.0.0.1/picture.png"}
+    problem = json_of(client.post("/api/v1/uploads/url", asked), 403)
+    assert problem["error"]["kind"] == "UrlsNotAllowed"
+    with start(allow_urls=True) as allowing:
+        problem = json_of(allowing.post("/api/v1/uploads/url", asked), 422)
+        assert "not on the public internet" in problem["error"]["message"]
+
+
+# -- what answers say --
+
+
+def test_every_answer_has_the_headers(client: Client, cat: Path):
+    paths = ("/", "/health", "/static/page.js", f"/thumbnails/{picture_id(str(cat))}/240", "/none")
+    for path in paths:
+        headers = client.get(path).headers
+        for name, value in guard.SECURITY_HEADERS.items():
+            assert headers[name] == value, (path, name)
+    refused = client.get("/", headers={"Host": "evil.example"})
+    assert "unsafe" not in refused.headers["content-security-policy"]
+    assert "server" not in refused.headers
+
+
+def test_the_page_needs_nothing_that_its_policy_forbids(client: Client, word: str):
+    page = client.get(f"/?q={word}").data.decode()
+    assert "style=" not in page
+    assert "<style" not in page
+    assert " onclick" not in page
+    assert page.count("<script") == page.count('<script src="/static/') + page.count(
+        '<script type="module" src="/static/'
+    )
+    assert "http://" not in page.replace(client.url, "")
+
+
+def test_what_people_type_is_no_markup(client: Client):
+    page = client.get("/?q=%3Cscript%3Ealert(1)%3C/script%3E").data.decode()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_our_mistakes_are_not_explained_to_others(client: Client, monkeypatch: pytest.MonkeyPatch):
+    def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(client.services.index, "stats", broken)
+    answer = client.get("/api/v1/stats")
+    assert answer.status == 500
+    assert b"secret detail" not in answer.data
+    assert b"Traceback" not in answer.data
+    assert b"server's log" in answer.data
+
+
+# -- starting --
+
+
+def test_a_port_in_use_is_a_clear_error(run: Callable[..., Result], place: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "-i", place, "--port", port, code=1)
+    assert f"port {port} of 127.0.0.1 is in use" in result.output
+
+
+def test_a_missing_index_and_an_open_address_are_clear_errors(
+    run: Callable[..., Result], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("IMGSEARCH_TOKEN", raising=False)
+    assert "there is no index" in run("serve", "-i", tmp_path / "no.duckdb", code=1).output
+    result = run("serve", "-i", place, "--host", "0.0.0.0", code=1)  # noqa: S104
+    assert "a token is needed" in result.output
+    result = run("serve", "-i", place, "--root", tmp_path / "nowhere", code=1)
+    assert "there is no folder" in result.output

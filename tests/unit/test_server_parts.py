@@ -1,0 +1,345 @@
+"""The parts of the server by themselves."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.datastructures import QueryParams
+
+from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
+from imgsearch_es.files import Limits
+from imgsearch_es.models.base import Prediction
+from imgsearch_es.server import fetching
+from imgsearch_es.server.batching import MAX_TOGETHER, BatchingModel
+from imgsearch_es.server.rate_limit import RateLimit, client_of
+from imgsearch_es.server.state import State
+from imgsearch_es.server.thumbnail_cache import ThumbnailCache
+from imgsearch_es.server.uploads import Checker, UnknownPictureError, Uploads
+from tests.fakes import FakeModel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# -- the model's thread --
+
+
+class SlowModel(FakeModel):
+    """Waits in its first pass until others have come; refuses black pictures."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.go = threading.Event()
+        self.threads: set[int] = set()
+        self.batches: list[int] = []
+
+    def predict(self, pixels: np.ndarray) -> Prediction:
+        self.threads.add(threading.get_ident())
+        self.go.wait(10)
+        if not pixels.any(axis=(1, 2, 3)).all():
+            raise AnalyzerError("a black picture")
+        self.batches.append(len(pixels))
+        return super().predict(pixels)
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 256, (1, 8, 8, 3), dtype=np.uint8)
+
+
+def ask_all(model: BatchingModel, slow: SlowModel, pictures: list[np.ndarray]) -> list[object]:
+    """The answers to requests that all come while the first pass is under way."""
+
+    def ask(pixels: np.ndarray) -> object:
+        try:
+            return model.predict(pixels)
+        except AnalyzerError as error:
+            return error
+
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        first = pool.submit(ask, pictures[0])
+        while not slow.threads:
+            time.sleep(0.005)
+        rest = [pool.submit(ask, pixels) for pixels in pictures[1:]]
+        while len(model._waiting) < len(pictures) - 1:
+            time.sleep(0.005)
+        slow.go.set()
+        return [future.result() for future in (first, *rest)]
+
+
+def test_requests_that_wait_are_answered_together_by_one_thread():
+    slow, seen = SlowModel(), []
+    model = BatchingModel(slow, seen.append)
+    pictures = [picture(i) for i in range(40)]
+    answers = ask_all(model, slow, pictures)
+    assert slow.batches == seen == [1, MAX_TOGETHER, 39 - MAX_TOGETHER]
+    assert len(slow.threads) == 1
+    for pixels, answer in zip(pictures, answers, strict=True):
+        assert isinstance(answer, Prediction)
+        alone = FakeModel("fake").predict(pixels)
+        np.testing.assert_array_equal(answer.posterior, alone.posterior)
+        np.testing.assert_array_equal(answer.embedding, alone.embedding)
+    model.close()
+
+
+def test_a_bad_picture_fails_alone():
+    slow = SlowModel()
+    model = BatchingModel(slow)
+    pictures = [picture(0), picture(1), np.zeros((1, 8, 8, 3), np.uint8), picture(3)]
+    answers = ask_all(model, slow, pictures)
+    assert [isinstance(answer, AnalyzerError) for answer in answers] == [False, False, True, False]
+    model.close()
+
+
+# -- rates --
+
+
+def test_a_bucket_empties_and_fills():
+    now = [0.0]
+    limit = RateLimit(2, 3, lambda: now[0])
+    assert [limit.wait_seconds("a", 1) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert limit.wait_seconds("b", 1) == 0
+    now[0] = 0.5
+    assert limit.wait_seconds("a", 1) == 0
+    assert limit.wait_seconds("a", 1) == 0.5
+    assert RateLimit(0, 1).wait_seconds("a", 1e9) == 0
+
+
+def test_a_network_of_ipv6_is_one_client():
+    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1") != client_of("2001:db8:1::1")
+    assert client_of("::ffff:10.0.0.1") == client_of("10.0.0.1")
+    assert client_of("testing") == "testing"
+
+
+# -- thumbnails on disk --
+
+
+def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
+    cache, made = ThumbnailCache(tmp_path / "cache", 1000), []
+
+    def get(i: int) -> bool:
+        def make() -> bytes:
+            made.append(i)
+            return bytes(300)
+
+        return cache.get(f"{i:064x}-240", make)[1]
+
+    assert [get(1), get(1), get(2), get(3)] == [False, True, False, False]
+    for i, age in ((1, 50), (2, 90), (3, 70)):
+        path = cache._path(f"{i:064x}-240")
+        os.utime(path, (time.time() - age,) * 2)
+    assert not get(4)  # now 1,200 bytes: the longest unused go, down to 900
+    assert made == [1, 2, 3, 4]
+    assert [get(1), get(3), get(4), get(2)] == [True, True, True, False]
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+def test_only_keys_name_files(tmp_path: Path):
+    with pytest.raises(ValueError, match="not the key"):
+        ThumbnailCache(tmp_path, 1000).get("../../etc/passwd", bytes)
+
+
+# -- uploads --
+
+
+def test_uploads_are_forgotten(cat: Path, monkeypatch: pytest.MonkeyPatch):
+    checker = Checker(Limits())
+    uploads = Uploads(checker)
+    first = uploads.add(cat.read_bytes())
+    assert uploads.get(first.id) == first
+    monkeypatch.setattr("imgsearch_es.server.uploads._TOTAL_BYTES", len(first.data))
+    second = uploads.add(cat.read_bytes())
+    assert second.id != first.id
+    with pytest.raises(UnknownPictureError, match="no longer kept"):
+        uploads.get(first.id)
+    monkeypatch.setattr(time, "monotonic", lambda: second.until + 1)
+    with pytest.raises(UnknownPictureError, match="no longer kept"):
+        uploads.get(second.id)
+    checker.close()
+
+
+# -- the web --
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "0.0.0.0",  # noqa: S104
+        "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1",
+        "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "ff02::1",
+    ],
+)  # fmt: skip
+def test_private_addresses_are_not_public(address: str):
+    assert not fetching.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "64:ff9b::5db8:d70e"])
+def test_public_addresses_are(address: str):
+    assert fetching.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd", "ftp://example.org/a", "http://", "http://u:p@example.org/",
+        "http://example.org:22/", "http://example.org:99999/", "http://exa mple.org/\r\nX: y",
+    ],
+)  # fmt: skip
+def test_odd_urls_are_not_fetched(url: str):
+    with pytest.raises(ImageError):
+        fetching.fetch(url, Limits(max_seconds=2))
+
+
+def test_a_name_of_a_private_address_is_not_fetched(monkeypatch: pytest.MonkeyPatch):
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("8.8.8.8", "10.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(ImageError, match="not on the public internet"):
+        fetching.fetch("http://rebinding.example/", Limits(max_seconds=2))
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    """A picture, a redirect to it, one to a private address, one to itself, and a large file."""
+
+    hosts: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        Web.hosts.append(self.headers["Host"])
+        places = {"/moved": "/picture", "/inside": "http://10.0.0.1/", "/round": "/round"}
+        if self.path in places:
+            self.send_response(302)
+            self.send_header("Location", places[self.path])
+            self.end_headers()
+            return
+        self.send_response(200 if self.path != "/missing" else 404)
+        self.end_headers()
+        self.wfile.write(b"x" * (100_000 if self.path == "/large" else 10))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A web server under a public name, for the code that is tested."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    resolve, connect, public = socket.getaddrinfo, socket.create_connection, fetching.is_public
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, *rest: object, **more: object) -> object:
+        asked.append(host)
+        assert asked.count("pictures.example") <= 5
+        name = "93.184.215.14" if host == "pictures.example" else host
+        return resolve(name, *rest, **more)  # type: ignore[arg-type]
+
+    def create_connection(address: tuple[str, int], timeout: float) -> socket.socket:
+        assert address == ("93.184.215.14", 80)  # the address that was checked, not the name
+        return connect(("127.0.0.1", port), timeout)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    assert public("93.184.215.14")
+    Web.hosts = []
+    yield "http://pictures.example"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_picture_is_fetched_from_the_address_that_was_checked(web: str):
+    limits = Limits(max_bytes=1000, max_seconds=5)
+    assert fetching.fetch(f"{web}/picture", limits) == b"x" * 10
+    assert fetching.fetch(f"{web}/moved", limits) == b"x" * 10
+    assert set(Web.hosts) == {"pictures.example"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/inside", "not on the public internet"),
+        ("/round", "more than 3 redirects"),
+        ("/large", "larger than the limit"),
+        ("/missing", "answers 404"),
+    ],
+)
+def test_what_the_web_must_not_do(web: str, path: str, reason: str):
+    with pytest.raises(ImageError, match=reason):
+        fetching.fetch(web + path, Limits(max_bytes=1000, max_seconds=5))
+
+
+# -- the state in the URL --
+
+
+def test_a_url_is_the_state_and_back():
+    state = State(
+        "dog -poodle", ("a" * 32,), ("b" * 32,), ("c" * 32,), "0,0,0.5,1", ("label=x",), "bm25", 3
+    )
+    url = state.url(page=3, region=state.region)
+    assert State.from_params(QueryParams(url.partition("?")[2])) == state
+    assert State().url() == "/"
+
+
+def test_another_query_begins_at_its_first_page():
+    state = State("dog", page=7)
+    assert State.from_params(QueryParams(state.url(q="cat")[2:])) == State("cat")
+
+
+def test_choices_become_conditions():
+    state = State(where=("label=a=b", "label=c", "width=256-511", "bytes=<16 KB"))
+    assert state.conditions() == {
+        "label": ["a=b", "c"], "width": {"gte": 256, "lt": 512}, "bytes": {"lt": 16384},
+    }  # fmt: skip
+    assert "width=" not in State(where=("width=256-511",)).with_choice("width", "256-511")
+    for wrong in ("width=3", "secret=1"):
+        with pytest.raises(QueryError):
+            State(where=(wrong,)).conditions()
+
+
+@pytest.mark.parametrize("query", ["region=1", "region=a,b,c,d", "page=0", "page=401", "page=x"])
+def test_urls_that_make_no_sense(query: str):
+    with pytest.raises(QueryError):
+        State.from_params(QueryParams(query))
+
+
+# -- the command --
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_and_ends_in_good_order(place: Path, number: signal.Signals):
+    program = (
+        "import sys; from tests.fakes import register; register(); "
+        "from imgsearch_es.cli import main; main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "serve", "-i", str(place), "--port", "0", "--json"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        line = server.stdout.readline()
+        assert '"url": "http://127.0.0.1:' in line
+        with socket.create_connection(
+            ("127.0.0.1", int(line.split(":")[3].split("/")[0])), 10
+        ) as one:
+            one.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert one.recv(15) == b"HTTP/1.1 200 OK"
+        server.send_signal(number)
+        assert server.wait(20) == 0
+        assert server.stderr.read() == ""
