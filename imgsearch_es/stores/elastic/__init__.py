@@ -54,6 +54,7 @@ from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
     is_complete,
+    sent_vector,
     whole_document_of,
 )
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
@@ -238,10 +239,14 @@ class ElasticStore:
     def _send(
         self, documents: Sequence[Document], vocabulary: Vocabulary
     ) -> tuple[int, list[tuple[str, str]]]:
+        version = self._connection[1]
+
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(vocabulary)
-            if self._neighbors.has_directions and document.embedding is not None:
-                source["direction"] = direction(document.embedding).tolist()
+            if document.embedding is not None:
+                source["embedding"] = sent_vector(document.embedding, version)
+                if self._neighbors.has_directions:
+                    source["direction"] = sent_vector(direction(document.embedding), version)
             return {"_id": document.id, "_source": source}
 
         items = {document.id: document for document in documents}

@@ -1,5 +1,8 @@
 """How the server sends the documents of an answer: by one doc value each, or by ``_source``.
 
+Deep features travel as bytes, in base64, where the server can do that: as decimal numbers they take
+most of the time of an answer, and of a bulk request.
+
 The field ``hit`` is all of a document but its embedding in one value. Reading it takes a fraction
 of the time of finding, unpacking and filtering ``_source``. It is kept out of ``_source``, so a
 document that others change in part or copy (Elasticsearch's ``_update``, ``_reindex``) loses it; an
@@ -21,7 +24,7 @@ from imgsearch_es.stores.elastic.neighbors import Version
 
 HIT = "hit"
 _VECTORS_AS_BYTES: Version = (9, 4)
-"""Since when doc values of a dense_vector have the format "binary"."""
+"""Since when a dense_vector may be sent as base64, both ways."""
 WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
 NOT_FETCHED = ("posterior", "embedding", "direction", "words")
@@ -63,6 +66,14 @@ def document_of(hit: Mapping[str, Any]) -> Document:
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
     """The document of a hit with its embedding."""
     return replace(document_of(hit), embedding=embedding_of(hit))
+
+
+def sent_vector(vector: NDArray[np.float32], version: Version) -> str | list[float]:
+    """A deep feature as it is sent to a server to be indexed."""
+    if version < _VECTORS_AS_BYTES:
+        numbers: list[float] = vector.tolist()
+        return numbers
+    return base64.b64encode(vector.astype(">f4").tobytes()).decode("ascii")
 
 
 def embedding_of(hit: Mapping[str, Any]) -> NDArray[np.float32] | None:
