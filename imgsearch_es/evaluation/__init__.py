@@ -4,12 +4,14 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
 (who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``,
-``experiment`` (all of it), ``report``, ``drawing``, ``manifest`` and ``results`` (what is kept).
+``experiment`` (all of it), ``hardest``, ``report``, ``drawing``, ``manifest`` and ``results`` (what
+is kept).
 ``rankings`` is for plain NumPy features, without an index.
 """
 
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.experiment import Evaluation, evaluate
+from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import Scores, parse_measures, score
@@ -32,6 +34,8 @@ __all__ = [
     "Collection",
     "Comparison",
     "Evaluation",
+    "HardQuery",
+    "Hardest",
     "Interval",
     "Judgements",
     "Run",
@@ -42,6 +46,7 @@ __all__ = [
     "compare",
     "differences",
     "evaluate",
+    "hardest",
     "holm",
     "interval",
     "make_task",
