@@ -90,7 +90,7 @@ class InteractionLog:
         """
         return self.write_search(
             query=str(hits.query),
-            strategy=hits.strategy,
+            strategy=_asked(hits),
             shown=[hit.id for hit in hits],
             first=hits[0].rank if len(hits) else hits.query.offset + 1,
             teams=getattr(hits, "teams", ()),
@@ -187,6 +187,18 @@ class InteractionLog:
 def aside(path: Path, number: int) -> Path:
     """The log's file of this number; 0 is the one that is written, 1 the newest put aside."""
     return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def _asked(hits: Hits) -> str:
+    """The strategy that was asked for, by its short name; stores name the way they took."""
+    query = hits.query
+    if hasattr(hits, "teams"):
+        return hits.strategy
+    if query.fusion is not None:
+        parts = "+".join(f"{name}={weight:g}" for name, weight in query.fusion.weights.items())
+        return f"{parts}:rrf" if query.fusion.is_ranked else parts
+    numbers = (f":{name}={value:g}" for name, value in sorted(query.parameters.items()))
+    return query.strategy + "".join(numbers)
 
 
 def _now() -> str:

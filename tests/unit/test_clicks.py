@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es import ImageIndex
+from imgsearch_es import Fusion, ImageIndex
 from imgsearch_es.clicks import (
     InteractionLog,
     Interactions,
@@ -124,7 +124,7 @@ def test_interleaving_says_what_it_cannot_do(index: ImageIndex, cat):
         interleave(index, word, "auto", "auto")
     with pytest.raises(QueryError, match="interleaving sets offset itself"):
         interleave(index, word, "auto", "bm25", offset=3)
-    with pytest.raises(QueryError, match="compares the deep features"):
+    with pytest.raises(QueryError, match="words have no deep feature"):
         interleave(index, word, "auto", "dense-cosine")
 
 
@@ -158,9 +158,27 @@ def test_what_was_shown_and_clicked_is_read_back(index: ImageIndex, cat, tmp_pat
     (shown,) = found.searches
     assert shown.ranks == {hit.id: hit.rank for hit in (*hits, *more)}
     assert shown.clicks == [more[1].id, hits[2].id]
-    assert (shown.strategy, shown.query) == (hits.strategy, str(hits.query))
+    assert (shown.strategy, shown.query) == ("auto", str(hits.query))
     assert (found.stray, found.broken) == (2, 0)
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+
+
+def test_a_strategy_has_the_name_by_which_it_was_asked_for(index: ImageIndex, cat, tmp_path):
+    log = InteractionLog(tmp_path / "clicks.jsonl")
+    parts = {"sqrt": 1, "dense-cosine": 2}
+    for hits in (
+        index.search(image=cat, strategy="bm25", parameters={"k1": 1.5}),
+        index.search(image=cat, fuse=parts),
+        index.search(image=cat, fuse=Fusion(parts, method="rrf")),
+        interleave(index, Topic(image=str(cat)), "auto", "sqrt"),
+    ):
+        log.shown(hits)
+    assert [shown.strategy for shown in read_interactions(log.path).searches] == [
+        "bm25:k1=1.5",
+        "sqrt=1+dense-cosine=2",
+        "sqrt=1+dense-cosine=2:rrf",
+        "interleaved auto and sqrt",
+    ]
 
 
 def test_the_words_may_be_left_out(index: ImageIndex, cat, tmp_path):
