@@ -3,18 +3,19 @@
 To be read in this order, which is that of an experiment: ``judgements`` (what is relevant),
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
-(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``,
-``experiment`` (all of it), ``hardest``, ``report``, ``drawing``, ``manifest`` and ``results`` (what
-is kept).
-``rankings`` is for plain NumPy features, without an index.
+(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
+``experiment`` (all of it), ``outcome`` (what it found), ``hardest``, ``report``, ``drawing``,
+``manifest`` and ``results`` (what is kept). ``rankings`` is for plain NumPy features, without an
+index.
 """
 
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.experiment import Evaluation, evaluate
+from imgsearch_es.evaluation.experiment import evaluate
 from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import Scores, parse_measures, score
+from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.rankings import nister_stewenius, rank_features, same_group
 from imgsearch_es.evaluation.runs import Run

@@ -92,9 +92,9 @@ class Collection:
         return {item.id: item for item in self.items}
 
     def name(self, key: str) -> str:
-        """The name of a document; of another id, such as that of words, the id itself."""
+        """The name of a document; of another id, such as that of words, the id without spaces."""
         item = self.by_id.get(key)
-        return key if item is None else item.name
+        return _name(key) if item is None else item.name
 
     def find(self, text: str) -> str:
         """The id of a picture that is called by its id, name, path, URI or the end of one.
@@ -109,18 +109,14 @@ class Collection:
                         f"several pictures are called {text}: give more of their paths"
                     )
                 return key
-        try:
-            uri = to_uri(text)
-        except ConfigurationError:
-            uri = text
-        key = self._names[0].get(uri)
+        key = self._names[0].get(_uri(text))
         if key is None:
             raise EvaluationError(f"the index has no picture {text}")
         return key
 
     def has(self, text: str) -> bool:
         """Whether a picture, or several, are called so."""
-        return any(text in names for names in self._names)
+        return any(text in names for names in self._names) or _uri(text) in self._names[0]
 
     @cached_property
     def _names(self) -> tuple[dict[str, str | None], ...]:
@@ -151,6 +147,13 @@ class Collection:
         for item in self.items:
             digest.update(f"{row(item)!r}\n".encode())
         return f"sha256:{digest.hexdigest()}"
+
+
+def _uri(text: str) -> str:
+    try:
+        return to_uri(text)
+    except ConfigurationError:
+        return text
 
 
 def _analysis(document: Document) -> str:

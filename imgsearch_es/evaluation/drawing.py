@@ -14,7 +14,7 @@ from imgsearch_es.gallery import no_matplotlib
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
 
 LEVELS = tuple(f"IPrec@{level / 10:.1f}" for level in range(11))
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"

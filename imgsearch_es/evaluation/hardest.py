@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.experiment import Evaluation
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
+from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.text_files import write_bytes

@@ -24,7 +24,7 @@ from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.text_files import read_lines
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
 
 FORMAT = "imgsearch_evaluation"
 VERSION = 1

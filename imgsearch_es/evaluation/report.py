@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
 
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """p-values below these get these marks."""
@@ -241,12 +241,16 @@ def _latex_cell(cell: str) -> str:
     return _latex(cell)
 
 
+_CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
+
+
 def _html(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    def cells(row: Iterable[str], tag: str) -> str:
+        made = (f"<{tag} style='{_CELL}'>{escape(cell)}</{tag}>" for cell in row)
+        return f"<tr>{''.join(made)}</tr>"
+
+    body = "".join(cells(row, "td") for row in rows)
     return (
         f"<table><caption style='text-align:left'>{escape(title)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<thead>{cells(columns, 'th')}</thead><tbody>{body}</tbody></table>"
     )

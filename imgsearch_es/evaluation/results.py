@@ -16,7 +16,7 @@ from imgsearch_es.evaluation.text_files import write_bytes, write_lines
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
 
 MANIFEST, PICTURES = "manifest.json", "pictures.tsv.gz"
 

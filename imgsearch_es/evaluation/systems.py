@@ -15,7 +15,7 @@ from typing import Any
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.fusion import Fusion
-from imgsearch_es.queries import STRATEGIES
+from imgsearch_es.queries import MAX_RESULTS, STRATEGIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,14 @@ class System:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reach(self) -> int:
+        """How many documents it can rank: of reciprocal ranks the window, which it fuses."""
+        fusion = self.options.get("fuse")
+        if isinstance(fusion, Fusion) and fusion.is_ranked:
+            return fusion.window
+        return MAX_RESULTS
 
     @classmethod
     def parse(cls, text: str) -> System:

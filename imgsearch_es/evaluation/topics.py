@@ -79,4 +79,4 @@ def locate(name: str, collection: Collection, folder: Path | None = None) -> str
     path = (folder or Path()) / Path(name).expanduser()
     if not path.is_file():
         raise EvaluationError(f"{name} is neither in the index nor a file")
-    return str(path)
+    return collection.find(str(path)) if collection.has(str(path)) else str(path)
