@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.images import Picture, open_image
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, folder_label
+    from imgsearch_es.judging import judge
     from imgsearch_es.manifests import PictureList
     from imgsearch_es.queries import Query
     from imgsearch_es.sources import find_images
@@ -61,6 +62,7 @@ _HOMES = {
     "find_images": "sources",
     "folder_label": "indexing",
     "imagenet": "synsets",
+    "judge": "judging",
     "open_image": "images",
 }
 
@@ -90,6 +92,7 @@ __all__ = [
     "find_images",
     "folder_label",
     "imagenet",
+    "judge",
     "open_image",
 ]
 

@@ -13,6 +13,7 @@ Each says what happened, to which file, index or option, and what to do about it
     │   └── AnalyzerMismatchError  the index was built with another analyzer
     ├── ExchangeError            a file to import or export cannot be read or written
     ├── EvaluationError          judgements, queries or runs cannot be read, or do not fit
+    ├── LogError                 an interaction log cannot be read or written
     ├── QueryError               a query cannot be understood
     │   └── UnknownWordError     no synset has this word; carries suggestions
     └── StoreError               an index cannot be read or written
@@ -90,6 +91,10 @@ class ExchangeError(ImgsearchError):
 
 class EvaluationError(ImgsearchError):
     """Judgements, queries or runs cannot be read, or do not fit each other or the index."""
+
+
+class LogError(ImgsearchError):
+    """An interaction log cannot be read or written."""
 
 
 class QueryError(ImgsearchError):

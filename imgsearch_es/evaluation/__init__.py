@@ -4,12 +4,14 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
 (who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
-``experiment`` (all of it), ``outcome`` (what it found), ``report``, ``drawing``, ``manifest`` and
-``results`` (what is kept). ``rankings`` is for plain NumPy features, without an index.
+``experiment`` (all of it), ``outcome`` (what it found), ``hardest``, ``report``, ``drawing``,
+``manifest`` and ``results`` (what is kept). ``rankings`` is for plain NumPy features, without an
+index.
 """
 
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.experiment import evaluate
+from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import Scores, parse_measures, score
@@ -33,6 +35,8 @@ __all__ = [
     "Collection",
     "Comparison",
     "Evaluation",
+    "HardQuery",
+    "Hardest",
     "Interval",
     "Judgements",
     "Run",
@@ -43,6 +47,7 @@ __all__ = [
     "compare",
     "differences",
     "evaluate",
+    "hardest",
     "holm",
     "interval",
     "make_task",

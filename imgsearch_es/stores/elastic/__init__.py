@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import Any
 
 import elasticsearch
-import numpy as np
 from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch, helpers
 
