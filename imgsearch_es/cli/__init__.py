@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from imgsearch_es.cli import (
     analyze,
     benchmark,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -24,6 +25,7 @@ from imgsearch_es.cli import (
     index,
     overview,
     search,
+    sweep,
     watch,
 )
 from imgsearch_es.cli.output import fail
@@ -81,6 +83,8 @@ for command in (
     watch.watch,
     analyze.models,
     evaluate.evaluate,
+    sweep.sweep,
+    compare.compare,
     benchmark.benchmark,
     doctor.doctor,
     demo.demo,

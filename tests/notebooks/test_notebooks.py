@@ -79,7 +79,9 @@ class Run:
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb", "04_evaluation.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_quickstart.ipynb", "04_evaluation.ipynb", "05_how_many_terms.ipynb",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -140,6 +142,19 @@ def test_quickstart_explains_and_shows(embedded: dict[str, Run]):
     assert run.shown("cat-plot", "image/png")
     assert run.shown("explain-code", "image/png")
     assert sparse_vector(run.printed("impact-body")) == {"tabby": 1.0}
+
+
+def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
+    run = embedded["05_how_many_terms.ipynb"]
+    assert "dense-cosine" in run.shown("sweep-code", "text/html")
+    assert run.shown("figure-code", "image/png")
+    assert run.shown("filters-code", "image/png")
+    lines = run.printed("enough-code").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["auto", "sqrt"]
+    assert all("terms; AP" in line for line in lines)
+    assert run.printed("lost-code").count("p = ") == 4
+    assert run.printed("keep-code").splitlines()[-1].endswith("manifest.json")
+    assert "<td>100%</td>" in run.shown("scorers-code", "text/html")  # impact, and script itself
 
 
 @pytest.mark.node
