@@ -25,6 +25,7 @@ from imgsearch_es.cli.output import (
 from imgsearch_es.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from imgsearch_es.evaluation.manifest import Difference
     from imgsearch_es.sweeps import Sweep
     from imgsearch_es.sweeps.sweep import Progress
 
@@ -176,18 +177,26 @@ def sweep(
     try:
         if manifest is None:
             options = {"pictures": pictures, **places, **settings}
-            found, extra, same = _sweep(options, keep, runtime, quiet=json), {}, True
+            found, differences = _sweep(options, keep, runtime, quiet=json), None
         else:
             _check_alone(settings)
-            found, extra, same = _again(manifest, pictures, places, keep, runtime, quiet=json)
+            found, differences = _again(manifest, pictures, places, keep, runtime, quiet=json)
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
     files = [] if out is None else [str(path) for path in found.write(out, plots=plots)]
-    _print(found, form, json, {"files": files, **extra})
+    extra: dict[str, Any] = {"files": files}
+    if differences is None:
+        _print(found, form, json, extra)
+        return
+    same = not any(d.what.startswith("figures") for d in differences)
+    rows = [{"what": d.what, "was": d.was, "now": d.now} for d in differences]
+    _print(found, form, json, extra | {"identical_figures": same, "differences": rows})
+    for difference in () if json else differences:
+        say(f"differs: {difference}")
     if not same:
         fail(f"the figures are not those of {manifest}")
-    if manifest is not None and not json:
+    if not json:
         say(f"the figures are those of {manifest}, to the last bit")
 
 
@@ -221,8 +230,8 @@ def _again(
     runtime: str | None,
     *,
     quiet: bool,
-) -> tuple[Sweep, dict[str, Any], bool]:
-    """Do the sweep of a manifest again: what it found, how that differs, and whether figures do."""
+) -> tuple[Sweep, list[Difference]]:
+    """Do the sweep of a manifest again: what it found, and what differs."""
     from imgsearch_es.sweeps.manifest import arguments_of, differences, read_manifest
 
     kept = read_manifest(path)
@@ -230,12 +239,7 @@ def _again(
     if pictures is not None:
         options["pictures"] = pictures
     found = _sweep(options, cache, runtime, quiet=quiet)
-    different = differences(kept, found)
-    for difference in () if quiet else different:
-        say(f"differs: {difference}")
-    same = not any(d.what.startswith("figures") for d in different)
-    rows = [{"what": d.what, "was": d.was, "now": d.now} for d in different]
-    return found, {"identical_figures": same, "differences": rows}, same
+    return found, differences(kept, found)
 
 
 def _print(found: Sweep, form: Form, json: bool, extra: dict[str, Any]) -> None:

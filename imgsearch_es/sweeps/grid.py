@@ -86,6 +86,11 @@ class Setting:
     top_k: int
 
 
+def point_name(system: str, setting: Setting | None) -> str:
+    """What a system with a setting is called: ``auto/plain/10``; without one ``dense-cosine``."""
+    return system if setting is None else f"{system}/{setting.chain.name}/{setting.top_k}"
+
+
 def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary) -> list[Setting]:
     """Every chain with every number of terms; numbers above all there are become all, once."""
     return [

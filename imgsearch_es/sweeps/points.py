@@ -46,9 +46,7 @@ class Point:
     @property
     def name(self) -> str:
         """All but the model: ``auto/plain/10``, ``dense-cosine``."""
-        if self.top_k is None:
-            return self.system
-        return f"{self.system}/{self.filters}/{self.top_k}"
+        return f"{self.system}/{self.filters}/{self.top_k}" if self.top_k else self.system
 
     @property
     def curve(self) -> tuple[str, str, str]:

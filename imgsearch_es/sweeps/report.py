@@ -53,15 +53,14 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
 
 def answers(sweep: Sweep) -> list[str]:
     """How many terms are enough, in a sentence for each curve."""
+    if len(sweep.plan.top_k) == 1:
+        return []
     measure = sweep.plan.measures[0]
     several = len({point.model for point in sweep.points}) > 1
-    found = sweep.enough()
-    if all(e.top_k == e.most and len(found) for e in found) and len(sweep.plan.top_k) == 1:
-        return []
     return [
         f"{f'{e.model}, ' * several}{e.system}, {e.filters}: {e.top_k} of {e.most} terms are "
         f"enough; {measure} {show(e.difference, sign=True)}"
-        for e in found
+        for e in sweep.enough()
     ]
 
 

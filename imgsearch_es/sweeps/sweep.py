@@ -6,22 +6,24 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from imgsearch_es.analysis import DEFAULT_MODEL
 from imgsearch_es.benchmarking import sample_pictures
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.measures import parse_measures
 from imgsearch_es.evaluation.plan import as_text
+from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.indexing import IndexReport, Labels
 from imgsearch_es.manifests import PictureList
-from imgsearch_es.query_pictures import several
+from imgsearch_es.query_pictures import QueryImages, several
 from imgsearch_es.sweeps.filling import Filled, fill
 from imgsearch_es.sweeps.grid import (
     PLAIN,
@@ -30,6 +32,7 @@ from imgsearch_es.sweeps.grid import (
     Setting,
     parse_chains,
     parse_top_k,
+    point_name,
     settings,
 )
 from imgsearch_es.sweeps.outcome import Sweep
@@ -107,46 +110,60 @@ def sweep(
     """
     asked, chains = parse_systems(systems), parse_chains(filters)
     numbers, names = parse_top_k(top_k), _models(models)
+    measured = None if measures is None else parse_measures(measures)
+    check_interval(interval, confidence)
     if timed < 0:
         raise EvaluationError(f"timed is a number of queries, or 0, not {timed}")
-    places: list[Any] = [] if pictures is None else several(pictures)  # type: ignore[arg-type]
     if pictures is None and cache is None:
         raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
+    places = None if pictures is None else several(cast(QueryImages, pictures))
     options: dict[str, Any] = {"depth": depth, "sample": sample, "confidence": confidence}
     options |= {"interval": interval, "seed": seed, "queries": queries, "pictures": query_pictures}
-    run = _Run(judgements, asked, measures, options, timed, seed, progress or _silent)
+    run = _Run(judgements, asked, measured, options, timed, seed, progress or _silent)
     with _cache_folder(cache) as folder:
-        for name in names:
-            posteriors = Posteriors(folder, name, runtime)
-            try:
-                report = posteriors.update(places or None, labels, run.pictures_of(name))
+        opened = [Posteriors(folder, name, runtime) for name in names]
+        grids = [settings(chains, numbers, posteriors.classes) for posteriors in opened]
+        for wanted in grids if compare is not None else ():
+            _check_baseline(compare, asked, wanted)
+        for posteriors, wanted in zip(opened, grids, strict=True):
+            with closing(posteriors):
+                report = posteriors.update(
+                    cast("Sources | None", places), labels, run.pictures_of(posteriors.name)
+                )
                 run.note(posteriors.name, report)
-                run.sweep(posteriors, settings(chains, numbers, posteriors.classes))
+                run.sweep(posteriors, wanted)
                 posteriors.keep_queries()
-            finally:
-                posteriors.close()
-    first = run.first
     plan = SweepPlan(
-        tuple(map(_place, places)),
-        as_text(judgements),
-        names,
-        tuple(system.name for system in asked),
-        first.plan.measures,
-        numbers,
-        tuple(chain.name for chain in chains),
-        compare or next((s.name for s in asked if not s.uses_synsets), None),
-        None if queries is None else as_text(queries),
-        None if query_pictures is None else os.fspath(query_pictures),
-        depth, sample, timed, confidence, interval, seed,
-    )  # fmt: skip
-    known = [point.name for point in run.points]
-    if compare is not None and compare not in known:
-        raise EvaluationError(f"compare names {compare}, which is none of {', '.join(known)}")
-    task, collection = first.task, first.collection
-    return Sweep(
-        plan, task.name, len(collection), len(task.judgements), tuple(run.points),
-        run.about, tuple(dict.fromkeys(run.notes)),
-    )  # fmt: skip
+        pictures=tuple(map(_place, places or ())),
+        judgements=as_text(judgements),
+        models=names,
+        systems=tuple(system.name for system in asked),
+        measures=run.first.plan.measures,
+        top_k=numbers,
+        filters=tuple(chain.name for chain in chains),
+        compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
+        queries=None if queries is None else as_text(queries),
+        query_pictures=None if query_pictures is None else os.fspath(query_pictures),
+        depth=depth,
+        sample=sample,
+        timed=timed,
+        confidence=confidence,
+        interval=interval,
+        seed=seed,
+    )
+    return run.outcome(plan)
+
+
+def _check_baseline(name: str | None, systems: Iterable[System], wanted: Iterable[Setting]) -> None:
+    """Refuse a baseline that there will not be, before anything is measured."""
+    grid = list(wanted)
+    known = [
+        point_name(system.name, setting)
+        for system in systems
+        for setting in (grid if system.uses_synsets else (None,))
+    ]
+    if name not in known:
+        raise EvaluationError(f"compare names {name}, which is none of {', '.join(known)}")
 
 
 @dataclass
@@ -155,7 +172,7 @@ class _Run:
 
     judgements: str | os.PathLike[str] | Judgements
     systems: tuple[System, ...]
-    measures: str | Iterable[str] | None
+    measures: tuple[str, ...] | None
     options: Mapping[str, Any]
     timed: int
     seed: int
@@ -175,6 +192,12 @@ class _Run:
         """Say what a reader should know of how the pictures were read."""
         if report is not None and report.rejected:
             self.notes.append(f"{model}: {len(report.rejected)} pictures could not be read")
+
+    def outcome(self, plan: SweepPlan) -> Sweep:
+        """All of it."""
+        task, pictures = self.first.task, len(self.first.collection)
+        points, notes = tuple(self.points), tuple(dict.fromkeys(self.notes))
+        return Sweep(plan, task.name, pictures, len(task.judgements), points, self.about, notes)
 
     @property
     def first(self) -> Evaluation:
@@ -289,8 +312,8 @@ def _place(source: object) -> str:
 @contextmanager
 def _cache_folder(cache: str | os.PathLike[str] | None) -> Iterator[Path]:
     if cache is None:
-        with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
+            yield Path(temporary)
         return
     folder = Path(cache).expanduser()
     try:

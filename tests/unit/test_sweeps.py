@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -88,6 +89,7 @@ def test_terms_are_those_of_an_analyzer(fake_model, photos, tmp_path, name):
         made.index.close()
 
 
+@hypothesis_settings(deadline=None, max_examples=40)
 @given(
     posterior=arrays(
         np.float32,
@@ -253,6 +255,7 @@ def point(name: str, cost: float, values: list[float], top_k: int | None = None)
     return Point("m", name, "plain", top_k, 0, cost, 0, math.nan, math.nan, scores, {"Q": mean})
 
 
+@hypothesis_settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=20))
 def test_the_front_is_what_nothing_dominates(places):
     points = [point(f"{i}", cost, [quality]) for i, (cost, quality) in enumerate(places)]
