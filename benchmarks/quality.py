@@ -37,7 +37,7 @@ FUSED = (
 def systems() -> list[str]:
     """Every formula once, and the fusions."""
     chosen = [name for name in STRATEGIES if name not in SAME_AS_AUTO]
-    suffixes = {"sum": "", "rrf": ":rrf"}
+    suffixes = {"sum": "", "rrf": ":rrf:window=1000"}
     return chosen + [name + suffixes[method] for method in METHODS for name in FUSED]
 
 

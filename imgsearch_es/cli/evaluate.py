@@ -141,7 +141,7 @@ def evaluate(
     ] = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
-    """Measure how well strategies find what is judged relevant.
+    """Measure how well strategies find what is relevant.
 
     Pictures of the index are searched for and left out themselves, unless the judgements say
     otherwise. Names of pictures in files are their paths below the folder that all share, or the
@@ -246,10 +246,11 @@ def _print(found: Evaluation, form: Form, json: bool, extra: dict[str, Any]) -> 
         _lines(found.to_csv().rstrip("\n"))
     else:
         columns, rows = report.means(found)
-        print_table(columns, rows, right=columns[1:])
+        print_table(columns, rows)  # to the left, so that marks shift no number
         say(report.caption(found))
         if found.comparisons:
-            say(f"\nDifferences to {found.plan.compare}; p-values by Holm's correction:")
+            say("")
+            say(f"Differences to {found.plan.compare}; p-values by Holm's correction:")
             print_table(report.COMPARED, report.comparisons(found), right=report.COMPARED[2:])
         if extra["files"]:
             say(f"{len(extra['files'])} files in {Path(extra['files'][-1]).parent}")

@@ -76,7 +76,11 @@ class Questions:
         topic = self._topics[name]
         try:
             query = self._builder.build(
-                topic.image, topic.text, region=topic.region, k=depth, **system.options
+                topic.image,
+                topic.text,
+                region=topic.region,
+                k=min(depth, system.reach),
+                **system.options,
             )
         except UnknownWordError as error:
             self.unknown[name] = str(error)

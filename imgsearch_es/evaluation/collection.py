@@ -92,9 +92,9 @@ class Collection:
         return {item.id: item for item in self.items}
 
     def name(self, key: str) -> str:
-        """The name of a document; of another id, such as that of words, the id itself."""
+        """The name of a document; of another id, such as that of words, the id without spaces."""
         item = self.by_id.get(key)
-        return key if item is None else item.name
+        return _name(key) if item is None else item.name
 
     def find(self, text: str) -> str:
         """The id of a picture that is called by its id, name, path, URI or the end of one.

@@ -98,6 +98,7 @@ def evaluate(
         f"{count} queries have no synset, and so no answer by {name}"
         for name, count in questions.empty.items()
     )
+    notes += tuple(_shallow(system, reach) for system in asked if system.reach < reach)
     return Evaluation(plan, task, collection, answers, scores, _about(index), notes)
 
 
@@ -123,6 +124,13 @@ def _check_names(names: Sequence[str], compare: str | None) -> None:
         raise EvaluationError(f"compare names {compare}, which is none of {', '.join(names)}")
 
 
+def _shallow(system: System, reach: int) -> str:
+    return (
+        f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
+        f":window={reach} where a measure looks further"
+    )
+
+
 def _about(index: ImageIndex) -> dict[str, Any]:
     settings = known_settings(index.store)
     return {
@@ -140,8 +148,9 @@ def _read_run(run: str | os.PathLike[str] | Run, task: Task, collection: Collect
     def key(name: str) -> str:
         return collection.find(name) if collection.has(name) else name
 
-    asked = set(task.judgements.queries)
-    found = read.renamed(key, lambda name: name if name in asked else key(name))
-    if not asked & found.rankings.keys():
+    asked = {collection.name(query): query for query in task.judgements.queries}
+    asked |= {query: query for query in task.judgements.queries}
+    found = read.renamed(key, lambda name: asked.get(name) or key(name))
+    if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {read.name} answers none of the queries")
     return found

@@ -167,7 +167,7 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
 def mark(comparison: Comparison) -> str:
     """Stars behind a figure, by the corrected p-value of the test that is reported."""
     p = comparison.corrected[REPORTED]
-    return next((f" {mark}" for limit, mark in MARKS if p < limit), "")
+    return next((f" {stars}" for limit, stars in MARKS if p < limit), "")
 
 
 def probability(p: float) -> str:

@@ -170,6 +170,8 @@ def falling(scores: Iterable[float]) -> NDArray[np.float32]:
     if not np.isfinite(given).all():
         raise EvaluationError("a score is not finite as a float32 number")
     given[np.abs(given) < _TINY] = 0  # below it some processors read 0
+    if (np.diff(given) < 0).all():
+        return given
     for i in range(1, len(given)):
         if given[i] >= given[i - 1]:
             given[i] = _below(float(given[i - 1]))

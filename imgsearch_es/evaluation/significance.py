@@ -23,6 +23,9 @@ from imgsearch_es.errors import EvaluationError, MissingDependencyError
 INTERVALS = ("t", "bootstrap")
 TESTS = ("t", "wilcoxon", "randomization")
 RESAMPLES = 9_999
+"""Of the bootstrap."""
+RANDOMIZATIONS = 19_999
+"""Signs drawn for the randomization test; its p-values are no smaller than 2 in 20,000."""
 _BATCH = 500
 """Resamples drawn together: bounds the memory."""
 
@@ -135,7 +138,7 @@ def paired_tests(
     Args:
         baseline: a figure for each query, shape (queries,).
         system: figures of the same queries.
-        seed: of the randomization test, which tries all signs where these are few, else 9,999.
+        seed: of the randomization test, which tries all signs where these are few, else 19,999.
 
     Raises:
         EvaluationError: these are not the figures of the same queries.
@@ -156,7 +159,7 @@ def paired_tests(
         np.mean,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=RESAMPLES,
+        n_resamples=RANDOMIZATIONS,
         batch=_BATCH,
         rng=np.random.default_rng(seed),
     )

@@ -16,7 +16,7 @@ from typing import Any
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.fusion import Fusion
-from imgsearch_es.queries import STRATEGIES
+from imgsearch_es.queries import MAX_RESULTS, STRATEGIES
 from imgsearch_es.scoring import formula_of
 
 AUTO = "auto"
@@ -64,6 +64,14 @@ class System:
         if name in COMPARISONS:
             return name
         return formula_of(name).name, dict(self.options.get("parameters", {}))
+
+    @property
+    def reach(self) -> int:
+        """How many documents it can rank: of reciprocal ranks the window, which it fuses."""
+        fusion = self.options.get("fuse")
+        if isinstance(fusion, Fusion) and fusion.is_ranked:
+            return fusion.window
+        return MAX_RESULTS
 
     @classmethod
     def parse(cls, text: str) -> System:

@@ -42,15 +42,20 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return buffer.getvalue()
 
 
+_CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
+
+
 def to_html(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
     """A table for a notebook."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+
+    def cells(row: Iterable[str], tag: str) -> str:
+        made = (f"<{tag} style='{_CELL}'>{escape(cell)}</{tag}>" for cell in row)
+        return f"<tr>{''.join(made)}</tr>"
+
+    body = "".join(cells(row, "td") for row in rows)
     return (
         f"<table><caption style='text-align:left'>{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<thead>{cells(columns, 'th')}</thead><tbody>{body}</tbody></table>"
     )
 
 

@@ -144,6 +144,31 @@ def test_quickstart_explains_and_shows(embedded: dict[str, Run]):
     assert sparse_vector(run.printed("impact-body")) == {"tabby": 1.0}
 
 
+def test_quickstart_measures(embedded: dict[str, Run]):
+    run = quickstart(embedded)
+    rows = [line.split("|") for line in run.shown("evaluation-code", "text/plain").splitlines()]
+    means = {row[1].strip(): row[2:4] for row in rows if len(row) == 5}
+    assert means["auto"] == means["script"]
+    kinds = [line.split() for line in run.printed("evaluation-kinds-code").splitlines()]
+    assert [float(mean) for mean, _ in kinds] == sorted(float(mean) for mean, _ in kinds)
+
+
+def test_evaluation_finds_and_repeats(embedded: dict[str, Run]):
+    run = embedded["04_evaluation.ipynb"]
+    rows = [line.split("|") for line in run.shown("systems", "text/plain").splitlines()]
+    means = {
+        row[1].strip(): float(row[3].split()[0])
+        for row in rows
+        if len(row) == 5 and row[3].strip()[0] == "0"
+    }
+    assert means["dense-cosine"] > means["sqrt"] > means["auto"]
+    by_numpy, by_index = map(float, run.printed("numpy-code").split())
+    assert by_numpy == pytest.approx(by_index, abs=1e-9)
+    assert run.printed("manifest") == "nothing differs\n"
+    for cell in ("differences", "precision-recall", "hardest"):
+        assert run.shown(cell, "image/png")
+
+
 def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
     run = embedded["05_how_many_terms.ipynb"]
     assert "dense-cosine" in run.shown("sweep-code", "text/html")
@@ -154,7 +179,7 @@ def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
     assert all("terms; AP" in line for line in lines)
     assert run.printed("lost-code").count("p = ") == 4
     assert run.printed("keep-code").splitlines()[-1].endswith("manifest.json")
-    assert "<td>100%</td>" in run.shown("scorers-code", "text/html")  # impact, and script itself
+    assert ">100%<" in run.shown("scorers-code", "text/html")  # impact, and script itself
 
 
 @pytest.mark.node

@@ -20,7 +20,7 @@ from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected", "stats",
-    "export", "import", "reindex", "watch", "models", "benchmark", "doctor", "demo",
+    "export", "import", "reindex", "watch", "models", "evaluate", "benchmark", "doctor", "demo",
 )  # fmt: skip
 
 

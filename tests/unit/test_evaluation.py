@@ -120,6 +120,25 @@ def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
         evaluate(labeled, judgements, "dense-cosine", "RR", queries=topics)
 
 
+def test_reciprocal_ranks_reach_as_far_as_their_window(labeled):
+    found = evaluate(labeled, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
+    run = found.runs["auto+dense-dot:rrf:window=5"]
+    assert {len(run.documents(query)) for query in run.rankings} == {5}
+    assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
+
+
+def test_queries_with_spaces_in_their_names(labeled, photos, tmp_path):
+    document = labeled.get(photos / "cats" / "cat.0.png")
+    judgements = Judgements({"my cat": {document.id: 1}})
+    topics = {"my cat": Topic(text=document.terms[0].key)}
+    found = evaluate(labeled, judgements, "auto", "RR", queries=topics)
+    found.write(tmp_path, plots=False)
+    assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
+    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    again = evaluate(labeled, judgements, (), "RR", queries=topics, runs=[run])
+    assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
+
+
 def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
     (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
     judgements = Judgements({"q": {"cat.1.png": 1}})
@@ -337,6 +356,16 @@ def test_a_manifest_leaves_no_choice(run, place, tmp_path):
     run("evaluate", "-i", place, "--measures", "P@3", "--out", tmp_path, "--no-plots")
     result = run("evaluate", "--manifest", tmp_path / "manifest.json", "--seed", 3, code=1)
     assert "leave out --seed" in result.output
+
+
+def test_an_interrupted_evaluation_keeps_nothing(run, place, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageIndex, "search_many", interrupted)
+    result = run("evaluate", "-i", place, "--out", tmp_path / "out", code=130)
+    assert "keeps nothing until it is done" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_empty_index(run, fake_model, tmp_path):
