@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import EvaluationError
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     from imgsearch_es.sweeps.outcome import Sweep
 
-_MARKERS = "os^vDP*X"
+_MARKERS, _FEATURE_MARKERS = "os^vP*X8", "Ddhp<>H1"
+"""Of models: for synsets, and for deep features alone."""
 _AXES = {"bytes": "bytes per picture", "latency": "median time of a query, ms"}
-_FRONT = "#c9ced3"
+_FRONT, _GRAY = "Pareto front", "#c9ced3"
 
 
 def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
@@ -28,15 +30,18 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     figure = make_figure((8.6, 4.8))
     axes = figure.add_subplot()
     models = list(dict.fromkeys(point.model for point in sweep.points))
-    kinds = list(dict.fromkeys((p.system, p.filters) for p in sweep.points))
+    kinds = dict.fromkeys((point.system, point.filters) for point in sweep.points)
+    colors = {kind: COLORS[i % len(COLORS)] for i, kind in enumerate(kinds)}
     for (model, system, filters), points in curves(sweep.points).items():
-        color = COLORS[kinds.index((system, filters)) % len(COLORS)]
+        color = colors[system, filters]
         label = " ".join(part for part in (system, filters) if part)
         if len(models) > 1:
             label = f"{model}: {label}"
-        marker = _MARKERS[models.index(model) % len(_MARKERS)]
+        markers = _MARKERS if filters else _FEATURE_MARKERS
+        marker = markers[models.index(model) % len(markers)]
         _curve(axes, points, measure, cost, color, marker, label)
     _draw_front(axes, front, measure, cost)
+    _label(axes, front, measure, cost, colors)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     if cost == "latency":
@@ -45,7 +50,16 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     axes.set(xlabel=_AXES[cost], ylabel=f"{measure}, {sweep.plan.confidence:.0%} intervals")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] == _FRONT)  # the front comes last
+    axes.legend(
+        [handles[i] for i in order],
+        [names[i] for i in order],
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize="small",
+    )
     axes.set_title(
         f"{sweep.task}: {sweep.queries:,} queries, {sweep.pictures:,} pictures; numbers of terms "
         "at the front",
@@ -69,16 +83,18 @@ def _curve(
     if len(priced) == 1:
         reach = [[y[0] - low[0]], [high[0] - y[0]]]
         axes.errorbar(
-            x, y, yerr=reach, fmt=marker, color=color, markersize=8, capsize=3, label=label
+            x, y, yerr=reach, fmt=marker, color=color, markersize=7, capsize=3, label=label
         )
         return
-    axes.plot(x, y, marker=marker, markersize=5, color=color, linewidth=1.4, label=label)
-    if cost == "bytes":  # by time, a curve may turn back on itself
+    by_size = cost == "bytes"  # by time, a curve may turn back on itself
+    width = 1.4 if by_size else 0.4
+    axes.plot(x, y, marker=marker, markersize=5, color=color, linewidth=width, label=label)
+    if by_size:
         axes.fill_between(x, low, high, color=color, alpha=0.10, linewidth=0)
 
 
 def _draw_front(axes: Axes, front: list[Point], measure: str, cost: str) -> None:
-    """Steps behind the points: what can be had at each cost; labeled with numbers of terms."""
+    """Steps behind the points: what can be had at each cost."""
     x = [point.cost(cost) for point in front]
     y = [point.means[measure].mean for point in front]
     _, right = axes.get_xlim()
@@ -86,22 +102,33 @@ def _draw_front(axes: Axes, front: list[Point], measure: str, cost: str) -> None
         [*x, max(right, x[-1])],
         [*y, y[-1]],
         where="post",
-        color=_FRONT,
+        color=_GRAY,
         linewidth=5,
         zorder=0,
         solid_capstyle="butt",
-        label="Pareto front",
+        label=_FRONT,
     )
+
+
+def _label(
+    axes: Axes,
+    front: list[Point],
+    measure: str,
+    cost: str,
+    colors: Mapping[tuple[str, str], str],
+) -> None:
+    """Numbers of terms, in their curves' colors, by turns above and below; names of the others."""
     for i, point in enumerate(front):
-        text = point.system if point.top_k is None else f"{point.top_k}"
-        above = i % 2 == 0 or point.top_k is None
+        is_feature = point.top_k is None
         axes.annotate(
-            text,
-            (x[i], y[i]),
-            xytext=(0, 8 if above else -15),
+            point.system if is_feature else str(point.top_k),
+            (point.cost(cost), point.means[measure].mean),
+            xytext=(9, 5) if is_feature else (0, -15 if i % 2 else 8),
             textcoords="offset points",
-            ha="center",
+            ha="left" if is_feature else "center",
+            color=colors[point.system, point.filters],
             fontsize="small",
+            fontweight="bold",
             parse_math=False,
             bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0},
         )
