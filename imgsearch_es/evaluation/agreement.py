@@ -75,7 +75,8 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
         raise MissingDependencyError(
             'Kendall\'s tau needs SciPy: pip install "imgsearch-es[evaluation]"'
         ) from error
-    return float(stats.kendalltau(np.arange(len(order)), order).statistic)
+    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
+    return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
 
 
 def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:

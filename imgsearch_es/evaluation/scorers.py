@@ -176,11 +176,13 @@ def compare_scorers(
     Raises:
         QueryError: there is no such system, or no picture to search for.
         EvaluationError: there is nothing to compare with, or a number makes no sense.
+        IndexNotFoundError: one of the indexes does not exist.
         MissingDependencyError: SciPy is not installed.
     """
     asked = parse_systems(systems)
     contenders = [_Contender(index, system, system.name) for system in asked]
     if against is not None:
+        against.count()  # raises when there is no index
         contenders += [_Contender(against, s, f"{s.name} @ {against.location}") for s in asked]
     if len(contenders) < 2:
         raise EvaluationError(
