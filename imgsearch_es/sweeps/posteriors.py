@@ -75,7 +75,7 @@ class Posteriors:
             self.index.analyzer  # noqa: B018  (raises when it is another one)
             return None
         report = self.index.add(pictures, labels=labels, prune=True, progress=progress)
-        kept = self.index.count()
+        kept = self.index.count() if self.index.exists else 0
         present = report.found - len(report.rejected)
         if kept > present:
             raise EvaluationError(
