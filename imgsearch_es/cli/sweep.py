@@ -151,7 +151,7 @@ def sweep(
     ] = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
-    """Find out how many terms are enough: quality against size and time.
+    """Find out how many terms are enough, at what size and time.
 
     Each model sees each picture once. Its whole posteriors are kept, and
     every number of terms and chain of term filters is made of them, as the
