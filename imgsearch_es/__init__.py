@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.analysis import Analysis, Analyzer, Term
     from imgsearch_es.documents import Document
     from imgsearch_es.errors import ImgsearchError
-    from imgsearch_es.evaluation import Judgements, Run, evaluate
+    from imgsearch_es.evaluation import Judgements, Run, compare_scorers, evaluate
     from imgsearch_es.explanations import Explanation
     from imgsearch_es.feedback import Rocchio
     from imgsearch_es.files import Limits
@@ -29,9 +29,11 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.images import Picture, open_image
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, folder_label
+    from imgsearch_es.judging import judge
     from imgsearch_es.manifests import PictureList
     from imgsearch_es.queries import Query
     from imgsearch_es.sources import find_images
+    from imgsearch_es.sweeps import sweep
     from imgsearch_es.synsets import Synset, Vocabulary, imagenet
 
 __version__ = "0.1.0"
@@ -57,11 +59,14 @@ _HOMES = {
     "Synset": "synsets",
     "Term": "analysis",
     "Vocabulary": "synsets",
+    "compare_scorers": "evaluation",
     "evaluate": "evaluation",
     "find_images": "sources",
     "folder_label": "indexing",
     "imagenet": "synsets",
+    "judge": "judging",
     "open_image": "images",
+    "sweep": "sweeps",
 }
 
 __all__ = [
@@ -86,11 +91,14 @@ __all__ = [
     "Term",
     "Vocabulary",
     "__version__",
+    "compare_scorers",
     "evaluate",
     "find_images",
     "folder_label",
     "imagenet",
+    "judge",
     "open_image",
+    "sweep",
 ]
 
 

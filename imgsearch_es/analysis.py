@@ -206,16 +206,28 @@ class Analyzer:
                 "a fixed size, such as center_crop, or resize with height and width"
             )
         prediction = self.model.predict(np.stack(pictures))
-        scores = prediction.posterior
+        terms = self.to_terms(prediction.posterior)
+        if not self.embedding:
+            return [Analysis(found, None) for found in terms]
+        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        return [Analysis(found, vectors[i]) for i, found in enumerate(terms)]
+
+    def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
+        """Run the term filters on posteriors, and give each picture's terms, best first.
+
+        Scores that are no term before the filters count as 0, so a posterior that was kept as terms
+        gives the same terms again.
+
+        Args:
+            posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
+        """
+        scores = np.where(_is_term(posterior), posterior, np.float32(0))
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
         keys = self.vocabulary.keys
-        if not self.embedding:
-            return [Analysis(_terms(row, keys), None) for row in scores]
-        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
-        return [Analysis(_terms(row, keys), vectors[i]) for i, row in enumerate(scores)]
+        return [_terms(row, keys) for row in scores]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""
@@ -345,9 +357,13 @@ def _described(part: Mapping[str, Any]) -> str:
     return f"{part['name']}({options})" if options else str(part["name"])
 
 
+def _is_term(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    usable: NDArray[np.bool_] = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
+    return usable
+
+
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:
-    usable = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
-    found = np.flatnonzero(usable)
+    found = np.flatnonzero(_is_term(scores))
     best_first = found[np.argsort(-scores[found], kind="stable")]
     return tuple(Term(keys[i], float(scores[i])) for i in best_first)
 

@@ -228,6 +228,8 @@ class _Sample:
         terms: Sequence[Term],
         wanted: NDArray[np.bool_],
     ) -> Iterator[float]:
+        if not wanted.any():  # as where every picture has every synset
+            return
         average, parameters = statistics.average_length, formula.parameters
         summands = defaultdict(list)
         for term in terms:

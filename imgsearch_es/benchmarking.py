@@ -21,7 +21,7 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.queries import STRATEGIES, Query
 from imgsearch_es.scoring import formula_of
-from imgsearch_es.stores.base import SearchResult, known_settings
+from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 QUERIES = 50
 _EXACT_INNER = "script-filtered"
@@ -127,7 +127,7 @@ def benchmark(
         if count < 1:
             raise QueryError(f"queries, k and candidates are at least 1, not {count}")
     contenders = _contenders(index, strategies, candidates)
-    chosen = _sample(index, queries, seed, dense=any(c.is_dense for c in contenders))
+    chosen = sample_pictures(index, queries, seed, dense=any(c.is_dense for c in contenders))
     answers: dict[Contender, list[_Answer]] = {contender: [] for contender in contenders}
     for contender in contenders:
         index.store.search(_query(index, chosen[0], contender, k))  # opens files and connections
@@ -167,28 +167,70 @@ def _contenders(
     ]
 
 
-def _sample(index: ImageIndex, count: int, seed: int, *, dense: bool) -> list[str]:
-    """Ids of random pictures that every contender can search for."""
+def sample_pictures(
+    index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: Store | None = None
+) -> list[str]:
+    """Ids of random pictures that can be searched for.
+
+    Args:
+        index: the pictures.
+        count: how many; all where there are fewer.
+        seed: of the choice.
+        dense: whether a picture needs a deep feature that is not zero.
+        also_in: another index that must have them, too.
+
+    Raises:
+        QueryError: there is none.
+    """
     ids = sorted(item.id for item in index.store.fingerprints(embeddings=False))
     random.Random(seed).shuffle(ids)  # noqa: S311  (a sample, not a secret)
-    chosen = list(_usable(index, ids, count, dense=dense))
+    chosen = list(_usable(index, ids, count, dense=dense, also_in=also_in))
     if not chosen:
-        raise QueryError(f"{index.location} has no picture to search for")
+        both = "" if also_in is None else f" that {also_in.location} has, too"
+        raise QueryError(f"{index.location} has no picture to search for{both}")
     return chosen
 
 
-def _usable(index: ImageIndex, ids: Sequence[str], count: int, *, dense: bool) -> Iterator[str]:
+def _usable(
+    index: ImageIndex, ids: Sequence[str], count: int, *, dense: bool, also_in: Store | None
+) -> Iterator[str]:
     """The first so many with terms and, where it is compared, a deep feature that is not zero."""
     left = count
     for start in range(0, len(ids), count):
-        known = index.store.get(ids[start : start + count])
-        for document in (known[key] for key in ids[start : start + count] if key in known):
+        some = ids[start : start + count]
+        if also_in is not None:
+            shared = also_in.known(some)
+            some = [key for key in some if key in shared]
+        known = index.store.get(some)
+        for document in (known[key] for key in some if key in known):
             has_vector = document.embedding is not None and document.embedding.any()
             if left and document.terms and (has_vector or not dense):
                 left -= 1
                 yield document.id
         if not left:
             return
+
+
+def timed_search(store: Store, query: Query) -> tuple[float, SearchResult]:
+    """The milliseconds that a search took, and its answer."""
+    started = time.perf_counter()
+    result = store.search(query)
+    return (time.perf_counter() - started) * 1000, result
+
+
+def percentiles(times: Sequence[float]) -> tuple[float, float]:
+    """The median of times, and what 95 % of them stay below; rounded to 0.001."""
+    p95 = round(float(np.percentile(times, 95)), 3)
+    return round(statistics.median(times), 3), p95
+
+
+def recall_of(result: SearchResult, reference: SearchResult) -> float:
+    """The share of the reference's hits found; another picture that scores as much counts, too."""
+    if not reference.hits:
+        return 1.0
+    least = reference.hits[-1].score
+    found = sum(hit.score >= least for hit in result.hits)
+    return min(1.0, found / len(reference.hits))
 
 
 def _query(index: ImageIndex, picture: str, contender: Contender, k: int) -> Query:
@@ -207,36 +249,24 @@ def _answer(
     """All answers to one query, each compared with the exact one by its formula."""
     timed: dict[Contender, tuple[float, SearchResult]] = {}
     for contender in contenders:
-        query = _query(index, picture, contender, k)
-        started = time.perf_counter()
-        result = index.store.search(query)
-        timed[contender] = (time.perf_counter() - started) * 1000, result
+        timed[contender] = timed_search(index.store, _query(index, picture, contender, k))
     references = {contender: result for contender, (_, result) in timed.items()}
     for contender in {contender.reference for contender in contenders} - set(references):
         references[contender] = index.store.search(_query(index, picture, contender, k))
     return {
-        contender: _Answer(ms, result, _recall(result, references[contender.reference]))
+        contender: _Answer(ms, result, recall_of(result, references[contender.reference]))
         for contender, (ms, result) in timed.items()
     }
 
 
-def _recall(result: SearchResult, reference: SearchResult) -> float:
-    """The share of the reference's hits found; another picture that scores as much counts, too."""
-    if not reference.hits:
-        return 1.0
-    least = reference.hits[-1].score
-    found = sum(hit.score >= least for hit in result.hits)
-    return found / len(reference.hits)
-
-
 def _row(contender: Contender, answers: Sequence[_Answer]) -> Measured:
-    times = [answer.ms for answer in answers]
+    p50, p95 = percentiles([answer.ms for answer in answers])
     windows = [answer.result.windows for answer in answers]
     return Measured(
         contender.strategy,
         contender.candidates,
-        p50_ms=round(statistics.median(times), 3),
-        p95_ms=round(float(np.percentile(times, 95)), 3),
+        p50_ms=p50,
+        p95_ms=p95,
         exact=statistics.fmean(answer.result.exact for answer in answers),
         recall=round(statistics.fmean(answer.recall for answer in answers), 6),
         proven_at_first=statistics.fmean(n == 1 for n in windows) if any(windows) else None,

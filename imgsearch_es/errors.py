@@ -13,7 +13,9 @@ Each says what happened, to which file, index or option, and what to do about it
     │   └── AnalyzerMismatchError  the index was built with another analyzer
     ├── ExchangeError            a file to import or export cannot be read or written
     ├── EvaluationError          judgements, queries or runs cannot be read, or do not fit
+    ├── LogError                 an interaction log cannot be read or written
     ├── QueryError               a query cannot be understood
+    │   ├── EmptyQueryError      it has no synset, as a picture without terms
     │   └── UnknownWordError     no synset has this word; carries suggestions
     └── StoreError               an index cannot be read or written
         ├── IndexNotFoundError   there is no such index
@@ -92,8 +94,16 @@ class EvaluationError(ImgsearchError):
     """Judgements, queries or runs cannot be read, or do not fit each other or the index."""
 
 
+class LogError(ImgsearchError):
+    """An interaction log cannot be read or written."""
+
+
 class QueryError(ImgsearchError):
     """A query cannot be understood."""
+
+
+class EmptyQueryError(QueryError):
+    """A query has no synset to search for, as a picture of which the term filters left nothing."""
 
 
 class UnknownWordError(QueryError):

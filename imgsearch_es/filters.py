@@ -196,14 +196,18 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores with a column for each hypernym added."""
+        """Give the scores with a column for each hypernym added.
+
+        Sums are made in float64, so a picture's do not depend on those it is analyzed with.
+        """
         wider = self.vocabulary(vocabulary)
         column = {key: i for i, key in enumerate(wider.keys)}
-        added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)), dtype=np.float32)
+        added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
         for row, key in enumerate(vocabulary.keys):
             for hypernym in vocabulary.hypernyms(key):
                 added[row, column[hypernym.key] - len(vocabulary)] = 1
-        return np.concatenate([scores, scores @ added], axis=1)
+        sums = (scores.astype(np.float64) @ added).astype(np.float32)
+        return np.concatenate([scores, sums], axis=1)
 
 
 # --- in a row ----------------------------------------------------------------------------------

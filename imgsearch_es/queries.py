@@ -19,7 +19,7 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter
 from imgsearch_es.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
 from imgsearch_es.documents import to_score
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.files import filename
 from imgsearch_es.scoring import Statistics, formula_of
 
@@ -145,7 +145,7 @@ class Query:
         elif self.is_dense:
             self._check_embedding()
         elif not self.terms:
-            raise QueryError(
+            raise EmptyQueryError(
                 "nothing to search for: the query has no synset with a weight above 0; add words "
                 "or a picture, because conditions and exclusions select and do not score"
             )

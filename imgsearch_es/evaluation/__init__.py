@@ -4,12 +4,15 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
 (who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
-``experiment`` (all of it), ``outcome`` (what it found), ``report``, ``drawing``, ``manifest`` and
-``results`` (what is kept). ``rankings`` is for plain NumPy features, without an index.
+``experiment`` (all of it), ``outcome`` (what it found), ``hardest``, ``report``, ``drawing``,
+``manifest`` and ``results`` (what is kept). ``agreement`` and ``scorers`` compare rankings without
+judgements; ``rankings`` is for plain NumPy features, without an index.
 """
 
+from imgsearch_es.evaluation.agreement import kendall_tau, rank_biased_overlap
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.experiment import evaluate
+from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import Scores, parse_measures, score
@@ -17,6 +20,7 @@ from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.rankings import nister_stewenius, rank_features, same_group
 from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.scorers import ScorerReport, compare_scorers
 from imgsearch_es.evaluation.significance import (
     Comparison,
     Interval,
@@ -33,23 +37,30 @@ __all__ = [
     "Collection",
     "Comparison",
     "Evaluation",
+    "HardQuery",
+    "Hardest",
     "Interval",
     "Judgements",
     "Run",
+    "ScorerReport",
     "Scores",
     "System",
     "Task",
     "Topic",
     "compare",
+    "compare_scorers",
     "differences",
     "evaluate",
+    "hardest",
     "holm",
     "interval",
+    "kendall_tau",
     "make_task",
     "nister_stewenius",
     "paired_tests",
     "parse_measures",
     "parse_systems",
+    "rank_biased_overlap",
     "rank_features",
     "read_manifest",
     "read_topics",

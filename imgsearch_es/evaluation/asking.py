@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.topics import Topic
@@ -47,6 +47,8 @@ class Questions:
         self._builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary, reader)
         self.unknown: dict[str, str] = {}
         """Queries with words that no synset has, and what was said of them: without an answer."""
+        self.empty: dict[str, int] = {}
+        """Systems, and how many queries have no synset for them: these have no answer either."""
 
     def ask(self, system: System, depth: int, progress: Progress | None = None) -> Run:
         """The rankings of a system.
@@ -82,6 +84,9 @@ class Questions:
             )
         except UnknownWordError as error:
             self.unknown[name] = str(error)
+            return None
+        except EmptyQueryError:
+            self.empty[system.name] = self.empty.get(system.name, 0) + 1
             return None
         except QueryError as error:
             raise QueryError(f"{system.name}, query {name}: {error}") from error

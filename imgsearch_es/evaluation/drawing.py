@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = tuple(f"IPrec@{level / 10:.1f}" for level in range(11))
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"
-_COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2477f", "#5f6b73")
+COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2477f", "#5f6b73")
 _DASHES = ("-", "--", ":")
 
 
@@ -28,7 +28,7 @@ def differences(evaluation: Evaluation, system: str, baseline: str, measure: str
         raise EvaluationError(f"{measure} was not measured")
     ours = evaluation.scores[system].values[measure]
     values = np.sort(np.round(ours - evaluation.scores[baseline].values[measure], 12))[::-1]
-    figure = _figure((7.5, 3.4))
+    figure = make_figure((7.5, 3.4))
     axes = figure.add_subplot()
     colors = np.where(values > 0, _BETTER, np.where(values < 0, _WORSE, _QUIET))
     axes.bar(range(1, len(values) + 1), values, width=1.0, color=colors.tolist())
@@ -50,14 +50,14 @@ def differences(evaluation: Evaluation, system: str, baseline: str, measure: str
 
 def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     """See ``Evaluation.plot_precision_recall``; trec_eval's interpolation, mean over queries."""
-    figure = _figure((6.4, 4.4))
+    figure = make_figure((6.4, 4.4))
     axes = figure.add_subplot()
     recall = [level / 10 for level in range(11)]
     for i, name in enumerate(systems):
         found = score(evaluation.task.judgements, evaluation.runs[name], LEVELS)
         precision = [found.mean(level) for level in LEVELS]
-        style = _DASHES[i // len(_COLORS) % len(_DASHES)]
-        color = _COLORS[i % len(_COLORS)]
+        style = _DASHES[i // len(COLORS) % len(_DASHES)]
+        color = COLORS[i % len(COLORS)]
         axes.plot(recall, precision, style, marker="o", markersize=3, color=color, label=name)
     axes.set(xlabel="recall", ylabel="interpolated precision", xlim=(-0.02, 1.02))
     low, _ = axes.get_ylim()
@@ -70,7 +70,12 @@ def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     return figure
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def make_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches, which shows itself in a notebook.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     try:
         from imgsearch_es.plots import NotebookFigure
     except ModuleNotFoundError as error:

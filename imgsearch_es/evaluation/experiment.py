@@ -94,6 +94,10 @@ def evaluate(
     notes = task.notes + tuple(
         f"the query {query} has no answer: {why}" for query, why in questions.unknown.items()
     )
+    notes += tuple(
+        f"{count} queries have no synset, and so no answer by {name}"
+        for name, count in questions.empty.items()
+    )
     notes += tuple(_shallow(system, reach) for system in asked if system.reach < reach)
     return Evaluation(plan, task, collection, answers, scores, _about(index), notes)
 

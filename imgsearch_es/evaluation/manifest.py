@@ -108,16 +108,28 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         EvaluationError: the file cannot be read, or is none of this version.
     """
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        manifest = json.loads(text)
-    except ValueError as error:
-        raise EvaluationError(f"{path} is no JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get(FORMAT) != VERSION:
+    manifest = read_json(path)
+    if manifest.get(FORMAT) != VERSION:
         raise EvaluationError(f"{path} is no manifest of `imgsearch evaluate` (version {VERSION})")
     if not isinstance(manifest.get("experiment"), dict):
         raise EvaluationError(f"{path} does not say which experiment it is of")
     return manifest
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        EvaluationError: the file cannot be read, or holds none.
+    """
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise EvaluationError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise EvaluationError(f"{path} is no JSON object")
+    return found
 
 
 def plan_of(manifest: Mapping[str, Any], places: Mapping[str, Any] | None = None) -> Plan:
@@ -149,15 +161,16 @@ def differences(manifest: Mapping[str, Any], evaluation: Evaluation) -> list[Dif
     found = [
         difference
         for key in (*_COMPARED, "versions", "index")
-        for difference in _compare(key, manifest.get(key), now[key])
+        for difference in compare_values(key, manifest.get(key), now[key])
     ]
     return sorted(found, key=lambda difference: not difference.decides)
 
 
-def _compare(what: str, was: object, now: object) -> Iterator[Difference]:
+def compare_values(what: str, was: object, now: object) -> Iterator[Difference]:
+    """Where two JSON values differ; ``what`` is what to call them."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*was, *now)):
-            yield from _compare(f"{what}, {key}", was.get(key), now.get(key))
+            yield from compare_values(f"{what}, {key}", was.get(key), now.get(key))
     elif was != now:
         yield Difference(what, was, now)
 

@@ -62,13 +62,13 @@ class Plan:
     ) -> Plan:
         """The plan of what ``evaluate`` was given."""
         return cls(
-            _text(judgements),
+            as_text(judgements),
             tuple(system.name for system in systems),
             measures,
             compare,
-            None if queries is None else _text(queries),
-            None if pictures is None else _text(pictures),
-            tuple(map(_text, runs)),
+            None if queries is None else as_text(queries),
+            None if pictures is None else as_text(pictures),
+            tuple(map(as_text, runs)),
             **numbers,
         )
 
@@ -105,5 +105,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 """What each setting may be in JSON."""
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A path or a name; of what no file holds, IN_PYTHON."""
     return os.fspath(value) if isinstance(value, str | os.PathLike) else IN_PYTHON

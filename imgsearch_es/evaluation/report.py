@@ -6,13 +6,11 @@ significant by the randomization test after Holm's correction.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.evaluation import tables
 from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def caption(evaluation: Evaluation) -> str:
 
 def means(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table of means."""
-    marks = {(c.system, c.measure): _mark(c) for c in evaluation.comparisons}
+    marks = {(c.system, c.measure): mark(c) for c in evaluation.comparisons}
     rows = [
         [name]
         + [
@@ -62,7 +60,7 @@ def comparisons(evaluation: Evaluation) -> list[list[str]]:
             found.system,
             show(found.difference, sign=True),
             f"{found.better}/{found.equal}/{found.worse}",
-            *(_probability(found.corrected[test]) for test in TESTS),
+            *(probability(found.corrected[test]) for test in TESTS),
         ]
         for found in evaluation.comparisons
     ]
@@ -79,30 +77,17 @@ def show(value: Interval, *, sign: bool = False) -> str:
 def to_markdown(evaluation: Evaluation) -> str:
     """Tables for a README or a notebook."""
     columns, rows = means(evaluation)
-    text = f"{_pipes(columns, rows)}\n\n{caption(evaluation)}"
+    text = f"{tables.to_markdown(columns, rows)}\n\n{caption(evaluation)}"
     if evaluation.comparisons:
         title = f"Differences to {evaluation.plan.compare}; p-values by Holm's correction:"
-        text += f"\n\n{title}\n\n{_pipes(COMPARED, comparisons(evaluation))}"
+        text += f"\n\n{title}\n\n{tables.to_markdown(COMPARED, comparisons(evaluation))}"
     return text + "".join(f"\n\nNote: {note}." for note in evaluation.notes)
 
 
 def to_latex(evaluation: Evaluation) -> str:
     """A table for a paper; needs the package booktabs."""
     columns, rows = means(evaluation)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(caption(evaluation))}}}",
-        rf"\begin{{tabular}}{{l{'c' * (len(columns) - 1)}}}",
-        r"\toprule",
-        " & ".join(map(_latex, columns)) + r" \\",
-        r"\midrule",
-        *(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines)
+    return tables.to_latex(columns, rows, caption(evaluation))
 
 
 def to_csv(evaluation: Evaluation) -> str:
@@ -114,14 +99,14 @@ def to_csv(evaluation: Evaluation) -> str:
         for measure in evaluation.plan.measures:
             value = evaluation.mean(name, measure)
             row: list[object] = [name, measure, len(evaluation.task.judgements)]
-            row += [value.mean, *map(_blank, (value.low, value.high))]
+            row += [value.mean, *map(blank, (value.low, value.high))]
             if evaluation.plan.compare is not None:
                 row += _compared(found.get((name, measure)))
             rows.append(row)
     columns = ["system", "measure", "queries", "mean", "low", "high"]
     if evaluation.plan.compare is not None:
         columns += ["difference", *tests]
-    return _csv(columns, rows)
+    return tables.to_csv(columns, rows)
 
 
 def queries_csv(evaluation: Evaluation) -> str:
@@ -130,16 +115,16 @@ def queries_csv(evaluation: Evaluation) -> str:
     columns = [evaluation.scores[name].values[measure].tolist() for name, measure in pairs]
     queries = map(evaluation.topic_name, evaluation.task.judgements.queries)
     rows = [[query, *row] for query, *row in zip(queries, *columns, strict=True)]
-    return _csv(["query", *(f"{name} {measure}" for name, measure in pairs)], rows)
+    return tables.to_csv(["query", *(f"{name} {measure}" for name, measure in pairs)], rows)
 
 
 def to_html(evaluation: Evaluation) -> str:
     """The tables, for a notebook."""
     columns, rows = means(evaluation)
-    parts = [_html(columns, rows, caption(evaluation))]
+    parts = [tables.to_html(columns, rows, caption(evaluation))]
     if evaluation.comparisons:
         title = f"Differences to {evaluation.plan.compare}; p-values by Holm's correction"
-        parts.append(_html(COMPARED, comparisons(evaluation), title))
+        parts.append(tables.to_html(COMPARED, comparisons(evaluation), title))
     parts += [f"<p>Note: {escape(note)}.</p>" for note in evaluation.notes]
     return "".join(parts)
 
@@ -155,7 +140,7 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
             {
                 "system": name,
                 "measures": {
-                    measure: _values(evaluation.mean(name, measure))
+                    measure: values_of(evaluation.mean(name, measure))
                     for measure in evaluation.plan.measures
                 },
             }
@@ -166,12 +151,12 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
                 "measure": found.measure,
                 "baseline": found.baseline,
                 "system": found.system,
-                "difference": _values(found.difference),
+                "difference": values_of(found.difference),
                 "better": found.better,
                 "equal": found.equal,
                 "worse": found.worse,
-                "p": {test: _null(value) for test, value in found.p.items()},
-                "p_corrected": {test: _null(value) for test, value in found.corrected.items()},
+                "p": {test: null(value) for test, value in found.p.items()},
+                "p_corrected": {test: null(value) for test, value in found.corrected.items()},
             }
             for found in evaluation.comparisons
         ],
@@ -179,12 +164,14 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _mark(comparison: Comparison) -> str:
+def mark(comparison: Comparison) -> str:
+    """Stars behind a figure, by the corrected p-value of the test that is reported."""
     p = comparison.corrected[REPORTED]
-    return next((f" {mark}" for limit, mark in MARKS if p < limit), "")
+    return next((f" {stars}" for limit, stars in MARKS if p < limit), "")
 
 
-def _probability(p: float) -> str:
+def probability(p: float) -> str:
+    """A p-value to three decimals."""
     if math.isnan(p):
         return ""
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
@@ -194,63 +181,19 @@ def _compared(found: Comparison | None) -> list[object]:
     if found is None:
         return [""] * (1 + 2 * len(TESTS))
     pairs = ((found.p[test], found.corrected[test]) for test in TESTS)
-    return [found.difference.mean, *(_blank(value) for pair in pairs for value in pair)]
+    return [found.difference.mean, *(blank(value) for pair in pairs for value in pair)]
 
 
-def _values(value: Interval) -> dict[str, float | None]:
-    return {"mean": value.mean, "low": _null(value.low), "high": _null(value.high)}
+def values_of(value: Interval) -> dict[str, float | None]:
+    """A mean and its interval as JSON values."""
+    return {"mean": value.mean, "low": null(value.low), "high": null(value.high)}
 
 
-def _null(value: float) -> float | None:
+def null(value: float) -> float | None:
+    """A number for JSON, which has no nan."""
     return None if math.isnan(value) else value
 
 
-def _blank(value: float) -> object:
+def blank(value: float) -> object:
+    """A number for CSV: empty for nan."""
     return "" if math.isnan(value) else value
-
-
-def _pipes(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(columns) - 1)]
-    cells = [[cell.replace("|", r"\|").replace("*", r"\*") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in ([*columns], rule, *cells))
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-_SPECIAL = {
-    **{char: rf"\{char}" for char in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$"},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_SPECIAL.get(char, char) for char in text)
-
-
-def _latex_cell(cell: str) -> str:
-    text, space, mark = cell.rpartition(" ")
-    if space and set(mark) == {"*"}:
-        return f"{_latex(text)}$^{{{mark}}}$"
-    return _latex(cell)
-
-
-_CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
-
-
-def _html(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> str:
-    def cells(row: Iterable[str], tag: str) -> str:
-        made = (f"<{tag} style='{_CELL}'>{escape(cell)}</{tag}>" for cell in row)
-        return f"<tr>{''.join(made)}</tr>"
-
-    body = "".join(cells(row, "td") for row in rows)
-    return (
-        f"<table><caption style='text-align:left'>{escape(title)}</caption>"
-        f"<thead>{cells(columns, 'th')}</thead><tbody>{body}</tbody></table>"
-    )

@@ -37,12 +37,17 @@ def write_results(evaluation: Evaluation, folder: Path, *, plots: bool = True) -
         path = where / "runs" / f"{_file_name(name)}.txt.gz"
         written.append(run.renamed(collection.name).write(path))
     for name, figure in figures:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        write_bytes(where / f"{name}.png", buffer.getvalue())
-        written.append(where / f"{name}.png")
+        written.append(write_figure(figure, where / f"{name}.png"))
     text = json.dumps(manifest_of(evaluation), indent=2, ensure_ascii=False)
     return [*written, write_lines(where / MANIFEST, [text])]
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    write_bytes(path, buffer.getvalue())
+    return path
 
 
 def _pictures(evaluation: Evaluation) -> Iterator[str]:

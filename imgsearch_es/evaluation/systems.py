@@ -13,9 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import QueryError
 from imgsearch_es.fusion import Fusion
 from imgsearch_es.queries import MAX_RESULTS, STRATEGIES
+from imgsearch_es.scoring import formula_of
+
+AUTO = "auto"
+"""The strategy where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,36 @@ class System:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The strategies that make up its scores: one, or those that it fuses."""
+        fusion: Fusion | None = self.options.get("fuse")
+        return (self.options.get("strategy", AUTO),) if fusion is None else tuple(fusion.weights)
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it compares deep features."""
+        return any(part in COMPARISONS for part in self.parts)
+
+    @property
+    def uses_synsets(self) -> bool:
+        """Whether it compares synsets."""
+        return any(part not in COMPARISONS for part in self.parts)
+
+    def scores_as(self, other: System) -> bool:
+        """Whether both compute the same formula, so that their scores can be compared."""
+        return self._formula == other._formula
+
+    @property
+    def _formula(self) -> object:
+        fusion: Fusion | None = self.options.get("fuse")
+        if fusion is not None:
+            return fusion
+        (name,) = self.parts
+        if name in COMPARISONS:
+            return name
+        return formula_of(name).name, dict(self.options.get("parameters", {}))
 
     @property
     def reach(self) -> int:

@@ -89,6 +89,7 @@ def test_there_are_notebooks():
         "02_features_and_distances.ipynb",
         "03_metric_learning.ipynb",
         "04_evaluation.ipynb",
+        "05_how_many_terms.ipynb",
     ]
 
 
@@ -235,6 +236,19 @@ def test_metric_learning_raises_the_score_of_objects_put_aside(embedded: dict[st
     assert len(run.hits["montage_hits"]) == 12
     for cell in ("train", "use", "map"):
         assert run.shown(cell, "image/png")
+
+
+def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
+    run = embedded["05_how_many_terms.ipynb"]
+    assert "dense-cosine" in run.shown("sweep-code", "text/html")
+    assert run.shown("figure-code", "image/png")
+    assert run.shown("filters-code", "image/png")
+    lines = run.printed("enough-code").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["auto", "sqrt"]
+    assert all("terms; AP" in line for line in lines)
+    assert run.printed("lost-code").count("p = ") == 4
+    assert run.printed("keep-code").splitlines()[-1].endswith("manifest.json")
+    assert ">100%<" in run.shown("scorers-code", "text/html")  # impact, and script itself
 
 
 @pytest.mark.node

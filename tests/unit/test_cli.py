@@ -19,9 +19,10 @@ from imgsearch_es.cli.output import printable
 from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
-    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected", "stats",
-    "export", "import", "reindex", "whiten", "watch", "serve", "models", "evaluate", "train",
-    "groups", "map", "benchmark", "doctor", "demo", "kibana",
+    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",
+    "stats", "export", "import", "reindex", "whiten", "watch", "serve", "models", "evaluate",
+    "judge", "hardest", "clicks", "sweep", "compare", "train", "groups", "map", "benchmark",
+    "doctor", "demo", "kibana",
 )  # fmt: skip
 
 

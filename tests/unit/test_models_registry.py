@@ -196,8 +196,10 @@ def test_without_tensorflow(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     runtime._import_keras.cache_clear()
+    model = create_model("vgg16", weights="random")
+    model.use_runtime("tensorflow")  # else a network that was converted before would do without
     with pytest.raises(MissingDependencyError, match="pip install tensorflow"):
-        create_model("vgg16", weights="random").predict(np.zeros((1, 224, 224, 3), np.uint8))
+        model.predict(np.zeros((1, 224, 224, 3), np.uint8))
 
 
 def test_another_keras_backend_is_refused(monkeypatch):

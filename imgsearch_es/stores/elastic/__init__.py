@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import Any
 
 import elasticsearch
-import numpy as np
 from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch, helpers
 
@@ -53,6 +52,7 @@ from imgsearch_es.stores.elastic.fetching import (
     WHOLE,
     WHOLE_INDEX,
     by_doc_values,
+    embedding_of,
     is_complete,
     sent_vector,
     whole_document_of,
@@ -592,12 +592,7 @@ class ElasticStore:
         body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
         with translated(self._address):
             for hit in helpers.scan(self.client, query=body, index=self._name, size=_SCANNED):
-                vector = hit.get("fields", {}).get("embedding")
-                yield Fingerprint(
-                    hit["_id"],
-                    hit["_source"]["sha256"],
-                    None if vector is None else np.asarray(vector, dtype=np.float32),
-                )
+                yield Fingerprint(hit["_id"], hit["_source"]["sha256"], embedding_of(hit))
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, as the index is when the first is asked for."""

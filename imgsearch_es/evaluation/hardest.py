@@ -1,0 +1,245 @@
+"""The hardest queries: those with the lowest figures, each with its gallery, to see why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.measures import parse_measures, score
+from imgsearch_es.evaluation.outcome import Evaluation
+from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.systems import System
+from imgsearch_es.evaluation.text_files import write_bytes
+from imgsearch_es.evaluation.topics import Topic
+from imgsearch_es.hits import Hits
+from imgsearch_es.index import ImageIndex
+from imgsearch_es.stores.base import Scored, SearchResult
+
+if TYPE_CHECKING:
+    from imgsearch_es.queries import Query
+
+
+@dataclass(frozen=True, eq=False)
+class HardQuery:
+    """A query that a system answers badly.
+
+    Attributes:
+        query: its id.
+        name: what to call it: its words, or the name of its picture.
+        figure: the measure's.
+        hits: what the system answers, without junk; None where the query cannot be asked.
+        problem: why it cannot be asked, else empty.
+        grades: of the judged documents, by id, without junk.
+        ranks: those of the relevant documents in the whole ranking, from 1.
+        missed: ids of the relevant documents that are not in it.
+    """
+
+    query: str
+    name: str
+    figure: float
+    hits: Hits | None
+    problem: str
+    grades: Mapping[str, int]
+    ranks: tuple[int, ...]
+    missed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        hits = [] if self.hits is None else self.hits.to_dict()["hits"]
+        return {
+            "query": self.query,
+            "name": self.name,
+            "figure": self.figure,
+            "problem": self.problem,
+            "ranks": list(self.ranks),
+            "missed": list(self.missed),
+            "hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits],
+        }
+
+
+class Hardest(Sequence[HardQuery]):
+    """The hardest queries of a system, hardest first; shows itself as galleries in a notebook.
+
+    Attributes:
+        system: the name of the system.
+        measure: the name of the measure.
+        of: how many queries were measured.
+    """
+
+    def __init__(self, system: str, measure: str, of: int, queries: Sequence[HardQuery]) -> None:
+        self.system, self.measure, self.of = system, measure, of
+        self._queries = tuple(queries)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._queries[i]
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        queries = [query.to_dict() for query in self]
+        return {
+            "system": self.system, "measure": self.measure, "of": self.of, "queries": queries,
+        }  # fmt: skip
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write a page that needs nothing but a browser; gives its absolute path.
+
+        Raises:
+            EvaluationError: it cannot be written.
+        """
+        from imgsearch_es.evaluation.hardest_page import page
+
+        target = Path(path).expanduser().absolute()
+        write_bytes(target, page(self).encode())
+        return target
+
+    def _repr_html_(self) -> str:
+        from imgsearch_es.evaluation.hardest_page import fragment
+
+        return fragment(self)
+
+    def __repr__(self) -> str:
+        lines = [f"The hardest {len(self)} of {self.of} queries for {self.system}"]
+        return "\n".join([*lines, *(f"{q.figure:8.4f}  {q.name}" for q in self)])
+
+
+def hardest(
+    index: ImageIndex,
+    found: Evaluation | Run,
+    judgements: Judgements | None = None,
+    measure: str | None = None,
+    n: int = 10,
+    *,
+    system: str | None = None,
+    topics: Mapping[str, Topic] | None = None,
+    k: int = 12,
+) -> Hardest:
+    """The queries with the lowest figures, each with its gallery.
+
+    Args:
+        index: that was searched.
+        found: an evaluation, or a run with the index's ids.
+        judgements: for a run; an evaluation has its own.
+        measure: by default the evaluation's first; nDCG@10 for a run.
+        n: how many queries.
+        system: which of the evaluation's; by default its first.
+        topics: for a run: what its queries search for; by default each is the picture of its id.
+        k: hits in a gallery.
+
+    Raises:
+        EvaluationError: judgements are missing, or there is no such system, measure or picture.
+        MissingDependencyError: ir-measures is not installed.
+    """
+    if n < 1 or k < 1:
+        raise EvaluationError(f"n and k are at least 1, not {n} and {k}")
+    if isinstance(found, Evaluation):
+        run = _run_of(found, system)
+        judged, asked, collection = found.task.judgements, found.task.topics, found.collection
+        name = measure or found.plan.measures[0]
+    elif judgements is None:
+        raise EvaluationError("a run alone does not say what is relevant: give judgements=")
+    else:
+        run, judged, name = found, judgements, measure or "nDCG@10"
+        asked = topics or {query: Topic(image=query) for query in judged.queries}
+        collection = Collection.of(index)
+    (name,) = _one(parse_measures(name))
+    scores = score(judged, run, name)
+    worst = scores.hardest(name, n)
+    gallery = _Gallery(index, run, k)
+    return Hardest(
+        run.name,
+        name,
+        len(scores.queries),
+        [_hard(query, figure, asked, judged, collection, gallery) for query, figure in worst],
+    )
+
+
+def _run_of(found: Evaluation, system: str | None) -> Run:
+    name = system or next(iter(found.runs))
+    if name not in found.runs:
+        raise EvaluationError(f"{name} is not one of the systems: {', '.join(found.runs)} are")
+    return found.runs[name]
+
+
+def _one(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) != 1:
+        raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
+    return names
+
+
+def _hard(
+    query: str,
+    figure: float,
+    topics: Mapping[str, Topic],
+    judgements: Judgements,
+    collection: Collection,
+    gallery: _Gallery,
+) -> HardQuery:
+    if query not in topics:
+        raise EvaluationError(f"what does the query {query} search for? Give it in topics=")
+    junk = judgements.junk.get(query, frozenset())
+    ranking = [d for d in gallery.run.documents(query) if d not in junk]
+    relevant = judgements.relevant(query)
+    hits, problem = gallery.hits(query, topics[query], junk)
+    return HardQuery(
+        query,
+        topics[query].text or collection.name(query),
+        figure,
+        hits,
+        problem,
+        judgements.of(query),
+        tuple(rank for rank, d in enumerate(ranking, start=1) if d in relevant),
+        tuple(sorted(relevant.difference(ranking), key=collection.name)),
+    )
+
+
+class _Gallery:
+    """What a run has for a query, as Hits: searched again, or as another program ranked it."""
+
+    def __init__(self, index: ImageIndex, run: Run, k: int) -> None:
+        self.run = run
+        self._index = index
+        self._k = k
+        try:
+            self._system: System | None = System.parse(run.name)
+        except QueryError:  # the run of another program
+            self._system = None
+
+    def hits(self, query: str, topic: Topic, junk: frozenset[str]) -> tuple[Hits | None, str]:
+        """The hits, or None and why there are none."""
+        options = {} if self._system is None else self._system.options
+        try:
+            built = self._index.query(
+                topic.image, topic.text, region=topic.region, k=self._k, **options
+            )
+        except QueryError as error:
+            return None, str(error)
+        asked = replace(built, exclude=tuple(sorted(junk)))
+        if self._system is None:
+            return self._theirs(query, asked, junk), ""
+        return self._index.search_many([asked])[0], ""
+
+    def _theirs(self, query: str, asked: Query, junk: frozenset[str]) -> Hits:
+        ranking = [row for row in self.run.rankings.get(query, ()) if row[0] not in junk]
+        known = self._index.store.get([document for document, _ in ranking[: self._k]])
+        scored = [Scored(known[d], s) for d, s in ranking[: self._k] if d in known]
+        result = SearchResult(
+            hits=tuple(scored),
+            total=len(ranking),
+            total_is_exact=True,
+            terms=(),
+            average_length=0.0,
+            strategy=self.run.name,
+            exact=False,
+            means=f"the run {self.run.name}",
+            took_ms=0.0,
+        )
+        return Hits(asked, result, self._index.store)

@@ -1,0 +1,133 @@
+"""The hardest queries as HTML: a heading with the figure for each, and its gallery below.
+
+In a gallery each picture says in place of its labels whether it is relevant.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imgsearch_es.explanations import Explanation
+from imgsearch_es.gallery import gallery_html
+from imgsearch_es.hits import Hit, Hits
+from imgsearch_es.markup import Html, tag
+from imgsearch_es.queries import Query
+
+if TYPE_CHECKING:
+    from imgsearch_es.evaluation.hardest import Hardest, HardQuery
+
+PAGE_BYTES = 12_000_000
+"""Of all thumbnails together."""
+THUMBNAIL = 150
+_RANKS = 10
+_NO_SCRIPT = "'none'"
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 24px; }
+.hard { margin: 32px 0; border-top: 1px solid #8884; }
+.hard h2 { margin-bottom: 0; overflow-wrap: anywhere; }
+.hard p { margin: 4px 0 12px; opacity: 0.8; }
+@media (prefers-color-scheme: dark) { body { background: #16181b; color: #e8e8e8; } }
+"""
+
+
+def page(found: Hardest) -> str:
+    """A page of its own; it runs no script but the gallery's."""
+    body = fragment(found)
+    scripts = " ".join(f"'sha256-{_digest(text)}'" for text in _scripts(body))
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {scripts or _NO_SCRIPT}"
+    )
+    title = f"The hardest queries for {found.system}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("title", f"{title} – imgsearch"),
+        tag("style", Html(_STYLE)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', Html(body)), lang='en')}\n"
+
+
+def fragment(found: Hardest) -> str:
+    """For a notebook."""
+    head = tag("h1", f"The hardest queries for {found.system}")
+    many = "query" if found.of == 1 else "queries"
+    about = tag("p", f"{len(found)} of {found.of} {many}, by {found.measure}, lowest first.")
+    limit = PAGE_BYTES // max(len(found), 1)
+    return str(head) + str(about) + "".join(_section(q, found.measure, limit) for q in found)
+
+
+def _section(hard: HardQuery, measure: str, limit: int) -> Html:
+    heading = tag("h2", f"{hard.name}: {measure} {hard.figure:.4g}")
+    if hard.hits is None:
+        return tag("section", heading, tag("p", f"Not asked: {hard.problem}"), class_="hard")
+    gallery = Html(gallery_html(Marked.of(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit))
+    return tag("section", heading, tag("p", summary(hard)), gallery, class_="hard")
+
+
+def summary(hard: HardQuery) -> str:
+    """Where the relevant pictures are in the whole ranking."""
+    total = len(hard.ranks) + len(hard.missed)
+    if not total:
+        return "Nothing is judged relevant."
+    shown = ", ".join(map(str, hard.ranks[:_RANKS]))
+    more = f" and {len(hard.ranks) - _RANKS} more" if len(hard.ranks) > _RANKS else ""
+    where = f"at rank {shown}{more}" if hard.ranks else "nowhere in the ranking"
+    missed = f"; {len(hard.missed)} not found" if hard.ranks and hard.missed else ""
+    return f"{total} relevant, {where}{missed}."
+
+
+def mark(grade: int | None) -> str:
+    """What to call a grade."""
+    if grade is None:
+        return "? not judged"
+    return "✗ not relevant" if grade < 1 else "✓ relevant" + (f" ({grade})" if grade > 1 else "")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Hits whose labels say whether they are relevant; what a gallery shows."""
+
+    hits: Hits
+    shown: Sequence[Hit]
+    query: Query
+    total: int
+    strategy: str
+    exact: bool
+    took_ms: float
+
+    @classmethod
+    def of(cls, hard: HardQuery, hits: Hits) -> Marked:
+        """Mark the hits of a query."""
+        shown = [
+            replace(hit, document=replace(hit.document, labels=(mark(hard.grades.get(hit.id)),)))
+            for hit in hits
+        ]
+        about = hits.query, hits.total, hits.strategy, hits.exact, hits.took_ms
+        return cls(hits, shown, *about)
+
+    def explain(self, i: int) -> Explanation:
+        """Of the hit itself."""
+        return self.hits.explain(i)
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.shown)
+
+
+def _scripts(html: str) -> list[str]:
+    """The texts of a gallery's own scripts: others do not get through ``markup``."""
+    return sorted(set(re.findall(r"<script>(.*?)</script>", html, re.DOTALL)))
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

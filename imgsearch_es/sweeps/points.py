@@ -1,0 +1,84 @@
+"""Points of a sweep: a setting and a system with figures and costs; and the best of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.significance import Interval
+
+COSTS = ("bytes", "latency")
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What one system achieves with one setting.
+
+    Attributes:
+        model: the analyzer's name.
+        system: the system's name.
+        filters: the chain of term filters; empty where no synsets are compared.
+        top_k: how many terms are kept at the cut; None where no synsets are compared.
+        terms: mean number of terms per picture; 0 where no synsets are compared.
+        bytes: per picture, of what is compared: 10 for each term, 4 for each number of the deep
+            feature, uncompressed.
+        file_bytes: per picture, of the whole index file.
+        p50_ms: median time of a query in milliseconds; nan where nothing was timed.
+        p95_ms: time that 95 % of the queries stay below.
+        scores: figures of each query.
+        means: of each measure, with their confidence intervals.
+    """
+
+    model: str
+    system: str
+    filters: str
+    top_k: int | None
+    terms: float
+    bytes: float
+    file_bytes: float
+    p50_ms: float
+    p95_ms: float
+    scores: Scores
+    means: Mapping[str, Interval]
+
+    @property
+    def name(self) -> str:
+        """All but the model: ``auto/plain/10``, ``dense-cosine``."""
+        return f"{self.system}/{self.filters}/{self.top_k}" if self.top_k else self.system
+
+    @property
+    def curve(self) -> tuple[str, str, str]:
+        """What it has in common with points of another number of terms."""
+        return self.model, self.system, self.filters
+
+    def cost(self, kind: str) -> float:
+        """Bytes per picture, or milliseconds per query."""
+        return self.bytes if kind == "bytes" else self.p50_ms
+
+
+def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
+    """The points to which no other is at least equal in both and better in one; cheapest first.
+
+    Args:
+        points: those without a cost are passed over.
+        measure: of quality; higher is better.
+        cost: one of COSTS; lower is better.
+    """
+    best: list[Point] = []
+    priced = [point for point in points if not math.isnan(point.cost(cost))]
+    for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[measure].mean, p.name)):
+        if not best or point.means[measure].mean > best[-1].means[measure].mean:
+            best.append(point)
+    return best
+
+
+def curves(points: Iterable[Point]) -> dict[tuple[str, str, str], list[Point]]:
+    """Points that differ by the number of terms only, fewest first; single ones, too."""
+    found: dict[tuple[str, str, str], list[Point]] = {}
+    for point in points:
+        found.setdefault(point.curve, []).append(point)
+    for curve in found.values():
+        curve.sort(key=lambda point: point.top_k or 0)
+    return found

@@ -1,0 +1,167 @@
+"""The scorer report: contenders on the same queries, compared with the first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation.agreement import rank_biased_overlap
+from imgsearch_es.evaluation.scorers import compare_scorers
+from imgsearch_es.evaluation.systems import System
+
+
+def test_ways_to_compute_one_formula_agree(index):
+    found = compare_scorers(index, "script,impact,auto", queries=5)
+    assert (found.pictures, found.queries, found.k, found.reference) == (12, 5, 10, "script")
+    assert [row.scorer for row in found.rows] == ["script", "impact", "auto"]
+    for row in found.rows:
+        assert (row.identical, row.exact) == (1, 1)
+        assert row.rbo.mean == row.tau.mean == row.overlap.mean == 1
+        assert row.recall is not None
+        assert row.recall.mean == 1
+        assert (row.largest_difference, row.mean_difference) == (0, 0)
+        assert 0 < row.p50_ms <= row.p95_ms
+
+
+def test_another_formula_has_another_scale(index):
+    found = compare_scorers(index, ["auto", "dense-cosine", "sqrt"], queries=12, k=5, p=0.8)
+    chosen = [document.id for document in index.store.documents()]
+    expected = []
+    for picture in chosen:
+        one, other = (
+            [hit.id for hit in index.search(picture, k=5, exclude_self=True, strategy=strategy)]
+            for strategy in ("auto", "dense-cosine")
+        )
+        expected.append(rank_biased_overlap(one, other, 0.8))
+    dense = found.rows[1]
+    assert dense.rbo.mean == pytest.approx(sum(expected) / 12)
+    assert dense.rbo.low < dense.rbo.mean < dense.rbo.high
+    assert dense.recall is dense.largest_difference is dense.mean_difference is None
+    assert dense.identical < 1
+
+
+class Lossy:
+    """A store that answers approximate queries, without the best hit, and with other scores."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def search(self, query):
+        result = self._store.search(query)
+        if not query.candidates:
+            return result
+        hits = tuple(replace(hit, score=hit.score - 0.25) for hit in result.hits[1:])
+        return replace(result, hits=hits, exact=False)
+
+
+def test_an_approximate_answer_against_the_exact_one(index):
+    index.store = Lossy(index.store)
+    systems = "dense-euclidean,dense-euclidean:candidates=50"
+    row = compare_scorers(index, systems, queries=4, k=4).rows[1]
+    assert (row.overlap.mean, row.exact, row.tau.mean) == (0.75, 0, 1)
+    assert row.recall is not None
+    assert row.recall.mean < 1
+    assert row.largest_difference == pytest.approx(0.25)
+
+
+def test_two_indexes(index, photos, tmp_path):
+    with ImageIndex(tmp_path / "other.duckdb", model="fake") as other:
+        other.add(photos / "cats")
+        found = compare_scorers(index, "auto", against=other, queries=50, k=3)
+        names = [row.scorer for row in found.rows]
+        assert names == ["auto", f"auto @ {other.location}"]
+        assert found.queries == 6  # those that both have
+        assert found.rows[1].overlap.mean < 1
+        assert found.rows[1].largest_difference == 0
+    with ImageIndex(tmp_path / "none.duckdb", model="fake") as empty:
+        empty.create()
+        with pytest.raises(QueryError, match=r"none\.duckdb has, too"):
+            compare_scorers(index, "auto", against=empty)
+
+
+def test_the_choice_of_queries_is_repeatable(index):
+    def values(seed: int) -> list[object]:
+        rows = compare_scorers(index, "auto,dense-dot", queries=3, seed=seed).to_dict()["scorers"]
+        return [{k: v for k, v in row.items() if not k.endswith("_ms")} for row in rows]
+
+    assert values(1) == values(1)
+
+
+def test_which_systems_score_alike():
+    def alike(one: str, other: str) -> bool:
+        return System.parse(one).scores_as(System.parse(other))
+
+    assert alike("auto", "script")
+    assert alike("bm25:k1=1.5", "bm25:k1=1.5")
+    assert alike("dense-cosine", "dense-cosine:candidates=9")
+    assert alike("sqrt=1+dense-cosine=2", "sqrt+dense-cosine=2")
+    assert not alike("bm25", "bm25:k1=1.5")
+    assert not alike("auto", "dense-dot")
+    assert not alike("dense-cosine", "dense-dot")
+    assert not alike("auto+dense-cosine", "auto+dense-cosine:rrf")
+
+
+def test_tables(index):
+    found = compare_scorers(index, "auto,dense-dot", queries=4)
+    markdown = found.to_markdown()
+    assert repr(found) == markdown
+    assert "| dense-dot | " in markdown
+    assert "recall@10" in markdown
+    assert found.to_latex().startswith(r"\begin{table}")
+    assert found._repr_html_().count("<tr>") == 3
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert float(rows[1]["rbo"]) == found.rows[1].rbo.mean
+    assert rows[1]["recall"] == rows[1]["largest_difference"] == ""
+    values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert values["scorers"][1]["rbo"]["mean"] == found.rows[1].rbo.mean
+
+
+def test_nothing_in_common_has_no_order(index):
+    found = compare_scorers(index, "auto,dense-dot", queries=12, k=1)
+    row = found.rows[1]
+    assert math.isnan(row.tau.mean)
+    assert "nan" not in found.to_markdown()
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"systems": "auto"}, "what is auto to be compared with"),
+        ({"systems": "auto,magic"}, "there is no strategy 'magic'"),
+        ({"queries": 0}, "queries is at least 1"),
+        ({"k": 0}, "k is at least 1"),
+        ({"p": 1.0}, "persistence p is between 0 and 1"),
+    ],
+)
+def test_what_makes_no_sense(index, options, message):
+    with pytest.raises((EvaluationError, QueryError), match=message):
+        compare_scorers(index, **{"systems": "auto,sqrt", **options})
+
+
+def test_the_command(run, place, photos, tmp_path):
+    text = run("compare", "-i", place, "--queries", 3).output
+    assert "impact" in text
+    assert "compared with script-filtered" in text
+    other = tmp_path / "other.duckdb"
+    run("index", photos, "--index", other, "--model", "fake")
+    arguments = ("compare", "-i", place, "--strategies", "auto,dense-dot", "--queries", 3)
+    values = json.loads(run(*arguments, "--against", other, "--json").output)
+    assert [row["identical"] for row in values["scorers"]][2] == 1
+    assert len(values["scorers"]) == 4
+    assert run(*arguments, "--format", "markdown").output.startswith("| scorer |")
+    assert run(*arguments, "--format", "csv").output.startswith("scorer,")
+    assert run(*arguments, "--format", "latex").output.startswith(r"\begin{table}")
+    assert "between 0 and 1" in run(*arguments, "-p", 2, code=1).output
+    missing = run(*arguments, "--against", tmp_path / "none.duckdb", code=1).output
+    assert "there is no index" in missing
