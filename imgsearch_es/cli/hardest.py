@@ -52,7 +52,7 @@ def hardest(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the queries with the lowest figures, or show them on a page."""
+    """List the queries that were answered worst."""
     from imgsearch_es.evaluation import evaluate
     from imgsearch_es.evaluation.hardest import hardest as find
     from imgsearch_es.evaluation.hardest_page import summary

@@ -62,6 +62,15 @@ def serve(
     cache: Annotated[
         int, typer.Option(min=1, help="Megabytes of thumbnails that are kept on disk.")
     ] = 2048,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="IMGSEARCH_LOG",
+            show_default=False,
+            help="Keep what is shown and clicked in this file, for `imgsearch clicks`.",
+        ),
+    ] = None,
     warm_up: Annotated[
         bool,
         typer.Option(
@@ -99,6 +108,7 @@ def serve(
         request_seconds=timeout,
         rate=rate,
         cache_bytes=cache * 1024**2,
+        log=log,
     )
     served = ServedIndex(index, model=model, weights=weights, runtime=runtime)
 

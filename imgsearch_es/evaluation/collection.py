@@ -66,7 +66,7 @@ class Collection:
         uris = [item.uri for item in found.values()]
         shared = os.path.commonprefix(uris).rpartition("/")  # noqa: RUF071  (cut at a slash; URLs)
         start = len(shared[0] + shared[1])
-        named = (replace(item, name=_name(item.uri[start:])) for item in found.values())
+        named = (replace(item, name=as_column(item.uri[start:])) for item in found.values())
         self.items: tuple[Item, ...] = tuple(sorted(named, key=lambda item: item.name))
 
     @classmethod
@@ -94,7 +94,7 @@ class Collection:
     def name(self, key: str) -> str:
         """The name of a document; of another id, such as that of words, the id without spaces."""
         item = self.by_id.get(key)
-        return _name(key) if item is None else item.name
+        return as_column(key) if item is None else item.name
 
     def find(self, text: str) -> str:
         """The id of a picture that is called by its id, name, path, URI or the end of one.
@@ -163,9 +163,9 @@ def _analysis(document: Document) -> str:
     return digest.hexdigest()
 
 
-def _name(uri: str) -> str:
-    """A URI as a column of TREC's formats: white space as %20."""
-    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), uri)
+def as_column(text: str) -> str:
+    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
+    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
 
 
 def _full(item: Item) -> set[str]:
@@ -175,7 +175,7 @@ def _full(item: Item) -> set[str]:
 def _endings(uri: str) -> list[str]:
     parts = uri.split("/")
     raw = {"/".join(parts[i:]) for i in range(1, len(parts))}
-    return sorted(raw | {_name(text) for text in raw})
+    return sorted(raw | {as_column(text) for text in raw})
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:

@@ -7,11 +7,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
 from imgsearch_es.evaluation.asking import Progress as AskingProgress
 from imgsearch_es.evaluation.asking import Questions
-from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.collection import Collection, as_column
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System, parse_systems
@@ -152,8 +153,8 @@ def judge(
         out,
         document=document,
         document_name=collection.name,
-        query=str if given else document,
-        query_name=str if given else collection.name,
+        query=unquote if given else document,
+        query_name=as_column if given else collection.name,
     )
     file.read()  # raises before anything is searched for
     junk = own_pictures(topics, collection)

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader
+from pydantic import BaseModel, Field
 
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
@@ -62,6 +63,19 @@ async def why(request: Request, parts: Parts, picture: str) -> Response:
     return _render("why.html", 200, state=state, **content)
 
 
+class Click(BaseModel):
+    """A picture of a search that was shown; both by their ids."""
+
+    search: str = Field(min_length=1, max_length=200)
+    picture: str = Field(min_length=1, max_length=200)
+
+
+@router.post("/clicks", status_code=204)
+async def clicks(parts: Parts, click: Click) -> None:
+    """Keep a click, where people asked for that."""
+    await parts.work(lambda: parts.interactions.clicked(click.search, click.picture))
+
+
 def problem_page(request: Request, problem: Problem) -> Response:
     """An error of the page, as a page or as a part of one."""
     content = {"state": State(), "problem": problem, "better": []}
@@ -94,6 +108,7 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
     ideas = counted["synsets"][:_IDEAS] if not state.has_query else []
     return {
         "state": state,
+        "search": parts.interactions.shown(hits) if hits and state.has_query else None,
         "status": 200,
         "cards": [] if hits is None else view.cards(hits, state),
         "summary": None if hits is None or not len(hits) else view.summary(hits, state),

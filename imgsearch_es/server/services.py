@@ -16,6 +16,7 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.server.answers import Problem, log
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.guard import carries_token, unauthorized
+from imgsearch_es.server.interactions import Interactions
 from imgsearch_es.server.metrics import Metrics
 from imgsearch_es.server.pictures import Pictures
 from imgsearch_es.server.searching import Searching
@@ -64,6 +65,7 @@ class Services:
         self.pictures = Pictures(self.index, self.uploads, cache, roots)
         self.searching = Searching(self.index, self.pictures)
         self.index.observe = self.metrics.batches.observe
+        self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
         self._searches = anyio.CapacityLimiter(self.settings.threads)
         self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)

@@ -39,6 +39,7 @@ class ServerSettings:
         cache_folder: of thumbnails.
         cache_bytes: how large it may become.
         threads: how many searches run at once.
+        log: a file that keeps what was shown and clicked; None keeps nothing.
 
     Raises:
         ConfigurationError: they make no sense, or are not safe together.
@@ -58,6 +59,7 @@ class ServerSettings:
     cache_folder: Path | None = None
     cache_bytes: int = 2 * 1024**3
     threads: int = 32
+    log: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

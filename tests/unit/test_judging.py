@@ -200,6 +200,17 @@ def test_judging_an_index_and_measuring_by_it(index: ImageIndex, tmp_path):
     assert on_disk.scores["auto"].mean("P@3") == 1.0
 
 
+def test_a_query_may_be_called_by_several_words(index: ImageIndex, cat, tmp_path):
+    csv, out = tmp_path / "queries.csv", tmp_path / "qrels.txt"
+    csv.write_text(f"query,text\ntwo words at 100%,{index.get(cat).terms[0].key}\n")
+    made = judge(index, csv, depth=3, out=out)
+    made.session.judge("relevant")
+    assert out.read_text().startswith("two%20words%20at%20100%25 0 ")
+    again = judge(index, csv, depth=3, out=out)
+    assert again.session.progress.judged == 1
+    assert list(again.session.grades) == ["two words at 100%"]
+
+
 def test_queries_of_words_and_pictures_and_runs(index: ImageIndex, cat, tmp_path):
     known = index.get(cat)
     csv = tmp_path / "queries.csv"

@@ -218,6 +218,7 @@ document.addEventListener("click", (event) => {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   const data = link.dataset;
   if ("why" in data || "nav" in data || "close" in data || "original" in data && needsToken) event.preventDefault();
+  if (data.key === "open" || "why" in data) clicked(link);
   if ("why" in data) explain(link);
   else if ("crop" in data) crop(data);
   else if ("copy" in data) copy(data.copy, "Path copied");
@@ -242,6 +243,15 @@ main.addEventListener("change", (event) => {
   if (event.target.id === "by") go(changed({ by: event.target.value === "auto" ? null : event.target.value }), { focus: "#by" });
 });
 window.addEventListener("popstate", () => go(location.href, { push: false }));
+
+/** Tells of a click on a picture where the server keeps a log; whether it arrives does not matter. */
+function clicked(link) {
+  const search = main.querySelector(".layout")?.dataset.search;
+  const picture = link.closest(".card")?.dataset.id;
+  if (!search || !picture) return;
+  const headers = { "Content-Type": "application/json" };
+  ask("/clicks", { method: "POST", headers, body: JSON.stringify({ search, picture }), keepalive: true }).catch(() => {});
+}
 
 async function explain(link) {
   const dialog = document.getElementById("why");
