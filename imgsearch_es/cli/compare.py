@@ -57,7 +57,7 @@ def compare(
     ] = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
-    """Compare how strategies score the same queries: order, scores and time.
+    """Compare how strategies score and order the same queries.
 
     Random pictures of the index are searched for by all in turn, and each
     is compared with the first: rank-biased overlap, Kendall's tau, recall

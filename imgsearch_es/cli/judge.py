@@ -62,7 +62,9 @@ def judge(
     ] = Path("qrels.txt"),
     json: JsonOption = False,
 ) -> None:
-    """Judge what strategies find, key by key, without seeing which of them found it.
+    """Judge, key by key, what strategies find.
+
+    It is not shown which of them found a picture.
 
     Every judgement is saved at once, so stop when you like (q) and go on later by the same command.
     Grades: relevant 2, partly 1, not 0; a skipped picture stays unjudged. --json asks nothing, and

@@ -29,7 +29,9 @@ def map_(
     seed: Annotated[int, typer.Option(min=0, help="Of the layout.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Draw a map: pictures with similar deep features lie near each other.
+    """Draw a map of the pictures by their deep features.
+
+    Those with similar features lie near each other.
 
     Neighborhoods mean something; distances between clusters and their sizes do not.
     """

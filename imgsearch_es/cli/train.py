@@ -72,7 +72,9 @@ def train(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a head: a small network on the stored deep features, for pictures of the same object.
+    """Train a head, a small network on stored deep features.
+
+    It brings pictures of the same object near each other.
 
     No picture is read. Some objects are held out, and their N-S score says when to stop. An
     interrupted run goes on when it is repeated. The head becomes a part of an analyzer, which is
@@ -142,7 +144,9 @@ def groups(
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Make a group of pictures from each photo, by crops, turns, light and compression.
+    """Make a group of pictures from each photo.
+
+    By crops, turns, light and compression.
 
     For experiments with pictures of the same object: index them with --label-from-folder.
     """
