@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.cli.evaluate import Form
+from imgsearch_es.cli.evaluating import Form, FormOption, print_form
 from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
     console,
     print_json,
-    print_line,
     print_table,
     say,
 )
@@ -52,9 +51,7 @@ def compare(
         ),
     ] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the random choice of pictures.")] = 0,
-    form: Annotated[
-        Form, typer.Option("--format", help="Of the table that is printed.")
-    ] = Form.TABLE,
+    form: FormOption = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Compare how strategies score and order the same queries.
@@ -86,10 +83,4 @@ def _print(found: ScorerReport, form: Form, *, json: bool) -> None:
         print_table(columns, rows, right=columns[1:])
         say(found.caption)
     else:
-        text = {
-            Form.MARKDOWN: found.to_markdown,
-            Form.LATEX: found.to_latex,
-            Form.CSV: found.to_csv,
-        }
-        for line in text[form]().rstrip("\n").split("\n"):
-            print_line(line)
+        print_form(found, form)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imgsearch_es.cli.evaluate import JudgementsOption
+from imgsearch_es.cli.evaluating import JudgementsOption, QueriesOption, QueryPicturesOption
 from imgsearch_es.cli.options import given
 from imgsearch_es.cli.output import IndexOption, JsonOption, console, print_json, print_table, say
 from imgsearch_es.errors import EvaluationError
@@ -28,18 +28,8 @@ def hardest(
     ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many queries.")] = 10,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits in a gallery.")] = 12,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV", show_default=False, help="Queries by column: query, image, text."
-        ),
-    ] = None,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", show_default=False, help="Query pictures that are not in the index."
-        ),
-    ] = None,
+    queries: QueriesOption = None,
+    pictures: QueryPicturesOption = None,
     run: Annotated[
         Path | None,
         typer.Option(

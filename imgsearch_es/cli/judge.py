@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgsearch_es.cli.evaluating import asking_progress
 from imgsearch_es.cli.output import (
     IndexOption,
     JsonOption,
@@ -70,7 +69,7 @@ def judge(
     Grades: relevant 2, partly 1, not 0; a skipped picture stays unjudged. --json asks nothing, and
     prints what is judged and what is left.
     """
-    with _progress(quiet=json) as progress:
+    with asking_progress(quiet=json) as progress:
         judging = _pool(
             index, queries, strategies, run, progress,
             sample=sample, depth=depth, out=out, seed=seed,
@@ -133,13 +132,3 @@ def _summary(judging: Judging) -> dict[str, Any]:
             for each in session.unjudged
         ],
     }
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress | None]:
-    """A line that says which system is at work, on a terminal only."""
-    if quiet:
-        yield None
-        return
-    with console().status("reading the index ...") as status:
-        yield lambda system, done, total: status.update(f"{system}: {done:,} of {total:,} queries")

@@ -9,7 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.cli.evaluate import Form, JudgementsOption, MeasuresOption
+from imgsearch_es.cli.evaluating import (
+    ConfidenceOption,
+    DepthOption,
+    Form,
+    FormOption,
+    IntervalOption,
+    JudgementsOption,
+    MeasuresOption,
+    PlotsOption,
+    QueriesOption,
+    QueryPicturesOption,
+    SampleOption,
+    SeedOption,
+    check_alone,
+    print_form,
+    repetition,
+    say_files,
+    say_repetition,
+)
 from imgsearch_es.cli.options import given
 from imgsearch_es.cli.output import (
     JsonOption,
@@ -17,12 +35,10 @@ from imgsearch_es.cli.output import (
     console,
     fail,
     print_json,
-    print_line,
     print_table,
     say,
     warn,
 )
-from imgsearch_es.errors import EvaluationError
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.manifest import Difference
@@ -96,37 +112,16 @@ def sweep(
             help="What the models say of the pictures is kept here, so another sweep needs none.",
         ),
     ] = None,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV", show_default=False, help="Queries, as of `imgsearch evaluate`."
-        ),
-    ] = None,
-    query_pictures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", show_default=False, help="Query pictures outside the collection."
-        ),
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(show_default="1000", help="How many pictures of a ranking count.")
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(show_default=False, help="Ask only so many queries, chosen at random."),
-    ] = None,
+    queries: QueriesOption = None,
+    query_pictures: QueryPicturesOption = None,
+    depth: DepthOption = None,
+    sample: SampleOption = None,
     timed: Annotated[
         int | None, typer.Option(show_default="50", help="Queries that are timed; 0 for none.")
     ] = None,
-    confidence: Annotated[
-        float | None, typer.Option(show_default="0.95", help="Of the intervals.")
-    ] = None,
-    interval: Annotated[
-        str | None, typer.Option(show_default="t", help="Of the means: t or bootstrap.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(show_default="0", help="Of all that is random.")
-    ] = None,
+    confidence: ConfidenceOption = None,
+    interval: IntervalOption = None,
+    seed: SeedOption = None,
     runtime: RuntimeOption = None,
     out: Annotated[
         Path | None,
@@ -136,7 +131,7 @@ def sweep(
             help="Write tables, Parquet, Pareto plots and the manifest there.",
         ),
     ] = None,
-    plots: Annotated[bool, typer.Option(help="Draw plots (with --out).")] = True,
+    plots: PlotsOption = True,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -146,9 +141,7 @@ def sweep(
             "be given where they are elsewhere.",
         ),
     ] = None,
-    form: Annotated[
-        Form, typer.Option("--format", help="Of the table that is printed.")
-    ] = Form.TABLE,
+    form: FormOption = Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Find out how many terms are enough, at what size and time.
@@ -179,25 +172,18 @@ def sweep(
             options = {"pictures": pictures, **places, **settings}
             found, differences = _sweep(options, keep, runtime, quiet=json), None
         else:
-            _check_alone(settings)
+            check_alone(settings)
             found, differences = _again(manifest, pictures, places, keep, runtime, quiet=json)
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
     files = [] if out is None else [str(path) for path in found.write(out, plots=plots)]
     extra: dict[str, Any] = {"files": files}
-    if differences is None:
+    if manifest is None or differences is None:
         _print(found, form, json, extra)
         return
-    same = not any(d.what.startswith("figures") for d in differences)
-    rows = [{"what": d.what, "was": d.was, "now": d.now} for d in differences]
-    _print(found, form, json, extra | {"identical_figures": same, "differences": rows})
-    for difference in () if json else differences:
-        say(f"differs: {difference}")
-    if not same:
-        fail(f"the figures are not those of {manifest}")
-    if not json:
-        say(f"the figures are those of {manifest}, to the last bit")
+    _print(found, form, json, extra | repetition(differences))
+    say_repetition(manifest, differences, [], json=json)
 
 
 def _pictures(sources: list[str] | None, lists: list[str] | None) -> list[Any] | None:
@@ -213,13 +199,6 @@ def _sweep(
 
     with _progress(quiet=quiet) as progress:
         return run(cache=cache, runtime=runtime, progress=progress, **options)
-
-
-def _check_alone(settings: dict[str, Any]) -> None:
-    if settings:
-        name = next(iter(settings))
-        option = {"systems": "strategies"}.get(name, name).replace("_", "-")
-        raise EvaluationError(f"the manifest says it all: leave out --{option}")
 
 
 def _again(
@@ -257,16 +236,9 @@ def _print(found: Sweep, form: Form, json: bool, extra: dict[str, Any]) -> None:
             if not number:
                 say(f"\n{report.ENOUGH}:")
             say(f"  {line}")
-        if extra["files"]:
-            say(f"{len(extra['files'])} files in {Path(extra['files'][-1]).parent}")
+        say_files(extra["files"])
     else:
-        text = {
-            Form.MARKDOWN: found.to_markdown,
-            Form.LATEX: found.to_latex,
-            Form.CSV: found.to_csv,
-        }
-        for line in text[form]().rstrip("\n").split("\n"):
-            print_line(line)
+        print_form(found, form)
 
 
 @contextmanager

@@ -84,6 +84,45 @@ class Model(Protocol):
         ...
 
 
+class WrappedModel(ABC):
+    """A `Model` around another one: all is the other's, but how it predicts.
+
+    Args:
+        model: the other one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model.name
+
+    @property
+    def config(self) -> dict[str, JSON]:
+        """The model's."""
+        return self._model.config
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's."""
+        return self._model.vocabulary
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The model's."""
+        return self._model.image_filters
+
+    def fingerprint(self) -> str:
+        """The model's."""
+        return self._model.fingerprint()
+
+    @abstractmethod
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """As of `Model`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """One line of the list of models.

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis import Analyzer
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.models.base import JSON, Model, Prediction
-from imgsearch_es.synsets import Vocabulary
+from imgsearch_es.models.base import Model, Prediction, WrappedModel
 
 MAX_TOGETHER = 32
 """Pictures in one forward pass."""
@@ -26,7 +25,7 @@ class _Request:
     answer: Prediction | None = None
 
 
-class BatchingModel:
+class BatchingModel(WrappedModel):
     """A `Model` for many threads at once: those that wait are answered together.
 
     While a forward pass runs, requests gather; the next pass takes them all. So nobody waits for
@@ -40,35 +39,11 @@ class BatchingModel:
     def __init__(
         self, model: Model, observe: Callable[[int], None] = lambda pictures: None
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._observe = observe
         self._lock = threading.Lock()
         self._waiting: list[_Request] = []
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="imgsearch-model")
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._model.name
-
-    @property
-    def config(self) -> dict[str, JSON]:
-        """The model's name and options."""
-        return self._model.config
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The model's classes."""
-        return self._model.vocabulary
-
-    @property
-    def image_filters(self) -> list[dict[str, JSON]]:
-        """The model's own image filters."""
-        return self._model.image_filters
-
-    def fingerprint(self) -> str:
-        """The fingerprint of the model's weights."""
-        return self._model.fingerprint()
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures, perhaps together with those of other threads.

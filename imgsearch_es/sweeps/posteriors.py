@@ -26,7 +26,7 @@ from imgsearch_es.images import ImageSource
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
 from imgsearch_es.manifests import PictureList
-from imgsearch_es.models.base import JSON, Model, Prediction
+from imgsearch_es.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.stores.base import IndexSettings, known_settings
 from imgsearch_es.synsets import Vocabulary
 
@@ -127,7 +127,7 @@ class Posteriors:
         self.index.close()
 
 
-class RememberingModel:
+class RememberingModel(WrappedModel):
     """A model that sees each picture once, also in later runs: for queries by new pictures.
 
     Args:
@@ -136,36 +136,12 @@ class RememberingModel:
     """
 
     def __init__(self, model: Model, path: Path) -> None:
-        self._model = model
+        super().__init__(model)
         self._path = path
         self._said: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._is_new = False
         if path.is_file():
             self._load()
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self._model.name
-
-    @property
-    def config(self) -> dict[str, JSON]:
-        """The model's."""
-        return self._model.config
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The model's."""
-        return self._model.vocabulary
-
-    @property
-    def image_filters(self) -> list[dict[str, JSON]]:
-        """The model's."""
-        return self._model.image_filters
-
-    def fingerprint(self) -> str:
-        """The model's."""
-        return self._model.fingerprint()
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """What the model says of pictures, or said of them."""
