@@ -12,6 +12,8 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.files import picture_id
 
+pytestmark = pytest.mark.scripts
+
 VECTORS = np.random.default_rng(4).random((150, 12), dtype=np.float32)
 
 

@@ -49,6 +49,7 @@ class Demo:
         self.name = name
         with ImageIndex(f"{server}/{name}", model="efficientnet-lite0") as index:
             index.add(photos, labels=kind)
+        self.client.indices.refresh(index=f"{name}-rejected")  # Kibana waits a second, this not
         found = self.client.search(index=name, size=1000, source_excludes=["embedding"])
         self.documents = [hit["_source"] for hit in found["hits"]["hits"]]
 
