@@ -6,7 +6,7 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -97,6 +97,11 @@ class Scored:
     document: Document
     score: float
     parts: tuple[PartScore, ...] = ()
+
+
+def best_first(found: Iterable[Scored]) -> list[Scored]:
+    """Documents in the order of every ranking: the highest score first, ties by id."""
+    return sorted(found, key=lambda item: (-item.score, item.document.id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,8 @@ class ElasticStore:
         version = self._connection[1]
 
         def action(document: Document) -> dict[str, Any]:
-            source = document.to_source(vocabulary)
+            # Its numbers in decimals would take most of the time, and be replaced below.
+            source = replace(document, embedding=None).to_source(vocabulary)
             if document.embedding is not None:
                 source["embedding"] = sent_vector(document.embedding, version)
                 if self._neighbors.has_directions:

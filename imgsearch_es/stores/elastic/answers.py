@@ -10,7 +10,7 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document, to_score
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics
-from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic import dense, fusion
 from imgsearch_es.stores.elastic.fetching import document_of
 from imgsearch_es.stores.elastic.strategies import (
@@ -39,24 +39,23 @@ def rank(
     """Documents with their scores: best first, ties by id, none below the threshold."""
     scored = map(Scored, documents, scores)
     kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
-    return sorted(kept, key=lambda item: (-item.score, item.document.id))
+    return best_first(kept)
 
 
 def _result(
     query: Query,
     answer: Mapping[str, Any],
-    found: Sequence[Scored],
+    ranked: Sequence[Scored],
     strategy: str,
     means: str,
     *,
     first: int = 0,
 ) -> SearchResult:
-    """The hits from ``query.offset`` on; ``first`` is how many the server left out already."""
-    ranked = sorted(found, key=lambda item: (-item.score, item.document.id))
+    """The hits of a ranking from ``query.offset`` on; the server left out ``first`` before it."""
     hits = [item for item in ranked if item.score > 0]
     start = query.offset - first
     total = answer["hits"]["total"]
-    if total["value"] == len(found):  # all are here, those too whose score underflows to 0
+    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
         total = {**total, "value": len(hits)}
     return SearchResult(
         hits=tuple(hits[start : start + query.k]),
@@ -97,26 +96,23 @@ def read(
     if isinstance(strategy, Exhaustive):
         return read_exhaustive(strategy, query, statistics, answer)
     hits = answer["hits"]["hits"]
-    found = rescored(query.terms, map(document_of, hits))
+    ranked = best_first(rescored(query.terms, map(document_of, hits)))
     last = hits[-1]["_score"] if hits else 0.0
-    scores = sorted((item.score for item in found), reverse=True)
-    if not is_proven(query, scores, last, len(hits) < window):
+    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
-    result = _result(query, answer, found, strategy.name, means)
+    result = _result(query, answer, ranked, strategy.name, means)
     return replace(result, average_length=statistics.average_length, windows=1)
 
 
-def rescored(terms: Sequence[Term], documents: Iterable[Document]) -> list[Scored]:
+def rescored(terms: Sequence[Term], documents: Iterable[Document]) -> Iterator[Scored]:
     """Documents with their scores by formula (1), summed in the order of the query's terms."""
-    found = []
     for document in documents:
         scores = {term.key: term.score for term in document.terms}
         total = 0.0
         for term in terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
             total += term.score * scores.get(term.key, 0.0)
-        found.append(Scored(document, to_score(total)))
-    return found
+        yield Scored(document, to_score(total))
 
 
 def read_exhaustive(
@@ -124,8 +120,9 @@ def read_exhaustive(
 ) -> SearchResult:
     """The result in an answer to a strategy that scored every document."""
     means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-    found = [Scored(document_of(hit), to_score(hit["_score"])) for hit in answer["hits"]["hits"]]
-    result = _result(query, answer, found, strategy.name, means, first=query.offset)
+    hits = answer["hits"]["hits"]
+    ranked = best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
+    result = _result(query, answer, ranked, strategy.name, means, first=query.offset)
     return replace(result, average_length=statistics.average_length)
 
 

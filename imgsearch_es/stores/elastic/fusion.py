@@ -21,7 +21,7 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.fusion import Part, fused_score, part_queries, summed
 from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import Statistics, formula_of, summands
-from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
 from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
 from imgsearch_es.stores.elastic.strategies import (
@@ -162,7 +162,7 @@ def _scored(query: Query, statistics: Statistics, documents: Sequence[Document])
         parts = summed(query.parts, [column[i] for column in columns])
         if any(part.score is not None for part in parts):
             scored.append(Scored(document, fused_score(parts), parts))
-    return sorted(scored, key=lambda item: (-item.score, item.document.id))
+    return best_first(scored)
 
 
 def _dense_scores(query: Query, documents: Sequence[Document]) -> list[float | None]:

@@ -22,7 +22,7 @@ from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import IndexRebuiltError, StoreError
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
-from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic import dense
 from imgsearch_es.stores.elastic.answers import rank
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
@@ -121,7 +121,7 @@ def _blocks(
         is_last = len(hits) < size
         found = _scored(query, hits)
         total -= len(hits) - len(found)
-        waiting = sorted([*waiting, *found], key=lambda item: (-item.score, item.document.id))
+        waiting = best_first([*waiting, *found])
         count = len(waiting)
         if query.is_dense and not is_last:
             lowest = hits[-1]["_score"]

@@ -12,7 +12,7 @@ import numpy as np
 from imgsearch_es.documents import Document
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.base import Scored, SearchResult
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.embedded import dense, ranking
 from imgsearch_es.stores.embedded.fusion import fuse
 from imgsearch_es.stores.embedded.ranking import Scores, Weighted
@@ -124,11 +124,10 @@ def _keep_page(connection: duckdb.DuckDBPyConnection, query: Query, best: _Best)
 
 def _page(query: Query, best: _Best, documents: Mapping[int, Document]) -> tuple[Scored, ...]:
     """The hits asked for: best first, ties by id."""
-    hits = [
+    hits = best_first(
         Scored(documents[number], score, best.parts.get(number, ()))
         for number, score in best.scores.items()
-    ]
-    hits.sort(key=lambda hit: (-hit.score, hit.document.id))
+    )
     return tuple(hits[query.offset : query.offset + query.k])
 
 
