@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.files import replacing
 from imgsearch_es.filters import create_part
 from imgsearch_es.models.weights import fingerprint, given_file
 
@@ -152,14 +153,9 @@ def write_whitening(
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
     arrays = {name: np.asarray(value) for name, value in notes.items()}
-    try:
-        with part.open("wb") as file:
-            np.savez(file, mean=mean, components=components, **cast(Any, arrays))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez(file, mean=mean, components=components, **cast(Any, arrays))
     return fingerprint(path, "an embedding filter").partition(":")[2]
 
 

@@ -68,6 +68,19 @@ def ranges(field: str) -> list[Range]:
     ]
 
 
+def range_of(field: str, value: str) -> Range:
+    """The range of a numeric field by what it is called.
+
+    Raises:
+        QueryError: there is none of this name.
+    """
+    found = next((item for item in ranges(field) if item.value == value), None)
+    if found is None:
+        known = ", ".join(item.value for item in ranges(field))
+        raise QueryError(f"{field} has no range {value!r}; there are {known}")
+    return found
+
+
 def check_facets(fields: Sequence[str], size: int) -> None:
     """Refuse what cannot be counted.
 
@@ -92,10 +105,7 @@ def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
     """
     if field not in BOUNDS:
         return (Filter(field, "in", (value,)),)
-    found = next((item for item in ranges(field) if item.value == value), None)
-    if found is None:
-        known = ", ".join(item.value for item in ranges(field))
-        raise QueryError(f"{field} has no range {value!r}; there are {known}")
+    found = range_of(field, value)
     low = () if found.low is None else (Filter(field, "gte", (found.low,)),)
     high = () if found.high is None else (Filter(field, "lt", (found.high,)),)
     return low + high

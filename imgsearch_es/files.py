@@ -18,6 +18,7 @@ import importlib
 import os
 import re
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,20 @@ _LONGEST_SECONDS = 86_400
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 _tables = Tables()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside a file, which takes its place when the block ends well, and else goes.
+
+    So nobody ever sees half of the file, and two that write it at once do not mix.
+    """
+    draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from imgsearch_es.errors import MissingDependencyError, QueryError
+from imgsearch_es.errors import QueryError
+from imgsearch_es.evaluation.significance import scipy_stats
 
 T = TypeVar("T", bound=Hashable)
 
@@ -85,13 +86,7 @@ def sign_test(wins: int, losses: int) -> float:
     """
     if not wins + losses:
         return 1.0
-    try:
-        from scipy.stats import binomtest
-    except ImportError as error:
-        raise MissingDependencyError(
-            'the sign test needs SciPy: pip install "imgsearch-es[evaluation]"'
-        ) from error
-    return float(binomtest(wins, wins + losses).pvalue)
+    return float(scipy_stats("the sign test").binomtest(wins, wins + losses).pvalue)
 
 
 def _is_contest(first: Sequence[T], second: Sequence[T], room: int) -> bool:

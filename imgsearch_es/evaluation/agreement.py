@@ -13,7 +13,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation.significance import scipy_stats
 
 PERSISTENCE = 0.9
 """A reader goes on to the next rank with this probability: the first ten ranks weigh 86 %."""
@@ -69,13 +70,7 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     order = [ranks[document] for document in first if document in ranks]
     if len(order) < 2:
         return math.nan
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingDependencyError(
-            'Kendall\'s tau needs SciPy: pip install "imgsearch-es[evaluation]"'
-        ) from error
-    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
+    tau = float(scipy_stats("Kendall's tau").kendalltau(np.arange(len(order)), order).statistic)
     return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
 
 

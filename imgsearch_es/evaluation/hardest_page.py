@@ -5,15 +5,12 @@ In a gallery each picture says in place of its labels whether it is relevant.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imgsearch_es.explanations import Explanation
-from imgsearch_es.gallery import gallery_html
+from imgsearch_es.gallery import document, gallery_html
 from imgsearch_es.hits import Hit, Hits
 from imgsearch_es.markup import Html, tag
 from imgsearch_es.queries import Query
@@ -25,7 +22,6 @@ PAGE_BYTES = 12_000_000
 """Of all thumbnails together."""
 THUMBNAIL = 150
 _RANKS = 10
-_NO_SCRIPT = "'none'"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 24px; }
 .hard { margin: 32px 0; border-top: 1px solid #8884; }
@@ -36,23 +32,9 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; 
 
 
 def page(found: Hardest) -> str:
-    """A page of its own; it runs no script but the gallery's."""
-    body = fragment(found)
-    scripts = " ".join(f"'sha256-{_digest(text)}'" for text in _scripts(body))
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src {scripts or _NO_SCRIPT}"
-    )
-    title = f"The hardest queries for {found.system}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", f"{title} – imgsearch"),
-        tag("style", Html(_STYLE)),
-    )
-    return f"<!doctype html>\n{tag('html', head, tag('body', Html(body)), lang='en')}\n"
+    """A page of its own."""
+    body = tag("body", Html(fragment(found)))
+    return document(f"The hardest queries for {found.system}", body, tag("style", Html(_STYLE)))
 
 
 def fragment(found: Hardest) -> str:
@@ -122,12 +104,3 @@ class Marked:
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.shown)
-
-
-def _scripts(html: str) -> list[str]:
-    """The texts of a gallery's own scripts: others do not get through ``markup``."""
-    return sorted(set(re.findall(r"<script>(.*?)</script>", html, re.DOTALL)))
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

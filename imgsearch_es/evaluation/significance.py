@@ -99,7 +99,7 @@ def interval(
         return Interval(mean, math.nan, math.nan)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    stats = _scipy_stats()
+    stats = scipy_stats("significance")
     if kind == "bootstrap":
         found = stats.bootstrap(
             (values,),
@@ -153,7 +153,7 @@ def paired_tests(
         return dict.fromkeys(TESTS, math.nan)
     if not differences.any():
         return dict.fromkeys(TESTS, 1.0)
-    stats = _scipy_stats()
+    stats = scipy_stats("significance")
     randomized = stats.permutation_test(
         (differences,),
         np.mean,
@@ -227,11 +227,19 @@ def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> 
     return np.asarray(np.round(system - baseline, 12))
 
 
-def _scipy_stats() -> Any:
+def scipy_stats(what: str) -> Any:
+    """SciPy's statistics.
+
+    Args:
+        what: needs them.
+
+    Raises:
+        MissingDependencyError: SciPy is not installed.
+    """
     try:
         from scipy import stats
     except ImportError as error:
         raise MissingDependencyError(
-            'significance needs SciPy: pip install "imgsearch-es[evaluation]"'
+            f'{what} needs SciPy: pip install "imgsearch-es[evaluation]"'
         ) from error
     return stats

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.files import replacing
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -48,11 +49,10 @@ def write_bytes(target: Path, data: bytes) -> None:
     Raises:
         EvaluationError: the file cannot be written.
     """
-    partial = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(target)
+        with replacing(target) as draft:
+            draft.write_bytes(data)
     except OSError as error:
         raise EvaluationError(f"cannot write {target}: {error.strerror or error}") from error
 

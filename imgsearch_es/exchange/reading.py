@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,7 +14,7 @@ from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
 from imgsearch_es.exchange.formats import Row, format_of
 from imgsearch_es.exchange.rows import RowError, from_header, to_document
-from imgsearch_es.files import picture_id, reason, to_uri
+from imgsearch_es.files import picture_id, reason, replacing, to_uri
 from imgsearch_es.stores.base import IndexSettings, Store
 
 _WRITE_SIZE = 1000
@@ -219,9 +218,8 @@ def _with_file(document: Document, data: object, folder: Path) -> Document:
     place = folder / document.id[:2] / f"{document.id}.{document.format.lower()}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{os.getpid()}.{place.name}")
-        part.write_bytes(data)
-        part.replace(place)
+        with replacing(place) as draft:
+            draft.write_bytes(data)
     except OSError as error:
         raise ExchangeError(f"cannot write {place}: {reason(error)}") from error
     uri = to_uri(place)

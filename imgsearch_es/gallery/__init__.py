@@ -7,7 +7,7 @@ whatever is not already HTML, so that a file name or a word can never become mar
 
 from imgsearch_es.gallery.card import CHANCE
 from imgsearch_es.gallery.figures import no_matplotlib, plot, plot_explanation
-from imgsearch_es.gallery.page import gallery_html
+from imgsearch_es.gallery.page import document, gallery_html
 from imgsearch_es.gallery.protocols import ExplanationLike, HitLike, HitsLike, QueryLike, TermLike
 from imgsearch_es.gallery.texts import number, title, words
 from imgsearch_es.thumbnails import thumbnail
@@ -19,6 +19,7 @@ __all__ = [
     "HitsLike",
     "QueryLike",
     "TermLike",
+    "document",
     "gallery_html",
     "no_matplotlib",
     "number",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -56,7 +56,8 @@ def gallery_html(
     panel = facets_panel(facets, f"All {matches(hits)}") if facets and cards else Html()
     body = (query, tag("div", grid, panel, class_="ig-body"), _script())
     if standalone:
-        return _page(title(hits.query), body)
+        main = tag("body", tag("main", *body), class_="imgsearch-gallery ig-page")
+        return document(title(hits.query), main, style())
     name = f"Image search results: {title(hits.query)}"
     return tag("section", style(), *body, class_="imgsearch-gallery", aria_label=name)
 
@@ -83,7 +84,14 @@ def _grid(cards: Sequence[Html], columns: int | None, thumbnail: int) -> Html:
     return tag("ol", *cards, class_="ig-grid", role="list", style=f"--ig-cell: {cell}")
 
 
-def _page(heading: str, body: Iterable[str]) -> str:
+def document(heading: str, body: Html, *styles: Html) -> str:
+    """A whole page around galleries; its policy admits their one script and no other.
+
+    Args:
+        heading: the page's title.
+        body: the element of this name.
+        styles: elements for the head.
+    """
     digest = base64.b64encode(hashlib.sha256(_data("gallery.js").encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -95,10 +103,9 @@ def _page(heading: str, body: Iterable[str]) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("title", f"{heading} – imgsearch"),
-        style(),
+        *styles,
     )
-    main = tag("body", tag("main", *body), class_="imgsearch-gallery ig-page")
-    return f"<!doctype html>\n{tag('html', head, main, lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def _script() -> Html:

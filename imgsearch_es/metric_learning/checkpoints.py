@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.files import replacing
 
 Arrays = list[NDArray[Any]]
 
@@ -45,11 +46,9 @@ class Checkpoint:
             ConfigurationError: it cannot be written.
         """
         arrays: dict[str, Any] = {f"{kind}_{i}": array for kind, i, array in self._named()}
-        part = path.with_name(f"{path.name}.part")
         try:
-            with part.open("wb") as file:
+            with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
-            part.replace(path)
         except OSError as error:
             raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
 

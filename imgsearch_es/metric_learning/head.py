@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.files import replacing
 from imgsearch_es.metric_learning.linear import half_whitening
 from imgsearch_es.models.keras_file import read_description
 from imgsearch_es.models.runtime import import_keras, reason
@@ -125,12 +126,10 @@ def save_head(head: keras.Model, path: Path) -> None:
         ConfigurationError: it cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, replacing(path) as draft:
             saved = Path(folder, "head.keras")
             head.save(saved)
-            part = path.with_name(f"{path.name}.part")
-            _copy_without_time(saved, part)
-        part.replace(path)
+            _copy_without_time(saved, draft)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from imgsearch_es.errors import ConfigurationError, SourceError
-from imgsearch_es.files import PathSource, filename
+from imgsearch_es.files import PathSource, filename, replacing
 from imgsearch_es.images import open_image
 from imgsearch_es.sources import find_images
 
@@ -130,9 +130,8 @@ def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion)
     place.mkdir(parents=True, exist_ok=True)
     for target in targets:
         quality = int(rng.integers(distortion.quality[0], distortion.quality[1] + 1))
-        part = target.with_suffix(".part")
-        distort(opened.image, rng, distortion).save(part, "JPEG", quality=quality)
-        part.replace(target)
+        with replacing(target) as draft:
+            distort(opened.image, rng, distortion).save(draft, "JPEG", quality=quality)
     return place
 
 

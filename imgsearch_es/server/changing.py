@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
 from imgsearch_es.errors import QueryError, SourceError
+from imgsearch_es.files import replacing
 from imgsearch_es.server.answers import Problem, reason_of
 from imgsearch_es.server.api import ERRORS, MAX_UPLOADS
 from imgsearch_es.server.schemas import (
@@ -156,7 +157,6 @@ def _keep(parts: Services, folder: Path, data: bytes) -> str:
     *_, kind = parts.checker.check(data)
     path = folder.absolute() / f"{hashlib.sha256(data).hexdigest()[:32]}.{kind.lower()}"
     if not path.exists():
-        draft = path.with_suffix(".new")
-        draft.write_bytes(data)
-        draft.replace(path)
+        with replacing(path) as draft:
+            draft.write_bytes(data)
     return str(path)

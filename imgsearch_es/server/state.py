@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.facets import BOUNDS, check_facets, ranges
+from imgsearch_es.facets import BOUNDS, check_facets, range_of
 from imgsearch_es.server.answers import reason_of
 from imgsearch_es.server.schemas import What
 
@@ -146,9 +146,7 @@ class State:
             if field not in BOUNDS:
                 found.setdefault(field, []).append(value)
                 continue
-            chosen = next((one for one in ranges(field) if one.value == value), None)
-            if chosen is None:
-                raise QueryError(f"{field} has no range {value!r}")
+            chosen = range_of(field, value)
             ends = {"gte": chosen.low, "lt": chosen.high}
             found[field] = {sign: end for sign, end in ends.items() if end is not None}
         return found
