@@ -157,8 +157,8 @@ def map_collection(
     if limit < 3:
         raise ConfigurationError(f"a map is of three pictures or more, not {limit}")
     filters = parse_filters(where, index.vocabulary)
-    found = {document.id: document for document in index.store.documents(filters)}
-    documents = [found[key] for key in sorted(found) if found[key].embedding is not None]
+    found = sorted(index.store.documents(filters), key=lambda document: document.uri)
+    documents = [document for document in found if document.embedding is not None]
     if len(documents) < 3:
         raise QueryError(
             f"{index.location}: {len(documents)} pictures have a deep feature and meet the "

@@ -29,6 +29,9 @@ class Examples:
     def of(cls, features: NDArray[np.float32], groups: Sequence[Hashable]) -> Examples:
         """Examples of objects with any names; pictures that are alone in theirs are left out.
 
+        Objects are numbered as they come, so that a seed divides them alike whatever their names:
+        those of an index are ids, which are others in another folder.
+
         Args:
             features: shape (pictures, dimensions), finite.
             groups: the object of each picture.
@@ -46,9 +49,9 @@ class Examples:
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             raise ConfigurationError(f"the feature of picture {wrong[0]} is not finite")
-        names, numbers, sizes = np.unique(
-            np.asarray([str(group) for group in groups]), return_inverse=True, return_counts=True
-        )
+        order: dict[str, int] = {}
+        numbers = np.array([order.setdefault(str(group), len(order)) for group in groups], np.intp)
+        names, sizes = tuple(order), np.bincount(numbers, minlength=len(order))
         kept = sizes[numbers] > 1
         left = np.flatnonzero(sizes > 1)
         if len(left) < 2:
@@ -57,7 +60,7 @@ class Examples:
                 "pictures; a head learns from pairs of pictures of one object against others"
             )
         renumbered = np.searchsorted(left, numbers[kept])
-        return cls(vectors[kept], renumbered, tuple(str(names[i]) for i in left))
+        return cls(vectors[kept], renumbered, tuple(names[i] for i in left))
 
     def __len__(self) -> int:
         return len(self.features)

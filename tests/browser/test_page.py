@@ -270,14 +270,14 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
 
 def test_the_theme_is_chosen_and_kept(open_page: Open):
     page = open_page()
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
+    body = page.locator("body")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Light or dark").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    dark = page.evaluate(paper)
-    assert dark != light
+    expect(body).not_to_have_css("background-color", light)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.reload()
-    assert page.evaluate(paper) == dark
+    expect(body).to_have_css("background-color", dark)
 
 
 def test_on_a_phone(open_page: Open):

@@ -80,9 +80,18 @@ def test_one_object_has_no_triplet(mine):
 
 def test_examples_leave_out_pictures_alone_in_their_object():
     found = Examples.of(LINE, ["b", "b", "c", "a", "a", "b"])
-    assert found.names == ("a", "b")
-    assert found.groups.tolist() == [1, 1, 0, 0, 1]
+    assert found.names == ("b", "a")
+    assert found.groups.tolist() == [0, 0, 1, 1, 0]
     assert len(found) == 5
+
+
+def test_a_seed_divides_objects_alike_whatever_their_names():
+    """The objects of an index are named by ids, which are others in another folder."""
+    features = rng().random((40, 3), dtype=np.float32)
+    here = Examples.of(features, [f"a{i // 4}" for i in range(40)])
+    there = Examples.of(features, [f"{99 - i // 4}" for i in range(40)])
+    for one, other in zip(here.divide(0.4, seed=3), there.divide(0.4, seed=3), strict=True):
+        assert one.features.tolist() == other.features.tolist()
 
 
 @pytest.mark.parametrize(
