@@ -268,6 +268,18 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
     expect(page.get_by_role("dialog", name="Keys and words")).to_be_visible()
 
 
+def test_two_quick_clicks_count_both(open_page: Open):
+    page = open_page()
+    page.evaluate(
+        """() => {
+            for (const link of document.querySelectorAll("#facets a"))
+                if (/original|small/.test(link.textContent)) link.click();
+        }"""
+    )
+    expect(page.locator("#summary")).to_contain_text("All 38 pictures")
+    assert page.url.count("where=") == 2
+
+
 def test_the_theme_is_chosen_and_kept(open_page: Open):
     page = open_page()
     body = page.locator("body")

@@ -8,6 +8,7 @@ const main = document.getElementById("main");
 const words = document.getElementById("q");
 const needsToken = "locked" in document.body.dataset;
 let running = null;
+let coming = null;
 
 // -- asking the server --
 
@@ -73,6 +74,7 @@ async function go(url, { push = true, focus = null } = {}) {
   const target = new URL(url, location.href);
   running?.abort();
   const mine = (running = new AbortController());
+  coming = target;
   busy(true);
   try {
     const response = await ask(`/results${target.search}`, { signal: mine.signal });
@@ -85,8 +87,22 @@ async function go(url, { push = true, focus = null } = {}) {
   } catch (error) {
     if (error.name !== "AbortError") say(error.message || "The server does not answer.");
   } finally {
-    if (running === mine) busy(false);
+    if (running === mine) {
+      coming = null;
+      busy(false);
+    }
   }
+}
+
+/** What a switch's link changes, changed in what is on its way: two quick clicks count both. */
+function also(href) {
+  if (!coming) return href;
+  const pairs = (search) => search.slice(1).split("&").filter(Boolean);
+  const before = pairs(location.search);
+  const after = pairs(new URL(href, location.href).search);
+  const kept = pairs(coming.search).filter((one) => !before.includes(one) || after.includes(one));
+  const added = after.filter((one) => !before.includes(one) && !kept.includes(one));
+  return `/?${[...kept, ...added].join("&")}`;
 }
 
 function busy(is) {
@@ -228,7 +244,8 @@ document.addEventListener("click", (event) => {
     document.getElementById("why").close();
     const card = link.closest(".card");
     const stays = card && data.key !== "open" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
-    go(link.href, { focus: stays });
+    const isSwitch = link.closest("#facets") || ["like", "dislike"].includes(data.key);
+    go(isSwitch ? also(link.href) : link.href, { focus: stays });
   }
 });
 
