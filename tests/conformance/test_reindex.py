@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from imgsearch_es.background import NOTE
 from imgsearch_es.errors import ConfigurationError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
+LARGER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 7}]}
 
 
 @pytest.fixture
@@ -85,3 +88,37 @@ def test_what_was_begun_with_other_options_is_begun_again(
         assert index.store.beside().stored_settings() == settings
     with ImageIndex(location, vectors="hnsw") as index:
         assert index.store.beside().stored_settings() is None
+
+
+def test_who_searches_meanwhile_sees_the_old_index_or_the_new_one(
+    place: Callable[[], str], photos: Path, fake_model
+):
+    """Whole answers only: all pictures, with as many synsets each as one of the analyzers gives."""
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos)
+        begun, done = threading.Event(), threading.Event()
+
+        def search() -> set[tuple[int, ...]]:
+            seen = set()
+            with ImageIndex(location) as other:
+                while not done.is_set():
+                    hits = other.search(image=photos / "cats" / "cat.0.png", k=100)
+                    seen.add(tuple(sorted({len(hit.synsets) for hit in hits})))
+                    begun.set()
+            return seen
+
+        with ThreadPoolExecutor(1) as threads:
+            searching = threads.submit(search)
+            try:
+                assert begun.wait(60)
+                index.reindex(analyzer=SMALLER)
+                index.reindex(analyzer=LARGER)
+            finally:
+                done.set()
+            seen = searching.result()
+        assert (10,) in seen
+        assert seen <= {(10,), (3,), (7,)}
+        assert {len(hit.synsets) for hit in index.search(image=photos / "cats" / "cat.0.png")} == {
+            7
+        }
