@@ -151,7 +151,7 @@ class Readers:
                 yield from (self._threads.submit(self._look_at, each) for each in first)
             else:
                 yield self._threads.submit(self._look_at, task)
-        if not self._in_processes:
+        if len(first) <= self._few:
             yield from (self._threads.submit(self._look_at, each) for each in first)
 
     def _look_at(self, task: Task) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex, plugins
+from imgsearch_es.analysis import Analyzer
 from imgsearch_es.decoding import Decoder
 from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.files import Limits
+from imgsearch_es.indexing.find import Item, Task
+from imgsearch_es.indexing.read import Readers, Ready
+from imgsearch_es.indexing.report import Stages
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 CRASHES, HANGS, FAILS, DIES_ONCE = 13, 14, 15, 16
@@ -174,3 +179,24 @@ def test_without_worker_processes_threads_decode(tmp_path, photos, monkeypatch, 
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         assert index.add(photos).added == 30
     assert len([r for r in caplog.records if "decoded in threads" in r.message]) == 1
+
+
+def test_no_picture_comes_twice_when_no_worker_can_be_had(tmp_path, photos, monkeypatch, caplog):
+    """Also when that is known before the last picture is."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    tasks = [Task(Item(str(path)), None, None) for path in sorted(photos.iterdir())]
+
+    def known_first():
+        yield from tasks[:-1]
+        while not caplog.records:
+            time.sleep(0.01)
+        yield tasks[-1]
+
+    analyzer = Analyzer("fake")
+    readers = Readers(lambda: analyzer, workers=2, limits=Limits(), retry=False, stages=Stages())
+    try:
+        outcomes = list(readers.read(known_first()))
+    finally:
+        readers.close()
+    assert [outcome.task for outcome in outcomes] == tasks
+    assert all(isinstance(outcome, Ready) for outcome in outcomes)
