@@ -19,6 +19,9 @@ from imgsearch_es.files import Limits
 from imgsearch_es.filters import create_image_filter, decode_size, run_image_filters
 from imgsearch_es.images import open_image
 
+AREA = 4 << 20
+"""Bytes that parent and worker share: pixels come there, or through a pipe when they are more."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:

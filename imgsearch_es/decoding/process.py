@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import mmap
 import os
 import select
 import signal
@@ -24,13 +25,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from imgsearch_es.decoding import Decoded
+from imgsearch_es.decoding import AREA, Decoded
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.files import Limits
 
 _START = (
     "import sys; sys.path[:] = sys.argv[1:]; from imgsearch_es.decoding.worker import main; main()"
 )
+_KEEP = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Bytes that glibc does not give back after each picture, to be faulted in again for the next."""
 _START_SECONDS = 60.0
 _BLOCK = 1 << 20
 
@@ -59,10 +62,23 @@ class WorkerProcess:
     """
 
     def __init__(self, image_filters: Sequence[Mapping[str, Any]], limits: Limits) -> None:
-        self._order = {"image_filters": list(image_filters), "limits": asdict(limits)}
+        try:
+            self._shared = _shared_file()
+            self._area = mmap.mmap(self._shared.fileno(), AREA)
+        except OSError as error:
+            raise NoWorkerError(f"no memory can be shared with a worker: {error}") from error
+        self._order = {
+            "image_filters": list(image_filters),
+            "limits": asdict(limits),
+            "area": self._shared.fileno(),
+        }
         self._limits = limits
         self._killed = False
-        self._start()
+        try:
+            self._start()
+        except NoWorkerError:
+            self._let_go()
+            raise
 
     def decode(self, data: bytes, uri: str) -> Decoded:
         """Decode one picture, given its file's bytes.
@@ -95,6 +111,11 @@ class WorkerProcess:
     def close(self) -> None:
         """Let go of a process that was killed."""
         self._end()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._area.close()
+        self._shared.close()
 
     def _start(self) -> None:
         if self._killed:
@@ -107,6 +128,8 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 bufsize=0,
+                pass_fds=[self._shared.fileno()],
+                env={**_KEEP, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
         except OSError as error:
@@ -133,7 +156,8 @@ class WorkerProcess:
             if "reason" in header:
                 raise ImageError(uri, header.pop("reason"))
             shape = header.pop("shape")
-            content = self._exactly(math.prod(shape))
+            size = math.prod(shape)
+            content = self._area[:size] if size <= AREA else self._exactly(size)
         except _TooLateError:
             self._process.kill()
             self._end()
@@ -211,6 +235,16 @@ class WorkerProcess:
         if pipe is None or pipe.closed:
             raise _DiedError
         return pipe.fileno()
+
+
+def _shared_file() -> IO[bytes]:
+    """A file of no name that both processes can map, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):  # Linux
+        file: IO[bytes] = os.fdopen(os.memfd_create("imgsearch-pixels"), "r+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the worker's `close`
+    file.truncate(AREA)
+    return file
 
 
 def _widen(pipe: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ _TRIALS = 3
 """Batches of each size; the first is not timed, as a network may be compiled for a new size."""
 _FASTER = 1.1
 """By how much another size must be faster to be taken."""
+_AHEAD = 1
+"""Batches that wait for the model, or for being taken from it, while it works on another."""
 _RECENT = 2048
 """Analyses kept for copies that come soon after; older ones are asked of the store."""
 
@@ -67,8 +70,16 @@ class Made(NamedTuple):
     reused: bool
 
 
+class _Batch(NamedTuple):
+    """A batch that the model has been given, and the pictures that wait for it."""
+
+    analyses: Future[tuple[list[Analysis], float]]
+    contents: dict[str, Ready]
+    waiting: list[tuple[Resolved, Ready]]
+
+
 class BatchAnalyzer:
-    """Collects pictures until a batch is full; in the order of their coming.
+    """Collects pictures until a batch is full; the model works on it while the next one fills.
 
     Args:
         analyzer: gives the analyzer; asked when the first picture needs it.
@@ -82,9 +93,12 @@ class BatchAnalyzer:
         self._analyzer = analyzer
         self._size = BatchSize(batch_size)
         self._stages = stages
+        self._model = ThreadPoolExecutor(1, "imgsearch-model")
+        self._given: deque[_Batch] = deque()
         self._waiting: list[tuple[Resolved, Ready]] = []
-        self._contents: set[str] = set()
+        self._contents: dict[str, Ready] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
+        self._ended = self._idle = self._told = 0.0
 
     def add(self, resolved: Resolved, ready: Ready) -> Iterator[Made]:
         """Take a picture; give the documents that are done with it, often none."""
@@ -98,33 +112,65 @@ class BatchAnalyzer:
         if ready.analysis is not None:
             yield _made(resolved, ready, ready.analysis, reused=False)
             return
+        given = next((batch for batch in self._given if sha256 in batch.contents), None)
+        if given is not None:
+            given.waiting.append((resolved, ready))
+            return
         self._waiting.append((resolved, ready))
-        self._contents.add(sha256)
+        self._contents.setdefault(sha256, ready)
         if len(self._contents) >= self._size.size:
-            yield from self.flush()
+            self._give()
+            yield from self._take(_AHEAD)
 
     def flush(self) -> Iterator[Made]:
         """Analyze what waits, although the batch is not full."""
-        waiting, self._waiting = self._waiting, []
-        self._contents = set()
-        if not waiting:
-            return
-        unique: dict[str, Ready] = {}
-        for _, ready in waiting:
-            unique.setdefault(ready.picture.sha256, ready)
-        found = dict(zip(unique, self._analyze(list(unique.values())), strict=True))
-        self._remember(found)
-        for resolved, ready in waiting:
-            sha256 = ready.picture.sha256
-            yield _made(resolved, ready, found[sha256], reused=ready is not unique[sha256])
+        self._give()
+        yield from self._take(0)
 
-    def _analyze(self, batch: Sequence[Ready]) -> list[Analysis]:
+    def idle(self) -> float:
+        """For how many seconds the model had nothing to do since this was last asked."""
+        told, self._told = self._told, self._idle
+        return self._told - told
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the model's thread.
+
+        Args:
+            wait: for the batch that it works on.
+        """
+        self._model.shutdown(wait=wait, cancel_futures=True)
+
+    def _give(self) -> None:
+        """Let the model have the batch."""
+        if self._waiting:
+            analyses = self._model.submit(self._analyze, list(self._contents.values()))
+            self._given.append(_Batch(analyses, self._contents, self._waiting))
+        self._waiting, self._contents = [], {}
+
+    def _take(self, left: int) -> Iterator[Made]:
+        """Take batches from the model, until so many are left with it."""
+        while len(self._given) > left:
+            batch = self._given[0]
+            analyses, seconds = batch.analyses.result()
+            self._given.popleft()
+            self._size.took(len(analyses), seconds)
+            found = dict(zip(batch.contents, analyses, strict=True))
+            self._remember(found)
+            for resolved, ready in batch.waiting:
+                sha256 = ready.picture.sha256
+                reused = ready is not batch.contents[sha256]
+                yield _made(resolved, ready, found[sha256], reused=reused)
+
+    def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
+        """In the model's thread: the analyses, and how long they took in seconds."""
         analyzer = self._analyzer()
         started = time.perf_counter()
+        if self._ended:
+            self._idle += started - self._ended
         with self._stages.measure("analyze", len(batch)):
             analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
-        self._size.took(len(batch), time.perf_counter() - started)
-        return analyses
+        self._ended = time.perf_counter()
+        return analyses, self._ended - started
 
     def _remember(self, found: dict[str, Analysis]) -> None:
         self._recent.update(found)

@@ -2,7 +2,7 @@
 
     find -> look up -> read, hash, decode -> resolve -> analyze -> write
 
-The model runs in the thread that called; each arrow is a bounded queue. So all stages overlap, and
+The thread that called feeds the model's; each arrow is a bounded queue. So all stages overlap, and
 memory does not grow with the collection.
 """
 
@@ -91,8 +91,8 @@ class Indexer:
     def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
         """Bring the index up to date with these pictures.
 
-        What was analyzed before an error or an interruption is stored; the next run goes on
-        after it.
+        What was analyzed before an error or an interruption is stored, but for the last batch or
+        two; the next run goes on after it.
 
         Raises:
             SourceError: a file or folder named does not exist; or pruning would be a mistake.
@@ -150,27 +150,28 @@ class Indexer:
             threads.shutdown(wait=not stop.at_once)
 
     def _analyze(self, readers: Reader, finder: Finder, stop: Stop) -> None:
-        """The stage of the calling thread: run the model, and hand all that is done to the writer.
+        """The stage of the calling thread: feed the model, and hand all that is done to the writer.
 
-        How long it waits for pictures, compared with how long it works, tells the readers whether
-        another worker is worth its memory.
+        For how long the model had nothing to do tells the readers whether another worker is worth
+        its memory.
         """
         analyzer = BatchAnalyzer(self._analyzer, self._options.batch_size, self.report.stages)
-        groups = self._groups.batches(1)
-        asked = time.perf_counter()
-        for (group,) in groups:
-            came = time.perf_counter()
-            for each in group:
-                if stop.requested:
-                    break
-                for finished in self._advance(each, analyzer):
-                    self._finished.put(finished)
-                self._progress(self.report, finder.total)
-            done = time.perf_counter()
-            readers.waited((came - asked) / (done - asked))
-            asked = done
-        for finished in analyzer.flush():
-            self._finished.put(finished)
+        try:
+            asked = time.perf_counter()
+            for (group,) in self._groups.batches(1):
+                for each in group:
+                    if stop.requested:
+                        break
+                    for finished in self._advance(each, analyzer):
+                        self._finished.put(finished)
+                    self._progress(self.report, finder.total)
+                done = time.perf_counter()
+                readers.waited(analyzer.idle() / (done - asked))
+                asked = done
+            for finished in analyzer.flush():
+                self._finished.put(finished)
+        finally:
+            analyzer.close(wait=not stop.at_once)
 
     def _advance(self, each: Resolved | Failed, analyzer: BatchAnalyzer) -> Iterator[Finished]:
         """What is done once this picture has come: itself, a whole batch, or nothing yet."""

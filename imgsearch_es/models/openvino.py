@@ -32,9 +32,9 @@ _importing = threading.Lock()
 class OpenVINORuntime:
     """A converted network, compiled for one picture at a time; safe in many threads.
 
-    A batch is one request for each picture, as many at once as there are cores, each on one core.
-    So a picture's scores do not depend on its neighbors, and no core waits for another, which
-    matters while other processes decode pictures. A single picture gets all cores instead.
+    A batch is one request for each picture, each on one core, and one more waits for each core. So
+    a picture's scores do not depend on its neighbors, and no core waits for another, nor for
+    Python, which matters while other processes decode. A single picture gets all cores instead.
 
     Args:
         network: what `convert` or `read` gives; changed to a batch of one.
@@ -68,9 +68,10 @@ class OpenVINORuntime:
         return posterior.copy(), embedding.copy()
 
     def _many(self, pixels: NDArray[np.uint8]) -> Outputs:
+        pixels = np.ascontiguousarray(pixels)  # its rows are not copied
         if self._queue is None:
             compiled = self._compile("THROUGHPUT", streams=cores())
-            self._queue = import_openvino().AsyncInferQueue(compiled, cores())
+            self._queue = import_openvino().AsyncInferQueue(compiled, 2 * cores())
         outputs = tuple(np.empty((len(pixels), n), np.float32) for n in self._lengths)
 
         def keep(request: Any, row: int) -> None:
@@ -79,7 +80,7 @@ class OpenVINORuntime:
 
         self._queue.set_callback(keep)
         for row in range(len(pixels)):
-            self._queue.start_async({0: pixels[row : row + 1]}, row)
+            self._queue.start_async({0: pixels[row : row + 1]}, row, share_inputs=True)
         self._queue.wait_all()
         return outputs[0], outputs[1]
 
