@@ -35,7 +35,7 @@ _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
 _TURN_SECONDS = 2.0
 """... but at most this long in a row: then it lets a waiting writer in."""
-_WRITERS_MEMORY = "128MB"
+_WRITERS_MEMORY = "64MB"
 """What DuckDB may keep of the file in memory while it is written to; what it sorts beyond that goes
 through a file. Left alone it keeps all it has written, and memory grows with the collection."""
 _NAME = "index_file"
