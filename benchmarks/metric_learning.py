@@ -28,16 +28,18 @@ sys.path.insert(0, str(ROOT))
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # noqa: E402
 from imgsearch_es.metric_learning import (  # noqa: E402
+    Distortion,
     TrainingOptions,
     apply_head,
     build_head,
-    features_and_groups,
     load_head,
     make_groups,
     train_head,
 )
 from imgsearch_es.metric_learning.examples import Examples  # noqa: E402
+from imgsearch_es.metric_learning.from_index import examples_of  # noqa: E402
 from imgsearch_es.metric_learning.head import start_shortcut  # noqa: E402
+from imgsearch_es.metric_learning.training import Training, finish  # noqa: E402
 
 RAW = "features as they are"
 START = "default before it learns"
@@ -48,6 +50,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "default: shortcut, dropout, semi-hard": {},
     "default with random triplets": {"mining": "random"},
     "default with the contrastive loss": {"loss": "contrastive"},
+    "default with a shallow network": {"shallow": True},
 }
 TEST_SHARE = 0.4
 
@@ -58,7 +61,24 @@ def per_object(features: np.ndarray, examples: Examples) -> np.ndarray:
     return np.bincount(examples.groups, weights=scores) / np.bincount(examples.groups)
 
 
-def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
+def learn(learned: Examples, path: Path, options: TrainingOptions) -> None:
+    if options.shallow:
+        finish(Training(learned, path, options), force=True, progress=None)
+    else:
+        train_head(learned.features, learned.groups.tolist(), path, options=options)
+
+
+def embeddings(path: Path, examples: Examples) -> np.ndarray:
+    """What a saved head makes of examples, whose pictures are small already."""
+    head = load_head(path)
+    if len(head.inputs) > 1:
+        head = head.get_layer("head")
+    return apply_head(head, *examples.inputs()[: len(head.inputs)])
+
+
+def run(
+    examples: Examples, seed: int, epochs: int, contenders: list[str], folder: Path
+) -> dict[str, Any]:
     """One division: the scores of each contender, by object put aside."""
     learned, test = examples.divide(TEST_SHARE, 1000 + seed)
     found = {RAW: per_object(test.features, test)}
@@ -66,12 +86,11 @@ def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, A
     start_shortcut(start, learned.divide(TrainingOptions().validation, seed)[0].features)
     found[START] = per_object(apply_head(start, test.features), test)
     seconds = {START: 0.0}
-    for number, (name, chosen) in enumerate(CONTENDERS.items()):
+    for number, name in enumerate(contenders):
         began = time.perf_counter()
         path = folder / f"{seed}-{number}.keras"
-        options = TrainingOptions(seed=seed, epochs=epochs, **chosen)
-        train_head(learned.features, learned.groups.tolist(), path, options=options)
-        found[name] = per_object(apply_head(load_head(path), test.features), test)
+        learn(learned, path, TrainingOptions(seed=seed, epochs=epochs, **CONTENDERS[name]))
+        found[name] = per_object(embeddings(path, test), test)
         seconds[name] = time.perf_counter() - began
         print(f"seed {seed}, {name}: {found[name].mean():.3f}", file=sys.stderr, flush=True)
     return {"objects": test.names, "scores": found, "seconds": seconds}
@@ -80,7 +99,7 @@ def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, A
 def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each contender against the features: objects count once, with the mean over the seeds."""
     rows = []
-    for name in (RAW, START, *CONTENDERS):
+    for name in runs[0]["scores"]:
         gains: dict[str, list[float]] = {}
         scores: dict[str, list[float]] = {}
         for part in runs:
@@ -123,12 +142,12 @@ def show(rows: list[dict[str, Any]]) -> None:
 def examples_of(options: argparse.Namespace, work: Path) -> Examples:
     """The features of all pictures, by an index that is kept in ``work``."""
     own = options.ukbench
-    pictures = [own] if own else make_groups(options.images, work / "groups")
+    distortion = Distortion(light=options.light)
+    pictures = [own] if own else make_groups(options.images, work / "groups", distortion=distortion)
     with ImageIndex(work / "index.duckdb", model=options.model) as index:
         report = index.add(pictures)
         print(report, file=sys.stderr)
-        found = features_and_groups(index, "ukbench" if own else "folder")
-    return Examples.of(*found)
+        return examples_of(index, "ukbench" if own else "folder", shallow=True)[0]
 
 
 def main() -> None:
@@ -139,14 +158,18 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--light", type=float, default=Distortion().light, help="of made groups")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTENDERS)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep groups and index there")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    chosen = [name for name in CONTENDERS if not options.only or name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
         examples = examples_of(options, work)
-        runs = [run(examples, seed, options.epochs, Path(folder)) for seed in range(options.seeds)]
+        seeds = range(options.seeds)
+        runs = [run(examples, seed, options.epochs, chosen, Path(folder)) for seed in seeds]
     rows = summarize(runs)
     print(f"{len(examples.names)} objects, {len(examples)} pictures, {len(runs)} divisions\n")
     show(rows)

@@ -1,10 +1,11 @@
 """Metric learning: a small network on stored features, so that pictures of one object come near.
 
 To be read in the order of an experiment: ``made_groups`` (pictures of the same objects, where there
-are none at hand), ``from_index`` (features and objects of an index), ``examples`` and ``batches``,
-``linear`` and ``head`` (the network), ``mining`` and ``losses``, ``learner`` (one step),
-``training`` with ``checkpoints``, ``history`` and ``curves``. ``head_filter`` makes the head a part
-of an analyzer. See docs/metric-learning.md.
+are none at hand), ``pictures`` (as a shallow network takes them), ``from_index`` (features and
+objects of an index), ``examples`` and ``batches``, ``linear``, ``shallow`` and ``head`` (the
+network), ``mining`` and ``losses``, ``learner`` (one step), ``training`` with ``checkpoints``,
+``history`` and ``curves``. ``head_filter`` makes the head a part of an analyzer, and
+``models/parallel`` one with a shallow network. See docs/metric-learning.md.
 """
 
 from imgsearch_es.metric_learning.from_index import features_and_groups, train
