@@ -43,11 +43,12 @@ from imgsearch_es.metric_learning.training import Training, finish  # noqa: E402
 
 RAW = "features as they are"
 START = "default before it learns"
+DEFAULT = "default: shortcut, dropout, semi-hard"
 PLAIN: dict[str, Any] = {"shortcut": False, "dropout": 0.0}
 CONTENDERS: dict[str, dict[str, Any]] = {
     "512-512-256 at random, random triplets": {**PLAIN, "mining": "random", "margin": 1.0},
     "512-512-256 at random, semi-hard": PLAIN,
-    "default: shortcut, dropout, semi-hard": {},
+    DEFAULT: {},
     "default with random triplets": {"mining": "random"},
     "default with the contrastive loss": {"loss": "contrastive"},
     "default with a shallow network": {"shallow": True},
@@ -96,18 +97,20 @@ def run(
     return {"objects": test.names, "scores": found, "seconds": seconds}
 
 
+def by_object(runs: list[dict[str, Any]], name: str) -> np.ndarray:
+    """The score of each object that was put aside, its mean over the divisions."""
+    scores: dict[str, list[float]] = {}
+    for part in runs:
+        for item, score in zip(part["objects"], part["scores"][name], strict=True):
+            scores.setdefault(item, []).append(score)
+    return np.array([np.mean(values) for values in scores.values()])
+
+
 def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each contender against the features: objects count once, with the mean over the seeds."""
     rows = []
     for name in runs[0]["scores"]:
-        gains: dict[str, list[float]] = {}
-        scores: dict[str, list[float]] = {}
-        for part in runs:
-            both = zip(part["objects"], part["scores"][RAW], part["scores"][name], strict=True)
-            for item, raw, mine in both:
-                gains.setdefault(item, []).append(mine - raw)
-                scores.setdefault(item, []).append(mine)
-        gain = np.array([np.mean(values) for values in gains.values()])
+        gain = by_object(runs, name) - by_object(runs, RAW)
         means = [float(part["scores"][name].mean()) for part in runs]
         row = {"contender": name, "by_seed": [round(mean, 4) for mean in means]}
         row["ns"] = round(float(np.mean(means)), 4)
@@ -121,26 +124,32 @@ def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 paired_tests(part["scores"][RAW], part["scores"][name])["randomization"]
                 for part in runs
             ]
+            if DEFAULT in runs[0]["scores"] and name != DEFAULT:
+                more = by_object(runs, name) - by_object(runs, DEFAULT)
+                row["over_default"] = round(float(more.mean()), 4)
+                row["p_default"] = paired_tests(np.zeros(len(more)), more)["randomization"]
             row["seconds"] = round(float(np.mean([part["seconds"][name] for part in runs])), 1)
         rows.append(row)
     return rows
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    print("| contender | N-S | of 4 | gain (95 %) | p | p by seed | s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| contender | N-S | of 4 | gain (95 %) | p | p by seed | over default (p) | s |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         cells = [row["contender"], f"{row['ns']:.3f}", f"{row['percent']:.1f} %"]
         if "gain" in row:
             cells.append(f"{row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
             cells.append(f"{row['p']:.4f}")
             cells.append(", ".join(f"{p:.4f}" for p in row["p_by_seed"]))
+            known = "p_default" in row
+            cells.append(f"{row['over_default']:+.3f} ({row['p_default']:.4f})" if known else "")
             cells.append(f"{row['seconds']:.0f}")
-        print("| " + " | ".join([*cells, *[""] * (7 - len(cells))]) + " |")
+        print("| " + " | ".join([*cells, *[""] * (8 - len(cells))]) + " |")
 
 
-def examples_of(options: argparse.Namespace, work: Path) -> Examples:
-    """The features of all pictures, by an index that is kept in ``work``."""
+def pictures_of(options: argparse.Namespace, work: Path) -> Examples:
+    """All pictures and their features, by an index that is kept in ``work``."""
     own = options.ukbench
     distortion = Distortion(light=options.light)
     pictures = [own] if own else make_groups(options.images, work / "groups", distortion=distortion)
@@ -167,7 +176,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        examples = examples_of(options, work)
+        examples = pictures_of(options, work)
         seeds = range(options.seeds)
         runs = [run(examples, seed, options.epochs, chosen, Path(folder)) for seed in seeds]
     rows = summarize(runs)

@@ -12,15 +12,9 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
 from imgsearch_es.metric_learning.examples import Examples
 from imgsearch_es.metric_learning.history import TrainingReport
+from imgsearch_es.metric_learning.options import DEFAULTS, TrainingOptions
 from imgsearch_es.metric_learning.pictures import ReadingProgress, read_again
-from imgsearch_es.metric_learning.training import (
-    DEFAULTS,
-    Progress,
-    Training,
-    TrainingOptions,
-    finish,
-    target_of,
-)
+from imgsearch_es.metric_learning.training import Progress, Training, finish, target_of
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ _BATCH, _BATCH_OF_PICTURES = 4096, 256
 _SAVED = "1980-01-01@00:00:00"
 """What the file says of when it was saved: the earliest time of a ZIP archive."""
 _SHARED = "shared_object_id"
+"""By this key the file says which of its parts share an object."""
 
 
 def build_head(
@@ -89,9 +90,8 @@ def build_head(
     unit = keras.layers.UnitNormalization(name="unit_feature")(root)
     prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
     x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
-    for pictures in inputs[1:]:
-        seen = shallow_vector(pictures, seed + len(layers) + 1)
-        seen = keras.layers.Dropout(dropout, seed=seed, name="dropout_shallow")(seen)
+    if small is not None:
+        seen = shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
         x = keras.layers.Concatenate(name="beside")([prepared, seen])
     for i, units in enumerate(layers[:-1], start=1):
         x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
@@ -137,8 +137,14 @@ def apply_head(
         features: shape (pictures, dimensions).
         pixels: of the same pictures, where the head has a shallow network: uint8 or float32 of
             shape (pictures, height, width, 3), 0 to 255.
+
+    Raises:
+        ConfigurationError: pixels are missing, or the head takes none.
     """
     inputs = [features] if pixels is None else [features, pixels]
+    if len(head.inputs) != len(inputs):
+        takes = "takes pixels as well" if pixels is None else "has no shallow network for pixels"
+        raise ConfigurationError(f"this head {takes}")
     size = _BATCH if pixels is None else _BATCH_OF_PICTURES
     parts = [
         run_head(head, [np.asarray(part[i : i + size], dtype=np.float32) for part in inputs])

@@ -27,11 +27,12 @@ _POOLS = {"quarter": (7, 4), "eighth": (3, 2)}
 """Windows and strides of the maxima; of a picture of 224 x 224 pixels, 4 x 4 positions stay."""
 
 
-def shallow_vector(small: Any, seed: int) -> Any:
+def shallow_vector(small: Any, dropout: float, seed: int) -> Any:
     """What the two paths make of small pictures.
 
     Args:
         small: a Keras tensor of shape (pictures, rows, columns, 3), as `subsample` gives them.
+        dropout: share of the numbers that each step of learning leaves out at random.
         seed: of the weights.
 
     Returns:
@@ -41,7 +42,8 @@ def shallow_vector(small: Any, seed: int) -> Any:
     quarter = keras.layers.Rescaling(1 / 127.5, offset=-1, name="centered")(small)
     eighth = keras.layers.AveragePooling2D(2, name="halved")(quarter)
     paths = [_path(quarter, "quarter", seed), _path(eighth, "eighth", seed + 1)]
-    return keras.layers.Concatenate(name="shallow")(paths)
+    both = keras.layers.Concatenate(name="shallow")(paths)
+    return keras.layers.Dropout(dropout, seed=seed, name="dropout_shallow")(both)
 
 
 def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
@@ -72,5 +74,5 @@ def _path(picture: Any, name: str, seed: int) -> Any:
     )(picture)
     x = keras.layers.MaxPooling2D(window, stride, padding="same", name=f"{name}_maxima")(x)
     x = keras.layers.Flatten(name=f"{name}_numbers")(x)
-    # Divided by its length, and the slope stays finite where all numbers are 0.
+    # Divided by its length; a flat gray picture, whose numbers are near 0, has a bounded slope.
     return keras.layers.RMSNormalization(trainable=False, name=f"{name}_unit")(x)

@@ -93,10 +93,14 @@ def test_the_file_takes_whole_pictures(examples, trained):
     core = next(layer for layer in head.layers if layer.name == "head")
     assert (apply_head(core, features, Pictures.of(pixels).small) == embeddings).all()
     assert (apply_head(head, features, pixels[::-1]) != embeddings).any()
+    with pytest.raises(ConfigurationError, match="takes pixels as well"):
+        apply_head(head, features)
+    with pytest.raises(ConfigurationError, match="no shallow network"):
+        apply_head(build_head(6, (4,)), features, pixels)
 
 
 def test_a_gray_picture_has_an_embedding_and_a_finite_slope():
-    """All numbers of a path are 0 there, so it cannot be divided by its length."""
+    """All numbers of a path are 0 there, and so is its length."""
     import tensorflow as tf
 
     head = build_head(4, (3,), shortcut=False, dropout=0, small=(2, 2))
