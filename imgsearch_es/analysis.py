@@ -347,15 +347,9 @@ def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     if str(model["name"]).startswith("keras:"):
         model["name"] = "keras"
-    parts = {
-        "embedding": _without_paths(config.get("embedding", True)),
-        "embedding_filters": [*map(without_paths, config.get("embedding_filters", ()))],
-    }
-    return {**config, "model": model, **parts}
-
-
-def _without_paths(feature: bool | Mapping[str, Any]) -> bool | Mapping[str, Any]:
-    return without_paths(feature) if isinstance(feature, Mapping) else feature
+    feature = without_paths({"embedding": config.get("embedding", True)})
+    filters = [*map(without_paths, config.get("embedding_filters", ()))]
+    return {**config, "model": model, **feature, "embedding_filters": filters}
 
 
 def _described(part: Mapping[str, Any]) -> str:

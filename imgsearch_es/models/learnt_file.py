@@ -53,7 +53,7 @@ class LearntFile:
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without the places of files of which it says by sha256 which they are."""
+    """A configuration, and those in it, without the places of files that it names by sha256."""
     return {
         key: without_paths(value) if isinstance(value, Mapping) else value
         for key, value in config.items()
