@@ -28,26 +28,30 @@ sys.path.insert(0, str(ROOT))
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # noqa: E402
 from imgsearch_es.metric_learning import (  # noqa: E402
+    Distortion,
     TrainingOptions,
     apply_head,
     build_head,
-    features_and_groups,
     load_head,
     make_groups,
     train_head,
 )
 from imgsearch_es.metric_learning.examples import Examples  # noqa: E402
+from imgsearch_es.metric_learning.from_index import examples_of  # noqa: E402
 from imgsearch_es.metric_learning.head import start_shortcut  # noqa: E402
+from imgsearch_es.metric_learning.training import Training, finish  # noqa: E402
 
 RAW = "features as they are"
 START = "default before it learns"
+DEFAULT = "default: shortcut, dropout, semi-hard"
 PLAIN: dict[str, Any] = {"shortcut": False, "dropout": 0.0}
 CONTENDERS: dict[str, dict[str, Any]] = {
     "512-512-256 at random, random triplets": {**PLAIN, "mining": "random", "margin": 1.0},
     "512-512-256 at random, semi-hard": PLAIN,
-    "default: shortcut, dropout, semi-hard": {},
+    DEFAULT: {},
     "default with random triplets": {"mining": "random"},
     "default with the contrastive loss": {"loss": "contrastive"},
+    "default with a shallow network": {"shallow": True},
 }
 TEST_SHARE = 0.4
 
@@ -58,7 +62,24 @@ def per_object(features: np.ndarray, examples: Examples) -> np.ndarray:
     return np.bincount(examples.groups, weights=scores) / np.bincount(examples.groups)
 
 
-def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, Any]:
+def learn(learned: Examples, path: Path, options: TrainingOptions) -> None:
+    if options.shallow:
+        finish(Training(learned, path, options), force=True, progress=None)
+    else:
+        train_head(learned.features, learned.groups.tolist(), path, options=options)
+
+
+def embeddings(path: Path, examples: Examples) -> np.ndarray:
+    """What a saved head makes of examples, whose pictures are small already."""
+    head = load_head(path)
+    if len(head.inputs) > 1:
+        head = head.get_layer("head")
+    return apply_head(head, *examples.inputs()[: len(head.inputs)])
+
+
+def run(
+    examples: Examples, seed: int, epochs: int, contenders: list[str], folder: Path
+) -> dict[str, Any]:
     """One division: the scores of each contender, by object put aside."""
     learned, test = examples.divide(TEST_SHARE, 1000 + seed)
     found = {RAW: per_object(test.features, test)}
@@ -66,29 +87,30 @@ def run(examples: Examples, seed: int, epochs: int, folder: Path) -> dict[str, A
     start_shortcut(start, learned.divide(TrainingOptions().validation, seed)[0].features)
     found[START] = per_object(apply_head(start, test.features), test)
     seconds = {START: 0.0}
-    for number, (name, chosen) in enumerate(CONTENDERS.items()):
+    for number, name in enumerate(contenders):
         began = time.perf_counter()
         path = folder / f"{seed}-{number}.keras"
-        options = TrainingOptions(seed=seed, epochs=epochs, **chosen)
-        train_head(learned.features, learned.groups.tolist(), path, options=options)
-        found[name] = per_object(apply_head(load_head(path), test.features), test)
+        learn(learned, path, TrainingOptions(seed=seed, epochs=epochs, **CONTENDERS[name]))
+        found[name] = per_object(embeddings(path, test), test)
         seconds[name] = time.perf_counter() - began
         print(f"seed {seed}, {name}: {found[name].mean():.3f}", file=sys.stderr, flush=True)
     return {"objects": test.names, "scores": found, "seconds": seconds}
 
 
+def by_object(runs: list[dict[str, Any]], name: str) -> np.ndarray:
+    """The score of each object that was put aside, its mean over the divisions."""
+    scores: dict[str, list[float]] = {}
+    for part in runs:
+        for item, score in zip(part["objects"], part["scores"][name], strict=True):
+            scores.setdefault(item, []).append(score)
+    return np.array([np.mean(values) for values in scores.values()])
+
+
 def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each contender against the features: objects count once, with the mean over the seeds."""
     rows = []
-    for name in (RAW, START, *CONTENDERS):
-        gains: dict[str, list[float]] = {}
-        scores: dict[str, list[float]] = {}
-        for part in runs:
-            both = zip(part["objects"], part["scores"][RAW], part["scores"][name], strict=True)
-            for item, raw, mine in both:
-                gains.setdefault(item, []).append(mine - raw)
-                scores.setdefault(item, []).append(mine)
-        gain = np.array([np.mean(values) for values in gains.values()])
+    for name in runs[0]["scores"]:
+        gain = by_object(runs, name) - by_object(runs, RAW)
         means = [float(part["scores"][name].mean()) for part in runs]
         row = {"contender": name, "by_seed": [round(mean, 4) for mean in means]}
         row["ns"] = round(float(np.mean(means)), 4)
@@ -102,33 +124,39 @@ def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 paired_tests(part["scores"][RAW], part["scores"][name])["randomization"]
                 for part in runs
             ]
+            if DEFAULT in runs[0]["scores"] and name != DEFAULT:
+                more = by_object(runs, name) - by_object(runs, DEFAULT)
+                row["over_default"] = round(float(more.mean()), 4)
+                row["p_default"] = paired_tests(np.zeros(len(more)), more)["randomization"]
             row["seconds"] = round(float(np.mean([part["seconds"][name] for part in runs])), 1)
         rows.append(row)
     return rows
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    print("| contender | N-S | of 4 | gain (95 %) | p | p by seed | s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| contender | N-S | of 4 | gain (95 %) | p | p by seed | over default (p) | s |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         cells = [row["contender"], f"{row['ns']:.3f}", f"{row['percent']:.1f} %"]
         if "gain" in row:
             cells.append(f"{row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})")
             cells.append(f"{row['p']:.4f}")
             cells.append(", ".join(f"{p:.4f}" for p in row["p_by_seed"]))
+            known = "p_default" in row
+            cells.append(f"{row['over_default']:+.3f} ({row['p_default']:.4f})" if known else "")
             cells.append(f"{row['seconds']:.0f}")
-        print("| " + " | ".join([*cells, *[""] * (7 - len(cells))]) + " |")
+        print("| " + " | ".join([*cells, *[""] * (8 - len(cells))]) + " |")
 
 
-def examples_of(options: argparse.Namespace, work: Path) -> Examples:
-    """The features of all pictures, by an index that is kept in ``work``."""
+def pictures_of(options: argparse.Namespace, work: Path) -> Examples:
+    """All pictures and their features, by an index that is kept in ``work``."""
     own = options.ukbench
-    pictures = [own] if own else make_groups(options.images, work / "groups")
+    distortion = Distortion(light=options.light)
+    pictures = [own] if own else make_groups(options.images, work / "groups", distortion=distortion)
     with ImageIndex(work / "index.duckdb", model=options.model) as index:
         report = index.add(pictures)
         print(report, file=sys.stderr)
-        found = features_and_groups(index, "ukbench" if own else "folder")
-    return Examples.of(*found)
+        return examples_of(index, "ukbench" if own else "folder", shallow=True)[0]
 
 
 def main() -> None:
@@ -139,14 +167,18 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--light", type=float, default=Distortion().light, help="of made groups")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTENDERS)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep groups and index there")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    chosen = [name for name in CONTENDERS if not options.only or name in options.only]
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        examples = examples_of(options, work)
-        runs = [run(examples, seed, options.epochs, Path(folder)) for seed in range(options.seeds)]
+        examples = pictures_of(options, work)
+        seeds = range(options.seeds)
+        runs = [run(examples, seed, options.epochs, chosen, Path(folder)) for seed in seeds]
     rows = summarize(runs)
     print(f"{len(examples.names)} objects, {len(examples)} pictures, {len(runs)} divisions\n")
     show(rows)

@@ -46,7 +46,8 @@ from imgsearch_es.filters import (
     run_image_filters,
 )
 from imgsearch_es.images import ImageSource, Limits, Picture, open_image
-from imgsearch_es.models.deep_feature import DeepFeature
+from imgsearch_es.models.deep_feature import DeepFeature, describe_feature
+from imgsearch_es.models.learnt_file import without_paths
 
 if TYPE_CHECKING:
     from imgsearch_es.models.base import Model
@@ -304,7 +305,7 @@ def describe(config: Mapping[str, Any]) -> str:
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
     if not isinstance(feature, Mapping) and not behind:
         return said
-    chosen = str(DeepFeature.from_config(feature)) if isinstance(feature, Mapping) else "avg()"
+    chosen = describe_feature(feature if isinstance(feature, Mapping) else {})
     return f"{said}; deep feature: {' -> '.join([chosen, *map(_described, behind)])}"
 
 
@@ -340,16 +341,15 @@ def _named(config: Mapping[str, Any]) -> str:
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what says where its files are on this machine.
 
-    Which files they are is in the model's fingerprint, and in the option sha256 of filters.
+    Which files they are is in the model's fingerprint, and in the option sha256 of filters and of
+    the deep feature.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     if str(model["name"]).startswith("keras:"):
         model["name"] = "keras"
-    filters = [
-        {k: v for k, v in part.items() if k != "path" or "sha256" not in part}
-        for part in config.get("embedding_filters", ())
-    ]
-    return {**config, "model": model, "embedding_filters": filters}
+    feature = without_paths({"embedding": config.get("embedding", True)})
+    filters = [*map(without_paths, config.get("embedding_filters", ()))]
+    return {**config, "model": model, **feature, "embedding_filters": filters}
 
 
 def _described(part: Mapping[str, Any]) -> str:

@@ -11,13 +11,12 @@ second: the file may move, but another file in its place is refused, as other we
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.files import replacing
 from imgsearch_es.filters import create_part
-from imgsearch_es.models.weights import fingerprint, given_file
+from imgsearch_es.models.learnt_file import LearntFile
+from imgsearch_es.models.weights import fingerprint
 
 EMBEDDING_FILTERS = "imgsearch_es.embedding_filters"
 
@@ -60,33 +60,10 @@ class EmbeddingFilter(Protocol):
 
 
 @dataclass(frozen=True)
-class LearntFilter:
-    """Base of filters that read what they do from a file.
+class LearntFilter(LearntFile):
+    """Base of filters that read what they do from a file: ``path``, and ``sha256`` of its bytes."""
 
-    Attributes:
-        path: of the file; kept as an absolute path.
-        sha256: of its bytes, in hexadecimal; found out when it is not given.
-
-    Raises:
-        WeightsError: there is no such file, or its content is another than ``sha256`` says.
-    """
-
-    path: str
-    sha256: str = ""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str | os.PathLike) or not isinstance(self.sha256, str):
-            raise AnalyzerError("a learnt embedding filter needs path, and sha256 is a text")
-        file = given_file(self.path, "an embedding filter")
-        found = fingerprint(file, "an embedding filter").partition(":")[2]
-        if self.sha256 and self.sha256 != found:
-            raise WeightsError(
-                f"{file} is not the file that was recorded: its sha256 begins with {found[:12]}, "
-                f"not {self.sha256[:12]}; give the right file in the analyzer's configuration "
-                "(--analyzer), or index the pictures again under another name"
-            )
-        object.__setattr__(self, "path", str(file))
-        object.__setattr__(self, "sha256", found)
+    what: ClassVar[str] = "an embedding filter"
 
 
 @dataclass(frozen=True)

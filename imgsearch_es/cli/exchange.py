@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +16,7 @@ from imgsearch_es.cli.output import (
     ShardsOption,
     WeightsOption,
     fail,
+    now_and_then,
     print_json,
     say,
 )
@@ -71,7 +70,7 @@ def export(
     if features is not None and pictures:
         fail("--pictures goes with FILE: --features has vectors alone", code=2)
     conditions = options.conditions(where)
-    progress = None if json else _now_and_then(lambda count: f"{count:,} exported")
+    progress = None if json else now_and_then(lambda count: f"{count:,} exported")
     with ImageIndex(index) as source:
         if features is not None:
             _say_features(
@@ -135,7 +134,7 @@ def import_(
         fail("--folder, --model, --weights and --analyzer go with --features", code=2)
     if features is not None and pictures is not None:
         fail("--pictures goes with FILE: --features has vectors alone", code=2)
-    progress = None if json else _now_and_then(str)
+    progress = None if json else now_and_then(str)
     with ImageIndex(index, model=model, weights=weights, analyzer=analyzer) as target:
         if features is not None:
             report = target.import_features(place, folder=folder, progress=progress)
@@ -198,7 +197,7 @@ def reindex(
                 keep_old=keep_old,
                 progress=None
                 if json
-                else _now_and_then(lambda done, total: f"{done:,} of {total:,}"),
+                else now_and_then(lambda done, total: f"{done:,} of {total:,}"),
             )
         except MissingPicturesError as error:
             if json:
@@ -234,16 +233,3 @@ def _list(what: str, items: list[tuple[str, str]]) -> None:
         say(f"  {what}: {name}: {reason}")
     if len(items) > _LISTED:
         say(f"  ... and {len(items) - _LISTED:,} more; --json lists all")
-
-
-def _now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
-    """Says something every ten seconds."""
-    due = time.monotonic() + 10
-
-    def tell(*values: object) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due += 10
-            say(shown(*values))
-
-    return tell

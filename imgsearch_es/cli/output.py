@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -92,6 +93,19 @@ def say(text: str) -> None:
 def print_line(text: str) -> None:
     """Print a line as it is, however long and whatever the width of the terminal."""
     sys.stdout.write(f"{printable(text)}\n")
+
+
+def now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
+    """Says something every ten seconds."""
+    due = time.monotonic() + 10
+
+    def tell(*values: object) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due += 10
+            say(shown(*values))
+
+    return tell
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.cli.options import given
-from imgsearch_es.cli.output import IndexOption, JsonOption, print_json, say, warn
+from imgsearch_es.cli.output import (
+    IndexOption,
+    JsonOption,
+    now_and_then,
+    print_json,
+    say,
+    warn,
+)
 from imgsearch_es.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,6 +49,14 @@ def train(
         float,
         typer.Option(min=0, max=0.95, help="Share of features and units left out at each step."),
     ] = 0.5,
+    shallow: Annotated[
+        bool,
+        typer.Option(
+            "--shallow",
+            help="A shallow network on the picture in parallel to the model, for colors and "
+            "patterns; the pictures are read again.",
+        ),
+    ] = False,
     loss: Annotated[str, typer.Option(help="triplet or contrastive.")] = "triplet",
     margin: Annotated[
         float | None,
@@ -76,9 +91,9 @@ def train(
 
     It brings pictures of the same object near each other.
 
-    No picture is read. Some objects are held out, and their N-S score says when to stop. An
-    interrupted run goes on when it is repeated. The head becomes a part of an analyzer, which is
-    printed at the end, for `imgsearch index` or `imgsearch reindex --analyzer`.
+    No picture is read, but with --shallow. Some objects are held out, and their N-S score says when
+    to stop. An interrupted run goes on when it is repeated. The head becomes a part of an analyzer,
+    which is printed at the end, for `imgsearch index` or `imgsearch reindex --analyzer`.
     """
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.metric_learning import TrainingOptions
@@ -88,6 +103,7 @@ def train(
         layers=_layers(layers),
         shortcut=shortcut,
         dropout=dropout,
+        shallow=shallow,
         loss=loss,
         mining=mining,
         seed=seed,
@@ -99,9 +115,18 @@ def train(
             validation=validation,
         ),
     )
-    progress = None if json else _show
     with ImageIndex(index) as target:
-        report = run(target, out, judgements, options=options, force=force, progress=progress)
+        report = run(
+            target,
+            out,
+            judgements,
+            options=options,
+            force=force,
+            progress=None if json else _show,
+            reading=None if json else now_and_then(_pictures_read),
+        )
+    if report.unread:
+        warn(_left_out(report.unread))
     if plot is not None:
         report.save_plot(plot)
     if not report.helps:
@@ -111,9 +136,29 @@ def train(
         return
     say(str(report))
     say("  to use it, add to the index's analyzer (`imgsearch stats --json`), then reindex:")
-    say("    [[embedding_filters]]")
-    say('    name = "head"')
-    say(f'    path = "{report.path}"')
+    for line in _analyzer_lines(report):
+        say(f"    {line}")
+
+
+def _analyzer_lines(report: TrainingReport) -> list[str]:
+    """What the head is in the TOML file of an analyzer."""
+    if report.options["shallow"]:
+        return ["[embedding]", f'parallel = "{report.path}"']
+    return ["[[embedding_filters]]", 'name = "head"', f'path = "{report.path}"']
+
+
+def _pictures_read(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} pictures read"
+
+
+def _left_out(unread: list[tuple[str, str]]) -> str:
+    uri, reason = unread[0]
+    if len(unread) == 1:
+        return f"1 picture could not be read again and is left out: {uri}: {reason}"
+    return (
+        f"{len(unread):,} pictures could not be read again and are left out; the first is "
+        f"{uri}: {reason}"
+    )
 
 
 def _show(epoch: Epoch, report: TrainingReport) -> None:

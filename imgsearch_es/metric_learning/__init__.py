@@ -1,10 +1,11 @@
 """Metric learning: a small network on stored features, so that pictures of one object come near.
 
 To be read in the order of an experiment: ``made_groups`` (pictures of the same objects, where there
-are none at hand), ``from_index`` (features and objects of an index), ``examples`` and ``batches``,
-``linear`` and ``head`` (the network), ``mining`` and ``losses``, ``learner`` (one step),
-``training`` with ``checkpoints``, ``history`` and ``curves``. ``head_filter`` makes the head a part
-of an analyzer. See docs/metric-learning.md.
+are none at hand), ``pictures`` (as a shallow network takes them), ``from_index`` (features and
+objects of an index), ``examples`` and ``batches``, ``linear``, ``shallow`` and ``head`` (the
+network), ``mining``, ``losses`` and ``options``, ``learner`` (one step), ``training`` with
+``checkpoints``, ``history`` and ``curves``. ``head_filter`` makes the head a part of an analyzer,
+``models/parallel`` one with a shallow network. See docs/metric-learning.md.
 """
 
 from imgsearch_es.metric_learning.from_index import features_and_groups, train
@@ -13,7 +14,8 @@ from imgsearch_es.metric_learning.history import Epoch, TrainingReport
 from imgsearch_es.metric_learning.losses import LOSSES
 from imgsearch_es.metric_learning.made_groups import Distortion, distort, make_groups
 from imgsearch_es.metric_learning.mining import MINING
-from imgsearch_es.metric_learning.training import TrainingOptions, train_head
+from imgsearch_es.metric_learning.options import TrainingOptions
+from imgsearch_es.metric_learning.training import train_head
 
 __all__ = [
     "LOSSES",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.metric_learning.pictures import Pictures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,14 +20,24 @@ class Examples:
         features: float32 of shape (pictures, dimensions).
         groups: numbers of the objects from 0 on, shape (pictures,).
         names: of the objects, in the order of their numbers.
+        pictures: small pictures for a shallow network, those of the whole collection, which its
+            parts share, so that they are in memory once. None without such a network.
+        places: where the pictures are among them, shape (pictures,).
     """
 
     features: NDArray[np.float32]
     groups: NDArray[np.intp]
     names: tuple[str, ...]
+    pictures: Pictures | None
+    places: NDArray[np.intp]
 
     @classmethod
-    def of(cls, features: NDArray[np.float32], groups: Sequence[Hashable]) -> Examples:
+    def of(
+        cls,
+        features: NDArray[np.float32],
+        groups: Sequence[Hashable],
+        pictures: Pictures | None = None,
+    ) -> Examples:
         """Examples of objects with any names; pictures that are alone in theirs are left out.
 
         Objects are numbered as they come, so that a seed divides them alike whatever their names:
@@ -35,6 +46,7 @@ class Examples:
         Args:
             features: shape (pictures, dimensions), finite.
             groups: the object of each picture.
+            pictures: one of each, for a shallow network.
 
         Raises:
             ConfigurationError: the shapes do not fit, a feature is not finite, or there are fewer
@@ -45,6 +57,10 @@ class Examples:
             raise ConfigurationError(
                 f"features of shape {vectors.shape} do not go with {len(groups)} groups; they have "
                 "the shape (pictures, dimensions), and each picture is of one object"
+            )
+        if pictures is not None and len(pictures.small) != len(vectors):
+            raise ConfigurationError(
+                f"there are pixels of {len(pictures.small)} pictures and features of {len(vectors)}"
             )
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
@@ -60,7 +76,8 @@ class Examples:
                 "pictures; a head learns from pairs of pictures of one object against others"
             )
         renumbered = np.searchsorted(left, numbers[kept])
-        return cls(vectors[kept], renumbered, tuple(names[i] for i in left))
+        found = tuple(names[i] for i in left)
+        return cls(vectors[kept], renumbered, found, pictures, np.flatnonzero(kept))
 
     def __len__(self) -> int:
         return len(self.features)
@@ -70,13 +87,19 @@ class Examples:
         """Length of a feature."""
         return int(self.features.shape[1])
 
+    def inputs(self, rows: NDArray[np.intp] | slice = slice(None)) -> list[NDArray[np.float32]]:
+        """What a head takes of some of the pictures: features, and small pictures where it has."""
+        if self.pictures is None:
+            return [self.features[rows]]
+        return [self.features[rows], self.pictures.small[self.places[rows]]]
+
     def select(self, objects: Sequence[int] | NDArray[np.intp]) -> Examples:
         """The pictures of some objects, which are numbered anew in the order given."""
         place = {int(number): i for i, number in enumerate(objects)}
         rows = np.flatnonzero(np.isin(self.groups, list(place)))
         groups = np.array([place[int(number)] for number in self.groups[rows]], dtype=np.intp)
         names = tuple(self.names[int(number)] for number in objects)
-        return Examples(self.features[rows], groups, names)
+        return Examples(self.features[rows], groups, names, self.pictures, self.places[rows])
 
     def divide(self, share: float, seed: int) -> tuple[Examples, Examples]:
         """Divide the objects at random; no object is on both sides.

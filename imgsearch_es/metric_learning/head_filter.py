@@ -12,6 +12,7 @@ import numpy as np
 from imgsearch_es.embedding_filters import LearntFilter, Vectors
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.metric_learning.head import apply_head, load_head
+from imgsearch_es.models.parallel import is_parallel
 
 if TYPE_CHECKING:
     import keras
@@ -47,4 +48,10 @@ class Head(LearntFilter):
     @cached_property
     def _network(self) -> keras.Model:
         with _loading:
-            return load_head(self.path)
+            network = load_head(self.path)
+        if is_parallel(network):
+            raise AnalyzerError(
+                f"head: {self.path} has a shallow network, which sees pixels, so it is no filter "
+                f'but an option of the deep feature: [embedding] parallel = "{self.path}"'
+            )
+        return network

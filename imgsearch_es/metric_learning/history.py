@@ -44,7 +44,9 @@ class TrainingReport:
         pictures: likewise.
         stopped_early: whether the score had stopped rising before the last epoch.
         options: the training's options, as JSON values.
-        data: fingerprint of the features and groups.
+        data: fingerprint of the features, pictures and groups.
+        unread: (uri, reason) of pictures that a shallow network should have learned from and that
+            could not be read again; they were left out.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class TrainingReport:
     pictures: tuple[int, int]
     options: dict[str, Any]
     data: str
+    unread: list[tuple[str, str]] = field(default_factory=list)
     history: list[Epoch] = field(default_factory=list)
     best: int = 0
     stopped_early: bool = False
@@ -71,14 +74,17 @@ class TrainingReport:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         values = asdict(self)
-        return {**values, "path": str(self.path), "best_score": self.best_score}
+        unread = [{"uri": uri, "reason": reason} for uri, reason in self.unread]
+        ends = {"path": str(self.path), "best_score": self.best_score, "unread": unread}
+        return {**values, **ends}
 
     def __str__(self) -> str:
         ended = ", stopped early" if self.stopped_early else ""
+        left_out = f" ({len(self.unread)} could not be read again)" if self.unread else ""
         return (
             f"{self.path}: N-S of {self.objects[1]} held-out objects {self.raw_score:.3f} -> "
             f"{self.best_score:.3f} (epoch {self.best} of {len(self.history)}{ended}), learned "
-            f"from {self.objects[0]} objects with {self.pictures[0]} pictures"
+            f"from {self.objects[0]} objects with {self.pictures[0]} pictures{left_out}"
         )
 
     def plot(self) -> Figure:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.metric_learning.checkpoints import Arrays
-from imgsearch_es.metric_learning.head import apply_head, build_head, start_dropout, start_shortcut
+from imgsearch_es.metric_learning.head import apply_head, run_head, start_dropout
 from imgsearch_es.metric_learning.losses import Loss
 from imgsearch_es.metric_learning.mining import Mining, Triplets
 from imgsearch_es.models.runtime import import_keras
+
+if TYPE_CHECKING:
+    import keras
+
+Inputs = Sequence[NDArray[np.float32]]
+"""What the head takes of a batch: features, and small pictures where it has a shallow network."""
 
 
 class Learner:
     """Adam on the loss of mined triplets.
 
     Args:
-        features: to learn from; the head's shortcut begins with what they have in common.
-        layers: units of the head's layers.
-        shortcut: see `build_head`.
-        dropout: see `build_head`.
+        head: the network, as it begins.
         loss: what to make small.
         mining: which triplets of a batch count.
         margin: of the loss.
         learning_rate: of Adam.
-        seed: of the weights.
 
     Attributes:
         head: the network.
@@ -35,44 +37,33 @@ class Learner:
 
     def __init__(
         self,
-        features: NDArray[np.float32],
-        layers: Sequence[int],
+        head: keras.Model,
         *,
-        shortcut: bool,
-        dropout: float,
         loss: Loss,
         mining: Mining,
         margin: float,
         learning_rate: float,
-        seed: int,
     ) -> None:
         keras = import_keras()
-        dimensions = features.shape[1]
-        self.head = build_head(dimensions, layers, shortcut=shortcut, dropout=dropout, seed=seed)
-        if shortcut:
-            start_shortcut(self.head, features)
+        self.head = head
         self._loss, self._mining, self._margin = loss, mining, margin
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self.head.trainable_variables)
-        self._step, self._measure = self._compiled(dimensions)
+        self._step, self._measure = self._compiled()
 
     def begin(self, rng: np.random.Generator) -> None:
         """Begin an epoch: what dropout leaves out follows from ``rng`` alone."""
         start_dropout(self.head, rng)
 
-    def learn(
-        self, features: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
-    ) -> float:
+    def learn(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> float:
         """One step on a batch; gives the loss before it, 0 where there is no triplet."""
-        triplets = self._mine(features, groups, rng)
-        return float(self._step(features, triplets)) if len(triplets) else 0.0
+        triplets = self._mine(inputs, groups, rng)
+        return float(self._step(list(inputs), triplets)) if len(triplets) else 0.0
 
-    def loss_of(
-        self, features: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
-    ) -> float:
+    def loss_of(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> float:
         """The loss of a batch, without learning from it."""
-        triplets = self._mine(features, groups, rng)
-        return float(self._measure(features, triplets)) if len(triplets) else 0.0
+        triplets = self._mine(inputs, groups, rng)
+        return float(self._measure(list(inputs), triplets)) if len(triplets) else 0.0
 
     def weights(self) -> Arrays:
         """Copies of the head's weights."""
@@ -92,30 +83,30 @@ class Learner:
         for variable, value in zip(self._optimizer.variables, optimizer, strict=True):
             variable.assign(value)
 
-    def _mine(
-        self, features: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
-    ) -> Triplets:
-        return self._mining(apply_head(self.head, features), groups, rng)
+    def _mine(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> Triplets:
+        return self._mining(apply_head(self.head, *inputs), groups, rng)
 
-    def _compiled(self, dimensions: int) -> tuple[Any, Any]:
-        """The functions of (features, triplets): a step, and the loss alone."""
+    def _compiled(self) -> tuple[Any, Any]:
+        """The functions of (inputs, triplets): a step, and the loss alone."""
         import tensorflow as tf
 
         variables = self.head.trainable_variables
 
-        def measure(features: tf.Tensor, triplets: tf.Tensor, training: bool = False) -> tf.Tensor:
-            embeddings = self.head(features, training=training)
+        def measure(
+            inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
+        ) -> tf.Tensor:
+            embeddings = run_head(self.head, inputs, training=training)
             return self._loss.of_triplets(embeddings, triplets, self._margin)
 
-        def step(features: tf.Tensor, triplets: tf.Tensor) -> tf.Tensor:
+        def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = measure(features, triplets, training=True)
+                loss = measure(inputs, triplets, training=True)
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             self._optimizer.apply(gradients, variables)
             return loss
 
         signature = [
-            tf.TensorSpec((None, dimensions), tf.float32),
+            [tf.TensorSpec(given.shape, tf.float32) for given in self.head.inputs],
             tf.TensorSpec((None, 3), tf.int64),
         ]
         return tuple(

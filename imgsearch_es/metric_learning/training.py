@@ -15,9 +15,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,17 @@ from imgsearch_es.evaluation import rank_features, same_group
 from imgsearch_es.metric_learning.batches import batches
 from imgsearch_es.metric_learning.checkpoints import Checkpoint
 from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.head import DROPOUT, LAYERS, apply_head, save_head
+from imgsearch_es.metric_learning.head import apply_head, build_head, save_head, start_shortcut
 from imgsearch_es.metric_learning.history import Epoch, TrainingReport
 from imgsearch_es.metric_learning.learner import Learner
 from imgsearch_es.metric_learning.losses import loss
 from imgsearch_es.metric_learning.mining import mining
+from imgsearch_es.metric_learning.options import DEFAULTS, TrainingOptions
+from imgsearch_es.metric_learning.pictures import Pictures
+from imgsearch_es.metric_learning.shallow import on_whole_pictures
+
+if TYPE_CHECKING:
+    import keras
 
 FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
@@ -42,63 +48,12 @@ Progress = Callable[[Epoch, TrainingReport], None]
 """Called after each epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """How to train.
-
-    Attributes:
-        layers: units of the head's dense layers.
-        shortcut: a linear layer beside them, which begins as half-whitening; see `linear`.
-        dropout: share of features and hidden units that a step leaves out at random.
-        loss: "triplet" or "contrastive"; see `losses`.
-        margin: of the loss; None for its usual one.
-        mining: "semi-hard" or "random"; see `mining`.
-        learning_rate: of Adam.
-        epochs: the most; an epoch shows every object once.
-        patience: epochs without a better N-S score after which training ends.
-        validation: share of the objects that are held out.
-        objects: in a batch.
-        pictures: the most of one object in a batch.
-        seed: of the division, the weights and the batches.
-    """
-
-    layers: tuple[int, ...] = LAYERS
-    shortcut: bool = True
-    dropout: float = DROPOUT
-    loss: str = "triplet"
-    margin: float | None = None
-    mining: str = "semi-hard"
-    learning_rate: float = 1e-4
-    epochs: int = 100
-    patience: int = 15
-    validation: float = 0.2
-    objects: int = 32
-    pictures: int = 4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        chosen = loss(self.loss)
-        mining(self.mining)
-        if self.margin is None:
-            object.__setattr__(self, "margin", chosen.margin)
-        for name in ("margin", "learning_rate", "epochs", "patience"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
-        for name in ("objects", "pictures"):
-            if getattr(self, name) < 2:
-                raise ConfigurationError(f"{name} of a batch are 2 or more")
-        if self.seed < 0:
-            raise ConfigurationError(f"seed is 0 or more, not {self.seed}")
-
-
-DEFAULTS = TrainingOptions()
-
-
 def train_head(
     features: NDArray[np.float32],
     groups: Sequence[Hashable],
     out: str | os.PathLike[str],
     *,
+    pixels: NDArray[np.uint8] | None = None,
     options: TrainingOptions = DEFAULTS,
     force: bool = False,
     progress: Progress | None = None,
@@ -112,6 +67,8 @@ def train_head(
         features: shape (pictures, dimensions).
         groups: the object of each picture. Objects with one picture are left out.
         out: the head's file, ``.keras``.
+        pixels: with a shallow network (``options.shallow``) the pictures, as an analyzer prepares
+            them: uint8 of shape (pictures, height, width, 3).
         options: how to train.
         force: overwrite a head that exists, and begin again where a run was interrupted.
         progress: called after each epoch.
@@ -121,19 +78,37 @@ def train_head(
             written, or an interrupted run had other features or options.
         MissingDependencyError: TensorFlow is not installed.
     """
+    if options.shallow != (pixels is not None):
+        raise ConfigurationError("a shallow network and pixels go together: give both, or neither")
+    target = target_of(out, force=force)
+    pictures = None if pixels is None else Pictures.of(pixels)
+    examples = Examples.of(features, groups, pictures)
+    training = Training(examples, target, options)
+    return finish(training, force=force, progress=progress)
+
+
+def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
+    """The file that a head is to be saved as.
+
+    Raises:
+        ConfigurationError: it exists, or has another extension.
+    """
     target = Path(out).expanduser()
     if target.suffix != ".keras":
         raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
     if target.exists() and not force:
         raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
-    examples = Examples.of(features, groups)
-    training = Training(examples, target, options)
+    return target
+
+
+def finish(training: Training, *, force: bool, progress: Progress | None) -> TrainingReport:
+    """Train to the end, from where an interrupted run was unless ``force``, and save the head."""
     if not force:
         training.resume()
     report = training.run(progress or (lambda epoch, so_far: None))
-    save_head(training.learner.head, target)
+    save_head(training.head(), report.path)
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
-    Path(f"{target}.json").write_text(text + "\n", encoding="utf-8")
+    Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
     training.checkpoint.unlink(missing_ok=True)
     return report
 
@@ -154,23 +129,27 @@ class Training:
         examples: what to learn from and to validate with.
         target: the head's file.
         options: how.
+        unread: pictures that were left out; see `TrainingReport`.
     """
 
-    def __init__(self, examples: Examples, target: Path, options: TrainingOptions) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        target: Path,
+        options: TrainingOptions,
+        unread: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._options = options
+        self._pictures = examples.pictures
         self._learned, held_out = examples.divide(options.validation, options.seed)
         self._held_out = _at_most(held_out, options.seed)
         self.checkpoint = Path(f"{target}.checkpoint")
         self.learner = Learner(
-            self._learned.features,
-            options.layers,
-            shortcut=options.shortcut,
-            dropout=options.dropout,
+            _beginning(self._learned, options),
             loss=loss(options.loss),
             mining=mining(options.mining),
             margin=float(options.margin or 0),
             learning_rate=options.learning_rate,
-            seed=options.seed,
         )
         self._report = TrainingReport(
             path=target,
@@ -180,8 +159,14 @@ class Training:
             pictures=(len(self._learned), len(held_out)),
             options=asdict(options),
             data=_fingerprint(examples),
+            unread=list(unread),
         )
         self._best = self.learner.weights()
+
+    def head(self) -> keras.Model:
+        """The head to be saved; with a shallow network it takes whole pictures."""
+        head = self.learner.head
+        return head if self._pictures is None else on_whole_pictures(head, self._pictures.size)
 
     def resume(self) -> None:
         """Go on where an interrupted run of the same training stopped, if there is one.
@@ -224,21 +209,21 @@ class Training:
         rng = np.random.default_rng([options.seed, number])
         self.learner.begin(rng)
         losses = [
-            self.learner.learn(self._learned.features[rows], self._learned.groups[rows], rng)
+            self.learner.learn(self._learned.inputs(rows), self._learned.groups[rows], rng)
             for rows in batches(self._learned, options.objects, options.pictures, rng)
         ]
         always_same = np.random.default_rng([options.seed, 0])
         parts = batches(self._held_out, options.objects, options.pictures, always_same)
         validation = [
             self.learner.loss_of(
-                self._held_out.features[rows], self._held_out.groups[rows], always_same
+                self._held_out.inputs(rows), self._held_out.groups[rows], always_same
             )
             for rows in parts
         ]
         return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
 
     def _score(self) -> float:
-        embeddings = apply_head(self.learner.head, self._held_out.features)
+        embeddings = apply_head(self.learner.head, *self._held_out.inputs())
         return score(embeddings, self._held_out.groups)
 
     def _is_better(self, epoch: Epoch) -> bool:
@@ -261,6 +246,22 @@ class Training:
         return dict(json.loads(json.dumps({"data": self._report.data, **lasting})))
 
 
+def _beginning(examples: Examples, options: TrainingOptions) -> keras.Model:
+    """A head that has learned nothing, but what the features have in common."""
+    small = None if examples.pictures is None else examples.pictures.small.shape[1:3]
+    head = build_head(
+        examples.dimensions,
+        options.layers,
+        shortcut=options.shortcut,
+        dropout=options.dropout,
+        small=small,
+        seed=options.seed,
+    )
+    if options.shortcut:
+        start_shortcut(head, examples.features)
+    return head
+
+
 def _at_most(examples: Examples, seed: int) -> Examples:
     """Whole objects, chosen at random, with so many pictures that ranking them stays quick."""
     if len(examples) <= _MEASURED:
@@ -274,4 +275,8 @@ def _at_most(examples: Examples, seed: int) -> Examples:
 def _fingerprint(examples: Examples) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(examples.features).tobytes())
     digest.update(json.dumps([examples.names, examples.groups.tolist()]).encode())
+    if examples.pictures is not None:
+        digest.update(repr(examples.pictures.size).encode())
+        for place in examples.places:
+            digest.update(examples.pictures.small[place].tobytes())
     return f"sha256:{digest.hexdigest()}"

@@ -1,16 +1,25 @@
-"""Which deep feature of a network: the layer, how its positions are pooled, scales and flips."""
+"""Which deep feature of a network: layer, pooling, scales, flips, and what is learnt beside it."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.models.learnt_file import LearntFile
 
 POOLINGS = ("avg", "max", "gem", "rmac", "spoc")
 _LARGEST_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class Parallel(LearntFile):
+    """The file of a network that makes the deep feature of the model's own and of the picture."""
+
+    what: ClassVar[str] = "a network in parallel"
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class DeepFeature:
         scales: the picture is seen at each of these sizes, in relation to the network's own, and
             the vectors are averaged.
         flip: the picture is seen from both sides, and the vectors are averaged.
+        parallel: a network that takes what the other options give and the picture, and gives what
+            takes its place (``imgsearch train --shallow``).
 
     Raises:
         AnalyzerError: an option is wrong.
@@ -42,6 +53,7 @@ class DeepFeature:
     levels: int = 3
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
         if self.layer is not None and (not isinstance(self.layer, str) or not self.layer):
@@ -68,6 +80,11 @@ class DeepFeature:
         """Whether it is the model's own deep feature."""
         return self.to_config() == {}
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it is pooled anew, for a network in parallel or without one."""
+        return not self.to_config().keys() <= {"parallel"}
+
     def to_config(self) -> dict[str, Any]:
         """The options that differ from the defaults, as JSON values."""
         mine, default = asdict(self), asdict(_DEFAULT)
@@ -90,6 +107,7 @@ class DeepFeature:
 
         Raises:
             AnalyzerError: an option is unknown, wrong, or of another pooling.
+            WeightsError: the file of ``parallel`` is missing or another one.
         """
         known = [field.name for field in fields(cls)]
         for option in config:
@@ -105,12 +123,32 @@ class DeepFeature:
             if not isinstance(scales, list | tuple):
                 raise AnalyzerError(f"embedding: scales is a list of numbers, not {scales!r}")
             options["scales"] = tuple(float(s) if _is_number(s) else s for s in scales)
+        if "parallel" in options:
+            options["parallel"] = _parallel(options["parallel"])
         return cls(**options)
 
-    def __str__(self) -> str:
-        options = self.to_config()
-        pooling = options.pop("pooling", "avg")
-        return f"{pooling}({', '.join(f'{key}={value}' for key, value in options.items())})"
+
+def describe_feature(config: Mapping[str, Any]) -> str:
+    """What `DeepFeature.to_config` gave, in a few words; its file need not be there."""
+    options = dict(config)
+    pooling, parallel = options.pop("pooling", "avg"), options.pop("parallel", None)
+    said = _called(pooling, options)
+    return said if parallel is None else f"{said} -> {_called('parallel', parallel)}"
+
+
+def _called(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+
+
+def _parallel(given: object) -> Parallel:
+    """The option's value as a person writes it, a path, or as `to_config` gave it."""
+    if isinstance(given, str | os.PathLike):
+        return Parallel(os.fspath(given))
+    if not isinstance(given, Mapping) or not {"path"} <= set(given) <= {"path", "sha256"}:
+        raise AnalyzerError(
+            f"embedding: parallel is the path of a head, or its path and sha256, not {given!r}"
+        )
+    return Parallel(**given)
 
 
 def _is_number(value: object) -> bool:

@@ -133,8 +133,8 @@ class KerasFileModel(NetworkModel):
 
         from imgsearch_es.models.runtime import reason
 
+        classifier = load_network(self.path)
         try:
-            classifier = keras.saving.load_model(str(self.path), compile=False, safe_mode=True)
             if not classifier.built or not hasattr(classifier, "inputs"):
                 classifier(keras.Input((*self.size, 3)))
         except Exception as error:  # a foreign file raises anything
@@ -223,6 +223,22 @@ def read_description(path: Path) -> dict[str, Any]:
             "replace it by layers (such as keras.layers.Rescaling) and save it again"
         )
     return found
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a network that Keras saved; no code in its file is run.
+
+    Raises:
+        WeightsError: the file is unreadable, or holds Python code (a Lambda layer).
+    """
+    from imgsearch_es.models.runtime import import_keras, reason
+
+    read_description(path)
+    keras = import_keras()
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as error:  # a foreign file raises anything
+        raise WeightsError(f"Keras cannot load {path}: {reason(error)}") from error
 
 
 def _import_h5py() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.models.deep_feature import DeepFeature
+from imgsearch_es.models.parallel import in_parallel
 from imgsearch_es.models.pooling import pool, resized
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def pooled_features(classifier: keras.Model) -> Any:
 def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model:
     """A network with another deep feature; layers and weights are shared, not copied.
 
-    Scales, flips and pooling are parts of the network, so that every runtime computes them.
+    Scales, flips, pooling and what is in parallel are parts of the network, so that every runtime
+    computes them.
 
     Args:
         network: pixels -> [posterior, embedding].
@@ -59,19 +61,16 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
 
     Raises:
         AnalyzerError: there is no such layer, it has no positions to pool, or the network does
-            not run at another size.
+            not run at another size, or what is in parallel does not fit.
+        WeightsError: the file of what is in parallel cannot be used.
     """
     import keras
 
     pixels = keras.Input(network.inputs[0].shape[1:], name="pixels")
-    posterior, _, activations = _replay(network, pixels)
-    activation = _chosen(posterior, activations, feature)
-    body = keras.Model(pixels, activation)
-    vectors = [
-        _pooled(activation if seen is pixels else _see(body, seen, network.name), feature)
-        for seen in _views(pixels, feature)
-    ]
-    vector = vectors[0] if len(vectors) == 1 else keras.layers.Average()(vectors)
+    pooled = _pooled_anew if feature.is_pooled else _as_it_is
+    posterior, vector = pooled(network, pixels, feature)
+    if feature.parallel is not None:
+        vector = in_parallel(pixels, vector, feature.parallel)
     return keras.Model(pixels, [posterior, vector], name=network.name)
 
 
@@ -92,6 +91,25 @@ def output_activation(classifier: keras.Model) -> str | None:
     if isinstance(layer, keras.Model):
         return output_activation(layer)
     return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def _as_it_is(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
+    """The posterior and the network's own deep feature."""
+    return network(pixels)
+
+
+def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
+    """The posterior and another deep feature."""
+    import keras
+
+    posterior, _, activations = _replay(network, pixels)
+    activation = _chosen(posterior, activations, feature)
+    body = keras.Model(pixels, activation)
+    vectors = [
+        _pooled(activation if seen is pixels else _see(body, seen, network.name), feature)
+        for seen in _views(pixels, feature)
+    ]
+    return posterior, vectors[0] if len(vectors) == 1 else keras.layers.Average()(vectors)
 
 
 def _backward(tensor: Any) -> Any:

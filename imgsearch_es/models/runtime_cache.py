@@ -22,7 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgsearch_es.models import networks, openvino, pooling, runtime
+from imgsearch_es.models import networks, openvino, parallel, pooling, runtime
+from imgsearch_es.models.learnt_file import without_paths
 
 if TYPE_CHECKING:
     from imgsearch_es.models.base import NetworkModel
@@ -31,7 +32,7 @@ _FILE = "choice.json"
 _DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
-_BUILDING = (networks.__file__, pooling.__file__, runtime.__file__)
+_BUILDING = (networks.__file__, parallel.__file__, pooling.__file__, runtime.__file__)
 _log = logging.getLogger(__name__)
 
 
@@ -70,14 +71,14 @@ def cache_folder() -> Path:
 def folder_of(model: NetworkModel) -> Path:
     """The folder of a network on this machine; it need not exist.
 
-    Its name holds a hash of all that the output depends on: the model's options and weights, the
-    code that builds its network, versions and processor.
+    Its name holds a hash of all that the output depends on: the model's options and weights, its
+    deep feature, the code that builds its network, versions and processor.
 
     Raises:
         WeightsError: the weights are missing.
         MissingDependencyError: OpenVINO is not installed.
     """
-    feature = model.deep_feature.to_config()
+    feature = without_paths(model.deep_feature.to_config())
     parts = (model.config, feature, model.fingerprint(), _code(model), made_for())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"\W+", "-", Path(model.name).name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -82,6 +83,14 @@ def test_the_file_gives_the_best_embeddings(head, pictures):
 def test_one_seed_gives_one_file(head, pictures, tmp_path):
     train_head(*pictures, tmp_path / "again.keras", options=OPTIONS)
     assert fingerprint(tmp_path / "again.keras", "") == fingerprint(head[0], "")
+
+
+def test_the_file_does_not_depend_on_where_things_are_in_memory(head):
+    """Keras says by addresses which parts share an object; in another process they are others."""
+    with zipfile.ZipFile(head[0]) as archive:
+        found = re.findall(r'"shared_object_id": (\d+)', archive.read("config.json").decode())
+    assert found
+    assert {int(number) for number in found} == set(range(1, len(set(found)) + 1))
 
 
 class StopError(Exception):

@@ -1,0 +1,332 @@
+"""A shallow network in parallel, with TensorFlow: what it learns, and its use in an analyzer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Analyzer
+from imgsearch_es.cli import app
+from imgsearch_es.demo import make_photos
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.metric_learning import (
+    TrainingOptions,
+    apply_head,
+    build_head,
+    load_head,
+    make_groups,
+    train,
+    train_head,
+)
+from imgsearch_es.metric_learning.head import save_head, start_shortcut
+from imgsearch_es.metric_learning.pictures import Pictures
+from imgsearch_es.metric_learning.shallow import on_whole_pictures
+from imgsearch_es.models.deep_feature import DeepFeature, Parallel
+from imgsearch_es.models.networks import with_deep_feature
+from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
+from imgsearch_es.models.runtime_choice import TOLERANCE
+from imgsearch_es.models.weights import fingerprint
+
+pytestmark = [
+    pytest.mark.model,
+    # Keras's own, when it saves; TensorFlow's variables have not followed NumPy 2 yet
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+OBJECTS, SIZE = 40, (32, 40)
+OPTIONS = TrainingOptions(
+    layers=(32, 16), dropout=0.1, shallow=True, learning_rate=3e-3, epochs=8, objects=8,
+    patience=30, validation=0.3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def examples() -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Forty objects of four: the features say little of them, and the colors much."""
+    rng = np.random.default_rng(4)
+    signal = np.repeat(rng.standard_normal((OBJECTS, 6)), 4, axis=0)
+    features = signal + 1.5 * rng.standard_normal((4 * OBJECTS, 6))
+    colors = np.repeat(rng.integers(40, 216, (OBJECTS, 1, 1, 3)), 4, axis=0)
+    noise = rng.integers(-40, 41, (4 * OBJECTS, *SIZE, 3))
+    pixels = np.clip(colors + noise, 0, 255).astype(np.uint8)
+    return features.astype(np.float32), np.repeat(np.arange(OBJECTS), 4).tolist(), pixels
+
+
+@pytest.fixture(scope="module")
+def trained(examples, tmp_path_factory):
+    """A trained head and its report."""
+    features, groups, pixels = examples
+    path = tmp_path_factory.mktemp("head") / "head.keras"
+    return path, train_head(features, groups, path, pixels=pixels, options=OPTIONS)
+
+
+def test_it_begins_as_the_head_without_it(examples):
+    features, _, pixels = examples
+    plain, beside = build_head(6, (8, 4), seed=3), build_head(6, (8, 4), small=(8, 10), seed=3)
+    for head in (plain, beside):
+        start_shortcut(head, features)
+    small = Pictures.of(pixels).small
+    assert (apply_head(beside, features, small) == apply_head(plain, features)).all()
+
+
+def test_it_learns_what_the_features_do_not_say(examples, trained, tmp_path):
+    features, groups, _ = examples
+    options = TrainingOptions(**{**trained[1].options, "shallow": False})
+    without = train_head(features, groups, tmp_path / "head.keras", options=options)
+    assert trained[1].start_score == without.start_score
+    assert trained[1].best_score > without.best_score + 0.5
+    assert trained[1].options["shallow"]
+
+
+def test_the_file_takes_whole_pictures(examples, trained):
+    features, groups, pixels = examples
+    head = load_head(trained[0])
+    assert [tensor.shape[1:] for tensor in head.inputs] == [(6,), (*SIZE, 3)]
+    embeddings = apply_head(head, features, pixels)
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(groups)), abs=1e-5)
+    core = next(layer for layer in head.layers if layer.name == "head")
+    assert (apply_head(core, features, Pictures.of(pixels).small) == embeddings).all()
+    assert (apply_head(head, features, pixels[::-1]) != embeddings).any()
+    with pytest.raises(ConfigurationError, match="takes pixels as well"):
+        apply_head(head, features)
+    with pytest.raises(ConfigurationError, match="no shallow network"):
+        apply_head(build_head(6, (4,)), features, pixels)
+
+
+def test_a_gray_picture_has_an_embedding_and_a_finite_slope():
+    """All numbers of a path are 0 there, and so is its length."""
+    import tensorflow as tf
+
+    head = build_head(4, (3,), shortcut=False, dropout=0, small=(2, 2))
+    gray = tf.fill((1, 2, 2, 3), 127.5)
+    with tf.GradientTape() as tape:
+        found = tf.reduce_sum(head([tf.ones((1, 4)), gray]))
+    slopes = tape.gradient(found, [variable.value for variable in head.trainable_variables])
+    assert np.isfinite(found)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+
+
+def test_one_seed_gives_one_file_interrupted_or_not(examples, trained, tmp_path):
+    features, groups, pixels = examples
+    path = tmp_path / "head.keras"
+
+    class StopError(Exception):
+        """Ends a training as a kill would, between two epochs."""
+
+    def stop(epoch, report):
+        if epoch.number == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_head(features, groups, path, pixels=pixels, options=OPTIONS, progress=stop)
+    with pytest.raises(ConfigurationError, match="other features or options"):
+        train_head(features, groups, path, pixels=pixels // 2, options=OPTIONS)
+    seen: list[int] = []
+    train_head(
+        features, groups, path, pixels=pixels, options=OPTIONS,
+        progress=lambda epoch, _: seen.append(epoch.number),
+    )  # fmt: skip
+    assert seen == [4, 5, 6, 7, 8]
+    assert fingerprint(path, "") == fingerprint(trained[0], "")
+
+
+# --- files that do not fit ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A classifier of pictures of 32 x 40 pixels with deep features of 6 dimensions."""
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((*SIZE, 3))
+    x = keras.layers.Conv2D(6, 3, strides=2, activation="relu", name="conv")(pixels)
+    feature = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, [keras.layers.Dense(5, activation="softmax")(feature), feature])
+
+
+def whole_head(path: Path, dimensions: int = 6, size: tuple[int, int] = SIZE) -> str:
+    small = (size[0] // 4, size[1] // 4)
+    save_head(on_whole_pictures(build_head(dimensions, (8, 4), small=small), size), path)
+    return str(path)
+
+
+def beside(network, path: str, **options: object):
+    return with_deep_feature(network, DeepFeature(parallel=Parallel(path), **options))
+
+
+def test_it_takes_what_the_other_options_give(network, examples, tmp_path):
+    path, pixels = whole_head(tmp_path / "head.keras"), examples[2][:3]
+    head = load_head(path)
+    for options in ({}, {"pooling": "max"}, {"flip": True, "scales": (0.5, 1.0)}):
+        before = TensorFlowRuntime(with_deep_feature(network, DeepFeature(**options)))(pixels)
+        after = TensorFlowRuntime(beside(network, path, **options))(pixels)
+        assert (after[0] == before[0]).all()
+        assert after[1] == pytest.approx(apply_head(head, before[1], pixels), abs=1e-6)
+
+
+def test_heads_of_other_features_or_pictures_are_refused(network, tmp_path):
+    other = whole_head(tmp_path / "features.keras", dimensions=7)
+    with pytest.raises(AnalyzerError, match="takes deep features of 7 dimensions, not 6"):
+        beside(network, other)
+    other = whole_head(tmp_path / "size.keras", size=(64, 80))
+    with pytest.raises(AnalyzerError, match="takes pictures of 80 x 64 pixels, not 40 x 32"):
+        beside(network, other)
+
+
+def test_each_head_has_its_place(network, tmp_path):
+    save_head(build_head(6, (8, 4)), tmp_path / "plain.keras")
+    with pytest.raises(AnalyzerError, match="without a shallow network is an embedding filter"):
+        beside(network, str(tmp_path / "plain.keras"))
+    path = whole_head(tmp_path / "head.keras", dimensions=1280, size=(224, 224))
+    analyzer = {
+        "model": "efficientnet-lite0",
+        "embedding_filters": [{"name": "head", "path": path}],
+    }
+    with pytest.raises(AnalyzerError, match=r"has a shallow network.*\[embedding\] parallel"):
+        _ = Analyzer(analyzer, runtime="tensorflow").embedding_dimensions
+
+
+def test_files_with_code_and_files_that_are_none_are_refused(network, tmp_path):
+    keras = import_keras()
+    feature, pixels = keras.Input((6,), name="feature"), keras.Input((*SIZE, 3), name="pixels")
+    flat = keras.layers.GlobalAveragePooling2D()(keras.layers.Lambda(lambda x: x)(pixels))
+    both = keras.layers.Concatenate()([feature, flat])
+    keras.Model([feature, pixels], both).save(tmp_path / "code.keras")
+    with pytest.raises(WeightsError, match="Lambda"):
+        beside(network, str(tmp_path / "code.keras"))
+    (tmp_path / "text.keras").write_text("no network")
+    with pytest.raises(WeightsError, match="not a model saved by Keras"):
+        beside(network, str(tmp_path / "text.keras"))
+
+
+def test_a_file_that_is_replaced_before_it_is_read_is_refused(network, tmp_path):
+    parallel = Parallel(whole_head(tmp_path / "head.keras"))
+    whole_head(tmp_path / "head.keras", size=(64, 80))
+    with pytest.raises(WeightsError, match="not the file that was recorded"):
+        with_deep_feature(network, DeepFeature(parallel=parallel))
+
+
+# --- the whole way, with a real model on real photos ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """Groups of four, made from eight of the demo's photos."""
+    photos = make_photos(tmp_path_factory.mktemp("photos"))
+    names = (
+        "astronaut",
+        "chelsea",
+        "coffee",
+        "coins",
+        "grass",
+        "motorcycle_left",
+        "page",
+        "rocket",
+    )
+    folder = tmp_path_factory.mktemp("made") / "groups"
+    make_groups([photos / f"{name}.jpg" for name in names], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(groups, tmp_path_factory):
+    """An index of them, without a head; its runtimes and what they are made of are kept for all."""
+    folder = tmp_path_factory.mktemp("index")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGSEARCH_CACHE", str(folder / "cache"))
+        patch.setenv("IMGSEARCH_RUNTIME", "openvino")
+        with ImageIndex(folder / "plain.duckdb", model="efficientnet-lite0") as index:
+            index.add(groups, labels=lambda uri: uri.rsplit("/", 2)[1])
+        yield folder / "plain.duckdb"
+
+
+@pytest.fixture(scope="module")
+def by_command(place):
+    """What `imgsearch train --shallow` printed, and the analyzer's file that it says to write."""
+    path = place.parent / "head.keras"
+    command = ["train", "-i", str(place), "--shallow", "--out", str(path), "--validation", "0.5"]
+    result = CliRunner().invoke(app, [*command, "--layers", "64,32"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "[embedding]")
+    toml = place.parent / "head.toml"
+    text = "\n".join(line.strip() for line in lines[start:])
+    toml.write_text(f'model = {{ name = "efficientnet-lite0" }}\n{text}\n')
+    return result, toml
+
+
+def test_the_command_trains_and_says_how_to_use_the_head(by_command, place):
+    result, toml = by_command
+    assert f'parallel = "{place.parent / "head.keras"}"' in toml.read_text()
+    assert "N-S of 4 held-out objects" in result.stdout
+    report = json.loads((place.parent / "head.keras.json").read_text())
+    assert report["options"]["shallow"] is True
+    assert (report["unread"], report["pictures"]) == ([], [16, 16])
+
+
+def test_both_runtimes_agree(by_command, groups):
+    pictures = sorted(groups.rglob("*.jpg"))[:8]
+    found = []
+    for runtime in ("tensorflow", "openvino"):
+        analyzer = Analyzer(by_command[1], runtime=runtime)
+        pixels = [analyzer.prepare(analyzer.open(picture).image) for picture in pictures]
+        found.append(analyzer.model.predict(np.stack(pixels)))
+    one, other = found
+    assert one.embedding.shape == (8, 32)
+    assert np.abs(one.embedding - other.embedding).max() < TOLERANCE
+    assert np.abs(one.posterior - other.posterior).max() < TOLERANCE
+
+
+def test_the_next_process_needs_no_tensorflow(by_command, groups, place):
+    picture = str(groups / "coffee" / "1.jpg")
+    program = f"""
+import sys
+from imgsearch_es.analysis import Analyzer
+analyzer = Analyzer({str(by_command[1])!r}, runtime="openvino")
+analysis = analyzer.analyze(analyzer.open({picture!r}).image)
+print(analysis.embedding.shape, sorted({{"tensorflow", "keras"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(32,) []\n", "")
+
+
+def test_reindexing_reads_the_pictures_again_and_each_finds_itself(by_command, place, groups):
+    copy = place.with_name("copy.duckdb")
+    shutil.copy(place, copy)
+    with ImageIndex(copy) as index:
+        report = index.reindex(analyzer=by_command[1])
+        assert (report.analyzed, report.copied, report.missing) == (32, 0, [])
+        assert index.stats()["analyzer"]["embedding"]["parallel"]["sha256"]
+        picture = groups / "coffee" / "2.jpg"
+        assert index.get(picture).labels == ("coffee",)
+        with ImageIndex(copy) as again:
+            hits = again.search(picture.read_bytes(), strategy="dense-cosine", k=4)
+        assert hits[0].uri == str(picture)
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+        with pytest.raises(ConfigurationError, match="passed through a network in parallel"):
+            train(index, copy.with_name("other.keras"), options=OPTIONS)
+
+
+def test_a_picture_that_is_gone_is_left_out_and_named(place, groups, tmp_path):
+    copy, moved = tmp_path / "copy.duckdb", tmp_path / "groups"
+    shutil.copytree(groups, moved)
+    with ImageIndex(copy, model="efficientnet-lite0") as index:
+        index.add(moved, labels=lambda uri: uri.rsplit("/", 2)[1])
+    gone = moved / "page" / "3.jpg"
+    gone.unlink()
+    command = ["train", "-i", str(copy), "--shallow", "--out", str(tmp_path / "head.keras")]
+    command += ["--epochs", "1", "--layers", "8"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert f"1 picture could not be read again and is left out: {gone}: " in result.stderr
+    report = json.loads((tmp_path / "head.keras.json").read_text())
+    assert [item["uri"] for item in report["unread"]] == [str(gone)]
+    assert sum(report["pictures"]) == 31
