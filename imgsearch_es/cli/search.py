@@ -17,6 +17,7 @@ from imgsearch_es.cli.fusion import (
     read_fusion,
 )
 from imgsearch_es.cli.output import (
+    AnalyzerOption,
     IndexOption,
     JsonOption,
     ModelOption,
@@ -188,6 +189,7 @@ def search(
     ] = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -212,7 +214,7 @@ def search(
         "approximate": approximate,
         "candidates": candidates,
     }
-    opened = {"model": model, "weights": weights, "runtime": runtime}
+    opened = {"model": model, "weights": weights, "analyzer": analyzer, "runtime": runtime}
     if every:
         source = context.get_parameter_source("k")
         if (source is not None and source.name == "COMMANDLINE") or html or rerank:
@@ -253,6 +255,7 @@ def explain(
     parameter: ParameterOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -275,7 +278,7 @@ def explain(
             conditions["id"] = wanted
     hits = _search(
         index,
-        {"model": model, "weights": weights, "runtime": runtime},
+        {"model": model, "weights": weights, "analyzer": analyzer, "runtime": runtime},
         image=image,
         text=" ".join(words) if words else None,
         where=conditions,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from imgsearch_es.cli.output import (
+    AnalyzerOption,
     IndexOption,
     JsonOption,
     ModelOption,
@@ -79,6 +80,7 @@ def serve(
     ] = True,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -110,7 +112,7 @@ def serve(
         cache_bytes=cache * 1024**2,
         log=log,
     )
-    served = ServedIndex(index, model=model, weights=weights, runtime=runtime)
+    served = ServedIndex(index, model=model, weights=weights, analyzer=analyzer, runtime=runtime)
 
     def tell(url: str) -> None:
         if json:

@@ -96,7 +96,10 @@ class Posteriors:
 
         It remembers which pictures its model has seen.
         """
-        config = {**self._analyzer.config, "term_filters": term_filters, "embedding": features}
+        config = {**self._analyzer.config, "term_filters": term_filters}
+        if not features:
+            config["embedding"] = False
+            config.pop("embedding_filters", None)
         made = Analyzer(config)
         made.model = self._model
         return made

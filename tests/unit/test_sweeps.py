@@ -89,6 +89,21 @@ def test_terms_are_those_of_an_analyzer(fake_model, photos, tmp_path, name):
         made.index.close()
 
 
+def test_what_a_file_says_of_deep_features_stays(fake_model, photos, tmp_path):
+    file = tmp_path / "unit.toml"
+    file.write_text('model = "fake"\n[[embedding_filters]]\nname = "l2_normalize"\n')
+    posteriors = Posteriors(tmp_path, str(file))
+    posteriors.update(photos, None, None)
+    setting = Setting(Chain.parse(CHAINS[0]), 10)
+    with fill(posteriors, setting, tmp_path / "with.duckdb", features=True).index as index:
+        assert index.analyzer.config["embedding_filters"] == [{"name": "l2_normalize"}]
+        lengths = [np.linalg.norm(document.embedding) for document in index.store.documents()]
+        assert lengths == pytest.approx([1] * 12)
+    with fill(posteriors, setting, tmp_path / "without.duckdb", features=False).index as index:
+        assert "embedding_filters" not in index.analyzer.config
+        assert all(document.embedding is None for document in index.store.documents())
+
+
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(
     posterior=arrays(
