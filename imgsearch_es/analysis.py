@@ -167,7 +167,8 @@ class Analyzer:
         """
         if not self.embedding:
             return 0
-        embedding = self.analyze(Image.new("RGB", (64, 64))).embedding
+        # Two pictures, as a batch will follow: OpenVINO compiles a network for one on its own.
+        embedding = self.analyze_batch([Image.new("RGB", (64, 64))] * 2)[0].embedding
         return 0 if embedding is None else len(embedding)
 
     def fingerprint(self) -> str:

@@ -294,7 +294,7 @@ def test_copies_within_a_run_are_analyzed_once(index, photos, fake_model, monkey
         shutil.copy(photos / "cats" / "cat.0.png", photos / "dogs" / f"copy{i}.png")
     report = index.add(photos, batch_size=batch_size)
     assert (counts(report), report.reused) == ((17, 0, 0, 0, 0), 5)
-    assert sum(seen) == 1 + 12  # one to learn the embedding's length
+    assert sum(seen) == 2 + 12  # two to learn the length of the deep feature
     terms = {index.get(photos / "dogs" / f"copy{i}.png").terms for i in range(5)}
     assert terms == {index.get(photos / "cats" / "cat.0.png").terms}
 
