@@ -62,15 +62,13 @@ class WorkerProcess:
     """
 
     def __init__(self, image_filters: Sequence[Mapping[str, Any]], limits: Limits) -> None:
-        try:
-            self._shared = _shared_file()
-            self._area = mmap.mmap(self._shared.fileno(), AREA)
-        except OSError as error:
-            raise NoWorkerError(f"no memory can be shared with a worker: {error}") from error
+        self._shared = _shared_file()
+        self._inherited = [] if self._shared is None else [self._shared.fileno()]
+        self._area = None if self._shared is None else mmap.mmap(self._shared.fileno(), AREA)
         self._order = {
             "image_filters": list(image_filters),
             "limits": asdict(limits),
-            "area": self._shared.fileno(),
+            "area": self._inherited,
         }
         self._limits = limits
         self._killed = False
@@ -114,8 +112,9 @@ class WorkerProcess:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._area.close()
-        self._shared.close()
+        for part in (self._area, self._shared):
+            if part is not None:
+                part.close()
 
     def _start(self) -> None:
         if self._killed:
@@ -128,7 +127,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 bufsize=0,
-                pass_fds=[self._shared.fileno()],
+                pass_fds=self._inherited,
                 env={**_KEEP, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
@@ -157,7 +156,11 @@ class WorkerProcess:
                 raise ImageError(uri, header.pop("reason"))
             shape = header.pop("shape")
             size = math.prod(shape)
-            content = self._area[:size] if size <= AREA else self._exactly(size)
+            content: bytes | bytearray
+            if self._area is not None and size <= AREA:
+                content = self._area[:size]
+            else:
+                content = self._exactly(size)
         except _TooLateError:
             self._process.kill()
             self._end()
@@ -237,13 +240,20 @@ class WorkerProcess:
         return pipe.fileno()
 
 
-def _shared_file() -> IO[bytes]:
-    """A file of no name that both processes can map, in memory where the system has such."""
+def _shared_file() -> IO[bytes] | None:
+    """A file of no name that both processes can map, in memory where the system has such.
+
+    None where files must be small; then all pixels come through the pipe.
+    """
     if hasattr(os, "memfd_create"):  # Linux
         file: IO[bytes] = os.fdopen(os.memfd_create("imgsearch-pixels"), "r+b")
     else:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the worker's `close`
-    file.truncate(AREA)
+    try:
+        file.truncate(AREA)
+    except OSError:
+        file.close()
+        return None
     return file
 
 

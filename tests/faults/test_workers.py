@@ -140,9 +140,11 @@ def worker(limits: Limits = Limits()) -> WorkerProcess:  # noqa: B008 - frozen
     return WorkerProcess(FILTERS, limits)
 
 
-@pytest.mark.parametrize("side", [20, 1200])
-def test_a_worker_gives_what_decoding_here_gives(photos, side):
-    """Through the memory that both share, and more than goes there through the pipe."""
+@pytest.mark.parametrize(("side", "shares"), [(20, True), (20, False), (1200, True)])
+def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shares):
+    """Through the memory that both share; through the pipe without it, and what is too large."""
+    if not shares:
+        monkeypatch.setattr("imgsearch_es.decoding.process._shared_file", lambda: None)
     filters = [{"name": "resize", "shorter_side": side, "interpolation": "bicubic"}]
     assert (3 * side**2 > AREA) == (side == 1200)
     here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
