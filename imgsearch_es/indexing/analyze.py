@@ -26,6 +26,9 @@ _FASTER = 1.1
 """By how much another size must be faster to be taken."""
 _AHEAD = 1
 """Batches that wait for the model, or for being taken from it, while it works on another."""
+_COPIES = 8
+"""A batch waits for no more than so many times its size, however few contents these pictures have:
+a folder may hold one picture a hundred thousand times."""
 _RECENT = 2048
 """Analyses kept for copies that come soon after; older ones are asked of the store."""
 
@@ -115,10 +118,13 @@ class BatchAnalyzer:
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
             given.waiting.append((resolved, ready))
+            if len(given.waiting) >= _COPIES * self._size.size:
+                yield from self._take(0)
             return
         self._waiting.append((resolved, ready))
         self._contents.setdefault(sha256, ready)
-        if len(self._contents) >= self._size.size:
+        size = self._size.size
+        if len(self._contents) >= size or len(self._waiting) >= _COPIES * size:
             self._give()
             yield from self._take(_AHEAD)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+from imgsearch_es.analysis import Analyzer
 from imgsearch_es.images import open_image
-from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchSize
+from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchAnalyzer, BatchSize
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
-from imgsearch_es.indexing.find import Finder
+from imgsearch_es.indexing.find import Finder, Item, Task
+from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
+from imgsearch_es.indexing.resolve import Resolved
 
 
 @pytest.fixture
@@ -116,6 +121,25 @@ def test_a_fixed_batch_size_stays():
     size = BatchSize(5)
     size.took(5, 1.0)
     assert size.size == 5
+
+
+def test_copies_do_not_wait_for_ever(photos, fake_model):
+    """A folder may hold one picture a hundred thousand times, each with its pixels in memory."""
+    analyzer = Analyzer("fake")
+    picture = open_image(photos / "cats" / "cat.0.png")
+    pixels = analyzer.prepare(picture.image)
+    batches = BatchAnalyzer(lambda: analyzer, 2, Stages())
+    try:
+        done = []
+        for number in range(100):
+            task = Task(Item(f"/copies/{number}.png"), None, None)
+            ready = Ready(task, replace(picture, uri=task.item.uri), pixels)
+            done.append(sum(1 for _ in batches.add(Resolved(ready, (), {}), ready)))
+        waited = [number - made for number, made in enumerate(itertools.accumulate(done))]
+        assert max(waited) <= 2 * 2 * 8
+        assert sum(done) + sum(1 for _ in batches.flush()) == 100
+    finally:
+        batches.close()
 
 
 def test_the_finder_counts_and_knows_the_total_at_the_end(photos):
