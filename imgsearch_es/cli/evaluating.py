@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -143,10 +143,21 @@ def say_repetition(
 
 
 @contextmanager
-def asking_progress(*, quiet: bool) -> Iterator[Progress | None]:
-    """A line that says which system is at work, on a terminal only."""
+def progress_line(first: str, counted: str = "", *, quiet: bool) -> Iterator[Progress | None]:
+    """A line that says what is being done, on a terminal only.
+
+    Args:
+        first: what it says before anything is counted.
+        counted: what is counted.
+        quiet: say nothing.
+    """
     if quiet:
         yield None
         return
-    with console().status("reading the index ...") as status:
-        yield lambda system, done, total: status.update(f"{system}: {done:,} of {total:,} queries")
+    with console().status(first) as status:
+        yield lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}{counted}")
+
+
+def asking_progress(*, quiet: bool) -> AbstractContextManager[Progress | None]:
+    """A line that says which system is at work."""
+    return progress_line("reading the index ...", " queries", quiet=quiet)

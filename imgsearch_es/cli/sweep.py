@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +22,7 @@ from imgsearch_es.cli.evaluating import (
     SeedOption,
     check_alone,
     print_form,
+    progress_line,
     repetition,
     say_files,
     say_repetition,
@@ -32,7 +31,6 @@ from imgsearch_es.cli.options import given
 from imgsearch_es.cli.output import (
     JsonOption,
     RuntimeOption,
-    console,
     fail,
     print_json,
     print_table,
@@ -43,7 +41,6 @@ from imgsearch_es.cli.output import (
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.manifest import Difference
     from imgsearch_es.sweeps import Sweep
-    from imgsearch_es.sweeps.sweep import Progress
 
 
 def sweep(
@@ -197,7 +194,7 @@ def _sweep(
 ) -> Sweep:
     from imgsearch_es.sweeps import sweep as run
 
-    with _progress(quiet=quiet) as progress:
+    with progress_line("reading the pictures ...", quiet=quiet) as progress:
         return run(cache=cache, runtime=runtime, progress=progress, **options)
 
 
@@ -239,13 +236,3 @@ def _print(found: Sweep, form: Form, json: bool, extra: dict[str, Any]) -> None:
         say_files(extra["files"])
     else:
         print_form(found, form)
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress | None]:
-    """A line that says what is being done, on a terminal only."""
-    if quiet:
-        yield None
-        return
-    with console().status("reading the pictures ...") as status:
-        yield lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}")

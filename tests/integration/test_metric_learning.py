@@ -25,12 +25,9 @@ from imgsearch_es.metric_learning.losses import loss
 from imgsearch_es.metric_learning.training import score
 from imgsearch_es.models.weights import fingerprint
 from tests.fakes import register
+from tests.integration.keras_marks import NUMPY_2
 
-pytestmark = [
-    pytest.mark.model,
-    # Keras's own, when it saves; TensorFlow's variables have not followed NumPy 2 yet
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.model, NUMPY_2]
 
 OPTIONS = TrainingOptions(
     layers=(32, 16), dropout=0.1, learning_rate=3e-3, epochs=20, objects=8, patience=30,

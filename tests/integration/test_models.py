@@ -19,14 +19,9 @@ from imgsearch_es.models.applications import APPLICATIONS, ApplicationModel
 from imgsearch_es.models.efficientnet_lite0 import EfficientNetLite0
 from imgsearch_es.models.keras_file import KerasFileModel
 from imgsearch_es.models.runtime import import_keras
+from tests.integration.keras_marks import NUMPY_2
 
-pytestmark = [
-    pytest.mark.model,
-    # TensorFlow's tensors under NumPy 2, where the tests save a model or compare one's output
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-    ),
-]
+pytestmark = [pytest.mark.model, NUMPY_2]
 
 PHOTOS = Path(find_spec("skimage").submodule_search_locations[0], "data")
 CATS = {"tabby", "tiger_cat", "Egyptian_cat", "Persian_cat", "Siamese_cat", "lynx"}

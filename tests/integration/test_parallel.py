@@ -34,12 +34,9 @@ from imgsearch_es.models.networks import with_deep_feature
 from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
 from imgsearch_es.models.runtime_choice import TOLERANCE
 from imgsearch_es.models.weights import fingerprint
+from tests.integration.keras_marks import NUMPY_2
 
-pytestmark = [
-    pytest.mark.model,
-    # Keras's own, when it saves; TensorFlow's variables have not followed NumPy 2 yet
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.model, NUMPY_2]
 
 OBJECTS, SIZE = 40, (32, 40)
 OPTIONS = TrainingOptions(
