@@ -146,10 +146,12 @@ class TopK(_SameVocabulary):
         """Give the scores, all but the best set to zero."""
         if self.k >= scores.shape[1]:
             return scores
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.k]
-        kept: Scores = np.zeros_like(scores)
-        np.put_along_axis(kept, best, np.take_along_axis(scores, best, axis=1), axis=1)
-        return kept
+        least = np.partition(scores, -self.k, axis=1)[:, -self.k, np.newaxis]
+        is_kept = scores >= least
+        for row in np.flatnonzero(is_kept.sum(axis=1) != self.k):  # several are the least
+            is_kept[row] = False
+            is_kept[row, np.argsort(-scores[row], kind="stable")[: self.k]] = True
+        return np.where(is_kept, scores, np.float32(0))
 
 
 @dataclass(frozen=True)

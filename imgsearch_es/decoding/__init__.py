@@ -20,7 +20,7 @@ from imgsearch_es.filters import create_image_filter, decode_size, run_image_fil
 from imgsearch_es.images import open_image
 
 AREA = 4 << 20
-"""Bytes that parent and worker share: pixels come there, or through a pipe when they are more."""
+"""Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,15 +28,32 @@ class Decoded:
     """One picture, ready for the model.
 
     Attributes:
+        sha256: of the file's bytes, hexadecimal.
+        bytes: size of the file.
         width, height: pixels of the picture, upright.
         format: "JPEG", "PNG", ...
         pixels: what the image filters made of it: uint8 of shape (height, width, 3), RGB.
     """
 
+    sha256: str
+    bytes: int
     width: int
     height: int
     format: str
     pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that cannot be decoded.
+
+    Attributes:
+        reason: why.
+        sha256: of its bytes, hexadecimal; empty when it cannot be read.
+    """
+
+    reason: str
+    sha256: str
 
 
 class Decoder:
@@ -64,7 +81,8 @@ class Decoder:
             data, uri=uri, limits=self._limits, at_least=decode_size(self._filters)
         )
         pixels = run_image_filters(self._filters, picture.image)
-        return Decoded(picture.width, picture.height, picture.format, pixels)
+        size = (picture.bytes, picture.width, picture.height)
+        return Decoded(picture.sha256, *size, picture.format, pixels)
 
 
 def described(limits: Limits) -> str:

@@ -21,19 +21,24 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from imgsearch_es.decoding import AREA, Decoded
+from imgsearch_es.decoding import AREA, Decoded, Refused
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.files import Limits
 
 _START = (
     "import sys; sys.path[:] = sys.argv[1:]; from imgsearch_es.decoding.worker import main; main()"
 )
-_KEEP = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-"""Bytes that glibc does not give back after each picture, to be faulted in again for the next."""
+_ENVIRONMENT = {
+    # Bytes that glibc does not give back after each picture, to be faulted in again for the next.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    # NumPy's threads, started for nothing.
+    "OPENBLAS_NUM_THREADS": "1",
+}
 _START_SECONDS = 60.0
 _BLOCK = 1 << 20
 
@@ -42,12 +47,28 @@ class NoWorkerError(Exception):
     """No worker process can be had here; decode in threads instead."""
 
 
+class WorkerLostError(Exception):
+    """The worker crashed, failed or was too slow, and nobody knows by which of several files."""
+
+
 class _DiedError(Exception):
     """The worker's end of the pipe was closed."""
 
 
 class _TooLateError(Exception):
     """The worker did not answer in time."""
+
+
+class Decodings(NamedTuple):
+    """What became of several files.
+
+    Attributes:
+        pictures: each decoded, or refused.
+        seconds: what "read" and "decode" took, all files together.
+    """
+
+    pictures: list[Decoded | Refused]
+    seconds: Mapping[str, float]
 
 
 class WorkerProcess:
@@ -101,6 +122,21 @@ class WorkerProcess:
             self._start()
             raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
 
+    def decode_files(self, uris: Sequence[str]) -> Decodings:
+        """Read and decode local files, all of them within the time that one may take.
+
+        Raises:
+            WorkerLostError: the process had to be started again; `decode` finds out by which file.
+            NoWorkerError: the process died and cannot be started again.
+        """
+        try:
+            return self._ask(uris)
+        except (_DiedError, _TooLateError):
+            self._process.kill()
+            self._end()
+            self._start()
+            raise WorkerLostError from None
+
     def kill(self) -> None:
         """End the process for good, whatever it is doing; any thread may."""
         self._killed = True
@@ -128,7 +164,7 @@ class WorkerProcess:
                 stderr=self._errors,
                 bufsize=0,
                 pass_fds=self._inherited,
-                env={**_KEEP, **os.environ},
+                env={**_ENVIRONMENT, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
         except OSError as error:
@@ -148,19 +184,8 @@ class WorkerProcess:
             raise NoWorkerError(f"a worker process does not start: {self._last_words()}") from error
 
     def _decode(self, data: bytes, uri: str) -> Decoded:
-        self._send(json.dumps({"uri": uri, "bytes": len(data)}).encode() + b"\n", data)
-        self._deadline = time.monotonic() + self._limits.max_seconds
         try:
-            header = json.loads(self._line())
-            if "reason" in header:
-                raise ImageError(uri, header.pop("reason"))
-            shape = header.pop("shape")
-            size = math.prod(shape)
-            content: bytes | bytearray
-            if self._area is not None and size <= AREA:
-                content = self._area[:size]
-            else:
-                content = self._exactly(size)
+            (found,) = self._ask([uri], data).pictures
         except _TooLateError:
             self._process.kill()
             self._end()
@@ -173,7 +198,32 @@ class WorkerProcess:
                 self._start()
                 raise AnalyzerError(f"preparing {uri} for the model failed: {words}") from None
             raise
-        return Decoded(**header, pixels=np.frombuffer(content, np.uint8).reshape(shape))
+        if isinstance(found, Refused):
+            raise ImageError(uri, found.reason)
+        return found
+
+    def _ask(self, uris: Sequence[str], data: bytes | None = None) -> Decodings:
+        request = {"uris": uris, "bytes": None if data is None else len(data)}
+        self._send(json.dumps(request).encode() + b"\n", data or b"")
+        self._deadline = time.monotonic() + self._limits.max_seconds
+        answer = json.loads(self._line())
+        filled = 0
+        pictures: list[Decoded | Refused] = []
+        for said in answer["pictures"]:
+            if "reason" in said:
+                pictures.append(Refused(**said))
+                continue
+            shape, is_shared = said.pop("shape"), said.pop("is_shared")
+            size = math.prod(shape)
+            content: bytes | bytearray
+            if self._area is not None and is_shared:
+                content = self._area[filled : filled + size]
+                filled += size
+            else:
+                content = self._exactly(size)
+            pixels = np.frombuffer(content, np.uint8).reshape(shape)
+            pictures.append(Decoded(**said, pixels=pixels))
+        return Decodings(pictures, answer["seconds"])
 
     def _send(self, *parts: bytes) -> None:
         descriptor = self._pipe(self._process.stdin)

@@ -17,7 +17,7 @@ class ClosedError(Exception):
 
 
 class Channel(Generic[T]):
-    """A queue from one thread to another.
+    """A queue to one thread, which is not woken before there is enough for it.
 
     Args:
         size: how many items may wait; who puts more waits as well, and so memory stays bounded.
@@ -26,6 +26,7 @@ class Channel(Generic[T]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._items: deque[T] = deque()
+        self._wanted = 1
         self._changed = threading.Condition()
         self._ended = self._closed = False
         self._error: BaseException | None = None
@@ -41,7 +42,8 @@ class Channel(Generic[T]):
             if self._closed:
                 raise self._error or ClosedError
             self._items.append(item)
-            self._changed.notify_all()
+            if len(self._items) >= self._wanted:
+                self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that nothing more comes; the taker meets the error after the last item."""
@@ -75,15 +77,23 @@ class Channel(Generic[T]):
         until: float | None = None
         with self._changed:
             while len(batch) < size:
+                is_timed = seconds is not None and until is None  # from the first item on
+                self._wanted = 1 if is_timed else min(size - len(batch), self._size)
                 left = None if until is None else max(0.0, until - time.monotonic())
-                self._changed.wait_for(lambda: self._items or self._ended, left)
-                if not self._items:
+                is_enough = self._changed.wait_for(self._is_enough, left)
+                was_full = len(self._items) >= self._size
+                while self._items and len(batch) < size:
+                    batch.append(self._items.popleft())
+                if was_full:
+                    self._changed.notify_all()
+                if self._ended or not is_enough:
                     break
-                batch.append(self._items.popleft())
-                self._changed.notify_all()
-                if until is None and seconds is not None:
+                if is_timed and seconds is not None:
                     until = time.monotonic() + seconds
         return batch
+
+    def _is_enough(self) -> bool:
+        return len(self._items) >= self._wanted or self._ended
 
 
 def pump(executor: Executor, items: Iterable[T], channel: Channel[T]) -> Future[None]:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis import Analysis, Analyzer
-from imgsearch_es.decoding import Decoded, described
-from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
+from imgsearch_es.decoding import Decoded, Refused, described
+from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.errors import ImageError
-from imgsearch_es.files import Limits, read_bytes
+from imgsearch_es.files import Limits, read_bytes, to_path
 from imgsearch_es.images import Picture
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Task
@@ -32,6 +34,10 @@ from imgsearch_es.models.runtime import cores
 
 AHEAD = 96
 """Pictures read and decoded before the next stage takes them; at least some for each thread."""
+CHUNK = 8
+"""Pictures that a thread takes at a time, when they are small ..."""
+_CHUNK_SECONDS = 0.05
+"""... which means: that a worker decodes in this time."""
 FEW = 16
 """So many pictures are not worth a worker process."""
 _FIRST_WORKERS = 2
@@ -39,6 +45,8 @@ _WAITED = 0.1
 """When the model waits for more than this part of its time, another worker is started."""
 _NO_IMAGE = Image.new("RGB", (1, 1))
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +108,8 @@ class Readers:
         self._retry = retry
         self._few = few
         self._stages = stages
-        self._ahead = max(AHEAD, 2 * most)
+        self._ahead = max(AHEAD // CHUNK, 2 * most)
+        self._chunk = 1
         self._more = most - first
         self._permits = threading.Semaphore(first)
         self._threads = ThreadPoolExecutor(most + 1, "imgsearch-read")
@@ -109,18 +118,18 @@ class Readers:
         self._all: list[WorkerProcess] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._pending: Channel[Future[Outcome]] = Channel(self._ahead)
+        self._pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
 
     def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """What became of each picture, in the order given; works ahead, up to a limit.
 
         May be called again when the pictures of the call before have ended.
         """
-        pending: Channel[Future[Outcome]] = Channel(self._ahead)
+        pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
         self._pending = pending
         pump(self._threads, self._submit(tasks), pending)
         for futures in pending.batches(1):
-            yield futures[0].result()
+            yield from futures[0].result()
 
     def waited(self, part: float) -> None:
         """Take note for which part of its time the model had to wait for pictures."""
@@ -140,73 +149,103 @@ class Readers:
             for worker in self._all:
                 worker.close()
 
-    def _submit(self, tasks: Iterable[Task]) -> Iterator[Future[Outcome]]:
-        first: list[Task] = []
-        for task in tasks:
-            if len(first) <= self._few:
-                first.append(task)
-                if len(first) <= self._few:
-                    continue
-                self._in_processes = True
-                yield from (self._threads.submit(self._look_at, each) for each in first)
-            else:
-                yield self._threads.submit(self._look_at, task)
-        if len(first) <= self._few:
-            yield from (self._threads.submit(self._look_at, each) for each in first)
+    def _submit(self, tasks: Iterable[Task]) -> Iterator[Future[list[Outcome]]]:
+        rest = iter(tasks)
+        first = list(islice(rest, self._few + 1))
+        self._in_processes = len(first) > self._few
+        all_tasks = chain(first, rest)
+        while chunk := list(islice(all_tasks, self._chunk)):
+            yield self._threads.submit(self._look_at, chunk)
 
-    def _look_at(self, task: Task) -> Outcome:
-        """In a thread: read, hash, and decode when that is needed."""
+    def _look_at(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """In a thread: read, hash, and decode where that is needed."""
         with self._permits:
-            item, known = task.item, task.known
-            sha256 = ""
-            try:
-                if item.error is not None:
-                    raise ImageError(item.uri, item.error)
-                if item.picture is not None:
-                    if known and known.sha256 == item.picture.sha256:
-                        return Unchanged(task)
-                    pixels = self._analyzer().prepare(item.picture.image)
-                    return Ready(task, replace(item.picture, image=_NO_IMAGE), pixels)
-                with self._stages.measure("read"):
-                    data = read_bytes(item.uri, self._limits)
-                    sha256 = hashlib.sha256(data).hexdigest()
-                if known and known.sha256 == sha256:
-                    return Unchanged(task)
-                if task.before and self._is_hopeless(task.before, sha256):
-                    return Failed(task, task.before, again=True)
-                with self._stages.measure("decode", pictures=1):
-                    found = self._decode(data, item.uri)
-            except ImageError as error:
-                entry = Rejected(
-                    error.uri, error.reason, sha256=sha256, tried_with=self._tried_with
-                )
-                return Failed(task, entry)
-            size = (found.width, found.height, len(data), found.format)
-            return Ready(task, Picture(item.uri, sha256, *size, _NO_IMAGE), found.pixels)
+            done = self._by_worker([task for task in tasks if _is_new_file(task)])
+            return [done.get(task) or self._look_at_one(task) for task in tasks]
+
+    def _by_worker(self, tasks: Sequence[Task]) -> dict[Task, Outcome]:
+        """What a worker makes of files that certainly have to be decoded, all at once.
+
+        Nothing when it crashes or hangs; then they are looked at one by one.
+        """
+        uris = [task.item.uri for task in tasks]
+        if not uris:
+            return {}
+        try:
+            found = self._with_worker(lambda worker: worker.decode_files(uris))
+        except WorkerLostError:
+            return {}
+        if found is None:
+            return {}
+        for stage, seconds in found.seconds.items():
+            self._stages.add(stage, seconds)
+        self._chunk = round(_CHUNK_SECONDS * len(uris) / sum(found.seconds.values()))
+        self._chunk = min(max(self._chunk, 1), CHUNK)
+        return dict(zip(tasks, map(self._outcome, tasks, found.pictures), strict=True))
+
+    def _look_at_one(self, task: Task) -> Outcome:
+        item, known = task.item, task.known
+        if item.error is not None:
+            return self._outcome(task, Refused(item.error, ""))
+        if item.picture is not None:
+            if known and known.sha256 == item.picture.sha256:
+                return Unchanged(task)
+            pixels = self._analyzer().prepare(item.picture.image)
+            return Ready(task, replace(item.picture, image=_NO_IMAGE), pixels)
+        sha256 = ""
+        try:
+            with self._stages.measure("read"):
+                data = read_bytes(item.uri, self._limits)
+                sha256 = hashlib.sha256(data).hexdigest()
+            if known and known.sha256 == sha256:
+                return Unchanged(task)
+            if task.before and self._is_hopeless(task.before, sha256):
+                return Failed(task, task.before, again=True)
+            with self._stages.measure("decode"):
+                return self._outcome(task, self._decode(data, item.uri))
+        except ImageError as error:
+            return self._outcome(task, Refused(error.reason, sha256))
+
+    def _outcome(self, task: Task, found: Decoded | Refused) -> Outcome:
+        uri = task.item.uri
+        if isinstance(found, Refused):
+            entry = Rejected(uri, found.reason, sha256=found.sha256, tried_with=self._tried_with)
+            return Failed(task, entry)
+        self._stages.add("decode", 0.0, 1)
+        size = (found.width, found.height, found.bytes, found.format)
+        return Ready(task, Picture(uri, found.sha256, *size, _NO_IMAGE), found.pixels)
 
     def _is_hopeless(self, before: Rejected, sha256: str) -> bool:
         same = (before.sha256, before.tried_with) == (sha256, self._tried_with)
         return same and not self._retry
 
     def _decode(self, data: bytes, uri: str) -> Decoded:
-        if self._in_processes:
+        found = self._with_worker(lambda worker: worker.decode(data, uri))
+        if found is not None:
+            return found
+        picture = self._analyzer().open(data, uri=uri, limits=self._limits)
+        pixels = self._analyzer().prepare(picture.image)
+        size = (picture.bytes, picture.width, picture.height)
+        return Decoded(picture.sha256, *size, picture.format, pixels)
+
+    def _with_worker(self, use: Callable[[WorkerProcess], T]) -> T | None:
+        """What a worker process gives; None where there is none."""
+        if not self._in_processes:
+            return None
+        try:
+            worker = self._worker()
             try:
-                worker = self._worker()
-                try:
-                    return worker.decode(data, uri)
-                finally:
-                    self._idle.append(worker)
-            except NoWorkerError as error:
-                if self._closed:
-                    raise
-                with self._lock:  # several threads find out at once, and one says so
-                    is_first, self._in_processes = self._in_processes, False
-                if is_first:
-                    _log.warning("pictures are decoded in threads, as %s", error)
-        analyzer = self._analyzer()
-        picture = analyzer.open(data, uri=uri, limits=self._limits)
-        pixels = analyzer.prepare(picture.image)
-        return Decoded(picture.width, picture.height, picture.format, pixels)
+                return use(worker)
+            finally:
+                self._idle.append(worker)
+        except NoWorkerError as error:
+            if self._closed:
+                raise
+            with self._lock:  # several threads find out at once, and one says so
+                is_first, self._in_processes = self._in_processes, False
+            if is_first:
+                _log.warning("pictures are decoded in threads, as %s", error)
+            return None
 
     def _worker(self) -> WorkerProcess:
         """One that nobody uses, or a new one; the permits bound their number."""
@@ -222,3 +261,11 @@ class Readers:
         worker.kill()
         worker.close()
         raise NoWorkerError("the run ends")
+
+
+def _is_new_file(task: Task) -> bool:
+    """Whether a local file has to be decoded, whatever is in it."""
+    item = task.item
+    if item.error is not None or item.picture is not None or task.known or task.before:
+        return False
+    return to_path(item.uri) is not None

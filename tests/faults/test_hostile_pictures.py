@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from imgsearch_es import ImageIndex
+from imgsearch_es.decoding.process import Decodings, WorkerLostError, WorkerProcess
 from imgsearch_es.files import Limits, to_uri
-from imgsearch_es.indexing import IndexReport, read
+from imgsearch_es.indexing import IndexReport
 from tests.conftest import ROOT
 from tests.fakes import FakeModel
 
@@ -264,7 +265,7 @@ def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
 def test_files_and_folders_that_we_may_not_read(
     index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root may read all, so the system's answer is made here."""
+    """Root may read all, so the system's answer is made here, and no worker asks for another."""
     (top / "private").mkdir()
     picture().save(top / "private" / "a.png")
     picture().save(top / "secret.png")
@@ -279,6 +280,10 @@ def test_files_and_folders_that_we_may_not_read(
     def list_or_refuse(path: str) -> object:
         return refuse(path) if str(path).endswith("private") else listed(path)
 
+    def lost(*_: object) -> None:
+        raise WorkerLostError
+
+    monkeypatch.setattr(WorkerProcess, "decode_files", lost)
     monkeypatch.setattr(os, "open", open_or_refuse)
     monkeypatch.setattr(os, "scandir", list_or_refuse)
     bad = {
@@ -316,14 +321,15 @@ def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:
 
 def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *names: str) -> None:
     """Change some files in the moment before they are read."""
-    read_bytes = read.read_bytes
+    decode_files = WorkerProcess.decode_files
 
-    def after_change(uri: str, limits: Limits) -> bytes:
-        if Path(uri).name in names:
-            change(Path(uri))
-        return read_bytes(uri, limits)
+    def after_change(worker: WorkerProcess, uris: Sequence[str]) -> Decodings:
+        for path in map(Path, uris):
+            if path.name in names:
+                change(path)
+        return decode_files(worker, uris)
 
-    monkeypatch.setattr(read, "read_bytes", after_change)
+    monkeypatch.setattr(WorkerProcess, "decode_files", after_change)
 
 
 def test_files_that_vanish_while_the_run_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import textwrap
@@ -15,8 +16,8 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex, plugins
 from imgsearch_es.analysis import Analyzer
-from imgsearch_es.decoding import AREA, Decoder
-from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
+from imgsearch_es.decoding import AREA, Decoded, Decoder, Refused
+from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing.find import Item, Task
@@ -140,6 +141,13 @@ def worker(limits: Limits = Limits()) -> WorkerProcess:  # noqa: B008 - frozen
     return WorkerProcess(FILTERS, limits)
 
 
+def assert_same(one: Decoded, two: Decoded) -> None:
+    for name in ("sha256", "bytes", "width", "height", "format"):
+        assert getattr(one, name) == getattr(two, name)
+    assert one.pixels.dtype == two.pixels.dtype
+    assert np.array_equal(one.pixels, two.pixels)
+
+
 @pytest.mark.parametrize(("side", "shares"), [(20, True), (20, False), (1200, True)])
 def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shares):
     """Through the memory that both share; through the pipe without it, and what is too large."""
@@ -150,9 +158,43 @@ def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shar
     here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
     for path in sorted(photos.iterdir())[:3]:
         one, two = (d.decode(path.read_bytes(), str(path)) for d in (here, there))
-        assert (one.width, one.height, one.format) == (two.width, two.height, two.format)
-        assert one.pixels.dtype == two.pixels.dtype
-        assert np.array_equal(one.pixels, two.pixels)
+        assert_same(one, two)
+    there.kill()
+    there.close()
+
+
+def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, tmp_path):
+    """As many as fit come through the memory that both share, the others through the pipe."""
+    filters = [{"name": "resize", "height": 800, "width": 800}]
+    paths = sorted(photos.iterdir())[:4]
+    assert 3 * 800**2 * len(paths) > AREA
+    paths[2:2] = [tmp_path / "none.png", tmp_path / "nothing.png"]
+    paths[3].touch()
+    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
+    found = there.decode_files([str(path) for path in paths])
+    there.kill()
+    there.close()
+    no_file, empty = found.pictures[2:4]
+    assert no_file == Refused("cannot be opened: no such file or directory", "")
+    assert empty == Refused("the file is empty", hashlib.sha256(b"").hexdigest())
+    assert set(found.seconds) == {"read", "decode"}
+    assert min(found.seconds.values()) > 0
+    for path, one in zip(paths, found.pictures, strict=True):
+        if path not in paths[2:4]:
+            assert isinstance(one, Decoded)
+            assert_same(one, here.decode(path.read_bytes(), str(path)))
+
+
+@pytest.mark.parametrize("width", [CRASHES, HANGS, FAILS])
+def test_a_worker_that_is_lost_over_several_files_is_replaced(photos, width):
+    there = worker(Limits(max_seconds=1.5))
+    bad, good = hurt(photos, "bad.png", width), str(photos / "00.png")
+    with pytest.raises(WorkerLostError):
+        there.decode_files([good, bad, good])
+    (one, two) = there.decode_files([good, good]).pictures
+    assert isinstance(one, Decoded)
+    assert isinstance(two, Decoded)
+    assert_same(one, two)
     there.kill()
     there.close()
 
