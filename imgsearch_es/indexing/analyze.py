@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
+from imgsearch_es.models.base import NetworkModel
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless another size proves faster."""
@@ -24,8 +27,9 @@ _TRIALS = 3
 """Batches of each size; the first is not timed, as a network may be compiled for a new size."""
 _FASTER = 1.1
 """By how much another size must be faster to be taken."""
-_AHEAD = 1
-"""Batches that wait for the model, or for being taken from it, while it works on another."""
+_AT_ONCE = 2
+"""Batches that the model works on while the next one fills, so that no core waits for a batch to
+end."""
 _COPIES = 8
 """A batch waits for no more than so many times its size, however few contents these pictures have:
 a folder may hold one picture a hundred thousand times."""
@@ -96,11 +100,14 @@ class BatchAnalyzer:
         self._analyzer = analyzer
         self._size = BatchSize(batch_size)
         self._stages = stages
-        self._model = ThreadPoolExecutor(1, "imgsearch-model")
+        self._model = ThreadPoolExecutor(_AT_ONCE, "imgsearch-model")
         self._given: deque[_Batch] = deque()
         self._waiting: list[tuple[Resolved, Ready]] = []
         self._contents: dict[str, Ready] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
+        self._turn = threading.Lock()  # for models that need not be safe in many threads
+        self._lock = threading.Lock()
+        self._busy = 0
         self._ended = self._idle = self._told = 0.0
 
     def add(self, resolved: Resolved, ready: Ready) -> Iterator[Made]:
@@ -126,7 +133,7 @@ class BatchAnalyzer:
         size = self._size.size
         if len(self._contents) >= size or len(self._waiting) >= _COPIES * size:
             self._give()
-            yield from self._take(_AHEAD)
+            yield from self._take(_AT_ONCE)
 
     def flush(self) -> Iterator[Made]:
         """Analyze what waits, although the batch is not full."""
@@ -168,15 +175,25 @@ class BatchAnalyzer:
                 yield _made(resolved, ready, found[sha256], reused=reused)
 
     def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
-        """In the model's thread: the analyses, and how long they took in seconds."""
+        """In a thread of the model: the analyses, and how many seconds they took alone."""
         analyzer = self._analyzer()
-        started = time.perf_counter()
-        if self._ended:
-            self._idle += started - self._ended
-        with self._stages.measure("analyze", len(batch)):
-            analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
-        self._ended = time.perf_counter()
-        return analyses, self._ended - started
+        turn = nullcontext() if isinstance(analyzer.model, NetworkModel) else self._turn
+        with self._lock:
+            started = time.perf_counter()
+            if self._ended and not self._busy:
+                self._idle += started - self._ended
+            self._busy += 1
+        try:
+            with turn:
+                analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
+        finally:
+            with self._lock:
+                self._busy -= 1
+                now = time.perf_counter()
+                seconds = now - max(started, self._ended)
+                self._ended = now
+        self._stages.add("analyze", seconds, len(batch))
+        return analyses, seconds
 
     def _remember(self, found: dict[str, Analysis]) -> None:
         self._recent.update(found)

@@ -34,7 +34,8 @@ class OpenVINORuntime:
 
     A batch is one request for each picture, each on one core, and one more waits for each core. So
     a picture's scores do not depend on its neighbors, and no core waits for another, nor for
-    Python, which matters while other processes decode. A single picture gets all cores instead.
+    Python, which matters while other processes decode. Two threads may have a batch each; then no
+    core is without work while a batch ends. A single picture gets all cores instead.
 
     Args:
         network: what `convert` or `read` gives; changed to a batch of one.
@@ -49,40 +50,47 @@ class OpenVINORuntime:
         self._cache = {} if folder is None else {"CACHE_DIR": str(folder)}
         self._lock = threading.Lock()
         self._single: Any = None
-        self._queue: Any = None
+        self._compiled: Any = None
+        self._queues: list[Any] = []
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
-        with self._lock:
-            try:
-                return self._one(pixels) if len(pixels) == 1 else self._many(pixels)
-            except RuntimeError as error:
-                raise AnalyzerError(
-                    f"OpenVINO does not run the network: {reason(error)}"
-                ) from error
+        try:
+            return self._one(pixels) if len(pixels) == 1 else self._many(pixels)
+        except RuntimeError as error:
+            raise AnalyzerError(f"OpenVINO does not run the network: {reason(error)}") from error
 
     def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
-        if self._single is None:
-            self._single = self._compile("LATENCY", streams=1)
-        posterior, embedding = self._single(pixels).values()
-        return posterior.copy(), embedding.copy()
+        with self._lock:
+            if self._single is None:
+                self._single = self._compile("LATENCY", streams=1)
+            posterior, embedding = self._single(pixels).values()
+            return posterior.copy(), embedding.copy()
 
     def _many(self, pixels: NDArray[np.uint8]) -> Outputs:
         pixels = np.ascontiguousarray(pixels)  # its rows are not copied
-        if self._queue is None:
-            compiled = self._compile("THROUGHPUT", streams=cores())
-            self._queue = import_openvino().AsyncInferQueue(compiled, 2 * cores())
+        queue = self._free_queue()
         outputs = tuple(np.empty((len(pixels), n), np.float32) for n in self._lengths)
 
         def keep(request: Any, row: int) -> None:
             for i, output in enumerate(outputs):
                 output[row] = request.get_output_tensor(i).data[0]
 
-        self._queue.set_callback(keep)
+        queue.set_callback(keep)
         for row in range(len(pixels)):
-            self._queue.start_async({0: pixels[row : row + 1]}, row, share_inputs=True)
-        self._queue.wait_all()
+            queue.start_async({0: pixels[row : row + 1]}, row, share_inputs=True)
+        queue.wait_all()
+        self._queues.append(queue)  # one that failed is not used again
         return outputs[0], outputs[1]
+
+    def _free_queue(self) -> Any:
+        """One that no other thread uses; all of them give work to the same streams."""
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile("THROUGHPUT", streams=cores())
+            if self._queues:
+                return self._queues.pop()
+            return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
         return _core().compile_model(

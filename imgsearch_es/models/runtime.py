@@ -49,7 +49,7 @@ def cores() -> int:
 
 
 class Runtime(Protocol):
-    """A network, ready to run."""
+    """A network, ready to run; safe in many threads."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass.
@@ -79,12 +79,14 @@ class TensorFlowRuntime:
         import tensorflow as tf
 
         self._error: type[Exception] = tf.errors.OpError
+        self._lock = threading.Lock()  # one batch at a time uses all cores, and its own memory
         self.function = _forward(network)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
         try:
-            posterior, embedding = self.function(pixels)
+            with self._lock:
+                posterior, embedding = self.function(pixels)
         except self._error as error:
             raise AnalyzerError(f"the network does not run: {reason(error)}") from error
         return posterior.numpy(), embedding.numpy()

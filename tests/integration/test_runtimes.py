@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def test_a_picture_scores_the_same_alone_and_among_others(analyzers, pixels):
     assert [output.shape for output in none] == [(0, 1000), (0, 1280)]
 
 
+def test_batches_of_several_threads_do_not_mix(analyzers, pixels):
+    orders = [np.random.default_rng(seed).permutation(len(pixels)) for seed in range(4)]
+    expected = predict(analyzers["openvino"], pixels)
+    with ThreadPoolExecutor(len(orders)) as threads:
+        for _ in range(3):
+            found = threads.map(lambda order: predict(analyzers["openvino"], pixels[order]), orders)
+            for order, outputs in zip(orders, found, strict=True):
+                for output, right in zip(outputs, expected, strict=True):
+                    assert np.array_equal(output, right[order])
+
+
 def test_the_next_process_needs_no_tensorflow_and_reports_to_nobody(analyzers, pixels):
     predict(analyzers["openvino"], pixels)
     program = f"""
@@ -97,7 +109,7 @@ def test_it_computes_with_float32_whatever_the_processor_offers(analyzers, pixel
     runtime = analyzers["openvino"].model._runtime
     kinds = [
         compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        for compiled in (runtime._single, runtime._queue[0].get_compiled_model())
+        for compiled in (runtime._single, runtime._compiled)
     ]
     assert kinds == ["f32", "f32"]
 

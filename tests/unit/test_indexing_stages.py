@@ -18,6 +18,7 @@ from imgsearch_es.indexing.find import Finder, Item, Task
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
+from tests.fakes import FakeModel
 
 
 @pytest.fixture
@@ -121,6 +122,41 @@ def test_a_fixed_batch_size_stays():
     size = BatchSize(5)
     size.took(5, 1.0)
     assert size.size == 5
+
+
+@pytest.mark.parametrize("is_network", [False, True])
+def test_a_network_works_on_two_batches_at_once_and_another_model_on_one(
+    photos, fake_model, monkeypatch, is_network
+):
+    """Somebody else's model need not be safe in many threads."""
+    if is_network:
+        monkeypatch.setattr("imgsearch_es.indexing.analyze.NetworkModel", FakeModel)
+    analyzer = Analyzer("fake")
+    analyze, busy, seen = analyzer.analyze_prepared, [], []
+    both = threading.Barrier(2 if is_network else 1)
+
+    def watched(pixels):
+        busy.append(1)
+        both.wait(timeout=30)
+        seen.append(len(busy))
+        busy.pop()
+        return analyze(pixels)
+
+    monkeypatch.setattr(analyzer, "analyze_prepared", watched)
+    picture = open_image(photos / "cats" / "cat.0.png")
+    pixels = analyzer.prepare(picture.image)
+    batches = BatchAnalyzer(lambda: analyzer, 1, Stages())
+    made = []
+    try:
+        for number in range(6):
+            copy = replace(picture, uri=f"/{number}.png", sha256=f"{number:064}")
+            ready = Ready(Task(Item(copy.uri), None, None), copy, pixels)
+            made += batches.add(Resolved(ready, (), {}), ready)
+        made += batches.flush()
+    finally:
+        batches.close()
+    assert [each.document.uri for each in made] == [f"/{number}.png" for number in range(6)]
+    assert max(seen) == (2 if is_network else 1)
 
 
 def test_copies_do_not_wait_for_ever(photos, fake_model):
