@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
@@ -21,6 +22,7 @@ from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import EmbeddedStore, schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.synsets import from_labels
+from tests.conformance.collections import document
 
 SETTINGS = IndexSettings(
     {"model": {"name": "none"}, "image_filters": [], "term_filters": []},
@@ -356,3 +358,21 @@ def test_a_connection_of_this_process_that_has_the_file_is_named(path):
         pass
     assert count(file) == 1
     file.close()
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(9, 1), (9, 7), (600, 96), (200, 100_352)])
+def test_deep_features_of_any_length_come_back_as_they_were(tmp_path, count, dimensions):
+    """100,352 numbers are a feature map of ResNet50; all are written in one transaction."""
+    rng = np.random.default_rng(dimensions)
+    pictures = [
+        replace(document(f"{i}.jpg", [], number=i), embedding=rng.random(dimensions, np.float32))
+        for i in range(count)
+    ]
+    store = EmbeddedStore(tmp_path / "features.duckdb")
+    store.create(replace(SETTINGS, embedding_dimensions=dimensions))
+    store.write(pictures)
+    store.finish()
+    found = store.get([picture.id for picture in pictures])
+    assert len(found) == count
+    for picture in pictures:
+        assert np.array_equal(found[picture.id].embedding, picture.embedding)

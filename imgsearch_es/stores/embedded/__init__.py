@@ -30,7 +30,7 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
-from imgsearch_es.stores.embedded.file import DatabaseFile, Identity
+from imgsearch_es.stores.embedded.file import DatabaseFile, Identity, make_room
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document
 from imgsearch_es.stores.fusion import search_parts
@@ -99,7 +99,9 @@ class EmbeddedStore:
         """Add or replace documents in one transaction."""
         unique = {document.id: document for document in documents}
         numbers = self._term_numbers()
+        vectors = [d.embedding for d in unique.values() if d.embedding is not None]
         with self._writing() as connection:
+            make_room(connection, sum(vector.nbytes for vector in vectors))
             delete(connection, list(unique))
             insert(connection, list(unique.values()), numbers)
         return WriteReport(stored=len(unique))
@@ -116,6 +118,7 @@ class EmbeddedStore:
         if count - clustered <= max(_SETTLED, clustered // 4):
             return
         with self._writing() as connection:
+            connection.execute("RESET threads")
             connection.execute(
                 "CREATE OR REPLACE TABLE postings AS FROM postings ORDER BY term, document"
             )

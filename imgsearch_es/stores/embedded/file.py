@@ -35,9 +35,13 @@ _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
 _TURN_SECONDS = 2.0
 """... but at most this long in a row: then it lets a waiting writer in."""
-_WRITERS_MEMORY = "64MB"
-"""What DuckDB may keep of the file in memory while it is written to; what it sorts beyond that goes
-through a file. Left alone it keeps all it has written, and memory grows with the collection."""
+_WRITERS_MEMORY = 64_000_000
+"""Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
+that goes through a file. Left alone it keeps all it has written, and memory grows with the
+collection."""
+_FOR_WRITERS = (f"SET memory_limit = '{_WRITERS_MEMORY}B'", "SET threads = 1")
+"""Some hundred documents are no work for several threads, and other cores have a model to run."""
+_FOR_READERS = ("RESET memory_limit", "RESET threads")
 _NAME = "index_file"
 """What the attached file is called in SQL."""
 
@@ -45,6 +49,12 @@ _NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceede
 
 Identity = tuple[int, int]
 """Device and number of a file."""
+
+
+def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
+    """Let a writer have the memory that a transaction of so many bytes takes."""
+    if 4 * size > _WRITERS_MEMORY:
+        connection.execute(f"SET memory_limit = '{4 * size}B'")
 
 
 class DatabaseFile:
@@ -262,8 +272,8 @@ class DatabaseFile:
         if self._database is None:
             self._database = duckdb.connect()
             self._database.execute(f"SET temp_directory = '{path}.tmp'")
-        limit = "RESET memory_limit" if read_only else f"SET memory_limit = '{_WRITERS_MEMORY}'"
-        self._database.execute(limit)
+        for setting in _FOR_READERS if read_only else _FOR_WRITERS:
+            self._database.execute(setting)
         give_up = time.monotonic() + self.wait_seconds
         while True:
             before = self.on_disk()
