@@ -280,6 +280,22 @@ def test_two_quick_clicks_count_both(open_page: Open):
     assert page.url.count("where=") == 2
 
 
+def test_another_ranking_keeps_a_facet_that_is_on_its_way(open_page: Open):
+    page = open_page("/?q=cat")
+    page.evaluate(
+        """() => {
+            for (const link of document.querySelectorAll("#facets a"))
+                if (/original/.test(link.textContent)) link.click();
+            const by = document.getElementById("by");
+            by.value = "cosine";
+            by.dispatchEvent(new Event("change", { bubbles: true }));
+        }"""
+    )
+    page.wait_for_url("**by=cosine*")
+    settled(page)
+    assert page.url.count("where=") == 1
+
+
 def test_the_theme_is_chosen_and_kept(open_page: Open):
     page = open_page()
     body = page.locator("body")

@@ -152,9 +152,9 @@ function say(text) {
   fading = setTimeout(() => { toast.hidden = true; }, 6000);
 }
 
-/** This page's URL with changes; null removes a parameter. */
+/** The URL of this page, or of what is on its way, with changes; null removes a parameter. */
 function changed(changes) {
-  const params = new URLSearchParams(location.search);
+  const params = new URLSearchParams((coming ?? location).search);
   params.delete("page");
   for (const [name, value] of Object.entries(changes)) {
     params.delete(name);
