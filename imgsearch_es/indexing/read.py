@@ -1,8 +1,9 @@
-"""The second stage: read and hash files in threads, decode them in worker processes.
+"""The second stage: read, hash and decode files in worker processes.
 
-Reading, hashing and most of decoding let other threads of Python run, so threads would be as fast.
-Processes decode because a decoder that crashes, hangs or eats the memory must not end the run. A
-few pictures are decoded in threads: starting a worker costs as much as decoding a hundred.
+Processes decode because a decoder that crashes, hangs or eats the memory must not end the run. They
+read new files themselves, several at a time, so that threads here hardly run. What the index knows
+is read here, as it has seldom changed; so is what is no local file. A few pictures are decoded in
+threads: starting a worker costs as much as decoding a hundred.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ Outcome = Ready | Unchanged | Failed
 
 
 class Readers:
-    """Threads that read and hash, each with a worker process that decodes.
+    """Threads, each with a worker process that reads, hashes and decodes.
 
     Args:
         analyzer: gives the analyzer; asked only when a picture has to be decoded.
@@ -179,8 +180,9 @@ class Readers:
             return {}
         for stage, seconds in found.seconds.items():
             self._stages.add(stage, seconds)
-        self._chunk = round(_CHUNK_SECONDS * len(uris) / sum(found.seconds.values()))
-        self._chunk = min(max(self._chunk, 1), CHUNK)
+        each = sum(found.seconds.values()) / len(uris)
+        is_small = each * CHUNK <= _CHUNK_SECONDS
+        self._chunk = CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
         return dict(zip(tasks, map(self._outcome, tasks, found.pictures), strict=True))
 
     def _look_at_one(self, task: Task) -> Outcome:
