@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -100,12 +99,11 @@ class BatchAnalyzer:
         self._analyzer = analyzer
         self._size = BatchSize(batch_size)
         self._stages = stages
-        self._model = ThreadPoolExecutor(_AT_ONCE, "imgsearch-model")
+        self._model: ThreadPoolExecutor | None = None
         self._given: deque[_Batch] = deque()
         self._waiting: list[tuple[Resolved, Ready]] = []
         self._contents: dict[str, Ready] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
-        self._turn = threading.Lock()  # for models that need not be safe in many threads
         self._lock = threading.Lock()
         self._busy = 0
         self._ended = self._idle = self._told = 0.0
@@ -151,14 +149,22 @@ class BatchAnalyzer:
         Args:
             wait: for the batch that it works on.
         """
-        self._model.shutdown(wait=wait, cancel_futures=True)
+        if self._model is not None:
+            self._model.shutdown(wait=wait, cancel_futures=True)
 
     def _give(self) -> None:
         """Let the model have the batch."""
         if self._waiting:
-            analyses = self._model.submit(self._analyze, list(self._contents.values()))
+            analyses = self._threads().submit(self._analyze, list(self._contents.values()))
             self._given.append(_Batch(analyses, self._contents, self._waiting))
         self._waiting, self._contents = [], {}
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """The model's: one for a model that need not be safe in many."""
+        if self._model is None:
+            count = _AT_ONCE if isinstance(self._analyzer().model, NetworkModel) else 1
+            self._model = ThreadPoolExecutor(count, "imgsearch-model")
+        return self._model
 
     def _take(self, left: int) -> Iterator[Made]:
         """Take batches from the model, until so many are left with it."""
@@ -177,15 +183,13 @@ class BatchAnalyzer:
     def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
         """In a thread of the model: the analyses, and how many seconds they took alone."""
         analyzer = self._analyzer()
-        turn = nullcontext() if isinstance(analyzer.model, NetworkModel) else self._turn
         with self._lock:
             started = time.perf_counter()
             if self._ended and not self._busy:
                 self._idle += started - self._ended
             self._busy += 1
         try:
-            with turn:
-                analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
+            analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
         finally:
             with self._lock:
                 self._busy -= 1
