@@ -118,6 +118,8 @@ def test_a_region_is_drawn(open_page: Open, ids: Ids):
     page = open_page(f"/?image={ids(open_page())[0]}")
     whole = page.locator(".vector").inner_text()
     page.get_by_role("button", name="Crop").click()
+    # With its picture the stage gets its size.
+    expect(page.locator("#crop-image")).not_to_have_js_property("naturalWidth", 0)
     box = page.locator("#stage").bounding_box()
     assert box
     page.mouse.move(box["x"] + 4, box["y"] + 4)
