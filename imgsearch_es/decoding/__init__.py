@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.files import Limits
 from imgsearch_es.filters import create_image_filter, decode_size, run_image_filters
-from imgsearch_es.images import open_image
+from imgsearch_es.images import Picture, open_image
 
 AREA = 4 << 20
 """Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
@@ -41,6 +41,12 @@ class Decoded:
     height: int
     format: str
     pixels: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, picture: Picture, pixels: NDArray[np.uint8]) -> Decoded:
+        """An opened picture with what the image filters made of it."""
+        size = (picture.bytes, picture.width, picture.height)
+        return cls(picture.sha256, *size, picture.format, pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +86,7 @@ class Decoder:
         picture = open_image(
             data, uri=uri, limits=self._limits, at_least=decode_size(self._filters)
         )
-        pixels = run_image_filters(self._filters, picture.image)
-        size = (picture.bytes, picture.width, picture.height)
-        return Decoded(picture.sha256, *size, picture.format, pixels)
+        return Decoded.of(picture, run_image_filters(self._filters, picture.image))
 
 
 def described(limits: Limits) -> str:

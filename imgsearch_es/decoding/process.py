@@ -132,9 +132,7 @@ class WorkerProcess:
         try:
             return self._ask(uris)
         except (_DiedError, _TooLateError):
-            self._process.kill()
-            self._end()
-            self._start()
+            self._replace()
             raise WorkerLostError from None
 
     def kill(self) -> None:
@@ -187,9 +185,7 @@ class WorkerProcess:
         try:
             (found,) = self._ask([uri], data).pictures
         except _TooLateError:
-            self._process.kill()
-            self._end()
-            self._start()
+            self._replace()
             seconds = f"{self._limits.max_seconds:g} seconds"
             raise ImageError(uri, f"decoding takes longer than {seconds}") from None
         except _DiedError:
@@ -262,6 +258,12 @@ class WorkerProcess:
         left = self._deadline - time.monotonic()
         if left <= 0 or not self._poll.poll(left * 1000):
             raise _TooLateError
+
+    def _replace(self) -> None:
+        """Start another process in place of one that is of no use."""
+        self._process.kill()
+        self._end()
+        self._start()
 
     def _end(self) -> str:
         """Wait for the process that has died, and say how."""

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from imgsearch_es.decoding import AREA, Decoded, Decoder, Refused
 from imgsearch_es.errors import ImageError
 from imgsearch_es.files import Limits, read_bytes
 
-_HEADER = ("sha256", "bytes", "width", "height", "format")
+_HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
 
 _GRACE_SECONDS = 10.0
 """The parent ends a worker that takes too long; should it be gone, the worker ends itself."""

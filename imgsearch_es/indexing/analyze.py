@@ -144,10 +144,10 @@ class BatchAnalyzer:
         return self._told - told
 
     def close(self, *, wait: bool = True) -> None:
-        """End the model's thread.
+        """End the model's threads.
 
         Args:
-            wait: for the batch that it works on.
+            wait: for the batches that it works on.
         """
         if self._model is not None:
             self._model.shutdown(wait=wait, cancel_futures=True)

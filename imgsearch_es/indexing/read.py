@@ -226,9 +226,7 @@ class Readers:
         if found is not None:
             return found
         picture = self._analyzer().open(data, uri=uri, limits=self._limits)
-        pixels = self._analyzer().prepare(picture.image)
-        size = (picture.bytes, picture.width, picture.height)
-        return Decoded(picture.sha256, *size, picture.format, pixels)
+        return Decoded.of(picture, self._analyzer().prepare(picture.image))
 
     def _with_worker(self, use: Callable[[WorkerProcess], T]) -> T | None:
         """What a worker process gives; None where there is none."""
