@@ -101,11 +101,13 @@ class Indexer:
         """
         started = time.perf_counter()
         finder = Finder(sources, self._open, self.report.stages)
-        before = self._store.count() if self._store.settings() else 0
+        is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
             stop = Stop(self._groups.close, end_waiting)
             with stop.listening():
                 try:
+                    # Another run may have created it just now, and no shard be ready.
+                    before = self._store.count() if is_there else 0
                     self._run(finder, stop, is_new=before == 0)
                 finally:
                     self.report.seconds = time.perf_counter() - started

@@ -129,6 +129,21 @@ def test_every_request_may_fail_once(
     assert content(location) == undisturbed()
 
 
+def test_an_index_whose_shard_is_not_ready_yet(
+    start: Start, between: tuple[Proxy, str], folder: Path, undisturbed: Undisturbed
+) -> None:
+    state, location = between
+    with ImageIndex(location, model="fake") as index:
+        index.create()
+    reason = {"error": {"type": "no_shard_available_action_exception", "reason": "all failed"}}
+    left = iter([Answer(503, reason)] * 6)  # the client itself asks four times, without a pause
+    state.fault = lambda request: next(left, None) if "/_count" in request.path else None
+    report, said = finish(start(location, folder))
+    assert counts(report) == (ALL, PICTURES, BROKEN)
+    assert WAITS in said
+    assert content(location) == undisturbed()
+
+
 def test_a_server_that_says_nothing(
     start: Start, between: tuple[Proxy, str], folder: Path, undisturbed: Undisturbed
 ) -> None:
