@@ -17,7 +17,6 @@ from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
-from imgsearch_es.models.base import NetworkModel
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless another size proves faster."""
@@ -162,8 +161,8 @@ class BatchAnalyzer:
     def _threads(self) -> ThreadPoolExecutor:
         """The model's: one for a model that need not be safe in many."""
         if self._model is None:
-            count = _AT_ONCE if isinstance(self._analyzer().model, NetworkModel) else 1
-            self._model = ThreadPoolExecutor(count, "imgsearch-model")
+            is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
+            self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
         return self._model
 
     def _take(self, left: int) -> Iterator[Made]:

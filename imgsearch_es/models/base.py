@@ -144,6 +144,37 @@ class ModelInfo:
     error: str | None = None
 
 
+def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
+    """See that a model can take these pixels.
+
+    Args:
+        pixels: what it was given.
+        size: (height, width) of its input.
+        name: of the model, for the message.
+
+    Raises:
+        AnalyzerError: they have another shape or type.
+    """
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        kind = getattr(pixels, "dtype", type(pixels).__name__)
+        raise AnalyzerError(f"{name} takes uint8 pixels (0 to 255), not {kind}")
+    wanted = (*size, 3)
+    if pixels.shape[1:] != wanted:
+        raise AnalyzerError(
+            f"{name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
+            f"not {pixels.shape}; do the image filters fit the model?"
+        )
+
+
+def predict_in_turns(run: Runtime, pixels: NDArray[np.uint8]) -> Prediction:
+    """Run a network on any number of pictures, also on none."""
+    if len(pixels) == 0:
+        none = run(np.zeros((1, *pixels.shape[1:]), np.uint8))
+        return Prediction(*(part[:0] for part in none))
+    parts = [run(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
+    return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
 class NetworkModel(ABC):
     """A `Model` that is one Keras network, built on first use; safe in many threads.
 
@@ -152,6 +183,9 @@ class NetworkModel(ABC):
         options: its options, as JSON values.
         size: (height, width) of its input, in pixels.
     """
+
+    is_safe_in_threads = True
+    """Then batches overlap; other models get one at a time."""
 
     def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
         self.name = name
@@ -187,13 +221,8 @@ class NetworkModel(ABC):
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
-        self._check(pixels)
-        run = self._load()
-        if len(pixels) == 0:
-            none = run(np.zeros((1, *self.size, 3), np.uint8))
-            return Prediction(*(part[:0] for part in none))
-        parts = [run(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
-        return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        check_pixels(pixels, self.size, self.name)
+        return predict_in_turns(self._load(), pixels)
 
     def __repr__(self) -> str:
         options = {key: value for key, value in self.config.items() if key != "name"}
@@ -264,14 +293,3 @@ class NetworkModel(ABC):
 
                 self._runtime, self.choice = open_runtime(self, self._wanted)
             return self._runtime
-
-    def _check(self, pixels: NDArray[np.uint8]) -> None:
-        wanted = (*self.size, 3)
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-            kind = getattr(pixels, "dtype", type(pixels).__name__)
-            raise AnalyzerError(f"{self.name} takes uint8 pixels (0 to 255), not {kind}")
-        if pixels.shape[1:] != wanted:
-            raise AnalyzerError(
-                f"{self.name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
-                f"not {pixels.shape}; do the image filters fit the model?"
-            )

@@ -124,16 +124,15 @@ def test_a_fixed_batch_size_stays():
     assert size.size == 5
 
 
-@pytest.mark.parametrize("is_network", [False, True])
-def test_a_network_works_on_two_batches_at_once_and_another_model_on_one(
-    photos, fake_model, monkeypatch, is_network
+@pytest.mark.parametrize("is_safe", [False, True])
+def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
+    photos, fake_model, monkeypatch, is_safe
 ):
-    """Somebody else's model need not be safe in many threads."""
-    if is_network:
-        monkeypatch.setattr("imgsearch_es.indexing.analyze.NetworkModel", FakeModel)
+    """Somebody else's model need not be; it gets one."""
+    monkeypatch.setattr(FakeModel, "is_safe_in_threads", is_safe, raising=False)
     analyzer = Analyzer("fake")
     analyze, busy, seen = analyzer.analyze_prepared, [], []
-    both = threading.Barrier(2 if is_network else 1)
+    both = threading.Barrier(2 if is_safe else 1)
 
     def watched(pixels):
         busy.append(1)
@@ -156,7 +155,7 @@ def test_a_network_works_on_two_batches_at_once_and_another_model_on_one(
     finally:
         batches.close()
     assert [each.document.uri for each in made] == [f"/{number}.png" for number in range(6)]
-    assert max(seen) == (2 if is_network else 1)
+    assert max(seen) == (2 if is_safe else 1)
 
 
 def test_copies_do_not_wait_for_ever(photos, fake_model):
