@@ -346,8 +346,9 @@ def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     the deep feature.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
-    if str(model["name"]).startswith("keras:"):
-        model["name"] = "keras"
+    kind, is_file, _ = str(model["name"]).partition(":")
+    if is_file and kind in ("keras", "quantized"):
+        model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
     return {**config, "model": model, **feature, "embedding_filters": filters}

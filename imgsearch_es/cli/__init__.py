@@ -29,6 +29,7 @@ from imgsearch_es.cli import (
     kibana,
     maps,
     overview,
+    quantize,
     search,
     serve,
     sweep,
@@ -69,6 +70,7 @@ _WITH_ARGUMENTS = (
     index.remove,
     exchange.export,
     exchange.import_,
+    quantize.quantize,
     watch.watch,
     train.groups,
 )
@@ -96,6 +98,7 @@ for command in (
     exchange.import_,
     exchange.reindex,
     whiten.whiten,
+    quantize.quantize,
     watch.watch,
     serve.serve,
     analyze.models,

@@ -42,7 +42,10 @@ class Prediction:
 
 
 class Model(Protocol):
-    """A classifier. Making one is cheap; its network is built on the first ``predict``."""
+    """A classifier. Making one is cheap; its network is built on the first ``predict``.
+
+    One with a true attribute ``is_safe_in_threads`` gets several batches at once, from threads.
+    """
 
     @property
     def name(self) -> str:

@@ -149,6 +149,19 @@ def read(folder: Path) -> Any:
         raise AnalyzerError(f"cannot read {folder / NETWORK}: {reason(error)}") from error
 
 
+def parse(description: bytes, weights: bytes) -> Any:
+    """Make a network of the content of its two files.
+
+    Raises:
+        AnalyzerError: they are damaged.
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    try:
+        return _core().read_model(description, weights)
+    except RuntimeError as error:
+        raise AnalyzerError(f"cannot read a network: {reason(error)}") from error
+
+
 def is_installed() -> bool:
     """Whether the package is there; does not import it."""
     return find_spec("openvino") is not None
@@ -181,7 +194,7 @@ def import_openvino() -> Any:
 
 @cache
 def _import_openvino() -> Any:
-    with _without(_TELEMETRY):
+    with without_telemetry():
         try:
             return importlib.import_module("openvino")
         except ImportError as error:
@@ -192,16 +205,16 @@ def _import_openvino() -> Any:
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
-    """A module cannot be imported for a while; one that is imported already stays."""
-    if module in sys.modules:
+def without_telemetry() -> Iterator[None]:
+    """It cannot be imported for a while; if it is imported already, it stays."""
+    if _TELEMETRY in sys.modules:
         yield
         return
-    sys.modules[module] = None  # type: ignore[assignment]
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules[module]
+        del sys.modules[_TELEMETRY]
 
 
 @cache

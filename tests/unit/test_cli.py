@@ -20,9 +20,9 @@ from imgsearch_es.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",
-    "stats", "export", "import", "reindex", "whiten", "watch", "serve", "models", "evaluate",
-    "judge", "hardest", "clicks", "sweep", "compare", "train", "groups", "map", "benchmark",
-    "doctor", "demo", "kibana",
+    "stats", "export", "import", "reindex", "whiten", "quantize", "watch", "serve", "models",
+    "evaluate", "judge", "hardest", "clicks", "sweep", "compare", "train", "groups", "map",
+    "benchmark", "doctor", "demo", "kibana",
 )  # fmt: skip
 
 
