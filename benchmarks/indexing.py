@@ -192,11 +192,8 @@ def repeated(images: str, pictures: int, folder: Path) -> int:
     return len(found)
 
 
-def places(
-    stores: list[str], folder: Path, stack: ExitStack
-) -> Generator[tuple[str, str], None, None]:
+def places(stores: list[str], folder: Path, node: str) -> Generator[tuple[str, str], None, None]:
     """(store, location) of fresh indices, without end for the caller to take from."""
-    node = stack.enter_context(elasticsearch_node.node("9")) if "elasticsearch" in stores else ""
     while True:
         for store in stores:
             name = f"benchmark-indexing-{uuid.uuid4().hex[:8]}"
@@ -213,7 +210,9 @@ def places(
 def measure(options: argparse.Namespace, photos: Path, work: Path) -> dict[str, list[Result]]:
     found: dict[str, list[Result]] = {}
     with ExitStack() as stack:
-        fresh = stack.enter_context(closing(places(options.stores, work, stack)))
+        needs_node = "elasticsearch" in options.stores
+        node = stack.enter_context(elasticsearch_node.node("9")) if needs_node else ""
+        fresh = stack.enter_context(closing(places(options.stores, work, node)))
         for _ in range(options.repeats):
             for contender in options.contenders:
                 stores = options.stores[:1] if contender in STORELESS else options.stores
