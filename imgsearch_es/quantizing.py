@@ -65,7 +65,8 @@ class Quantization:
         rejected: pictures of the sample that could not be read.
         best: part of the pictures whose best synset is the same, 0 to 1.
         terms: part of a picture's terms that are the same, 0 to 1, on average.
-        hits: part of the ten best hits by formula (1) that are the same, 0 to 1, on average.
+        hits: part of the ten best hits by formula (1), fewer where fewer share a term, that are
+            the same, 0 to 1, on average over pictures that have any.
         largest_difference: of two scores of a synset.
         speed: pictures per second in relation to the model's on OpenVINO.
     """
@@ -160,7 +161,7 @@ def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, An
     """How far the answers of the quantized network are from those before."""
     weights = [_weights(analyzer, posterior) for posterior, _ in (before, after)]
     kept = [[set(np.flatnonzero(row).tolist()) for row in rows] for rows in weights]
-    hits = [[set(row) for row in _best_hits(rows).tolist()] for rows in weights]
+    hits = [_best_hits(rows) for rows in weights]
     return {
         "compared": len(before[0]),
         "best": float(np.mean(before[0].argmax(axis=1) == after[0].argmax(axis=1))),
@@ -180,17 +181,18 @@ def _weights(analyzer: Analyzer, posterior: NDArray[np.float32]) -> NDArray[np.f
     return weights
 
 
-def _best_hits(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The best hits of each picture among the others, by formula (1)."""
+def _best_hits(weights: NDArray[np.float64]) -> list[set[int]]:
+    """The best hits of each picture among the others, by formula (1): they share a term."""
     scores = weights @ weights.T
-    np.fill_diagonal(scores, -1)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :HITS]
+    np.fill_diagonal(scores, 0)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :HITS].tolist()
+    return [{hit for hit in hits if scores[row, hit] > 0} for row, hits in enumerate(best)]
 
 
 def _in_common(before: Sequence[set[int]], after: Sequence[set[int]]) -> float:
-    """Which part of the one is in the other, on average."""
+    """Which part of the one is in the other, on average over pictures that have any."""
     pairs = zip(before, after, strict=True)
-    return float(np.mean([len(one & other) / max(1, len(one)) for one, other in pairs]))
+    return float(np.mean([len(one & other) / len(one) for one, other in pairs if one] or [1.0]))
 
 
 def _speed(plain: Runtime, quick: Runtime, pixels: NDArray[np.uint8]) -> float:
