@@ -120,7 +120,8 @@ def convert(function: Any) -> Any:
     """
     openvino = import_openvino()
     try:
-        return openvino.convert_model(function)
+        # Shared weights would be freed with TensorFlow's network, and numbers at random then.
+        return openvino.convert_model(function, share_weights=False)
     except Exception as error:  # the converter raises a dozen kinds
         raise AnalyzerError(f"OpenVINO cannot convert the network: {reason(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -154,3 +155,16 @@ def test_a_damaged_network_in_the_cache(cache, caplog):
     model.predict(probe_pictures(1, model.size))
     assert "measuring again" in caplog.text
     assert folder_of(model).parent == cache_folder()
+
+
+def test_a_network_that_cannot_be_kept_has_weights_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "file" / "cache"))
+    pixels = probe_pictures(8, (224, 224))
+    reference = predict(Analyzer("efficientnet-lite0", runtime="tensorflow"), pixels)
+    analyzer = Analyzer("efficientnet-lite0", runtime="openvino")
+    predict(analyzer, pixels[:1])
+    gc.collect()  # TensorFlow's network is used no more
+    others = [np.full((1000, 1000), np.nan, np.float32) for _ in range(40)]
+    assert max(differences(reference, predict(analyzer, pixels)).values()) < TOLERANCE
+    del others
