@@ -34,8 +34,10 @@ from imgsearch_es.errors import (
 from imgsearch_es.files import PathSource, picture_id
 from imgsearch_es.models import openvino
 from imgsearch_es.models.base import NetworkModel, check_pixels
-from imgsearch_es.models.quantized import Origin, QuantizedModel, write
+from imgsearch_es.models.quantized import Origin, write
 from imgsearch_es.models.runtime import Outputs, Runtime, TensorFlowRuntime, import_keras
+from imgsearch_es.models.runtime_choice import differences
+from imgsearch_es.models.weights import fingerprint
 from imgsearch_es.sources import find_images
 
 PICTURES = 300
@@ -131,30 +133,26 @@ def quantize(
     )
     import_keras()
     network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        # Two folders, for OpenVINO maps what it has read: writing there would be a crash.
-        before, after = Path(first), Path(second)
-        openvino.save(network, before)
-        plain = openvino.OpenVINORuntime(openvino.read(before))
-        with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
-            small = nncf.quantize(
-                openvino.read(before),
-                nncf.Dataset([picture[np.newaxis] for picture in fitted]),
-                subset_size=len(fitted),
-            )
-        openvino.save(small, after)
-        write(path, origin, after)
-        quick = openvino.OpenVINORuntime(openvino.read(after))
-        return Quantization(
-            path=str(path),
-            sha256=QuantizedModel(f"quantized:{path}").fingerprint().partition(":")[2],
-            bytes=path.stat().st_size,
-            model=model.name,
-            fitted=len(fitted),
-            rejected=rejected,
-            speed=_speed(plain, quick, kept[:_BATCH]),
-            **_effect(analyzer, plain(kept), quick(kept)),
+    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
+        small = nncf.quantize(
+            network,
+            nncf.Dataset([picture[np.newaxis] for picture in fitted]),
+            subset_size=len(fitted),
         )
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save(small, Path(folder))
+        write(path, origin, Path(folder))
+    plain, quick = openvino.OpenVINORuntime(network), openvino.OpenVINORuntime(small)
+    return Quantization(
+        path=str(path),
+        sha256=fingerprint(path, "the quantized classifier").partition(":")[2],
+        bytes=path.stat().st_size,
+        model=model.name,
+        fitted=len(fitted),
+        rejected=rejected,
+        speed=_speed(plain, quick, kept[:_BATCH]),
+        **_effect(analyzer, plain(kept), quick(kept)),
+    )
 
 
 def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, Any]:
@@ -167,7 +165,7 @@ def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, An
         "best": float(np.mean(before[0].argmax(axis=1) == after[0].argmax(axis=1))),
         "terms": _in_common(*kept),
         "hits": _in_common(*hits),
-        "largest_difference": float(np.abs(before[0] - after[0]).max()),
+        "largest_difference": differences(before, after)["posterior"],
     }
 
 
