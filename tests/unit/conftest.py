@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer import testing
+from typer.testing import CliRunner, Result
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.cli import app
+from imgsearch_es.indexing import folder_label
 from tests.fakes import FakeModel, register
 
 
@@ -24,18 +27,41 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
     return FakeModel
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of twelve small pictures in two subfolders, and a text file."""
-    folder = tmp_path / "photos"
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with twelve small pictures, and what tests copy instead of making it again."""
+    top = tmp_path_factory.mktemp("stage")
     noise = np.random.default_rng(3)
     for kind in ("cats", "dogs"):
-        (folder / kind).mkdir(parents=True)
+        (top / "pristine" / kind).mkdir(parents=True)
         for i in range(6):
             pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / kind / f"{kind[:-1]}.{i}.png")
-    (folder / "notes.txt").write_text("no picture")
-    return folder
+            Image.fromarray(pixels).save(top / "pristine" / kind / f"{kind[:-1]}.{i}.png")
+    (top / "pristine" / "notes.txt").write_text("no picture")
+    shutil.copytree(top / "pristine", top / "photos")
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        for name, label in (("plain", None), ("labeled", folder_label)):
+            with ImageIndex(top / f"{name}.duckdb", model="fake") as made:
+                made.add(top / "photos", labels=label)
+    return top
+
+
+@pytest.fixture
+def photos(stage: Path) -> Iterator[Path]:
+    """A folder of twelve small pictures in two subfolders, and a text file."""
+    folder = stage / "photos"
+    before = state(folder)
+    yield folder
+    if state(folder) != before:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(stage / "pristine", folder)
+
+
+def state(folder: Path) -> set[tuple[Path, int, int, int]]:
+    """What there is in a folder; other when anything was changed, added or removed."""
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {(path, at.st_ino, at.st_mode, at.st_mtime_ns) for path, at in found}
 
 
 @pytest.fixture
@@ -45,12 +71,21 @@ def cat(photos: Path) -> Path:
 
 
 @pytest.fixture
-def index(fake_model: type[FakeModel], photos: Path, tmp_path: Path) -> Iterator[ImageIndex]:
+def index(
+    fake_model: type[FakeModel], stage: Path, photos: Path, tmp_path: Path
+) -> Iterator[ImageIndex]:
     """An index of the photos."""
+    shutil.copy(stage / "plain.duckdb", tmp_path / "pets.duckdb")
     with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos)
-        fake_model.calls = 0
         yield opened
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command() -> Iterator[None]:
+    """The thirty commands are built once, not for each command that a test runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testing, "_get_command", functools.cache(testing._get_command))
+        yield
 
 
 @pytest.fixture
@@ -68,11 +103,9 @@ def run(fake_model: type[FakeModel], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 @pytest.fixture
-def place(run: Callable[..., Result], photos: Path, tmp_path: Path) -> Path:
-    """The file of an index of the photos, which a command made."""
-    path = tmp_path / "pets.duckdb"
-    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
-    return path
+def place(run: Callable[..., Result], stage: Path, photos: Path, tmp_path: Path) -> Path:
+    """The file of an index of the photos, labeled by their folders."""
+    return Path(shutil.copy(stage / "labeled.duckdb", tmp_path / "pets.duckdb"))
 
 
 @pytest.fixture

@@ -360,7 +360,7 @@ def test_a_connection_of_this_process_that_has_the_file_is_named(path):
     file.close()
 
 
-@pytest.mark.parametrize(("count", "dimensions"), [(9, 1), (9, 7), (600, 96), (200, 100_352)])
+@pytest.mark.parametrize(("count", "dimensions"), [(9, 1), (9, 7), (600, 96), (30, 100_352)])
 def test_deep_features_of_any_length_come_back_as_they_were(tmp_path, count, dimensions):
     """100,352 numbers are a feature map of ResNet50; all are written in one transaction."""
     rng = np.random.default_rng(dimensions)

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy  # loads scipy.stats when it is used
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import compare, holm, interval, paired_tests
@@ -22,8 +22,8 @@ FIGURES = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.5, 1.0]), min_size=2, max_s
 
 def test_t_and_wilcoxon_are_those_of_scipy():
     p = paired_tests(BASELINE, SYSTEM)
-    assert p["t"] == pytest.approx(stats.ttest_rel(SYSTEM, BASELINE).pvalue)
-    assert p["wilcoxon"] == pytest.approx(stats.wilcoxon(SYSTEM, BASELINE).pvalue)
+    assert p["t"] == pytest.approx(scipy.stats.ttest_rel(SYSTEM, BASELINE).pvalue)
+    assert p["wilcoxon"] == pytest.approx(scipy.stats.wilcoxon(SYSTEM, BASELINE).pvalue)
     assert p["randomization"] == pytest.approx(p["t"], abs=0.02)
     assert paired_tests(BASELINE, SYSTEM) == p
     near = BASELINE + RANDOM.normal(0, 0.1, 40)
@@ -86,7 +86,8 @@ def test_holm_only_raises_and_keeps_the_order(p):
 
 def test_intervals():
     t = interval(BASELINE)
-    low, high = stats.t.interval(0.95, 39, loc=BASELINE.mean(), scale=stats.sem(BASELINE))
+    spread = scipy.stats.sem(BASELINE)
+    low, high = scipy.stats.t.interval(0.95, 39, loc=BASELINE.mean(), scale=spread)
     assert (t.low, t.high) == pytest.approx((low, high))
     wide = interval(BASELINE, confidence=0.99)
     assert wide.low < t.low < t.mean < t.high < wide.high

@@ -227,9 +227,10 @@ def test_prune_keeps_what_cannot_be_reached(index, photos, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return lstat(path)
 
-    monkeypatch.setattr("os.lstat", unreachable)
-    (photos / "dogs" / "dog.0.png").unlink()
-    assert index.add(photos, prune=True).removed == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("os.lstat", unreachable)
+        (photos / "dogs" / "dog.0.png").unlink()
+        assert index.add(photos, prune=True).removed == 1
 
 
 def test_prune_strikes_rejected_files_that_are_gone_out_of_the_ledger(index, photos):

@@ -18,7 +18,10 @@ def clusters() -> np.ndarray:
     return (middles + 0.05 * rng.random((36, 8))).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", ["tsne", "umap"])
+@pytest.mark.parametrize(
+    "method",
+    ["tsne", pytest.param("umap", marks=pytest.mark.long)],  # umap compiles itself first
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 def test_neighbors_stay_neighbors(method):
     points = project(clusters(), method=method, seed=1)
