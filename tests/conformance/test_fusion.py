@@ -258,6 +258,12 @@ def test_weights_of_any_size(extreme, weights, words):
     extreme.check(fused(weights, extreme.documents[20], words, k=50), tolerance=1e-5)
 
 
+def test_a_picture_whose_products_vanish_is_not_counted(extreme):
+    """A picture has tabby only, with 2^-126; the window is too small to hold all that match."""
+    words = {**dict.fromkeys(KEYS[:20], 1.0), "tabby": 2.0**-30}
+    extreme.check(fused({"words": 1.0}, extreme.documents[0], words, k=3))
+
+
 @LAW
 @given(
     weights=st.dictionaries(

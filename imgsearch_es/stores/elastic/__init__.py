@@ -63,9 +63,12 @@ from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_nei
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
+    Impact,
+    bool_query,
     first_window,
     get_strategy,
     matching_body,
+    vanishing,
 )
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.synsets import Vocabulary
@@ -336,7 +339,7 @@ class ElasticStore:
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that score above 0."""
+        """The ids of all documents that share a synset with the query."""
         with translated(self._address):
             hits = helpers.scan(
                 self.client, query=matching_body(query), index=self._name, _source=False
@@ -480,6 +483,7 @@ class ElasticStore:
                 self._check_index(answers)
                 for (query, statistics), answer in zip(part, answers, strict=True):
                     is_read = "error" not in answer and is_complete(answer)
+                    is_read = is_read and not vanishing(query.terms)
                     found = read(query, statistics, answer) if is_read else None
                     results.append(found or self._search(query, statistics))
         return results
@@ -516,6 +520,8 @@ class ElasticStore:
         """Answer a query that is weighted already, with as many requests as it takes."""
         is_sparse = not query.is_dense and query.fusion is None
         strategy = get_strategy(query.strategy) if is_sparse else None
+        if isinstance(strategy, Impact) and self._may_vanish(query):
+            strategy = FALLBACK  # the first pass would count documents that score 0
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
         window, windows, took = first_window(query), 1, 0
@@ -531,6 +537,14 @@ class ElasticStore:
                 took_ms = took + found.took_ms
                 return replace(found, means=means, took_ms=took_ms, windows=windows)
             window, windows = min(_WIDER * window, MAX_RESULTS), windows + 1
+
+    def _may_vanish(self, query: Query) -> bool:
+        """Whether a document may share a synset with the query and yet score 0."""
+        clauses = vanishing(query.terms)
+        if not clauses:
+            return False
+        found = self._request(size=0, track_total_hits=1, query=bool_query(should=clauses))
+        return bool(found["hits"]["total"]["value"])
 
     def _search_exhaustively(
         self, strategy: Exhaustive, query: Query, statistics: Statistics

@@ -35,6 +35,7 @@ from imgsearch_es.stores.elastic.strategies import (
     scale_of,
     script,
     sparse_clause,
+    vanishing,
 )
 
 _HAS_FEATURE = {"exists": {"field": "embedding"}}
@@ -87,13 +88,14 @@ def read_fused(
     fetched_all = total == {"value": len(hits), "relation": "eq"}
     last = query.offset + query.k
     bound = _above(query, hits[-1]["_score"]) if hits else 0.0
+    vanish = any(vanishing(part.terms) for part in query.parts)
     proven = fetched_all or (len(ranked) >= last and ranked[last - 1].score > bound)
     if not proven and window < MAX_RESULTS:
         return None
     return SearchResult(
         hits=tuple(ranked[query.offset : last]),
-        total=len(ranked) if fetched_all else total["value"],
-        total_is_exact=fetched_all or total["relation"] == "eq",
+        total=len(ranked) if fetched_all or vanish else total["value"],
+        total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
         terms=query.terms,
         average_length=statistics.average_length,
         strategy="sum",

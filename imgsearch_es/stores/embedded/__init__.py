@@ -180,7 +180,7 @@ class EmbeddedStore:
         return Statistics(row[0], row[1], {known[term]: n for term, n in frequencies})
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that score above 0."""
+        """The ids of all documents that share a synset with the query, or have what it compares."""
         numbers = self._term_numbers()
         with self._reading() as connection:
             return counting.matching(connection, query, numbers)
