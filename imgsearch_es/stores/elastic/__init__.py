@@ -411,28 +411,6 @@ class ElasticStore:
         found = self.get(ids)
         return [found[key] for key in ids if key in found]
 
-    def read_note(self, name: str) -> str | None:
-        """A text in the mapping's ``_meta``."""
-        text = self._meta().get("notes", {}).get(name)
-        return None if text is None else str(text)
-
-    def write_note(self, name: str, text: str) -> None:
-        """Put a text into the mapping's ``_meta``, which has to be sent as a whole."""
-        meta = self._meta()
-        meta["notes"] = {**meta.get("notes", {}), name: text}
-        with translated(self._address):
-            self.client.indices.put_mapping(index=self._index, meta=meta)
-
-    def _meta(self) -> dict[str, Any]:
-        """By the index's own name: by the alias, a new index might get the settings of the old."""
-        known_settings(self)
-        with translated(self._address):
-            try:
-                (mapping,) = self.client.indices.get_mapping(index=self._index).values()
-            except elasticsearch.NotFoundError as error:
-                raise self._rebuilt() from error
-        return dict(mapping["mappings"]["_meta"])
-
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection

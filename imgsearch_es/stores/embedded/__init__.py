@@ -226,18 +226,6 @@ class EmbeddedStore:
         found = self.get([key for (key,) in rows])
         return [found[key] for (key,) in rows if key in found]
 
-    def read_note(self, name: str) -> str | None:
-        """A value of the settings table."""
-        known_settings(self)
-        with self._reading() as connection:
-            return schema.read_note(connection, name)
-
-    def write_note(self, name: str, text: str) -> None:
-        """Replace a value of the settings table."""
-        known_settings(self)
-        with self._writing() as connection:
-            schema.write_note(connection, name, text)
-
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
