@@ -10,17 +10,16 @@ the last one wanted is above the bound of the window's last, nothing outside can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
-from imgsearch_es.documents import Document, to_score
+from imgsearch_es.documents import Document
 from imgsearch_es.fusion import Part, fused_score, part_queries, summed
 from imgsearch_es.queries import MAX_RESULTS, Query
-from imgsearch_es.scoring import Statistics, formula_of, summands
+from imgsearch_es.scoring import Statistics, formula_of, score_of, summands
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
 from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
@@ -178,5 +177,5 @@ def _sparse_score(query: Query, statistics: Statistics, document: Document) -> f
     rows = summands(
         document, query.strategy, query.parameters, query.terms, statistics.average_length
     )
-    score = to_score(math.fsum(row.product for row in rows))
+    score = score_of(rows)
     return score if score > 0 else None
