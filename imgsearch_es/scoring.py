@@ -44,7 +44,8 @@ class Statistics:
 
     Attributes:
         documents: how many there are.
-        average_length: mean over documents of the sum of their scores.
+        average_length: mean over documents of the sum of their scores, rounded to float32:
+            each store adds them in its own order.
         frequencies: how many documents have each of the query's synsets.
     """
 

@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.dense import direction
-from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -398,7 +398,7 @@ class ElasticStore:
         found = answer["aggregations"]
         return Statistics(
             answer["hits"]["total"]["value"],
-            found["length"]["value"] or 0.0,
+            to_score(found["length"]["value"] or 0.0),
             {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
         )
 

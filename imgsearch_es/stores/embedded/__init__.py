@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
@@ -177,7 +177,7 @@ class EmbeddedStore:
                 "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
                 [list(known)],
             ).fetchall()
-        return Statistics(row[0], row[1], {known[term]: n for term, n in frequencies})
+        return Statistics(row[0], to_score(row[1]), {known[term]: n for term, n in frequencies})
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that share a synset with the query, or have what it compares."""
