@@ -356,15 +356,8 @@ class ElasticStore:
         client, version = self._connection
         with translated(self._address):
             indices = client.indices.stats(index=self._name, metric=["docs", "store"])
-            answer = self._request(
-                size=0,
-                aggs={
-                    "synsets": {"terms": {"field": "synsets", "size": 10}},
-                    "labels": {"terms": {"field": "label", "size": 10}},
-                },
-            )
-            synsets = answer["aggregations"]["synsets"]["buckets"]
-            means = self._mean_scores([bucket["key"] for bucket in synsets])
+            counted = self.facets(None, ["synsets", "label"], 10)
+            means = self._mean_scores([found["value"] for found in counted["synsets"]])
         primaries = indices["_all"]["primaries"]
         return {
             "store": "elasticsearch",
@@ -373,12 +366,15 @@ class ElasticStore:
             "documents": self.count(),
             "bytes": primaries["store"]["size_in_bytes"],
             "synsets": [
-                {"synset": b["key"], "documents": b["doc_count"], "mean_score": means[b["key"]]}
-                for b in synsets
+                {
+                    "synset": found["value"],
+                    "documents": found["count"],
+                    "mean_score": means[found["value"]],
+                }
+                for found in counted["synsets"]
             ],
             "labels": [
-                {"label": b["key"], "documents": b["doc_count"]}
-                for b in answer["aggregations"]["labels"]["buckets"]
+                {"label": found["value"], "documents": found["count"]} for found in counted["label"]
             ],
         }
 

@@ -197,11 +197,6 @@ class EmbeddedStore:
                 "SELECT synset, count(*) AS documents, avg(score) FROM postings "
                 "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
             ).fetchall()
-            labels = connection.execute(
-                "SELECT name, count(*) AS documents "
-                "FROM (SELECT unnest(label) AS name FROM documents) "
-                "GROUP BY name ORDER BY documents DESC, name LIMIT 10"
-            ).fetchall()
             documents = one(connection, "SELECT count(*) FROM documents")
             postings = one(connection, "SELECT count(*) FROM postings")
         return {
@@ -213,7 +208,10 @@ class EmbeddedStore:
             "synsets": [
                 {"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top
             ],
-            "labels": [{"label": name, "documents": n} for name, n in labels],
+            "labels": [
+                {"label": found["value"], "documents": found["count"]}
+                for found in self.facets(None, ["label"], 10)["label"]
+            ],
         }
 
     def sample(self, size: int) -> list[Document]:
