@@ -219,9 +219,9 @@ def test_body_of_synsets():
 def test_body_with_deep_features():
     scored = query({"image": 1, "dense-cosine": 3}, words=()).to_elasticsearch()["query"]
     script = scored["script_score"]["script"]
-    assert "cosineSimilarity(params.q, 'embedding')" in script["source"]
+    assert "cosineSimilarity(params.direction, 'embedding')" in script["source"]
     assert script["params"]["weights"] == [3.0]
-    assert script["params"]["q"] == [1.0, 0.0]
+    assert script["params"]["q"] == script["params"]["direction"] == [1.0, 0.0]
     selected = scored["script_score"]["query"]["bool"]["filter"][0]["bool"]["should"]
     assert selected == [
         {"exists": {"field": "embedding"}},

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
+from imgsearch_es.dense import COMPARISONS, TO_POSITIVE, direction
 from imgsearch_es.documents import Document
 from imgsearch_es.fusion import Part, fused_score, part_queries, summed
 from imgsearch_es.queries import MAX_RESULTS, Query
@@ -133,6 +133,7 @@ def _script(query: Query) -> dict[str, Any]:
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     parameters = {
         "q": query.embedding.tolist(),
+        "direction": direction(query.embedding).tolist(),
         "length": float(np.linalg.norm(query.embedding.astype(np.float64))),
         "weights": [part.weight for part in dense],
         "tolerance": tolerance(query),
