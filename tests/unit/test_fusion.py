@@ -101,6 +101,7 @@ def test_parts_without_a_query_and_queries_without_a_part(weights, pictures, wor
         ({"parameters": {"k1": 1.0}}, "no part has a parameter 'k1'; they have none"),
         ({"embedding": None}, "dense-cosine compares the deep features of pictures: give a pict"),
         ({"embedding": np.zeros(2, np.float32)}, "zero or not finite"),
+        ({"embedding": np.full(2, 1e19, np.float32)}, r"has the length 1.41e\+19"),
         ({"k": 0}, "k must be at least 1"),
         ({"k": 90, "offset": 11}, "each part ranks 100 pictures, and offset . k is 101: raise wi"),
     ],
