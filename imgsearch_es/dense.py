@@ -40,7 +40,8 @@ class Comparison:
     Attributes:
         name: in ``queries.STRATEGIES``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
-        statement: in Painless, gives ``s`` the score of ``params.q`` with the document.
+        statement: in Painless, gives ``s`` the score of ``params.q`` with the document, or of
+            ``params.direction``, which is the query divided by its length.
         size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
             this its float32 error is relative.
     """
@@ -119,6 +120,23 @@ def _differences(query: Vectors, vectors: Vectors) -> Scores:
     return np.asarray(vectors.astype(np.float64) - query)
 
 
+_COSINE = """
+if (doc['embedding'].magnitude > 1e-15) {
+  s = cosineSimilarity(params.direction, 'embedding');
+} else {
+  float[] d = doc['embedding'].vectorValue;
+  double product = 0;
+  double square = 0;
+  for (int i = 0; i < d.length; i++) {
+    double x = d[i];
+    product += params.direction[i] * x;
+    square += x * x;
+  }
+  s = square == 0 ? 0 : product / Math.sqrt(square);
+}
+""".strip()
+"""The server's own cosine squares in float32, where very small numbers are lost."""
+
 _CHI2 = f"""
 float[] d = doc['embedding'].vectorValue;
 double sum = 0;
@@ -132,11 +150,7 @@ s = -0.5 * sum;
 COMPARISONS = {
     comparison.name: comparison
     for comparison in (
-        Comparison(
-            "dense-cosine",
-            _cosine,
-            "s = doc['embedding'].magnitude == 0 ? 0 : cosineSimilarity(params.q, 'embedding');",
-        ),
+        Comparison("dense-cosine", _cosine, _COSINE),
         Comparison(
             "dense-dot",
             _dot,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.documents import to_score
 from imgsearch_es.fusion import fused_score, part_queries
 from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Summand, summands
+from imgsearch_es.scoring import Summand, score_of, summands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +102,11 @@ def explain(
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
     rows = summands(hit.document, query.strategy, query.parameters, terms, average_length)
-    return Explanation(hit, rows, to_score(math.fsum(row.product for row in rows)))
+    return Explanation(hit, _largest_first(rows), score_of(rows))
+
+
+def _largest_first(rows: Sequence[Summand]) -> tuple[Summand, ...]:
+    return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))
 
 
 def _explain_parts(
@@ -120,7 +122,9 @@ def _explain_parts(
         for part in hit.parts
     )
     part_rows = {
-        part.name: summands(hit.document, single.strategy, single.parameters, terms, average_length)
+        part.name: _largest_first(
+            summands(hit.document, single.strategy, single.parameters, terms, average_length)
+        )
         for part, single, terms in zip(query.parts, part_queries(query), part_terms, strict=True)
         if not part.is_dense
     }

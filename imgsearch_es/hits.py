@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.background import Chance
 from imgsearch_es.dense import to_distance
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImgsearchError, QueryError
@@ -38,23 +37,12 @@ class Hit:
         score: by the query's formula or fusion, a float32 number.
         document: everything the index holds of the picture, without its embedding.
         parts: what each part of a fused query adds to the score.
-        chance: of the query; knows the score below which hits are marked.
     """
 
     rank: int
     score: float
     document: Document
     parts: tuple[PartScore, ...] = ()
-    chance: Chance | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def is_chance(self) -> bool:
-        """Whether pictures that have nothing to do with each other score as much.
-
-        False, too, where that is not known: see ``Hits.chance_score``.
-        """
-        limit = None if self.chance is None else self.chance.score
-        return limit is not None and self.score < limit
 
     @property
     def id(self) -> str:
@@ -98,7 +86,6 @@ class Hit:
             "id": self.id,
             "uri": self.uri,
             "score": self.score,
-            "is_chance": self.is_chance,
             "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
@@ -138,9 +125,8 @@ class Hits(Sequence[Hit]):
         self._terms = result.terms
         self._average_length = result.average_length
         self._part_terms = result.part_terms
-        self._chance = Chance(query, store)
         self._hits = tuple(
-            Hit(rank, found.score, found.document, found.parts, self._chance)
+            Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 
@@ -156,15 +142,6 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
-
-    @property
-    def chance_score(self) -> float | None:
-        """The score below which a hit ``is_chance`` (see ``imgsearch_es.background``).
-
-        None where nothing is known: the index has few pictures, or the strategy's parameters are
-        not the usual ones.
-        """
-        return self._chance.score
 
     @property
     def uris(self) -> list[str]:
@@ -305,7 +282,6 @@ class Hits(Sequence[Hit]):
             "strategy": self.strategy,
             "exact": self.exact,
             "took_ms": round(self.took_ms, 3),
-            "chance_score": self.chance_score,
             "hits": [hit.to_dict() for hit in self._hits],
         }
 
@@ -378,8 +354,5 @@ class Hits(Sequence[Hit]):
         from imgsearch_es.gallery import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
-        lines += [
-            f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}{'  (chance)' * hit.is_chance}"
-            for hit in self._hits
-        ]
+        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from imgsearch_es.analysis import Analysis, Analyzer, is_same_analyzer
-from imgsearch_es.background import refresh
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import (
@@ -246,9 +245,7 @@ class ImageIndex:
             )
         with self._for_one_index(), shown(progress) as tell:
             indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell, where)
-            report = indexer.run(pictures)
-            self._measure_chance(report.added + report.updated + report.removed)
-        return report
+            return indexer.run(pictures)
 
     def rejected(self) -> list[Rejected]:
         """The pictures that could not be indexed, and why; one is struck out when it can be."""
@@ -401,9 +398,7 @@ class ImageIndex:
             self._settings()  # raises when another model was asked for
         folder = None if pictures is None else Path(pictures)
         with self._for_one_index():
-            report = import_documents(self.store, Path(path), pictures=folder, progress=progress)
-            self._measure_chance(report.added + report.updated)
-        return report
+            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
 
     def export_features(
         self,
@@ -463,11 +458,9 @@ class ImageIndex:
         settings = (lambda: settings_of(self.analyzer)) if named else None
         base = None if folder is None else Path(folder)
         with self._for_one_index():
-            report = import_features(
+            return import_features(
                 self.store, Path(path), settings=settings, folder=base, progress=progress
             )
-            self._measure_chance(report.added + report.updated)
-        return report
 
     def reindex(
         self,
@@ -532,7 +525,6 @@ class ImageIndex:
         if wanted is not None:  # what was asked for on opening was of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = wanted, None
-        self._measure_chance(report.documents)
         return report
 
     def learn_whitening(
@@ -897,12 +889,6 @@ class ImageIndex:
         if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
-
-    def _measure_chance(self, changed: int) -> None:
-        """Keep what scores unrelated pictures reach current, after so many documents changed."""
-        with suppress(IndexRebuiltError):  # then who rebuilt it measures
-            if self.store.settings() is not None:
-                refresh(self.store, changed)
 
     def _renew(self) -> None:
         """Notice that the index was rebuilt, except while documents are written to it."""

@@ -70,6 +70,9 @@ posting lists, or every deep feature."""
 MAX_RESULTS = 10_000
 """offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
+_LONGEST = 2.0**62
+"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
+
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -181,6 +184,12 @@ class Query:
             )
         if not np.isfinite(self.embedding).all() or not self.embedding.any():
             raise QueryError("the query's deep feature is zero or not finite")
+        length = float(np.linalg.norm(self.embedding.astype(np.float64)))
+        if length > _LONGEST:
+            raise QueryError(
+                f"the query's deep feature has the length {length:.3g}: more than {_LONGEST:.3g} "
+                "cannot be compared, so divide the features by a number"
+            )
 
     def _check_candidates(self) -> None:
         if self.candidates and self.strategy not in APPROXIMABLE:
@@ -264,8 +273,9 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
     for vector in vectors:
         for term in vector:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
-    terms = (Term(key, float(np.float32(weight))) for key, weight in weights.items() if weight > 0)
-    return tuple(sorted(terms, key=lambda term: (-term.score, term.key)))
+    terms = (Term(key, to_score(weight)) for key, weight in weights.items())
+    kept = (term for term in terms if term.score > 0)
+    return tuple(sorted(kept, key=lambda term: (-term.score, term.key)))
 
 
 def to_candidates(approximate: bool, candidates: int | None) -> int:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document
+from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import QueryError
 
 Numbers = float | NDArray[np.float64]
@@ -44,7 +44,8 @@ class Statistics:
 
     Attributes:
         documents: how many there are.
-        average_length: mean over documents of the sum of their scores.
+        average_length: mean over documents of the sum of their scores, rounded to float32:
+            each store adds them in its own order.
         frequencies: how many documents have each of the query's synsets.
     """
 
@@ -198,7 +199,7 @@ FORMULAS = {
             _bm25,
             _bm25_summand,
             "w * d * (params.k1 + 1) / "
-            "(d + params.k1 * (1 - params.b + params.b * length / params.average))",
+            "(d + params.k1 * (1 - params.b + params.b * (length / params.average)))",
             parameters={"k1": 1.2, "b": 0.75},
             needs_statistics=True,
         ),
@@ -218,7 +219,7 @@ def summands(
     terms: Sequence[Term],
     average_length: float,
 ) -> tuple[Summand, ...]:
-    """What each synset adds to a document's score, largest first.
+    """What each synset adds to a document's score, in the order of the terms.
 
     Args:
         document: what is scored.
@@ -231,7 +232,7 @@ def summands(
     formula = formula_of(strategy)
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
-    rows = [
+    return tuple(
         Summand(
             term.key,
             term.score,
@@ -240,5 +241,12 @@ def summands(
         )
         for term in terms
         if term.key in scores
-    ]
-    return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))
+    )
+
+
+def score_of(rows: Sequence[Summand]) -> float:
+    """The score: summands added one after the other in double precision, rounded once."""
+    added = 0.0
+    for row in rows:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        added += row.product
+    return to_score(added)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -125,7 +125,6 @@ def print_table(
     rows: Iterable[Sequence[Any]],
     *,
     right: Sequence[str] = (),
-    dim: Collection[int] = (),
 ) -> None:
     """Print a table.
 
@@ -133,7 +132,6 @@ def print_table(
         columns: the headings.
         rows: the cells; shown with ``str``.
         right: headings of columns that hold numbers.
-        dim: rows, from 0, that matter less.
     """
     from rich import box
     from rich.table import Table
@@ -142,9 +140,8 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for i, row in enumerate(rows):
-        style = "dim" if i in dim else ""
-        table.add_row(*(Text(printable(str(cell)), style) for cell in row))
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     console().print(table)
 
 

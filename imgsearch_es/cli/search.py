@@ -337,7 +337,7 @@ def _search_all(
                 print_json(hit.to_dict(), indent=None)
             else:
                 score, place = number(hit.score), _short(hit.path or hit.uri)
-                print_line(f"{hit.rank:>7}  {score:>7}{_mark(hit):1}  {place}")
+                print_line(f"{hit.rank:>7}  {score:>7}  {place}")
 
 
 def _check_something(query: dict[str, Any]) -> None:
@@ -357,26 +357,18 @@ def print_hits(hits: Hits) -> None:
     rows = [
         (
             hit.rank,
-            f"{number(hit.score)}{_mark(hit)}",
+            number(hit.score),
             _short(hit.path or hit.uri),
             _telling(hit, hits.query),
         )
         for hit in hits
     ]
-    doubtful = {i for i, hit in enumerate(hits) if hit.is_chance}
     columns = ("rank", "score", "picture", "synsets")
-    print_table(columns, rows, right=columns[:2], dim=doubtful)
+    print_table(columns, rows, right=columns[:2])
     exact = ", exact" if hits.exact else ", not exact"
     more = "" if hits.total_is_exact else " or more"
     say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
-    if doubtful and hits.chance_score is not None:
-        limit = number(hits.chance_score)
-        say(f"? may be chance: unrelated pictures of this index, too, score up to {limit}")
     _print_hints(hits)
-
-
-def _mark(hit: Hit) -> str:
-    return "?" if hit.is_chance else ""
 
 
 def _print_hints(hits: Hits) -> None:

@@ -5,7 +5,6 @@ The HTML has no script and loads nothing from outside: thumbnails are embedded, 
 whatever is not already HTML, so that a file name or a word can never become markup.
 """
 
-from imgsearch_es.gallery.card import CHANCE
 from imgsearch_es.gallery.figures import no_matplotlib, plot, plot_explanation
 from imgsearch_es.gallery.page import document, gallery_html
 from imgsearch_es.gallery.protocols import ExplanationLike, HitLike, HitsLike, QueryLike, TermLike
@@ -13,7 +12,6 @@ from imgsearch_es.gallery.texts import number, title, words
 from imgsearch_es.thumbnails import thumbnail
 
 __all__ = [
-    "CHANCE",
     "ExplanationLike",
     "HitLike",
     "HitsLike",

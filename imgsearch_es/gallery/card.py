@@ -17,8 +17,6 @@ from imgsearch_es.thumbnails import Thumb
 if TYPE_CHECKING:
     from imgsearch_es.fusion import PartScore
 
-CHANCE = "Chance: pictures that have nothing to do with each other score as much in this index"
-
 
 def card(
     hit: HitLike, thumb: Thumb, explanation: ExplanationLike, best: float, standalone: bool
@@ -37,15 +35,13 @@ def card(
     target = link(hit.uri) if standalone else None
     if target:
         picture = tag("a", picture, class_="ig-open", href=target, title="Open the original")
-    is_chance = getattr(hit, "is_chance", False)
     labels = tag("div", ", ".join(hit.labels), class_="ig-labels") if hit.labels else Html()
     summands = summands_of(explanation)
     chips = [hit_chip(term, summands) for term in notable(hit.synsets, summands)]
-    note = f"{CHANCE}." if is_chance else ""
-    details = explanation_details(explanation, hit.filename, hit.uri, note)
+    details = explanation_details(explanation, hit.filename, hit.uri)
     caption = tag(
         "figcaption",
-        _line(hit, best, is_chance),
+        _line(hit, best),
         _name(hit),
         labels,
         term_list("Parts of the score", _part_chips(hit)),
@@ -53,12 +49,10 @@ def card(
         tag("div", details, _copy_button(hit.filename), class_="ig-more"),
     )
     figure = tag("figure", picture, caption)
-    if is_chance:
-        return tag("li", figure, value=hit.rank, class_="ig-chance", title=CHANCE)
     return tag("li", figure, value=hit.rank)
 
 
-def _line(hit: HitLike, best: float, is_chance: bool) -> Html:
+def _line(hit: HitLike, best: float) -> Html:
     """Rank, a bar as long as the score is to the best one, and the score."""
     share = hit.score / best if best > 0 and math.isfinite(hit.score / best) else 0.0
     bar = tag("span", style=f"width: {100 * min(max(share, 0.0), 1.0):.1f}%")
@@ -67,7 +61,6 @@ def _line(hit: HitLike, best: float, is_chance: bool) -> Html:
         tag("span", str(hit.rank), class_="ig-rank", title="Rank"),
         tag("div", bar, class_="ig-bar", aria_hidden="true"),
         tag("span", number(hit.score), class_="ig-score", title=_score_tip(hit)),
-        tag("span", "chance", class_="ig-chance-mark") if is_chance else Html(),
         class_="ig-line",
     )
 

@@ -19,25 +19,21 @@ LEAST = 0.001
 Row = tuple[str, float, float, float]
 
 
-def explanation_details(
-    explanation: ExplanationLike, filename: str, uri: str, note: str = ""
-) -> Html:
+def explanation_details(explanation: ExplanationLike, filename: str, uri: str) -> Html:
     """The score's summands as a list that opens on a click or by the keyboard.
 
     Args:
         explanation: of the result's score.
         filename: of the result, for a screen reader.
         uri: of the result, to read and to copy.
-        note: a sentence about the score.
     """
     rows = explanation.rows
     summary = tag("summary", "Explain", tag("span", f" {filename}", class_="ig-unseen"))
     text = f"Score {number(explanation.total)}"
     text += ", the sum of:" if len(rows) > 1 else ", by:" if rows else "."
-    sentences = [tag("p", each) for each in (text, note) if each]
     inside: Mapping[str, Sequence[Row]] = getattr(explanation, "part_rows", {})
     place = tag("p", tag("bdi", uri), class_="ig-path")
-    body = tag("div", sentences[0], _rows(rows, ROWS, inside), *sentences[1:], place)
+    body = tag("div", tag("p", text), _rows(rows, ROWS, inside), place)
     return tag("details", summary, body, class_="ig-explain")
 
 

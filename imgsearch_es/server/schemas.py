@@ -156,7 +156,6 @@ class HitAnswer(_Answer):
     id: str
     uri: str
     score: float
-    is_chance: bool
     synsets: list[TermAnswer]
     labels: list[str]
     metadata: dict[str, Any]
@@ -173,7 +172,6 @@ class SearchAnswer(_Answer):
     strategy: str
     exact: bool
     took_ms: float
-    chance_score: float | None
     hits: list[HitAnswer]
 
 

@@ -71,7 +71,6 @@ class Card:
     version: str
     score: str
     share: float
-    is_chance: bool
     labels: tuple[str, ...]
     chips: tuple[Chip, ...]
     liked: bool
@@ -110,7 +109,6 @@ def _card(hit: Hit, best: float, asked: set[str], state: State) -> Card:
         version=document.sha256[:12],
         score=number(hit.score),
         share=_share(hit.score, best),
-        is_chance=state.has_query and hit.is_chance,
         labels=hit.labels,
         chips=chips(document, asked),
         liked=hit.id in state.like,
@@ -228,7 +226,6 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
         "pages": last,
         "took": f"{hits.took_ms:.0f} ms",
         "exact": hits.exact,
-        "chance": state.has_query and any(hit.is_chance for hit in hits),
         "hints": hits.query.hints,
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,

@@ -255,14 +255,6 @@ class Store(Protocol):
         """
         ...
 
-    def read_note(self, name: str) -> str | None:
-        """What ``write_note`` kept by this name; None when there is nothing."""
-        ...
-
-    def write_note(self, name: str, text: str) -> None:
-        """Keep a short text with the index, in place of the one of this name."""
-        ...
-
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
         ...

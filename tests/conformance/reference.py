@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timezone
 from typing import Any
@@ -19,7 +18,7 @@ Ranking = list[tuple[float, str]]
 
 
 class Reference:
-    """Ranks documents without any store: dense float64 vectors, one product, rounded once."""
+    """Ranks documents without any store: dense float64 vectors, summed, rounded once."""
 
     def __init__(self, documents: Iterable[Document], keys: Sequence[str]) -> None:
         self.documents = list(documents)
@@ -70,14 +69,12 @@ class Reference:
 
     def rank(self, query: Query) -> tuple[Ranking, int]:
         """The (score, id) pairs that the query asks for, and how many documents match."""
-        weights = np.zeros(len(self._column))
-        for term in query.terms:
+        sums = np.zeros(len(self.documents))
+        for term in query.terms:  # one after the other: the order is part of the definition
             if term.key in self._column:
-                weights[self._column[term.key]] = np.float32(term.score)
-        used = np.flatnonzero(weights)
-        products = self._scores[:, used] * weights[used]
+                sums += self._scores[:, self._column[term.key]] * float(np.float32(term.score))
         with np.errstate(under="ignore"):
-            scores = np.array([np.float32(math.fsum(row)) for row in products])
+            scores = sums.astype(np.float32)
         found = [
             (float(score), document.id)
             for score, document in zip(scores, self.documents, strict=True)

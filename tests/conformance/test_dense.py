@@ -103,6 +103,18 @@ def test_every_comparison_scores_as_numpy(case, vector, strategy, k, offset):
     check(case, Query((), strategy=strategy, embedding=embedding, k=k, offset=offset))
 
 
+def test_the_cosine_of_very_small_features(place: Callable[[], str]):
+    """Their squares are 0 in float32; the feature that is zero has the cosine 0."""
+    vectors = np.random.default_rng(4).normal(0, 1e-25, (60, DIMENSIONS)).astype(np.float32)
+    vectors[0] = 0
+    documents = [
+        replace(one, embedding=vector) for one, vector in zip(posteriors(60), vectors, strict=True)
+    ]
+    with filled(place(), documents) as store:
+        query = Query((), strategy="dense-cosine", embedding=vectors[2], k=3)
+        check(Case(store, documents), query)
+
+
 @pytest.mark.parametrize("strategy", sorted(COMPARISONS))
 def test_a_stored_picture_and_its_double_come_first(case, strategy):
     if strategy == "dense-dot":

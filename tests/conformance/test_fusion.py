@@ -19,7 +19,8 @@ from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.stores.base import Store
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors, ties
-from tests.conformance.conftest import filled
+from tests.conformance.collections import document as one_document
+from tests.conformance.conftest import INNER, filled
 from tests.conformance.reference import Reference, _is_wanted
 from tests.conformance.test_dense import expected_score
 from tests.conformance.test_ranking import LAW, conditions
@@ -256,6 +257,25 @@ def test_thousands_of_ties_are_broken_by_id(tied, weights, word, k):
 )
 def test_weights_of_any_size(extreme, weights, words):
     extreme.check(fused(weights, extreme.documents[20], words, k=50), tolerance=1e-5)
+
+
+def test_summands_are_added_in_the_order_of_the_query(place: Callable[[], str]):
+    """The last two are lost one by one; added first they would tip the score to the next number."""
+    words = {"tabby": 1.0, "lynx": 0.5, "beagle": 0.25, "tench": 0.125}
+    products = dict(zip(words, (1.0, 2.0**-24, 2.0**-53, 2.0**-53), strict=True))
+    found = one_document("a.jpg", [(key, products[key] / words[key]) for key in words])
+    whole = fused({"words": 1.0}, found, words)
+    singles = [replace(whole, fusion=None, parts=(), strategy=name) for name in INNER]
+    with filled(place(), [found]) as store:
+        for query in (whole, *singles):
+            hits = Hits(query, store.search(query))
+            assert (hits[0].score, hits.explain(0).total) == (1.0, 1.0)
+
+
+def test_a_picture_whose_products_vanish_is_not_counted(extreme):
+    """A picture has tabby only, with 2^-126; the window is too small to hold all that match."""
+    words = {**dict.fromkeys(KEYS[:20], 1.0), "tabby": 2.0**-30}
+    extreme.check(fused({"words": 1.0}, extreme.documents[0], words, k=3))
 
 
 @LAW

@@ -157,6 +157,13 @@ def test_weights_of_any_size(extreme, vector, strategy):
     extreme.check(_query(vector, strategy=strategy, k=50))
 
 
+def test_a_picture_whose_products_vanish_is_not_counted(extreme):
+    """A picture has tabby only, with 2^-126; the window is too small to hold all that match."""
+    query = _query({**dict.fromkeys(KEYS[:20], 1.0), "tabby": 2.0**-30}, k=3)
+    extreme.check(query)
+    assert extreme.store.search_many([query])[0].total == extreme.store.search(query).total
+
+
 @LAW
 @given(
     vector=st.dictionaries(

@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
-from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError, StoreError
+from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError
 from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store
@@ -104,17 +104,6 @@ def test_who_writes_stays_with_the_index_it_began_with(place: Callable[[], str])
             with pytest.raises(IndexRebuiltError):
                 opened.write([document("b.jpg", [("tabby", 1.0)])])
         assert renewed(opened).count() == 1
-
-
-def test_notes_are_of_one_index(place: Callable[[], str]):
-    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
-        opened = open_store(store.location)
-        opened.write_note("n", "old")
-        assert store.replace(rebuilt(store, "a.jpg"), store.mark(), keep=False)
-        with pytest.raises(StoreError):
-            opened.write_note("n", "late")
-        assert open_store(store.location).settings() == OTHER
-        assert renewed(opened).read_note("n") is None
 
 
 def test_pages_are_of_the_index_that_the_query_was_made_for(place: Callable[[], str]):

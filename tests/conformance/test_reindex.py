@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.background import NOTE
 from imgsearch_es.errors import ConfigurationError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
@@ -25,7 +24,7 @@ def cat(photos: Path) -> Path:
 
 @pytest.mark.scripts
 @pytest.mark.parametrize("analyzer", [None, SMALLER])
-def test_ledger_background_and_neighbors(
+def test_ledger_and_neighbors(
     fake_model: object, photos: Path, cat: Path, place: Callable[[], str], analyzer: object
 ):
     location = place()
@@ -35,13 +34,9 @@ def test_ledger_background_and_neighbors(
         assert index.add(photos).added == 12
         rejected = index.rejected()
         assert [entry.uri for entry in rejected] == [str(photos / "broken.png")]
-        before = index.store.read_note(NOTE)
         report = index.reindex(analyzer=analyzer)
         assert (report.documents, report.missing) == (12, [])
         assert index.rejected() == rejected
-        note = index.store.read_note(NOTE)
-        assert note is not None
-        assert (note == before) is (analyzer is None), "it is that of the new scores"
         assert index.store.approximable() == (("dense-cosine",) if is_server else ())
         hits = index.search(image=cat, strategy="dense-cosine", approximate=True, k=3)
         assert hits[0].uri == str(cat)

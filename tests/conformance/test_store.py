@@ -152,7 +152,7 @@ def test_awkward_names_are_data_and_nothing_else(place: Callable[[], str], name:
 
 def test_stats(place: Callable[[], str]):
     documents = [
-        document(f"s/{i}.jpg", [("tabby", 0.5), ("beagle", 0.25)][: 1 + i % 2], labels=["a"])
+        document(f"s/{i}.jpg", [("tabby", 0.5), ("beagle", 0.25)][: 1 + i % 2], labels=["a", "a"])
         for i in range(4)
     ]
     with filled(place(), documents) as store:

@@ -37,6 +37,13 @@ def test_no_paths_of_one_machine(page: Path):
     assert not re.search(r"/(?:home|root|Users|work|tmp)/", page.read_text(encoding="utf-8"))
 
 
+def test_each_decision_has_its_own_number():
+    pages = sorted(ROOT.glob("docs/decisions/*.md"))
+    assert [int(page.name[:3]) for page in pages] == [*range(1, len(pages) + 1)]
+    for number, page in enumerate(pages, start=1):
+        assert page.read_text(encoding="utf-8").startswith(f"# {number}. "), page.name
+
+
 def test_every_module_has_one_line_in_the_architecture():
     listed = [module for group in groups() for module in group]
     assert len(listed) == len(set(listed))

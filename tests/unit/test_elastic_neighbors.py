@@ -135,7 +135,10 @@ def test_the_whole_body_of_an_approximate_search():
                 "rescore_query": {
                     "script_score": {
                         "query": {"match_all": {}},
-                        "script": {"source": source, "params": {"q": [3.0, 0.0, 4.0]}},
+                        "script": {
+                            "source": source,
+                            "params": {"direction": direction(VECTOR).tolist()},
+                        },
                     }
                 },
                 "query_weight": 0.0,

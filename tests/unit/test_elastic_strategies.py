@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.queries import MAX_RESULTS, STRATEGIES, Query
+from imgsearch_es.scoring import FORMULAS, Context, Formula
 from imgsearch_es.stores.elastic.strategies import (
     SMALLEST_WINDOW,
     Impact,
@@ -326,3 +330,12 @@ def test_wanted_synsets_scores_and_negations_are_clauses():
     assert {kind: impact[kind] for kind in clauses} == clauses
     script = get_strategy("script").body(query)["query"]["function_score"]["query"]
     assert script == {"bool": clauses}
+
+
+@pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
+def test_painless_has_the_operations_of_python_in_their_order(formula: Formula):
+    given = SimpleNamespace(**formula.parameters, average=0.7)
+    for w, d, length, norm in np.random.default_rng(1).random((500, 4)).tolist():
+        known = {"w": w, "d": d, "length": length, "norm": norm, "params": given, "Math": math}
+        found = eval(formula.painless, known)  # noqa: S307 - which is an expression of Python, too
+        assert found == formula.summand(w, d, Context(length, norm, 0.7, formula.parameters))

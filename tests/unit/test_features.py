@@ -88,16 +88,6 @@ def test_features_from_nowhere_are_searched_without_a_model(small, tmp_path, str
         assert [hit.filename for hit in best] == ["b.jpg", "a.jpg"]
 
 
-def test_nothing_is_called_chance_where_no_classifier_looked(tmp_path):
-    noise = np.random.default_rng(1).random((40, 16))
-    lines = [",".join([f"{i}.jpg", *map(str, row)]) for i, row in enumerate(noise)]
-    with opened(tmp_path) as plain:
-        plain.import_features(write_csv(tmp_path / "f.csv", lines))
-        hits = plain.search(vector=noise[0])
-        assert hits.chance_score is None
-        assert not any(hit.is_chance for hit in hits)
-
-
 def test_such_an_index_says_what_it_cannot_do(small, photos, cat, tmp_path):
     with opened(tmp_path) as index:
         index.import_features(small)

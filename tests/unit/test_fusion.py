@@ -101,6 +101,7 @@ def test_parts_without_a_query_and_queries_without_a_part(weights, pictures, wor
         ({"parameters": {"k1": 1.0}}, "no part has a parameter 'k1'; they have none"),
         ({"embedding": None}, "dense-cosine compares the deep features of pictures: give a pict"),
         ({"embedding": np.zeros(2, np.float32)}, "zero or not finite"),
+        ({"embedding": np.full(2, 1e19, np.float32)}, r"has the length 1.41e\+19"),
         ({"k": 0}, "k must be at least 1"),
         ({"k": 90, "offset": 11}, "each part ranks 100 pictures, and offset . k is 101: raise wi"),
     ],
@@ -219,9 +220,9 @@ def test_body_of_synsets():
 def test_body_with_deep_features():
     scored = query({"image": 1, "dense-cosine": 3}, words=()).to_elasticsearch()["query"]
     script = scored["script_score"]["script"]
-    assert "cosineSimilarity(params.q, 'embedding')" in script["source"]
+    assert "cosineSimilarity(params.direction, 'embedding')" in script["source"]
     assert script["params"]["weights"] == [3.0]
-    assert script["params"]["q"] == [1.0, 0.0]
+    assert script["params"]["q"] == script["params"]["direction"] == [1.0, 0.0]
     selected = scored["script_score"]["query"]["bool"]["filter"][0]["bool"]["should"]
     assert selected == [
         {"exists": {"field": "embedding"}},

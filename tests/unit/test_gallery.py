@@ -164,16 +164,6 @@ class TestResults:
         name = Page(gallery_html(Hits((hit(photo),)))).one("div", "ig-name")
         assert name.text == name["title"] == photo
 
-    def test_a_hit_by_chance_is_marked_and_says_why(self) -> None:
-        class ByChance(Hit):
-            is_chance = True
-
-        results = (hit("/a.jpg"), ByChance(2, 0.001, "/b.jpg", "b.jpg"))
-        page = Page(gallery_html(Hits(results)))
-        assert [li["title"] for li in page.all("li", "ig-chance")] == [gallery.CHANCE]
-        assert page.one("span", "ig-chance-mark").text == "chance"
-        assert ".ig-chance .ig-frame img" in CSS
-
     def test_a_shared_term_is_marked_and_explains_its_product(self) -> None:
         terms = (Term("tabby", 0.61), Term("sofa", 0.2))
         page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))

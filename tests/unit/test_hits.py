@@ -72,14 +72,12 @@ def test_json():
         "strategy": "postings",
         "exact": True,
         "took_ms": 1.235,
-        "chance_score": None,
         "hits": [
             {
                 "rank": 5,
                 "id": "1" * 32,
                 "uri": "/photos/cat.jpg",
                 "score": 0.40625,
-                "is_chance": False,
                 "synsets": [
                     {"synset": "tabby", "score": 0.75},
                     {"synset": "lynx", "score": 0.125},
@@ -92,7 +90,6 @@ def test_json():
                 "id": "2" * 32,
                 "uri": "s3://b/c.jpg",
                 "score": 0.125,
-                "is_chance": False,
                 "synsets": [{"synset": "lynx", "score": 0.5}],
                 "labels": ["cat", "indoor"],
                 "metadata": {"camera": "X100", "iso": 200},

@@ -49,7 +49,8 @@ def test_vectors_are_added_synset_by_synset():
 
 
 def test_what_does_not_weigh_is_left_out():
-    assert synset_vector([Term("a", 0.0), Term("b", 1.0), Term("c", -1.0)]) == (Term("b", 1.0),)
+    light = [Term("a", 0.0), Term("b", 1.0), Term("c", -1.0), Term("d", 1e-50)]
+    assert synset_vector(light) == (Term("b", 1.0),)
     assert synset_vector() == ()
 
 

@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.conditions import METADATA, Filter
 from imgsearch_es.dense import direction
-from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -63,9 +63,12 @@ from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_nei
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
     Exhaustive,
+    Impact,
+    bool_query,
     first_window,
     get_strategy,
     matching_body,
+    vanishing,
 )
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.synsets import Vocabulary
@@ -336,7 +339,7 @@ class ElasticStore:
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that score above 0."""
+        """The ids of all documents that share a synset with the query."""
         with translated(self._address):
             hits = helpers.scan(
                 self.client, query=matching_body(query), index=self._name, _source=False
@@ -353,15 +356,8 @@ class ElasticStore:
         client, version = self._connection
         with translated(self._address):
             indices = client.indices.stats(index=self._name, metric=["docs", "store"])
-            answer = self._request(
-                size=0,
-                aggs={
-                    "synsets": {"terms": {"field": "synsets", "size": 10}},
-                    "labels": {"terms": {"field": "label", "size": 10}},
-                },
-            )
-            synsets = answer["aggregations"]["synsets"]["buckets"]
-            means = self._mean_scores([bucket["key"] for bucket in synsets])
+            counted = self.facets(None, ["synsets", "label"], 10)
+            means = self._mean_scores([found["value"] for found in counted["synsets"]])
         primaries = indices["_all"]["primaries"]
         return {
             "store": "elasticsearch",
@@ -370,12 +366,15 @@ class ElasticStore:
             "documents": self.count(),
             "bytes": primaries["store"]["size_in_bytes"],
             "synsets": [
-                {"synset": b["key"], "documents": b["doc_count"], "mean_score": means[b["key"]]}
-                for b in synsets
+                {
+                    "synset": found["value"],
+                    "documents": found["count"],
+                    "mean_score": means[found["value"]],
+                }
+                for found in counted["synsets"]
             ],
             "labels": [
-                {"label": b["key"], "documents": b["doc_count"]}
-                for b in answer["aggregations"]["labels"]["buckets"]
+                {"label": found["value"], "documents": found["count"]} for found in counted["label"]
             ],
         }
 
@@ -395,7 +394,7 @@ class ElasticStore:
         found = answer["aggregations"]
         return Statistics(
             answer["hits"]["total"]["value"],
-            found["length"]["value"] or 0.0,
+            to_score(found["length"]["value"] or 0.0),
             {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
         )
 
@@ -407,28 +406,6 @@ class ElasticStore:
         ids = [hit["_id"] for hit in answer["hits"]["hits"]]
         found = self.get(ids)
         return [found[key] for key in ids if key in found]
-
-    def read_note(self, name: str) -> str | None:
-        """A text in the mapping's ``_meta``."""
-        text = self._meta().get("notes", {}).get(name)
-        return None if text is None else str(text)
-
-    def write_note(self, name: str, text: str) -> None:
-        """Put a text into the mapping's ``_meta``, which has to be sent as a whole."""
-        meta = self._meta()
-        meta["notes"] = {**meta.get("notes", {}), name: text}
-        with translated(self._address):
-            self.client.indices.put_mapping(index=self._index, meta=meta)
-
-    def _meta(self) -> dict[str, Any]:
-        """By the index's own name: by the alias, a new index might get the settings of the old."""
-        known_settings(self)
-        with translated(self._address):
-            try:
-                (mapping,) = self.client.indices.get_mapping(index=self._index).values()
-            except elasticsearch.NotFoundError as error:
-                raise self._rebuilt() from error
-        return dict(mapping["mappings"]["_meta"])
 
     def features(self) -> dict[str, str]:
         """The server's version, and what of it we use that some builds lack."""
@@ -480,6 +457,7 @@ class ElasticStore:
                 self._check_index(answers)
                 for (query, statistics), answer in zip(part, answers, strict=True):
                     is_read = "error" not in answer and is_complete(answer)
+                    is_read = is_read and not vanishing(query.terms)
                     found = read(query, statistics, answer) if is_read else None
                     results.append(found or self._search(query, statistics))
         return results
@@ -516,6 +494,8 @@ class ElasticStore:
         """Answer a query that is weighted already, with as many requests as it takes."""
         is_sparse = not query.is_dense and query.fusion is None
         strategy = get_strategy(query.strategy) if is_sparse else None
+        if isinstance(strategy, Impact) and self._may_vanish(query):
+            strategy = FALLBACK  # the first pass would count documents that score 0
         if isinstance(strategy, Exhaustive):
             return self._search_exhaustively(strategy, query, statistics)
         window, windows, took = first_window(query), 1, 0
@@ -531,6 +511,14 @@ class ElasticStore:
                 took_ms = took + found.took_ms
                 return replace(found, means=means, took_ms=took_ms, windows=windows)
             window, windows = min(_WIDER * window, MAX_RESULTS), windows + 1
+
+    def _may_vanish(self, query: Query) -> bool:
+        """Whether a document may share a synset with the query and yet score 0."""
+        clauses = vanishing(query.terms)
+        if not clauses:
+            return False
+        found = self._request(size=0, track_total_hits=1, query=bool_query(should=clauses))
+        return bool(found["hits"]["total"]["value"])
 
     def _search_exhaustively(
         self, strategy: Exhaustive, query: Query, statistics: Statistics

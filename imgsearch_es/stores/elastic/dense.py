@@ -91,7 +91,12 @@ def _of_candidates(query: Query) -> dict[str, Any]:
 def _script(query: Query) -> dict[str, Any]:
     embedding = query.embedding
     assert embedding is not None  # noqa: S101  (checked when the query was made)
-    return {"source": COMPARISONS[query.strategy].painless, "params": {"q": embedding.tolist()}}
+    parameters = (
+        {"direction": direction(embedding).tolist()}
+        if query.strategy == "dense-cosine"
+        else {"q": embedding.tolist()}
+    )
+    return {"source": COMPARISONS[query.strategy].painless, "params": parameters}
 
 
 def vectors_of(hits: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float32]]:

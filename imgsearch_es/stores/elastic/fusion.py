@@ -10,17 +10,16 @@ the last one wanted is above the bound of the window's last, nothing outside can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from imgsearch_es.dense import COMPARISONS, TO_POSITIVE
-from imgsearch_es.documents import Document, to_score
+from imgsearch_es.dense import COMPARISONS, TO_POSITIVE, direction
+from imgsearch_es.documents import Document
 from imgsearch_es.fusion import Part, fused_score, part_queries, summed
 from imgsearch_es.queries import MAX_RESULTS, Query
-from imgsearch_es.scoring import Statistics, formula_of, summands
+from imgsearch_es.scoring import Statistics, formula_of, score_of, summands
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
 from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
@@ -35,6 +34,7 @@ from imgsearch_es.stores.elastic.strategies import (
     scale_of,
     script,
     sparse_clause,
+    vanishing,
 )
 
 _HAS_FEATURE = {"exists": {"field": "embedding"}}
@@ -87,13 +87,14 @@ def read_fused(
     fetched_all = total == {"value": len(hits), "relation": "eq"}
     last = query.offset + query.k
     bound = _above(query, hits[-1]["_score"]) if hits else 0.0
+    vanish = any(vanishing(part.terms) for part in query.parts)
     proven = fetched_all or (len(ranked) >= last and ranked[last - 1].score > bound)
     if not proven and window < MAX_RESULTS:
         return None
     return SearchResult(
         hits=tuple(ranked[query.offset : last]),
-        total=len(ranked) if fetched_all else total["value"],
-        total_is_exact=fetched_all or total["relation"] == "eq",
+        total=len(ranked) if fetched_all or vanish else total["value"],
+        total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
         terms=query.terms,
         average_length=statistics.average_length,
         strategy="sum",
@@ -132,6 +133,7 @@ def _script(query: Query) -> dict[str, Any]:
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     parameters = {
         "q": query.embedding.tolist(),
+        "direction": direction(query.embedding).tolist(),
         "length": float(np.linalg.norm(query.embedding.astype(np.float64))),
         "weights": [part.weight for part in dense],
         "tolerance": tolerance(query),
@@ -176,5 +178,5 @@ def _sparse_score(query: Query, statistics: Statistics, document: Document) -> f
     rows = summands(
         document, query.strategy, query.parameters, query.terms, statistics.average_length
     )
-    score = to_score(math.fsum(row.product for row in rows))
+    score = score_of(rows)
     return score if score > 0 else None

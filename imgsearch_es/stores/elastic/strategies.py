@@ -54,6 +54,8 @@ _HEAVIEST, _LIGHTEST = 64.0, 2.0**-20
 """Lucene accepts weights in (0, 64] for a feature query; very light ones would underflow."""
 _ABOVE_ZERO = 1.4e-45
 """The smallest float32 above 0: documents that score 0 are no hits."""
+_SAFE = 2.0**-24
+"""A heavier weight times any score of a document (2^-126 and more) is above 0 in float32."""
 
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
@@ -177,6 +179,18 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
     scale = scale_of(query.terms)
     bound = (last / scale) * (1 + TRUNCATION) * (1 + ROUNDING) + UNDERFLOW / scale
     return scores[query.offset + query.k - 1] > bound
+
+
+def vanishing(terms: Sequence[Term]) -> list[dict[str, Any]]:
+    """Clauses of which a document meets one if its score may be 0 though it shares a synset.
+
+    The first pass counts such a document. Only very light weights have a clause.
+    """
+    return [
+        {"range": {f"synset.{term.key}.score": {"lte": _ABOVE_ZERO / term.score}}}
+        for term in terms
+        if term.score <= _SAFE
+    ]
 
 
 def matching_body(query: Query) -> dict[str, Any]:

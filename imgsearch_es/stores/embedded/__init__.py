@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import SCHEMA_VERSION, Document
+from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
@@ -177,10 +177,10 @@ class EmbeddedStore:
                 "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
                 [list(known)],
             ).fetchall()
-        return Statistics(row[0], row[1], {known[term]: n for term, n in frequencies})
+        return Statistics(row[0], to_score(row[1]), {known[term]: n for term, n in frequencies})
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that score above 0."""
+        """The ids of all documents that share a synset with the query, or have what it compares."""
         numbers = self._term_numbers()
         with self._reading() as connection:
             return counting.matching(connection, query, numbers)
@@ -197,11 +197,6 @@ class EmbeddedStore:
                 "SELECT synset, count(*) AS documents, avg(score) FROM postings "
                 "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
             ).fetchall()
-            labels = connection.execute(
-                "SELECT name, count(*) AS documents "
-                "FROM (SELECT unnest(label) AS name FROM documents) "
-                "GROUP BY name ORDER BY documents DESC, name LIMIT 10"
-            ).fetchall()
             documents = one(connection, "SELECT count(*) FROM documents")
             postings = one(connection, "SELECT count(*) FROM postings")
         return {
@@ -213,7 +208,10 @@ class EmbeddedStore:
             "synsets": [
                 {"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top
             ],
-            "labels": [{"label": name, "documents": n} for name, n in labels],
+            "labels": [
+                {"label": found["value"], "documents": found["count"]}
+                for found in self.facets(None, ["label"], 10)["label"]
+            ],
         }
 
     def sample(self, size: int) -> list[Document]:
@@ -225,18 +223,6 @@ class EmbeddedStore:
             ).fetchall()
         found = self.get([key for (key,) in rows])
         return [found[key] for (key,) in rows if key in found]
-
-    def read_note(self, name: str) -> str | None:
-        """A value of the settings table."""
-        known_settings(self)
-        with self._reading() as connection:
-            return schema.read_note(connection, name)
-
-    def write_note(self, name: str, text: str) -> None:
-        """Replace a value of the settings table."""
-        known_settings(self)
-        with self._writing() as connection:
-            schema.write_note(connection, name, text)
 
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""

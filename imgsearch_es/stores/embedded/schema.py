@@ -101,19 +101,5 @@ def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) ->
     connection.execute("UPDATE settings SET value = $2 WHERE name = $1", [name, value])
 
 
-def read_note(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
-    """A text that is kept with the index beside its settings; None when there is none."""
-    row = connection.execute(
-        "SELECT value FROM settings WHERE name = 'note:' || $1", [name]
-    ).fetchone()
-    return None if row is None else str(row[0])
-
-
-def write_note(connection: duckdb.DuckDBPyConnection, name: str, text: str) -> None:
-    """Keep a text, in place of the one of this name."""
-    connection.execute("DELETE FROM settings WHERE name = 'note:' || $1", [name])
-    _write(connection, f"note:{name}", text)
-
-
 def _write(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])
