@@ -27,6 +27,7 @@ if [ ! -e "$base/.whole" ]; then
 fi
 rm -rf "$machine"
 cp -a "$base" "$machine"
+mount --bind "$machine" "$machine" # Java wants every folder to lie on some mount point
 mount --bind /dev "$machine/dev"
 mount -t proc proc "$machine/proc"
 for path in /etc/resolv.conf /etc/pip.conf ~/.config/pip ~/.m2/settings.xml \
