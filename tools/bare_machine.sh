@@ -72,7 +72,7 @@ if [ "$who" = user ]; then
     make_archive 8
     python3 -m http.server --bind 127.0.0.1 --directory "$archives" 8917 >/dev/null 2>&1 &
     settings+=(IMGSEARCH_ES_ARCHIVE=http://127.0.0.1:8917)
-    inside root 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null
+    inside root 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium libatomic1' >/dev/null
 elif [ "$who" = nothing ]; then # and a network that takes connections and never answers
     python3 -c 'import socket, time; s = socket.create_server(("127.0.0.1", 8918)); time.sleep(600)' &
     settings+=(IMGSEARCH_ES_ARCHIVE=http://127.0.0.1:8918 https_proxy=http://127.0.0.1:8918)

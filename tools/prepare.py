@@ -54,7 +54,15 @@ APPLICATIONS = (
     Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"),
     Path("/Applications/Chromium.app/Contents/MacOS/Chromium"),
 )
-LIBRARIES = ("libnss3.so", "libatk-bridge-2.0.so.0", "libgbm.so.1", "libasound.so.2")
+DRIVER_LIBRARIES = ("libatomic.so.1",)
+"""What Playwright itself takes from the system, and Chromium's package does not bring."""
+LIBRARIES = (
+    *DRIVER_LIBRARIES,
+    "libnss3.so",
+    "libatk-bridge-2.0.so.0",
+    "libgbm.so.1",
+    "libasound.so.2",
+)
 """Some of those that Playwright's own Chromium takes from the system."""
 
 
@@ -93,9 +101,11 @@ def find_browser() -> str | None:
 
 def has_browser() -> bool:
     """Whether there is one, Playwright's own with what it takes from the system included."""
+    if not has_libraries(DRIVER_LIBRARIES):
+        return False
     if named := os.environ.get("IMGSEARCH_BROWSER"):
         return shutil.which(named) is not None
-    return find_browser() is not None or (playwright_has_one() and has_libraries())
+    return find_browser() is not None or (playwright_has_one() and has_libraries(LIBRARIES))
 
 
 def playwright_has_one() -> bool:
@@ -118,11 +128,11 @@ def has_copy(version: str) -> bool:
     return home.is_dir() and open_to_account(home) and has_java(version)
 
 
-def has_libraries() -> bool:
+def has_libraries(names: tuple[str, ...]) -> bool:
     if sys.platform == "darwin":
         return True
     try:
-        return all(ctypes.CDLL(name) for name in LIBRARIES)
+        return all(ctypes.CDLL(name) for name in names)
     except OSError:
         return False
 
@@ -201,12 +211,13 @@ def elasticsearch(version: str, failures: dict[str, str]) -> Lack:
 def browser(failures: dict[str, str]) -> Lack:
     """What is to be done for a browser: of the system's packages, or else Playwright's own."""
     lack = Lack("a browser (Chromium or Chrome)", ("browser",), fetch_chromium)
-    if named := os.environ.get("IMGSEARCH_BROWSER"):  # and it is not there
+    named = os.environ.get("IMGSEARCH_BROWSER")
+    if named and not shutil.which(named):
         lack.packages, lack.refusal = (), f"IMGSEARCH_BROWSER names {named}, which is no program"
         return lack
     lack.refuse_packages()
     if lack.refusal and not failures["playwright"]:
-        own = Lack(lack.what, () if has_libraries() else ("libraries",), fetch_chromium)
+        own = Lack(lack.what, () if has_libraries(LIBRARIES) else ("libraries",), fetch_chromium)
         own.refuse_packages()
         return own if not own.refusal or system.commands(own.packages) else lack
     if lack.refusal:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 WORDS = {
-    "browser": "Chromium",
+    "browser": "Chromium with its libraries",
     "java": "a complete JDK of 21 or newer",
     "libraries": "the libraries of Chromium",
     "maven": "Maven",
@@ -29,7 +29,7 @@ SYSTEMS = {
             "venv": "python3-venv",
             "java": "openjdk-21-jdk-headless",
             "maven": "maven",
-            "browser": "chromium",
+            "browser": "chromium libatomic1",
         },
     ),
     # Its chromium is a snap, which sees no temporary files and is not to be had in containers.
@@ -40,7 +40,7 @@ SYSTEMS = {
             "python": "python3.13",
             "java": "java-latest-openjdk-devel",
             "maven": "maven",
-            "browser": "chromium",
+            "browser": "chromium libatomic",
         },
     ),
     "rhel": (
@@ -50,7 +50,7 @@ SYSTEMS = {
             "java": "java-21-openjdk-devel",
             "maven": "maven",
             "libraries": "nss atk at-spi2-atk mesa-libgbm alsa-lib libXcomposite libXdamage "
-            "libXrandr libxkbcommon pango cups-libs",
+            "libatomic libXrandr libxkbcommon pango cups-libs",
         },
     ),
     "arch": (

@@ -111,7 +111,7 @@ def test_without_archive_jdk_and_maven_a_sentence_says_what_to_install(
         (
             'ID=debian\nVERSION_CODENAME="trixie"',
             ["browser", "java"],
-            [APT[0], f"{APT[1]} chromium openjdk-21-jdk-headless"],
+            [APT[0], f"{APT[1]} chromium libatomic1 openjdk-21-jdk-headless"],
         ),
         ("ID=linuxmint\nID_LIKE='ubuntu debian'", ["maven"], [APT[0], f"{APT[1]} maven"]),
         ("ID=ubuntu", ["browser"], None),  # a snap
