@@ -1,6 +1,6 @@
 # Relative paths only, so that a checkout may lie in a folder with spaces in its name.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint docs dist venv clean
+.PHONY: help demo test needs fuzz lint docs dist venv clean
 
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
@@ -11,8 +11,13 @@ help:  ## list the targets
 demo: venv  ## index a few photos, search them, write a gallery page
 	@$(BIN)/imgsearch demo
 
-test: lint  ## lint, then run every test (ARGS="-k word" chooses)
+test: needs lint  ## bring what tests need, lint, then run every test (ARGS="-k word" chooses)
+	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+needs:
+	@command -v $(or $(PYTHON),python3) >/dev/null || PYTHON="$(PYTHON)" sh tools/make_venv.sh check
+	@PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/prepare.py check $(if $(ARGS),--some)
 
 fuzz: venv  ## fuzz queries and pictures, FUZZ_SECONDS=60 each (Linux, Python 3.11 and newer)
 	@$(BIN)/python -m pip install --quiet -e '.[fuzz]'

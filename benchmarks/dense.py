@@ -25,15 +25,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
+from needs import needs  # noqa: E402
 
 from imgsearch_es.dense import COMPARISONS  # noqa: E402
 from imgsearch_es.documents import Document  # noqa: E402
@@ -42,6 +41,10 @@ from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
 from imgsearch_es.synsets import from_labels  # noqa: E402
+
+with needs("benchmark"):
+    import faiss
+    from sklearn.neighbors import NearestNeighbors
 
 K = 10
 STRATEGY = "dense-cosine"

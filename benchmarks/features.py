@@ -22,7 +22,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from needs import needs  # noqa: E402
+
 from imgsearch_es import ImageIndex  # noqa: E402
+
+with needs("features,parquet"):
+    import h5py  # noqa: F401
+    import pyarrow  # noqa: F401
 
 KINDS = ("arrays", "features.h5", "features.parquet", "features.csv")
 

@@ -25,6 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from needs import needs  # noqa: E402
+
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # noqa: E402
 from imgsearch_es.metric_learning import (  # noqa: E402
@@ -40,6 +42,9 @@ from imgsearch_es.metric_learning.examples import Examples  # noqa: E402
 from imgsearch_es.metric_learning.from_index import examples_of  # noqa: E402
 from imgsearch_es.metric_learning.head import start_shortcut  # noqa: E402
 from imgsearch_es.metric_learning.training import Training, finish  # noqa: E402
+
+with needs("evaluation"):
+    import scipy  # noqa: F401
 
 RAW = "features as they are"
 START = "default before it learns"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+from needs import needs
 
 from imgsearch_es.analysis import Analyzer, Term
 from imgsearch_es.documents import Document
@@ -22,6 +22,9 @@ from imgsearch_es.images import open_image
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.sources import find_images
 from imgsearch_es.synsets import imagenet
+
+with needs("benchmark"):
+    from scipy import sparse
 
 KEYS = imagenet().keys
 COLUMNS = {key: i for i, key in enumerate(KEYS)}

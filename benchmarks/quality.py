@@ -17,10 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from needs import needs  # noqa: E402
+
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import evaluate  # noqa: E402
 from imgsearch_es.fusion import METHODS  # noqa: E402
 from imgsearch_es.queries import STRATEGIES  # noqa: E402
+
+with needs("evaluation"):
+    import ir_measures  # noqa: F401
 
 JUDGEMENTS = "name:{label}.{number}.jpg"
 MEASURES = "P@10,nDCG@10,AP"

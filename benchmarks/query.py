@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
+from needs import needs  # noqa: E402
 from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
 
 from imgsearch_es.queries import Query  # noqa: E402
@@ -41,6 +42,10 @@ from imgsearch_es.stores.elastic.answers import read  # noqa: E402
 from imgsearch_es.stores.elastic.strategies import Impact, sparse_clause  # noqa: E402
 from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
 from imgsearch_es.synsets import imagenet  # noqa: E402
+
+with needs("benchmark"):
+    import faiss
+    from sklearn.neighbors import NearestNeighbors
 
 K = 10
 Answer = list[tuple[str, float]]
@@ -169,9 +174,6 @@ def scipy_csc(collection: Collection) -> Contender:
 
 def dense_contenders(collection: Collection) -> dict[str, Contender]:
     """What a user would do without an inverted index: 1,000 numbers a picture, all compared."""
-    import faiss
-    from sklearn.neighbors import NearestNeighbors
-
     dense = np.ascontiguousarray(collection.matrix.toarray(), dtype=np.float32)
     flat = faiss.IndexFlatIP(len(KEYS))
     flat.add(dense)

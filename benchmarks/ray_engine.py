@@ -18,9 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import ray
+from needs import needs
 
 from imgsearch_es import ImageIndex, find_images
+
+with needs("ray"):
+    import ray
 
 
 def repeated(images: Path, pictures: int, folder: Path) -> None:

@@ -27,9 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from needs import needs
 
 from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
+
+with needs("server"):
+    import fastapi  # noqa: F401
+    import uvicorn  # noqa: F401
 
 MODEL = "efficientnet-lite0"
 WORDS = ("cat", "dog", "helmet", "coffee", "rocket", "vehicle", "animal", "instrument", "clock")

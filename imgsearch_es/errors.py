@@ -44,6 +44,11 @@ class MissingDependencyError(ImgsearchError):
     """An optional package is not installed; the message gives the command that installs it."""
 
 
+def pip_install(extra: str) -> str:
+    """The command that installs an extra: in a clone, while no package index has the project."""
+    return f"pip install '.[{extra}]' in a clone of imgsearch_es"
+
+
 class SourceError(ImgsearchError):
     """A file or folder to index cannot be found or listed."""
 

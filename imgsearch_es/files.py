@@ -32,6 +32,7 @@ from imgsearch_es.errors import (
     ImageError,
     ImgsearchError,
     MissingDependencyError,
+    pip_install,
 )
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -215,7 +216,7 @@ def remote(uri: str) -> tuple[RemoteFiles, str]:
     except ImportError as error:
         raise MissingDependencyError(
             f"reading {uri} needs a package that is not installed ({error}): "
-            'pip install "imgsearch-es[remote]"'
+            f"{pip_install('remote')}"
         ) from error
     return system, path
 

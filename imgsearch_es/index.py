@@ -26,6 +26,7 @@ from imgsearch_es.errors import (
     IndexRebuiltError,
     MissingDependencyError,
     QueryError,
+    pip_install,
 )
 from imgsearch_es.exchange import (
     ExportReport,
@@ -793,7 +794,7 @@ class ImageIndex:
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
                 "the search box needs ipywidgets, which is not installed. "
-                'Install it with: pip install "imgsearch-es[widgets]"'
+                f"Install it with: {pip_install('widgets')}"
             ) from error
         return SearchBox(self, text, k=k, strategy=strategy)
 

@@ -25,6 +25,7 @@ from imgsearch_es.errors import (
     ImgsearchError,
     MissingDependencyError,
     QueryError,
+    pip_install,
 )
 from imgsearch_es.gallery import no_matplotlib, words
 from imgsearch_es.thumbnails import shrink_all
@@ -222,7 +223,7 @@ def _import(module: str, what: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(f"{what}: pip install 'imgsearch-es[{extra}]'") from error
+        raise MissingDependencyError(f"{what}: {pip_install(extra)}") from error
 
 
 def _kind(document: Document, color: str) -> str:

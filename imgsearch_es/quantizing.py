@@ -30,6 +30,7 @@ from imgsearch_es.errors import (
     ImageError,
     MissingDependencyError,
     SourceError,
+    pip_install,
 )
 from imgsearch_es.files import PathSource, picture_id
 from imgsearch_es.models import openvino
@@ -260,7 +261,7 @@ def _import_nncf() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "quantizing needs a package that is not installed "
-            f"({error.name}): pip install 'imgsearch-es[int8]'"
+            f"({error.name}): {pip_install('int8')}"
         ) from error
     finally:
         logging.setLoggerClass(loggers)

@@ -20,6 +20,7 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     SourceError,
     StoreError,
+    pip_install,
 )
 from imgsearch_es.files import picture_id, to_uri
 from imgsearch_es.indexing import Labels
@@ -271,7 +272,7 @@ class _Watch:
             import watchfiles
         except ImportError as error:
             raise MissingDependencyError(
-                'watching needs watchfiles: pip install "imgsearch-es[watch]"'
+                f"watching needs watchfiles: {pip_install('watch')}"
             ) from error
         self._ready, self._end = threading.Event(), threading.Event()
         self._batches: Iterator[set[tuple[Any, str]]] = watchfiles.watch(

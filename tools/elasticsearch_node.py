@@ -1,14 +1,15 @@
 """A real Elasticsearch for tests and benchmarks, from whatever is at hand.
 
-    python tools/elasticsearch_node.py start|stop|status|url|fetch|java [--version 9|8]
+    python tools/elasticsearch_node.py start|stop|status|url|fetch [--version 9|8]
 
     with node(version="9") as url: ...
     with cluster(nodes=2) as urls: ...
     with own_node(version="9") as running: running.restart()
 
 In this order: the server that IMGSEARCH_ES_URL names (IMGSEARCH_ES8_URL for version 8); the node
-that ``start`` left running; a Docker container; a node from Maven Central, fetched once into the
-cache folder (IMGSEARCH_CACHE) and run on a JDK of this machine. Only the standard library is used.
+that ``start`` left running; a Docker container; a node from Elastic's archive, which carries its
+JDK, or from Maven Central, fetched once into the cache folder (IMGSEARCH_CACHE). Only the standard
+library is used.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ from elasticsearch_provision import (
     account,
     cache_dir,
     fetch,
-    find_java,
-    open_to_account,
+    java_for,
     output,
     say,
     tail,
@@ -111,7 +111,7 @@ def _prepare(home: Path, heap: str, peers: Sequence[str] | None) -> Path:
 
 
 def _launch(version: str, home: Path, run: Path) -> subprocess.Popen[bytes]:
-    java_home = find_java(DISTRIBUTIONS[version].java)
+    java_home = java_for(version)
     java, marked = str(java_home / "bin/java"), f"-Xmx64m {MARKER}{run}"
     environ = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -155,13 +155,7 @@ def _provisioned(
     announce: Callable[[str], None],
     peers: Sequence[str] | None = None,
 ) -> tuple[Node, subprocess.Popen[bytes]]:
-    find_java(DISTRIBUTIONS[version].java)  # say what is missing before a long download
     home = fetch(version)
-    if not open_to_account(home):
-        raise NodeError(
-            f"the account that runs Elasticsearch cannot read {home}: set IMGSEARCH_CACHE to a "
-            "folder that every account can read, or run as an ordinary user."
-        )
     run = _prepare(home, heap, peers)
     announce(str(run))
     process = _launch(version, home, run)
@@ -184,10 +178,16 @@ def _provisioned_url(process: subprocess.Popen[bytes], run: Path) -> str | None:
     return f"http://{ports.read_text().split()[0]}" if ports.exists() else None
 
 
+def _docker_command() -> str | None:
+    docker = shutil.which("docker")
+    answers = docker and output([docker, "version", "--format", "{{.Server.Version}}"], limit_s=5)
+    return docker if answers else None
+
+
 def _docker(version: str, heap: str, announce: Callable[[str], None]) -> Node | None:
     """A container, where a Docker engine answers and has or gets the image."""
-    docker = shutil.which("docker")
-    if docker is None or not output([docker, "version", "--format", "{{.Server.Version}}"]):
+    docker = _docker_command()
+    if docker is None:
         return None
     command = [docker, "run", "--detach", "--rm", "--publish", "127.0.0.1::9200"]
     for setting in (
@@ -272,11 +272,42 @@ def node(version: str = "9", heap: str = "1g") -> Iterator[str]:
     Raises:
         NodeError: no node could be had.
     """
-    if url := _given(version) or _running_url(version):
+    if url := named(version) or _running_url(version):
         yield url
         return
     with own_node(version, heap) as running:
         yield running.url
+
+
+def named(version: str) -> str | None:
+    """The server that IMGSEARCH_ES_URL names (IMGSEARCH_ES8_URL for version 8).
+
+    Raises:
+        NodeError: it does not answer.
+    """
+    variable = DISTRIBUTIONS[version].url_variable
+    url = os.environ.get(variable)
+    if not url:
+        return None
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 9200)
+    try:
+        socket.create_connection((parts.hostname or "localhost", port), timeout=5).close()
+    except OSError as error:
+        raise NodeError(
+            f"nothing answers at {parts.hostname}:{port}, which {variable} names ({error}): start "
+            f"that server, or unset {variable}."
+        ) from error
+    return url.rstrip("/")
+
+
+def at_hand(version: str) -> bool:
+    """Whether ``node`` needs no copy: a server is named, a node runs, or Docker answers."""
+    return bool(
+        os.environ.get(DISTRIBUTIONS[version].url_variable)
+        or _running_url(version)
+        or _docker_command()
+    )
 
 
 class Running:
@@ -382,23 +413,6 @@ def _start(
     return _provisioned(version, heap, announce)
 
 
-def _given(version: str) -> str | None:
-    variable = DISTRIBUTIONS[version].url_variable
-    url = os.environ.get(variable)
-    if not url:
-        return None
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 9200)
-    try:
-        socket.create_connection((parts.hostname or "localhost", port), timeout=10).close()
-    except OSError as error:
-        raise NodeError(
-            f"nothing answers at {parts.hostname}:{port}, which {variable} names ({error}): start "
-            f"that server, or unset {variable}."
-        ) from error
-    return url.rstrip("/")
-
-
 def _state(version: str) -> Path:
     return cache_dir() / f"running-{version}.json"
 
@@ -436,7 +450,7 @@ def request(url: str, path: str, method: str = "GET") -> bytes:
 
 
 def _command_start(version: str, heap: str) -> str:
-    if url := _given(version) or _running_url(version):
+    if url := named(version) or _running_url(version):
         return url
     started, _ = _start(version, heap, announce=lambda handle: None)
     cache_dir().mkdir(parents=True, exist_ok=True)
@@ -454,7 +468,7 @@ def _command_stop(version: str) -> str:
 
 
 def _command_url(version: str) -> str:
-    if url := _given(version) or _running_url(version):
+    if url := named(version) or _running_url(version):
         return url
     raise NodeError(f"no node is running: `{Path(sys.argv[0]).name} start --version {version}`.")
 
@@ -478,10 +492,9 @@ def main(arguments: list[str] | None = None) -> int:
         "status": lambda chosen: _running_url(chosen.version) or "not running",
         "url": lambda chosen: _command_url(chosen.version),
         "fetch": lambda chosen: fetch(chosen.version),
-        "java": lambda chosen: find_java(DISTRIBUTIONS[chosen.version].java),
         "guard": lambda chosen: _guard(),
     }
-    parser.add_argument("command", choices=commands, metavar="start|stop|status|url|fetch|java")
+    parser.add_argument("command", choices=commands, metavar="start|stop|status|url|fetch")
     parser.add_argument("--version", choices=DISTRIBUTIONS, default="9")
     parser.add_argument("--heap", default="1g", help="memory of the node's JVM (1g)")
     chosen = parser.parse_args(arguments)

@@ -1,24 +1,16 @@
 #!/usr/bin/env bash
-# Installs a complete JDK of 21 or newer with apt, for the Elasticsearch of the tests.
-#
-# Where the release has such a package, that one. Debian 12 has not: there the next release's
-# package is unpacked into the cache folder, together with the C library that it was built
-# for, so that nothing on the system is upgraded. Run as root.
+# Installs a complete JDK 21 on Debian 12, which has no package of one, for the Elasticsearch of
+# the tests: the next release's package is unpacked into the cache folder, together with the C
+# library that it was built for, so that nothing on the system is upgraded. Run as root.
 set -euo pipefail
 
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-for release in 21 25; do
-    if apt-cache show "openjdk-$release-jdk-headless" >/dev/null 2>&1; then
-        exec apt-get install -y -qq --no-install-recommends "openjdk-$release-jdk-headless"
-    fi
-done
-
 . /etc/os-release
-if [ "$ID-$VERSION_CODENAME" != debian-bookworm ]; then
-    echo "error: $PRETTY_NAME has no package of a JDK of 21 or newer: install one by hand." >&2
+if [ "$VERSION_CODENAME" != bookworm ]; then
+    echo "error: this is for Debian 12, and $PRETTY_NAME has packages of a JDK of its own." >&2
     exit 1
 fi
+apt-get update -qq
 apt-get install -y -qq --no-install-recommends patchelf liblcms2-2 libjpeg62-turbo >/dev/null
 
 cache=${IMGSEARCH_CACHE:-/var/cache/imgsearch_es}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv with this package (editable) and everything that demo, tests and lint need.
 # PYTHON names the interpreter; without it the first of 3.10 to 3.13 that is found.
+# `make_venv.sh check` makes nothing, and says whether that Python can.
 # uv installs in a quarter of pip's time; pip follows where uv cannot (a mirror set in pip.conf).
 set -eu
 
@@ -39,6 +40,7 @@ choose_python
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$PYTHON cannot make virtual environments: install its venv module," \
         "for example \`apt-get install python3-venv\`."
+[ "${1:-}" != check ] || exit 0
 log=.venv/install.log
 echo "installing into .venv with $("$PYTHON" --version) (once, a minute or two) ..."
 rm -rf .venv

@@ -3,7 +3,7 @@
     python tools/screenshots.py
 
 Writes gallery.png, page.png and page-phone.png into docs/images. Needs Chromium or Chrome
-(`tools/browser.py` finds it); the photos are those of scikit-image. Run it again when the gallery
+(IMGSEARCH_BROWSER may name it); the photos are those of scikit-image. Run it again when the gallery
 or the page looks different.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import browser as browsers
 import uvicorn
 from PIL import Image, ImageChops
+from prepare import find_browser
 
 from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
@@ -35,9 +35,9 @@ QUERY = {"image": "motorcycle_left.jpg", "text": "helmet"}
 
 
 def main() -> None:
-    browser = browsers.find()
+    browser = find_browser()
     if browser is None:
-        sys.exit(f"error: {browsers.HELP}")
+        sys.exit("error: no Chromium or Chrome is installed: `make test` brings one")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         page = gallery_page(folder)

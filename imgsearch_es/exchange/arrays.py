@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError
+from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
 from imgsearch_es.exchange.rows import RowError
 from imgsearch_es.exchange.vectors import BLOCK, Feature, FeatureRow, blocks, to_feature
 from imgsearch_es.exchange.writing import ARRAYS
@@ -67,7 +67,7 @@ class Hdf5:
             import h5py
         except ImportError as error:
             raise MissingDependencyError(
-                'HDF5 needs h5py: pip install "imgsearch-es[features]", or use .csv'
+                f"HDF5 needs h5py: {pip_install('features')}, or use .csv"
             ) from error
         self._h5py = h5py
 

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, NamedTuple, NoReturn, Protocol, cast
 
 import numpy as np
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError
+from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
 from imgsearch_es.exchange.rows import HEADER, RowError
 
 _LONGEST_LINE = 512 * 1024**2
@@ -108,7 +108,7 @@ class Parquet:
             import pyarrow.parquet
         except ImportError as error:
             raise MissingDependencyError(
-                'Parquet needs pyarrow: pip install "imgsearch-es[parquet]", or use .jsonl'
+                f"Parquet needs pyarrow: {pip_install('parquet')}, or use .jsonl"
             ) from error
         self._arrow, self._parquet = pyarrow, pyarrow.parquet
 

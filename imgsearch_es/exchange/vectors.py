@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError
+from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
 from imgsearch_es.exchange.rows import RowError
 from imgsearch_es.files import reason
 
@@ -105,7 +105,7 @@ class ParquetFeatures:
             import pyarrow.parquet
         except ImportError as error:
             raise MissingDependencyError(
-                'Parquet needs pyarrow: pip install "imgsearch-es[parquet]", or use .csv'
+                f"Parquet needs pyarrow: {pip_install('parquet')}, or use .csv"
             ) from error
         self._arrow, self._parquet = pyarrow, pyarrow.parquet
 

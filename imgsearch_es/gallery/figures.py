@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgsearch_es.errors import ConfigurationError, MissingDependencyError
+from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
 from imgsearch_es.gallery.protocols import ExplanationLike, HitsLike
 
 if TYPE_CHECKING:
@@ -50,6 +50,5 @@ def plot_explanation(explanation: ExplanationLike) -> Figure:
 def no_matplotlib() -> MissingDependencyError:
     """What to say where a figure was asked for and cannot be drawn."""
     return MissingDependencyError(
-        "plots need matplotlib, which is not installed. "
-        'Install it with: pip install "imgsearch-es[notebook]"'
+        f"plots need matplotlib, which is not installed. Install it with: {pip_install('notebook')}"
     )

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from imgsearch_es.analysis import Analyzer
-from imgsearch_es.errors import ConfigurationError, MissingDependencyError
+from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.read import Outcome, Readers
 from imgsearch_es.indexing.report import Stages
@@ -74,7 +74,7 @@ def create_engine(name: str, runtime: str | None = None) -> Engine:
     if missing:
         raise MissingDependencyError(
             f"the engine ray needs a package that is not installed ({missing[0]}): "
-            "pip install 'imgsearch-es[ray]'"
+            f"{pip_install('ray')}"
         )
     # Ray would connect by itself, in a thread that goes on when its cluster has been ended.
     with environment({"RAY_ENABLE_AUTO_CONNECT": "0"}):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError
+from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
 from imgsearch_es.evaluation.asking import Progress as AskingProgress
 from imgsearch_es.evaluation.asking import Questions
 from imgsearch_es.evaluation.collection import Collection, as_column
@@ -86,7 +86,7 @@ class Judging:
             if not (error.name or "").startswith(("anywidget", "traitlets", "ipywidgets")):
                 raise
             raise MissingDependencyError(
-                'judging in a notebook needs anywidget: pip install "imgsearch-es[widgets]"; on a '
+                f"judging in a notebook needs anywidget: {pip_install('widgets')}; on a "
                 "terminal it is `imgsearch judge`"
             ) from error
         return JudgingWidget(self)

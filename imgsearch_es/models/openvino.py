@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import AnalyzerError, MissingDependencyError
+from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
 from imgsearch_es.models.runtime import Outputs, cores, reason
 
 NETWORK = "network.xml"
@@ -201,7 +201,7 @@ def _import_openvino() -> Any:
         except ImportError as error:
             missing = "is not installed" if not is_installed() else f"does not load ({error})"
             raise MissingDependencyError(
-                f"OpenVINO {missing}: pip install 'imgsearch-es[fast]', or use --runtime tensorflow"
+                f"OpenVINO {missing}: {pip_install('fast')}, or use --runtime tensorflow"
             ) from error
 
 

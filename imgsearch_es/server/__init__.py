@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from imgsearch_es.errors import MissingDependencyError
+from imgsearch_es.errors import MissingDependencyError, pip_install
 
 _PACKAGES = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
 
@@ -32,5 +32,5 @@ def check_installed() -> None:
     if missing:
         raise MissingDependencyError(
             f"the server needs {', '.join(missing)}, not installed here. "
-            'Install with: pip install "imgsearch-es[server]"'
+            f"Install with: {pip_install('server')}"
         )

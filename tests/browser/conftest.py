@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import browser as browsers
+import prepare
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -23,7 +23,7 @@ Open = Callable[..., Page]
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """A real browser; where none can be had the tests fail, they are not skipped."""
-    path = browsers.find_or_install()
+    path = prepare.find_browser()  # or else Playwright's own
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

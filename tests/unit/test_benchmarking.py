@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +17,8 @@ from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.queries import STRATEGIES, Query
 from imgsearch_es.stores.base import SearchResult
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
 
 
 class Lossy:
@@ -142,3 +146,14 @@ def test_every_comparison_that_is_measured_needs_a_feature(index):
     dense = [name for name in STRATEGIES if name in COMPARISONS]
     found = benchmark(index, queries=2, strategies=dense)
     assert [row.strategy for row in found.rows] == dense
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_asks_for_its_extras_before_it_starts(script: Path):
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    asked = {ast.unparse(line) for node in tree.body if isinstance(node, ast.With)
+             for line in node.body}  # fmt: skip
+    extras = {"faiss", "fastapi", "h5py", "pyarrow", "ray", "scipy", "sklearn", "uvicorn"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in asked:
+            assert ast.unparse(node).replace(".", " ").split()[1] not in extras

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from imgsearch_es import ImageIndex, evaluate, judge
 from imgsearch_es.cli.judging_screen import TerminalJudge, preview
-from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.errors import EvaluationError, QueryError, pip_install
 from imgsearch_es.evaluation import Judgements, Run, Topic
 from imgsearch_es.judging import Candidate, QrelsFile, Session, pool_runs
 from imgsearch_es.judging.widget import JudgingWidget
@@ -335,4 +335,4 @@ def test_without_anywidget_there_is_a_sentence(index: ImageIndex, tmp_path, monk
     monkeypatch.setitem(__import__("sys").modules, "anywidget", None)
     monkeypatch.delitem(__import__("sys").modules, "imgsearch_es.judging.widget")
     made = judge(index, sample=1, depth=3, out=tmp_path / "q.txt")
-    assert 'pip install "imgsearch-es[widgets]"' in made._repr_mimebundle_()["text/plain"]
+    assert pip_install("widgets") in made._repr_mimebundle_()["text/plain"]

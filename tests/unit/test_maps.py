@@ -43,7 +43,7 @@ def test_what_cannot_be_laid_out():
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
-    with pytest.raises(MissingDependencyError, match=r"imgsearch-es\[umap\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[umap\]"):
         project(clusters(), method="umap")
 
 

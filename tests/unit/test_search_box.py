@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import QueryError, pip_install
 
 
 @pytest.fixture
@@ -230,4 +230,4 @@ def test_without_ipywidgets_the_error_says_what_to_install(tmp_path):
         "except ImgsearchError as error: print(error)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip().endswith('pip install "imgsearch-es[widgets]"')
+    assert run.stdout.strip().endswith(pip_install("widgets"))

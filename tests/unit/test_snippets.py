@@ -26,7 +26,7 @@ else:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"", "console", "python", "toml", "sql", "json"}
 PROGRAM = typer.main.get_command(app)
-EXTRAS = re.compile(r"imgsearch-es\[([\w,]+)\]")
+EXTRAS = re.compile(r"(?:imgsearch-es\[|'\.\[|pip_install\(')([\w,]+)")
 
 
 def of(language: str) -> list[Block]:
