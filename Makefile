@@ -1,19 +1,35 @@
 # Relative paths only, so that a checkout may lie in a folder with spaces in its name.
 .DEFAULT_GOAL := help
-.PHONY: help demo test needs fuzz lint docs dist venv clean
+.PHONY: help demo check test test-long needs fuzz lint docs dist venv clean
 
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup
+export PYTHONDONTWRITEBYTECODE := # what pytest compiles is kept: collecting takes half the time
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: venv  ## index a few photos, search them, write a gallery page
 	@$(BIN)/imgsearch demo
 
-test: needs lint  ## bring what tests need, lint, then run every test (ARGS="-k word" chooses)
-	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
-	@$(BIN)/python -m pytest $(ARGS)
+check: lint  ## lint, types and unit tests: no server, no TensorFlow, a minute
+	@$(PYTEST) tests/unit -m "not long" $(PARALLEL)
+
+ifdef ARGS
+test: needs venv
+	@$(BIN)/python tools/prepare.py --some
+	@$(PYTEST) -m "not long" $(ARGS)
+else
+test: needs lint  ## lint and every test but the long ones (ARGS="-k word" chooses, without lint)
+	@$(BIN)/python tools/prepare.py
+	@$(PYTEST) -m "not long" $(PARALLEL)
+endif
+
+test-long: needs venv  ## the tests that take their time: loads, thousands of examples, restarts
+	@$(BIN)/python tools/prepare.py
+	@$(PYTEST) -m long $(ARGS)
 
 needs:
 	@command -v $(or $(PYTHON),python3) >/dev/null || PYTHON="$(PYTHON)" sh tools/make_venv.sh check

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import elasticsearch_node  # noqa: E402
 from elasticsearch_provision import cached  # noqa: E402
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Parallel workers: one has the node and all that needs it, the others take file by file."""
+    for item in items:
+        group = "node" if item.get_closest_marker("node") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

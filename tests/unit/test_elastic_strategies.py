@@ -244,7 +244,7 @@ def collections(draw):
     return np.array(rows, dtype=np.float32), np.array(sorted(query, reverse=True), np.float32)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(collections(), st.integers(1, 3), st.integers(0, 2), st.integers(1, 12), st.integers(1, 3))
 @example(
     (np.array([[0.5], [0.50048828125], [0.501]], np.float32), np.array([1.0], np.float32)),

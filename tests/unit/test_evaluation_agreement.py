@@ -6,7 +6,7 @@ import math
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import EvaluationError
@@ -35,14 +35,12 @@ def overlap_by_definition(first: list[int], second: list[int], p: float) -> floa
     return total
 
 
-@settings(deadline=None)
 @given(RANKINGS.filter(bool), RANKINGS.filter(bool), PERSISTENCE)
 def test_rbo_is_the_sum_that_defines_it(first, second, p):
     expected = overlap_by_definition(first, second, p)
     assert rank_biased_overlap(first, second, p) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(RANKINGS, RANKINGS, PERSISTENCE)
 def test_rbo_is_symmetric_and_between_0_and_1(first, second, p):
     found = rank_biased_overlap(first, second, p)
@@ -50,7 +48,6 @@ def test_rbo_is_symmetric_and_between_0_and_1(first, second, p):
     assert found == rank_biased_overlap(second, first, p)
 
 
-@settings(deadline=None)
 @given(RANKINGS, PERSISTENCE)
 def test_rbo_of_equal_and_of_disjoint_rankings(ranking, p):
     assert rank_biased_overlap(ranking, list(ranking), p) == pytest.approx(1)
@@ -58,7 +55,6 @@ def test_rbo_of_equal_and_of_disjoint_rankings(ranking, p):
     assert rank_biased_overlap(ranking, others, p) == (0 if ranking else 1)
 
 
-@settings(deadline=None)
 @given(st.permutations(range(8)), st.integers(0, 6), PERSISTENCE)
 def test_a_swap_costs_more_at_the_top(ranking, rank, p):
     def swapped(at: int) -> list[int]:
@@ -81,7 +77,6 @@ def test_a_persistence_that_makes_no_sense(p):
         rank_biased_overlap("ab", "ba", p)
 
 
-@settings(deadline=None)
 @given(RANKINGS, RANKINGS)
 def test_tau_counts_pairs_in_order_and_out_of_order(first, second):
     shared = [document for document in first if document in second]
@@ -94,14 +89,12 @@ def test_tau_counts_pairs_in_order_and_out_of_order(first, second):
     assert found == pytest.approx((2 * ordered - len(pairs)) / len(pairs))
 
 
-@settings(deadline=None)
 @given(RANKINGS.filter(lambda ranking: len(ranking) > 1))
 def test_tau_of_a_ranking_with_itself_and_turned_round(ranking):
     assert kendall_tau(ranking, ranking) == pytest.approx(1)
     assert kendall_tau(ranking, ranking[::-1]) == pytest.approx(-1)
 
 
-@settings(deadline=None)
 @given(RANKINGS, RANKINGS)
 def test_overlap_is_the_share_in_common(first, second):
     longest = max(len(first), len(second))

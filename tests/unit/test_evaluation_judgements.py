@@ -17,7 +17,7 @@ from imgsearch_es.evaluation.runs import falling
 NAMES = st.text("abcxyz019._-", min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.dictionaries(NAMES, st.dictionaries(NAMES, st.integers(0, 4), min_size=1), min_size=1),
     st.frozensets(NAMES),
@@ -134,7 +134,7 @@ def test_names_with_spaces_have_no_place_in_trec_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-1e30, 1e30) | st.sampled_from([0.0, 1e-45, -1e-45, 1.5]), max_size=40))
 def test_falling_scores_fall_and_stay_near(scores):
     ordered = sorted(scores, reverse=True)

@@ -49,7 +49,7 @@ def experiments(draw) -> tuple[Judgements, Run]:
     return Judgements(grades, junk), Run("system", rankings)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(experiments())
 def test_figures_are_those_of_trec_eval(tmp_path_factory, experiment):
     judgements, run = experiment
@@ -71,7 +71,7 @@ def test_figures_are_those_of_trec_eval(tmp_path_factory, experiment):
             assert value == pytest.approx(expected.get(query, {}).get(TREC[name], 0), abs=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(experiments())
 def test_a_run_read_back_gives_the_same_figures(tmp_path_factory, experiment):
     judgements, run = experiment
@@ -86,7 +86,7 @@ def test_a_run_read_back_gives_the_same_figures(tmp_path_factory, experiment):
         assert np.array_equal(ours.values[name], theirs.values[name])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(experiments())
 def test_figures_are_between_zero_and_one_and_junk_changes_nothing(experiment):
     judgements, run = experiment
@@ -99,7 +99,7 @@ def test_figures_are_between_zero_and_one_and_junk_changes_nothing(experiment):
         assert np.array_equal(values, figures.values[name])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(experiments())
 def test_the_relevant_documents_first_are_perfect(experiment):
     judgements, _ = experiment

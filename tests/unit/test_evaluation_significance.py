@@ -40,7 +40,7 @@ def test_few_queries_are_randomized_exactly():
     )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(FIGURES, FIGURES)
 def test_tests_do_not_know_which_system_is_which(one, other):
     size = min(len(one), len(other))
@@ -74,7 +74,6 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_only_raises_and_keeps_the_order(p):
     corrected = holm(p)

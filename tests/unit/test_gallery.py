@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -386,7 +386,6 @@ class TestBytes:
 class TestSafety:
     TEXTS = st.text(st.characters(), max_size=40)
 
-    @settings(deadline=None)  # the first page reads the style sheet
     @given(TEXTS, TEXTS, TEXTS, st.booleans())
     def test_text_never_becomes_markup(self, name: str, words: str, key: str, page: bool) -> None:
         def build(name: str, words: str, key: str) -> str:

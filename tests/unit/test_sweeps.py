@@ -104,7 +104,7 @@ def test_what_a_file_says_of_deep_features_stays(fake_model, photos, tmp_path):
         assert all(document.embedding is None for document in index.store.documents())
 
 
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(max_examples=40)
 @given(
     posterior=arrays(
         np.float32,
@@ -271,7 +271,7 @@ def point(name: str, cost: float, values: list[float], top_k: int | None = None)
     return Point("m", name, "plain", top_k, 0, cost, 0, math.nan, math.nan, scores, {"Q": mean})
 
 
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=20))
 def test_the_front_is_what_nothing_dominates(places):
     points = [point(f"{i}", cost, [quality]) for i, (cost, quality) in enumerate(places)]
