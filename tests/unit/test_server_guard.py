@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import http.client
 import logging
@@ -18,7 +19,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.files import Limits, picture_id
-from imgsearch_es.server import guard
+from imgsearch_es.server import connections, guard
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
@@ -251,6 +252,66 @@ def test_a_body_that_never_comes_is_given_up(start: Start):
             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         )
         assert slow.recv(100).startswith(b"HTTP/1.1 504")
+
+
+HALF = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+    b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+)
+
+
+def test_half_sent_requests_make_room_for_others(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(connections, "MOST", 40)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 1)
+    with start() as client:
+        place = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+        assert client.get("/health").status == 200  # its connection is kept, between two requests
+        slow = [socket.create_connection(place, 10) for _ in range(60)]
+        for number, one in enumerate(slow):
+            with contextlib.suppress(ConnectionError):
+                one.sendall(HALF[number % 2])
+            if number % 20 == 0:
+                assert client.get(f"/api/v1/search?text={word}").status == 200
+        assert client._pool.connection_from_url(client.url).num_connections == 1
+        assert "too many connections" in caplog.text
+        for one in slow[::2]:  # those without a head are all closed by and by
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(1) == b""
+        for one in slow:
+            one.close()
+
+
+def test_an_answer_that_nobody_takes_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    with start() as client, socket.socket() as slow:
+        monkeypatch.setattr(client.services.metrics, "text", lambda: b"x" * 20_000_000)
+        slow.settimeout(10)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(1.5)
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            while block := slow.recv(1 << 20):
+                taken += len(block)
+        assert taken < 20_000_000
+
+
+def test_many_log_lines_of_a_kind_are_counted_not_written():
+    logger, lines = logging.Logger("any"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    now = [0.0]
+    logger.addFilter(connections.FewLines(clock=lambda: now[0]))
+    for number in range(1000):
+        logger.warning("no request: %d", number)
+    now[0] = 10.0
+    logger.warning("no request: %d", 1000)
+    assert len(lines) == 21
+    assert lines[-1] == "no request: 1000 (and 980 times more since the last such line)"
 
 
 def test_urls_are_not_fetched_unless_allowed(start: Start, client: Client):
