@@ -103,11 +103,17 @@ def to_document(
     return Document(
         indexed_at=indexed_at.replace(tzinfo=timezone.utc),
         labels=tuple(fields.pop("label")),
-        metadata=json.loads(fields.pop("metadata")),
+        metadata=to_metadata(fields.pop("metadata")),
         terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
         embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
         **fields,
     )
+
+
+def to_metadata(text: str) -> dict[str, Any]:
+    """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
+    found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return found
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
