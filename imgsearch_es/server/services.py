@@ -15,6 +15,7 @@ from PIL import Image
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.server.answers import Problem, log
 from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.fetching import fetch
 from imgsearch_es.server.guard import carries_token, unauthorized
 from imgsearch_es.server.interactions import Interactions
 from imgsearch_es.server.metrics import Metrics
@@ -27,6 +28,8 @@ from imgsearch_es.server.uploads import Checker, Uploads
 T = TypeVar("T")
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
+_FETCHING_THREADS = 8
+"""The same for pictures on the web, whose servers may be slow."""
 
 
 class ProblemError(Exception):
@@ -69,6 +72,7 @@ class Services:
         self.changing = asyncio.Lock()
         self._searches = anyio.CapacityLimiter(self.settings.threads)
         self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)
+        self._fetches = anyio.CapacityLimiter(_FETCHING_THREADS)
 
     async def work(self, call: Callable[[], T]) -> T:
         """Do something in a thread, while others are served."""
@@ -77,6 +81,13 @@ class Services:
     async def draw(self, call: Callable[[], T]) -> T:
         """The same, for thumbnails."""
         return await anyio.to_thread.run_sync(call, limiter=self._drawings, abandon_on_cancel=True)
+
+    async def fetch(self, url: str) -> bytes:
+        """The picture at a URL, by a thread that is only for this."""
+        limits = self.settings.upload_limits
+        return await anyio.to_thread.run_sync(
+            lambda: fetch(url, limits), limiter=self._fetches, abandon_on_cancel=True
+        )
 
     def may_read(self, request: Request) -> bool:
         """Whether a request may see what the index has."""
