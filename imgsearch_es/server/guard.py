@@ -68,7 +68,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self._app = app
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._rate = RateLimit(settings.rate, settings.burst)
         self._hosts = settings.known_hosts
@@ -149,8 +149,8 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> Problem | None:
         """Where other machines reach the server, reading needs the token, too."""
-        token, path = self._settings.token, scope["path"]
-        if self._settings.readable_without_token or token is None:
+        token, path = self.settings.token, scope["path"]
+        if self.settings.readable_without_token or token is None:
             return None
         if path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER) or carries_token(headers, token):
             return None
@@ -163,7 +163,7 @@ class Guard:
         return self._too_large() if int(length) > self._max_body else None
 
     def _too_large(self) -> Problem:
-        limit = self._settings.upload_limits.max_bytes
+        limit = self.settings.upload_limits.max_bytes
         return Problem(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
 
     async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> Problem | None:
@@ -180,7 +180,7 @@ class Guard:
             return message
 
         adding = (scope["method"], scope["path"]) == _ADDING
-        limit = _ADDING_SECONDS if adding else self._settings.request_seconds
+        limit = _ADDING_SECONDS if adding else self.settings.request_seconds
         problem: Problem | None = None
         with anyio.move_on_after(limit) as in_time:
             answer.deadline = in_time

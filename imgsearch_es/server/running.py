@@ -60,13 +60,14 @@ def run_server(
 
 
 def config_of(app: Guard) -> uvicorn.Config:
-    """How the application is run: no log of requests, no trust in what proxies say."""
+    """How the application is run: no log of requests, no trust in proxies that are not named."""
     return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(app.settings.proxies),
+        forwarded_allow_ips=app.settings.believed,
         backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,

@@ -145,6 +145,23 @@ def test_too_many_requests_have_to_wait(start: Start):
         assert int(answers[-1].headers["retry-after"]) >= 1
 
 
+def test_only_named_proxies_say_for_whom_they_ask(start: Start):
+    def statuses(client: Client, *names: str) -> list[int]:
+        ask = [{**BEARER, "X-Forwarded-For": name} for name in names]
+        return [client.get("/health", headers=headers).status for headers in ask]
+
+    with start(rate=0.001, burst=2, proxies=("127.0.0.0/8",), token=TOKEN) as client:
+        people = ("192.0.2.1", "192.0.2.1", "6.6.6.6, 192.0.2.1", "192.0.2.2", "192.0.2.1")
+        assert statuses(client, *people) == [200, 200, 429, 200, 429]
+        assert client.get("/api/v1/stats").status == 401
+    with start(rate=0.001, burst=2, token=TOKEN, proxies=("192.0.2.9",)) as client:
+        assert statuses(client, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
+    assert "::ffff:10.0.0.0/104" in ServerSettings(token=TOKEN, proxies=("10.0.0.0/8",)).believed
+    for wrong, why in (({"proxies": ("proxy",)}, "a proxy is"), ({"proxies": ("::1",)}, "a token")):
+        with pytest.raises(ConfigurationError, match=why):
+            ServerSettings(**wrong)  # type: ignore[arg-type]
+
+
 # -- what is served --
 
 
