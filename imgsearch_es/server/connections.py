@@ -14,7 +14,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgsearch_es.server.answers import log
-from imgsearch_es.server.rate_limit import RateLimit, client_of
+from imgsearch_es.server.rate_limit import RateLimit, owner_of
 
 HEAD_SECONDS = 15
 """The longest that a connection may be open without a whole request's head, at first and after
@@ -75,7 +75,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, and make room if there are too many."""
         super().connection_made(transport)
-        self.owner = client_of(self.client[0]) if self.client else "unknown"
+        self.owner = owner_of(self.client[0]) if self.client else "unknown"
         self.heard = time.monotonic()
         self._wait()
         if len(self.connections) > most_connections():

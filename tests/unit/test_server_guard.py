@@ -19,7 +19,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.files import Limits, picture_id
-from imgsearch_es.server import connections, guard
+from imgsearch_es.server import connections, guard, rate_limit
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
@@ -235,6 +235,35 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start: Start
         answer = connection.getresponse()
         assert (answer.status, b"TooLarge" in answer.read()) == (413, True)
         connection.close()
+
+
+def test_what_is_no_form_is_small(client: Client):
+    assert json_of(client.post("/api/v1/search", {"text": "x" * 2_100_000}), 413)
+
+
+def test_bodies_that_are_on_their_way_have_room_for_others(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str
+):
+    monkeypatch.setattr(rate_limit, "_BODIES_BYTES", 0)  # then one of the largest for each client
+    with start(upload_limits=SMALL) as client, socket.socket() as slow:
+        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 115000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+            b'Content-Disposition: form-data; name="picture"; filename="p"\r\n\r\n' + b"x" * 110_000
+        )
+        data = b"x" * 100_000
+        wait_for(lambda: client.upload("/api/v1/uploads", data).status == 503)
+        assert client.get(f"/api/v1/search?text={word}").status == 200
+        slow.close()
+        wait_for(lambda: client.upload("/api/v1/uploads", data).status == 422)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_pictures_of_too_many_pixels_are_refused(start: Start, tmp_path: Path):

@@ -24,7 +24,7 @@ from imgsearch_es.files import Limits
 from imgsearch_es.models.base import Prediction
 from imgsearch_es.server import fetching
 from imgsearch_es.server.batching import MAX_TOGETHER, BatchingModel
-from imgsearch_es.server.rate_limit import RateLimit, client_of
+from imgsearch_es.server.rate_limit import RateLimit, owner_of
 from imgsearch_es.server.state import State
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.server.uploads import Checker, UnknownPictureError, Uploads
@@ -117,9 +117,9 @@ def test_a_bucket_empties_and_fills():
 
 
 def test_a_network_of_ipv6_is_one_client():
-    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1") != client_of("2001:db8:1::1")
-    assert client_of("::ffff:10.0.0.1") == client_of("10.0.0.1")
-    assert client_of("testing") == "testing"
+    assert owner_of("2001:db8::1") == owner_of("2001:db8::ffff:1") != owner_of("2001:db8:1::1")
+    assert owner_of("::ffff:10.0.0.1") == owner_of("10.0.0.1")
+    assert owner_of("testing") == "testing"
 
 
 # -- thumbnails on disk --
