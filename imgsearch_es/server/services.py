@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
-import anyio
-import anyio.to_thread
 from fastapi import Depends, Request
 from PIL import Image
 
@@ -70,24 +69,26 @@ class Services:
         self.index.observe = self.metrics.batches.observe
         self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
-        self._searches = anyio.CapacityLimiter(self.settings.threads)
-        self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)
-        self._fetches = anyio.CapacityLimiter(_FETCHING_THREADS)
+        self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
+        self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
+        self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
 
     async def work(self, call: Callable[[], T]) -> T:
-        """Do something in a thread, while others are served."""
-        return await anyio.to_thread.run_sync(call, limiter=self._searches, abandon_on_cancel=True)
+        """Do something in a thread, while others are served.
+
+        What was given up before it began is never done; what was given up later keeps its thread
+        until it ends, so that there are never more.
+        """
+        return await asyncio.wrap_future(self._searches.submit(call))
 
     async def draw(self, call: Callable[[], T]) -> T:
         """The same, for thumbnails."""
-        return await anyio.to_thread.run_sync(call, limiter=self._drawings, abandon_on_cancel=True)
+        return await asyncio.wrap_future(self._drawings.submit(call))
 
     async def fetch(self, url: str) -> bytes:
         """The picture at a URL, by a thread that is only for this."""
         limits = self.settings.upload_limits
-        return await anyio.to_thread.run_sync(
-            lambda: fetch(url, limits), limiter=self._fetches, abandon_on_cancel=True
-        )
+        return await asyncio.wrap_future(self._fetches.submit(fetch, url, limits))
 
     def may_read(self, request: Request) -> bool:
         """Whether a request may see what the index has."""
@@ -108,6 +109,8 @@ class Services:
 
     def close(self) -> None:
         """End the processes and threads of the server."""
+        for threads in (self._searches, self._drawings, self._fetches):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.checker.close()
         self.index.close()
 

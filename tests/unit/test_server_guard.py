@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import Result
@@ -286,6 +287,20 @@ def test_answers_that_take_too_long_are_given_up(
         assert time.perf_counter() - began < 10
         assert client.get(f"/api/v1/search?text={word}").status == 200
         release.set()
+
+
+def test_answers_that_are_given_up_have_no_more_threads(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    release = threading.Event()
+    hanging = mock.Mock(side_effect=lambda: release.wait(20))
+    with start(request_seconds=0.2, threads=2) as client:
+        monkeypatch.setattr(client.services.index, "stats", hanging)
+        for _ in range(5):
+            json_of(client.get("/api/v1/stats"), 504)
+        release.set()
+        wait_for(lambda: client.get("/health").status == 200)
+        assert hanging.call_count == 2
 
 
 def test_a_body_that_never_comes_is_given_up(start: Start):
