@@ -34,6 +34,8 @@ def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
     size = sum(_text_bytes(label, "a label") for label in labels)
     if size > OWN_BYTES:
         raise ConfigurationError(f"labels have {OWN_BYTES:,} bytes at most, not {size:,}")
+    if not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata is {metadata!r:.60}, not values by their names")
     size = 0
     for path, text in _leaves(metadata, "", 1):
         size += _text_bytes(f"{path}\0{text}", _named(path))

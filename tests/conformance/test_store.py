@@ -182,6 +182,7 @@ def test_what_the_limits_allow_comes_back(place: Callable[[], str]):
         ({"metadata": nested(DEPTH + 1)}, "deeper than 20 levels"),
         ({"metadata": nested(DEPTH, [1])}, "deeper than 20 levels"),
         ({"metadata": nested(500)}, "deeper than 20 levels"),
+        ({"metadata": [1]}, "metadata is [1], not values by their names"),
         ({"metadata": WIDE}, "metadata has more than 1,000,000 bytes"),
     ],
 )
@@ -191,6 +192,7 @@ def test_what_no_store_holds_is_refused_alone(
     other = document("other.jpg", [("tabby", 0.5)])
     made = replace(document("bad.jpg", [("tabby", 1.0)]), **change)
     with filled(place(), []) as store:
+        assert store.write([made]).stored == 0
         report = store.write([made, other])
         ((uri, why),) = report.rejected
         store.finish()

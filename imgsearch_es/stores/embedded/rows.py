@@ -35,6 +35,8 @@ def insert(
     connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
 ) -> None:
     """Add documents that are not there, with their postings and deep features."""
+    if not documents:  # all were refused
+        return
     first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(_row(document, numbers) for document in documents), strict=True)
