@@ -126,7 +126,7 @@ def read_sidecars(file: BinaryIO, table: Mapping[str, Member], name: str) -> Sid
     if (text := _sidecar(file, table, f"{key}.json")) is not None:
         try:
             metadata = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveError(f"{key}.json beside it is no JSON: {error}") from error
         if not isinstance(metadata, dict):
             raise ArchiveError(f"{key}.json beside it is no JSON object")

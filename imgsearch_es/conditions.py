@@ -33,6 +33,8 @@ _COMPLEMENTS = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _FORMATS = {"JPG": "JPEG", "TIF": "TIFF"}
 """What people call formats that Pillow names otherwise."""
 
+MAX_CONDITIONS = 256
+"""In one mapping; DuckDB's expressions end at a depth of 1,000."""
 MAX_VALUES = 10_000
 MAX_CHARACTERS = 5_000
 """Of one value: Lucene has no terms of more than 32,766 bytes."""
@@ -138,6 +140,8 @@ def parse_filters(
                 f"{field!r} is a number to compare: write {{{field!r}: {{'gt': 0.5}}}}"
             )
         filters.append(Filter(field, "in", values, negated))
+    if len(filters) > MAX_CONDITIONS:
+        raise QueryError(f"there are {len(filters)} conditions, and at most {MAX_CONDITIONS}")
     return tuple(filters)
 
 

@@ -124,6 +124,8 @@ def to_uri(source: PathSource) -> str:
         raise ConfigurationError(f"a {type(source).__name__} is not a path or URL") from None
     if not text:
         raise ConfigurationError("the path of a picture or folder is empty")
+    if "\0" in text:
+        raise ConfigurationError(f"{text!r:.200} is no path or URL: it has a null character")
     if inside := split_uri(text):
         return member_uri(inside[0], to_uri(inside[1]))
     if in_memory(text) or (_URL.match(text) and not _is_file_url(text)):

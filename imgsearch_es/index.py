@@ -69,6 +69,7 @@ from imgsearch_es.query_pictures import (
     to_id,
 )
 from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
+from imgsearch_es.storable import check_own
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
@@ -221,12 +222,14 @@ class ImageIndex:
             Counts, and the rejected pictures with reasons.
 
         Raises:
+            ConfigurationError: these labels or fields cannot be stored (see docs/exchange.md).
             SourceError: a file or folder named does not exist, or pruning would be a mistake.
             AnalyzerMismatchError: the index was built with another analyzer.
             ReconciliationError: the index does not hold what was written to it.
             StoppedError: a KeyboardInterrupt that carries the report: after Ctrl-C or SIGTERM,
                 once all that was analyzed is stored.
         """
+        check_own(() if labels is None or callable(labels) else as_labels(labels), metadata or {})
         options = Options(
             labels=labels,
             metadata=metadata,
@@ -276,11 +279,14 @@ class ImageIndex:
 
         Raises:
             QueryError: the index has no such picture.
+            ConfigurationError: they cannot be stored (docs/exchange.md says what can).
         """
+        given = () if labels is None else as_labels(labels)
+        check_own(given, metadata or {})
         stored = self.get(picture)
         document = replace(
             stored,
-            labels=stored.labels if labels is None else as_labels(labels),
+            labels=stored.labels if labels is None else given,
             metadata=stored.metadata if metadata is None else dict(metadata),
         )
         with self._for_one_index():

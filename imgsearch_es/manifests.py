@@ -282,11 +282,13 @@ def _labels(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"the label {value!r} begins as a JSON list, but is none") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"the label {value!r:.60} begins as a JSON list, but is none"
+            ) from error
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str | int) for each in values):
-        raise ValueError(f"the label {value!r} is neither a text nor a list of texts")
+        raise ValueError(f"the label {value!r:.60} is neither a text nor a list of texts")
     return tuple(map(str, values))
 
 

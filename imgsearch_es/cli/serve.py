@@ -48,6 +48,15 @@ def serve(
             help="A name under which the server is reached. May be repeated.",
         ),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            show_default=False,
+            help="A proxy, or a network of them, that tells for whom it asks (X-Forwarded-For); "
+            "needs a token. May be repeated.",
+        ),
+    ] = None,
     allow_urls: Annotated[
         bool,
         typer.Option(
@@ -86,7 +95,7 @@ def serve(
 ) -> None:
     """Serve a page and an API for an index.
 
-    For this machine only, unless --host says otherwise; then the environment
+    For this machine only, unless --host or --proxy says otherwise; then the environment
     variable IMGSEARCH_TOKEN must hold a token, which every request must
     carry. With a token pictures can be added and removed. Ctrl-C ends it.
     """
@@ -103,6 +112,7 @@ def serve(
         port=port,
         token=os.environ.get("IMGSEARCH_TOKEN") or None,
         host_names=tuple(host_name or ()),
+        proxies=tuple(proxy or ()),
         roots=tuple(root or ()),
         upload_folder=uploads,
         allow_urls=allow_urls,

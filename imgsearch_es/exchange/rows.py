@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -178,10 +177,6 @@ def _metadata(value: object) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise RowError("metadata is no JSON object")
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError) as error:
-        raise RowError(f"metadata is not JSON: {error}") from error
     return value
 
 

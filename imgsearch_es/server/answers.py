@@ -22,6 +22,7 @@ from imgsearch_es.errors import (
     SourceError,
     UnknownWordError,
 )
+from imgsearch_es.files import filename
 from imgsearch_es.server.uploads import UnknownPictureError
 
 log = logging.getLogger("imgsearch_es.server")
@@ -59,6 +60,10 @@ class Problem:
     suggestions: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        readable = self.message.encode("utf-8", "backslashreplace").decode()
+        object.__setattr__(self, "message", readable)  # it may quote half a character
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         detail: dict[str, Any] = {"kind": self.kind, "message": self.message}
@@ -67,23 +72,44 @@ class Problem:
         return {"error": detail}
 
 
-def problem_of(error: ImgsearchError) -> Problem:
-    """An error of this library as an answer."""
+def problem_of(error: ImgsearchError, location: str) -> Problem:
+    """An error of this library as an answer.
+
+    Its sentence is for the person at this machine; where it names a place on it, a client is told
+    what it is about.
+
+    Args:
+        error: what happened.
+        location: of the index.
+    """
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     words = error.suggestions if isinstance(error, UnknownWordError) else ()
     headers = {"Retry-After": "5"} if status == 503 else {}
-    if status >= 500:
-        log.warning("%s: %s", type(error).__name__, error)
-    return Problem(status, type(error).__name__, str(error), words, headers)
+    message = str(error).replace(location, "the index")
+    if isinstance(error, ImageError) and not error.uri.startswith(("http://", "https://")):
+        message = f"{filename(error.uri)}: {error.reason}"
+    if status in (500, 503):
+        what = "pictures" if isinstance(error, AnalyzerError) else "the index"
+        message = f"{what} cannot be used now; the server's log says why: {_logged(error)}"
+    return Problem(status, type(error).__name__, message, words, headers)
 
 
 def unexpected(error: Exception) -> Problem:
     """A mistake of ours: the log has all of it, the answer only where to look."""
-    number = uuid.uuid4().hex[:8]
-    log.error("error %s", number, exc_info=error)
+    number = _logged(error)
     return Problem(
         500, "InternalError", f"something went wrong; the server's log says more: {number}"
     )
+
+
+def _logged(error: Exception) -> str:
+    """The number under which the log has an error; with a traceback where it is a mistake."""
+    number = uuid.uuid4().hex[:8]
+    if isinstance(error, ImgsearchError):
+        log.warning("error %s: %s: %s", number, type(error).__name__, error)
+    else:
+        log.error("error %s", number, exc_info=error)
+    return number
 
 
 def invalid(details: Sequence[Mapping[str, Any]]) -> Problem:

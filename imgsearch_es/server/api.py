@@ -12,7 +12,6 @@ from starlette.datastructures import UploadFile
 
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.server.answers import NOT_FOUND, Problem, reason_of
-from imgsearch_es.server.fetching import fetch
 from imgsearch_es.server.pictures import MEDIA_TYPES, SIZES
 from imgsearch_es.server.schemas import (
     DocumentAnswer,
@@ -118,9 +117,7 @@ async def upload_by_url(request: UrlRequest, parts: Parts) -> Response:
                 403, "UrlsNotAllowed", "this server fetches no URLs: save the picture and upload it"
             )
         )
-    kept = await parts.work(
-        lambda: parts.uploads.add(fetch(request.url, parts.settings.upload_limits))
-    )
+    kept = await parts.work(_adder(parts, await parts.fetch(request.url)))
     return JSONResponse(_upload_dict(kept), 201)
 
 

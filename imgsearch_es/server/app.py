@@ -21,7 +21,7 @@ from imgsearch_es.server import api, changing, page
 from imgsearch_es.server.answers import NOT_FOUND, Problem, invalid, problem_of, unexpected
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.guard import Guard
-from imgsearch_es.server.services import ProblemError, Services
+from imgsearch_es.server.services import ProblemError, Services, services_of
 from imgsearch_es.server.settings import ServerSettings
 
 _DESCRIPTION = """
@@ -71,7 +71,8 @@ def create_app(
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(ImgsearchError)
     async def of_library(request: Request, error: Exception) -> Response:
-        return _answer(request, problem_of(cast(ImgsearchError, error)))
+        location = services_of(request).index.location
+        return _answer(request, problem_of(cast(ImgsearchError, error), location))
 
     @app.exception_handler(ProblemError)
     async def of_route(request: Request, error: Exception) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
 from imgsearch_es.errors import QueryError, SourceError
-from imgsearch_es.files import replacing
+from imgsearch_es.files import replacing, to_uri
 from imgsearch_es.server.answers import Problem, reason_of
 from imgsearch_es.server.api import ERRORS, MAX_UPLOADS
 from imgsearch_es.server.schemas import (
@@ -121,13 +120,14 @@ async def _sources(http: Request, parts: Services) -> tuple[list[str], dict[str,
         request = AddRequest.model_validate(await http.json())
     except ValidationError as error:
         raise QueryError(reason_of(error.errors())) from error
-    except json.JSONDecodeError as error:
-        raise QueryError("the body is no JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise QueryError("the body is no JSON in UTF-8, or nested too deeply") from error
     if not parts.settings.roots:
         raise ProblemError(
             Problem(403, "NoRoots", "files are added from the folders of --root, and there is none")
         )
     for source in request.sources:
+        to_uri(source)  # or an error that says why it is no path
         path = Path(source)
         if not path.is_absolute() or not await asyncio.to_thread(parts.pictures.is_allowed, path):
             raise SourceError(f"{source} is not an absolute path below the server's roots")

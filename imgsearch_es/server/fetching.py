@@ -2,15 +2,19 @@
 
 A server that fetches what it is told can be used to reach what only it can reach. So a name is
 resolved once, every address found must be public, and the connection goes to the address that was
-checked, whatever the name says a moment later. Redirects are followed by the same rules.
+checked, whatever the name says a moment later. Redirects are followed by the same rules. All of it
+has one deadline, however little the other side sends at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -20,20 +24,29 @@ from imgsearch_es.files import Limits
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
 _BLOCK = 1 << 16
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is on the internet (RFC 4291 and IANA's registry), ..."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""... but for IPv4 addresses behind a translator."""
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""Protocols, relays of old, documentation: what `is_global` leaves, or did until lately."""
 _AGENT = "imgsearch-es"
+_LATE = "could not be fetched in time"
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet, also where it wraps an IPv4 one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None,))[0]
+        inner = ip.ipv4_mapped or ip.sixtofour
         if inner is None and ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         if inner is not None:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+        if ip not in _UNICAST:
+            return False
+    special = ip.is_multicast or ip.is_reserved or any(ip in network for network in _SPECIAL)
+    return ip.is_global and not special
 
 
 def fetch(url: str, limits: Limits) -> bytes:
@@ -61,9 +74,11 @@ def fetch(url: str, limits: Limits) -> bytes:
                 raise ImageError(url, f"the web server answers {response.status}")
             return _body(url, response, limits, deadline)
         except (OSError, http.client.HTTPException) as error:
-            raise ImageError(url, f"cannot be fetched: {type(error).__name__}") from error
+            late = time.monotonic() > deadline
+            why = _LATE if late else f"cannot be fetched: {type(error).__name__}"
+            raise ImageError(url, why) from error
         finally:
-            connection.close()
+            connection.end()
     raise ImageError(url, f"more than {REDIRECTS} redirects")
 
 
@@ -82,27 +97,50 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
-def _connect(url: str, parts: SplitResult, deadline: float) -> http.client.HTTPConnection:
+def _connect(url: str, parts: SplitResult, deadline: float) -> _PinnedConnection:
     """A connection to an address of the host that has been checked."""
     host = parts.hostname or ""
     port = parts.port or _PORTS[parts.scheme]
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ImageError(url, "there is no such host") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not addresses or not all(map(is_public, addresses)):
+    addresses = _addresses(url, host, port, deadline)
+    if not all(map(is_public, addresses)):
         raise ImageError(url, "is not on the public internet, so it is not fetched")
     return _PinnedConnection(host, port, addresses[0], parts.scheme == "https", deadline)
 
 
+def _addresses(url: str, host: str, port: int, deadline: float) -> list[str]:
+    """The addresses of a host; the wait for a name server has the same deadline."""
+    found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        answers: list[str] = []
+        with contextlib.suppress(OSError, UnicodeError):
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+        found.put(answers)
+
+    threading.Thread(target=resolve, name="imgsearch-resolve", daemon=True).start()
+    try:
+        addresses = found.get(timeout=_left(deadline))
+    except queue.Empty:
+        raise ImageError(url, _LATE) from None
+    if not addresses:
+        raise ImageError(url, "there is no such host")
+    return addresses
+
+
 class _PinnedConnection(http.client.HTTPConnection):
-    """HTTP or HTTPS to one address; host name and certificate are those of the URL."""
+    """HTTP or HTTPS to one address; host name and certificate are those of the URL.
+
+    At the deadline the socket is shut down, which ends whatever waits for it: its own timeout
+    begins anew with every byte that comes.
+    """
 
     def __init__(self, host: str, port: int, address: str, secure: bool, deadline: float) -> None:
         super().__init__(host, port, timeout=_left(deadline))
         self._address = address
         self._secure = secure
+        self._deadline = deadline
+        self._alarm: threading.Timer | None = None
         if secure:
             self.default_port = _PORTS["https"]  # so that the Host header has no port
 
@@ -111,7 +149,26 @@ class _PinnedConnection(http.client.HTTPConnection):
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
             context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = context.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        self._alarm = threading.Timer(_left(self._deadline), _shut_down, [self.sock])
+        self._alarm.daemon = True
+        self._alarm.start()
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
+
+    def end(self) -> None:
+        """Close the connection for good (an answer may go on with its socket after ``close``)."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self.close()
+
+
+def _shut_down(connected: socket.socket) -> None:
+    """End reading and writing of a socket that another thread uses; of TLS without a farewell."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def _body(url: str, response: http.client.HTTPResponse, limits: Limits, deadline: float) -> bytes:
@@ -120,8 +177,8 @@ def _body(url: str, response: http.client.HTTPResponse, limits: Limits, deadline
         found += block
         if len(found) > limits.max_bytes:
             raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
-        if time.monotonic() > deadline:
-            raise ImageError(url, f"takes longer than {limits.max_seconds:g} seconds")
+    if time.monotonic() > deadline:
+        raise ImageError(url, _LATE)  # and perhaps only the beginning came
     return bytes(found)
 
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsearch_es.server.answers import Problem, unexpected
 from imgsearch_es.server.metrics import Metrics
-from imgsearch_es.server.rate_limit import RateLimit
+from imgsearch_es.server.rate_limit import Bodies, RateLimit, owner_of
 from imgsearch_es.server.settings import ServerSettings
 
 SECURITY_HEADERS = {
@@ -43,6 +43,8 @@ _ADDING_SECONDS = 3600.0
 _THUMBNAIL_COST = 0.05
 _MULTIPART_BYTES = 64 * 1024
 """What a form has besides its file."""
+_JSON_BYTES = 2 * 1024**2
+"""Of a body that is no form, twice what metadata may have: it is kept in memory whole."""
 _REASONS = {400: "host", 401: "token", 403: "origin", 413: "size", 429: "rate", 504: "time"}
 
 
@@ -53,8 +55,8 @@ def carries_token(headers: Mapping[str, str], token: str) -> bool:
     return scheme.lower() == "bearer" and same
 
 
-class _TooLargeError(Exception):
-    """The body is over the limit."""
+class _RefusedError(Exception):
+    """The rest of a body is not taken."""
 
 
 class Guard:
@@ -68,11 +70,12 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self._app = app
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._rate = RateLimit(settings.rate, settings.burst)
         self._hosts = settings.known_hosts
-        self._max_body = settings.upload_limits.max_bytes + _MULTIPART_BYTES
+        self._max_upload = settings.upload_limits.max_bytes + _MULTIPART_BYTES
+        self._bodies = Bodies(self._max_upload)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -133,7 +136,7 @@ class Guard:
         return None
 
     def _check_rate(self, scope: Scope, headers: Headers) -> Problem | None:
-        path, client = scope["path"], (scope.get("client") or ("unknown", 0))[0]
+        path, client = scope["path"], client_of(scope)
         cheap = path.startswith(("/thumbnails/", _OPEN_FOLDER))
         wait = self._rate.wait_seconds(client, _THUMBNAIL_COST if cheap else 1.0)
         if not wait:
@@ -149,8 +152,8 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> Problem | None:
         """Where other machines reach the server, reading needs the token, too."""
-        token, path = self._settings.token, scope["path"]
-        if self._settings.readable_without_token or token is None:
+        token, path = self.settings.token, scope["path"]
+        if self.settings.readable_without_token or token is None:
             return None
         if path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER) or carries_token(headers, token):
             return None
@@ -160,37 +163,51 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return Problem(400, "BadRequest", "Content-Length is no number")
-        return self._too_large() if int(length) > self._max_body else None
+        most = self._most_bytes(headers)
+        return _too_large(most) if int(length) > most else None
 
-    def _too_large(self) -> Problem:
-        limit = self._settings.upload_limits.max_bytes
-        return Problem(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
+    def _most_bytes(self, headers: Headers) -> int:
+        """The largest body that a request may have."""
+        form = headers.get("content-type", "").startswith("multipart/form-data")
+        return self._max_upload if form else min(_JSON_BYTES, self._max_upload)
 
     async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> Problem | None:
-        """Have a request answered; a problem where it was too large, too slow, or our mistake."""
+        """Have a request answered; a problem where it was too large, too slow, or our mistake.
+
+        The body must be there in the time that an answer may take; adding pictures may take long
+        after that.
+        """
+        most, limit = self._most_bytes(Headers(scope=scope)), self.settings.request_seconds
+        adding = (scope["method"], scope["path"]) == _ADDING
         taken = 0
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._max_body:
-                answer.is_muted = True  # whatever the application makes of the error below
-                raise _TooLargeError
+            if taken > most:
+                answer.refusal = _too_large(most)
+            elif not held(taken):
+                answer.refusal = _BUSY
+            if answer.refusal is not None:
+                raise _RefusedError  # whatever the application makes of it
+            if adding and not message.get("more_body", False):
+                in_time.deadline = anyio.current_time() + _ADDING_SECONDS
             return message
 
-        adding = (scope["method"], scope["path"]) == _ADDING
-        limit = _ADDING_SECONDS if adding else self._settings.request_seconds
         problem: Problem | None = None
-        with anyio.move_on_after(limit) as in_time:
+        with (
+            self._bodies.of(owner_of(client_of(scope))) as held,
+            anyio.move_on_after(limit) as in_time,
+        ):
             answer.deadline = in_time
             try:
                 await self._app(scope, counted, answer.send)
             except Exception as error:  # noqa: BLE001  (nobody else answers then)
-                if answer.began is None and not answer.is_muted:
+                if answer.began is None and answer.refusal is None:
                     problem = unexpected(error)
-        if answer.is_muted:
-            answer.is_muted, problem = False, self._too_large()
+        if answer.refusal is not None:
+            answer.refusal, problem = None, answer.refusal
         if in_time.cancelled_caught:
             problem = Problem(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
         return problem if answer.began is None else None
@@ -203,11 +220,11 @@ class _Answer:
         self._send = send
         self.began: float | None = None
         self.status = 0
-        self.is_muted = False
+        self.refusal: Problem | None = None
         self.deadline: anyio.CancelScope | None = None
 
     async def send(self, message: Message) -> None:
-        if self.is_muted:
+        if self.refusal is not None:
             return
         if message["type"] == "http.response.start":
             self.began, self.status = time.perf_counter(), message["status"]
@@ -215,6 +232,21 @@ class _Answer:
                 self.deadline.deadline = float("inf")
             message = {**message, "headers": _with_security(message.get("headers", []))}
         await self._send(message)
+
+
+def client_of(scope: Scope) -> str:
+    """The address that a request came from."""
+    client: tuple[str, int] = scope.get("client") or ("unknown", 0)
+    return client[0]
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
+
+
+_BUSY = Problem(
+    503, "Busy", "too much is being uploaded at once: try again", (), {"Retry-After": "5"}
+)
 
 
 def unauthorized() -> Problem:

@@ -95,7 +95,7 @@ async def _content(request: Request, parts: Services) -> dict[str, Any]:
         better = []
         if isinstance(error, UnknownWordError):
             better = view.suggestions(state.q, error.word, error.suggestions, state)
-        problem = problem_of(error)
+        problem = problem_of(error, parts.index.location)
         return {"state": state, "problem": problem, "better": better, "status": problem.status}
 
 

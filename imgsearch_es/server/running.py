@@ -14,12 +14,20 @@ import uvicorn
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.server.app import create_app
 from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.connections import (
+    ACCEPTED_AT_ONCE,
+    HEAD_SECONDS,
+    BoundedProtocol,
+    allow_connections,
+    limit_log_lines,
+)
 from imgsearch_es.server.guard import Guard
 from imgsearch_es.server.settings import ServerSettings
 
 _GRACE_SECONDS = 5
 """How long those who are being served may go on after Ctrl-C."""
-_BACKLOG = 512
+_BACKLOG = 4096
+"""Connections that the system keeps until they are accepted."""
 
 
 def run_server(
@@ -42,6 +50,8 @@ def run_server(
         ConfigurationError: the address is in use, or not of this machine.
     """
     index.count()  # an index that cannot be read is an error now, not at the first search
+    allow_connections()
+    limit_log_lines()
     listening = listen(settings.host, settings.port)
     app, _ = create_app(index, settings, warm_up=warm_up)
     tell(url_of(settings.host, listening.getsockname()[1]))
@@ -50,17 +60,19 @@ def run_server(
 
 
 def config_of(app: Guard) -> uvicorn.Config:
-    """How the application is run: no log of requests, no trust in what proxies say."""
+    """How the application is run: no log of requests, no trust in proxies that are not named."""
     return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=15,
+        proxy_headers=bool(app.settings.proxies),
+        forwarded_allow_ips=app.settings.believed,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=64 * 1024,
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
     )
 
@@ -77,11 +89,11 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
     except OSError as error:
         raise ConfigurationError(f"{host} is no address of this machine") from error
-    found = socket.socket(family, kind, protocol)
+    found = _Listening(family, kind, protocol)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-        found.listen(_BACKLOG)
+        found.listen()
     except OSError as error:
         found.close()
         if error.errno == errno.EADDRINUSE:
@@ -98,6 +110,13 @@ def url_of(host: str, port: int) -> str:
     """What to type into a browser on this machine."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
     return f"http://{f'[{shown}]' if ':' in shown and shown[0] != '[' else shown}:{port}/"
+
+
+class _Listening(socket.socket):
+    """Keeps its own backlog: asyncio sets it to the number that it accepts at once."""
+
+    def listen(self, backlog: int = _BACKLOG, /) -> None:
+        super().listen(_BACKLOG)
 
 
 class _Server(uvicorn.Server):

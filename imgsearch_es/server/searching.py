@@ -99,7 +99,7 @@ class Searching:
     def _hits_to_explain(self, request: ExplainRequest) -> Hits:
         if request.picture is None:
             return self.search(request, request.k, 0)
-        self._index.get(request.picture)  # or an error that names it
+        self._pictures.document(request.picture)  # or an error that names it
         query = self.query(request, k=1)
         if query.fusion is not None and query.fusion.is_ranked:
             return self.run(replace(query, k=query.fusion.window))  # ranks are among all pictures

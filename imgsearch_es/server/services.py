@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
-import anyio
-import anyio.to_thread
 from fastapi import Depends, Request
 from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.server.answers import Problem, log
 from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.fetching import fetch
 from imgsearch_es.server.guard import carries_token, unauthorized
 from imgsearch_es.server.interactions import Interactions
 from imgsearch_es.server.metrics import Metrics
@@ -27,6 +27,8 @@ from imgsearch_es.server.uploads import Checker, Uploads
 T = TypeVar("T")
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
+_FETCHING_THREADS = 8
+"""The same for pictures on the web, whose servers may be slow."""
 
 
 class ProblemError(Exception):
@@ -67,16 +69,26 @@ class Services:
         self.index.observe = self.metrics.batches.observe
         self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
-        self._searches = anyio.CapacityLimiter(self.settings.threads)
-        self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)
+        self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
+        self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
+        self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
 
     async def work(self, call: Callable[[], T]) -> T:
-        """Do something in a thread, while others are served."""
-        return await anyio.to_thread.run_sync(call, limiter=self._searches, abandon_on_cancel=True)
+        """Do something in a thread, while others are served.
+
+        What was given up before it began is never done; what was given up later keeps its thread
+        until it ends, so that there are never more.
+        """
+        return await asyncio.wrap_future(self._searches.submit(call))
 
     async def draw(self, call: Callable[[], T]) -> T:
         """The same, for thumbnails."""
-        return await anyio.to_thread.run_sync(call, limiter=self._drawings, abandon_on_cancel=True)
+        return await asyncio.wrap_future(self._drawings.submit(call))
+
+    async def fetch(self, url: str) -> bytes:
+        """The picture at a URL, by a thread that is only for this."""
+        limits = self.settings.upload_limits
+        return await asyncio.wrap_future(self._fetches.submit(fetch, url, limits))
 
     def may_read(self, request: Request) -> bool:
         """Whether a request may see what the index has."""
@@ -97,6 +109,8 @@ class Services:
 
     def close(self) -> None:
         """End the processes and threads of the server."""
+        for threads in (self._searches, self._drawings, self._fetches):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.checker.close()
         self.index.close()
 

@@ -26,6 +26,8 @@ class ServerSettings:
         token: what a request must carry to change the index, and on any other address than
             loopback to read it. Without one nobody changes it.
         host_names: names under which the server is reached, besides localhost and this machine's.
+        proxies: addresses or networks of proxies, through which other machines reach the server;
+            only they are believed whom they forward for (``X-Forwarded-For``).
         roots: folders; only pictures in them are served, and only from them pictures are added.
             Without any, a picture is served if its file is where the index says, and not a link
             that leads out of its folder.
@@ -49,6 +51,7 @@ class ServerSettings:
     port: int = 8000
     token: str | None = field(default=None, repr=False)
     host_names: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     roots: tuple[Path, ...] = ()
     upload_folder: Path | None = None
     allow_urls: bool = False
@@ -71,10 +74,12 @@ class ServerSettings:
                 f"a token has at least {TOKEN_CHARACTERS} ASCII characters and no space; "
                 "`openssl rand -hex 24` makes one"
             )
-        if not self.is_loopback and self.token is None:
+        self._check_proxies()
+        if not self.readable_without_token and self.token is None:
+            reached = f"{', '.join(self.proxies) or self.host} can be reached from other machines"
             raise ConfigurationError(
-                f"{self.host} can be reached from other machines, so a token is needed: put one "
-                "into IMGSEARCH_TOKEN (`openssl rand -hex 24` makes one), or serve on 127.0.0.1"
+                f"{reached}, so a token is needed: put one into IMGSEARCH_TOKEN (`openssl rand "
+                "-hex 24` makes one), or serve on 127.0.0.1 without a proxy"
             )
         for name in ("request_seconds", "burst", "threads", "cache_bytes"):
             if getattr(self, name) <= 0:
@@ -84,6 +89,15 @@ class ServerSettings:
         for root in (*self.roots, *filter(None, [self.upload_folder])):
             if not root.is_dir():
                 raise ConfigurationError(f"there is no folder {root}")
+
+    def _check_proxies(self) -> None:
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"a proxy is an address or a network such as 10.0.0.0/8, not {proxy!r}"
+                ) from error
 
     @property
     def is_loopback(self) -> bool:
@@ -98,7 +112,18 @@ class ServerSettings:
     @property
     def readable_without_token(self) -> bool:
         """Whether searching needs no token."""
-        return self.is_loopback
+        return self.is_loopback and not self.proxies
+
+    @property
+    def believed(self) -> list[str]:
+        """The proxies, those of IPv4 also as a socket of IPv6 names them."""
+        found = list(map(ipaddress.ip_network, self.proxies))
+        mapped = [
+            f"::ffff:{one.network_address}/{96 + one.prefixlen}"
+            for one in found
+            if isinstance(one, ipaddress.IPv4Network)
+        ]
+        return [*map(str, found), *mapped]
 
     @property
     def known_hosts(self) -> frozenset[str]:

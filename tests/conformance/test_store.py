@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.queries import Query
+from imgsearch_es.storable import DEPTH, TEXT_BYTES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
 from tests.conformance.collections import AWKWARD_NAMES, document, extremes, posteriors
@@ -124,6 +126,78 @@ def test_many_writes_are_laid_out_again_without_loss(place: Callable[[], str]):
             store.finish()
         assert store.count() == 600
         assert store.search(replace(TABBY, k=1000)).total == 600
+
+
+def nested(levels: int, value: object = 1) -> dict[str, object]:
+    return {"a": value if levels == 1 else nested(levels - 1, value)}
+
+
+TEXT = "x" * (TEXT_BYTES - 2)
+WIDE = {f"field{number}": "x" * 30_000 for number in range(40)}
+
+
+def test_what_the_limits_allow_comes_back(place: Callable[[], str]):
+    made = [
+        replace(
+            document(f"{number}.jpg", [("tabby", 0.5)]), labels=(f"{TEXT}xx", ""), metadata=metadata
+        )
+        for number, metadata in enumerate(
+            [
+                {"a": TEXT, TEXT[:-4]: 1, "": "", ".": 1, "a..b": "x\0y", "c.d": 1, "c": {"d": 2}},
+                nested(DEPTH),
+                nested(DEPTH - 1, [1]),
+                {f"field{number}": number for number in range(2000)},
+                {"n": [2**64 - 1, -(2**63), 1e308, 5e-324, True, None, [], {}]},
+                dict(list(WIDE.items())[:33]),
+            ]
+        )
+    ]
+    with filled(place(), made) as store:
+        found = store.get([one.id for one in made])
+        assert all(same(found[one.id], one) for one in made)
+        wanted = parse_filters({"metadata.n": 2**64 - 1})
+        assert [hit.document.id for hit in store.search(replace(TABBY, filters=wanted)).hits] == [
+            made[4].id
+        ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"labels": (f"{TEXT}xxx",)}, "a label may have 32,766 bytes"),
+        ({"labels": ("\ud800",)}, "a label has half a character"),
+        ({"labels": (1,)}, "a label is 1, which is no text"),
+        ({"labels": ("x" * 30_000,) * 34}, "labels have 1,000,000 bytes at most"),
+        ({"uri": f"/{TEXT}xx"}, "the URI may have"),
+        ({"metadata": {"a": f"{TEXT[1:]}é"}}, "metadata.a may have"),
+        ({"metadata": {"b": {"a": [TEXT]}}}, "metadata.b.a may have"),
+        ({"metadata": {"a": [1, float("nan")]}}, "metadata.a is nan"),
+        ({"metadata": {"a": float("-inf")}}, "metadata.a is -inf"),
+        ({"metadata": {"a": "\udc00"}}, "metadata.a has half a character"),
+        ({"metadata": {"\udc00": 1}}, "half a character"),
+        ({"metadata": {"a\0b": 1}}, "null character"),
+        ({"metadata": {1: 1}}, "a name in metadata is 1"),
+        ({"metadata": {"a": 2**64}}, "metadata.a has more than 64 bits"),
+        ({"metadata": {"a": {1, 2}}}, "metadata.a is of the type set"),
+        ({"metadata": nested(DEPTH + 1)}, "deeper than 20 levels"),
+        ({"metadata": nested(DEPTH, [1])}, "deeper than 20 levels"),
+        ({"metadata": nested(500)}, "deeper than 20 levels"),
+        ({"metadata": [1]}, "metadata is [1], not values by their names"),
+        ({"metadata": WIDE}, "metadata has more than 1,000,000 bytes"),
+    ],
+)
+def test_what_no_store_holds_is_refused_alone(
+    place: Callable[[], str], change: dict[str, Any], reason: str
+):
+    other = document("other.jpg", [("tabby", 0.5)])
+    made = replace(document("bad.jpg", [("tabby", 1.0)]), **change)
+    with filled(place(), []) as store:
+        assert store.write([made]).stored == 0
+        report = store.write([made, other])
+        ((uri, why),) = report.rejected
+        store.finish()
+        assert (report.stored, store.count(), uri) == (1, 1, made.uri)
+        assert reason in why
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)

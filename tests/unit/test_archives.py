@@ -104,6 +104,8 @@ def test_of_two_members_with_one_name_the_last_counts(index, tmp_path):
     ("name", "data", "reason"),
     [
         ("a.json", b"{", "a.json beside it is no JSON: "),
+        ("a.json", b"[" * 100_000, "a.json beside it is no JSON: "),
+        ("a.json", b'{"x": {"y": NaN}}', "metadata.x.y is nan, which is no number of JSON"),
         ("a.json", b"[1]", "a.json beside it is no JSON object"),
         ("a.txt", b"\xff", "a.txt beside it is no UTF-8"),
         ("a.txt", b"x" * (1 << 20) + b"x", "a.txt beside it is longer than 1,048,576 bytes"),

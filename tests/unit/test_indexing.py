@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex, images
-from imgsearch_es.errors import ReconciliationError, SourceError
+from imgsearch_es.errors import ConfigurationError, ReconciliationError, SourceError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
 from imgsearch_es.stores.base import WriteReport
@@ -108,6 +108,16 @@ def test_labels_and_metadata_change_without_analysis(index, photos, fake_model):
     assert after.terms == before.terms
     np.testing.assert_array_equal(after.embedding, before.embedding)
     assert fake_model.calls == 0
+
+
+def test_what_no_index_holds_is_refused_before_the_run_or_for_its_picture(index, photos):
+    for options in ({"labels": "x" * 40_000}, {"metadata": {"a": float("nan")}}):
+        with pytest.raises(ConfigurationError):
+            index.add(photos, **options)
+    assert not index.exists
+    report = index.add(photos, labels=lambda uri: "\ud800" if uri.endswith("cat.0.png") else "a")
+    assert report.added == 11
+    assert [entry.uri for entry in report.rejected] == [str(photos / "cats" / "cat.0.png")]
 
 
 def test_labels_by_a_function_of_the_uri(index, photos):

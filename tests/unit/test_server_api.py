@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
+import duckdb
 import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
+from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.files import picture_id
 from imgsearch_es.server import schemas
 from imgsearch_es.server.batching import ServedIndex
@@ -21,6 +24,7 @@ from tests.fakes import FakeModel
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
 
 Run = Callable[..., Result]
+NO_PATHS = ("/a\\u0000b", "/\\ud800", "\\u0000")
 
 
 @pytest.fixture
@@ -194,6 +198,56 @@ def test_nothing_changes_without_the_token(client: Client, method: str, path: st
     for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
         answer = client(method, path, headers=headers, json={})
         assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
+
+
+def test_what_no_index_holds_is_refused_in_a_sentence(client: Client, cat: Path, photos: Path):
+    client.headers = {**BEARER, "Content-Type": "application/json"}
+    nested = '{"a":' * 5000 + "1" + "}" * 5000
+    bodies = [
+        '{"metadata": {"a": NaN}}', '{"metadata": {"a": [1e999]}}', '{"labels": ["\\ud800"]}',
+        '{"metadata": {"\\ud800": 1}}', '{"metadata": {"a": "\\ud800"}}', "\xff", nested,
+        f'{{"metadata": {nested}}}', '{"labels": ["%s"]}' % ("x" * 40_000), "1" * 5000,
+    ]  # fmt: skip
+    named = f"/api/v1/documents/{picture_id(str(cat))}"
+    source = f'{{"sources": ["{photos}"], '
+    asked = [("PATCH", named, body) for body in bodies]
+    asked += [("POST", "/api/v1/documents", body.replace("{", source, 1)) for body in bodies]
+    asked += [("POST", "/api/v1/documents", f'{{"sources": ["{photos}{x}"]}}') for x in NO_PATHS]
+    for method, path, body in asked:
+        problem = client(method, path, body=body.encode("latin-1"))
+        assert 400 <= problem.status < 500, (path, body[:80], problem.data)
+        assert len(json_of(problem, problem.status)["error"]["message"]) < 300
+    assert json_of(client.get(named))["metadata"] == {}
+
+
+def test_a_number_that_is_none_of_json_is_read_as_null(client: Client, place: Path, word: str):
+    with duckdb.connect(str(place)) as database:  # as an earlier version left it
+        database.execute('UPDATE documents SET metadata = \'{"a": [1, NaN], "b": -Infinity}\'')
+    for hit in json_of(client.get(f"/api/v1/search?text={word}"))["hits"]:
+        assert hit["metadata"] == {"a": [1, None], "b": None}
+
+
+def test_no_message_names_a_place_of_the_server(
+    client: Client, place: Path, cat: Path, monkeypatch: pytest.MonkeyPatch
+):
+    unknown = {"image": [picture_id(str(cat))], "picture": "0" * 32}
+    problems = [json_of(client.post("/api/v1/explain", unknown), 404)]
+    for error in (
+        IndexLockedError(f"{place} has been in use by python"),
+        WeightsError("cannot read /home/ann/weights.h5"),
+        QueryError(f"{place} has no deep features"),
+        ImageError(f"tar://a.png::{cat.parent}/x.tar", "is damaged"),
+        ImageError(str(cat), "is damaged"),
+    ):
+        monkeypatch.setattr(client.services.index, "stats", mock.Mock(side_effect=error))
+        answer = client.get("/api/v1/stats")
+        problems.append(json_of(answer, answer.status))
+        assert problems[-1]["error"]["kind"] == type(error).__name__
+    told = [problem["error"]["message"] for problem in problems]
+    assert not [message for message in told if "/" in message or place.name in message]
+    assert told[-3:] == [
+        "the index has no deep features", "a.png: is damaged", "cat.0.png: is damaged"
+    ]  # fmt: skip
 
 
 def test_files_are_added_from_the_roots_only(client: Client, photos: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import http.client
 import logging
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import Result
@@ -18,7 +20,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.files import Limits, picture_id
-from imgsearch_es.server import guard
+from imgsearch_es.server import connections, guard, rate_limit
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
@@ -144,6 +146,23 @@ def test_too_many_requests_have_to_wait(start: Start):
         assert int(answers[-1].headers["retry-after"]) >= 1
 
 
+def test_only_named_proxies_say_for_whom_they_ask(start: Start):
+    def statuses(client: Client, *names: str) -> list[int]:
+        ask = [{**BEARER, "X-Forwarded-For": name} for name in names]
+        return [client.get("/health", headers=headers).status for headers in ask]
+
+    with start(rate=0.001, burst=2, proxies=("127.0.0.0/8",), token=TOKEN) as client:
+        people = ("192.0.2.1", "192.0.2.1", "6.6.6.6, 192.0.2.1", "192.0.2.2", "192.0.2.1")
+        assert statuses(client, *people) == [200, 200, 429, 200, 429]
+        assert client.get("/api/v1/stats").status == 401
+    with start(rate=0.001, burst=2, token=TOKEN, proxies=("192.0.2.9",)) as client:
+        assert statuses(client, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
+    assert "::ffff:10.0.0.0/104" in ServerSettings(token=TOKEN, proxies=("10.0.0.0/8",)).believed
+    for wrong, why in (({"proxies": ("proxy",)}, "a proxy is"), ({"proxies": ("::1",)}, "a token")):
+        with pytest.raises(ConfigurationError, match=why):
+            ServerSettings(**wrong)  # type: ignore[arg-type]
+
+
 # -- what is served --
 
 
@@ -219,6 +238,35 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start: Start
         connection.close()
 
 
+def test_what_is_no_form_is_small(client: Client):
+    assert json_of(client.post("/api/v1/search", {"text": "x" * 2_100_000}), 413)
+
+
+def test_bodies_that_are_on_their_way_have_room_for_others(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str
+):
+    monkeypatch.setattr(rate_limit, "_BODIES_BYTES", 0)  # then one of the largest for each client
+    with start(upload_limits=SMALL) as client, socket.socket() as slow:
+        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 115000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+            b'Content-Disposition: form-data; name="picture"; filename="p"\r\n\r\n' + b"x" * 110_000
+        )
+        data = b"x" * 100_000
+        wait_for(lambda: client.upload("/api/v1/uploads", data).status == 503)
+        assert client.get(f"/api/v1/search?text={word}").status == 200
+        slow.close()
+        wait_for(lambda: client.upload("/api/v1/uploads", data).status == 422)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def test_pictures_of_too_many_pixels_are_refused(start: Start, tmp_path: Path):
     bomb = tmp_path / "bomb.png"
     Image.new("1", (4000, 4000)).save(bomb)
@@ -241,6 +289,20 @@ def test_answers_that_take_too_long_are_given_up(
         release.set()
 
 
+def test_answers_that_are_given_up_have_no_more_threads(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    release = threading.Event()
+    hanging = mock.Mock(side_effect=lambda: release.wait(20))
+    with start(request_seconds=0.2, threads=2) as client:
+        monkeypatch.setattr(client.services.index, "stats", hanging)
+        for _ in range(5):
+            json_of(client.get("/api/v1/stats"), 504)
+        release.set()
+        wait_for(lambda: client.get("/health").status == 200)
+        assert hanging.call_count == 2
+
+
 def test_a_body_that_never_comes_is_given_up(start: Start):
     with (
         start(request_seconds=0.3) as client,
@@ -251,6 +313,66 @@ def test_a_body_that_never_comes_is_given_up(start: Start):
             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         )
         assert slow.recv(100).startswith(b"HTTP/1.1 504")
+
+
+HALF = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+    b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+)
+
+
+def test_half_sent_requests_make_room_for_others(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(connections, "MOST", 40)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 1)
+    with start() as client:
+        place = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+        assert client.get("/health").status == 200  # its connection is kept, between two requests
+        slow = [socket.create_connection(place, 10) for _ in range(60)]
+        for number, one in enumerate(slow):
+            with contextlib.suppress(ConnectionError):
+                one.sendall(HALF[number % 2])
+            if number % 20 == 0:
+                assert client.get(f"/api/v1/search?text={word}").status == 200
+        assert client._pool.connection_from_url(client.url).num_connections == 1
+        assert "too many connections" in caplog.text
+        for one in slow[::2]:  # those without a head are all closed by and by
+            with contextlib.suppress(ConnectionResetError):
+                assert one.recv(1) == b""
+        for one in slow:
+            one.close()
+
+
+def test_an_answer_that_nobody_takes_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    with start() as client, socket.socket() as slow:
+        monkeypatch.setattr(client.services.metrics, "text", lambda: b"x" * 20_000_000)
+        slow.settimeout(10)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(1.5)
+        taken = 0
+        with contextlib.suppress(ConnectionResetError):
+            while block := slow.recv(1 << 20):
+                taken += len(block)
+        assert taken < 20_000_000
+
+
+def test_many_log_lines_of_a_kind_are_counted_not_written():
+    logger, lines = logging.Logger("any"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    now = [0.0]
+    logger.addFilter(connections.FewLines(clock=lambda: now[0]))
+    for number in range(1000):
+        logger.warning("no request: %d", number)
+    now[0] = 10.0
+    logger.warning("no request: %d", 1000)
+    assert len(lines) == 21
+    assert lines[-1] == "no request: 1000 (and 980 times more since the last such line)"
 
 
 def test_urls_are_not_fetched_unless_allowed(start: Start, client: Client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import signal
@@ -23,7 +24,7 @@ from imgsearch_es.files import Limits
 from imgsearch_es.models.base import Prediction
 from imgsearch_es.server import fetching
 from imgsearch_es.server.batching import MAX_TOGETHER, BatchingModel
-from imgsearch_es.server.rate_limit import RateLimit, client_of
+from imgsearch_es.server.rate_limit import RateLimit, owner_of
 from imgsearch_es.server.state import State
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.server.uploads import Checker, UnknownPictureError, Uploads
@@ -116,9 +117,9 @@ def test_a_bucket_empties_and_fills():
 
 
 def test_a_network_of_ipv6_is_one_client():
-    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1") != client_of("2001:db8:1::1")
-    assert client_of("::ffff:10.0.0.1") == client_of("10.0.0.1")
-    assert client_of("testing") == "testing"
+    assert owner_of("2001:db8::1") == owner_of("2001:db8::ffff:1") != owner_of("2001:db8:1::1")
+    assert owner_of("::ffff:10.0.0.1") == owner_of("10.0.0.1")
+    assert owner_of("testing") == "testing"
 
 
 # -- thumbnails on disk --
@@ -177,6 +178,11 @@ def test_uploads_are_forgotten(cat: Path, monkeypatch: pytest.MonkeyPatch):
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "0.0.0.0",  # noqa: S104
         "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "ff02::1",
+        "fec0::1", "64:ff9b:1::808:808", "2001:0:7f00:1::", "2001:0:808:808::f7f7:f7f7",
+        "::8.8.8.8", "::ffff:0:8.8.8.8",
+        "2001:db8::1", "3fff::1", "5f00::1", "100::1", "2001:2::1", "2001:10::1", "2001:20::1",
+        "0.1.2.3", "192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1",
+        "203.0.113.1", "240.0.0.1", "4000::1", "fdff::1", "febf::1",
     ],
 )  # fmt: skip
 def test_private_addresses_are_not_public(address: str):
@@ -222,9 +228,19 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", places[self.path])
             self.end_headers()
             return
+        if self.path in ("/slow-head", "/slow-body"):
+            self.trickle(b"HTTP/1.0 200 OK\r\n" + b"\r\n" * (self.path == "/slow-body"))
+            return
         self.send_response(200 if self.path != "/missing" else 404)
         self.end_headers()
         self.wfile.write(b"x" * (100_000 if self.path == "/large" else 10))
+
+    def trickle(self, begin: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(begin)
+            for _ in range(100):
+                time.sleep(0.1)
+                self.wfile.write(b"x")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
@@ -279,6 +295,16 @@ def test_a_picture_is_fetched_from_the_address_that_was_checked(web: str):
 def test_what_the_web_must_not_do(web: str, path: str, reason: str):
     with pytest.raises(ImageError, match=reason):
         fetching.fetch(web + path, Limits(max_bytes=1000, max_seconds=5))
+
+
+@pytest.mark.parametrize("slow", ["/slow-head", "/slow-body", "name server"])
+def test_all_of_a_fetch_has_one_deadline(web: str, slow: str, monkeypatch: pytest.MonkeyPatch):
+    if slow == "name server":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3) or [])
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="in time"):
+        fetching.fetch(f"{web}/{slow.strip('/')}".replace(" ", "-"), Limits(max_seconds=0.4))
+    assert time.monotonic() - began < 2.5
 
 
 # -- the state in the URL --

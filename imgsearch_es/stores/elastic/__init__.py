@@ -31,6 +31,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.facets import MAX_VALUES, Facets, most_frequent
 from imgsearch_es.queries import MAX_RESULTS, Query, Selection
 from imgsearch_es.scoring import Statistics
+from imgsearch_es.storable import storable
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,
@@ -229,11 +230,11 @@ class ElasticStore:
         into JSON.
         """
         vocabulary = known_settings(self).vocabulary
-        unique = list({document.id: document for document in documents}.values())
-        size = max(_LEAST_TOGETHER, -(-len(unique) // _SENDERS))
-        report = WriteReport()
+        taken, refused = storable(documents)
+        size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
+        report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
-            parts = [unique[i : i + size] for i in range(0, len(unique), size)]
+            parts = [taken[i : i + size] for i in range(0, len(taken), size)]
             for stored, rejected in senders.map(lambda part: self._send(part, vocabulary), parts):
                 report.stored += stored
                 report.rejected += rejected

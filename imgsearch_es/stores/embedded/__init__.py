@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
+from imgsearch_es.storable import storable
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,
@@ -32,7 +32,7 @@ from imgsearch_es.stores.base import (
 from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
 from imgsearch_es.stores.embedded.file import DatabaseFile, Identity, make_room
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document
+from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document, to_metadata
 from imgsearch_es.stores.fusion import search_parts
 
 _SETTLED = 100_000
@@ -97,14 +97,14 @@ class EmbeddedStore:
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
-        unique = {document.id: document for document in documents}
+        taken, refused = storable(documents)
         numbers = self._term_numbers()
-        vectors = [d.embedding for d in unique.values() if d.embedding is not None]
+        vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
-            delete(connection, list(unique))
-            insert(connection, list(unique.values()), numbers)
-        return WriteReport(stored=len(unique))
+            delete(connection, [document.id for document in taken])
+            insert(connection, taken, numbers)
+        return WriteReport(len(taken), refused)
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Nothing to wait for but a turn on the file, which ``file.py`` does."""
@@ -145,7 +145,7 @@ class EmbeddedStore:
                 "JOIN (SELECT unnest($1) AS id) USING (id)",
                 [list(ids)],
             ).fetchall()
-        return {row[0]: Known(row[1], tuple(row[2]), json.loads(row[3])) for row in rows}
+        return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has."""

@@ -35,6 +35,8 @@ def insert(
     connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
 ) -> None:
     """Add documents that are not there, with their postings and deep features."""
+    if not documents:  # all were refused
+        return
     first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(_row(document, numbers) for document in documents), strict=True)
@@ -103,11 +105,17 @@ def to_document(
     return Document(
         indexed_at=indexed_at.replace(tzinfo=timezone.utc),
         labels=tuple(fields.pop("label")),
-        metadata=json.loads(fields.pop("metadata")),
+        metadata=to_metadata(fields.pop("metadata")),
         terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
         embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
         **fields,
     )
+
+
+def to_metadata(text: str) -> dict[str, Any]:
+    """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
+    found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return found
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
