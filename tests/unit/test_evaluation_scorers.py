@@ -152,7 +152,7 @@ def test_what_makes_no_sense(index, options, message):
 def test_the_command(run, place, photos, tmp_path):
     text = run("compare", "-i", place, "--queries", 3).output
     assert "impact" in text
-    assert "compared with script-filtered" in text
+    assert "compared with script-filtered" in " ".join(text.split())
     other = tmp_path / "other.duckdb"
     run("index", photos, "--index", other, "--model", "fake")
     arguments = ("compare", "-i", place, "--strategies", "auto,dense-dot", "--queries", 3)
