@@ -1,15 +1,20 @@
-"""Fixtures of every test: a real Elasticsearch, which is started by the first test that asks."""
+"""What all tests share: a real Elasticsearch, which is started by the first test that asks."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -28,15 +33,80 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Parallel workers: one has the node and all that needs it, the others take file by file."""
+    """Parallel workers take the tests file by file, so that what a file shares is made once."""
     for item in items:
-        group = "node" if item.get_closest_marker("node") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class SharedNode:
+    """A node for all parallel workers, which run in processes of their own.
+
+    This process starts it when a worker asks for it by a file, and answers by another.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="imgsearch-es-tests-"))
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not (self.folder / "wanted").exists():
+            if self._end.wait(0.1):
+                return
+        try:
+            with elasticsearch_node.node("9") as url:
+                self._answer(url)
+                self._end.wait()
+        except elasticsearch_node.NodeError as error:
+            self._answer(f"no node: {error}")
+
+    def _answer(self, text: str) -> None:
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(self.folder / "answer")
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join()
+        shutil.rmtree(self.folder)
+
+    @staticmethod
+    def ask(folder: Path) -> str:
+        """The URL of the node; what this process, a worker, calls."""
+        (folder / "wanted").touch()
+        while not (folder / "answer").exists():
+            time.sleep(0.1)
+        answer = (folder / "answer").read_text()
+        if answer.startswith("no node"):
+            pytest.fail(answer)
+        return answer
+
+
+class Controller:
+    """What the process does that has parallel workers."""
+
+    node: SharedNode | None = None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        self.node = self.node or SharedNode()
+        node.workerinput["node"] = str(self.node.folder)
+
+    def pytest_unconfigure(self) -> None:
+        if self.node:
+            self.node.stop()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Controller())
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_url() -> Iterator[str]:
+def elasticsearch_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an Elasticsearch 9; where none can be had the test fails, it is not skipped."""
+    if folder := getattr(request.config, "workerinput", {}).get("node"):
+        yield SharedNode.ask(Path(folder))
+        return
     with elasticsearch_node.node("9") as url:
         yield url
 
@@ -51,21 +121,13 @@ def elasticsearch8_url() -> Iterator[str]:
 @pytest.fixture
 def fresh_index_name(elasticsearch_url: str) -> Iterator[str]:
     """A name that no index has; indices whose names begin with it are deleted afterwards."""
-    yield from _fresh_index_name(elasticsearch_url)
-
-
-@pytest.fixture
-def fresh_index_name8(elasticsearch8_url: str) -> Iterator[str]:
-    """The same on the Elasticsearch 8."""
-    yield from _fresh_index_name(elasticsearch8_url)
-
-
-def _fresh_index_name(url: str) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
-    found = elasticsearch_node.request(url, f"/_cat/indices/{name}*?format=json&h=index")
+    found = elasticsearch_node.request(
+        elasticsearch_url, f"/_cat/indices/{name}*?format=json&h=index"
+    )
     for row in json.loads(found):
-        elasticsearch_node.request(url, f"/{row['index']}", method="DELETE")
+        elasticsearch_node.request(elasticsearch_url, f"/{row['index']}", method="DELETE")
 
 
 @pytest.fixture(scope="session")
