@@ -28,6 +28,13 @@ TERM_FILTERS = "imgsearch_es.term_filters"
 
 Scores = NDArray[np.float32]
 
+_THIN = 64
+"""How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
+its middle, and 256 x 16,384 pixels are what scaling may cost."""
+_LONG = 1 << 16
+"""The longest side that is scaled at once: Pillow holds a row of coefficients for each pixel of it,
+and what it has scaled in one direction. No JPEG file has a longer one."""
+
 
 class ImageFilter(Protocol):
     """A step before the model."""
@@ -64,6 +71,9 @@ class Resize:
     With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
     paper uses.
 
+    Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
+    that is longer than 65,536 pixels is averaged before it gets ``height`` x ``width``.
+
     As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
     of their size where that is no smaller than what it scales to.
     """
@@ -99,14 +109,27 @@ class Resize:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Give the scaled picture."""
+        resampling = Image.Resampling[self.interpolation.upper()]
         if self.shorter_side is not None:
+            image = _middle(image)
             scale = self.shorter_side / min(image.size)
             width, height = (max(1, round(side * scale)) for side in image.size)
         else:
             width, height = cast(int, self.width), cast(int, self.height)
+            if max(image.size) > _LONG and resampling is not Image.Resampling.NEAREST:
+                image = image.reduce((-(-image.width // _LONG), -(-image.height // _LONG)))
         if image.size == (width, height):
             return image
-        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        return image.resize((width, height), resampling)
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Without the ends of a picture that is too thin, which no crop of its middle would keep."""
+    longest = _THIN * min(image.size)
+    left, top = (max(0, (side - longest) // 2) for side in image.size)
+    if not left and not top:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)
