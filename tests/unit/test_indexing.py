@@ -525,6 +525,7 @@ def test_the_report_as_json_and_as_a_sentence(index, photos):
         "removed": 0,
         "reused": 0,
         "as_before": 0,
+        "shortages": 0,
     }
     assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
     report.removed = 2
