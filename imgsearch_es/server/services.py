@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -13,6 +14,7 @@ from fastapi import Depends, Request
 from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.indexing import DEFAULT_LIMITS
 from imgsearch_es.server.answers import Problem, log
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.guard import carries_token, unauthorized
@@ -22,11 +24,13 @@ from imgsearch_es.server.pictures import Pictures
 from imgsearch_es.server.searching import Searching
 from imgsearch_es.server.settings import ServerSettings
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache, default_folder
-from imgsearch_es.server.uploads import Checker, Uploads
+from imgsearch_es.server.uploads import WORKERS, Checker, Uploads
 
 T = TypeVar("T")
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
+_DRAWING_SECONDS = 10.0
+"""How long decoding a picture for a thumbnail may take."""
 
 
 class ProblemError(Exception):
@@ -58,16 +62,19 @@ class Services:
             self.settings.cache_folder or default_folder(), self.settings.cache_bytes
         )
         self.checker = Checker(self.settings.upload_limits)
+        self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
         roots = self.settings.roots
         if roots and self.settings.upload_folder is not None:
             roots = (*roots, self.settings.upload_folder)
-        self.pictures = Pictures(self.index, self.uploads, cache, roots)
+        self.pictures = Pictures(self.index, self.uploads, cache, self._drawer, roots)
         self.searching = Searching(self.index, self.pictures)
         self.index.observe = self.metrics.batches.observe
         self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
         self._searches = anyio.CapacityLimiter(self.settings.threads)
+        self._checks = anyio.CapacityLimiter(WORKERS)
+        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._drawings = anyio.CapacityLimiter(_DRAWING_THREADS)
 
     async def work(self, call: Callable[[], T]) -> T:
@@ -77,6 +84,25 @@ class Services:
     async def draw(self, call: Callable[[], T]) -> T:
         """The same, for thumbnails."""
         return await anyio.to_thread.run_sync(call, limiter=self._drawings, abandon_on_cancel=True)
+
+    async def check(
+        self, request: Request, read: Callable[[], Awaitable[bytes]], use: Callable[[bytes], T]
+    ) -> T:
+        """Look at a picture that a client sends, in a thread, one of each client's at a time.
+
+        So however many one sends, another waits for one of them at most. Until it is its turn, a
+        picture stays where it was received, and takes no memory and no thread.
+
+        Args:
+            request: of the client.
+            read: gives the picture.
+            use: what to do with it.
+        """
+        name = request.client.host if request.client else "unknown"
+        turn = self._clients.setdefault(name, asyncio.Lock())
+        async with turn, self._checks:
+            data = await read()
+            return await anyio.to_thread.run_sync(lambda: use(data), abandon_on_cancel=True)
 
     def may_read(self, request: Request) -> bool:
         """Whether a request may see what the index has."""
@@ -98,6 +124,7 @@ class Services:
     def close(self) -> None:
         """End the processes and threads of the server."""
         self.checker.close()
+        self._drawer.close()
         self.index.close()
 
 
