@@ -188,6 +188,8 @@ def index(
             f"{report.shortages} pictures could not be decoded for want of memory or time: run the "
             "command again, which tries them again"
         )
+    if report.found and report.found == len(report.rejected):
+        fail("none of the pictures could be indexed")
     if not report.found:
         warn(f"there are no pictures in {', '.join([*(sources or ()), *(lists or ())])}")
 

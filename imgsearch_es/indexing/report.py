@@ -58,7 +58,8 @@ class IndexReport:
         added: pictures new in the index.
         updated: pictures whose content, labels or metadata changed.
         unchanged: pictures that the index had already.
-        removed: documents removed because their files are gone (only with ``prune``).
+        removed: documents removed because their files are gone (only with ``prune``) or no longer
+            hold a picture.
         rejected: pictures that could not be read or stored, with reasons.
         reused: those of added and updated that needed no analysis, as a picture with the same
             content had one: moved files and copies.
