@@ -45,8 +45,8 @@ def gradient(width: int, height: int, mode: str = "RGB") -> Image.Image:
 def make_thin(folder: Path) -> None:
     """The thinnest: from 124 bytes on."""
     for number, length in enumerate((10_000, 60_000, 2_000_000, 178_000_000)):
-        gradient(1, length, "L").save(folder / f"tall{number}.png")
-        gradient(length, 1, "L").save(folder / f"wide{number}.png")
+        Image.new("L", (1, length), 99).save(folder / f"tall{number}.png")
+        Image.new("L", (length, 1), 99).save(folder / f"wide{number}.png")
 
 
 def make_large(folder: Path, side: int) -> None:
@@ -83,6 +83,7 @@ class Peak(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Look again and again, until the process ends."""
         while members := list(tree(self._process)):
             self.kilobytes = max(self.kilobytes, sum(map(proportional, members)))
             time.sleep(0.02)
@@ -114,7 +115,7 @@ def command(*arguments: str) -> list[str]:
 
 def index(folder: Path, place: Path) -> None:
     arguments = ("index", str(folder), "-i", str(place), "-m", MODEL, "--json")
-    run = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
     peak = Peak(run.pid)
     report = json.loads(run.communicate()[0])
     print(
@@ -129,7 +130,7 @@ def index(folder: Path, place: Path) -> None:
 def served(place: Path, cache: Path) -> Iterator[tuple[str, Peak]]:
     arguments = ("serve", "-i", str(place), "--port", "0", "--rate", "0")
     environment = {**os.environ, "IMGSEARCH_CACHE": str(cache)}
-    server = subprocess.Popen(
+    server = subprocess.Popen(  # noqa: S603 - this program
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=environment,
     )  # fmt: skip

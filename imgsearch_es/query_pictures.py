@@ -30,7 +30,7 @@ QueryImage = ImageSource | Hit | Document
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
 
-_SCREEN = 2048
+_SIDE = 4096
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -70,9 +70,10 @@ class PictureReader:
             with Turn() as turn:
                 picture = self._open(image, known, turn, whole=not plain)
                 part = picture.image if region is None else crop(picture.image, region)
+                part = _bounded(part) if views else part
                 by_name = region is None and keys.get(i) is not None
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
-                opened[i] = picture.uri, picture.uri if by_name else _to_show(part), shots
+                opened[i] = picture.uri, picture.uri if by_name else _bounded(part), shots
                 del picture, part
         analyses = iter(
             self._analyze_all([shot for _, _, group in opened.values() for shot in group])
@@ -119,11 +120,11 @@ class PictureReader:
         return decode_size([create_image_filter(config) for config in filters])
 
 
-def _to_show(image: Image.Image) -> Image.Image:
-    """A query picture as hits keep it to be shown: a large one no larger than a screen."""
+def _bounded(image: Image.Image) -> Image.Image:
+    """A picture of which several copies are made or kept: a large one gets smaller."""
     if image.width * image.height <= LARGE:
         return image
-    return Resize(longer_side=_SCREEN, interpolation="bilinear")(image)
+    return Resize(longer_side=_SIDE, interpolation="bilinear")(image)
 
 
 def several(pictures: QueryImages | None) -> list[QueryImage]:
