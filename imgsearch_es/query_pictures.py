@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis import Analysis, Analyzer
-from imgsearch_es.decoding.turns import LARGE, Turn
+from imgsearch_es.decoding.turns import Turn
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.feedback import Example, Region, crop, mean_embedding, mean_terms, views_of
@@ -30,7 +30,9 @@ QueryImage = ImageSource | Hit | Document
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
 
-_SIDE = 4096
+_SIDE, _SHOWN = 4096, 1024
+"""A query picture with a longer side is large: views are made of one of this side at most, and hits
+keep one of the second to show."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -70,10 +72,10 @@ class PictureReader:
             with Turn() as turn:
                 picture = self._open(image, known, turn, whole=not plain)
                 part = picture.image if region is None else crop(picture.image, region)
-                part = _bounded(part) if views else part
+                part = _bounded(part, _SIDE) if views else part
                 by_name = region is None and keys.get(i) is not None
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
-                opened[i] = picture.uri, picture.uri if by_name else _bounded(part), shots
+                opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
         analyses = iter(
             self._analyze_all([shot for _, _, group in opened.values() for shot in group])
@@ -120,11 +122,11 @@ class PictureReader:
         return decode_size([create_image_filter(config) for config in filters])
 
 
-def _bounded(image: Image.Image) -> Image.Image:
+def _bounded(image: Image.Image, side: int) -> Image.Image:
     """A picture of which several copies are made or kept: a large one gets smaller."""
-    if image.width * image.height <= LARGE:
+    if max(image.size) <= _SIDE:
         return image
-    return Resize(longer_side=_SIDE, interpolation="bilinear")(image)
+    return Resize(longer_side=side, interpolation="bilinear")(image)
 
 
 def several(pictures: QueryImages | None) -> list[QueryImage]:
