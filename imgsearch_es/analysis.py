@@ -20,7 +20,7 @@ index keeps that dictionary, and a query is analyzed as the documents were.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,10 +176,15 @@ class Analyzer:
         return self.model.fingerprint()
 
     def open(
-        self, source: ImageSource, *, uri: str | None = None, limits: Limits = DEFAULT_LIMITS
+        self,
+        source: ImageSource,
+        *,
+        uri: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        admit: Callable[[int], None] = lambda pixels: None,
     ) -> Picture:
         """Open a picture as this analyzer wants it decoded; takes what ``open_image`` takes."""
-        return open_image(source, uri=uri, limits=limits, at_least=self.decode_size)
+        return open_image(source, uri=uri, limits=limits, at_least=self.decode_size, admit=admit)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Run the image filters (safe in many threads at once).

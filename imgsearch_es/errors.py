@@ -8,6 +8,7 @@ Each says what happened, to which file, index or option, and what to do about it
     ├── SourceError              a file or folder to index cannot be found or listed
     │   └── MissingPicturesError   pictures of an index cannot be read again
     ├── ImageError               one picture cannot be read, and why
+    │   └── ShortageError        for want of memory or time: it may be read another time
     ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
     │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
     │   └── AnalyzerMismatchError  the index was built with another analyzer
@@ -77,6 +78,10 @@ class ImageError(ImgsearchError):
         super().__init__(f"{uri}: {reason}")
         self.uri = uri
         self.reason = reason
+
+
+class ShortageError(ImageError):
+    """One picture cannot be read for want of memory or time; another time it may be."""
 
 
 class AnalyzerError(ImgsearchError):

@@ -18,7 +18,7 @@ that keep ten terms at most ten for each picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -286,15 +286,14 @@ VIEWS: dict[str, Callable[[Image.Image], list[Image.Image]]] = {
 (as Krizhevsky, Sutskever and Hinton 2012 average the predictions of five crops and mirrors)."""
 
 
-def views_of(image: Image.Image, views: Iterable[str]) -> list[Image.Image]:
-    """The picture itself, then its views.
+def views_of(image: Image.Image, views: Iterable[str]) -> Iterator[Image.Image]:
+    """The picture itself, then its views, each made when it is asked for.
 
     Raises:
         QueryError: there is no such view.
     """
-    made = [image]
+    yield image
     for name in dict.fromkeys([views] if isinstance(views, str) else views):
         if name not in VIEWS:
             raise QueryError(f"there is no view {name!r}; there are {', '.join(VIEWS)}")
-        made += VIEWS[name](image)
-    return made
+        yield from VIEWS[name](image)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import os
 import re
 import stat
@@ -170,8 +171,10 @@ def read_bytes(uri: str, limits: Limits = Limits()) -> bytes:
         ImageError: it cannot be read, is not a regular file, or is over ``limits.max_bytes``.
         MissingDependencyError: a URL needs a package that is not installed.
     """
+    content = io.BytesIO()  # which gives its bytes away without a second copy of them
     with opened(uri, limits) as file:
-        return b"".join(blocks(file, uri, limits))
+        content.writelines(blocks(file, uri, limits))
+    return content.getvalue()
 
 
 def content_hash(uri: str, limits: Limits = Limits()) -> str:

@@ -28,6 +28,13 @@ TERM_FILTERS = "imgsearch_es.term_filters"
 
 Scores = NDArray[np.float32]
 
+_THIN = 64
+"""How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
+its middle, and 256 x 16,384 pixels are what scaling may cost."""
+_LONG = 1 << 16
+"""The longest side that is scaled at once: Pillow holds a row of coefficients for each pixel of it,
+and what it has scaled in one direction. No JPEG file has a longer one."""
+
 
 class ImageFilter(Protocol):
     """A step before the model."""
@@ -61,8 +68,13 @@ class TermFilter(Protocol):
 class Resize:
     """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
 
+    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is.
+
     With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
     paper uses.
+
+    Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
+    that is longer than 65,536 pixels is averaged before it is scaled otherwise.
 
     As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
     of their size where that is no smaller than what it scales to.
@@ -73,12 +85,16 @@ class Resize:
     shorter_side: int | None = None
     interpolation: str = "nearest"
     decode: str | None = None
+    longer_side: int | None = None
 
     def __post_init__(self) -> None:
-        given = tuple(size is not None for size in (self.height, self.width, self.shorter_side))
-        if given not in {(True, True, False), (False, False, True)}:
-            raise AnalyzerError("resize needs either height and width, or shorter_side")
-        for size in (self.height, self.width, self.shorter_side):
+        sizes = (self.height, self.width, self.shorter_side, self.longer_side)
+        given = tuple(size is not None for size in sizes)
+        if sum(given) != 1 + given[0] or given[0] != given[1]:
+            raise AnalyzerError(
+                "resize needs either height and width, or shorter_side, or longer_side"
+            )
+        for size in sizes:
             if size is not None and (not isinstance(size, int) or size < 1):
                 raise AnalyzerError(f"resize: a size must be a whole number above 0, not {size!r}")
         if self.decode not in (None, "fast"):
@@ -94,19 +110,40 @@ class Resize:
         """(width, height) that a decoder must not go below; None for the file's own size."""
         if self.decode is None:
             return None
-        side = self.shorter_side
+        side = self.shorter_side or self.longer_side
         return (side, side) if side else (cast(int, self.width), cast(int, self.height))
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Give the scaled picture."""
+        resampling = Image.Resampling[self.interpolation.upper()]
         if self.shorter_side is not None:
-            scale = self.shorter_side / min(image.size)
-            width, height = (max(1, round(side * scale)) for side in image.size)
-        else:
-            width, height = cast(int, self.width), cast(int, self.height)
+            image = _middle(image)
+        elif max(image.size) > _LONG and resampling is not Image.Resampling.NEAREST:
+            image = image.reduce((-(-image.width // _LONG), -(-image.height // _LONG)))
+        width, height = self._size(image)
         if image.size == (width, height):
             return image
-        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        return image.resize((width, height), resampling)
+
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height that a picture gets."""
+        if self.shorter_side is not None:
+            scale = self.shorter_side / min(image.size)
+        elif self.longer_side is not None:
+            scale = min(1.0, self.longer_side / max(image.size))
+        else:
+            return cast(int, self.width), cast(int, self.height)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        return width, height
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Without the ends of a picture that is too thin, which no crop of its middle would keep."""
+    longest = _THIN * min(image.size)
+    left, top = (max(0, (side - longest) // 2) for side in image.size)
+    if not left and not top:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,6 @@ A file's name is not trusted: the first bytes say which decoder is used, and onl
 decoders that need no other program are. The decoder is called directly, not through
 ``PIL.Image.open``, whose check against decompression bombs hangs on a process-wide setting and
 warns; the limit here is each call's own.
-
-Colors: transparent pixels are laid on white; ICC profiles are not applied (nor are they where
-the classifiers were trained); LAB becomes sRGB. Gray deeper than 8 bits: 0..65535 becomes
-0..255, and so do 0..1 (floats only) and 0..255 where all values lie in them; any other range is
-stretched from its least to its greatest value.
 """
 
 from __future__ import annotations
@@ -40,7 +35,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from imgsearch_es.errors import ConfigurationError, ImageError
+from imgsearch_es.colors import to_rgb
+from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
 from imgsearch_es.files import (
     Limits,
     blocks,
@@ -95,6 +91,8 @@ _ORIENTATION_TAG, _SHORT = 274, 3
 _TURNED = range(5, 9)
 """Orientations that exchange width and height; what lies beyond means nothing."""
 _DEFAULT_LIMITS = Limits()
+_HEAVY = 1 << 25
+"""Pixels of a progressive JPEG file, whose decoder holds up to six bytes for each until the end."""
 _warnings_lock = threading.Lock()
 
 
@@ -137,8 +135,13 @@ def open_image(
     uri: str | None = None,
     limits: Limits = _DEFAULT_LIMITS,
     at_least: tuple[int, int] | None = None,
+    admit: Callable[[int], None] = lambda pixels: None,
 ) -> Picture:
     """Read, check and decode one picture completely.
+
+    Large pictures that take much memory beyond their pixels get smaller: those of more than 67
+    million pixels that have to be converted or turned are averaged to at most 17 million, and
+    progressive JPEG files of more than 34 million are decoded at half their size.
 
     Args:
         source: a path or URL; a picture file's bytes; a binary file object, read from where it
@@ -150,6 +153,8 @@ def open_image(
         at_least: (width, height) in pixels, upright. A JPEG file that is more than twice as large
             is decoded at 1/2, 1/4 or 1/8 of its size, never smaller than this: faster, with other
             pixels. ``width`` and ``height`` of the result stay those of the file.
+        admit: called with the number of pixels of a file before they are decoded; may wait, or
+            raise an ImageError.
 
     Raises:
         ImageError: the picture cannot be read, and why.
@@ -159,6 +164,7 @@ def open_image(
     if isinstance(source, Image.Image):
         name = uri or "<image>"
         image = _guarded(lambda: _upright(source, name, limits), name, source.format or "Pillow")
+        image = image.copy() if image is source else image
         return _from_pixels(image, source.format or "array", uri)
     if isinstance(source, np.ndarray):
         return _from_pixels(_from_array(source, uri or "<array>", limits), "array", uri)
@@ -175,7 +181,7 @@ def open_image(
         raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
     sha256 = hashlib.sha256(data).hexdigest()
     uri = uri or f"sha256:{sha256}"
-    kind, image, (width, height) = _decode(data, uri, limits, at_least)
+    kind, image, (width, height) = _decode(data, uri, limits, at_least, admit)
     return Picture(uri, sha256, width, height, len(data), kind, image)
 
 
@@ -191,7 +197,11 @@ def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
 
 
 def _decode(
-    data: bytes, uri: str, limits: Limits, at_least: tuple[int, int] | None
+    data: bytes,
+    uri: str,
+    limits: Limits,
+    at_least: tuple[int, int] | None,
+    admit: Callable[[int], None],
 ) -> tuple[str, Image.Image, tuple[int, int]]:
     """The format, the picture, and its size in the file, upright."""
     kind = sniff(data)
@@ -209,14 +219,24 @@ def _decode(
         image = decoder(io.BytesIO(data))
         whole = image.size
         _check_pixels(whole, uri, limits)
+        admit(whole[0] * whole[1])
         turned = _orientation(image.info.get("exif")) in _TURNED
-        whole = whole[::-1] if turned and kind == "JPEG" else whole
+        is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
         if at_least is not None and kind == "JPEG":
             image.draft(None, at_least[::-1] if turned else at_least)
-        return _upright(image, uri, limits)
+        elif is_heavy:
+            image.draft(None, (whole[0] // 2, whole[1] // 2))
+        else:
+            image.load()
+            whole = image.size  # Pillow itself turns TIFF
+        whole = whole[::-1] if turned else whole
+        upright = _upright(image, uri, limits)
+        if isinstance(upright, ImageFile.ImageFile):
+            upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
+            upright.format = None
+        return upright
 
-    image = _guarded(decode, uri, kind)
-    return kind, image, whole if kind == "JPEG" else image.size
+    return kind, _guarded(decode, uri, kind), whole
 
 
 def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Image:
@@ -236,7 +256,7 @@ def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Im
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(uri, "there is not enough memory to decode it") from error
+        raise ShortageError(uri, "there is not enough memory to decode it") from error
     except Image.DecompressionBombError as error:
         raise ImageError(uri, f"{reason(error)} Raise PIL.Image.MAX_IMAGE_PIXELS.") from error
     except Exception as error:  # decoders raise a dozen kinds on hostile files
@@ -247,7 +267,7 @@ def _upright(image: Image.Image, uri: str, limits: Limits) -> Image.Image:
     _check_pixels(image.size, uri, limits)
     image.load()
     upright = _UPRIGHT.get(_orientation(image.info.get("exif")))  # Pillow itself turns TIFF
-    rgb = _to_rgb(image)
+    rgb = to_rgb(image, is_turned=upright is not None)
     return rgb if upright is None else rgb.transpose(upright)
 
 
@@ -282,42 +302,6 @@ def _orientation(exif: object) -> int:
     return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """A new 8-bit RGB image of the same size, on white where the old one is transparent."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = _to_gray(np.asarray(image), (1, 255, 65535) if image.mode == "F" else (65535,))
-    elif image.mode == "LAB":
-        image = _lab_to_rgb(image)
-    elif image.mode == "La":
-        image = image.convert("LA")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    picture = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def _to_gray(values: NDArray[Any], tops: Sequence[float]) -> Image.Image:
-    """Deep gray to 8 bits: from 0..top, the first top that holds all, else from its own range."""
-    deep = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(deep.min()), float(deep.max())
-    top = next((top for top in tops if low >= 0 and high <= top), None)
-    if top is None:
-        deep -= low
-        top = (high - low) or 1.0
-    return Image.fromarray(np.rint(deep * 255 / top).astype(np.uint8))
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
-
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:  # only when it works in place
-        raise ValueError("no color conversion")
-    return converted
-
-
 def _from_array(array: NDArray[Any], uri: str, limits: Limits) -> Image.Image:
     shape = array.shape
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
@@ -339,4 +323,4 @@ def _from_array(array: NDArray[Any], uri: str, limits: Limits) -> Image.Image:
         raise ImageError(uri, f"an array of {array.dtype} is not uint8, uint16, bool or floats")
     if array.ndim == 3 and shape[2] == 1:
         pixels = pixels[:, :, 0]
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))

@@ -30,6 +30,7 @@ class Rejected:
         sha256: of the file's bytes; empty where they could not be read, or where the picture
             itself is not to blame (a server that refused it). Such a one is tried in every run.
         tried_with: the decoder and the limits it was tried with; with others it is tried again.
+        is_shortage: memory or time were short; known to the run that tried, not to the ledger.
     """
 
     uri: str
@@ -37,6 +38,7 @@ class Rejected:
     rejected_at: datetime = field(default_factory=now, compare=False)
     sha256: str = field(default="", compare=False)
     tried_with: str = field(default="", compare=False)
+    is_shortage: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis import Analysis, Analyzer
+from imgsearch_es.decoding.turns import Turn
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.feedback import Example, Region, crop, mean_embedding, mean_terms, views_of
 from imgsearch_es.files import filename, in_memory, picture_id, read_bytes, to_uri
-from imgsearch_es.filters import create_image_filter, decode_size
+from imgsearch_es.filters import Resize, create_image_filter, decode_size
 from imgsearch_es.hits import Hit
 from imgsearch_es.images import ImageSource, Picture, open_image
 from imgsearch_es.indexing import BATCH_SIZE
@@ -27,6 +30,9 @@ QueryImage = ImageSource | Hit | Document
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
 
+_SIDE, _SHOWN = 4096, 1024
+"""A query picture with a longer side is large: views are made of one of this side at most, and hits
+keep one of the second to show."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -55,7 +61,7 @@ class PictureReader:
         keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
         stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
         examples: dict[int, Example] = {}
-        opened: dict[int, tuple[Picture, str | Image.Image, list[Image.Image]]] = {}
+        opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
         for i, image in enumerate(images):
             known = stored.get(keys.get(i, ""))
             named = isinstance(image, str | os.PathLike)
@@ -63,29 +69,36 @@ class PictureReader:
             if known and plain and (not named or _is_unchanged(known)):
                 examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
                 continue
-            picture = self._open(image, known, whole=not plain)
-            part = picture.image if region is None else crop(picture.image, region)
-            by_name = region is None and keys.get(i) is not None
-            opened[i] = picture, picture.uri if by_name else part, views_of(part, views)
-        shots = [shot for _, _, group in opened.values() for shot in group]
-        analyses = iter(self._analyze_all(shots))
-        for i, (picture, shown, group) in opened.items():
+            with Turn() as turn:
+                picture = self._open(image, known, turn, whole=not plain)
+                part = picture.image if region is None else crop(picture.image, region)
+                part = _bounded(part, _SIDE) if views else part
+                by_name = region is None and keys.get(i) is not None
+                shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
+                opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
+                del picture, part
+        analyses = iter(
+            self._analyze_all([shot for _, _, group in opened.values() for shot in group])
+        )
+        for i, (uri, shown, group) in opened.items():
             mine = [next(analyses) for _ in group]
             vectors = [one.embedding for one in mine if one.embedding is not None]
             embedding = mean_embedding(vectors) if vectors else None
             terms = mean_terms([one.terms for one in mine])
-            examples[i] = Example(picture.uri, terms, embedding, shown)
+            examples[i] = Example(uri, terms, embedding, shown)
         return [examples[i] for i in range(len(images))]
 
-    def _analyze_all(self, images: Sequence[Image.Image]) -> list[Analysis]:
-        batches = range(0, len(images), BATCH_SIZE)
+    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
+        batches = range(0, len(shots), BATCH_SIZE)
         return [
             analysis
             for start in batches
-            for analysis in self._analyzer().analyze_batch(images[start : start + BATCH_SIZE])
+            for analysis in self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
         ]
 
-    def _open(self, image: QueryImage, known: Document | None, *, whole: bool) -> Picture:
+    def _open(
+        self, image: QueryImage, known: Document | None, turn: Turn, *, whole: bool
+    ) -> Picture:
         """The pixels of a query picture, of which the index may know where they are.
 
         Decoded as the documents were; but regions and views are of the whole picture.
@@ -99,13 +112,21 @@ class PictureReader:
             raise QueryError(
                 f"{source} was added from memory and the index keeps no pixels: give the picture"
             )
-        return open_image(source, at_least=None if whole else self._decode_size())
+        at_least = None if whole else self._decode_size()
+        return open_image(source, at_least=at_least, admit=turn.admit)
 
     def _decode_size(self) -> tuple[int, int] | None:
         """What the index says, so that a picture that cannot be opened needs no model."""
         settings = self._store.settings()
         filters = settings.analyzer["image_filters"] if settings else ()
         return decode_size([create_image_filter(config) for config in filters])
+
+
+def _bounded(image: Image.Image, side: int) -> Image.Image:
+    """A picture of which several copies are made or kept: a large one gets smaller."""
+    if max(image.size) <= _SIDE:
+        return image
+    return Resize(longer_side=side, interpolation="bilinear")(image)
 
 
 def several(pictures: QueryImages | None) -> list[QueryImage]:

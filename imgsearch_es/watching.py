@@ -25,6 +25,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.files import picture_id, to_uri
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.prune import prune
+from imgsearch_es.indexing.resolve import is_no_file
 from imgsearch_es.ledger import now
 from imgsearch_es.sources import is_picture
 
@@ -186,6 +187,7 @@ class Watcher:
         except SourceError:  # one of them vanished, so that they are to be looked at again
             self._changes.put(set(found))
         self._remove([path for path in sorted(paths) if not os.path.lexists(path)])
+        self._withdraw([to_uri(path) for path in sorted(paths) if is_no_file(to_uri(path))])
         if str(self.report) != before:
             self._tell(str(self.report))
 
@@ -196,6 +198,7 @@ class Watcher:
         )
         self.report.added += report.added
         self.report.updated += report.updated
+        self.report.removed += report.removed
         self._forget(list(map(to_uri, sources)))
         for entry in report.rejected:
             uri = entry.uri
@@ -220,6 +223,14 @@ class Watcher:
         self.report.removed += self._patiently(lambda: self._index.remove(uris))
         gone = [picture_id(uri) for uri in self._forget(uris)]
         self._patiently(lambda: self._index.store.ledger.remove(gone))
+
+    def _withdraw(self, uris: Sequence[str]) -> None:
+        """Remove documents of pictures whose place a folder, a FIFO or the like has taken."""
+        if not uris or not self._patiently(lambda: self._index.exists):
+            return
+        known = self._patiently(lambda: self._index.store.known(list(map(picture_id, uris))))
+        if known:
+            self.report.removed += self._patiently(lambda: self._index.remove(list(known)))
 
     def _below(self, folder: str | Path) -> list[str]:
         """The URIs of the documents below a folder."""

@@ -142,9 +142,12 @@ def import_(
             report = target.import_(place, pictures=pictures, progress=progress)
     if json:
         print_json(report.to_dict())
-        return
-    say(f"{target.location}: {report} of {report.rows:,} rows")
-    _list("rejected", [(f"row {row.row} {row.uri}", row.reason) for row in report.rejected_rows])
+    else:
+        say(f"{target.location}: {report} of {report.rows:,} rows")
+        rows = [(f"row {row.row} {row.uri}", row.reason) for row in report.rejected_rows]
+        _list("rejected", rows)
+    if report.rejected and report.rejected == report.rows:
+        fail("no row could be imported")
 
 
 def reindex(

@@ -183,6 +183,13 @@ def index(
             _show(stopped.report, target.location, json=json)
             fail("stopped; what was done is stored, run the command again to go on", code=130)
     _show(report, target.location, json=json)
+    if report.shortages:
+        fail(
+            f"{report.shortages} pictures could not be decoded for want of memory or time: run the "
+            "command again, which tries them again"
+        )
+    if report.found and report.found == len(report.rejected):
+        fail("none of the pictures could be indexed")
     if not report.found:
         warn(f"there are no pictures in {', '.join([*(sources or ()), *(lists or ())])}")
 

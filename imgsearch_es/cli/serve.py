@@ -99,6 +99,9 @@ def serve(
     variable IMGSEARCH_TOKEN must hold a token, which every request must
     carry. With a token pictures can be added and removed. Ctrl-C ends it.
     """
+    # In blocks of this size the C library gives a large picture's memory back; of smaller ones each
+    # thread keeps some. To be set before Pillow is loaded.
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
     from imgsearch_es.server import check_installed
 
     check_installed()

@@ -7,7 +7,7 @@ TensorFlow: ``process.py`` is the parent's side, ``worker.py`` the child's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,23 @@ class Refused:
     Attributes:
         reason: why.
         sha256: of its bytes, hexadecimal; empty when it cannot be read.
+        is_shortage: for want of memory or time, so that another time it may be decoded.
     """
 
     reason: str
     sha256: str
+    is_shortage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """A file that is decoded in its turn.
+
+    Attributes:
+        pixels: how many it has.
+    """
+
+    pixels: int
 
 
 class Decoder:
@@ -77,14 +90,21 @@ class Decoder:
         self._filters = [create_image_filter(config) for config in image_filters]
         self._limits = limits
 
-    def decode(self, data: bytes, uri: str) -> Decoded:
+    def decode(
+        self, data: bytes, uri: str, admit: Callable[[int], None] = lambda pixels: None
+    ) -> Decoded:
         """Decode one picture.
+
+        Args:
+            data: the file.
+            uri: its name in errors.
+            admit: as `open_image` takes it.
 
         Raises:
             ImageError: it cannot be decoded, and why.
         """
         picture = open_image(
-            data, uri=uri, limits=self._limits, at_least=decode_size(self._filters)
+            data, uri=uri, limits=self._limits, at_least=decode_size(self._filters), admit=admit
         )
         return Decoded.of(picture, run_image_filters(self._filters, picture.image))
 

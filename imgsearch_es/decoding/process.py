@@ -25,8 +25,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from imgsearch_es.decoding import AREA, Decoded, Refused
-from imgsearch_es.errors import AnalyzerError, ImageError
+from imgsearch_es.decoding import AREA, Decoded, Large, Refused
+from imgsearch_es.decoding.turns import TURNS, Turns
+from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.files import Limits
 
 _START = (
@@ -63,11 +64,11 @@ class Decodings(NamedTuple):
     """What became of several files.
 
     Attributes:
-        pictures: each decoded, or refused.
+        pictures: each decoded, refused, or too large to be decoded with others.
         seconds: what "read" and "decode" took, all files together.
     """
 
-    pictures: list[Decoded | Refused]
+    pictures: list[Decoded | Refused | Large]
     seconds: Mapping[str, float]
 
 
@@ -77,12 +78,18 @@ class WorkerProcess:
     Args:
         image_filters: configurations of the image filters.
         limits: the largest picture to accept, and how long one may take.
+        turns: those of large pictures, among all workers that share them.
 
     Raises:
         NoWorkerError: the process does not start, or does not know the image filters.
     """
 
-    def __init__(self, image_filters: Sequence[Mapping[str, Any]], limits: Limits) -> None:
+    def __init__(
+        self,
+        image_filters: Sequence[Mapping[str, Any]],
+        limits: Limits,
+        turns: Turns = TURNS,
+    ) -> None:
         self._shared = _shared_file()
         self._inherited = [] if self._shared is None else [self._shared.fileno()]
         self._area = None if self._shared is None else mmap.mmap(self._shared.fileno(), AREA)
@@ -92,6 +99,7 @@ class WorkerProcess:
             "area": self._inherited,
         }
         self._limits = limits
+        self._turns = turns
         self._killed = False
         try:
             self._start()
@@ -103,24 +111,23 @@ class WorkerProcess:
         """Decode one picture, given its file's bytes.
 
         A worker may be killed for no fault of this picture (by a person, or for want of memory).
-        So the picture gets a second worker, and is rejected when that dies, too.
+        So the picture gets a second worker, and is rejected when that dies, too. A large one waits
+        for its turn.
 
         Raises:
-            ImageError: it cannot be decoded, crashes the decoder, or takes too long.
+            ImageError: it cannot be decoded, or crashes the decoder.
+            ShortageError: it takes too long or too much memory, or its process was killed.
             AnalyzerError: an image filter fails.
             NoWorkerError: the process died and cannot be started again.
         """
-        try:
-            return self._decode(data, uri)
-        except _DiedError:
-            self._end()
-            self._start()
-        try:
-            return self._decode(data, uri)
-        except _DiedError:
-            how = self._end()
-            self._start()
-            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+        found = self._decode_twice(data, uri)
+        if isinstance(found, Large):
+            with self._turns.take(found.pixels):
+                found = self._decode_twice(data, uri, is_turn=True)
+        if isinstance(found, Refused):
+            raise (ShortageError if found.is_shortage else ImageError)(uri, found.reason)
+        assert isinstance(found, Decoded)  # noqa: S101  (in its turn none is too large)
+        return found
 
     def decode_files(self, uris: Sequence[str]) -> Decodings:
         """Read and decode local files, all of them within the time that one may take.
@@ -181,31 +188,53 @@ class WorkerProcess:
             self._process.kill()
             raise NoWorkerError(f"a worker process does not start: {self._last_words()}") from error
 
-    def _decode(self, data: bytes, uri: str) -> Decoded:
+    def _decode_twice(
+        self, data: bytes, uri: str, *, is_turn: bool = False
+    ) -> Decoded | Refused | Large:
         try:
-            (found,) = self._ask([uri], data).pictures
+            return self._decode(data, uri, is_turn=is_turn)
+        except _DiedError:
+            self._end()
+            self._start()
+        try:
+            return self._decode(data, uri, is_turn=is_turn)
+        except _DiedError:
+            was_killed = self._process.wait() == -signal.SIGKILL
+            how = self._end()
+            self._start()
+            if was_killed:  # by a person, or for want of memory, but not by the picture
+                raise ShortageError(uri, f"its decoder {how} twice") from None
+            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+
+    def _decode(self, data: bytes, uri: str, *, is_turn: bool) -> Decoded | Refused | Large:
+        try:
+            (found,) = self._ask([uri], data, is_turn=is_turn).pictures
         except _TooLateError:
             self._replace()
             seconds = f"{self._limits.max_seconds:g} seconds"
-            raise ImageError(uri, f"decoding takes longer than {seconds}") from None
+            raise ShortageError(uri, f"decoding takes longer than {seconds}") from None
         except _DiedError:
             if self._process.wait() == 1:  # Python ended with a traceback
                 words = self._last_words()
                 self._start()
                 raise AnalyzerError(f"preparing {uri} for the model failed: {words}") from None
             raise
-        if isinstance(found, Refused):
-            raise ImageError(uri, found.reason)
         return found
 
-    def _ask(self, uris: Sequence[str], data: bytes | None = None) -> Decodings:
-        request = {"uris": uris, "bytes": None if data is None else len(data)}
+    def _ask(
+        self, uris: Sequence[str], data: bytes | None = None, *, is_turn: bool = False
+    ) -> Decodings:
+        length = None if data is None else len(data)
+        request = {"uris": uris, "bytes": length, "is_turn": is_turn}
         self._send(json.dumps(request).encode() + b"\n", data or b"")
         self._deadline = time.monotonic() + self._limits.max_seconds
         answer = json.loads(self._line())
         filled = 0
-        pictures: list[Decoded | Refused] = []
+        pictures: list[Decoded | Refused | Large] = []
         for said in answer["pictures"]:
+            if "pixels" in said:
+                pictures.append(Large(**said))
+                continue
             if "reason" in said:
                 pictures.append(Refused(**said))
                 continue

@@ -12,24 +12,35 @@ import hashlib
 import json
 import mmap
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgsearch_es.decoding import AREA, Decoded, Decoder, Refused
-from imgsearch_es.errors import ImageError
+from imgsearch_es.decoding import AREA, Decoded, Decoder, Large, Refused
+from imgsearch_es.decoding.turns import LARGE, LargeError
+from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.files import Limits, read_bytes
 
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
 
 _GRACE_SECONDS = 10.0
 """The parent ends a worker that takes too long; should it be gone, the worker ends itself."""
+
+_PIXEL_BYTES = 4
+"""Of Pillow's RGB."""
+_MARGIN = 300 << 20
+"""Bytes that a picture may take beyond its pixels."""
+_TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
+_STATUS, _DATA_PAGES = Path("/proc/self/statm"), 5
+"""Where Linux, and no other system, says how many pages this process has for its data."""
 
 
 def main() -> None:
@@ -43,7 +54,7 @@ def main() -> None:
     for line in requests:
         request = json.loads(line)
         data = None if request["bytes"] is None else requests.read(request["bytes"])
-        for part in worker.answer(request["uris"], data):
+        for part in worker.answer(request["uris"], data, is_turn=request["is_turn"]):
             answers.write(part)
         answers.flush()
 
@@ -57,8 +68,11 @@ class _Worker:
         self._area = mmap.mmap(area[0], AREA) if area else None
         self._seconds = {"read": 0.0, "decode": 0.0}
 
-    def answer(self, uris: Sequence[str], data: bytes | None) -> list[bytes | memoryview]:
+    def answer(
+        self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
+    ) -> list[bytes | memoryview]:
         """The line about some pictures, and the pixels that have no room in the shared memory."""
+        self._is_turn = is_turn
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         filled = 0
         said: list[dict[str, Any]] = []
@@ -67,7 +81,7 @@ class _Worker:
             signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds + _GRACE_SECONDS)
             found = self._look_at(uri, data)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            if isinstance(found, Refused):
+            if isinstance(found, Refused | Large):
                 said.append(asdict(found))
                 continue
             pixels = np.ascontiguousarray(found.pixels).data.cast("B")
@@ -83,14 +97,37 @@ class _Worker:
         line = json.dumps({"pictures": said, "seconds": self._seconds})
         return [line.encode() + b"\n", *rest]
 
-    def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused:
+    def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
         try:
             with self._timed("read"):
                 data = read_bytes(uri, self._limits) if data is None else data
             with self._timed("decode"):
-                return self._decoder.decode(data, uri)
+                return self._decode(data, uri)
+        except LargeError as error:
+            return Large(error.pixels)
+        except (ShortageError, MemoryError):
+            return Refused(f"the memory is short, or {_TOO_MUCH}", "", is_shortage=True)
         except ImageError as error:
-            return Refused(error.reason, "" if data is None else hashlib.sha256(data).hexdigest())
+            reason = error.reason
+            if self._is_turn and reason.startswith("damaged"):  # some decoders do not tell
+                reason = f"{reason}; or {_TOO_MUCH}"
+            return Refused(reason, "" if data is None else hashlib.sha256(data).hexdigest())
+
+    def _decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode within the memory that this picture may take."""
+        has = _data_bytes()
+
+        def admit(pixels: int) -> None:
+            if pixels > LARGE and not self._is_turn:
+                raise LargeError(uri, pixels)
+            if has is not None:
+                _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
+
+        try:
+            return self._decoder.decode(data, uri, admit)
+        finally:
+            if has is not None:
+                _limit_data(resource.RLIM_INFINITY)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -99,3 +136,17 @@ class _Worker:
             yield
         finally:
             self._seconds[stage] += time.perf_counter() - started
+
+
+def _data_bytes() -> int | None:
+    """What RLIMIT_DATA counts of this process; None where the system does not say."""
+    try:
+        return int(_STATUS.read_text().split()[_DATA_PAGES]) * resource.getpagesize()
+    except OSError:
+        return None
+
+
+def _limit_data(most: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [each for each in (most, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits, default=resource.RLIM_INFINITY), hard))

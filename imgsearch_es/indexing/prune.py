@@ -10,7 +10,7 @@ from pathlib import Path
 from imgsearch_es.errors import SourceError
 from imgsearch_es.files import to_path, to_uri
 from imgsearch_es.images import ImageSource
-from imgsearch_es.indexing.resolve import is_gone
+from imgsearch_es.indexing.resolve import is_gone, is_no_file
 from imgsearch_es.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
@@ -30,7 +30,7 @@ def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
     prefixes = [to_uri(folder).rstrip("/") + "/" for folder in folders]
     for prefix in prefixes:
         inside = store.below(prefix)
-        missing = [(key, uri) for key, uri in inside if is_gone(uri)]
+        missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
         if missing and len(missing) == len(inside):
             raise _refusal(prefix, f"none of its {len(inside)} pictures is there any more")
         _check_mounted([uri for _, uri in missing])

@@ -3,7 +3,7 @@
 Processes decode because a decoder that crashes, hangs or eats the memory must not end the run. They
 read new files themselves, several at a time, so that threads here hardly run. What the index knows
 is read here, as it has seldom changed; so is what is no local file. A few pictures are decoded in
-threads: starting a worker costs as much as decoding a hundred.
+threads, if they are not large: starting a worker costs as much as decoding a hundred.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TypeVar
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis import Analysis, Analyzer
-from imgsearch_es.decoding import Decoded, Refused, described
+from imgsearch_es.decoding import Decoded, Large, Refused, described
 from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.errors import ImageError
+from imgsearch_es.decoding.turns import LARGE, LargeError, Turn, Turns
+from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.files import Limits, read_bytes, to_path
 from imgsearch_es.images import Picture
 from imgsearch_es.indexing.channel import Channel, pump
@@ -41,6 +43,8 @@ _CHUNK_SECONDS = 0.05
 """... which means: that a worker decodes in this time."""
 FEW = 16
 """So many pictures are not worth a worker process."""
+_PHOTO = 25_000_000
+"""Pixels for each core, of the large pictures that are decoded at once: those of a good camera."""
 _FIRST_WORKERS = 2
 _WAITED = 0.1
 """When the model waits for more than this part of its time, another worker is started."""
@@ -115,6 +119,8 @@ class Readers:
         self._permits = threading.Semaphore(first)
         self._threads = ThreadPoolExecutor(most + 1, "imgsearch-read")
         self._in_processes = False
+        self._has_workers = True
+        self._turns = Turns(most * _PHOTO)
         self._idle: list[WorkerProcess] = []
         self._all: list[WorkerProcess] = []
         self._lock = threading.Lock()
@@ -167,10 +173,10 @@ class Readers:
     def _by_worker(self, tasks: Sequence[Task]) -> dict[Task, Outcome]:
         """What a worker makes of files that certainly have to be decoded, all at once.
 
-        Nothing when it crashes or hangs; then they are looked at one by one.
+        Nothing of large ones, nor when it crashes or hangs; those are looked at one by one.
         """
         uris = [task.item.uri for task in tasks]
-        if not uris:
+        if not uris or not self._in_processes:
             return {}
         try:
             found = self._with_worker(lambda worker: worker.decode_files(uris))
@@ -183,7 +189,11 @@ class Readers:
         each = sum(found.seconds.values()) / len(uris)
         is_small = each * CHUNK <= _CHUNK_SECONDS
         self._chunk = CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
-        return dict(zip(tasks, map(self._outcome, tasks, found.pictures), strict=True))
+        return {
+            task: self._outcome(task, picture)
+            for task, picture in zip(tasks, found.pictures, strict=True)
+            if not isinstance(picture, Large)
+        }
 
     def _look_at_one(self, task: Task) -> Outcome:
         item, known = task.item, task.known
@@ -205,14 +215,24 @@ class Readers:
                 return Failed(task, task.before, again=True)
             with self._stages.measure("decode"):
                 return self._outcome(task, self._decode(data, item.uri))
+        except ShortageError as error:
+            return self._outcome(task, Refused(error.reason, "", is_shortage=True))
         except ImageError as error:
             return self._outcome(task, Refused(error.reason, sha256))
 
     def _outcome(self, task: Task, found: Decoded | Refused) -> Outcome:
         uri = task.item.uri
         if isinstance(found, Refused):
-            entry = Rejected(uri, found.reason, sha256=found.sha256, tried_with=self._tried_with)
-            return Failed(task, entry)
+            return Failed(
+                task,
+                Rejected(
+                    uri,
+                    found.reason,
+                    sha256=found.sha256,
+                    tried_with=self._tried_with,
+                    is_shortage=found.is_shortage,
+                ),
+            )
         self._stages.add("decode", 0.0, 1)
         size = (found.width, found.height, found.bytes, found.format)
         return Ready(task, Picture(uri, found.sha256, *size, _NO_IMAGE), found.pixels)
@@ -222,15 +242,29 @@ class Readers:
         return same and not self._retry
 
     def _decode(self, data: bytes, uri: str) -> Decoded:
+        """By a worker where there are many pictures, or the picture is large; else here."""
+
+        def refuse_large(pixels: int) -> None:
+            if pixels > LARGE:
+                raise LargeError(uri, pixels)
+
+        if not self._in_processes and self._has_workers:
+            with suppress(LargeError):
+                return self._decode_here(data, uri, refuse_large)
         found = self._with_worker(lambda worker: worker.decode(data, uri))
         if found is not None:
             return found
-        picture = self._analyzer().open(data, uri=uri, limits=self._limits)
-        return Decoded.of(picture, self._analyzer().prepare(picture.image))
+        with Turn() as turn:
+            return self._decode_here(data, uri, turn.admit)
+
+    def _decode_here(self, data: bytes, uri: str, admit: Callable[[int], None]) -> Decoded:
+        analyzer = self._analyzer()
+        picture = analyzer.open(data, uri=uri, limits=self._limits, admit=admit)
+        return Decoded.of(picture, analyzer.prepare(picture.image))
 
     def _with_worker(self, use: Callable[[WorkerProcess], T]) -> T | None:
         """What a worker process gives; None where there is none."""
-        if not self._in_processes:
+        if not self._has_workers:
             return None
         try:
             worker = self._worker()
@@ -242,7 +276,8 @@ class Readers:
             if self._closed:
                 raise
             with self._lock:  # several threads find out at once, and one says so
-                is_first, self._in_processes = self._in_processes, False
+                is_first, self._has_workers = self._has_workers, False
+                self._in_processes = False
             if is_first:
                 _log.warning("pictures are decoded in threads, as %s", error)
             return None
@@ -253,7 +288,7 @@ class Readers:
             return self._idle.pop()
         except IndexError:
             filters = self._analyzer().config["image_filters"]
-            worker = WorkerProcess(filters, self._limits)
+            worker = WorkerProcess(filters, self._limits, self._turns)
         with self._lock:
             if not self._closed:
                 self._all.append(worker)

@@ -58,7 +58,8 @@ class IndexReport:
         added: pictures new in the index.
         updated: pictures whose content, labels or metadata changed.
         unchanged: pictures that the index had already.
-        removed: documents removed because their files are gone (only with ``prune``).
+        removed: documents removed because their files are gone (only with ``prune``) or no longer
+            hold a picture.
         rejected: pictures that could not be read or stored, with reasons.
         reused: those of added and updated that needed no analysis, as a picture with the same
             content had one: moved files and copies.
@@ -83,6 +84,11 @@ class IndexReport:
         return self.added + self.updated + self.unchanged + len(self.rejected)
 
     @property
+    def shortages(self) -> int:
+        """How many of rejected failed for want of memory or time; the next run tries them again."""
+        return sum(entry.is_shortage for entry in self.rejected)
+
+    @property
     def rate(self) -> float:
         """Pictures per second."""
         return self.found / self.seconds if self.seconds else 0.0
@@ -98,6 +104,7 @@ class IndexReport:
             "reused": self.reused,
             "rejected": [item.to_dict() for item in self.rejected],
             "as_before": self.as_before,
+            "shortages": self.shortages,
             "seconds": round(self.seconds, 3),
             "pictures_per_second": round(self.rate, 2),
             "stages": {stage: round(share, 4) for stage, share in self.stages.shares().items()},
@@ -108,6 +115,8 @@ class IndexReport:
         if self.removed:
             parts.append(f"{self.removed} removed")
         parts.append(f"{len(self.rejected)} rejected")
+        if self.shortages:
+            parts.append(f"{self.shortages} of them for want of memory or time")
         if self.reused:
             parts.append(f"{self.reused} of them without analysis, as their content was known")
         return ", ".join(parts)

@@ -7,6 +7,7 @@ over its analysis; a moved one its labels and metadata as well.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,3 +174,12 @@ def is_gone(uri: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_no_file(uri: str) -> bool:
+    """Whether a folder, a FIFO or the like is where a picture's URI says that its file is."""
+    path = to_path(uri)
+    try:
+        return path is not None and not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False

@@ -116,7 +116,7 @@ class Indexer:
                     raise StoppedError(self.report)
                 self._check_found(finder)
                 if self._options.prune:
-                    self.report.removed = prune(self._store, sources)
+                    self.report.removed += prune(self._store, sources)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report
@@ -144,6 +144,9 @@ class Indexer:
                 if not stop.at_once:
                     wait([writing])
             writing.result()
+            if self._writer.has_unrecorded() and not stop.requested:
+                self._ensure_index()  # all are rejected: its ledger says so
+                self._writer.write([[]])
         finally:
             items.close()
             outcomes.close()
@@ -215,7 +218,7 @@ class Indexer:
         if self._store.settings() is None:
             return
         self._store.finish()
-        if self._store.count() == before + self.report.added:
+        if self._store.count() == before + self.report.added - self.report.removed:
             return
         written = self._writer.written()
         lost = 0

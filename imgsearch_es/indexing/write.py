@@ -8,6 +8,7 @@ from imgsearch_es.files import picture_id
 from imgsearch_es.indexing.analyze import Made
 from imgsearch_es.indexing.read import Failed, Unchanged
 from imgsearch_es.indexing.report import IndexReport
+from imgsearch_es.indexing.resolve import is_no_file
 from imgsearch_es.ledger import Rejected
 from imgsearch_es.stores.base import Store
 
@@ -40,11 +41,15 @@ class Writer:
         for batch in batches:
             with self._report.stages.measure("write"):
                 self._write([each for each in batch if isinstance(each, Made)])
-                self._unrecorded += [
-                    each.entry for each in batch if isinstance(each, Failed) and not each.again
-                ]
+                failed = [each for each in batch if isinstance(each, Failed)]
+                self._withdraw(failed)
+                self._unrecorded += [each.entry for each in failed if not each.again]
                 if self._store.settings():
                     self._record(batch)
+
+    def has_unrecorded(self) -> bool:
+        """Whether pictures were rejected that only an index that does not exist could note."""
+        return any(entry.can_be_named for entry in self._unrecorded)
 
     def written(self) -> list[str]:
         """The ids of all documents written."""
@@ -67,6 +72,19 @@ class Writer:
                 self._report.updated += 1
             else:
                 self._report.added += 1
+
+    def _withdraw(self, failed: Sequence[Failed]) -> None:
+        """Remove the documents of files that hold no picture any more.
+
+        Not of those that could not be read just now: they may be what they were.
+        """
+        stale = [
+            each.entry.id
+            for each in failed
+            if each.task.known and (each.entry.sha256 or is_no_file(each.entry.uri))
+        ]
+        if stale:
+            self._report.removed += self._store.remove(stale)
 
     def _record(self, batch: Sequence[Finished]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -86,7 +85,7 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
     async with http.form(max_files=MAX_UPLOADS, max_fields=4) as form:
         files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
         check_some(files)
-        uploads = [await parts.work(_adder(parts, await file.read())) for file in files]
+        uploads = [await parts.check(http, file.read, parts.uploads.add) for file in files]
         text = form.get("query")
     try:
         request = SearchRequest.model_validate_json(text if isinstance(text, str) else "{}")
@@ -104,12 +103,12 @@ async def upload(http: Request, parts: Parts) -> Response:
     async with http.form(max_files=1, max_fields=2) as form:
         files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
         check_some(files)
-        kept = await parts.work(_adder(parts, await files[0].read()))
+        kept = await parts.check(http, files[0].read, parts.uploads.add)
     return JSONResponse(_upload_dict(kept), 201)
 
 
 @router.post("/api/v1/uploads/url", response_model=UploadAnswer, tags=["search"])
-async def upload_by_url(request: UrlRequest, parts: Parts) -> Response:
+async def upload_by_url(http: Request, request: UrlRequest, parts: Parts) -> Response:
     """Have a picture fetched from the web, where the server allows it."""
     if not parts.settings.allow_urls:
         raise ProblemError(
@@ -117,7 +116,12 @@ async def upload_by_url(request: UrlRequest, parts: Parts) -> Response:
                 403, "UrlsNotAllowed", "this server fetches no URLs: save the picture and upload it"
             )
         )
-    kept = await parts.work(_adder(parts, await parts.fetch(request.url)))
+    data = await parts.fetch(request.url)
+
+    async def read() -> bytes:
+        return data
+
+    kept = await parts.check(http, read, parts.uploads.add)
     return JSONResponse(_upload_dict(kept), 201)
 
 
@@ -202,10 +206,6 @@ async def _search(request: SearchRequest, parts: Services) -> Response:
         lambda: parts.searching.search(request, request.k, request.offset).to_dict()
     )
     return JSONResponse(hits)
-
-
-def _adder(parts: Services, data: bytes) -> Callable[[], Upload]:
-    return lambda: parts.uploads.add(data)
 
 
 def _upload_dict(kept: Upload) -> dict[str, Any]:

@@ -146,11 +146,12 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
     async with http.form(max_files=MAX_UPLOADS, max_fields=100) as form:
         files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
         check_some(files)
-        contents = [await file.read() for file in files]
+        kept = [
+            await parts.check(http, file.read, lambda data: _keep(parts, folder, data))
+            for file in files
+        ]
         labels = [label for label in form.getlist("label") if isinstance(label, str)]
-    return await parts.work(lambda: [_keep(parts, folder, data) for data in contents]), {
-        "labels": labels or None
-    }
+    return kept, {"labels": labels or None}
 
 
 def _keep(parts: Services, folder: Path, data: bytes) -> str:

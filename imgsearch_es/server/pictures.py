@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from imgsearch_es.archives import split_uri
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
-from imgsearch_es.files import Limits, in_memory, read_bytes, to_path
-from imgsearch_es.images import open_image
+from imgsearch_es.files import Limits, content_hash, in_memory, read_bytes, to_path
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
+from imgsearch_es.server.uploads import LARGEST, Checker, UnknownPictureError, Upload, Uploads
 from imgsearch_es.server.uploads import NAME as UPLOAD_NAME
-from imgsearch_es.server.uploads import UnknownPictureError, Upload, Uploads
-from imgsearch_es.thumbnails import thumbnail
 
-SIZES = (240, 480, 1280)
+T = TypeVar("T")
+
+SIZES = (240, 480, LARGEST)
 """The longer side of the thumbnails that there are, in pixels."""
 ID = re.compile(r"[0-9a-f]{32}")
 MEDIA_TYPES = {
@@ -47,6 +49,7 @@ class Pictures:
         index: says which pictures there are.
         uploads: the pictures that people search by.
         cache: of thumbnails.
+        drawer: makes them.
         roots: folders that files must lie in; see `ServerSettings.roots`.
     """
 
@@ -55,11 +58,13 @@ class Pictures:
         index: ImageIndex,
         uploads: Uploads,
         cache: ThumbnailCache,
+        drawer: Checker,
         roots: tuple[Path, ...] = (),
     ) -> None:
         self._index = index
         self._uploads = uploads
         self._cache = cache
+        self._drawer = drawer
         self._roots = tuple(root.resolve() for root in roots)
 
     def find(self, name: str) -> Document | Upload:
@@ -97,19 +102,16 @@ class Pictures:
         """
         if isinstance(picture, Upload):
             return picture.data
-        if in_memory(picture.uri):
-            raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
-        self._check_place(picture)
-        try:
-            data = read_bytes(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
-        except ImageError as error:
-            raise ImageError(picture.filename, error.reason) from error  # without its folder
+        data = self._readable(picture, read_bytes)
         if hashlib.sha256(data).hexdigest() != picture.sha256:
-            raise ImageError(picture.filename, "has changed since it was indexed")
+            raise _changed(picture)
         return data
 
     def thumbnail(self, picture: Document | Upload, size: int) -> Thumbnail:
         """A small JPEG, at most ``size`` pixels wide and high.
+
+        Whatever the cache has, the file is read and checked first: one that is gone, has changed or
+        is no longer served is not shown.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -119,12 +121,12 @@ class Pictures:
             raise QueryError(f"thumbnails have {', '.join(map(str, SIZES))} pixels, not {size}")
 
         def make() -> bytes:
-            # A JPEG file is decoded at reduced scale, which takes a fraction of the time.
-            opened = open_image(self.read(picture), uri="picture", at_least=(size, size))
-            return thumbnail(opened.image, size)
+            return self._drawer.thumbnail(self.read(picture), size)
 
         if isinstance(picture, Upload):
             return Thumbnail(make(), f'"{picture.id}-{size}"', False)
+        if self._readable(picture, content_hash) != picture.sha256:
+            raise _changed(picture)
         key = f"{picture.sha256}-{size}"
         data, was_there = self._cache.get(key, make)
         return Thumbnail(data, f'"{key}"', was_there)
@@ -133,6 +135,16 @@ class Pictures:
         """Whether a file or folder lies in one of the roots, wherever links lead."""
         real = path.resolve()
         return any(real.is_relative_to(root) for root in self._roots)
+
+    def _readable(self, picture: Document, read: Callable[[str, Limits], T]) -> T:
+        """What reading a picture's file gives, if it is where the server may read."""
+        if in_memory(picture.uri):
+            raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
+        self._check_place(picture)
+        try:
+            return read(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
+        except ImageError as error:
+            raise ImageError(picture.filename, error.reason) from error  # without its folder
 
     def _check_place(self, picture: Document) -> None:
         """Refuse a file outside the roots, and a link that leads there."""
@@ -146,3 +158,7 @@ class Pictures:
             allowed = path.resolve().is_relative_to(path.parent.resolve())
         if not allowed:
             raise ImageError(picture.filename, "lies outside the folders that are served")
+
+
+def _changed(picture: Document) -> ImageError:
+    return ImageError(picture.filename, "has changed since it was indexed")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.indexing import DEFAULT_LIMITS
 from imgsearch_es.server.answers import Problem, log
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.fetching import fetch
@@ -22,13 +24,15 @@ from imgsearch_es.server.pictures import Pictures
 from imgsearch_es.server.searching import Searching
 from imgsearch_es.server.settings import ServerSettings
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache, default_folder
-from imgsearch_es.server.uploads import Checker, Uploads
+from imgsearch_es.server.uploads import WORKERS, Checker, Uploads
 
 T = TypeVar("T")
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
 _FETCHING_THREADS = 8
 """The same for pictures on the web, whose servers may be slow."""
+_DRAWING_SECONDS = 10.0
+"""How long decoding a picture for a thumbnail may take."""
 
 
 class ProblemError(Exception):
@@ -60,11 +64,12 @@ class Services:
             self.settings.cache_folder or default_folder(), self.settings.cache_bytes
         )
         self.checker = Checker(self.settings.upload_limits)
+        self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
         roots = self.settings.roots
         if roots and self.settings.upload_folder is not None:
             roots = (*roots, self.settings.upload_folder)
-        self.pictures = Pictures(self.index, self.uploads, cache, roots)
+        self.pictures = Pictures(self.index, self.uploads, cache, self._drawer, roots)
         self.searching = Searching(self.index, self.pictures)
         self.index.observe = self.metrics.batches.observe
         self.interactions = Interactions(self.settings.log)
@@ -72,6 +77,9 @@ class Services:
         self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
+        self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
+        self._places = asyncio.Semaphore(WORKERS)
+        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def work(self, call: Callable[[], T]) -> T:
         """Do something in a thread, while others are served.
@@ -89,6 +97,24 @@ class Services:
         """The picture at a URL, by a thread that is only for this."""
         limits = self.settings.upload_limits
         return await asyncio.wrap_future(self._fetches.submit(fetch, url, limits))
+
+    async def check(
+        self, request: Request, read: Callable[[], Awaitable[bytes]], use: Callable[[bytes], T]
+    ) -> T:
+        """Look at a picture that a client sends, in a thread, one of each client's at a time.
+
+        So however many one sends, another waits for one of them at most. Until it is its turn, a
+        picture stays where it was received, and takes no memory and no thread.
+
+        Args:
+            request: of the client.
+            read: gives the picture.
+            use: what to do with it.
+        """
+        name = request.client.host if request.client else "unknown"
+        turn = self._clients.setdefault(name, asyncio.Lock())
+        async with turn, self._places:
+            return await asyncio.wrap_future(self._checks.submit(use, await read()))
 
     def may_read(self, request: Request) -> bool:
         """Whether a request may see what the index has."""
@@ -109,9 +135,10 @@ class Services:
 
     def close(self) -> None:
         """End the processes and threads of the server."""
-        for threads in (self._searches, self._drawings, self._fetches):
+        for threads in (self._searches, self._drawings, self._fetches, self._checks):
             threads.shutdown(wait=False, cancel_futures=True)
         self.checker.close()
+        self._drawer.close()
         self.index.close()
 
 

@@ -9,16 +9,24 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from imgsearch_es.decoding.process import WorkerProcess
+from PIL import Image
+
+from imgsearch_es.decoding import Decoded
+from imgsearch_es.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.files import Limits
+from imgsearch_es.thumbnails import thumbnail
 
 PREFIX = "upload-"
 NAME = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{22}}")
 """What the id of an upload looks like; the end of it cannot be guessed."""
 KEEP_SECONDS = 3600.0
 _TOTAL_BYTES = 256 * 1024**2
-_SMALL = [{"name": "resize", "height": 8, "width": 8}]
+LARGEST = 1280
+"""The longer side of what a checked picture is shrunk to, in pixels."""
+WORKERS = 2
+"""Worker processes, so that one picture that takes its time does not stop all others."""
+_SMALL = [{"name": "resize", "longer_side": LARGEST, "interpolation": "lanczos", "decode": "fast"}]
 
 
 class UnknownPictureError(QueryError):
@@ -53,16 +61,19 @@ class Upload:
 
 
 class Checker:
-    """Decodes hostile files in a worker process, within a time limit; safe in many threads.
+    """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     What passes here is decoded again by the server itself, from the same bytes, with the same
     decoder: so a crash or an endless loop has happened there before it can happen here.
+
+    Args:
+        limits: of a picture.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lock = threading.Lock()
-        self._worker: WorkerProcess | None = None
+        self._room = threading.Semaphore(WORKERS)
+        self._idle: list[WorkerProcess] = []
 
     def check(self, data: bytes) -> tuple[int, int, str]:
         """Width and height in pixels, upright, and the format of a picture.
@@ -74,19 +85,47 @@ class Checker:
             raise ImageError(
                 "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
             )
-        with self._lock:
-            if self._worker is None:
-                self._worker = WorkerProcess(_SMALL, self._limits)
-            found = self._worker.decode(data, "the upload")
+        found = self._decode(data, "the upload")
         return found.width, found.height, found.format
 
+    def thumbnail(self, data: bytes, size: int) -> bytes:
+        """A small JPEG, at most ``size`` pixels wide and high.
+
+        Args:
+            data: a picture's file.
+            size: at most `LARGEST`.
+
+        Raises:
+            ImageError: it is no picture, too large, or harms its decoder.
+        """
+        return thumbnail(Image.fromarray(self._decode(data, "picture").pixels), size)
+
     def close(self) -> None:
-        """End the worker process."""
-        with self._lock:
-            if self._worker is not None:
-                self._worker.kill()
-                self._worker.close()
-                self._worker = None
+        """End the worker processes."""
+        while self._idle:
+            _end(self._idle.pop())
+
+    def _decode(self, data: bytes, name: str) -> Decoded:
+        with self._room:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                worker = WorkerProcess(_SMALL, self._limits)
+            try:
+                found = worker.decode(data, name)
+            except NoWorkerError:
+                _end(worker)
+                raise
+            except ImageError:
+                self._idle.append(worker)
+                raise
+            self._idle.append(worker)
+            return found
+
+
+def _end(worker: WorkerProcess) -> None:
+    worker.kill()
+    worker.close()
 
 
 class Uploads:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import astuple, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
+from imgsearch_es import ImageIndex
 from imgsearch_es.errors import StoreError
 from imgsearch_es.ledger import Rejected
 from imgsearch_es.stores import open_store
@@ -103,3 +106,29 @@ def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(
         store.ledger.write(entries(1))
     store.close()
     other.close()
+
+
+@pytest.mark.scripts
+def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(
+    fake_model: object, photos: Path, place: Callable[[], str]
+):
+    """Damaged and empty files go at once and are noted; a pipe and a folder are as no file."""
+    damaged, empty, pipe, folder = paths = sorted(photos.rglob("*.png"))[:4]
+    whole = [path.read_bytes() for path in paths]
+    with ImageIndex(place(), model="fake") as index:
+        assert index.add(photos).added == 12
+        damaged.write_bytes(whole[0][:50])
+        empty.write_bytes(b"")
+        for path in (pipe, folder):
+            path.unlink()
+        os.mkfifo(pipe)
+        folder.mkdir()
+        report = index.add(photos)
+        assert (report.unchanged, report.removed, len(report.rejected)) == (8, 2, 2)
+        report = index.add(photos, prune=True)
+        assert (report.removed, index.count()) == (2, 8)
+        assert [entry.uri for entry in index.rejected()] == [str(damaged), str(empty)]
+        found = {
+            hit.uri for hit in index.search(image=str(sorted(photos.rglob("*.png"))[-1]), k=12)
+        }
+        assert found.isdisjoint(map(str, paths))

@@ -9,6 +9,7 @@ import textwrap
 import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from imgsearch_es import ImageIndex, plugins
 from imgsearch_es.analysis import Analyzer
 from imgsearch_es.decoding import AREA, Decoded, Decoder, Refused
 from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
+from imgsearch_es.decoding.turns import LARGE, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing.find import Item, Task
@@ -25,7 +27,7 @@ from imgsearch_es.indexing.read import Readers, Ready
 from imgsearch_es.indexing.report import Stages
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
-CRASHES, HANGS, FAILS, DIES_ONCE = 13, 14, 15, 16
+EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
 """The width of a picture says what the filter "hostile" does."""
 
 
@@ -47,8 +49,10 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             @dataclass(frozen=True)
             class Hostile:
                 def __call__(self, image):
-                    if image.width <= {DIES_ONCE}:
+                    if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
                         assert os.getpid() != {os.getpid()}, "decoded in the parent"
+                    if image.width == {EATS}:
+                        bytearray(400 << 20)
                     if image.width == {CRASHES}:
                         os.kill(os.getpid(), signal.SIGSEGV)
                     if image.width == {HANGS}:
@@ -99,6 +103,45 @@ def test_a_picture_that_crashes_the_decoder(index, photos):
     assert entry.reason == "crashes the decoder: its process was killed by SIGSEGV twice"
     assert index.count() == 30
     assert index.rejected() == [entry]
+
+
+def test_a_picture_that_eats_memory_costs_itself_and_is_tried_again(index, photos):
+    """No worker is lost, and a picture that is rejected for want of memory may come in later."""
+    uri = hurt(photos, "05b.png", EATS)
+    for added, unchanged in ((30, 0), (0, 30)):
+        report = index.add(photos)
+        assert (report.added, report.unchanged, report.as_before) == (added, unchanged, 0)
+        assert [entry.uri for entry in report.rejected] == [uri]
+        assert report.rejected[0].reason.startswith("the memory is short, or its decoder takes")
+        assert str(report).endswith("1 rejected, 1 of them for want of memory or time")
+    assert index.rejected() == report.rejected
+
+
+def test_a_large_picture_is_decoded_by_a_worker_even_if_it_is_alone(index, tmp_path):
+    Image.new("1", (LARGE // 4096, 4097)).save(tmp_path / "large.png")
+    assert index.add(tmp_path / "large.png").added == 1
+
+
+def test_large_pictures_take_turns():
+    turns, order = Turns(10), []
+
+    def decode(name: str, pixels: int) -> None:
+        with turns.take(pixels):
+            order.append(name)
+
+    with turns.take(6):
+        threads = [
+            Thread(target=decode, args=("huge", 99)),
+            Thread(target=decode, args=("small", 1)),
+        ]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while len(turns._waiting) < number:
+                time.sleep(0.001)
+        assert order == []  # the small one has room, but the huge one came first
+    for thread in threads:
+        thread.join()
+    assert order == ["huge", "small"]
 
 
 def test_a_picture_that_hangs_the_decoder(index, photos):

@@ -131,16 +131,15 @@ def test_pruning_an_emptied_folder_is_refused(run, photos, place):
 
 
 def test_index_an_explicit_file_that_is_no_picture(run, photos, place):
-    out = run("index", photos / "notes.txt", "-i", place).stdout
+    out = run("index", photos / "notes.txt", "-i", place, code=1).output
     assert "0 added, 0 updated, 0 unchanged, 1 rejected" in out
+    assert "imgsearch: none of the pictures could be indexed" in out
 
 
-def test_index_without_one_picture_makes_no_index_and_loads_no_model(
-    run, photos, tmp_path, fake_model
-):
-    run("index", photos / "notes.txt", "-i", tmp_path / "new.duckdb", "-m", "fake")
-    assert not (tmp_path / "new.duckdb").exists()
-    assert fake_model.calls == 0
+def test_index_without_one_good_picture_makes_an_index_that_says_so(run, photos, tmp_path):
+    place = tmp_path / "new.duckdb"
+    run("index", photos / "notes.txt", "-i", place, "-m", "fake", code=1)
+    assert f"{photos / 'notes.txt'}: not a picture" in run("rejected", "-i", place).stdout
 
 
 def test_index_an_empty_folder(run, tmp_path):

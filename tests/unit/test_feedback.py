@@ -185,17 +185,17 @@ def test_a_wrong_region(region, reason):
 
 
 def test_views():
-    views = views_of(SQUARES, tuple(VIEWS))
+    views = list(views_of(SQUARES, tuple(VIEWS)))
     assert [view.size for view in views] == [
         *[(8, 4)] * 2, (4, 8), (8, 4), (4, 8), *[(6, 3)] * 5,
     ]  # fmt: skip
     assert views[0] is SQUARES
     np.testing.assert_array_equal(views[1], np.asarray(SQUARES)[:, ::-1])
     np.testing.assert_array_equal(views[-1], np.asarray(SQUARES)[0:3, 1:7])
-    assert len(views_of(SQUARES, ("mirror", "mirror"))) == 2
-    assert len(views_of(Image.new("RGB", (1, 1)), ("crops",))) == 6
+    assert len(list(views_of(SQUARES, ("mirror", "mirror")))) == 2
+    assert len(list(views_of(Image.new("RGB", (1, 1)), ("crops",)))) == 6
     with pytest.raises(QueryError, match="no view 'zoom'; there are mirror, rotations, crops"):
-        views_of(SQUARES, ("zoom",))
+        list(views_of(SQUARES, ("zoom",)))
 
 
 # -- ImageIndex ---------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_a_region(index, cats):
 def test_views_are_averaged_in_one_batch(index, cats, fake_model):
     query = index.query(image=cats[0], views=("mirror", "crops"))
     assert fake_model.calls == 1
-    shots = views_of(Image.open(cats[0]).convert("RGB"), ("mirror", "crops"))
+    shots = list(views_of(Image.open(cats[0]).convert("RGB"), ("mirror", "crops")))
     assert query.terms == mean_terms([index.analyze(shot).terms for shot in shots])
     assert query.pictures == (str(cats[0]),)
     with pytest.raises(QueryError, match="no view"):

@@ -47,6 +47,37 @@ def test_resize_shorter_side_keeps_the_proportions(size, expected):
     assert Resize(shorter_side=10)(Image.new("RGB", size)).size == expected
 
 
+def gradient(width, height):
+    return Image.linear_gradient("L").resize((width, height)).convert("RGB").rotate(30)
+
+
+def scaled_whole(image):
+    """What ``Resize(shorter_side=16)`` is, however thin the picture."""
+    scale = 16 / min(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 12))
+def test_the_middle_of_a_picture_is_that_of_it_scaled_whole(width, height, side):
+    """Bit by bit, unless it is more than 64 times as long as wide; then to within a shade."""
+    image = gradient(width, height)
+    crop = CenterCrop(side, side)
+    mine = np.asarray(crop(Resize(shorter_side=16, interpolation="bicubic")(image)), np.int16)
+    whole = np.asarray(crop(scaled_whole(image)), np.int16)
+    shade = 0 if max(image.size) <= 64 * min(image.size) else 2
+    assert np.abs(mine - whole).max() <= shade
+
+
+@pytest.mark.parametrize("size", [(1, 2_000_000), (2_000_000, 1), (3, 1_000_000)])
+@pytest.mark.parametrize("options", [{"shorter_side": 256}, {"height": 224, "width": 224}])
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
+def test_a_thin_picture_is_scaled_within_bounds(size, options, interpolation):
+    small = Resize(**options, interpolation=interpolation)(Image.new("RGB", size))
+    assert max(small.size) <= 65 * 256
+    assert min(small.size) == min(options.values())
+
+
 def test_resize_takes_the_nearest_pixel_by_default_and_others_by_name():
     picture = Image.fromarray(np.array([[[0] * 3, [255] * 3]], dtype=np.uint8))
     assert np.unique(np.asarray(Resize(height=1, width=8)(picture))).tolist() == [0, 255]

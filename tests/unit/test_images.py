@@ -648,6 +648,26 @@ def test_every_mode_of_pillow_becomes_rgb(mode):
     assert open_image(Image.new(mode, (3, 2))).image.getpixel((0, 0)) is not None
 
 
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_is_converted_piece_by_piece_as_it_would_be_whole(mode, orientation, monkeypatch):
+    values = np.random.default_rng(5).integers(0, 60_000, (50, 70))
+    kinds = {"I": np.int32, "F": np.float32, "I;16": np.uint16}
+    if mode in kinds:
+        image = Image.fromarray(values.astype(kinds[mode]))
+    else:
+        image = Image.fromarray((values % 251).astype(np.uint8)).convert(mode)
+    image.info["exif"] = struct.pack("<2sHIHHHIHH", b"II", 42, 8, 1, 274, 3, 1, orientation, 0)
+    whole = open_image(image).image
+    monkeypatch.setattr("imgsearch_es.colors._TILE", 16)
+    assert np.array_equal(open_image(image).image, whole)
+    monkeypatch.setattr("imgsearch_es.colors._LARGE", 3000)
+    monkeypatch.setattr("imgsearch_es.colors._REDUCED", 1000)
+    small = open_image(image).image
+    as_it_is = mode == "RGB" and orientation == 1
+    assert small.size == (whole.size if as_it_is else tuple(-(-side // 2) for side in whole.size))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bit_gray_is_scaled_not_clipped(kind):
     deep = np.linspace(0, 65535, 256).astype(np.uint16)[None]

@@ -14,7 +14,13 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex, images
-from imgsearch_es.errors import ConfigurationError, ReconciliationError, SourceError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    ReconciliationError,
+    ShortageError,
+    SourceError,
+)
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
 from imgsearch_es.stores.base import WriteReport
@@ -191,12 +197,26 @@ def test_prune_removes_what_is_gone_below_the_folders_named(index, photos):
     assert index.count() == 5
 
 
-def test_prune_keeps_what_is_there_but_cannot_be_read(index, photos):
+@pytest.mark.parametrize(
+    ("step", "error"), [("read_bytes", ImageError), ("Readers._decode", ShortageError)]
+)
+def test_what_cannot_be_read_for_a_moment_keeps_its_document(
+    index, photos, monkeypatch, step, error
+):
     index.add(photos)
-    (photos / "cats" / "cat.0.png").write_text("damaged now")
-    report = index.add(photos, prune=True)
-    assert counts(report) == (0, 0, 11, 0, 1)
-    assert index.count() == 12
+    cat = photos / "cats" / "cat.0.png"
+    cat.write_bytes(cat.read_bytes() + b"changed")
+
+    def fail(*_):
+        raise error(str(cat), "cannot be read just now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"imgsearch_es.indexing.read.{step}", fail)
+        report = index.add(cat, prune=True)
+    assert (counts(report), report.shortages) == ((0, 0, 0, 0, 1), error is ShortageError)
+    assert (index.count(), len(index.rejected())) == (12, 1)
+    assert counts(index.add(cat)) == (0, 1, 0, 0, 0)
+    assert index.rejected() == []
 
 
 def test_prune_keeps_what_the_walk_passes_over(index, photos):
@@ -362,15 +382,15 @@ def test_what_could_not_be_read_is_tried_every_time(index, photos):
     assert index.rejected() == []
 
 
-def test_an_indexed_picture_that_breaks_stays_and_is_noted_until_it_is_mended(index, photos):
+def test_an_indexed_picture_that_breaks_is_taken_out_and_noted_until_it_is_mended(index, photos):
     cat = photos / "cats" / "cat.0.png"
     whole = cat.read_bytes()
     index.add(photos)
     cat.write_text("broken")
-    assert counts(index.add(photos)) == (0, 0, 11, 0, 1)
-    assert (index.count(), len(index.rejected())) == (12, 1)
+    assert counts(index.add(photos)) == (0, 0, 11, 1, 1)
+    assert (index.count(), len(index.rejected())) == (11, 1)
     cat.write_bytes(whole)
-    assert counts(index.add(photos)) == (0, 0, 12, 0, 0)
+    assert counts(index.add(photos)) == (1, 0, 11, 0, 0)
     assert index.rejected() == []
 
 
@@ -536,6 +556,7 @@ def test_the_report_as_json_and_as_a_sentence(index, photos):
         "removed": 0,
         "reused": 0,
         "as_before": 0,
+        "shortages": 0,
     }
     assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
     report.removed = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
 import os
@@ -14,7 +15,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from weakref import WeakValueDictionary
 
+import anyio
 import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
@@ -25,9 +29,10 @@ from imgsearch_es.models.base import Prediction
 from imgsearch_es.server import fetching
 from imgsearch_es.server.batching import MAX_TOGETHER, BatchingModel
 from imgsearch_es.server.rate_limit import RateLimit, owner_of
+from imgsearch_es.server.services import Services
 from imgsearch_es.server.state import State
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
-from imgsearch_es.server.uploads import Checker, UnknownPictureError, Uploads
+from imgsearch_es.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
 from tests.fakes import FakeModel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +172,35 @@ def test_uploads_are_forgotten(cat: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnknownPictureError, match="no longer kept"):
         uploads.get(second.id)
     checker.close()
+
+
+def test_one_client_s_pictures_are_looked_at_one_by_one_and_another_s_at_once():
+    """However many one sends, and however long each takes."""
+    services = SimpleNamespace(
+        _clients=WeakValueDictionary(), _checks=ThreadPoolExecutor(WORKERS), _places=None
+    )
+    go, order = threading.Event(), []
+
+    async def ask(host: str, number: int) -> None:
+        async def read() -> bytes:
+            order.append((host, number))
+            return b""
+
+        request = SimpleNamespace(client=SimpleNamespace(host=host))
+        await Services.check(services, request, read, lambda data: host == "slow" and go.wait(10))
+
+    async def ask_all() -> None:
+        services._places = asyncio.Semaphore(WORKERS)
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(ask, "slow", number)
+            await anyio.sleep(0.05)
+            await ask("quick", 0)
+            assert order == [("slow", 0), ("quick", 0)]
+            go.set()
+
+    anyio.run(ask_all)
+    assert len(order) == 5
 
 
 # -- the web --

@@ -47,6 +47,18 @@ def test_a_rejected_picture_that_goes_is_struck_out(index, photos):
     assert watcher.report.rejected == {}
 
 
+def test_what_is_no_picture_any_more_is_taken_out(index, photos):
+    watcher = Watcher(index, [photos])
+    watcher._synchronize(photos)
+    damaged, folder = photos / "cats" / "cat.0.png", photos / "cats" / "cat.1.png"
+    damaged.write_bytes(b"")
+    folder.unlink()
+    folder.mkdir()
+    watcher._take({str(damaged), str(folder)})
+    assert (watcher.report.removed, index.count()) == (2, 10)
+    assert str(damaged) in watcher.report.rejected
+
+
 def test_what_pruning_refuses_is_told(index, photos, tmp_path):
     index.add(photos)
     for path in photos.rglob("*.png"):
