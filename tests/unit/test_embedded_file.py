@@ -169,6 +169,44 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
     impatient.close()
 
 
+def test_busy_readers_make_room_for_a_writer(file, process, path):
+    """Each alone frees the file now and then; two of them never did at the same time."""
+    for _ in range(2):
+        child = process(
+            """
+            while True:
+                with file.reading() as connection:
+                    connection.execute("FROM numbers").fetchall()
+                if "said" not in globals():
+                    said = print("ready", flush=True)
+            """
+        )
+    for _ in range(3):
+        with file.writing() as connection:
+            connection.execute("INSERT INTO numbers VALUES (2)")
+    assert child.poll() is None
+    assert count(file) == 4
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
+    child = process(WRITE)
+    patient = DatabaseFile(path, wait_seconds=0.1)
+    timer = threading.Timer(0.5, go_on, [child])
+    timer.start()
+    with patient.patient(), patient.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (3)")
+    timer.join()
+    assert f"(process {child.pid})" in caplog.messages[0]
+    assert count(patient) == 3
+    child = process(WRITE)
+    with patient.patient() as end:
+        end()
+        with pytest.raises(IndexLockedError, match=f"process {child.pid}"), patient.writing():
+            pass
+    patient.close()
+
+
 def test_we_go_on_when_the_writer_is_done(file, process):
     child = process(WRITE)
     timer = threading.Timer(0.3, go_on, [child])

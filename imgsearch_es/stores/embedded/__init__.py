@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,8 @@ class EmbeddedStore:
         return WriteReport(stored=len(unique))
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
-        """Nothing to wait for but a turn on the file, which ``file.py`` does."""
-        return nullcontext(lambda: None)
+        """Wait for a turn on the file for as long as it takes."""
+        return self._file.patient()
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
@@ -255,12 +255,11 @@ class EmbeddedStore:
         return search_parts(self._search_many, queries)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        ready = weighted_all(self, queries)
-        results = []
+        ready, keys, results = weighted_all(self, queries), self._keys(), []
         for start in range(0, len(ready), _TOGETHER):
             with self._reading() as connection:
                 some = ready[start : start + _TOGETHER]
-                results += searching.search(connection, some, self._numbers, self._keys())
+                results += searching.search(connection, some, self._numbers, keys)
         return results
 
     def approximable(self) -> tuple[str, ...]:

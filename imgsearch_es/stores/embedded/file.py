@@ -12,12 +12,12 @@ millisecond, where starting a DuckDB for a file and ending it takes thirty.
 from __future__ import annotations
 
 import atexit
+import ctypes
+import logging
 import os
-import re
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +26,22 @@ from weakref import WeakValueDictionary
 
 import duckdb
 
-from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError
+from imgsearch_es.interrupts import Pending, deferred
+from imgsearch_es.stores.embedded.drafting import drafted
+from imgsearch_es.stores.embedded.faults import holder_of, translated
+from imgsearch_es.stores.embedded.gate import Gate
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.01
+_LINE_SECONDS = 0.05
+"""How often a writer asks for its turn while another one has it: seldom, so that those who read get
+theirs in between."""
 _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
-_TURN_SECONDS = 2.0
-"""... but at most this long in a row: then it lets a waiting writer in."""
+_LOOK_SECONDS = 0.05
+"""... and looks this often whether another process waits to write."""
 _WRITERS_MEMORY = 64_000_000
 """Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
 that goes through a file. Left alone it keeps all it has written, and memory grows with the
@@ -45,7 +52,7 @@ _FOR_READERS = ("RESET memory_limit", "RESET threads")
 _NAME = "index_file"
 """What the attached file is called in SQL."""
 
-_NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
+_log = logging.getLogger(__name__)
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -58,7 +65,10 @@ def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
 
 
 class DatabaseFile:
-    """One DuckDB file, shared by all threads of this process."""
+    """One DuckDB file, shared by all threads of this process.
+
+    Ctrl-C waits while the file is taken or let go of, so that nobody is left in the accounts.
+    """
 
     _open_files: ClassVar[WeakValueDictionary[Path, DatabaseFile]] = WeakValueDictionary()
     _open_files_lock = threading.Lock()
@@ -67,7 +77,7 @@ class DatabaseFile:
     def at(cls, path: Path) -> DatabaseFile:
         """The one object of this process for this file."""
         path = path.resolve()
-        with cls._open_files_lock:
+        with deferred(), cls._open_files_lock:
             found = cls._open_files.get(path)
             if found is None:
                 found = cls._open_files[path] = cls(path)
@@ -76,16 +86,21 @@ class DatabaseFile:
     def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS) -> None:
         self.path = path
         self.wait_seconds = wait_seconds
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._writing = False
-        self._writers_waiting = 0
-        self._database: duckdb.DuckDBPyConnection | None = None
-        self._attached = False
-        self._opened_at = 0.0
-        self._closer: threading.Timer | None = None
         self.identity: Identity | None = None
         """Which file was opened last; it stays so while a connection is in use."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._writer: Gate | None = None  # who writes, or waits to
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._attached = False
+        self._used_at = 0.0
+        self._keeper: threading.Thread | None = None
+        self._holder = ""
+        self._patient = 0
+        self._ended = False
 
     def on_disk(self) -> Identity | None:
         """Which file is at the path now: another one once an index was rebuilt."""
@@ -100,6 +115,19 @@ class DatabaseFile:
         return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
+    def patient(self) -> Iterator[Callable[[], None]]:
+        """Within this block, wait for the file as long as it takes, and say for whom.
+
+        What it gives, when called, ends all waiting; it may be called in a handler of signals.
+        """
+        self._patient += 1
+        try:
+            yield lambda: setattr(self, "_ended", True)
+        finally:
+            self._patient -= 1
+            self._ended = False
+
+    @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only cursor; many threads may have one at once.
 
@@ -111,24 +139,17 @@ class DatabaseFile:
             raise IndexNotFoundError(
                 f"there is no index at {self.path}; `imgsearch index` makes one"
             )
-        with self._changed:
-            self._wait_until(lambda: not self._writing and not self._writers_waiting)
-            if not self._readers and self.on_disk() != self.identity:
-                self._detach()
-            if not self._attached:
-                self._attach(read_only=True)
-                self._opened_at = time.monotonic()
-            self._readers += 1
-            cursor = self._cursor()
-        try:
-            with _translated(self.path):
-                yield cursor
-        finally:
-            with self._changed:
-                cursor.close()
-                self._readers -= 1
-                self._let_go_soon()
-                self._changed.notify_all()
+        with deferred() as interrupt:
+            self._wait(self._may_read, interrupt)
+            try:
+                with translated(self.path), self._cursor() as cursor:
+                    interrupt.hurry = cursor.interrupt
+                    yield cursor
+            finally:
+                with self._changed:
+                    self._readers -= 1
+                    self._let_go_soon()
+                    self._changed.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -137,69 +158,40 @@ class DatabaseFile:
         Raises:
             IndexLockedError: another process has the file, for longer than the wait.
         """
-        with self._changed:
-            self._writers_waiting += 1  # so that new readers cannot keep it waiting forever
+        gate = Gate(self.path)
+        with deferred() as interrupt, translated(self.path):
             try:
-                self._wait_until(lambda: not self._writing and not self._readers)
-            finally:
-                self._writers_waiting -= 1
-                self._changed.notify_all()
-            self._detach()
-            self._writing = True
-        try:
-            with _translated(self.path):
-                self._attach(read_only=False)
-                cursor = self._cursor()
-                try:
+                self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
+                self._wait(self._may_write, interrupt)
+                with self._cursor() as cursor:
                     cursor.begin()
                     yield cursor
                     cursor.commit()
-                finally:
-                    cursor.close()
-                    self._detach()
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
+            finally:
+                with self._changed:
+                    try:
+                        if self._writer is gate and not self._readers:
+                            self._detach()
+                    finally:
+                        self._writer = None if self._writer is gate else self._writer
+                        gate.open()
+                        self._changed.notify_all()
 
     @contextmanager
     def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to a new file, which gets its name when it is whole.
-
-        So a program that is killed meanwhile leaves no half of an index, and of two programs
-        that create it at once one wins.
+        """A connection to a new file; of two programs that create it at once one wins.
 
         Raises:
-            StoreError: the file exists.
+            StoreError: the file exists, or cannot be written.
         """
-        draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.new")
-        try:
-            with _translated(self.path):
-                connection = duckdb.connect(str(draft))
-                try:
-                    connection.begin()
-                    yield connection
-                    connection.commit()
-                finally:
-                    connection.close()
-            self._take_name(draft)
-        finally:
-            draft.unlink(missing_ok=True)
-
-    def _take_name(self, draft: Path) -> None:
-        if not self.exists():
-            self.path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
-            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)  # of a deleted one
+        gate = Gate(self.path)
+        with deferred() as interrupt, translated(self.path):
+            self._wait(gate.shut, interrupt)
             try:
-                os.link(draft, self.path)  # unlike renaming, this does not replace
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                draft.rename(self.path)
-                return
-            else:
-                return
-        raise StoreError(f"{self.path} exists already")
+                with drafted(self.path) as connection:
+                    yield connection
+            finally:
+                gate.open()
 
     def replace_by(
         self,
@@ -228,32 +220,104 @@ class DatabaseFile:
 
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
-        with self._changed:
-            if not self._readers and not self._writing:
+        with deferred(), self._changed:
+            if not self._readers and self._writer is None:
                 self._detach()
 
-    # -- called with the condition held, or by the one writer --
+    def abandon(self) -> None:
+        """In a process that was forked: what is open is the parent's, and its threads are not here.
 
-    def _wait_until(self, free: Callable[[], bool]) -> None:
-        if not self._changed.wait_for(free, timeout=self.wait_seconds):
-            raise IndexLockedError(
-                f"another thread of this process has held {self.path} for "
-                f"{self.wait_seconds:.0f} seconds; try again later"
-            )
+        DuckDB must not even close there, for it would wait for them.
+        """
+        if self._database is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
+        if self._writer is not None:
+            self._writer.forget()
+        self._begin()
+
+    # -- taking and letting go; with the condition held, but for _wait --
+
+    def _wait(
+        self, take: Callable[[], bool], interrupt: Pending, pause: float = _POLL_SECONDS
+    ) -> None:
+        """Try again and again to take the file."""
+        give_up = time.monotonic() + self.wait_seconds
+        while True:
+            with self._changed:
+                if take():
+                    return
+                self._changed.wait(pause)
+            interrupt.check()
+            late = time.monotonic() >= give_up
+            if self._ended or late:
+                error = self._locked()
+                if self._ended or not self._patient:
+                    raise error
+                _log.warning("%s; still waiting", error)
+                give_up += self.wait_seconds
+
+    def _may_read(self) -> bool:
+        if self._writer is not None:
+            return False
+        if Gate(self.path).is_shut():
+            if not self._readers:
+                self._detach()
+            self._holder = ""
+            return False
+        if not self._readers and self.on_disk() != self.identity:
+            self._detach()
+        if not self._attached and not self._attach(read_only=True):
+            return False
+        self._readers += 1
+        return True
+
+    def _is_next(self, gate: Gate) -> bool:
+        """Whether no new reader is let in before this writer, in any process."""
+        self._holder = ""
+        if self._writer is None and gate.shut():
+            self._writer = gate
+        return self._writer is gate
+
+    def _may_write(self) -> bool:
+        if self._readers:
+            return False
+        self._detach()
+        return self._attach(read_only=False)
+
+    def _locked(self) -> IndexLockedError:
+        """Says who has the file."""
+        with self._changed:
+            if self._readers or (self._writer is not None and self._attached):
+                return IndexLockedError(
+                    f"another thread of this process has held {self.path} for "
+                    f"{self.wait_seconds:.0f} seconds; try again later"
+                )
+            if not self._holder and self._attach(read_only=True):
+                self._holder = "another process that waits to write"
+                self._detach()
+        return IndexLockedError(
+            f"{self.path} has been in use by {self._holder} for {self.wait_seconds:.0f} "
+            "seconds; wait until it is done, or stop it"
+        )
 
     def _let_go_soon(self) -> None:
-        if self._closer:
-            self._closer.cancel()
-            self._closer = None
-        if self._readers or not self._attached:
-            return
-        if time.monotonic() - self._opened_at > _TURN_SECONDS:
-            self._detach()
-            time.sleep(2 * _POLL_SECONDS)
-            return
-        self._closer = threading.Timer(_KEEP_SECONDS, self.close)
-        self._closer.daemon = True
-        self._closer.start()
+        self._used_at = time.monotonic()
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        """Let go once nobody has read for a while, or another process wants to write."""
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with self._changed:
+                idle = self._attached and not self._readers and self._writer is None
+                late = time.monotonic() - self._used_at > _KEEP_SECONDS
+                if idle and (late or Gate(self.path).is_shut()):
+                    self._detach()
+                if not self._attached:
+                    self._keeper = None
+                    return
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         assert self._database is not None  # noqa: S101  (attached before)
@@ -264,36 +328,53 @@ class DatabaseFile:
     def _detach(self) -> None:
         if self._database is not None and self._attached:
             self._attached = False
-            self._database.execute(f"DETACH {_NAME}")
+            try:
+                self._database.execute(f"DETACH {_NAME}")
+            except duckdb.Error:
+                self._start_anew()
+                raise
 
-    def _attach(self, *, read_only: bool) -> None:
+    def _start_anew(self) -> None:
+        """After an error that DuckDB does not recover from, such as a full disk."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _attach(self, *, read_only: bool) -> bool:
+        """Open the file, unless another process has it."""
         path = str(self.path).replace("'", "''")
         mode = "READ_ONLY" if read_only else "READ_WRITE"
-        if self._database is None:
-            self._database = duckdb.connect()
-            self._database.execute(f"SET temp_directory = '{path}.tmp'")
-        for setting in _FOR_READERS if read_only else _FOR_WRITERS:
-            self._database.execute(setting)
-        give_up = time.monotonic() + self.wait_seconds
-        while True:
+        with translated(self.path):
+            if self._database is None:
+                self._database = duckdb.connect()
+                self._database.execute(f"SET temp_directory = '{path}.tmp'")
+            for setting in _FOR_READERS if read_only else _FOR_WRITERS:
+                self._database.execute(setting)
             before = self.on_disk()
             try:
                 self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
-                self._attached = True
-                if before in (None, self.on_disk()):
-                    self.identity = self.on_disk()
-                    return
-                self._detach()  # of a file that was replaced while it was opened
             except duckdb.Error as error:
-                holder = _holder(error)
+                holder = holder_of(error)
                 if holder is None:
-                    raise _translate(self.path, error) from error
-                if time.monotonic() >= give_up:
-                    raise IndexLockedError(
-                        f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} "
-                        "seconds; wait until it is done, or stop it"
-                    ) from error
-            time.sleep(_POLL_SECONDS)
+                    self._start_anew()
+                    raise
+                self._holder = holder
+                return False
+            self._attached = True
+            if before not in (None, self.on_disk()):
+                self._detach()  # of a file that was replaced while it was opened
+                return False
+            self.identity = self.on_disk()
+            return True
+
+
+def _abandon_all() -> None:
+    DatabaseFile._open_files_lock = threading.Lock()
+    for file in list(DatabaseFile._open_files.values()):
+        file.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 @atexit.register
@@ -302,38 +383,3 @@ def _close_all() -> None:
     for file in list(DatabaseFile._open_files.values()):
         file.close()
         file._database = None
-
-
-def _holder(error: BaseException) -> str | None:
-    """Who holds the file, when that is what the error says."""
-    text = str(error)
-    if "Unique file handle conflict" in text:
-        return "another DuckDB connection of this process"
-    if not isinstance(error, duckdb.IOException) or "Could not set lock" not in text:
-        return None
-    found = re.search(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)", text)
-    if not found:
-        return "another process"
-    return f"{Path(found['program']).name} (process {found['pid']})"
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise _translate(path, error) from error
-
-
-def _translate(path: Path, error: duckdb.Error) -> StoreError:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if full := _NO_ROOM.search(str(error)):  # a failing checkpoint says why in its second line
-        return StoreError(
-            f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
-            "again; what was stored before is there"
-        )
-    if "not a valid DuckDB database" in text:
-        return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
-    if "version number" in text or "newer version" in text:
-        return SchemaError(f"{path} was written by another version of DuckDB: {text}")
-    return StoreError(f"{path}: {text}")
