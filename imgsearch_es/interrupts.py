@@ -6,6 +6,7 @@ Python raises a KeyboardInterrupt between any two instructions of the main threa
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +14,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+STOPPED = "stopped; what was done is stored, run the command again to go on"
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """The command line's handler before a command begins and after it: there is nothing to save."""
+    os.write(2, f"imgsearch: {STOPPED}\n".encode())
+    os._exit(130)
+
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """The command line's handler: remembers that Ctrl-C came, as what it raises may get lost."""
+    """Its handler during a command: remembers that Ctrl-C came, as what it raises may get lost."""
     interrupt.came = True  # type: ignore[attr-defined]
     raise KeyboardInterrupt
 

@@ -26,7 +26,7 @@ def room() -> Iterator[Callable[[int], None]]:
 def test_an_index_is_whole_or_not_there(room, tmp_path, size):
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         room(size)
-        with pytest.raises(StoreError, match="no room to write .*file too large"):
+        with pytest.raises(StoreError, match=r"no room to write .*file too large"):
             index.create()
         room(resource.RLIM_INFINITY)
         assert list(tmp_path.iterdir()) == []
@@ -43,7 +43,7 @@ def test_reindexing_is_whole_or_not_there(room, folder, tmp_path):
         index.add(folder / "1")
         index.close()
         room(location.stat().st_size // 2)
-        with pytest.raises(StoreError, match="no room to write .*file too large"):
+        with pytest.raises(StoreError, match=r"no room to write .*file too large"):
             index.reindex()
         room(resource.RLIM_INFINITY)
         assert index.reindex().documents == index.count() == 30

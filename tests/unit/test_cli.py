@@ -561,6 +561,29 @@ def test_a_terminal_that_is_not_utf_8(place, cat):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("moment", ["typer", "imgsearch_es.index", "duckdb", "numpy", "the end"])
+def test_ctrl_c_at_any_moment(place, word, moment):
+    code = (
+        "import atexit, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {moment!r}:\n"
+        "            sys.meta_path[:] = [f for f in sys.meta_path if type(f) is not Finder]\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "atexit.register(lambda: Finder().find_spec('the end'))\n"
+        f"sys.argv = ['imgsearch', 'search', {word!r}, '-i', {str(place)!r}]\n"
+        "from imgsearch_es.__main__ import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == (
+        "imgsearch: stopped; what was done is stored, run the command again to go on\n"
+    )
+
+
 def test_ctrl_c(tmp_path):
     code = (
         "import sys, time, imgsearch_es.index\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import duckdb
@@ -288,6 +290,42 @@ def test_a_thread_waits_for_another_a_bounded_time(path):
     assert "another thread of this process" in str(caught[0])
     assert count(file) == 1
     file.close()
+
+
+def test_ctrl_c_at_any_instruction_leaves_nobody_in_the_accounts(file):
+    """Python raises KeyboardInterrupt between any two, also where ``finally`` begins."""
+    interrupted = 0
+    for left in itertools.count():
+        trace = signal_after(left)
+        sys.settrace(trace)
+        try:
+            count(file)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(None)
+        if trace.left >= 0:  # it was done before
+            break
+    assert interrupted > 500
+    file.wait_seconds = 1
+    with file.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    assert count(file) == 2
+
+
+class signal_after:  # noqa: N801
+    """A trace function that sends SIGINT once, after so many instructions."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> signal_after:
+        frame.f_trace_opcodes = True
+        self.left -= event == "opcode"
+        if self.left == -1:
+            self.left -= 1
+            signal.raise_signal(signal.SIGINT)
+        return self
 
 
 def test_no_file(tmp_path):

@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
@@ -143,7 +143,7 @@ class DatabaseFile:
             self._wait(self._may_read, interrupt)
             try:
                 with translated(self.path), self._cursor() as cursor:
-                    interrupt.hurry = cursor.interrupt
+                    interrupt.hurry = lambda: _stop(cursor)
                     yield cursor
             finally:
                 with self._changed:
@@ -366,6 +366,11 @@ class DatabaseFile:
                 return False
             self.identity = self.on_disk()
             return True
+
+
+def _stop(cursor: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # it is closed
+        cursor.interrupt()
 
 
 def _abandon_all() -> None:
