@@ -75,6 +75,8 @@ class _Commands(TyperGroup):
                 fail(STOPPED, code=130)
             if isinstance(error, ImgsearchError):
                 fail(str(error))
+            if isinstance(error, OSError) and error.filename:  # of a file that an option names
+                fail(f"cannot use {error.filename}: {error.strerror}")
             raise
 
 

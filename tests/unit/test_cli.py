@@ -542,6 +542,14 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert process("search").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("page", "reason"), [("", "Is a directory"), ("none/page.html", "No such file or directory")]
+)
+def test_a_page_that_cannot_be_written(run, place, word, tmp_path, page, reason):
+    wrong = run("search", word, "-i", place, "--html", tmp_path / page, code=1)
+    assert sentence(wrong) == f"cannot write {tmp_path / page}: {reason}"
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_reader_that_goes_away_is_no_error(place, word, form):
     reading, writing = os.pipe()

@@ -30,6 +30,7 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
+from imgsearch_es.stores.embedded.faults import translated
 from imgsearch_es.stores.embedded.file import DatabaseFile, Identity, make_room
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document
@@ -54,14 +55,15 @@ class EmbeddedStore:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         path = Path(location).expanduser().absolute()
-        if path.is_dir():
-            raise ConfigurationError(
-                f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
-            )
-        if not path.parent.is_dir():
-            raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
         self.location = str(path)
-        self._file = DatabaseFile.at(path)
+        with translated(path):
+            if path.is_dir():
+                raise ConfigurationError(
+                    f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
+                )
+            if not path.parent.is_dir():
+                raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
+            self._file = DatabaseFile.at(path)
         self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
         self._identity: Identity | None = None

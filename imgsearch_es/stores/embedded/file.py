@@ -104,15 +104,15 @@ class DatabaseFile:
 
     def on_disk(self) -> Identity | None:
         """Which file is at the path now: another one once an index was rebuilt."""
-        try:
+        with translated(self.path), suppress(FileNotFoundError):
             info = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return info.st_dev, info.st_ino
+            return info.st_dev, info.st_ino
+        return None
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+        with translated(self.path):
+            return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def patient(self) -> Iterator[Callable[[], None]]:
