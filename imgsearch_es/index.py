@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -129,6 +130,7 @@ class ImageIndex:
             )
         self._wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
         self.store: Store = open_store(place, **store_options)
+        self._place, self._store_options = place, store_options
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -888,6 +890,15 @@ class ImageIndex:
 
     def __repr__(self) -> str:
         return f"ImageIndex({self.location!r})"
+
+    def __reduce__(self) -> tuple[Callable[[], ImageIndex], tuple[()]]:
+        """An index that is unpickled opens anew, as this one was opened."""
+        wanted = asdict(replace(self._wanted, analyzer=None))
+        analyzer = self._wanted.analyzer
+        wanted["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
+        is_url = self.location.startswith(("http://", "https://"))
+        place = self._place if is_url else self.location  # which is absolute
+        return partial(ImageIndex, place, **wanted, **self._store_options), ()
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -23,13 +23,17 @@ def end(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
+class _Interrupt:
     """Its handler during a command: remembers that Ctrl-C came, as what it raises may get lost."""
-    interrupt.came = True  # type: ignore[attr-defined]
-    raise KeyboardInterrupt
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
-interrupt.came = False  # type: ignore[attr-defined]
+interrupt = _Interrupt()
 RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)
 """Handlers that do nothing but end what is going on."""
 

@@ -37,6 +37,16 @@ def test_an_index_is_whole_or_not_there(room, tmp_path, size):
     assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
 
 
+def test_what_a_killed_process_spilled_is_removed(tmp_path):
+    spilled = tmp_path / "index.duckdb.tmp"
+    spilled.mkdir()
+    (spilled / f"duckdb_temp_{2**30}_0_storage_DEFAULT-0.tmp").write_bytes(b"gigabytes")
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.create()
+        index.remove("cat.jpg")
+    assert not spilled.exists()
+
+
 def test_reindexing_is_whole_or_not_there(room, folder, tmp_path):
     location = tmp_path / "index.duckdb"
     with ImageIndex(location, model="fake") as index:

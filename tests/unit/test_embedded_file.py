@@ -70,7 +70,11 @@ def process(path):
         )
         pipe = subprocess.PIPE
         child = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            [sys.executable, "-W", "ignore", "-c", program],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
         started.append(child)
         assert child.stdout.readline() == "ready\n", child.stderr.read()
@@ -326,6 +330,36 @@ class signal_after:  # noqa: N801
             self.left -= 1
             signal.raise_signal(signal.SIGINT)
         return self
+
+
+def test_forked_processes_read_and_write(process):
+    child = process(
+        """
+        import os, threading
+        file = DatabaseFile.at(file.path)
+        def read():
+            with file.reading() as connection:
+                connection.execute("FROM numbers").fetchall()
+        done = []
+        def read_on():
+            while not done:
+                read()
+        read()
+        threading.Thread(target=read_on).start()
+        ready()
+        for _ in range(3):
+            if not (forked := os.fork()):
+                read()
+                with file.writing() as connection:
+                    connection.execute("INSERT INTO numbers VALUES (2)")
+                os._exit(0)
+            assert os.waitpid(forked, 0)[1] == 0
+        done.append(True)
+        with file.reading() as connection:
+            print(len(connection.execute("FROM numbers").fetchall()))
+        """
+    )
+    assert go_on(child) == "4\n"
 
 
 def test_no_file(tmp_path):

@@ -15,7 +15,7 @@ import duckdb
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
+from imgsearch_es.errors import IndexRebuiltError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -30,9 +30,10 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
-from imgsearch_es.stores.embedded.faults import translated
-from imgsearch_es.stores.embedded.file import DatabaseFile, Identity, make_room
+from imgsearch_es.stores.embedded.faults import check_place
+from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
+from imgsearch_es.stores.embedded.open_file import Identity, make_room
 from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document
 from imgsearch_es.stores.fusion import search_parts
 
@@ -56,14 +57,8 @@ class EmbeddedStore:
     def __init__(self, location: str | os.PathLike[str]) -> None:
         path = Path(location).expanduser().absolute()
         self.location = str(path)
-        with translated(path):
-            if path.is_dir():
-                raise ConfigurationError(
-                    f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
-                )
-            if not path.parent.is_dir():
-                raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
-            self._file = DatabaseFile.at(path)
+        check_place(path)
+        self._file = DatabaseFile.at(path)
         self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
         self._identity: Identity | None = None

@@ -1,10 +1,11 @@
-"""A new file: whole, or not there at all."""
+"""A new file is whole or not there at all; and what processes that were killed left beside it."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -33,6 +34,30 @@ def drafted(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         _take_name(draft, path)
     finally:
         _remove(draft)
+
+
+def clear_spilled(path: Path) -> None:
+    """Remove what DuckDB put beside a file for want of memory, in processes that were killed.
+
+    DuckDB itself does so only when it needs the room again. Names hold the number of the process.
+    """
+    folder = path.with_name(f"{path.name}.tmp")
+    for left in folder.glob("duckdb_temp_*"):
+        found = re.match(r"duckdb_temp_(\d+)_", left.name)
+        if found and not _is_alive(int(found[1])):
+            left.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or not empty
+        folder.rmdir()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _take_name(draft: Path, path: Path) -> None:

@@ -9,11 +9,27 @@ from pathlib import Path
 
 import duckdb
 
-from imgsearch_es.errors import SchemaError, StoreError
+from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
 
 _NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
 _REFUSED = re.compile("Permission denied|Read-only file system|Operation not permitted")
 _DAMAGED = re.compile("Corrupt database file|Could not read enough bytes|Input/output error")
+
+
+def check_place(path: Path) -> None:
+    """An index file may be there, or could be made.
+
+    Raises:
+        ConfigurationError: it is a folder, or its folder does not exist.
+        StoreError: the folder may not be read.
+    """
+    with translated(path):
+        if path.is_dir():
+            raise ConfigurationError(
+                f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
+            )
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
 
 
 def holder_of(error: BaseException) -> str | None:

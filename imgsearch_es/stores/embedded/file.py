@@ -4,15 +4,11 @@ DuckDB lets one process write a file, or many read it. A notebook, the command l
 must all be able to use one index, so nobody keeps the file: a writer has it for one batch, a
 reader for a search and a short while after, for what it has in memory. Whoever finds the file taken
 waits a bounded time, and then says who has it.
-
-Each process has one DuckDB in memory, to which files are attached for their turn: that takes a
-millisecond, where starting a DuckDB for a file and ending it takes thirty.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import logging
 import os
 import shutil
@@ -20,17 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import duckdb
 
-from imgsearch_es.errors import IndexLockedError, IndexNotFoundError
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
 from imgsearch_es.interrupts import Pending, deferred
-from imgsearch_es.stores.embedded.drafting import drafted
-from imgsearch_es.stores.embedded.faults import holder_of, translated
+from imgsearch_es.stores.embedded.drafting import clear_spilled, drafted
+from imgsearch_es.stores.embedded.faults import translated
 from imgsearch_es.stores.embedded.gate import Gate
+from imgsearch_es.stores.embedded.open_file import Identity, OpenFile
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
@@ -40,28 +38,12 @@ _LINE_SECONDS = 0.05
 theirs in between."""
 _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
+_FORK_SECONDS = 5.0
+"""How long a fork waits for those who use the file."""
 _LOOK_SECONDS = 0.05
 """... and looks this often whether another process waits to write."""
-_WRITERS_MEMORY = 64_000_000
-"""Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
-that goes through a file. Left alone it keeps all it has written, and memory grows with the
-collection."""
-_FOR_WRITERS = (f"SET memory_limit = '{_WRITERS_MEMORY}B'", "SET threads = 1")
-"""Some hundred documents are no work for several threads, and other cores have a model to run."""
-_FOR_READERS = ("RESET memory_limit", "RESET threads")
-_NAME = "index_file"
-"""What the attached file is called in SQL."""
 
 _log = logging.getLogger(__name__)
-
-Identity = tuple[int, int]
-"""Device and number of a file."""
-
-
-def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
-    """Let a writer have the memory that a transaction of so many bytes takes."""
-    if 4 * size > _WRITERS_MEMORY:
-        connection.execute(f"SET memory_limit = '{4 * size}B'")
 
 
 class DatabaseFile:
@@ -86,28 +68,28 @@ class DatabaseFile:
     def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS) -> None:
         self.path = path
         self.wait_seconds = wait_seconds
-        self.identity: Identity | None = None
-        """Which file was opened last; it stays so while a connection is in use."""
+        self._lost = False
         self._begin()
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
         self._readers = 0
         self._writer: Gate | None = None  # who writes, or waits to
-        self._database: duckdb.DuckDBPyConnection | None = None
-        self._attached = False
+        self._forking: Gate | None = None
+        self._open = OpenFile(self.path)
         self._used_at = 0.0
         self._keeper: threading.Thread | None = None
-        self._holder = ""
         self._patient = 0
         self._ended = False
 
+    @property
+    def identity(self) -> Identity | None:
+        """Which file was opened last; it stays so while a connection is in use."""
+        return self._open.identity
+
     def on_disk(self) -> Identity | None:
         """Which file is at the path now: another one once an index was rebuilt."""
-        with translated(self.path), suppress(FileNotFoundError):
-            info = self.path.stat()
-            return info.st_dev, info.st_ino
-        return None
+        return self._open.on_disk()
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
@@ -142,7 +124,7 @@ class DatabaseFile:
         with deferred() as interrupt:
             self._wait(self._may_read, interrupt)
             try:
-                with translated(self.path), self._cursor() as cursor:
+                with translated(self.path), self._open.cursor() as cursor:
                     interrupt.hurry = lambda: _stop(cursor)
                     yield cursor
             finally:
@@ -163,7 +145,8 @@ class DatabaseFile:
             try:
                 self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
                 self._wait(self._may_write, interrupt)
-                with self._cursor() as cursor:
+                clear_spilled(self.path)
+                with self._open.cursor() as cursor:
                     cursor.begin()
                     yield cursor
                     cursor.commit()
@@ -171,7 +154,7 @@ class DatabaseFile:
                 with self._changed:
                     try:
                         if self._writer is gate and not self._readers:
-                            self._detach()
+                            self._open.detach()
                     finally:
                         self._writer = None if self._writer is gate else self._writer
                         gate.open()
@@ -222,18 +205,27 @@ class DatabaseFile:
         """Let go of the file now; it opens again when needed."""
         with deferred(), self._changed:
             if not self._readers and self._writer is None:
-                self._detach()
+                self._open.detach()
 
-    def abandon(self) -> None:
-        """In a process that was forked: what is open is the parent's, and its threads are not here.
+    def before_fork(self) -> None:
+        """Let go of DuckDB: a child would have what it holds, but not its threads."""
+        turn = Gate(self.path)
+        with deferred(), self._changed:
+            if self._changed.wait_for(lambda: self._writer is None, _FORK_SECONDS):
+                self._writer = self._forking = turn
+                if self._changed.wait_for(lambda: not self._readers, _FORK_SECONDS):
+                    self._open.start_anew()
 
-        DuckDB must not even close there, for it would wait for them.
-        """
-        if self._database is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
-        if self._writer is not None:
-            self._writer.forget()
-        self._begin()
+    def after_fork(self, *, is_child: bool) -> None:
+        """Go on: the parent as before, a child anew, or not at all if DuckDB was in use."""
+        if is_child:
+            self._lost = self._open.forget() or self._lost
+            self._begin()
+            return
+        with deferred(), self._changed:
+            if self._writer is self._forking:
+                self._writer = None
+                self._changed.notify_all()
 
     # -- taking and letting go; with the condition held, but for _wait --
 
@@ -241,6 +233,11 @@ class DatabaseFile:
         self, take: Callable[[], bool], interrupt: Pending, pause: float = _POLL_SECONDS
     ) -> None:
         """Try again and again to take the file."""
+        if self._lost:
+            raise StoreError(
+                f"this process was forked while another thread used {self.path}: fork when none "
+                'does, or start processes by "spawn"'
+            )
         give_up = time.monotonic() + self.wait_seconds
         while True:
             with self._changed:
@@ -261,19 +258,19 @@ class DatabaseFile:
             return False
         if Gate(self.path).is_shut():
             if not self._readers:
-                self._detach()
-            self._holder = ""
+                self._open.detach()
+            self._open.holder = ""
             return False
         if not self._readers and self.on_disk() != self.identity:
-            self._detach()
-        if not self._attached and not self._attach(read_only=True):
+            self._open.detach()
+        if not self._open.is_attached and not self._open.attach(read_only=True):
             return False
         self._readers += 1
         return True
 
     def _is_next(self, gate: Gate) -> bool:
         """Whether no new reader is let in before this writer, in any process."""
-        self._holder = ""
+        self._open.holder = ""
         if self._writer is None and gate.shut():
             self._writer = gate
         return self._writer is gate
@@ -281,22 +278,22 @@ class DatabaseFile:
     def _may_write(self) -> bool:
         if self._readers:
             return False
-        self._detach()
-        return self._attach(read_only=False)
+        self._open.detach()
+        return self._open.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:
         """Says who has the file."""
         with self._changed:
-            if self._readers or (self._writer is not None and self._attached):
+            if self._readers or (self._writer is not None and self._open.is_attached):
                 return IndexLockedError(
                     f"another thread of this process has held {self.path} for "
                     f"{self.wait_seconds:.0f} seconds; try again later"
                 )
-            if not self._holder and self._attach(read_only=True):
-                self._holder = "another process that waits to write"
-                self._detach()
+            if not self._open.holder and self._open.attach(read_only=True):
+                self._open.holder = "another process that waits to write"
+                self._open.detach()
         return IndexLockedError(
-            f"{self.path} has been in use by {self._holder} for {self.wait_seconds:.0f} "
+            f"{self.path} has been in use by {self._open.holder} for {self.wait_seconds:.0f} "
             "seconds; wait until it is done, or stop it"
         )
 
@@ -311,61 +308,13 @@ class DatabaseFile:
         while True:
             time.sleep(_LOOK_SECONDS)
             with self._changed:
-                idle = self._attached and not self._readers and self._writer is None
+                idle = self._open.is_attached and not self._readers and self._writer is None
                 late = time.monotonic() - self._used_at > _KEEP_SECONDS
                 if idle and (late or Gate(self.path).is_shut()):
-                    self._detach()
-                if not self._attached:
+                    self._open.detach()
+                if not self._open.is_attached:
                     self._keeper = None
                     return
-
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        assert self._database is not None  # noqa: S101  (attached before)
-        cursor = self._database.cursor()
-        cursor.execute(f"USE {_NAME}")
-        return cursor
-
-    def _detach(self) -> None:
-        if self._database is not None and self._attached:
-            self._attached = False
-            try:
-                self._database.execute(f"DETACH {_NAME}")
-            except duckdb.Error:
-                self._start_anew()
-                raise
-
-    def _start_anew(self) -> None:
-        """After an error that DuckDB does not recover from, such as a full disk."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _attach(self, *, read_only: bool) -> bool:
-        """Open the file, unless another process has it."""
-        path = str(self.path).replace("'", "''")
-        mode = "READ_ONLY" if read_only else "READ_WRITE"
-        with translated(self.path):
-            if self._database is None:
-                self._database = duckdb.connect()
-                self._database.execute(f"SET temp_directory = '{path}.tmp'")
-            for setting in _FOR_READERS if read_only else _FOR_WRITERS:
-                self._database.execute(setting)
-            before = self.on_disk()
-            try:
-                self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
-            except duckdb.Error as error:
-                holder = holder_of(error)
-                if holder is None:
-                    self._start_anew()
-                    raise
-                self._holder = holder
-                return False
-            self._attached = True
-            if before not in (None, self.on_disk()):
-                self._detach()  # of a file that was replaced while it was opened
-                return False
-            self.identity = self.on_disk()
-            return True
 
 
 def _stop(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -373,13 +322,23 @@ def _stop(cursor: duckdb.DuckDBPyConnection) -> None:
         cursor.interrupt()
 
 
-def _abandon_all() -> None:
-    DatabaseFile._open_files_lock = threading.Lock()
+def _before_fork() -> None:
     for file in list(DatabaseFile._open_files.values()):
-        file.abandon()
+        file.before_fork()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+def _after_fork(*, is_child: bool) -> None:
+    if is_child:
+        DatabaseFile._open_files_lock = threading.Lock()
+    for file in list(DatabaseFile._open_files.values()):
+        file.after_fork(is_child=is_child)
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=partial(_after_fork, is_child=False),
+    after_in_child=partial(_after_fork, is_child=True),
+)
 
 
 @atexit.register
@@ -387,4 +346,4 @@ def _close_all() -> None:
     """DuckDB's Python binding complains of connections that are open when Python ends."""
     for file in list(DatabaseFile._open_files.values()):
         file.close()
-        file._database = None
+        file._open.start_anew()

@@ -55,11 +55,6 @@ class Gate:
             self._path.unlink(missing_ok=True)
             # Closing alone is not enough where a process was forked, which has the lock as well.
             _lock(self._descriptor, fcntl.LOCK_UN)
-            self.forget()
-
-    def forget(self) -> None:
-        """In a process that was forked: the gate is its parent's."""
-        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
