@@ -19,7 +19,9 @@ import duckdb
 import numpy as np
 import pytest
 
+from imgsearch_es.analysis import Term
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import EmbeddedStore, schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
@@ -444,12 +446,59 @@ def test_every_older_version_has_a_migration():
     assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA_VERSION))
 
 
-@pytest.mark.parametrize("value", ["", "[]", "{}", "no JSON", '{"schema_version": "x"}'])
+@pytest.mark.parametrize(
+    "value",
+    ["", "[]", "{}", "no JSON", *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1"))],
+)
 def test_damaged_settings_are_told(store, value):
     with duckdb.connect(store.location) as connection:
         schema.write_value(connection, "settings", value)
     with pytest.raises(SchemaError, match="no index of imgsearch"):
         EmbeddedStore(store.location).settings()
+
+
+def test_the_settings_of_another_program_are_no_index(store):
+    with duckdb.connect(store.location) as connection:
+        connection.execute("DROP TABLE settings; CREATE TABLE settings (key INTEGER)")
+    with pytest.raises(SchemaError, match="is a DuckDB file, but no index of imgsearch"):
+        EmbeddedStore(store.location).settings()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE postings SET score = 'nan'",
+        "UPDATE documents SET scores = ['nan']",
+        "UPDATE documents SET terms = [30000]",
+        "UPDATE documents SET label = NULL",
+        "DELETE FROM documents",
+    ],
+)
+def test_what_does_not_fit_is_told(store, harm):
+    store.write([document("a.jpg", [("cat", 0.5)])])
+    store.close()
+    with duckdb.connect(store.location) as connection:
+        connection.execute(harm)
+    with pytest.raises(StoreError, match=r"is harmed inside: .*; `imgsearch verify` says"):
+        EmbeddedStore(store.location).search(Query(terms=(Term("cat", 1.0),)))
+
+
+@pytest.mark.parametrize("damage", [lambda b, n: b[:n], lambda b, n: b[:n] + b"\xff" + b[n + 1 :]])
+def test_damaged_pages_are_told_as_damage(store, damage):
+    store.write([document(f"{i}.jpg", [("cat", 0.5)], number=i) for i in range(3000)])
+    store.close()
+    whole, told = Path(store.location).read_bytes(), 0
+    for place in range(0, len(whole), len(whole) // 20):
+        Path(store.location).write_bytes(damage(whole, place))
+        other = EmbeddedStore(store.location)
+        try:
+            found = other.search(Query(terms=(Term("cat", 1.0),), k=10))
+        except StoreError as error:
+            told += "is damaged" in str(error) and "index the pictures again" in str(error)
+        else:
+            assert found.total == 3000
+        other.close()
+    assert told > 5
 
 
 def test_a_process_that_searched_ends_without_complaint(path, process):
