@@ -130,7 +130,8 @@ class ImageIndex:
             )
         self._wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
         self.store: Store = open_store(place, **store_options)
-        self._place, self._store_options = place, store_options
+        self._place = place
+        self._store_options: dict[str, Any] = store_options
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -893,12 +894,12 @@ class ImageIndex:
 
     def __reduce__(self) -> tuple[Callable[[], ImageIndex], tuple[()]]:
         """An index that is unpickled opens anew, as this one was opened."""
-        wanted = asdict(replace(self._wanted, analyzer=None))
+        options: dict[str, Any] = asdict(replace(self._wanted, analyzer=None))
         analyzer = self._wanted.analyzer
-        wanted["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
+        options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
         is_url = self.location.startswith(("http://", "https://"))
         place = self._place if is_url else self.location  # which is absolute
-        return partial(ImageIndex, place, **wanted, **self._store_options), ()
+        return partial(ImageIndex, place, **options, **self._store_options), ()
 
     # -- inside --------------------------------------------------------------------------------
 
