@@ -324,7 +324,7 @@ class ImageIndex:
         """
         self._settings()
         key = to_id(picture)
-        found = self.store.get([key])
+        found = self._of_one_index(lambda: self.store.get([key]))
         if key not in found:
             raise QueryError(f"{self.location} has no picture {os.fspath(picture)}")
         return found[key]
@@ -332,13 +332,13 @@ class ImageIndex:
     def count(self) -> int:
         """How many pictures the index has."""
         self._settings()
-        return self.store.count()
+        return self._of_one_index(self.store.count)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values."""
         settings = self._settings()
         return {
-            **self.store.stats(),
+            **self._of_one_index(self.store.stats),
             "analyzer": dict(settings.analyzer),
             "weights": settings.weights,
         }
