@@ -113,9 +113,15 @@ class Analyzer:
         *,
         runtime: str | None = None,
     ) -> None:
+        from imgsearch_es.models.weights import relative_to
+
+        options, folder = _read_config(config)
+        with relative_to(folder):
+            self._build(options, runtime)
+
+    def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
         from imgsearch_es.models import create_model
 
-        options = _read_config(config)
         unknown = sorted(set(options) - _OPTIONS)
         if unknown:
             raise ConfigurationError(
@@ -375,12 +381,14 @@ def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]
     return tuple(Term(keys[i], float(scores[i])) for i in best_first)
 
 
-def _read_config(config: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    if isinstance(config, Mapping):
-        return config
+def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, Any], Path]:
+    """The configuration, and the folder in which its relative paths begin."""
     if isinstance(config, str) and not config.endswith(".toml"):
-        return {"model": config}
-    return _read_toml(Path(config).expanduser())
+        config = {"model": config}
+    if isinstance(config, Mapping):
+        return config, Path()
+    path = Path(config).expanduser()
+    return _read_toml(path), path.parent
 
 
 def _read_toml(path: Path) -> Mapping[str, Any]:
@@ -390,11 +398,8 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
         import tomli as tomllib
     try:
         with path.open("rb") as file:
-            config: dict[str, Any] = tomllib.load(file)
-            return config
+            return dict(tomllib.load(file))
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the analyzer's file {path}: {error.strerror}"
-        ) from error
+        raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error

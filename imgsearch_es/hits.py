@@ -13,7 +13,7 @@ import numpy as np
 from imgsearch_es.analysis import Term
 from imgsearch_es.dense import to_distance
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.explanations import Explanation, explain
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
@@ -325,12 +325,19 @@ class Hits(Sequence[Hit]):
             path: of the page.
             **options: ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
                 ``gallery.gallery_html``; by default facets are counted where that is possible.
+
+        Raises:
+            ConfigurationError: the page cannot be written.
         """
         from imgsearch_es.gallery import gallery_html
 
         target = Path(path).expanduser().absolute()
         options = {"facets": self._shown_facets(), **options}
-        target.write_text(gallery_html(self, standalone=True, **options), encoding="utf-8")
+        page = gallery_html(self, standalone=True, **options)
+        try:
+            target.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
         return target
 
     def _repr_html_(self) -> str:

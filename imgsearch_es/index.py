@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -130,6 +131,8 @@ class ImageIndex:
             )
         self._wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
         self.store: Store = open_store(place, **store_options)
+        self._place = place
+        self._store_options: dict[str, Any] = store_options
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -325,7 +328,7 @@ class ImageIndex:
         """
         self._settings()
         key = to_id(picture)
-        found = self.store.get([key])
+        found = self._of_one_index(lambda: self.store.get([key]))
         if key not in found:
             raise QueryError(f"{self.location} has no picture {os.fspath(picture)}")
         return found[key]
@@ -333,13 +336,13 @@ class ImageIndex:
     def count(self) -> int:
         """How many pictures the index has."""
         self._settings()
-        return self.store.count()
+        return self._of_one_index(self.store.count)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values."""
         settings = self._settings()
         return {
-            **self.store.stats(),
+            **self._of_one_index(self.store.stats),
             "analyzer": dict(settings.analyzer),
             "weights": settings.weights,
         }
@@ -887,6 +890,15 @@ class ImageIndex:
 
     def __repr__(self) -> str:
         return f"ImageIndex({self.location!r})"
+
+    def __reduce__(self) -> tuple[Callable[[], ImageIndex], tuple[()]]:
+        """An index that is unpickled opens anew, as this one was opened."""
+        options: dict[str, Any] = asdict(replace(self._wanted, analyzer=None))
+        analyzer = self._wanted.analyzer
+        options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
+        is_url = self.location.startswith(("http://", "https://"))
+        place = self._place if is_url else self.location  # which is absolute
+        return partial(ImageIndex, place, **options, **self._store_options), ()
 
     # -- inside --------------------------------------------------------------------------------
 

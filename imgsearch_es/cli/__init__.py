@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -39,6 +40,7 @@ from imgsearch_es.cli import (
 )
 from imgsearch_es.cli.output import fail
 from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.interrupts import STOPPED, end, interrupt
 
 
 class _Commands(TyperGroup):
@@ -55,14 +57,27 @@ class _Commands(TyperGroup):
             sys.exit(0)
 
     def invoke(self, ctx: Any) -> Any:
+        ours = signal.getsignal(signal.SIGINT) is end
         try:
-            answer = super().invoke(ctx)
-            sys.stdout.flush()
-            return answer
-        except ImgsearchError as error:
-            fail(str(error))
+            try:
+                if ours:
+                    signal.signal(signal.SIGINT, interrupt)
+                answer = super().invoke(ctx)
+                sys.stdout.flush()
+                return answer
+            finally:
+                if ours:
+                    signal.signal(signal.SIGINT, end)
         except KeyboardInterrupt:
-            fail("stopped; what was done is stored, run the command again to go on", code=130)
+            fail(STOPPED, code=130)
+        except Exception as error:
+            if interrupt.came and not isinstance(error, typer.Exit):  # it became this error
+                fail(STOPPED, code=130)
+            if isinstance(error, ImgsearchError):
+                fail(str(error))
+            if isinstance(error, OSError) and error.filename:  # of a file that an option names
+                fail(f"cannot use {error.filename}: {error.strerror}")
+            raise
 
 
 _WITH_ARGUMENTS = (
@@ -125,4 +140,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    sys.unraisablehook = _unraisable
     app()
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C where Python cannot raise it, as while an object is deleted, ends the command too."""
+    if lost.exc_type is KeyboardInterrupt:
+        end(signal.SIGINT, None)
+    sys.__unraisablehook__(lost)

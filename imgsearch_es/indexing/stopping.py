@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from imgsearch_es.indexing.report import IndexReport
+from imgsearch_es.interrupts import RAISING
 
 
 class StoppedError(KeyboardInterrupt):
@@ -45,18 +46,15 @@ class Stop:
             yield
             return
         taken = {}
-        for number, default in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-        ):
-            if signal.getsignal(number) is default:
-                taken[number] = default
+        for number, defaults in ((signal.SIGINT, RAISING), (signal.SIGTERM, (signal.SIG_DFL,))):
+            if (handler := signal.getsignal(number)) in defaults:
+                taken[number] = handler
                 signal.signal(number, self._handle)
         try:
             yield
         finally:
-            for number, default in taken.items():
-                signal.signal(number, default)
+            for number, handler in taken.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -23,7 +23,7 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.models.labels import find_labels, read_labels, to_vocabulary
-from imgsearch_es.models.weights import fingerprint, given_file
+from imgsearch_es.models.weights import absolute, fingerprint, given_file
 from imgsearch_es.synsets import Vocabulary
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class KerasFileModel(NetworkModel):
         path = name.partition(":")[2]
         if not path:
             raise AnalyzerError("a classifier of your own is named keras:PATH, with its file")
-        if Path(path).expanduser().is_dir():
+        if absolute(path).is_dir():
             raise WeightsError(f"{path} is a folder; save the model as one file, model.keras")
         self.path = given_file(path, "the classifier")
         _check_choice("rescale", rescale, _rescalings())
@@ -188,7 +188,7 @@ def _given_labels(
     if labels is None:
         return str(find_labels(model))
     if isinstance(labels, (str, os.PathLike)):
-        return os.path.abspath(Path(labels).expanduser())  # noqa: PTH100 - keeps symlinks
+        return str(absolute(labels))
     return list(labels)
 
 

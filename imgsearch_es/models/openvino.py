@@ -6,6 +6,7 @@ Converting needs TensorFlow once; a converted network is read without it.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
+from imgsearch_es.models import checksums
 from imgsearch_es.models.runtime import Outputs, cores, reason
 
 NETWORK = "network.xml"
@@ -27,6 +29,7 @@ NETWORK = "network.xml"
 _TELEMETRY = "openvino_telemetry"
 _DEVICE = "CPU"
 _importing = threading.Lock()
+_log = logging.getLogger(__name__)
 
 
 class OpenVINORuntime:
@@ -47,7 +50,7 @@ class OpenVINORuntime:
         network.reshape([1, *picture])
         self._network = network
         self._lengths = [int(output.shape[1]) for output in network.outputs]
-        self._cache = {} if folder is None else {"CACHE_DIR": str(folder)}
+        self._folder = folder
         self._lock = threading.Lock()
         self._single: Any = None
         self._compiled: Any = None
@@ -93,6 +96,18 @@ class OpenVINORuntime:
             return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
+        if self._folder is None:
+            return self._compiled_by({}, hint, streams)
+        try:
+            found = self._compiled_by({"CACHE_DIR": str(self._folder)}, hint, streams)
+            checksums.record(self._folder)
+        except (RuntimeError, OSError) as error:  # the disk is full, say
+            _log.warning("nothing compiled is kept for the next start: %s", error)
+            self._folder = None
+            return self._compiled_by({}, hint, streams)
+        return found
+
+    def _compiled_by(self, cache: dict[str, str], hint: str, streams: int) -> Any:
         return _core().compile_model(
             self._network,
             _DEVICE,
@@ -104,7 +119,7 @@ class OpenVINORuntime:
                 "NUM_STREAMS": streams,
                 "INFERENCE_NUM_THREADS": cores(),
                 "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
-                **self._cache,
+                **cache,
             },
         )
 

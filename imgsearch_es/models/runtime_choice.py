@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
-from imgsearch_es.models import openvino
+from imgsearch_es.models import checksums, openvino
 from imgsearch_es.models.probe_pictures import probe_pictures
 from imgsearch_es.models.runtime import (
     VARIABLE,
@@ -75,9 +75,11 @@ def open_runtime(model: NetworkModel, wanted: str | None = None) -> tuple[Runtim
     folder = folder_of(model)
     runtimes: dict[str, Runtime] = {}
     choice = read_choice(folder)
-    if choice and choice.agrees and _named(wanted, choice) == "openvino":
+    if choice:
         try:
-            return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
+            checksums.check(folder)
+            if choice.agrees and _named(wanted, choice) == "openvino":
+                return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
         except AnalyzerError as error:
             _log.warning("%s; measuring again", error)
             choice = None
@@ -122,19 +124,30 @@ def _decide(model: NetworkModel, folder: Path) -> tuple[dict[str, Runtime], Choi
     """Run the probe on both runtimes; keep the decision, and the network if it may be used."""
     _log.info("measuring once which runtime is the fastest for %s", model.name)
     reference = _tensorflow(model)
+    try:
+        with replaced(folder) as place:
+            return _probe(model, reference, place)
+    except OSError as error:  # the disk is full, say
+        _log.warning("nothing is kept for the next start: %s", error)
+        return _probe(model, reference, None)
+
+
+def _probe(
+    model: NetworkModel, reference: TensorFlowRuntime, place: Path | None
+) -> tuple[dict[str, Runtime], Choice]:
     choice = Choice("tensorflow", "", model.name, made_for=made_for())
-    with replaced(folder) as place:
-        try:
-            other = _openvino(reference, place)
-            choice = _compare(reference, other, probe_pictures(_BATCH, model.size), choice)
-        except AnalyzerError as error:
-            choice = dataclasses.replace(choice, reason=str(error))
-        if not choice.agrees:
-            _log.warning("%s runs on TensorFlow: %s", model.name, choice.reason)
-            if place:
-                empty(place)
+    try:
+        other = _openvino(reference, place)
+        choice = _compare(reference, other, probe_pictures(_BATCH, model.size), choice)
+    except AnalyzerError as error:
+        choice = dataclasses.replace(choice, reason=str(error))
+    if not choice.agrees:
+        _log.warning("%s runs on TensorFlow: %s", model.name, choice.reason)
         if place:
-            write(place, choice)
+            empty(place)
+    if place:
+        write(place, choice)
+        checksums.record(place)
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     if choice.agrees:
         runtimes["openvino"] = other

@@ -16,6 +16,9 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -121,13 +124,32 @@ def fingerprint(path: Path, model: str) -> str:
         ) from error
 
 
+_folder: ContextVar[Path] = ContextVar("_folder")
+
+
+@contextmanager
+def relative_to(folder: Path) -> Iterator[None]:
+    """Within this block relative paths begin in the folder of the file that names them."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of what a person gave; symbolic links stay."""
+    given = _folder.get(Path()) / Path(path).expanduser()
+    return Path(os.path.abspath(given))  # noqa: PTH100 - keeps symlinks
+
+
 def given_file(weights: str | os.PathLike[str], model: str) -> Path:
     """The absolute path of a file that a person gave.
 
     Raises:
         WeightsError: there is no such file.
     """
-    path = Path(os.path.abspath(Path(weights).expanduser()))  # noqa: PTH100 - keeps symlinks
+    path = absolute(weights)
     if not path.is_file():
         found = "is not a file" if path.exists() else "does not exist"
         raise WeightsError(f"the file given as weights of {model} {found}: {path}")

@@ -542,6 +542,14 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert process("search").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("page", "reason"), [("", "Is a directory"), ("none/page.html", "No such file or directory")]
+)
+def test_a_page_that_cannot_be_written(run, place, word, tmp_path, page, reason):
+    wrong = run("search", word, "-i", place, "--html", tmp_path / page, code=1)
+    assert sentence(wrong) == f"cannot write {tmp_path / page}: {reason}"
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_reader_that_goes_away_is_no_error(place, word, form):
     reading, writing = os.pipe()
@@ -559,6 +567,29 @@ def test_a_terminal_that_is_not_utf_8(place, cat):
     assert "\\u732b.png: cannot be opened" in sentence(done)
     done = process("stats", "-i", place, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("moment", ["typer", "imgsearch_es.index", "duckdb", "numpy", "the end"])
+def test_ctrl_c_at_any_moment(place, word, moment):
+    code = (
+        "import atexit, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {moment!r}:\n"
+        "            sys.meta_path[:] = [f for f in sys.meta_path if type(f) is not Finder]\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "atexit.register(lambda: Finder().find_spec('the end'))\n"
+        f"sys.argv = ['imgsearch', 'search', {word!r}, '-i', {str(place)!r}]\n"
+        "from imgsearch_es.__main__ import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == (
+        "imgsearch: stopped; what was done is stored, run the command again to go on\n"
+    )
 
 
 def test_ctrl_c(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import traceback
 
 import elasticsearch
@@ -265,3 +266,14 @@ def test_another_server_is_refused(monkeypatch, answer, message):
 def test_a_file_has_no_credentials(tmp_path):
     with pytest.raises(ConfigurationError, match="is a file, which has no option 'api_key'"):
         open_store(str(tmp_path / "a.duckdb"), api_key="x")
+
+
+def test_a_server_that_hangs_is_asked_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = parse_address(f"http://127.0.0.1:{server.getsockname()[1]}/pets", timeout=0.2)
+        with pytest.raises(ServerError, match="time"):
+            connect(address)
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 
+from imgsearch_es.analysis import Term
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import EmbeddedStore, schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
@@ -68,7 +72,11 @@ def process(path):
         )
         pipe = subprocess.PIPE
         child = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            [sys.executable, "-W", "ignore", "-c", program],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
         started.append(child)
         assert child.stdout.readline() == "ready\n", child.stderr.read()
@@ -169,6 +177,44 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
     impatient.close()
 
 
+def test_busy_readers_make_room_for_a_writer(file, process, path):
+    """Each alone frees the file now and then; two of them never did at the same time."""
+    for _ in range(2):
+        child = process(
+            """
+            while True:
+                with file.reading() as connection:
+                    connection.execute("FROM numbers").fetchall()
+                if "said" not in globals():
+                    said = print("ready", flush=True)
+            """
+        )
+    for _ in range(3):
+        with file.writing() as connection:
+            connection.execute("INSERT INTO numbers VALUES (2)")
+    assert child.poll() is None
+    assert count(file) == 4
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
+    child = process(WRITE)
+    patient = DatabaseFile(path, wait_seconds=0.1)
+    timer = threading.Timer(0.5, go_on, [child])
+    timer.start()
+    with patient.patient(), patient.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (3)")
+    timer.join()
+    assert f"(process {child.pid})" in caplog.messages[0]
+    assert count(patient) == 3
+    child = process(WRITE)
+    with patient.patient() as end:
+        end()
+        with pytest.raises(IndexLockedError, match=f"process {child.pid}"), patient.writing():
+            pass
+    patient.close()
+
+
 def test_we_go_on_when_the_writer_is_done(file, process):
     child = process(WRITE)
     timer = threading.Timer(0.3, go_on, [child])
@@ -250,6 +296,72 @@ def test_a_thread_waits_for_another_a_bounded_time(path):
     assert "another thread of this process" in str(caught[0])
     assert count(file) == 1
     file.close()
+
+
+def test_ctrl_c_at_any_instruction_leaves_nobody_in_the_accounts(file):
+    """Python raises KeyboardInterrupt between any two, also where ``finally`` begins."""
+    interrupted = 0
+    for left in itertools.count():
+        trace = signal_after(left)
+        sys.settrace(trace)
+        try:
+            count(file)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(None)
+        if trace.left >= 0:  # it was done before
+            break
+    assert interrupted > 500
+    file.wait_seconds = 1
+    with file.writing() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    assert count(file) == 2
+
+
+class signal_after:  # noqa: N801
+    """A trace function that sends SIGINT once, after so many instructions."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> signal_after:
+        frame.f_trace_opcodes = True
+        self.left -= event == "opcode"
+        if self.left == -1:
+            self.left -= 1
+            signal.raise_signal(signal.SIGINT)
+        return self
+
+
+def test_forked_processes_read_and_write(process):
+    child = process(
+        """
+        import os, threading
+        file = DatabaseFile.at(file.path)
+        def read():
+            with file.reading() as connection:
+                connection.execute("FROM numbers").fetchall()
+        done = []
+        def read_on():
+            while not done:
+                read()
+        read()
+        threading.Thread(target=read_on).start()
+        ready()
+        for _ in range(3):
+            if not (forked := os.fork()):
+                read()
+                with file.writing() as connection:
+                    connection.execute("INSERT INTO numbers VALUES (2)")
+                os._exit(0)
+            assert os.waitpid(forked, 0)[1] == 0
+        done.append(True)
+        with file.reading() as connection:
+            print(len(connection.execute("FROM numbers").fetchall()))
+        """
+    )
+    assert go_on(child) == "4\n"
 
 
 def test_no_file(tmp_path):
@@ -334,12 +446,59 @@ def test_every_older_version_has_a_migration():
     assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA_VERSION))
 
 
-@pytest.mark.parametrize("value", ["", "[]", "{}", "no JSON", '{"schema_version": "x"}'])
+@pytest.mark.parametrize(
+    "value",
+    ["", "[]", "{}", "no JSON", *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1"))],
+)
 def test_damaged_settings_are_told(store, value):
     with duckdb.connect(store.location) as connection:
         schema.write_value(connection, "settings", value)
     with pytest.raises(SchemaError, match="no index of imgsearch"):
         EmbeddedStore(store.location).settings()
+
+
+def test_the_settings_of_another_program_are_no_index(store):
+    with duckdb.connect(store.location) as connection:
+        connection.execute("DROP TABLE settings; CREATE TABLE settings (key INTEGER)")
+    with pytest.raises(SchemaError, match="is a DuckDB file, but no index of imgsearch"):
+        EmbeddedStore(store.location).settings()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE postings SET score = 'nan'",
+        "UPDATE documents SET scores = ['nan']",
+        "UPDATE documents SET terms = [30000]",
+        "UPDATE documents SET label = NULL",
+        "DELETE FROM documents",
+    ],
+)
+def test_what_does_not_fit_is_told(store, harm):
+    store.write([document("a.jpg", [("cat", 0.5)])])
+    store.close()
+    with duckdb.connect(store.location) as connection:
+        connection.execute(harm)
+    with pytest.raises(StoreError, match=r"is harmed inside: .*; `imgsearch verify` says"):
+        EmbeddedStore(store.location).search(Query(terms=(Term("cat", 1.0),)))
+
+
+@pytest.mark.parametrize("damage", [lambda b, n: b[:n], lambda b, n: b[:n] + b"\xff" + b[n + 1 :]])
+def test_damaged_pages_are_told_as_damage(store, damage):
+    store.write([document(f"{i}.jpg", [("cat", 0.5)], number=i) for i in range(3000)])
+    store.close()
+    whole, told = Path(store.location).read_bytes(), 0
+    for place in range(0, len(whole), len(whole) // 20):
+        Path(store.location).write_bytes(damage(whole, place))
+        other = EmbeddedStore(store.location)
+        try:
+            found = other.search(Query(terms=(Term("cat", 1.0),), k=10))
+        except StoreError as error:
+            told += "is damaged" in str(error) and "index the pictures again" in str(error)
+        else:
+            assert found.total == 3000
+        other.close()
+    assert told > 5
 
 
 def test_a_process_that_searched_ends_without_complaint(path, process):

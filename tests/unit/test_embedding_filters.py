@@ -56,6 +56,13 @@ def test_pca_whiten_computes_what_the_file_says(whitening):
     assert (alone == part(VECTORS)).all()
 
 
+def test_a_relative_path_begins_in_the_folder_of_the_toml_file(fake_model, whitening):
+    named = f'name = "pca_whiten"\npath = "{whitening.name}"\n'
+    toml = whitening.with_name("analyzer.toml")
+    toml.write_text(f'model = "fake"\n[[embedding_filters]]\n{named}')
+    assert Analyzer(toml).config["embedding_filters"][0]["path"] == str(whitening)
+
+
 def test_an_analyzer_runs_them_in_order_and_says_so(fake_model, whitening, cat):
     analyzer = Analyzer(config(whitening))
     embedding = analyzer.analyze(analyzer.open(cat).image).embedding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import duckdb
 import numpy as np
 import pytest
@@ -201,6 +203,12 @@ def test_a_picture_by_every_name_finds_itself_alike(index, cat, fake_model):
     assert len(answers[0]) > 1
     best = sum(np.float64(t.score) ** 2 for t in document.terms)
     assert dict(answers[0])[str(cat)] == pytest.approx(best)
+
+
+def test_a_pickled_index_opens_anew(index, cat):
+    again = pickle.loads(pickle.dumps(index))  # noqa: S301
+    assert again is not index
+    assert again.search(image=cat).to_dict()["hits"] == index.search(image=cat).to_dict()["hits"]
 
 
 def test_a_relative_path_is_the_same_picture(index, cat, monkeypatch, fake_model):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,7 +134,7 @@ def test_one_that_disagrees_is_refused_with_a_warning(world, error, caplog):
     assert "more than 1e-04" in model.choice.reason
     assert not model.choice.agrees
     (kept,) = runtime_cache.cache_folder().iterdir()
-    assert [file.name for file in kept.iterdir()] == ["choice.json"]
+    assert {file.name for file in kept.iterdir()} == {"choice.json", "checksums.json"}
     asked = Network()
     asked.use_runtime("openvino")
     with pytest.raises(AnalyzerError, match="network cannot use the runtime openvino: OpenVINO di"):
@@ -199,24 +202,35 @@ def test_decisions_of_other_machines_are_not_listed(world):
     assert known_choices() == []
 
 
-def test_a_damaged_cache_is_made_again(world, caplog):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("<nex/>")])
+def test_a_damaged_cache_is_made_again(world, caplog, damage):
     runtime_of(Network())
     (folder,) = runtime_cache.cache_folder().iterdir()
-    (folder / "network.xml").unlink()
+    (folder / "not recorded.blob").touch()
     world.opened.clear()
     assert runtime_of(Network()) is world.openvino
-    assert world.opened == ["openvino", "tensorflow", "converted"]
+    assert world.opened == ["openvino"]
+    assert not (folder / "not recorded.blob").exists()
+    damage(folder / "network.xml")
+    world.opened.clear()
+    assert runtime_of(Network()) is world.openvino
+    assert world.opened == ["tensorflow", "converted"]
     assert "measuring again" in caplog.text
-    assert (folder / "network.xml").exists()
+    assert (folder / "network.xml").read_text() == "<net/>"
     (folder / "choice.json").write_text('{"runtime": ')
     assert runtime_of(Network()) is world.openvino
     assert json.loads((folder / "choice.json").read_text())["runtime"] == "openvino"
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_a_cache_that_cannot_be_written(world, tmp_path, monkeypatch, caplog):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "file"))
+def is_full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("moment", ["tempfile.mkdtemp", "checksums.record"])
+def test_a_cache_that_cannot_be_written(world, monkeypatch, caplog, moment):
+    module = runtime_cache if moment.startswith("temp") else runtime_choice
+    monkeypatch.setattr(f"{module.__name__}.{moment}", is_full)
     assert runtime_of(Network()) is world.openvino
     assert "nothing is kept for the next start" in caplog.text
 

@@ -163,7 +163,7 @@ def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
     client = Elasticsearch(
         address.server,
         transport_class=PatientTransport,
-        retry_on_timeout=True,
+        retry_on_timeout=False,  # who searches is told after one time-out, not after four
         max_retries=3,
         **address.options,
     )

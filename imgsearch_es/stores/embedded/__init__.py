@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import duckdb
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
+from imgsearch_es.errors import IndexRebuiltError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -30,8 +30,10 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
-from imgsearch_es.stores.embedded.file import DatabaseFile, Identity, make_room
+from imgsearch_es.stores.embedded.faults import check_place
+from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
+from imgsearch_es.stores.embedded.open_file import Identity, make_room
 from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document, to_metadata
 from imgsearch_es.stores.fusion import search_parts
 
@@ -54,13 +56,8 @@ class EmbeddedStore:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         path = Path(location).expanduser().absolute()
-        if path.is_dir():
-            raise ConfigurationError(
-                f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
-            )
-        if not path.parent.is_dir():
-            raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
         self.location = str(path)
+        check_place(path)
         self._file = DatabaseFile.at(path)
         self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
@@ -107,8 +104,8 @@ class EmbeddedStore:
         return WriteReport(len(taken), refused)
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
-        """Nothing to wait for but a turn on the file, which ``file.py`` does."""
-        return nullcontext(lambda: None)
+        """Wait for a turn on the file for as long as it takes."""
+        return self._file.patient()
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
@@ -241,12 +238,11 @@ class EmbeddedStore:
         return search_parts(self._search_many, queries)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        ready = weighted_all(self, queries)
-        results = []
+        ready, keys, results = weighted_all(self, queries), self._keys(), []
         for start in range(0, len(ready), _TOGETHER):
             with self._reading() as connection:
                 some = ready[start : start + _TOGETHER]
-                results += searching.search(connection, some, self._numbers, self._keys())
+                results += searching.search(connection, some, self._numbers, keys)
         return results
 
     def approximable(self) -> tuple[str, ...]:

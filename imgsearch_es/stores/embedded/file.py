@@ -4,61 +4,53 @@ DuckDB lets one process write a file, or many read it. A notebook, the command l
 must all be able to use one index, so nobody keeps the file: a writer has it for one batch, a
 reader for a search and a short while after, for what it has in memory. Whoever finds the file taken
 waits a bounded time, and then says who has it.
-
-Each process has one DuckDB in memory, to which files are attached for their turn: that takes a
-millisecond, where starting a DuckDB for a file and ending it takes thirty.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
-import re
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import duckdb
 
-from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
+from imgsearch_es.interrupts import Pending, deferred
+from imgsearch_es.stores.embedded.drafting import clear_spilled, drafted
+from imgsearch_es.stores.embedded.faults import translated
+from imgsearch_es.stores.embedded.gate import Gate
+from imgsearch_es.stores.embedded.open_file import Identity, OpenFile
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.01
+_LINE_SECONDS = 0.05
+"""How often a writer asks for its turn while another one has it: seldom, so that those who read get
+theirs in between."""
 _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
-_TURN_SECONDS = 2.0
-"""... but at most this long in a row: then it lets a waiting writer in."""
-_WRITERS_MEMORY = 64_000_000
-"""Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
-that goes through a file. Left alone it keeps all it has written, and memory grows with the
-collection."""
-_FOR_WRITERS = (f"SET memory_limit = '{_WRITERS_MEMORY}B'", "SET threads = 1")
-"""Some hundred documents are no work for several threads, and other cores have a model to run."""
-_FOR_READERS = ("RESET memory_limit", "RESET threads")
-_NAME = "index_file"
-"""What the attached file is called in SQL."""
+_FORK_SECONDS = 5.0
+"""How long a fork waits for those who use the file."""
+_LOOK_SECONDS = 0.05
+"""... and looks this often whether another process waits to write."""
 
-_NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
-
-Identity = tuple[int, int]
-"""Device and number of a file."""
-
-
-def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
-    """Let a writer have the memory that a transaction of so many bytes takes."""
-    if 4 * size > _WRITERS_MEMORY:
-        connection.execute(f"SET memory_limit = '{4 * size}B'")
+_log = logging.getLogger(__name__)
 
 
 class DatabaseFile:
-    """One DuckDB file, shared by all threads of this process."""
+    """One DuckDB file, shared by all threads of this process.
+
+    Ctrl-C waits while the file is taken or let go of, so that nobody is left in the accounts.
+    """
 
     _open_files: ClassVar[WeakValueDictionary[Path, DatabaseFile]] = WeakValueDictionary()
     _open_files_lock = threading.Lock()
@@ -67,7 +59,7 @@ class DatabaseFile:
     def at(cls, path: Path) -> DatabaseFile:
         """The one object of this process for this file."""
         path = path.resolve()
-        with cls._open_files_lock:
+        with deferred(), cls._open_files_lock:
             found = cls._open_files.get(path)
             if found is None:
                 found = cls._open_files[path] = cls(path)
@@ -76,28 +68,46 @@ class DatabaseFile:
     def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS) -> None:
         self.path = path
         self.wait_seconds = wait_seconds
+        self._lost = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
         self._readers = 0
-        self._writing = False
-        self._writers_waiting = 0
-        self._database: duckdb.DuckDBPyConnection | None = None
-        self._attached = False
-        self._opened_at = 0.0
-        self._closer: threading.Timer | None = None
-        self.identity: Identity | None = None
+        self._writer: Gate | None = None  # who writes, or waits to
+        self._forking: Gate | None = None
+        self._open = OpenFile(self.path)
+        self._used_at = 0.0
+        self._keeper: threading.Thread | None = None
+        self._patient = 0
+        self._ended = False
+
+    @property
+    def identity(self) -> Identity | None:
         """Which file was opened last; it stays so while a connection is in use."""
+        return self._open.identity
 
     def on_disk(self) -> Identity | None:
         """Which file is at the path now: another one once an index was rebuilt."""
-        try:
-            info = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return info.st_dev, info.st_ino
+        return self._open.on_disk()
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+        with translated(self.path):
+            return self.path.is_file() and self.path.stat().st_size > 0
+
+    @contextmanager
+    def patient(self) -> Iterator[Callable[[], None]]:
+        """Within this block, wait for the file as long as it takes, and say for whom.
+
+        What it gives, when called, ends all waiting; it may be called in a handler of signals.
+        """
+        self._patient += 1
+        try:
+            yield lambda: setattr(self, "_ended", True)
+        finally:
+            self._patient -= 1
+            self._ended = False
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -111,24 +121,17 @@ class DatabaseFile:
             raise IndexNotFoundError(
                 f"there is no index at {self.path}; `imgsearch index` makes one"
             )
-        with self._changed:
-            self._wait_until(lambda: not self._writing and not self._writers_waiting)
-            if not self._readers and self.on_disk() != self.identity:
-                self._detach()
-            if not self._attached:
-                self._attach(read_only=True)
-                self._opened_at = time.monotonic()
-            self._readers += 1
-            cursor = self._cursor()
-        try:
-            with _translated(self.path):
-                yield cursor
-        finally:
-            with self._changed:
-                cursor.close()
-                self._readers -= 1
-                self._let_go_soon()
-                self._changed.notify_all()
+        with deferred() as interrupt:
+            self._wait(self._may_read, interrupt)
+            try:
+                with translated(self.path), self._open.cursor() as cursor:
+                    interrupt.hurry = lambda: _stop(cursor)
+                    yield cursor
+            finally:
+                with self._changed:
+                    self._readers -= 1
+                    self._let_go_soon()
+                    self._changed.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -137,69 +140,41 @@ class DatabaseFile:
         Raises:
             IndexLockedError: another process has the file, for longer than the wait.
         """
-        with self._changed:
-            self._writers_waiting += 1  # so that new readers cannot keep it waiting forever
+        gate = Gate(self.path)
+        with deferred() as interrupt, translated(self.path):
             try:
-                self._wait_until(lambda: not self._writing and not self._readers)
-            finally:
-                self._writers_waiting -= 1
-                self._changed.notify_all()
-            self._detach()
-            self._writing = True
-        try:
-            with _translated(self.path):
-                self._attach(read_only=False)
-                cursor = self._cursor()
-                try:
+                self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
+                self._wait(self._may_write, interrupt)
+                clear_spilled(self.path)
+                with self._open.cursor() as cursor:
                     cursor.begin()
                     yield cursor
                     cursor.commit()
-                finally:
-                    cursor.close()
-                    self._detach()
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
+            finally:
+                with self._changed:
+                    try:
+                        if self._writer is gate and not self._readers:
+                            self._open.detach()
+                    finally:
+                        self._writer = None if self._writer is gate else self._writer
+                        gate.open()
+                        self._changed.notify_all()
 
     @contextmanager
     def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to a new file, which gets its name when it is whole.
-
-        So a program that is killed meanwhile leaves no half of an index, and of two programs
-        that create it at once one wins.
+        """A connection to a new file; of two programs that create it at once one wins.
 
         Raises:
-            StoreError: the file exists.
+            StoreError: the file exists, or cannot be written.
         """
-        draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.new")
-        try:
-            with _translated(self.path):
-                connection = duckdb.connect(str(draft))
-                try:
-                    connection.begin()
-                    yield connection
-                    connection.commit()
-                finally:
-                    connection.close()
-            self._take_name(draft)
-        finally:
-            draft.unlink(missing_ok=True)
-
-    def _take_name(self, draft: Path) -> None:
-        if not self.exists():
-            self.path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
-            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)  # of a deleted one
+        gate = Gate(self.path)
+        with deferred() as interrupt, translated(self.path):
+            self._wait(gate.shut, interrupt)
             try:
-                os.link(draft, self.path)  # unlike renaming, this does not replace
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                draft.rename(self.path)
-                return
-            else:
-                return
-        raise StoreError(f"{self.path} exists already")
+                with drafted(self.path) as connection:
+                    yield connection
+            finally:
+                gate.open()
 
     def replace_by(
         self,
@@ -228,72 +203,142 @@ class DatabaseFile:
 
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
-        with self._changed:
-            if not self._readers and not self._writing:
-                self._detach()
+        with deferred(), self._changed:
+            if not self._readers and self._writer is None:
+                self._open.detach()
 
-    # -- called with the condition held, or by the one writer --
+    def before_fork(self) -> None:
+        """Let go of DuckDB: a child would have what it holds, but not its threads."""
+        turn = Gate(self.path)
+        with deferred(), self._changed:
+            if self._changed.wait_for(lambda: self._writer is None, _FORK_SECONDS):
+                self._writer = self._forking = turn
+                if self._changed.wait_for(lambda: not self._readers, _FORK_SECONDS):
+                    self._open.start_anew()
 
-    def _wait_until(self, free: Callable[[], bool]) -> None:
-        if not self._changed.wait_for(free, timeout=self.wait_seconds):
-            raise IndexLockedError(
-                f"another thread of this process has held {self.path} for "
-                f"{self.wait_seconds:.0f} seconds; try again later"
+    def after_fork(self, *, is_child: bool) -> None:
+        """Go on: the parent as before, a child anew, or not at all if DuckDB was in use."""
+        if is_child:
+            self._lost = self._open.forget() or self._lost
+            self._begin()
+            return
+        with deferred(), self._changed:
+            if self._writer is self._forking:
+                self._writer = None
+                self._changed.notify_all()
+
+    # -- taking and letting go; with the condition held, but for _wait --
+
+    def _wait(
+        self, take: Callable[[], bool], interrupt: Pending, pause: float = _POLL_SECONDS
+    ) -> None:
+        """Try again and again to take the file."""
+        if self._lost:
+            raise StoreError(
+                f"this process was forked while another thread used {self.path}: fork when none "
+                'does, or start processes by "spawn"'
             )
-
-    def _let_go_soon(self) -> None:
-        if self._closer:
-            self._closer.cancel()
-            self._closer = None
-        if self._readers or not self._attached:
-            return
-        if time.monotonic() - self._opened_at > _TURN_SECONDS:
-            self._detach()
-            time.sleep(2 * _POLL_SECONDS)
-            return
-        self._closer = threading.Timer(_KEEP_SECONDS, self.close)
-        self._closer.daemon = True
-        self._closer.start()
-
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        assert self._database is not None  # noqa: S101  (attached before)
-        cursor = self._database.cursor()
-        cursor.execute(f"USE {_NAME}")
-        return cursor
-
-    def _detach(self) -> None:
-        if self._database is not None and self._attached:
-            self._attached = False
-            self._database.execute(f"DETACH {_NAME}")
-
-    def _attach(self, *, read_only: bool) -> None:
-        path = str(self.path).replace("'", "''")
-        mode = "READ_ONLY" if read_only else "READ_WRITE"
-        if self._database is None:
-            self._database = duckdb.connect()
-            self._database.execute(f"SET temp_directory = '{path}.tmp'")
-        for setting in _FOR_READERS if read_only else _FOR_WRITERS:
-            self._database.execute(setting)
         give_up = time.monotonic() + self.wait_seconds
         while True:
-            before = self.on_disk()
-            try:
-                self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
-                self._attached = True
-                if before in (None, self.on_disk()):
-                    self.identity = self.on_disk()
+            with self._changed:
+                if take():
                     return
-                self._detach()  # of a file that was replaced while it was opened
-            except duckdb.Error as error:
-                holder = _holder(error)
-                if holder is None:
-                    raise _translate(self.path, error) from error
-                if time.monotonic() >= give_up:
-                    raise IndexLockedError(
-                        f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} "
-                        "seconds; wait until it is done, or stop it"
-                    ) from error
-            time.sleep(_POLL_SECONDS)
+                self._changed.wait(pause)
+            interrupt.check()
+            late = time.monotonic() >= give_up
+            if self._ended or late:
+                error = self._locked()
+                if self._ended or not self._patient:
+                    raise error
+                _log.warning("%s; still waiting", error)
+                give_up += self.wait_seconds
+
+    def _may_read(self) -> bool:
+        if self._writer is not None:
+            return False
+        if Gate(self.path).is_shut():
+            if not self._readers:
+                self._open.detach()
+            self._open.holder = ""
+            return False
+        if not self._readers and self.on_disk() != self.identity:
+            self._open.detach()
+        if not self._open.is_attached and not self._open.attach(read_only=True):
+            return False
+        self._readers += 1
+        return True
+
+    def _is_next(self, gate: Gate) -> bool:
+        """Whether no new reader is let in before this writer, in any process."""
+        self._open.holder = ""
+        if self._writer is None and gate.shut():
+            self._writer = gate
+        return self._writer is gate
+
+    def _may_write(self) -> bool:
+        if self._readers:
+            return False
+        self._open.detach()
+        return self._open.attach(read_only=False)
+
+    def _locked(self) -> IndexLockedError:
+        """Says who has the file."""
+        with self._changed:
+            if self._readers or (self._writer is not None and self._open.is_attached):
+                return IndexLockedError(
+                    f"another thread of this process has held {self.path} for "
+                    f"{self.wait_seconds:.0f} seconds; try again later"
+                )
+            if not self._open.holder and self._open.attach(read_only=True):
+                self._open.holder = "another process that waits to write"
+                self._open.detach()
+        return IndexLockedError(
+            f"{self.path} has been in use by {self._open.holder} for {self.wait_seconds:.0f} "
+            "seconds; wait until it is done, or stop it"
+        )
+
+    def _let_go_soon(self) -> None:
+        self._used_at = time.monotonic()
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        """Let go once nobody has read for a while, or another process wants to write."""
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            with self._changed:
+                idle = self._open.is_attached and not self._readers and self._writer is None
+                late = time.monotonic() - self._used_at > _KEEP_SECONDS
+                if idle and (late or Gate(self.path).is_shut()):
+                    self._open.detach()
+                if not self._open.is_attached:
+                    self._keeper = None
+                    return
+
+
+def _stop(cursor: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # it is closed
+        cursor.interrupt()
+
+
+def _before_fork() -> None:
+    for file in list(DatabaseFile._open_files.values()):
+        file.before_fork()
+
+
+def _after_fork(*, is_child: bool) -> None:
+    if is_child:
+        DatabaseFile._open_files_lock = threading.Lock()
+    for file in list(DatabaseFile._open_files.values()):
+        file.after_fork(is_child=is_child)
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=partial(_after_fork, is_child=False),
+    after_in_child=partial(_after_fork, is_child=True),
+)
 
 
 @atexit.register
@@ -301,39 +346,4 @@ def _close_all() -> None:
     """DuckDB's Python binding complains of connections that are open when Python ends."""
     for file in list(DatabaseFile._open_files.values()):
         file.close()
-        file._database = None
-
-
-def _holder(error: BaseException) -> str | None:
-    """Who holds the file, when that is what the error says."""
-    text = str(error)
-    if "Unique file handle conflict" in text:
-        return "another DuckDB connection of this process"
-    if not isinstance(error, duckdb.IOException) or "Could not set lock" not in text:
-        return None
-    found = re.search(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)", text)
-    if not found:
-        return "another process"
-    return f"{Path(found['program']).name} (process {found['pid']})"
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise _translate(path, error) from error
-
-
-def _translate(path: Path, error: duckdb.Error) -> StoreError:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if full := _NO_ROOM.search(str(error)):  # a failing checkpoint says why in its second line
-        return StoreError(
-            f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
-            "again; what was stored before is there"
-        )
-    if "not a valid DuckDB database" in text:
-        return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
-    if "version number" in text or "newer version" in text:
-        return SchemaError(f"{path} was written by another version of DuckDB: {text}")
-    return StoreError(f"{path}: {text}")
+        file._open.start_anew()

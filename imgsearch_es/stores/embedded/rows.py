@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document
+from imgsearch_es.stores.embedded.faults import harmed
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -99,8 +100,19 @@ def to_document(
     row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None = None
 ) -> Document:
     """The document of a row of COLUMNS."""
+    try:
+        return _to_document(row, keys, embedding)
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
+        raise harmed(f"the document of {row[1]} is not as it was written") from error
+
+
+def _to_document(
+    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None
+) -> Document:
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores = fields.pop("terms"), fields.pop("scores")
+    if not all(map(math.isfinite, scores)):
+        raise ValueError("a score that is no number")
     indexed_at: datetime = fields.pop("indexed_at")
     return Document(
         indexed_at=indexed_at.replace(tzinfo=timezone.utc),

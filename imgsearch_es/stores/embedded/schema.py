@@ -61,14 +61,17 @@ def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> Index
         value = read_value(connection, "settings")
         data = json.loads(value)
         version = int(data["schema_version"])
-    except (duckdb.CatalogException, TypeError, KeyError, ValueError) as error:
+        if version < 1:
+            raise ValueError(f"there is no schema {version}")
+        settings = IndexSettings.from_dict(data) if version <= SCHEMA_VERSION else None
+    except (duckdb.ProgrammingError, TypeError, KeyError, ValueError) as error:
         raise SchemaError(f"{location} is a DuckDB file, but no index of imgsearch") from error
-    if version > SCHEMA_VERSION:
+    if settings is None:
         raise SchemaError(
             f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
             f"{SCHEMA_VERSION}): upgrade this installation"
         )
-    return IndexSettings.from_dict(data)
+    return settings
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:

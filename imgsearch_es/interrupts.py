@@ -1,0 +1,83 @@
+"""Ctrl-C at any moment: what must be whole is finished first.
+
+Python raises a KeyboardInterrupt between any two instructions of the main thread, also where
+``finally`` begins; so a count that is put right there is wrong now and then. Here the signal waits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+STOPPED = "stopped; what was done is stored, run the command again to go on"
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """The command line's handler before a command begins and after it: there is nothing to save."""
+    os.write(2, f"imgsearch: {STOPPED}\n".encode())
+    os._exit(130)
+
+
+class _Interrupt:
+    """Its handler during a command: remembers that Ctrl-C came, as what it raises may get lost."""
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+interrupt = _Interrupt()
+RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)
+"""Handlers that do nothing but end what is going on."""
+
+
+class Pending:
+    """Ctrl-C that waits, as the handler of its signal.
+
+    Args:
+        handler: whose turn it is later.
+
+    Attributes:
+        hurry: called at once, where ``handler`` ends what is going on.
+    """
+
+    def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
+        self._handler = handler
+        self._came = False
+        self.hurry: Callable[[], object] = lambda: None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Called by Python when the signal comes."""
+        self._came = True
+        if self._handler in RAISING:
+            self.hurry()
+
+    def check(self) -> None:
+        """Let the signal have its effect now, if it came."""
+        if self._came:
+            self._came = False
+            self._handler(signal.SIGINT, None)
+
+
+@contextmanager
+def deferred() -> Iterator[Pending]:
+    """Within this block Ctrl-C is no exception but where ``check`` is called, and at its end."""
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(handler):
+        yield Pending(lambda number, frame: None)
+        return
+    pending = Pending(handler)
+    signal.signal(signal.SIGINT, pending)
+    try:
+        yield pending
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        pending.check()

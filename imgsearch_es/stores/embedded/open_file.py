@@ -1,0 +1,120 @@
+"""One DuckDB in memory, to which a file is attached for its turn.
+
+That takes a millisecond, where starting a DuckDB for a file and ending it takes thirty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from imgsearch_es.stores.embedded.faults import holder_of, translated
+
+_WRITERS_MEMORY = 64_000_000
+"""Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
+that goes through a file. Left alone it keeps all it has written, and memory grows with the
+collection."""
+_FOR_WRITERS = (f"SET memory_limit = '{_WRITERS_MEMORY}B'", "SET threads = 1")
+"""Some hundred documents are no work for several threads, and other cores have a model to run."""
+_FOR_READERS = ("RESET memory_limit", "RESET threads")
+_NAME = "index_file"
+"""What the attached file is called in SQL."""
+
+Identity = tuple[int, int]
+"""Device and number of a file."""
+
+
+def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
+    """Let a writer have the memory that a transaction of so many bytes takes."""
+    if 4 * size > _WRITERS_MEMORY:
+        connection.execute(f"SET memory_limit = '{4 * size}B'")
+
+
+class OpenFile:
+    """A file that is attached, or may be; used by one thread at a time, but for its cursors.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        is_attached: whether it is.
+        identity: which file was opened last.
+        holder: who had it when it could not be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self.is_attached = False
+        self.identity: Identity | None = None
+        self.holder = ""
+
+    def on_disk(self) -> Identity | None:
+        """Which file is at the path now: another one once an index was rebuilt."""
+        with translated(self._path), suppress(FileNotFoundError):
+            info = self._path.stat()
+            return info.st_dev, info.st_ino
+        return None
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the attached file."""
+        assert self._database is not None  # noqa: S101  (attached before)
+        cursor = self._database.cursor()
+        cursor.execute(f"USE {_NAME}")
+        return cursor
+
+    def detach(self) -> None:
+        """Let go of the file."""
+        if self._database is not None and self.is_attached:
+            self.is_attached = False
+            try:
+                self._database.execute(f"DETACH {_NAME}")
+            except duckdb.Error:
+                self.start_anew()
+                raise
+
+    def start_anew(self) -> None:
+        """After an error that DuckDB does not recover from, such as a full disk."""
+        self.is_attached = False
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def attach(self, *, read_only: bool) -> bool:
+        """Open the file, unless another process has it."""
+        path = str(self._path).replace("'", "''")
+        mode = "READ_ONLY" if read_only else "READ_WRITE"
+        with translated(self._path):
+            if self._database is None:
+                self._database = duckdb.connect()
+                self._database.execute(f"SET temp_directory = '{path}.tmp'")
+            for setting in _FOR_READERS if read_only else _FOR_WRITERS:
+                self._database.execute(setting)
+            before = self.on_disk()
+            try:
+                self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
+            except duckdb.Error as error:
+                holder = holder_of(error)
+                if holder is None:
+                    self.start_anew()
+                    raise
+                self.holder = holder
+                return False
+            self.is_attached = True
+            if before not in (None, self.on_disk()):
+                self.detach()  # of a file that was replaced while it was opened
+                return False
+            self.identity = self.on_disk()
+            return True
+
+    def forget(self) -> bool:
+        """In a process that was forked; gives whether its parent's DuckDB was in use.
+
+        Then it must not even be closed here, for it would wait for threads that are not here.
+        """
+        if self._database is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
+        return self._database is not None

@@ -1,0 +1,60 @@
+"""No room: a file that is made is whole, or not there."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import StoreError
+
+
+@pytest.fixture
+def room() -> Iterator[Callable[[int], None]]:
+    """Limits how large a file can get, in bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [0, 13_000, 44_800, 60_000, 150_000, 300_000])
+def test_an_index_is_whole_or_not_there(room, tmp_path, size):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        room(size)
+        with pytest.raises(StoreError, match=r"no room to write .*file too large"):
+            index.create()
+        room(resource.RLIM_INFINITY)
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / ".index.duckdb.new").write_bytes(b"left by one that was killed")
+        (tmp_path / ".index.duckdb.new.wal").write_bytes(b"left, too")
+        index.create()
+        assert index.count() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
+
+
+def test_what_a_killed_process_spilled_is_removed(tmp_path):
+    spilled = tmp_path / "index.duckdb.tmp"
+    spilled.mkdir()
+    (spilled / f"duckdb_temp_{2**30}_0_storage_DEFAULT-0.tmp").write_bytes(b"gigabytes")
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.create()
+        index.remove("cat.jpg")
+    assert not spilled.exists()
+
+
+def test_reindexing_is_whole_or_not_there(room, folder, tmp_path):
+    location = tmp_path / "index.duckdb"
+    with ImageIndex(location, model="fake") as index:
+        index.add(folder / "1")
+        index.close()
+        room(location.stat().st_size // 2)
+        with pytest.raises(StoreError, match=r"no room to write .*file too large"):
+            index.reindex()
+        room(resource.RLIM_INFINITY)
+        assert index.reindex().documents == index.count() == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
