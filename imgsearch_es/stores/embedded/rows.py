@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.stores.embedded.schema import add_checksums
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores",
 )  # fmt: skip
 """What ``to_document`` reads."""
-_WRITTEN = (*COLUMNS, "length", "norm")
+WRITTEN = (*COLUMNS, "length", "norm", "checksum")
+"""What ``to_row`` gives: all columns but the number."""
+POSTINGS = "SELECT unnest(terms) AS term, document, unnest(scores) AS score FROM documents"
+"""The postings that documents must have."""
 _WIDEST = 64
 """Numbers of a deep feature in a row, when it is written ..."""
 _MOST = 1 << 18
@@ -37,15 +42,16 @@ def insert(
     """Add documents that are not there, with their postings and deep features."""
     first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
     places = np.arange(first, first + len(documents), dtype=np.int32)
-    columns = zip(*(_row(document, numbers) for document in documents), strict=True)
+    columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
+    add_checksums(connection)
     connection.execute(
-        f"INSERT INTO documents (document, {', '.join(_WRITTEN)}) "
-        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_WRITTEN) + 2))}",
+        f"INSERT INTO documents (document, {', '.join(WRITTEN)}) "
+        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(WRITTEN) + 2))}",
         [places.tolist(), *(list(column) for column in columns)],
     )
     connection.execute(
-        "INSERT INTO postings SELECT * FROM (SELECT unnest(terms) AS term, document, "
-        "unnest(scores) AS score FROM documents WHERE document >= $1) ORDER BY term, document",
+        f"INSERT INTO postings SELECT * FROM ({POSTINGS} WHERE document >= $1) "
+        "ORDER BY term, document",
         [first],
     )
     dense = [(n, d.embedding) for n, d in zip(places, documents, strict=True)]
@@ -82,7 +88,8 @@ def _insert_embeddings(
     connection.unregister("new_embeddings")
 
 
-def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
+def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
+    """A document as WRITTEN says."""
     return [
         document.id, document.uri, document.filename, document.sha256,
         document.width, document.height, document.bytes, document.format,
@@ -90,24 +97,34 @@ def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
         [term.score for term in document.terms], document.length, document.norm,
+        document.checksum,
     ]  # fmt: skip
 
 
 def to_document(
-    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None = None
+    row: Sequence[Any],
+    keys: Sequence[str],
+    embedding: Sequence[float] | NDArray[np.float32] | None = None,
 ) -> Document:
-    """The document of a row of COLUMNS."""
+    """The document of a row of COLUMNS.
+
+    Raises:
+        DamagedIndexError: it is none.
+    """
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores = fields.pop("terms"), fields.pop("scores")
     indexed_at: datetime = fields.pop("indexed_at")
-    return Document(
-        indexed_at=indexed_at.replace(tzinfo=timezone.utc),
-        labels=tuple(fields.pop("label")),
-        metadata=json.loads(fields.pop("metadata")),
-        terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
-        embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
-        **fields,
-    )
+    try:
+        return Document(
+            indexed_at=indexed_at.replace(tzinfo=timezone.utc),
+            labels=tuple(fields.pop("label")),
+            metadata=json.loads(fields.pop("metadata")),
+            terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
+            embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+            **fields,
+        )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedIndexError(f"the document of {fields['uri']} cannot be read") from error
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:

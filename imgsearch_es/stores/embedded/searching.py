@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 
 from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
@@ -59,6 +60,8 @@ def search(
     numbers = list(dict.fromkeys(number for best in found for number in best.scores))
     rows = connection.execute(BY_NUMBER.format(f"document, {', '.join(COLUMNS)}"), [numbers])
     documents = {row[0]: to_document(row[1:], keys) for row in rows.fetchall()}
+    if len(documents) < len(numbers):
+        raise DamagedIndexError(f"{len(numbers) - len(documents)} hits have no document")
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
         SearchResult(
