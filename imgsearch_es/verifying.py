@@ -147,6 +147,9 @@ class Verifier:
     def _look(self, mend: Mend | None) -> VerifyReport:
         settings, report = known_settings(self._store), VerifyReport()
         self._check_settings(settings, report)
+        if mend and not report.is_whole:  # by wrong settings every document would be wrong
+            report.unchecked.append("what --repair could do: first the settings must be right")
+            mend = None
         try:
             self._check_whole(report, repair=mend is not None)
             mark, sums = self._store.mark(), _Sums()
@@ -293,14 +296,16 @@ def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
     """With what is wrong with a document that agrees with itself."""
     if item.document is None:
         return item
-    what = "it waits to be indexed again" if waits(item.document) else None
+    what = None
     try:
         to_document(to_row(item.document, None), settings)
+        if waits(item.document):
+            what = "it waits to be indexed again"
     except RowError as error:
         what = str(error)
     if what is None:
         return item
-    return replace(item, harms=[*item.harms, ("document", what)], document=None)
+    return replace(item, harms=[*item.harms, ("document", what)], stored=None, document=None)
 
 
 def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:

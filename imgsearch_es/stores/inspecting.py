@@ -112,7 +112,7 @@ def _proven(
             found = form()
         except DamagedIndexError:
             continue
-        if found is not None:
+        if found is not None and isinstance(found.uri, str):
             named = replace(found, id=picture_id(found.uri), filename=filename(found.uri))
             for document in (found, named):
                 if document.checksum == checksum:

@@ -74,6 +74,7 @@ def test_the_whole_body():
                 "norm": {"type": "double"},
                 "words": {"type": "text"},
                 "hit": {"type": "binary", "doc_values": True},
+                "checksum": {"type": "keyword", "index": False},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },
         },

@@ -169,8 +169,9 @@ def _row_inspected(
         made.append(("deep feature", f"it is there {len(vectors)} times"))
 
     def by_postings() -> Document:
-        terms, scores = zip(*postings(), strict=True) or ((), ())
-        changed = dict(zip(WRITTEN, row, strict=True)) | {"terms": terms, "scores": scores}
+        kept = postings()
+        changed = dict(zip(WRITTEN, row, strict=True))
+        changed |= {"terms": [term for term, _ in kept], "scores": [score for _, score in kept]}
         return to_document([changed[name] for name in COLUMNS], keys, vector)
 
     return inspected(

@@ -112,6 +112,8 @@ def to_document(
         DamagedIndexError: it is none.
     """
     fields = dict(zip(COLUMNS, row, strict=True))
+    if None in fields.values():
+        raise DamagedIndexError(f"the document of {fields['uri']} lacks a value")
     numbers, scores = fields.pop("terms"), fields.pop("scores")
     indexed_at: datetime = fields.pop("indexed_at")
     try:
