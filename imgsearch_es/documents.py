@@ -81,7 +81,7 @@ class Document:
 
     @property
     def checksum(self) -> str:
-        """Of all of the document: 32 hexadecimal digits, and "d" where it has a deep feature.
+        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature.
 
         It is kept with the document, and tells whether what is stored is what was written.
         """
@@ -94,7 +94,7 @@ class Document:
         if self.embedding is None:
             return digest.hexdigest()
         digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
-        return f"{digest.hexdigest()}d"
+        return f"{digest.hexdigest()}v"
 
     @classmethod
     def from_feature(

@@ -148,7 +148,7 @@ class Verifier:
         settings, report = known_settings(self._store), VerifyReport()
         self._check_settings(settings, report)
         if mend and not report.is_whole:  # by wrong settings every document would be wrong
-            report.unchecked.append("what --repair could do: first the settings must be right")
+            report.unchecked.append("what can be repaired: first the settings must be right")
             mend = None
         try:
             self._check_whole(report, repair=mend is not None)
@@ -163,6 +163,8 @@ class Verifier:
                     report.add(Harm("analysis", what, document.id, document.uri))
         except DamagedIndexError as error:
             report.add(Harm("index", str(error)))
+        if report.counts["settings"]:
+            report.left = []
         return report
 
     def _check_settings(self, settings: IndexSettings, report: VerifyReport) -> None:

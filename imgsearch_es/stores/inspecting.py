@@ -95,7 +95,7 @@ def inspected(
         has_features: whether pictures of this index have a deep feature.
     """
     lacks = has_features and primary is not None and primary.is_read and primary.embedding is None
-    if lacks and (checksum is None or checksum.endswith("d")):  # else it was imported without one
+    if lacks and (checksum is None or checksum.endswith("v")):  # else it was imported without one
         own = [*own, ("deep feature", "it is missing")]
     right = primary if not own else _proven(checksum, primary, others)
     has_checksum = checksum is not None

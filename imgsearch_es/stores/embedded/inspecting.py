@@ -47,7 +47,7 @@ _COUNTS = (
 """What is counted, how, and what it says of the index when it is not 0."""
 _LOST = (
     "deep features",
-    "SELECT count(*) FROM documents WHERE suffix(checksum, 'd') "
+    "SELECT count(*) FROM documents WHERE suffix(checksum, 'v') "
     "AND document NOT IN (SELECT document FROM embeddings WHERE document IS NOT NULL)",
     "are missing",
 )

@@ -1,0 +1,16 @@
+"""Random operations and queries: a few here, as many as asked by `differential.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.differential import run
+
+
+@pytest.mark.scripts
+@pytest.mark.parametrize("count", [5_000, pytest.param(500_000, marks=pytest.mark.long)])
+def test_every_answer_is_that_of_numpy(place: Callable[[], str], tmp_path: Path, count: int):
+    assert run(count, 1, {"store": place()}, tmp_path) >= count
