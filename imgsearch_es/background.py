@@ -136,21 +136,10 @@ def background_of(store: Store) -> Background:
         known = None  # the index was rebuilt
     if known is not None and time.monotonic() < known.until:
         return known.background
-    kept = read_background(store.read_note(NOTE))
+    kept = store.read_note(NOTE)
     if kept is None and known is not None:
         return known.background
-    return _keep(store, kept or measure(store))
-
-
-def read_background(note: str | None) -> Background | None:
-    """What an index keeps as text; None where it keeps none, or none that can be read."""
-    try:
-        found = Background(**json.loads(note or ""))
-        tables = [*found.pictures.values(), *found.words.values()]
-        math.fsum([found.documents, found.heaviest, *(v for t in tables for v in t.values())])
-    except (AttributeError, TypeError, ValueError):
-        return None
-    return found
+    return _keep(store, measure(store) if kept is None else Background(**json.loads(kept)))
 
 
 def _keep(store: Store, found: Background) -> Background:
@@ -165,8 +154,8 @@ def refresh(store: Store, changed: int) -> None:
         store: an index that exists.
         changed: how many documents were written or removed since; half of all is much.
     """
-    kept, count = read_background(store.read_note(NOTE)), store.count()
-    before = 0 if kept is None else kept.documents
+    kept, count = store.read_note(NOTE), store.count()
+    before = 0 if kept is None else json.loads(kept)["documents"]
     if kept is not None and before / 2 < count < 2 * before and 2 * changed < count:
         return
     found = measure(store)

@@ -359,7 +359,7 @@ class ImageIndex:
             progress: called with the documents looked at and all documents.
 
         Raises:
-            IndexNotFoundError: there is no such index.
+            StoreError: there is no such index, or it cannot be reached.
         """
         self._renew()
         verifier = Verifier(

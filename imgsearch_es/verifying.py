@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis import Analyzer, Term
-from imgsearch_es.background import NOTE, read_background, refresh
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
-    DamagedIndexError,
     ImageError,
     ImgsearchError,
+    IndexLockedError,
+    IndexNotFoundError,
+    IndexRebuiltError,
+    ServerError,
+    StoreError,
 )
 from imgsearch_es.exchange.rows import RowError, to_document, to_row
 from imgsearch_es.files import content_hash, in_memory
@@ -136,7 +139,7 @@ class Verifier:
         next run of indexing takes it for changed.
 
         Raises:
-            IndexNotFoundError: there is no such index.
+            StoreError: there is no such index, or it cannot be reached.
         """
         report = self._look(attrgetter("document") if repair else None)
         if repair and not report.is_whole:
@@ -161,7 +164,9 @@ class Verifier:
                 report.sampled += 1
                 for what in self._analyzed_again(document):
                     report.add(Harm("analysis", what, document.id, document.uri))
-        except DamagedIndexError as error:
+        except (IndexLockedError, IndexNotFoundError, IndexRebuiltError, ServerError):
+            raise
+        except StoreError as error:  # as of a damaged page
             report.add(Harm("index", str(error)))
         if report.counts["settings"]:
             report.left = []
@@ -189,12 +194,6 @@ class Verifier:
         ids = list({entry.id for entry in entries})
         if not len(entries) == len(ids) == len(self._store.ledger.read(ids)):
             harms.append(Harm("ledger", "an entry is there twice, or has another picture's id"))
-        note = self._store.read_note(NOTE)
-        if note is not None and read_background(note) is None:
-            harms.append(Harm("background", "it cannot be read"))
-            if repair:
-                refresh(self._store, self._store.count())
-                report.repaired += 1
         for harm in harms:
             report.add(harm)
 

@@ -8,7 +8,10 @@ from dataclasses import replace
 import pytest
 
 from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import mapping
 from tests.conformance.collections import extremes, posteriors, ties
@@ -45,3 +48,14 @@ def test_an_index_of_before_there_were_checksums(
         assert index.store.write(documents()).rejected == []
         index.store.finish()
         assert index.verify().without_checksum == 0
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_a_search_that_meets_harm_says_so(place: Callable[[], str]):
+    location = place()
+    with filled(location, documents()[:5]) as store:
+        harmed = {"id": "x", "posterior": {"tabby": 1.0}, "synsets": ["tabby"]}
+        store.client.index(index=location.rpartition("/")[2], document=harmed, refresh=True)
+        with pytest.raises(DamagedIndexError, match="imgsearch verify"):
+            store.search(Query((Term("tabby", 1.0),)))

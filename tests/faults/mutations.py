@@ -84,7 +84,7 @@ class Target:
                 return {name: "missing file"}
             path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
             return {name: "changed file"}
-        if random.random() < 0.25:
+        if random.random() < 0.5:
             return {"": self.harm_index(random)}
         names = random.sample(list(self.documents), TOGETHER)
         return self.harm_documents(random, names)
@@ -155,7 +155,6 @@ class FileTarget(Target):
             "WHERE name = 'settings'",
             "dimensions": "UPDATE settings SET value = replace(value, '_dimensions\": 16', "
             "'_dimensions\": 17') WHERE name = 'settings'",
-            "background": "UPDATE settings SET value = value[:30] WHERE name = 'note:background'",
             "clustered": "UPDATE settings SET value = 'x' WHERE name = 'clustered_postings'",
             "no clustered": "DELETE FROM settings WHERE name = 'clustered_postings'",
             "settings twice": "INSERT INTO settings FROM settings WHERE name = 'settings'",
@@ -358,13 +357,11 @@ class ServerTarget(Target):
         return found
 
     def harm_index(self, random: RANDOM) -> str:
-        kind = random.choice(["weights", "analyzer", "dimensions", "background", "entry", "copy"])
+        kind = random.choice(["weights", "analyzer", "dimensions", "entry", "copy"])
         meta = json.loads(json.dumps(self.meta))
         if kind in ("entry", "copy"):
             return self._harm_entries(random, kind)
-        if kind == "background":
-            meta["notes"]["background"] = meta["notes"]["background"][:30]
-        elif kind == "weights":
+        if kind == "weights":
             meta["imgsearch_es"]["weights"] = "sha256:0"
         elif kind == "analyzer":
             meta["imgsearch_es"]["analyzer"]["term_filters"][0]["k"] = random.randrange(11, 99)

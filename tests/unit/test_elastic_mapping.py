@@ -51,6 +51,7 @@ def test_the_whole_body():
                     "vocabulary": {"name": "labels", "labels": ["cat", "jack-o'-lantern"]},
                     "embedding_dimensions": 3,
                     "schema_version": 1,
+                    "checksum": settings().right_checksum(),
                 }
             },
             "properties": {

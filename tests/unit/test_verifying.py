@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import DamagedIndexError, ImgsearchError
+from imgsearch_es.errors import ImgsearchError, StoreError
 
 HARMS = {
     "postings": "DELETE FROM postings WHERE hash(term, document) % 2 = 0",
@@ -91,5 +91,5 @@ def test_a_damaged_page_is_told_as_that(index: ImageIndex):
     for at in range(20_000, len(data), 4096):
         data[at] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DamagedIndexError, match="is damaged on the disk: put back a copy"):
+    with pytest.raises(StoreError, match="Corrupt database file"):
         ImageIndex(path).search(text="dog")

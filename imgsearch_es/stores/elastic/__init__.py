@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -249,11 +249,12 @@ class ElasticStore:
         return report
 
     def _add_checksums(self) -> None:
-        """An index made before there were checksums gets their field."""
+        """An index made before there were checksums gets their field, if we may change it."""
         if not self._has_checksums:
-            with translated(self._address):
+            denied = elasticsearch.AuthorizationException
+            with translated(self._address), suppress(denied):
                 self.client.indices.put_mapping(index=self._index, properties=CHECKSUM)
-            self._has_checksums = True
+                self._has_checksums = True
 
     def _send(
         self, documents: Sequence[Document], vocabulary: Vocabulary
@@ -262,6 +263,8 @@ class ElasticStore:
 
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(vocabulary, lambda vector: sent_vector(vector, version))
+            if not self._has_checksums:
+                del source["checksum"]
             if document.embedding is not None and self._neighbors.has_directions:
                 source["direction"] = sent_vector(direction(document.embedding), version)
             return {"_id": document.id, "_source": source}

@@ -26,13 +26,7 @@ from weakref import WeakValueDictionary
 
 import duckdb
 
-from imgsearch_es.errors import (
-    DamagedIndexError,
-    IndexLockedError,
-    IndexNotFoundError,
-    SchemaError,
-    StoreError,
-)
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
@@ -337,11 +331,6 @@ def _translate(path: Path, error: duckdb.Error) -> StoreError:
         return StoreError(
             f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
             "again; what was stored before is there"
-        )
-    if "Corrupt database file" in text:
-        return DamagedIndexError(
-            f"a page of {path} is damaged on the disk: put back a copy of the file, or delete it "
-            f"and index the pictures again ({text})"
         )
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
