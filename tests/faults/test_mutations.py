@@ -12,9 +12,9 @@ from tests.faults.mutations import run, target_of
 @pytest.mark.parametrize(
     ("store", "count"),
     [
-        ("embedded", 150),
+        ("embedded", 200),
         pytest.param("embedded", 10_000, marks=pytest.mark.long),
-        pytest.param("elasticsearch", 150, marks=[pytest.mark.node, pytest.mark.scripts]),
+        pytest.param("elasticsearch", 60, marks=[pytest.mark.node, pytest.mark.scripts]),
         pytest.param("elasticsearch", 10_000, marks=[pytest.mark.node, pytest.mark.long]),
     ],
 )
