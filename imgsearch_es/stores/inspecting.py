@@ -110,11 +110,12 @@ def _proven(
     for form in (lambda: primary, *others):
         try:
             found = form()
-        except DamagedIndexError:
-            continue
-        if found is not None and isinstance(found.uri, str):
+            if found is None:
+                continue
             named = replace(found, id=picture_id(found.uri), filename=filename(found.uri))
             for document in (found, named):
                 if document.checksum == checksum:
                     return document
+        except (DamagedIndexError, AttributeError, LookupError, TypeError, ValueError):
+            continue  # it cannot be read
     return None

@@ -14,7 +14,6 @@ from elasticsearch import Elasticsearch
 
 from imgsearch_es.dense import direction
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.fetching import (
     HIT,
@@ -67,10 +66,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
         own.append(("id", "the document has another one"))
 
     def by_hit() -> Document:
-        try:
-            return replace(Document.from_hit(fields[HIT][0]), embedding=vector)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise DamagedIndexError("it cannot be read") from error
+        return replace(Document.from_hit(fields[HIT][0]), embedding=vector)
 
     return inspected(
         hit["_id"],

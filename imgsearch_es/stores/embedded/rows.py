@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Any
 
 import duckdb
@@ -112,15 +112,15 @@ def to_document(
         DamagedIndexError: it is none.
     """
     fields = dict(zip(COLUMNS, row, strict=True))
-    if None in fields.values():
-        raise DamagedIndexError(f"the document of {fields['uri']} lacks a value")
     numbers, scores = fields.pop("terms"), fields.pop("scores")
-    indexed_at: datetime = fields.pop("indexed_at")
+    indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
     try:
+        if any(None in values for values in (fields.values(), labels, scores)):
+            raise ValueError("a value is missing")
         return Document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
-            labels=tuple(fields.pop("label")),
-            metadata=json.loads(fields.pop("metadata")),
+            labels=tuple(labels),
+            metadata=dict(json.loads(fields.pop("metadata"))),
             terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             **fields,
