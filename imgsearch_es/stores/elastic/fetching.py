@@ -69,8 +69,8 @@ def document_of(hit: Mapping[str, Any]) -> Document:
         return Document.from_hit(hit["fields"][HIT][0])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DamagedIndexError(
-            f"{hit['_index']} is damaged: the document {hit['_id']} cannot be read; `imgsearch "
-            "verify` lists what is wrong, and with --repair puts right what can be"
+            f"{hit['_index']} is harmed inside: the document {hit['_id']} cannot be read; "
+            "`imgsearch verify` says what is wrong and what to do"
         ) from error
 
 

@@ -407,8 +407,8 @@ class EmbeddedStore:
                 yield connection
             except DamagedIndexError as error:
                 raise DamagedIndexError(
-                    f"{self.location} is damaged: {error}; `imgsearch verify` lists what is wrong, "
-                    "and with --repair puts right what can be"
+                    f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
+                    "wrong and what to do"
                 ) from error
 
     @contextmanager

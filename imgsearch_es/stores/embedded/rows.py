@@ -117,6 +117,8 @@ def to_document(
     try:
         if any(None in values for values in (fields.values(), labels, scores)):
             raise ValueError("a value is missing")
+        if not all(map(math.isfinite, scores)):
+            raise ValueError("a score is no number")
         return Document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
             labels=tuple(labels),
@@ -126,7 +128,9 @@ def to_document(
             **fields,
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DamagedIndexError(f"the document of {fields['uri']} cannot be read") from error
+        raise DamagedIndexError(
+            f"the document of {fields['uri']} is not as it was written"
+        ) from error
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:

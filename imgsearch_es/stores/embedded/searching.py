@@ -61,7 +61,8 @@ def search(
     rows = connection.execute(BY_NUMBER.format(f"document, {', '.join(COLUMNS)}"), [numbers])
     documents = {row[0]: to_document(row[1:], keys) for row in rows.fetchall()}
     if len(documents) < len(numbers):
-        raise DamagedIndexError(f"{len(numbers) - len(documents)} hits have no document")
+        missing = len(numbers) - len(documents)
+        raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
         SearchResult(
@@ -94,12 +95,20 @@ def _best_of_all(
         whole = fuse(connection, query, term_numbers, statistics)
         found[i] = _Best(whole.scores, whole.total, whole.parts)
     every = ranking.many_scores(connection, [queries[i] for i in synsets], term_numbers)
+    _check(every)
     for i, scores in zip(synsets, every, strict=True):
         found[i] = _best_matches(queries[i][0], scores)
     every = dense.many_scores(connection, [queries[i][0] for i in features], term_numbers)
+    _check(every)
     for i, scores in zip(features, every, strict=True):
         found[i] = _best_neighbors(queries[i][0], scores)
     return [found[i] for i in range(len(queries))]
+
+
+def _check(every: Sequence[Scores]) -> None:
+    """A score that is no number has no place in a ranking, which would not show it."""
+    if any(np.isnan(scores).any() for _, scores in every):
+        raise DamagedIndexError("it has scores that are no numbers")
 
 
 def _best_matches(query: Query, every: Scores) -> _Best:
