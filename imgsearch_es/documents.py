@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,23 @@ class Document:
         """The Euclidean norm of the scores."""
         return math.sqrt(math.fsum(term.score**2 for term in self.terms))
 
+    @property
+    def checksum(self) -> str:
+        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature.
+
+        It is kept with the document, and tells whether what is stored is what was written.
+        """
+        facts = self._facts()
+        facts |= {
+            "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
+            "metadata": json.loads(json.dumps(facts["metadata"])),  # keys are texts, to be sorted
+        }
+        digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
+        if self.embedding is None:
+            return digest.hexdigest()
+        digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
+        return f"{digest.hexdigest()}v"
+
     @classmethod
     def from_feature(
         cls, key: str, uri: str, name: str, embedding: NDArray[np.float32], labels: Sequence[str]
@@ -125,8 +142,17 @@ class Document:
             embedding=analysis.embedding,
         )
 
-    def to_source(self, vocabulary: Vocabulary) -> dict[str, Any]:
-        """The document as Elasticsearch's ``_source``."""
+    def to_source(
+        self,
+        vocabulary: Vocabulary,
+        sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
+    ) -> dict[str, Any]:
+        """The document as Elasticsearch's ``_source``.
+
+        Args:
+            vocabulary: of its terms.
+            sent: how the deep feature is written.
+        """
         source: dict[str, Any] = {
             "id": self.id,
             "filename": self.filename,
@@ -153,11 +179,12 @@ class Document:
             "norm": self.norm,
             "words": [vocabulary.words(term.key) for term in self.terms],
             "hit": self.to_hit(),
+            "checksum": self.checksum,
         }
         if self.terms:
             source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
         if self.embedding is not None:
-            source["embedding"] = self.embedding.tolist()
+            source["embedding"] = sent(self.embedding)
         return source
 
     @classmethod
@@ -188,16 +215,18 @@ class Document:
 
         Scores have nine digits, which tell float32 numbers apart.
         """
-        fields = {name: getattr(self, name) for name in _PLAIN}
-        fields |= {
+        text = json.dumps(self._facts(), separators=(",", ":"))
+        return base64.b64encode(text.encode("ascii")).decode("ascii")
+
+    def _facts(self) -> dict[str, Any]:
+        """All but the embedding, as JSON values."""
+        return {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
             "metadata": dict(self.metadata),
             "terms": [term.key for term in self.terms],
             "scores": [float(f"{term.score:.9g}") for term in self.terms],
         }
-        text = json.dumps(fields, separators=(",", ":"))
-        return base64.b64encode(text.encode("ascii")).decode("ascii")
 
     @classmethod
     def from_hit(cls, hit: str) -> Document:

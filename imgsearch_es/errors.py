@@ -24,6 +24,7 @@ Each says what happened, to which file, index or option, and what to do about it
         ├── IndexRebuiltError    the index was rebuilt since it was opened
         ├── SchemaError          the index was written by an incompatible version
         ├── ReconciliationError  the index does not hold what was written to it
+        ├── DamagedIndexError    the parts of an index do not agree, or cannot be read
         └── ServerError          Elasticsearch refused, failed or cannot be reached
             └── UnsupportedServerError  the server is too old, or not Elasticsearch
 """
@@ -154,6 +155,10 @@ class SchemaError(StoreError):
 
 class ReconciliationError(StoreError):
     """The counts of a run do not add up, or the index does not hold what was written to it."""
+
+
+class DamagedIndexError(StoreError):
+    """An index was harmed: its parts do not agree, or cannot be read."""
 
 
 class ServerError(StoreError):

@@ -199,8 +199,8 @@ def features(pictures: Iterable[Represented]) -> list[Embedding]:
     found = [picture.embedding for picture in pictures]
     if any(embedding is None for embedding in found):
         raise QueryError(
-            "the strategies dense-* compare the deep features of pictures, and one has none: take "
-            "an index whose analyzer keeps them"
+            "the strategies dense-* compare the deep features of pictures, and one has none: "
+            "either the index's analyzer keeps none, or it is lost, which `imgsearch verify` tells"
         )
     return [embedding for embedding in found if embedding is not None]
 

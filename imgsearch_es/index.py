@@ -74,6 +74,7 @@ from imgsearch_es.storable import check_own
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.synsets import Vocabulary
+from imgsearch_es.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.wanted_analyzer import WantedAnalyzer, check_fits, settings_of, with_more_filters
 from imgsearch_es.whitening import Whitening, learn_whitening
 
@@ -346,6 +347,32 @@ class ImageIndex:
             "analyzer": dict(settings.analyzer),
             "weights": settings.weights,
         }
+
+    def verify(
+        self,
+        *,
+        files: bool = False,
+        sample: int = 0,
+        repair: bool = False,
+        progress: VerifyProgress | None = None,
+    ) -> VerifyReport:
+        """Whether the index is whole: all that it keeps is compared with all else that it keeps.
+
+        Args:
+            files: also read every picture's file and compare its hash.
+            sample: also analyze so many pictures again.
+            repair: put right what something whole says how; then look again, and report what is
+                left.
+            progress: called with the documents looked at and all documents.
+
+        Raises:
+            StoreError: there is no such index, or it cannot be reached.
+        """
+        self._renew()
+        verifier = Verifier(
+            self.store, lambda: self.analyzer, files=files, sample=sample, progress=progress
+        )
+        return verifier.run(repair=repair)
 
     # -- moving and rebuilding -----------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from imgsearch_es.cli import (
     serve,
     sweep,
     train,
+    verify,
     watch,
     whiten,
 )
@@ -128,6 +129,7 @@ for command in (
     maps.map_,
     benchmark.benchmark,
     doctor.doctor,
+    verify.verify,
     demo.demo,
 ):
     named = command.__name__.rstrip("_")  # "import" is a word of Python

@@ -157,6 +157,9 @@ def _index(location: str) -> Iterator[Finding]:
                 yield Finding("index", None, f"{index.location} does not exist yet")
                 return
             yield Finding("index", True, f"{index.location}: {index.count()} pictures")
+            for harm in index.store.glance():
+                said = f"{harm.part}: {harm.what}; `imgsearch verify` says more"
+                yield Finding("index", False, said)
             yield Finding("analyzer", True, describe(index.analyzer.config))
     except ImgsearchError as error:
         yield Finding("index", False, str(error))

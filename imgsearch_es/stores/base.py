@@ -6,6 +6,8 @@ the same conformance suite (tests/conformance) and rank exactly alike.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from imgsearch_es.fusion import PartScore
 from imgsearch_es.ledger import Ledger
 from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
 from imgsearch_es.scoring import Statistics
+from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class IndexSettings:
         vocabulary: the terms that the documents may have.
         embedding_dimensions: length of the deep feature; 0 when the analyzer gives none.
         schema_version: of the stored form.
+        checksum: that was stored with these settings; empty where there was none.
     """
 
     analyzer: Mapping[str, Any]
@@ -53,6 +57,7 @@ class IndexSettings:
     vocabulary: Vocabulary
     embedding_dimensions: int
     schema_version: int = SCHEMA_VERSION
+    checksum: str = field(default="", compare=False)
 
     @classmethod
     def of_features(cls, dimensions: int) -> IndexSettings:
@@ -74,6 +79,15 @@ class IndexSettings:
             "schema_version": self.schema_version,
         }
 
+    def to_stored(self) -> dict[str, Any]:
+        """``to_dict`` with a checksum, which tells whether what is stored is what was written."""
+        return {**self.to_dict(), "checksum": self.right_checksum()}
+
+    def right_checksum(self) -> str:
+        """What ``checksum`` must be."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> IndexSettings:
         """Read what ``to_dict`` gave."""
@@ -83,6 +97,7 @@ class IndexSettings:
             vocabulary=Vocabulary.from_dict(data["vocabulary"]),
             embedding_dimensions=data["embedding_dimensions"],
             schema_version=data["schema_version"],
+            checksum=data.get("checksum", ""),
         )
 
 
@@ -330,6 +345,21 @@ class Store(Protocol):
             mark: of this index, before the other was last brought up to date with it.
             keep: keep the replaced index under another name.
         """
+        ...
+
+    def glance(self) -> list[Harm]:
+        """What counts and the like say against the index as a whole; cheap beside ``inspect``."""
+        ...
+
+    def inspect(self) -> Iterator[Inspected]:
+        """Every document with all that the store keeps of it, compared; some at a time.
+
+        What is written meanwhile may be among them or not.
+        """
+        ...
+
+    def mend(self) -> None:
+        """Put right what ``glance`` found and what no writing of a document would."""
         ...
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",
     "stats", "export", "import", "reindex", "whiten", "quantize", "watch", "serve", "models",
     "evaluate", "judge", "hardest", "clicks", "sweep", "compare", "train", "groups", "map",
-    "benchmark", "doctor", "demo", "kibana",
+    "benchmark", "doctor", "verify", "demo", "kibana",
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ SOURCE = {
     "length": 0.875,
     "norm": 0.578125**0.5,
     "embedding": [0.5, 0.25],
+    "checksum": "390af7346c4587736e52474f92d2fef2v",
 }
 
 

@@ -51,6 +51,7 @@ def test_the_whole_body():
                     "vocabulary": {"name": "labels", "labels": ["cat", "jack-o'-lantern"]},
                     "embedding_dimensions": 3,
                     "schema_version": 1,
+                    "checksum": settings().right_checksum(),
                 }
             },
             "properties": {
@@ -74,6 +75,7 @@ def test_the_whole_body():
                 "norm": {"type": "double"},
                 "words": {"type": "text"},
                 "hit": {"type": "binary", "doc_values": True},
+                "checksum": {"type": "keyword", "index": False},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },
         },

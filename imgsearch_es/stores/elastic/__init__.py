@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -41,7 +41,14 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import counting, paging, rebuilding, scanning, waiting
+from imgsearch_es.stores.elastic import (
+    counting,
+    inspecting,
+    paging,
+    rebuilding,
+    scanning,
+    waiting,
+)
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import (
     connect,
@@ -59,7 +66,7 @@ from imgsearch_es.stores.elastic.fetching import (
     whole_document_of,
 )
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
-from imgsearch_es.stores.elastic.mapping import Layout, index_body
+from imgsearch_es.stores.elastic.mapping import CHECKSUM, Layout, index_body
 from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
 from imgsearch_es.stores.elastic.strategies import (
     FALLBACK,
@@ -72,6 +79,7 @@ from imgsearch_es.stores.elastic.strategies import (
     vanishing,
 )
 from imgsearch_es.stores.fusion import search_parts
+from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.synsets import Vocabulary
 
 _LONGEST_PREFIX = 1000
@@ -136,6 +144,7 @@ class ElasticStore:
         """What documents are written to: an alias of this very index, and of none that replaces it.
         Documents of another analyzer cannot get into an index that was rebuilt meanwhile."""
         self._looked_at = 0.0
+        self._has_checksums = True
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -202,6 +211,7 @@ class ElasticStore:
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
+        self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
         self._settings = IndexSettings.from_dict(data)
 
     def create(self, settings: IndexSettings) -> None:
@@ -221,6 +231,7 @@ class ElasticStore:
             )
         self._written_as = rebuilding.own_alias(self._index)
         self._neighbors, self._settings = neighbors, settings
+        self._has_checksums = True
         self._looked_at = time.monotonic()
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
@@ -230,6 +241,7 @@ class ElasticStore:
         into JSON.
         """
         vocabulary = known_settings(self).vocabulary
+        self._add_checksums()
         taken, refused = storable(documents)
         size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
         report = WriteReport(0, refused)
@@ -240,18 +252,25 @@ class ElasticStore:
                 report.rejected += rejected
         return report
 
+    def _add_checksums(self) -> None:
+        """An index made before there were checksums gets their field, if we may change it."""
+        if not self._has_checksums:
+            denied = elasticsearch.AuthorizationException
+            with translated(self._address), suppress(denied):
+                self.client.indices.put_mapping(index=self._index, properties=CHECKSUM)
+                self._has_checksums = True
+
     def _send(
         self, documents: Sequence[Document], vocabulary: Vocabulary
     ) -> tuple[int, list[tuple[str, str]]]:
         version = self._connection[1]
 
         def action(document: Document) -> dict[str, Any]:
-            # Its numbers in decimals would take most of the time, and be replaced below.
-            source = replace(document, embedding=None).to_source(vocabulary)
-            if document.embedding is not None:
-                source["embedding"] = sent_vector(document.embedding, version)
-                if self._neighbors.has_directions:
-                    source["direction"] = sent_vector(direction(document.embedding), version)
+            source = document.to_source(vocabulary, lambda vector: sent_vector(vector, version))
+            if not self._has_checksums:
+                del source["checksum"]
+            if document.embedding is not None and self._neighbors.has_directions:
+                source["direction"] = sent_vector(direction(document.embedding), version)
             return {"_id": document.id, "_source": source}
 
         items = {document.id: document for document in documents}
@@ -637,6 +656,22 @@ class ElasticStore:
         if self.stored_settings() is None:
             known_settings(self)  # raises
         return self._index
+
+    def glance(self) -> list[Harm]:
+        """What counts of the posting lists say."""
+        keys = known_settings(self).vocabulary.keys
+        with translated(self._address):
+            return inspecting.glance(self.client, self._name, keys)
+
+    def inspect(self) -> Iterator[Inspected]:
+        """Every document as the index is when the first is asked for."""
+        settings, asked = known_settings(self), inspecting.body(self._connection[1])
+        with translated(self._address):
+            for hit in scanning.hits(self.client, self._name, (), asked):
+                yield inspecting.inspect_hit(hit, settings)
+
+    def mend(self) -> None:
+        """Nothing: Elasticsearch keeps nothing that is of no document."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.stores.elastic.neighbors import Version
 
 HIT = "hit"
@@ -57,10 +58,20 @@ def is_complete(answer: Mapping[str, Any]) -> bool:
 
 
 def document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit, without its embedding."""
-    if "_source" in hit:
-        return Document.from_source(hit["_source"])
-    return Document.from_hit(hit["fields"][HIT][0])
+    """The document of a hit, without its embedding.
+
+    Raises:
+        DamagedIndexError: what the server holds of it is none.
+    """
+    try:
+        if "_source" in hit:
+            return Document.from_source(hit["_source"])
+        return Document.from_hit(hit["fields"][HIT][0])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedIndexError(
+            f"{hit['_index']} is harmed inside: the document {hit['_id']} cannot be read; "
+            "`imgsearch verify` says what is wrong and what to do"
+        ) from error
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:

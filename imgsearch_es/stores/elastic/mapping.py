@@ -13,6 +13,8 @@ from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS, Neighbors, Ver
 
 _FIELDS_PER_TERM = 4
 """``synset.<key>`` and its wind, words and score."""
+CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False}}
+"""Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
 _OTHER_FIELDS = 40
 """The fields below, with room for Elasticsearch's own and a person's additions."""
 
@@ -119,7 +121,7 @@ def index_body(
         "mappings": {
             "dynamic": "strict",
             "_source": {"excludes": [HIT]},
-            "_meta": {"imgsearch_es": settings.to_dict()},
+            "_meta": {"imgsearch_es": settings.to_stored()},
             "properties": _properties(settings, version, neighbors),
         },
     }
@@ -148,6 +150,7 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
         "norm": {"type": "double"},
         "words": {"type": "text"},
         HIT: {"type": "binary", "doc_values": True},
+        **CHECKSUM,
     }
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)

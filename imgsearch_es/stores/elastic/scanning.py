@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from elasticsearch import Elasticsearch
@@ -20,7 +20,21 @@ _KEEP_ALIVE = "10m"
 
 
 def documents(client: Elasticsearch, index: str, filters: Sequence[Filter]) -> Iterator[Document]:
-    """Every document that meets conditions, page by page of one point in time."""
+    """Every document that meets conditions."""
+    return map(whole_document_of, hits(client, index, filters, WHOLE))
+
+
+def hits(
+    client: Elasticsearch, index: str, filters: Sequence[Filter], asked: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Every document that meets conditions, page by page of one point in time.
+
+    Args:
+        client: connected.
+        index: its name.
+        filters: the conditions.
+        asked: what to send of each document, as parts of a request.
+    """
     wanted = counted_query(Selection(tuple(filters)))
     client.indices.refresh(index=index)
     view = client.open_point_in_time(index=index, keep_alive=_KEEP_ALIVE)["id"]
@@ -33,15 +47,15 @@ def documents(client: Elasticsearch, index: str, filters: Sequence[Filter]) -> I
                 "size": _PAGE,
                 "sort": ["_shard_doc"],
                 "track_total_hits": False,
-                **WHOLE,
+                **asked,
             }
             if after is not None:
                 body["search_after"] = after
             answer = client.search(body=body, **WHOLE_INDEX)
-            view, hits = answer["pit_id"], answer["hits"]["hits"]
-            yield from map(whole_document_of, hits)
-            if len(hits) < _PAGE:
+            view, found = answer["pit_id"], answer["hits"]["hits"]
+            yield from found
+            if len(found) < _PAGE:
                 return
-            after = hits[-1]["sort"]
+            after = found[-1]["sort"]
     finally:
         client.options(ignore_status=404).close_point_in_time(id=view)

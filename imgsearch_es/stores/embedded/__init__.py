@@ -14,7 +14,7 @@ import duckdb
 from imgsearch_es.conditions import Filter
 from imgsearch_es.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.errors import IndexRebuiltError
+from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.facets import Facets
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.scoring import Statistics
@@ -29,13 +29,21 @@ from imgsearch_es.stores.base import (
     known_settings,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, paging, scanning, schema, searching
+from imgsearch_es.stores.embedded import (
+    counting,
+    inspecting,
+    paging,
+    scanning,
+    schema,
+    searching,
+)
 from imgsearch_es.stores.embedded.faults import check_place
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.open_file import Identity, make_room
 from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document, to_metadata
 from imgsearch_es.stores.fusion import search_parts
+from imgsearch_es.stores.inspecting import Harm, Inspected
 
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
@@ -289,7 +297,7 @@ class EmbeddedStore:
                 f"FROM {wanted} {vectors}",
                 [list(ids)],
             ).fetchall()
-        return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
+            return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
@@ -313,10 +321,10 @@ class EmbeddedStore:
             with self._reading() as connection:
                 numbers = scanning.next_numbers(connection, after, filters, self._numbers)
                 rows = scanning.rows(connection, numbers, COLUMNS)
+                documents = [to_document(row[:-1], keys, row[-1]) for row in rows]
             if not numbers:
                 return
-            for row in rows:
-                yield to_document(row[:-1], keys, row[-1])
+            yield from documents
             after = numbers[-1]
 
     def beside(self) -> EmbeddedStore:
@@ -348,6 +356,27 @@ class EmbeddedStore:
             self._settings = self._identity = None
         return done
 
+    def glance(self) -> list[Harm]:
+        """What the tables as a whole say."""
+        settings = known_settings(self)
+        with self._reading() as connection:
+            return inspecting.glance(connection, settings)
+
+    def inspect(self) -> Iterator[Inspected]:
+        """Every document, in blocks; the file is free between them."""
+        settings = known_settings(self)
+        after: int | None = inspecting.FIRST
+        while after is not None:
+            with self._reading() as connection:
+                items, after = inspecting.block(connection, after, settings)
+            yield from items
+
+    def mend(self) -> None:
+        """Take out what is of no document; make what follows from the settings anew."""
+        settings = known_settings(self)
+        with self._writing() as connection:
+            inspecting.mend(connection, settings)
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
@@ -356,7 +385,13 @@ class EmbeddedStore:
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._file.reading() as connection:
             self._check_file()
-            yield connection
+            try:
+                yield connection
+            except DamagedIndexError as error:
+                raise DamagedIndexError(
+                    f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
+                    "wrong and what to do"
+                ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.dense import COMPARISONS
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.queries import Query, Selection
 from imgsearch_es.stores.embedded.ranking import Scores, alike, excluded_numbers, without
 from imgsearch_es.stores.embedded.selecting import selection
@@ -60,9 +61,11 @@ def _blocks(
             "AND document >= $first AND document < $end",
             {**parameters, "first": first, "end": first + _BLOCK},
         ).fetchnumpy()
-        documents = np.asarray(block["document"], dtype=np.int64)
+        documents, vectors = np.asarray(block["document"], dtype=np.int64), block["embedding"]
+        if np.ma.is_masked(vectors) or len({len(vector) for vector in vectors}) > 1:
+            raise DamagedIndexError("deep features differ in length")
         if len(documents):
-            yield documents, np.concatenate(block["embedding"]).reshape(len(documents), -1)
+            yield documents, np.concatenate(vectors).reshape(len(documents), -1)
 
 
 def _scores(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,22 +32,6 @@ def check_place(path: Path) -> None:
             raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
 
 
-def harmed(what: str, connection: duckdb.DuckDBPyConnection | None = None) -> StoreError:
-    """The error for an index whose tables do not fit each other.
-
-    Args:
-        what: is wrong.
-        connection: to the file, which the error then names.
-    """
-    where = "the index"
-    if connection is not None:
-        paths = connection.execute("SELECT path FROM duckdb_databases() WHERE path IS NOT NULL")
-        where = " ".join(path for (path,) in paths.fetchall())
-    return StoreError(
-        f"{where} is harmed inside: {what}; `imgsearch verify` says what is wrong and what to do"
-    )
-
-
 def holder_of(error: BaseException) -> str | None:
     """Who holds the file, when that is what the error says."""
     text = str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Any
 
 import duckdb
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.documents import Document
-from imgsearch_es.stores.embedded.faults import harmed
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.stores.embedded.schema import add_checksums
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores",
 )  # fmt: skip
 """What ``to_document`` reads."""
-_WRITTEN = (*COLUMNS, "length", "norm")
+WRITTEN = (*COLUMNS, "length", "norm", "checksum")
+"""What ``to_row`` gives: all columns but the number."""
+POSTINGS = "SELECT unnest(terms) AS term, document, unnest(scores) AS score FROM documents"
+"""The postings that documents must have."""
 _WIDEST = 64
 """Numbers of a deep feature in a row, when it is written ..."""
 _MOST = 1 << 18
@@ -40,15 +44,16 @@ def insert(
         return
     first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
     places = np.arange(first, first + len(documents), dtype=np.int32)
-    columns = zip(*(_row(document, numbers) for document in documents), strict=True)
+    columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
+    add_checksums(connection)
     connection.execute(
-        f"INSERT INTO documents (document, {', '.join(_WRITTEN)}) "
-        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(_WRITTEN) + 2))}",
+        f"INSERT INTO documents (document, {', '.join(WRITTEN)}) "
+        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(WRITTEN) + 2))}",
         [places.tolist(), *(list(column) for column in columns)],
     )
     connection.execute(
-        "INSERT INTO postings SELECT * FROM (SELECT unnest(terms) AS term, document, "
-        "unnest(scores) AS score FROM documents WHERE document >= $1) ORDER BY term, document",
+        f"INSERT INTO postings SELECT * FROM ({POSTINGS} WHERE document >= $1) "
+        "ORDER BY term, document",
         [first],
     )
     dense = [(n, d.embedding) for n, d in zip(places, documents, strict=True)]
@@ -85,7 +90,8 @@ def _insert_embeddings(
     connection.unregister("new_embeddings")
 
 
-def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
+def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
+    """A document as WRITTEN says."""
     return [
         document.id, document.uri, document.filename, document.sha256,
         document.width, document.height, document.bytes, document.format,
@@ -93,35 +99,40 @@ def _row(document: Document, numbers: dict[str, int]) -> list[Any]:
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
         [term.score for term in document.terms], document.length, document.norm,
+        document.checksum,
     ]  # fmt: skip
 
 
 def to_document(
-    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None = None
+    row: Sequence[Any],
+    keys: Sequence[str],
+    embedding: Sequence[float] | NDArray[np.float32] | None = None,
 ) -> Document:
-    """The document of a row of COLUMNS."""
-    try:
-        return _to_document(row, keys, embedding)
-    except (IndexError, TypeError, ValueError, AttributeError) as error:
-        raise harmed(f"the document of {row[1]} is not as it was written") from error
+    """The document of a row of COLUMNS.
 
-
-def _to_document(
-    row: Sequence[Any], keys: Sequence[str], embedding: Sequence[float] | None
-) -> Document:
+    Raises:
+        DamagedIndexError: it is none.
+    """
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores = fields.pop("terms"), fields.pop("scores")
-    if not all(map(math.isfinite, scores)):
-        raise ValueError("a score that is no number")
-    indexed_at: datetime = fields.pop("indexed_at")
-    return Document(
-        indexed_at=indexed_at.replace(tzinfo=timezone.utc),
-        labels=tuple(fields.pop("label")),
-        metadata=to_metadata(fields.pop("metadata")),
-        terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
-        embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
-        **fields,
-    )
+    indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
+    try:
+        if any(None in values for values in (fields.values(), labels, scores)):
+            raise ValueError("a value is missing")
+        if not all(map(math.isfinite, scores)):
+            raise ValueError("a score is no number")
+        return Document(
+            indexed_at=indexed_at.replace(tzinfo=timezone.utc),
+            labels=tuple(labels),
+            metadata=dict(to_metadata(fields.pop("metadata"))),
+            terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
+            embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+            **fields,
+        )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedIndexError(
+            f"the document of {fields['uri']} is not as it was written"
+        ) from error
 
 
 def to_metadata(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import duckdb
 
@@ -23,7 +24,7 @@ CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE
+    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term SMALLINT, document INTEGER, score FLOAT);
@@ -40,15 +41,30 @@ MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], object]] = {}
 def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Make an empty index."""
     connection.execute(TABLES)
-    rows = [
+    write_terms(connection, settings)
+    _write(connection, "settings", json.dumps(settings.to_stored()))
+    _write(connection, "clustered_postings", "0")
+
+
+def terms(settings: IndexSettings) -> list[tuple[int, str, str, str]]:
+    """The rows of the table of terms."""
+    return [
         (i, synset.key, synset.wnid, synset.name) for i, synset in enumerate(settings.vocabulary)
     ]
+
+
+def write_terms(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
+    """Fill the table of terms anew."""
+    connection.execute("DELETE FROM terms")
     connection.execute(
         "INSERT INTO terms SELECT unnest($1), unnest($2), unnest($3), unnest($4)",
-        [list(column) for column in zip(*rows, strict=True)],
+        [list(column) for column in zip(*terms(settings), strict=True)],
     )
-    _write(connection, "settings", json.dumps(settings.to_dict()))
-    _write(connection, "clustered_postings", "0")
+
+
+def add_checksums(connection: duckdb.DuckDBPyConnection) -> None:
+    """Before a write: a file made before there were checksums gets the column, empty."""
+    connection.execute("ALTER TABLE documents ADD COLUMN IF NOT EXISTS checksum VARCHAR")
 
 
 def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
@@ -82,7 +98,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettin
     settings = read_settings(connection, location)
     for version in range(settings.schema_version, SCHEMA_VERSION):
         MIGRATIONS[version](connection)
-    data = settings.to_dict() | {"schema_version": SCHEMA_VERSION}
+    data = replace(settings, schema_version=SCHEMA_VERSION).to_stored()
     write_value(connection, "settings", json.dumps(data))
     return IndexSettings.from_dict(data)
 

@@ -10,11 +10,11 @@ import duckdb
 import numpy as np
 
 from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.embedded import dense, ranking
-from imgsearch_es.stores.embedded.faults import harmed
 from imgsearch_es.stores.embedded.fusion import fuse
 from imgsearch_es.stores.embedded.ranking import Scores, Weighted
 from imgsearch_es.stores.embedded.rows import BY_NUMBER, COLUMNS, to_document
@@ -62,7 +62,7 @@ def search(
     documents = {row[0]: to_document(row[1:], keys) for row in rows.fetchall()}
     if len(documents) < len(numbers):
         missing = len(numbers) - len(documents)
-        raise harmed(f"it has postings of {missing} documents that are not there", connection)
+        raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
         SearchResult(
@@ -95,20 +95,20 @@ def _best_of_all(
         whole = fuse(connection, query, term_numbers, statistics)
         found[i] = _Best(whole.scores, whole.total, whole.parts)
     every = ranking.many_scores(connection, [queries[i] for i in synsets], term_numbers)
-    _check(connection, every)
+    _check(every)
     for i, scores in zip(synsets, every, strict=True):
         found[i] = _best_matches(queries[i][0], scores)
     every = dense.many_scores(connection, [queries[i][0] for i in features], term_numbers)
-    _check(connection, every)
+    _check(every)
     for i, scores in zip(features, every, strict=True):
         found[i] = _best_neighbors(queries[i][0], scores)
     return [found[i] for i in range(len(queries))]
 
 
-def _check(connection: duckdb.DuckDBPyConnection, every: Sequence[Scores]) -> None:
+def _check(every: Sequence[Scores]) -> None:
     """A score that is no number has no place in a ranking, which would not show it."""
     if any(np.isnan(scores).any() for _, scores in every):
-        raise harmed("it has scores that are no numbers", connection)
+        raise DamagedIndexError("it has scores that are no numbers")
 
 
 def _best_matches(query: Query, every: Scores) -> _Best:

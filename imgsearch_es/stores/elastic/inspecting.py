@@ -1,0 +1,131 @@
+"""Looking for harm on Elasticsearch: sources, doc values and posting lists that do not agree.
+
+``posterior`` keeps nine significant bits of each weight, so it is compared as exactly as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from elasticsearch import Elasticsearch
+
+from imgsearch_es.dense import direction
+from imgsearch_es.documents import Document
+from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.fetching import (
+    HIT,
+    NOT_FETCHED,
+    WHOLE_INDEX,
+    by_doc_values,
+    embedding_of,
+)
+from imgsearch_es.stores.elastic.neighbors import Version
+from imgsearch_es.stores.inspecting import Harm, Inspected, inspected
+
+_TRUNCATION = 1 + 2.0**-8
+"""A weight is less than what is kept of it times this."""
+_DOC_VALUES = (
+    "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
+    "top_synset", "top_score", "length", "norm",
+)  # fmt: skip
+"""Fields that searches read by their doc values."""
+_COUNTED = 100
+"""Synsets counted in one request."""
+_DIFFERS = "it is not what the rest of the document says"
+
+
+def body(version: Version) -> dict[str, Any]:
+    """What to ask for of each document: all that is kept of it."""
+    wanted = by_doc_values({"fields": ["embedding"]}, version)
+    wanted.pop("stored_fields", None)
+    wanted["docvalue_fields"] = [*wanted["docvalue_fields"], *_DOC_VALUES]
+    wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction"]
+    unsent = [name for name in NOT_FETCHED if name != "words"]
+    return {**wanted, "_source": {"excludes": unsent}}
+
+
+def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
+    """Compare all that came of a document."""
+    source, fields = hit["_source"], hit.get("fields", {})
+    vector = embedding_of(hit)
+    primary, own, made = None, [], []
+    try:
+        primary = replace(Document.from_source(source), embedding=vector)
+        right = primary.to_source(settings.vocabulary, sent=lambda vector: None)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        primary, own = None, [("document", "it cannot be read")]
+    else:
+        made = [*_made_harms(primary, right, fields)]
+        ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
+        names = (right.keys() | source.keys()) - ignored
+        own = [(n, _DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
+    if hit["_id"] != source.get("id"):
+        own.append(("id", "the document has another one"))
+
+    def by_hit() -> Document:
+        return replace(Document.from_hit(fields[HIT][0]), embedding=vector)
+
+    return inspected(
+        hit["_id"],
+        source.get("uri"),
+        source.get("checksum"),
+        primary,
+        own=own,
+        made=made,
+        others=[by_hit],
+        has_features=settings.embedding_dimensions > 0,
+    )
+
+
+def _made_harms(
+    document: Document, right: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """What searches read of a document and is not as the document says."""
+    if fields.get(HIT) != [right[HIT]]:
+        yield HIT, _DIFFERS if HIT in fields else "it is missing"
+    kept = fields.get("posterior", [{}])[0]
+    if kept.keys() != right["posterior"].keys() or not all(
+        np.float32(kept[key]) <= score < kept[key] * _TRUNCATION * (1 + 1e-6)
+        for key, score in right["posterior"].items()
+    ):
+        yield "posterior", _DIFFERS
+    for name in _DOC_VALUES:
+        value = right.get(name, [])
+        if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):
+            yield name, "its doc values are not what the document says"
+    if "direction" in fields and document.embedding is not None:
+        wanted = direction(document.embedding)
+        if not np.allclose(np.asarray(fields["direction"], np.float32), wanted, atol=1e-5):
+            yield "direction", _DIFFERS
+
+
+def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]:
+    """What is wrong with the posting lists as a whole: three counts of each must agree."""
+    harms = []
+    for start in range(0, len(keys), _COUNTED):
+        part = list(keys[start : start + _COUNTED])
+        counts = [_counts(key) for key in part]
+        aggs = {f"{i}{name}": agg for i, of in enumerate(counts) for name, agg in of.items()}
+        answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
+        for i, key in enumerate(part):
+            weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
+            scores = answer[f"{i}scores"]["value"]
+            if not weights == names == scores:
+                what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
+                harms.append(Harm("posterior", what))
+    lacking = client.count(index=index, query={"bool": {"must_not": {"exists": {"field": HIT}}}})
+    if lacking["count"]:
+        harms.append(Harm(HIT, f"{lacking['count']:,} documents have none"))
+    return harms
+
+
+def _counts(key: str) -> dict[str, Any]:
+    one = {"field": "posterior", "query_vector": {key: 1.0}}
+    return {
+        "weights": {"filter": {"sparse_vector": one}},
+        "names": {"filter": {"term": {"synsets": key}}},
+        "scores": {"value_count": {"field": f"synset.{key}.score"}},
+    }

@@ -1,0 +1,121 @@
+"""What is found when an index is inspected, and which form of a document is the right one.
+
+A store keeps a document in several forms: as it was written, and as what searches read. They must
+agree, and the checksum that was written with it tells which of them is right where they do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.files import filename, picture_id
+
+
+class Harm(NamedTuple):
+    """Something that is wrong.
+
+    Attributes:
+        part: of the index: "postings", "deep feature", "settings", a field, ...
+        what: is wrong with it.
+        id, uri: of the document; empty where it is of none.
+    """
+
+    part: str
+    what: str
+    id: str = ""
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspected:
+    """One document, with what is wrong with it.
+
+    Attributes:
+        id, uri: as stored.
+        harms: what does not agree, as (part, what).
+        stored: the document as it is stored; None where that cannot be read.
+        document: what it should be, where something that is whole says so.
+        has_checksum: whether one was written with it.
+    """
+
+    id: str
+    uri: str
+    harms: Sequence[tuple[str, str]]
+    stored: Document | None
+    document: Document | None
+    has_checksum: bool
+
+    def to_be_indexed(self) -> Document | None:
+        """Without what the analyzer said, so that the next run over the picture analyzes it.
+
+        It keeps what people said of it. None where it is not certain whose document it is.
+        """
+        found = self.stored
+        if found is None or not self.id == found.id == picture_id(found.uri):
+            return None
+        return replace(found, terms=(), embedding=None, sha256=_no_hash(found.uri))
+
+
+def waits(document: Document) -> bool:
+    """Whether a document is what ``to_be_indexed`` gave."""
+    return document.sha256 == _no_hash(document.uri)
+
+
+def _no_hash(uri: str) -> str:
+    """In place of a file's hash: another one than that of any picture."""
+    return hashlib.sha256(f"to be indexed: {uri}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def inspected(
+    key: object,
+    uri: object,
+    checksum: str | None,
+    primary: Document | None,
+    *,
+    own: Sequence[tuple[str, str]],
+    made: Sequence[tuple[str, str]],
+    others: Iterable[Callable[[], Document]],
+    has_features: bool,
+) -> Inspected:
+    """A document with its harms, and the form of it that is right.
+
+    Args:
+        key: its id as stored.
+        uri: as stored.
+        checksum: as stored.
+        primary: the form that it was written in; None where it cannot be read.
+        own: harms of that form.
+        made: harms of what is made from it.
+        others: its other forms, of which its checksum may prove one.
+        has_features: whether pictures of this index have a deep feature.
+    """
+    lacks = has_features and primary is not None and primary.is_read and primary.embedding is None
+    if lacks and (checksum is None or checksum.endswith("v")):  # else it was imported without one
+        own = [*own, ("deep feature", "it is missing")]
+    right = primary if not own else _proven(checksum, primary, others)
+    has_checksum = checksum is not None
+    return Inspected(
+        str(key or ""), str(uri or ""), (*own, *made), primary, right, has_checksum=has_checksum
+    )
+
+
+def _proven(
+    checksum: str | None, primary: Document | None, others: Iterable[Callable[[], Document]]
+) -> Document | None:
+    for form in (lambda: primary, *others):
+        try:
+            found = form()
+            if found is None:
+                continue
+            named = replace(found, id=picture_id(found.uri), filename=filename(found.uri))
+            for document in (found, named):
+                if document.checksum == checksum:
+                    return document
+        except (DamagedIndexError, AttributeError, LookupError, TypeError, ValueError):
+            continue  # it cannot be read
+    return None

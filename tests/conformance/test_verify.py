@@ -1,0 +1,61 @@
+"""Both stores agree with themselves, with documents of every kind, and on older indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import Term
+from imgsearch_es.documents import Document
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.queries import Query
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.elastic import mapping
+from tests.conformance.collections import extremes, posteriors, ties
+from tests.conformance.conftest import SETTINGS, filled
+
+IMPORTED = replace(SETTINGS, analyzer={**SETTINGS.analyzer, "model": {"name": "features"}})
+
+
+def documents() -> list[Document]:
+    made = posteriors(300) + extremes() + ties(100)
+    return [replace(d, embedding=None) if i % 7 == 0 else d for i, d in enumerate(made)]
+
+
+def test_what_was_written_is_whole(place: Callable[[], str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.conformance.conftest.SETTINGS", IMPORTED)
+    location = place()
+    with filled(location, documents()), ImageIndex(location) as index:
+        report = index.verify()
+        assert (report.is_whole, report.documents) == (True, len(documents())), report.harms[:5]
+        assert report.without_checksum == 0
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_an_index_of_before_there_were_checksums(
+    place: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+):
+    location = place()
+    with monkeypatch.context() as patch:
+        patch.setattr(mapping, "CHECKSUM", {})
+        open_store(location).create(IMPORTED)
+    with ImageIndex(location) as index:
+        assert index.verify().is_whole
+        assert index.store.write(documents()).rejected == []
+        index.store.finish()
+        assert index.verify().without_checksum == 0
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_a_search_that_meets_harm_says_so(place: Callable[[], str]):
+    location = place()
+    with filled(location, documents()[:5]) as store:
+        harmed = {"id": "x", "posterior": {"tabby": 1.0}, "synsets": ["tabby"]}
+        store.client.index(index=location.rpartition("/")[2], document=harmed, refresh=True)
+        with pytest.raises(DamagedIndexError, match="imgsearch verify"):
+            store.search(Query((Term("tabby", 1.0),)))

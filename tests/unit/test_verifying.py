@@ -1,0 +1,95 @@
+"""``imgsearch verify``: what is wrong is named, put right where that can be, and told by others."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import ImgsearchError, StoreError
+
+HARMS = {
+    "postings": "DELETE FROM postings WHERE hash(term, document) % 2 = 0",
+    "documents": "DELETE FROM documents WHERE document % 2 = 0",
+    "deep feature": "DELETE FROM embeddings WHERE document % 2 = 0",
+    "features": "UPDATE embeddings SET embedding = embedding[2:] WHERE document = 3",
+    "row": "UPDATE documents SET terms = [2000::SMALLINT] || terms[2:] WHERE document = 3",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_harm_is_found_told_and_put_right(run, index: ImageIndex, photos: Path, cat: Path, harm):
+    place = ["--index", index.location]
+    index.close()
+    run("verify", *place, "--files", "--sample", 2)
+    with duckdb.connect(index.location) as connection:
+        connection.execute(HARMS[harm])
+    assert json.loads(run("verify", *place, "--json", code=1).stdout)["counts"]
+    said = []
+    for asked in ({"text": "dog"}, {"image": cat}, {"image": cat, "strategy": "dense-cosine"}):
+        try:
+            index.search(**asked)
+        except ImgsearchError as error:
+            said.append(str(error))
+    assert all("imgsearch verify" in text for text in said)
+    index.close()
+    if harm in ("postings", "documents", "deep feature"):
+        assert re.search("PROBLEM.*imgsearch verify", run("doctor", *place, code=1).stdout)
+    index.verify(repair=True)
+    index.add(photos)
+    run("verify", *place, "--files", "--sample", 12)
+    assert index.count() == 12
+
+
+def test_a_file_of_before_there_were_checksums(index: ImageIndex, cat: Path):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("ALTER TABLE documents DROP COLUMN checksum")
+    report = index.verify()
+    assert (report.is_whole, report.without_checksum) == (True, 12)
+    index.update(cat, labels="cat")
+    assert index.verify().without_checksum == 11
+    assert index.verify(repair=True).is_whole
+    assert index.verify().without_checksum == 0
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("ALTER TABLE documents DROP COLUMN checksum")
+        least = "(SELECT min(document) FROM embeddings)"
+        connection.execute(f"DELETE FROM embeddings WHERE document = {least}")
+    assert index.verify().counts["deep feature"] == 1
+
+
+def test_pictures_that_are_others_now(index: ImageIndex, cat: Path):
+    cat.write_bytes(b"no picture")
+    report = index.verify(files=True, sample=12)
+    assert {(harm.part, harm.uri) for harm in report.harms} == {
+        ("file", str(cat)),
+        ("analysis", str(cat)),
+    }
+
+
+def test_wrong_settings_repair_nothing(run, index: ImageIndex):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("UPDATE settings SET value = replace(value, ': 16', ': 17')")
+    before = Path(index.location).read_bytes()
+    found = run("verify", "--index", index.location, "--repair", code=1)
+    assert "first the settings must be right" in found.stdout
+    assert Path(index.location).read_bytes() == before
+
+
+def test_a_damaged_page_is_told_as_that(index: ImageIndex):
+    index.close()
+    path = Path(index.location)
+    with duckdb.connect(index.location) as connection:
+        connection.execute("CHECKPOINT")
+    data = bytearray(path.read_bytes())
+    for at in range(20_000, len(data), 4096):
+        data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="Corrupt database file"):
+        ImageIndex(path).search(text="dog")
