@@ -14,7 +14,7 @@ from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS
-from tests.unit.conftest import fake_model, photos  # noqa: F401 - for tests of an ImageIndex
+from tests.unit.conftest import fake_model, photos, stage  # noqa: F401 - for tests of ImageIndex
 
 SETTINGS = IndexSettings(
     analyzer={"model": {"name": "none"}, "image_filters": [], "term_filters": []},
