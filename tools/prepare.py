@@ -282,8 +282,10 @@ def report(lacks: list[Lack], *, is_choice: bool) -> int:
     for lack in lacks:
         say(f"  - {lack.what}: {lack.refusal or 'not brought, as said above'}")
     packages = sorted({name for lack in lacks for name in lack.packages})
-    if known := [name for name in packages if system.commands([name])]:
-        say(f"{system.words(known)}: {system.how(known)}")
+    known = [name for name in packages if system.commands([name])]
+    for names in (known, [name for name in packages if name not in known]):
+        if names:
+            say(f"{system.words(names)}: {system.how(names)}")
     if is_choice:
         say("Tests that need it will fail.")
         return 0
