@@ -12,22 +12,21 @@ an installed Chromium or Chrome, or Playwright's own.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import http.client
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import elasticsearch_node
 import system_packages as system
@@ -55,14 +54,8 @@ APPLICATIONS = (
     Path("/Applications/Chromium.app/Contents/MacOS/Chromium"),
 )
 DRIVER_LIBRARIES = ("libatomic.so.1",)
-"""What Playwright itself takes from the system, and Chromium's package does not bring."""
-LIBRARIES = (
-    *DRIVER_LIBRARIES,
-    "libnss3.so",
-    "libatk-bridge-2.0.so.0",
-    "libgbm.so.1",
-    "libasound.so.2",
-)
+"""What Playwright itself takes from the system, and no browser brings."""
+LIBRARIES = ("libnss3.so", "libatk-bridge-2.0.so.0", "libgbm.so.1", "libasound.so.2")
 """Some of those that Playwright's own Chromium takes from the system."""
 
 
@@ -101,10 +94,6 @@ def find_browser() -> str | None:
 
 def has_browser() -> bool:
     """Whether there is one, Playwright's own with what it takes from the system included."""
-    if not has_libraries(DRIVER_LIBRARIES):
-        return False
-    if named := os.environ.get("IMGSEARCH_BROWSER"):
-        return shutil.which(named) is not None
     return find_browser() is not None or (playwright_has_one() and has_libraries(LIBRARIES))
 
 
@@ -140,23 +129,16 @@ def has_libraries(names: tuple[str, ...]) -> bool:
 # -- what could be had ---------------------------------------------------------------------------
 
 
-def connect(url: str) -> None:
-    """Reach a server, or the proxy that the environment names for it; an OSError says why not."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if parts.scheme in proxies and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxies[parts.scheme])
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    socket.create_connection((parts.hostname or "", port), timeout=5).close()
+def reach(url: str) -> None:
+    """Have any answer of a server, whatever it says; an OSError says why there is none."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310
 
 
-def maven_repository() -> str:
-    """Maven Central, or the mirror that the user's settings name."""
-    settings = Path.home() / ".m2/settings.xml"
-    text = settings.read_text(errors="replace") if settings.is_file() else ""
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    mirror = re.search(r"<mirror>.*?<url>\s*([^<\s]+)", text, re.DOTALL)
-    return mirror[1] if mirror else MAVEN
+def reach_maven() -> None:
+    """Reach Maven Central, unless the user's settings may name a mirror: that Maven finds out."""
+    if not (Path.home() / ".m2/settings.xml").is_file():
+        reach(MAVEN)
 
 
 def ask() -> dict[str, str]:
@@ -165,9 +147,9 @@ def ask() -> dict[str, str]:
         version: partial(checksum, archive_url(distribution))
         for version, distribution in DISTRIBUTIONS.items()
     }
-    questions["maven"] = lambda: connect(maven_repository())
-    questions["playwright"] = lambda: connect(
-        os.environ.get("PLAYWRIGHT_DOWNLOAD_HOST") or PLAYWRIGHT
+    questions["maven"] = reach_maven
+    questions["playwright"] = partial(
+        reach, os.environ.get("PLAYWRIGHT_DOWNLOAD_HOST") or PLAYWRIGHT
     )
     answers = dict.fromkeys(questions, f"no answer within {ASKING_LIMIT_S:.0f} s")
 
@@ -210,18 +192,14 @@ def elasticsearch(version: str, failures: dict[str, str]) -> Lack:
 
 def browser(failures: dict[str, str]) -> Lack:
     """What is to be done for a browser: of the system's packages, or else Playwright's own."""
-    lack = Lack("a browser (Chromium or Chrome)", ("browser",), fetch_chromium)
-    named = os.environ.get("IMGSEARCH_BROWSER")
-    if named and not shutil.which(named):
-        lack.packages, lack.refusal = (), f"IMGSEARCH_BROWSER names {named}, which is no program"
-        return lack
+    lack = Lack("a browser (Chromium or Chrome)", ("browser",))
     lack.refuse_packages()
-    if lack.refusal and not failures["playwright"]:
+    if lack.refusal and failures["playwright"]:
+        lack.refusal += f", as Playwright's own cannot be reached ({failures['playwright']})"
+    elif lack.refusal:
         own = Lack(lack.what, () if has_libraries(LIBRARIES) else ("libraries",), fetch_chromium)
         own.refuse_packages()
         return own if not own.refusal or system.commands(own.packages) else lack
-    if lack.refusal:
-        lack.refusal += f", as Playwright's own cannot be reached ({failures['playwright']})"
     return lack
 
 
@@ -236,6 +214,12 @@ def lacking() -> list[Lack]:
             found.append(Lack(f"Elasticsearch {distribution.number}", refusal=str(error)))
         if not has_copy(version) and (version == "9" or not elasticsearch_node.at_hand(version)):
             wanted.append(version)
+    if (named := os.environ.get("IMGSEARCH_BROWSER")) and not shutil.which(named):
+        refusal = f"IMGSEARCH_BROWSER names {named}, which is no program"
+        found.append(Lack("a browser", refusal=refusal))
+    if not has_libraries(DRIVER_LIBRARIES):
+        found.append(Lack("Playwright, which drives the browser", ("libatomic",)))
+        found[-1].refuse_packages()
     if has_browser() and not wanted:
         return found
     failures = ask()
@@ -259,25 +243,23 @@ def python() -> list[Lack]:
 
 def install(packages: list[str]) -> None:
     """Have the system's package manager bring packages, as root."""
-    prefix = system.root()
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (system.commands(packages) or []) if prefix is not None else []:
+    for command in system.commands(packages):
         say(f"running {command} ...")
         run = subprocess.run(
-            [*(prefix or []), *command.split()],
-            cwd=ROOT, env=environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            [*(system.root() or []), "sh", "-c", command],
+            cwd=ROOT, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False,
         )  # fmt: skip
         if run.returncode:
             say(f"{command} failed: {tail(run.stdout, lines=5)}")
 
 
 def fetch_chromium() -> None:
-    """Have Playwright fetch a Chromium of its own, unless one is installed."""
-    if not find_browser():
-        say("having Playwright fetch a Chromium (about 150 MB, once) ...")
-        command = [sys.executable, "-m", "playwright", "install", "chromium"]
-        subprocess.run(command, check=False, stdout=sys.stderr)
+    """Have Playwright fetch a Chromium of its own."""
+    say("having Playwright fetch a Chromium (about 150 MB, once) ...")
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    subprocess.run(command, check=False, stdout=sys.stderr)
 
 
 def bring(lacks: list[Lack]) -> None:
@@ -300,12 +282,14 @@ def report(lacks: list[Lack], *, is_choice: bool) -> int:
     for lack in lacks:
         say(f"  - {lack.what}: {lack.refusal or 'not brought, as said above'}")
     packages = sorted({name for lack in lacks for name in lack.packages})
-    if known := [name for name in packages if system.commands([name])]:
-        say(f"{system.words(known)}: {system.how(known)}")
+    known = [name for name in packages if system.commands([name])]
+    for names in (known, [name for name in packages if name not in known]):
+        if names:
+            say(f"{system.words(names)}: {system.how(names)}")
     if is_choice:
         say("Tests that need it will fail.")
         return 0
-    say('Or choose tests: make check, or make test ARGS="-k word".')
+    say('Or choose tests: make check, which needs Python alone, or make test ARGS="-k word".')
     return 1
 
 

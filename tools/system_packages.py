@@ -15,42 +15,41 @@ from pathlib import Path
 WORDS = {
     "browser": "Chromium with its libraries",
     "java": "a complete JDK of 21 or newer",
+    "libatomic": "libatomic",
     "libraries": "the libraries of Chromium",
     "maven": "Maven",
     "python": "Python",
     "venv": "Python's venv",
 }
 APT = "apt-get install -y --no-install-recommends"
-# By the ID of os-release, newest releases in mind; what a system does not have is not listed.
+DEBIAN = {
+    "venv": "python3-venv",
+    "java": "openjdk-21-jdk-headless",
+    "maven": "maven",
+    "libatomic": "libatomic1",
+}
+# The packages by the ID of os-release, for its releases that have a Python we know; by ID and
+# VERSION_CODENAME where a release differs. What has a space is a command of its own.
 SYSTEMS = {
-    "debian": (
+    "debian": (APT, DEBIAN | {"browser": "chromium"}),
+    "debian bookworm": (
         APT,
-        {
-            "venv": "python3-venv",
-            "java": "openjdk-21-jdk-headless",
-            "maven": "maven",
-            "browser": "chromium libatomic1",
-        },
+        DEBIAN | {"browser": "chromium", "java": "bash tools/install_jdk.sh"},
     ),
-    # Its chromium is a snap, which sees no temporary files and is not to be had in containers.
-    "ubuntu": (APT, {"venv": "python3-venv", "java": "openjdk-21-jdk-headless", "maven": "maven"}),
+    # Its chromium is a snap, which sees no temporary files and is not to be had in containers. The
+    # libraries are not called the same from release to release, and Playwright knows them.
+    "ubuntu": (
+        APT,
+        DEBIAN | {"libraries": "make venv && .venv/bin/python -m playwright install-deps chromium"},
+    ),
     "fedora": (
         "dnf install -y",
         {
             "python": "python3.13",
             "java": "java-latest-openjdk-devel",
             "maven": "maven",
-            "browser": "chromium libatomic",
-        },
-    ),
-    "rhel": (
-        "dnf install -y",
-        {
-            "python": "python3.12",
-            "java": "java-21-openjdk-devel",
-            "maven": "maven",
-            "libraries": "nss atk at-spi2-atk mesa-libgbm alsa-lib libXcomposite libXdamage "
-            "libatomic libXrandr libxkbcommon pango cups-libs",
+            "libatomic": "libatomic",
+            "browser": "chromium",
         },
     ),
     "arch": (
@@ -59,48 +58,36 @@ SYSTEMS = {
     ),
     "darwin": (
         "brew install",
-        {"python": "python@3.13", "java": "openjdk@21", "maven": "maven"},
+        {
+            "python": "python@3.13",
+            "java": "openjdk@21",
+            "maven": "maven",
+            "browser": "brew install --cask google-chrome",
+        },
     ),
 }
-# What no package brings under the name that others have.
-SPECIAL = {
-    ("debian", "bookworm", "java"): "bash tools/install_jdk.sh",
-    ("debian", "bullseye", "java"): "",
-    # After `make venv`; the names of its packages are not the same from release to release.
-    ("ubuntu", "", "libraries"): ".venv/bin/python -m playwright install-deps chromium",
-    ("darwin", "", "browser"): "brew install --cask google-chrome",
-}
 
 
-def os_release(path: Path = Path("/etc/os-release")) -> tuple[str, str]:
-    """ID (of the list above, by ID_LIKE where it is not there) and VERSION_CODENAME."""
-    if sys.platform == "darwin":
-        return "darwin", ""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return "", ""
-    pairs = (line.partition("=") for line in text.splitlines())
+def this_system(path: Path = Path("/etc/os-release")) -> str:
+    """The key of the list above; one that is not there where the system is none of them."""
+    if sys.platform == "darwin" or not path.is_file():
+        return sys.platform
+    pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
     values = {name: value.strip("\"'") for name, _, value in pairs}
-    names = [values.get("ID", ""), *values.get("ID_LIKE", "").split()]
-    known = next((name for name in names if name in SYSTEMS), names[0])
-    return known, values.get("VERSION_CODENAME", "")
+    if "ubuntu" in values.get("ID_LIKE", "").split():  # they take its packages
+        return "ubuntu"
+    release = f"{values.get('ID')} {values.get('VERSION_CODENAME')}"
+    return release if release in SYSTEMS else release.partition(" ")[0]
 
 
-def commands(things: Iterable[str], system: tuple[str, str] | None = None) -> list[str] | None:
-    """What brings ``things``, to be run in this order by root; None where no command is known."""
-    name, version = system or os_release()
-    install, names = SYSTEMS.get(name, ("", {}))
-    packages, others = [], []
-    for thing in things:
-        special = SPECIAL.get((name, version, thing), SPECIAL.get((name, "", thing)))
-        if special:
-            others.append(special)
-        elif special is None and thing in names:
-            packages.append(names[thing])
-        else:
-            return None
-    if packages:
+def commands(things: Iterable[str]) -> list[str]:
+    """What brings ``things``, to be run in this order by root; nothing where a thing is unknown."""
+    install, names = SYSTEMS.get(this_system(), ("", {}))
+    found = [names.get(thing, "") for thing in things]
+    if not all(found):
+        return []
+    others = [name for name in found if " " in name]
+    if packages := [name for name in found if " " not in name]:
         update = ["apt-get update"] if install == APT else []
         return [*update, f"{install} {' '.join(packages)}", *others]
     return others
@@ -118,7 +105,8 @@ def how(things: Iterable[str]) -> str:
         return "install it by hand"
     is_ours = sys.platform == "darwin" or os.getuid() == 0
     sudo = "sudo " if not is_ours and shutil.which("sudo") else ""
-    line = " && ".join(sudo + command for command in found)
+    # Playwright asks for root's rights itself, and .venv is the user's.
+    line = " && ".join(("" if name.startswith("make ") else sudo) + name for name in found)
     return f"`{line}`" if is_ours or sudo else f"as root `{line}`"
 
 
