@@ -18,7 +18,7 @@ check: lint  ## lint, types and unit tests: no server, no TensorFlow, a minute
 	@$(PYTEST) tests/unit -m "not long" $(PARALLEL)
 
 ifdef ARGS
-test: needs venv
+test: venv
 	@$(BIN)/python tools/prepare.py --some
 	@$(PYTEST) -m "not long" $(ARGS)
 else
@@ -33,7 +33,7 @@ test-long: needs venv  ## the tests that take their time: loads, thousands of ex
 
 needs:
 	@command -v $(or $(PYTHON),python3) >/dev/null || PYTHON="$(PYTHON)" sh tools/make_venv.sh check
-	@PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/prepare.py check $(if $(ARGS),--some)
+	@PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/prepare.py check
 
 fuzz: venv  ## fuzz queries and pictures, FUZZ_SECONDS=60 each (Linux, Python 3.11 and newer)
 	@$(BIN)/python -m pip install --quiet -e '.[fuzz]'
