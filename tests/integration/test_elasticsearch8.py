@@ -22,13 +22,22 @@ def test_it_is_the_old_server_and_the_old_client(
     assert "client 8." in store
 
 
-def test_conformance_of_all_that_needs_no_script(
-    elasticsearch8_url: str, python_with_client8: Callable[..., str]
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("exchange", "pages", "ranking", "rebuild", "store"),
+        pytest.param(("",), marks=pytest.mark.long),
+    ],
+    ids=["the ways to and from it", "all"],
+)
+def test_conformance_of_what_needs_no_script(
+    elasticsearch8_url: str, python_with_client8: Callable[..., str], files: tuple[str, ...]
 ):
     """Elastic's own build for integration tests has no Painless: what scores by scripts waits."""
+    paths = [f"tests/conformance/{f'test_{name}.py' if name else ''}" for name in files]
     output = python_with_client8(
-        *("-m", "pytest", "tests/conformance", "-q", "-p", "no:cacheprovider"),
-        *("-k", "elasticsearch", "-m", "not scripts"),
+        *("-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"),
+        *("-k", "elasticsearch", "-m", "not scripts and not long"),
         IMGSEARCH_ES_URL=elasticsearch8_url,
         IMGSEARCH_TEST_STRATEGIES="auto,impact",
     )

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_fifty_users_at_once_meet_no_error(tmp_path: Path):
     found = tmp_path / "server.json"
