@@ -17,23 +17,18 @@ demo: venv  ## index a few photos, search them, write a gallery page
 check: lint  ## lint, types and unit tests: no server, no TensorFlow, a minute
 	@$(PYTEST) tests/unit -m "not long" $(PARALLEL)
 
-ifdef ARGS
-test: needs venv
-	@$(BIN)/python tools/prepare.py --some
-	@$(PYTEST) -m "not long" $(ARGS)
-else
-test: needs lint  ## lint and every test but the long ones (ARGS="-k word" chooses, without lint)
-	@$(BIN)/python tools/prepare.py
-	@$(PYTEST) -m "not long" $(PARALLEL)
-endif
+# With ARGS prepare.py says what is lacking and goes on; without, nothing is begun in vain.
+test: $(if $(ARGS),venv,needs lint)  ## lint and every test but the long ones (ARGS="-k word" chooses, without lint)
+	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
+	@$(PYTEST) -m "not long" $(or $(ARGS),$(PARALLEL))
 
-test-long: needs venv  ## the tests that take their time: loads, thousands of examples, restarts
-	@$(BIN)/python tools/prepare.py
+test-long: $(if $(ARGS),,needs) venv  ## the tests that take their time: loads, thousands of examples, restarts
+	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
 	@$(PYTEST) -m long $(ARGS)
 
 needs:
 	@command -v $(or $(PYTHON),python3) >/dev/null || PYTHON="$(PYTHON)" sh tools/make_venv.sh check
-	@PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/prepare.py check $(if $(ARGS),--some)
+	@PYTHON="$(PYTHON)" $(or $(PYTHON),python3) tools/prepare.py check
 
 fuzz: venv  ## fuzz queries and pictures, FUZZ_SECONDS=60 each (Linux, Python 3.11 and newer)
 	@$(BIN)/python -m pip install --quiet -e '.[fuzz]'
