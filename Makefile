@@ -17,13 +17,18 @@ demo: venv  ## index a few photos, search them, write a gallery page
 check: lint  ## lint, types and unit tests: no server, no TensorFlow, a minute
 	@$(PYTEST) tests/unit -m "not long" $(PARALLEL)
 
-# With ARGS prepare.py says what is lacking and goes on; without, nothing is begun in vain.
-test: $(if $(ARGS),venv,needs lint)  ## lint and every test but the long ones (ARGS="-k word" chooses, without lint)
-	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
-	@$(PYTEST) -m "not long" $(or $(ARGS),$(PARALLEL))
+ifdef ARGS
+test: venv
+	@$(BIN)/python tools/prepare.py --some
+	@$(PYTEST) -m "not long" $(ARGS)
+else
+test: needs lint  ## lint and every test but the long ones (ARGS="-k word" chooses, without lint)
+	@$(BIN)/python tools/prepare.py
+	@$(PYTEST) -m "not long" $(PARALLEL)
+endif
 
-test-long: $(if $(ARGS),,needs) venv  ## the tests that take their time: loads, thousands of examples, restarts
-	@$(BIN)/python tools/prepare.py $(if $(ARGS),--some)
+test-long: needs venv  ## the tests that take their time: loads, thousands of examples, restarts
+	@$(BIN)/python tools/prepare.py
 	@$(PYTEST) -m long $(ARGS)
 
 needs:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import elasticsearch_node
 import pytest
 
+from imgsearch_es.documents import Document
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.stores.elastic import ElasticStore
 from tests.conformance.collections import document, posteriors, ties
@@ -16,16 +17,19 @@ from tests.conformance.reference import Reference
 
 pytestmark = pytest.mark.node
 
-DOCUMENTS = posteriors(3000) + ties(1200)
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    return posteriors(3000) + ties(1200)
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[ElasticStore]:
+def store(documents: list[Document]) -> Iterator[ElasticStore]:
     with elasticsearch_node.cluster(nodes=2, heap="512m") as urls:
         made = ElasticStore(f"{urls[0]}/cluster", shards=3, replicas=1)
         made.create(SETTINGS)
-        for start in range(0, len(DOCUMENTS), 500):
-            assert made.write(DOCUMENTS[start : start + 500]).rejected == []
+        for start in range(0, len(documents), 500):
+            assert made.write(documents[start : start + 500]).rejected == []
         made.finish()
         made.client.cluster.health(wait_for_status="green", timeout="60s")
         yield made
@@ -37,18 +41,18 @@ def queries() -> list[Query]:
     return [Query(synset_vector(item.terms), k=10) for item in asked if item.terms]
 
 
-def test_shards_lie_on_both_nodes(store: ElasticStore):
+def test_shards_lie_on_both_nodes(store: ElasticStore, documents: list[Document]):
     shards = store.client.cat.shards(index="cluster", format="json")
     assert len({shard["node"] for shard in shards}) == 2
     assert len([shard for shard in shards if shard["state"] == "STARTED"]) == 6
     counts = [int(shard["docs"]) for shard in shards if shard["prirep"] == "p"]
-    assert sum(counts) == store.count() == len(DOCUMENTS)
+    assert sum(counts) == store.count() == len(documents)
     assert min(counts) > 0
 
 
 @pytest.mark.parametrize("strategy", INNER)
-def test_formula_1_is_exact(store: ElasticStore, strategy: str):
-    reference = Reference(DOCUMENTS, SETTINGS.vocabulary.keys)
+def test_formula_1_is_exact(store: ElasticStore, documents: list[Document], strategy: str):
+    reference = Reference(documents, SETTINGS.vocabulary.keys)
     for query in queries():
         expected, _ = reference.rank(query)
         hits = store.search(replace(query, strategy=strategy)).hits
@@ -56,8 +60,10 @@ def test_formula_1_is_exact(store: ElasticStore, strategy: str):
 
 
 @pytest.mark.parametrize("strategy", ["bm25", "tfidf", "cosine", "sqrt"])
-def test_formulas_use_the_statistics_of_all_shards(store: ElasticStore, strategy: str):
-    reference = Reference(DOCUMENTS, SETTINGS.vocabulary.keys)
+def test_formulas_use_the_statistics_of_all_shards(
+    store: ElasticStore, documents: list[Document], strategy: str
+):
+    reference = Reference(documents, SETTINGS.vocabulary.keys)
     for query in queries():
         asked = replace(query, strategy=strategy)
         expected = reference.score(asked)
@@ -68,18 +74,18 @@ def test_formulas_use_the_statistics_of_all_shards(store: ElasticStore, strategy
         assert found == pytest.approx([expected[hit.document.id] for hit in hits], rel=1e-6)
 
 
-def test_all_documents_come_back(store: ElasticStore):
-    assert {item.id for item in store.documents()} == {item.id for item in DOCUMENTS}
+def test_all_documents_come_back(store: ElasticStore, documents: list[Document]):
+    assert {item.id for item in store.documents()} == {item.id for item in documents}
 
 
-def test_an_index_with_other_shards_takes_its_place(store: ElasticStore):
+def test_an_index_with_other_shards_takes_its_place(store: ElasticStore, documents: list[Document]):
     opened = ElasticStore(store.location, shards=2)
     new = opened.beside()
     new.create(SETTINGS)
-    new.write(DOCUMENTS)
+    new.write(documents)
     assert opened.replace(new, opened.mark(), keep=False)
     settings = opened.client.indices.get_settings(index="cluster")["cluster-000002"]["settings"]
     assert settings["index"]["number_of_shards"] == "2"
     assert settings["index"]["number_of_replicas"] == "1"
-    assert opened.count() == len(DOCUMENTS)
+    assert opened.count() == len(documents)
     opened.close()

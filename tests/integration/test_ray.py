@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 from PIL import Image
 
 from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import folder_label
-from imgsearch_es.indexing.ray_cluster import Share, share
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
 from tests.fakes import register
@@ -73,6 +71,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cluster(installed: Path) -> Iterator[None]:
     """Ray with room for several actors, whatever this machine has."""
+    import ray  # takes a second, which no other test shall wait for
+
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
@@ -166,15 +166,17 @@ def test_lists_and_limits(tmp_path, photos):
 @pytest.mark.parametrize(
     ("resources", "asked", "expected"),
     [
-        ({"CPU": 2.0}, None, Share(1, 2, 0)),
-        ({"CPU": 64.0, "memory": 1e9}, None, Share(16, 4, 0)),
-        ({"CPU": 8.0}, 3, Share(3, 2, 0)),
-        ({"CPU": 96.0, "GPU": 8.0}, None, Share(8, 4, 1.0)),
-        ({"CPU": 16.0, "GPU": 1.0}, 4, Share(4, 4, 0.25)),
+        ({"CPU": 2.0}, None, (1, 2, 0)),
+        ({"CPU": 64.0, "memory": 1e9}, None, (16, 4, 0)),
+        ({"CPU": 8.0}, 3, (3, 2, 0)),
+        ({"CPU": 96.0, "GPU": 8.0}, None, (8, 4, 1.0)),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, (4, 4, 0.25)),
     ],
 )
 def test_the_cluster_is_divided(resources, asked, expected):
-    assert share(resources, asked) == expected
+    from imgsearch_es.indexing.ray_cluster import Share, share
+
+    assert share(resources, asked) == Share(*expected)
 
 
 @pytest.mark.usefixtures("cluster")
