@@ -28,7 +28,7 @@ fi
 rm -rf "$machine"
 cp -a "$base" "$machine"
 mount --bind "$machine" "$machine" # Java wants every folder to lie on some mount point
-mount --bind /dev "$machine/dev"
+mount --rbind /dev "$machine/dev"
 mount --rbind /sys "$machine/sys"
 mount -t proc proc "$machine/proc"
 for path in /etc/resolv.conf /etc/pip.conf ~/.config/pip ~/.m2/settings.xml \

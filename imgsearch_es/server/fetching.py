@@ -28,7 +28,9 @@ _UNICAST = ipaddress.ip_network("2000::/3")
 """All of IPv6 that is on the internet (RFC 4291 and IANA's registry), ..."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """... but for IPv4 addresses behind a translator."""
-_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+_SPECIAL = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
+)
 """Protocols, relays of old, documentation: what `is_global` leaves, or did until lately."""
 _AGENT = "imgsearch-es"
 _LATE = "could not be fetched in time"
