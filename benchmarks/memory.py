@@ -182,6 +182,9 @@ def main() -> None:
         make_ordinary(top / "indexed", pictures - len(list((top / "indexed").iterdir())))
         make_large(top / "uploads", UPLOAD)
         make_thin(top / "uploads")
+        os.environ["IMGSEARCH_CACHE"] = str(top / "cache")
+        first = str(top / "indexed" / "ordinary00000.jpg")  # chooses a runtime, with TensorFlow
+        subprocess.run(command("analyze", first, "-m", MODEL), check=True)  # noqa: S603 - this program
         index(top / "indexed", top / "index.duckdb")
         serve(top / "uploads", top / "index.duckdb", top / "cache")
 

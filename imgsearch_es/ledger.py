@@ -6,7 +6,8 @@ a person can look a missing picture up, and so that a run need not try in vain w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ class Rejected:
             itself is not to blame (a server that refused it). Such a one is tried in every run.
         tried_with: the decoder and the limits it was tried with; with others it is tried again.
         is_shortage: memory or time were short; known to the run that tried, not to the ledger.
+        given: the labels and metadata of the document that it takes the place of, by `naming`.
     """
 
     uri: str
@@ -39,6 +41,7 @@ class Rejected:
     sha256: str = field(default="", compare=False)
     tried_with: str = field(default="", compare=False)
     is_shortage: bool = field(default=False, compare=False)
+    given: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -53,6 +56,13 @@ class Rejected:
     def to_dict(self) -> dict[str, Any]:
         """What a person wants to know of it, as JSON values."""
         return {"uri": self.uri, "reason": self.reason, "rejected_at": self.rejected_at.isoformat()}
+
+
+def naming(labels: Sequence[str], metadata: Mapping[str, Any]) -> str:
+    """What a person gave a picture, as JSON; empty where that is nothing."""
+    if not labels and not metadata:
+        return ""
+    return json.dumps({"labels": list(labels), "metadata": dict(metadata)})
 
 
 class Ledger(Protocol):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +26,21 @@ from imgsearch_es.images import ImageSource, Picture, open_image
 from imgsearch_es.indexing import BATCH_SIZE
 from imgsearch_es.stores.base import Store
 
-QueryImage = ImageSource | Hit | Document
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A picture whose pixels are ready for the model.
+
+    Attributes:
+        uri: its name.
+        pixels: as `Analyzer.prepare` gives them.
+    """
+
+    uri: str
+    pixels: NDArray[np.uint8]
+
+
+QueryImage = ImageSource | Hit | Document | Prepared
 """A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
@@ -63,6 +78,9 @@ class PictureReader:
         examples: dict[int, Example] = {}
         opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
         for i, image in enumerate(images):
+            if isinstance(image, Prepared):
+                opened[i] = image.uri, Image.fromarray(image.pixels), [image.pixels]
+                continue
             known = stored.get(keys.get(i, ""))
             named = isinstance(image, str | os.PathLike)
             plain = region is None and not views
@@ -97,7 +115,12 @@ class PictureReader:
         ]
 
     def _open(
-        self, image: QueryImage, known: Document | None, turn: Turn, *, whole: bool
+        self,
+        image: ImageSource | Hit | Document,
+        known: Document | None,
+        turn: Turn,
+        *,
+        whole: bool,
     ) -> Picture:
         """The pixels of a query picture, of which the index may know where they are.
 
@@ -133,7 +156,7 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
     """One picture or several, or none, as a list."""
     if pictures is None:
         return []
-    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document)
+    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document | Prepared)
     one = one or hasattr(pictures, "read") or hasattr(pictures, "shape")
     if one or not isinstance(pictures, Iterable):
         return [cast(QueryImage, pictures)]

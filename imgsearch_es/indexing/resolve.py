@@ -6,6 +6,7 @@ over its analysis; a moved one its labels and metadata as well.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,6 +109,9 @@ class Resolver:
             found = stored.get(item.id)
         else:
             found = stored.get(outcome.picture.sha256)
+            if known is None and outcome.task.before and outcome.task.before.given:
+                given = json.loads(outcome.task.before.given)  # it was no picture for a while
+                known = Known("", tuple(given["labels"]), given["metadata"])
             if known is None and found is not None and is_gone(found.uri):
                 known = Known(found.sha256, found.labels, found.metadata)  # it was moved
         labels, metadata = self._labels_of(item, known), self._metadata_of(item, known)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from imgsearch_es.files import picture_id
 from imgsearch_es.indexing.analyze import Made
 from imgsearch_es.indexing.read import Failed, Unchanged
 from imgsearch_es.indexing.report import IndexReport
 from imgsearch_es.indexing.resolve import is_no_file
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
 WRITE_SIZE = 512
@@ -42,10 +43,13 @@ class Writer:
             with self._report.stages.measure("write"):
                 self._write([each for each in batch if isinstance(each, Made)])
                 failed = [each for each in batch if isinstance(each, Failed)]
-                self._withdraw(failed)
-                self._unrecorded += [each.entry for each in failed if not each.again]
+                stale = [each for each in failed if _is_stale(each)]
+                self._unrecorded += [_noted(each) for each in failed if not each.again]
+                self._unrecorded += [_noted(each) for each in stale if each.again]
                 if self._store.settings():
                     self._record(batch)
+                if stale:  # when the ledger has what a person gave them
+                    self._report.removed += self._store.remove([each.entry.id for each in stale])
 
     def has_unrecorded(self) -> bool:
         """Whether pictures were rejected that only an index that does not exist could note."""
@@ -62,7 +66,8 @@ class Writer:
         refused = dict(self._store.write([each.document for each in made]).rejected)
         for task, document, reused in made:
             if document.uri in refused:
-                entry = Rejected(document.uri, refused[document.uri])
+                given = task.before.given if task.before else ""
+                entry = Rejected(document.uri, refused[document.uri], given=given)
                 self._report.rejected.append(entry)
                 self._unrecorded.append(entry)
                 continue
@@ -72,19 +77,6 @@ class Writer:
                 self._report.updated += 1
             else:
                 self._report.added += 1
-
-    def _withdraw(self, failed: Sequence[Failed]) -> None:
-        """Remove the documents of files that hold no picture any more.
-
-        Not of those that could not be read just now: they may be what they were.
-        """
-        stale = [
-            each.entry.id
-            for each in failed
-            if each.task.known and (each.entry.sha256 or is_no_file(each.entry.uri))
-        ]
-        if stale:
-            self._report.removed += self._store.remove(stale)
 
     def _record(self, batch: Sequence[Finished]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]
@@ -99,3 +91,21 @@ class Writer:
         ]
         if stricken := [key for key in stricken if key not in failing]:
             self._store.ledger.remove(stricken)
+
+
+def _is_stale(failed: Failed) -> bool:
+    """Whether there is a document of a file that holds no picture any more.
+
+    One that could not be read just now may be what it was.
+    """
+    entry = failed.entry
+    return failed.task.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
+
+
+def _noted(failed: Failed) -> Rejected:
+    """The entry, with what a person gave the document that it takes the place of."""
+    known, before = failed.task.known, failed.task.before
+    given = before.given if before else ""
+    if known is not None:
+        given = naming(known.labels, known.metadata)
+    return replace(failed.entry, given=given)

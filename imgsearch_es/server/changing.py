@@ -155,7 +155,7 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
 
 
 def _keep(parts: Services, folder: Path, data: bytes) -> str:
-    *_, kind = parts.checker.check(data)
+    kind = parts.checker.check(data).format
     path = folder.absolute() / f"{hashlib.sha256(data).hexdigest()[:32]}.{kind.lower()}"
     if not path.exists():
         with replacing(path) as draft:

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.archives import split_uri
+from imgsearch_es.decoding.turns import LARGE
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.files import Limits, content_hash, in_memory, read_bytes, to_path
@@ -106,6 +110,15 @@ class Pictures:
         if hashlib.sha256(data).hexdigest() != picture.sha256:
             raise _changed(picture)
         return data
+
+    def opened(self, picture: Document | Upload) -> bytes | NDArray[np.uint8]:
+        """A picture to make views of: its file, or the pixels of a smaller copy where it is large.
+
+        Raises:
+            ImageError: the picture cannot be read.
+        """
+        data = self.read(picture)
+        return self._drawer.small(data) if picture.width * picture.height > LARGE else data
 
     def thumbnail(self, picture: Document | Upload, size: int) -> Thumbnail:
         """A small JPEG, at most ``size`` pixels wide and high.

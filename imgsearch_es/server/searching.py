@@ -16,6 +16,7 @@ from imgsearch_es.fusion import Fusion
 from imgsearch_es.hits import Hits
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.queries import Query
+from imgsearch_es.query_pictures import Prepared, QueryImage
 from imgsearch_es.server.pictures import Pictures
 from imgsearch_es.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.server.uploads import Upload
@@ -135,11 +136,11 @@ class Searching:
                 counted |= self._index.facets(query, [field], size, where=others)
         return {field: counted[field] for field in fields}
 
-    def _picture(self, name: str, opened: bool = False) -> Document | bytes:
+    def _picture(self, name: str, opened: bool = False) -> QueryImage:
         found = self._pictures.find(name)
-        if isinstance(found, Upload) or opened:
-            return self._pictures.read(found)
-        return found
+        if isinstance(found, Upload) and found.pixels is not None and not opened:
+            return Prepared(found.id, found.pixels)
+        return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
 
 
 def document_dict(document: Document) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
@@ -63,7 +63,7 @@ class Services:
         cache = ThumbnailCache(
             self.settings.cache_folder or default_folder(), self.settings.cache_bytes
         )
-        self.checker = Checker(self.settings.upload_limits)
+        self.checker = Checker(self.settings.upload_limits, self._image_filters)
         self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
         roots = self.settings.roots
@@ -80,6 +80,11 @@ class Services:
         self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
         self._places = asyncio.Semaphore(WORKERS)
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _image_filters(self) -> list[dict[str, Any]]:
+        """Those of the index's model; none where it has no model."""
+        found = self.index.store.settings()
+        return found.analyzer["image_filters"] if found else []
 
     async def work(self, call: Callable[[], T]) -> T:
         """Do something in a thread, while others are served.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
@@ -17,6 +18,7 @@ _KEEP = 0.9
 """The share of the limit that is left after cleaning up."""
 _TOUCH_SECONDS = 3600.0
 """A file's time of use is kept to about an hour, so that a hit writes nothing."""
+_log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
@@ -39,6 +41,7 @@ class ThumbnailCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._bytes: int | None = None
+        self._has_warned = False
 
     def get(self, key: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
         """A thumbnail, and whether it was there.
@@ -53,7 +56,12 @@ class ThumbnailCache:
             self._touch(path)
         except FileNotFoundError:
             data = make()
-            self._put(path, data)
+            try:
+                self._put(path, data)
+            except OSError as error:  # the disk is full, say: a cache is not needed
+                if not self._has_warned:
+                    _log.warning("thumbnails are not kept in %s: %s", self.folder, error.strerror)
+                self._has_warned = True
             return data, False
         return data, True
 

@@ -7,8 +7,12 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.decoding import Decoded
@@ -50,6 +54,7 @@ class Upload:
         height: pixels, upright.
         format: "JPEG", "PNG", ...
         until: when it is forgotten, by the monotonic clock.
+        pixels: as the model takes them; None where the index has no model.
     """
 
     id: str
@@ -58,25 +63,39 @@ class Upload:
     height: int
     format: str
     until: float
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self.data) + (0 if self.pixels is None else self.pixels.nbytes)
 
 
 class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
-    What passes here is decoded again by the server itself, from the same bytes, with the same
-    decoder: so a crash or an endless loop has happened there before it can happen here.
+    No large picture is decoded by the server itself: its process would take the memory of all of
+    them at once.
 
     Args:
         limits: of a picture.
+        image_filters: gives those of the index's model, where there is one; asked when a worker
+            starts.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        image_filters: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
+    ) -> None:
         self._limits = limits
+        self._ask_image_filters = image_filters
+        self._image_filters: Sequence[Mapping[str, Any]] | None = None
         self._room = threading.Semaphore(WORKERS)
         self._idle: list[WorkerProcess] = []
 
-    def check(self, data: bytes) -> tuple[int, int, str]:
-        """Width and height in pixels, upright, and the format of a picture.
+    def check(self, data: bytes) -> Decoded:
+        """The size and format of a picture, and what the image filters make of it.
 
         Raises:
             ImageError: it is no picture, too large, or harms its decoder.
@@ -85,8 +104,19 @@ class Checker:
             raise ImageError(
                 "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
             )
-        found = self._decode(data, "the upload")
-        return found.width, found.height, found.format
+        return self._decode(data, "the upload")
+
+    def has_filters(self) -> bool:
+        """Whether pixels are what the model takes, and not those of `small`."""
+        return bool(self._filters())
+
+    def small(self, data: bytes) -> NDArray[np.uint8]:
+        """The pixels of a picture shrunk to `LARGEST`.
+
+        Raises:
+            ImageError: it is no picture, too large, or harms its decoder.
+        """
+        return self._decode(data, "picture").pixels
 
     def thumbnail(self, data: bytes, size: int) -> bytes:
         """A small JPEG, at most ``size`` pixels wide and high.
@@ -98,19 +128,25 @@ class Checker:
         Raises:
             ImageError: it is no picture, too large, or harms its decoder.
         """
-        return thumbnail(Image.fromarray(self._decode(data, "picture").pixels), size)
+        return thumbnail(Image.fromarray(self.small(data)), size)
 
     def close(self) -> None:
         """End the worker processes."""
         while self._idle:
             _end(self._idle.pop())
 
+    def _filters(self) -> Sequence[Mapping[str, Any]]:
+        """Asked for once, so that all workers have the same."""
+        if self._image_filters is None:
+            self._image_filters = self._ask_image_filters()
+        return self._image_filters
+
     def _decode(self, data: bytes, name: str) -> Decoded:
         with self._room:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                worker = WorkerProcess(_SMALL, self._limits)
+                worker = WorkerProcess(self._filters() or _SMALL, self._limits)
             try:
                 found = worker.decode(data, name)
             except NoWorkerError:
@@ -143,12 +179,14 @@ class Uploads:
         Raises:
             ImageError: it is no picture, too large, or harms its decoder.
         """
-        size = self._checker.check(data)
+        found = self._checker.check(data)
+        pixels = found.pixels if self._checker.has_filters() else None
+        size = (found.width, found.height, found.format)
         until = time.monotonic() + KEEP_SECONDS
-        upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until)
+        upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until, pixels)
         with self._lock:
             self._kept[upload.id] = upload
-            self._bytes += len(data)
+            self._bytes += upload.size
             self._forget()
         return upload
 
@@ -171,4 +209,4 @@ class Uploads:
             if self._bytes <= _TOTAL_BYTES and upload.until >= now:
                 return
             del self._kept[name]
-            self._bytes -= len(upload.data)
+            self._bytes -= upload.size

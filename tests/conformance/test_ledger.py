@@ -23,7 +23,7 @@ AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
 
 def entries(number: int) -> list[Rejected]:
     return [
-        Rejected(f"/photos/{i:05}.jpg", f"reason {i % 3}", AT, f"{i:064x}", "Pillow 1")
+        Rejected(f"/photos/{i:05}.jpg", f"reason {i % 3}", AT, f"{i:064x}", "Pillow 1", given="{}")
         for i in range(number)
     ]
 
@@ -117,6 +117,7 @@ def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(
     whole = [path.read_bytes() for path in paths]
     with ImageIndex(place(), model="fake") as index:
         assert index.add(photos).added == 12
+        index.add(damaged, labels=["mine"], metadata={"year": 1999})
         damaged.write_bytes(whole[0][:50])
         empty.write_bytes(b"")
         for path in (pipe, folder):
@@ -132,3 +133,10 @@ def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(
             hit.uri for hit in index.search(image=str(sorted(photos.rglob("*.png"))[-1]), k=12)
         }
         assert found.isdisjoint(map(str, paths))
+        for broken in (b"", b"still none"):
+            damaged.write_bytes(broken)
+            index.add(photos)
+        damaged.write_bytes(whole[1])
+        assert index.add(photos).added == 1
+        mended = index.get(str(damaged))
+        assert (mended.labels, mended.metadata) == (("mine",), {"year": 1999})

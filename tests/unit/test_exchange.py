@@ -229,7 +229,7 @@ def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if "jsonl" in path.name] == ["a.jsonl"]
 
 
-def test_commands(index, tmp_path, photos):
+def test_commands(index, lines, tmp_path, photos):
     def run(*arguments, code=0):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == code, result.output
@@ -247,6 +247,8 @@ def test_commands(index, tmp_path, photos):
     assert report == {"rows": 12, "added": 0, "updated": 12, "rejected": 0, "rejected_rows": []}
     bad = write(tmp_path / "b.jsonl", [{"imgsearch_es": None}])
     assert "does not say which analyzer" in run("import", bad, "-i", place, code=1).stderr
+    bad = write(tmp_path / "c.jsonl", [lines[0], {**lines[1], "sha256": None}])
+    assert "no row could be imported" in run("import", bad, "-i", place, code=1).stderr
 
 
 def test_what_was_imported_is_no_longer_rejected(index, lines, tmp_path):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.files import picture_id
+from imgsearch_es.images import open_image
 from imgsearch_es.server import schemas
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
@@ -80,9 +81,13 @@ def test_search_by_indexed_pictures_is_what_the_command_prints(
 
 
 def test_search_by_an_upload_finds_what_the_file_finds(
-    client: Client, run: Run, place: Path, cat: Path
+    client: Client, run: Run, place: Path, cat: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """And the server itself decodes none: views are of a smaller copy where a picture is large."""
     expected = printed(run, "search", "--image", cat, "-i", place, "-k", 4)
+    opened = mock.Mock(wraps=open_image)
+    monkeypatch.setattr("imgsearch_es.query_pictures.open_image", opened)
+    monkeypatch.setattr("imgsearch_es.server.pictures.LARGE", 0)
     answer = json_of(client.upload("/api/v1/search/upload", cat, query='{"k": 4}'))
     assert isinstance(expected, dict)
     assert answer["hits"] == expected["hits"]
@@ -93,6 +98,7 @@ def test_search_by_an_upload_finds_what_the_file_finds(
     assert again["hits"] == expected["hits"]
     part = {"image": [kept["id"]], "region": [0, 0, 0.5, 0.5], "k": 4}
     assert json_of(client.post("/api/v1/search", part))["hits"] != expected["hits"]
+    assert [type(call.args[0]) for call in opened.call_args_list] == [np.ndarray]
 
 
 def test_a_fused_search_fits_its_description(client: Client, cat: Path, word: str):

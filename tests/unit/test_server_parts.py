@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.server
 import os
 import signal
@@ -148,6 +149,19 @@ def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
     assert made == [1, 2, 3, 4]
     assert [get(1), get(3), get(4), get(2)] == [True, True, True, False]
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    cache = ThumbnailCache(tmp_path, 1000)
+    for _ in range(2):
+        assert cache.get(f"{1:064x}-240", lambda: b"jpeg") == (b"jpeg", False)
+    assert [record.args[1] for record in caplog.records] == [os.strerror(errno.ENOSPC)]
 
 
 def test_only_keys_name_files(tmp_path: Path):

@@ -31,6 +31,7 @@ _MAPPINGS: dict[str, Any] = {
         "rejected_at": {"type": "date"},
         "sha256": {"type": "keyword"},
         "tried_with": {"type": "keyword"},
+        "given": {"type": "keyword", "index": False, "doc_values": False},
     },
 }
 
@@ -85,7 +86,11 @@ class ElasticLedger:
             if indices.exists(index=self.name):
                 found = indices.get_mapping(index=self.name)
                 (mapping,) = found.values() if len(found) == 1 else ({},)
-                if mapping.get("mappings", {}).get("_meta", {}).get("rejected_of"):
+                found_mappings = mapping.get("mappings", {})
+                if found_mappings.get("_meta", {}).get("rejected_of"):
+                    if "given" not in found_mappings["properties"]:  # made by an older version
+                        given = {"given": _MAPPINGS["properties"]["given"]}
+                        indices.put_mapping(index=self.name, properties=given)
                     return
                 raise StoreError(
                     f"rejected pictures of {self._address} are noted in the index {self.name}, "
@@ -129,9 +134,13 @@ def _source(entry: Rejected) -> dict[str, Any]:
         "rejected_at": entry.rejected_at.isoformat(),
         "sha256": entry.sha256,
         "tried_with": entry.tried_with,
+        "given": entry.given,
     }
 
 
 def _entry(source: dict[str, Any]) -> Rejected:
     at = datetime.fromisoformat(source["rejected_at"])
-    return Rejected(source["uri"], source["reason"], at, source["sha256"], source["tried_with"])
+    return Rejected(
+        source["uri"], source["reason"], at, source["sha256"], source["tried_with"],
+        given=source.get("given", ""),
+    )  # fmt: skip

@@ -16,8 +16,9 @@ from imgsearch_es.stores.embedded.file import DatabaseFile
 _TABLE = """
 CREATE TABLE IF NOT EXISTS rejected (
     id VARCHAR, uri VARCHAR, reason VARCHAR, rejected_at TIMESTAMP,
-    sha256 VARCHAR, tried_with VARCHAR
-)
+    sha256 VARCHAR, tried_with VARCHAR, given VARCHAR
+);
+ALTER TABLE rejected ADD COLUMN IF NOT EXISTS given VARCHAR DEFAULT ''
 """
 
 
@@ -38,7 +39,7 @@ class EmbeddedLedger:
             return
         rows = [
             (key, e.uri, e.reason, e.rejected_at.astimezone(timezone.utc).replace(tzinfo=None),
-             e.sha256, e.tried_with)
+             e.sha256, e.tried_with, e.given)
             for key, e in unique.items()
         ]  # fmt: skip
         columns = [list(column) for column in zip(*rows, strict=True)]
@@ -47,7 +48,7 @@ class EmbeddedLedger:
             _delete(connection, list(unique))
             connection.execute(
                 "INSERT INTO rejected SELECT unnest($1), unnest($2), unnest($3), unnest($4), "
-                "unnest($5), unnest($6)",
+                "unnest($5), unnest($6), unnest($7)",
                 columns,
             )
 
@@ -57,16 +58,17 @@ class EmbeddedLedger:
             return []
         chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
         with self._file.reading() as connection:
-            if not _is_there(connection):
+            if not (columns := _columns(connection)):
                 return []
+            given = "given" if "given" in columns else "''"
             rows = connection.execute(
-                "SELECT uri, reason, rejected_at, sha256, tried_with "
+                f"SELECT uri, reason, rejected_at, sha256, tried_with, {given} "
                 f"FROM rejected {chosen} ORDER BY uri",
                 [] if ids is None else [list(ids)],
             ).fetchall()
         return [
-            Rejected(uri, reason, at.replace(tzinfo=timezone.utc), sha256, tried_with)
-            for uri, reason, at, sha256, tried_with in rows
+            Rejected(uri, reason, at.replace(tzinfo=timezone.utc), sha256, tried_with, given=given)
+            for uri, reason, at, sha256, tried_with, given in rows
         ]
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -77,11 +79,12 @@ class EmbeddedLedger:
             _delete(connection, list(ids))
 
 
-def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
+def _columns(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Those of the table; none before the first entry."""
     found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejected'"
-    ).fetchone()
-    return bool(found and found[0])
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
+    ).fetchall()
+    return {name for (name,) in found}
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
