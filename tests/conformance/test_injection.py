@@ -108,8 +108,7 @@ def test_everywhere_it_fails_clearly_or_not_at_all(case: Case, text: str):
         try:
             words = parse_words(line, imagenet())
             query = replace(TABBY, must=words.must, must_not=words.must_not, filters=words.filters)
-        except QueryError as error:
-            assert len(str(error)) < 500
+        except QueryError:
             continue
         case.check(query)
 

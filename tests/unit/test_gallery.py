@@ -580,7 +580,7 @@ class TestPlots:
 
     def test_an_empty_explanation(self) -> None:
         (axes,) = gallery.plot_explanation(Explanation()).axes
-        assert (len(axes.patches), axes.get_title(loc="left")) == (0, "score 0.000")
+        assert (len(axes.patches), axes.get_title(loc="left")) == (0, "score 0")
 
 
 class TestImports:
