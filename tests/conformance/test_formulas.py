@@ -85,6 +85,7 @@ def test_the_summands_add_up_to_the_score(case, strategy):
     for document in case.reference.documents[:20]:
         query = Query(synset_vector(document.terms), strategy=strategy)
         hits = Hits(query, case.store.search(query))
+        assert hits
         for i, hit in enumerate(hits):
             explanation = hits.explain(i)
             assert explanation.total == hit.score
