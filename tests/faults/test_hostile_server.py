@@ -246,7 +246,7 @@ def test_one_document_refused(scene: Scene) -> None:
     assert counts(report) == (ALL, PICTURES - 1, BROKEN + 1)
     assert WAITS not in said
     (entry,) = (each for each in report["rejected"] if each["uri"] == picture)
-    assert "immense term" in entry["reason"]
+    assert "a label may have 32,766 bytes" in entry["reason"]
     found = content(scene.location)
     assert found.keys() == scene.undisturbed().keys()
     again, _ = scene.run()
