@@ -20,6 +20,7 @@ from imgsearch_es.language import parse_words
 from imgsearch_es.synsets import imagenet
 from tests.conftest import ROOT
 from tests.fuzz.seeds import seeds
+from tests.unit.test_language import lines
 
 EXAMPLES = int(os.environ.get("IMGSEARCH_FUZZ_EXAMPLES", "300"))
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=1_000_000)
@@ -30,18 +31,6 @@ bounded = settings(
     deadline=timedelta(seconds=5),
     suppress_health_check=[HealthCheck.too_slow],
 )
-MARKS = st.sampled_from(
-    [
-        *" \t\n+-^:\"\\\u201c()<>=*?,.&'",
-        "dog",
-        "cat",
-        "label:",
-        "width:>=",
-        "score(tabby)>",
-        "synset:",
-    ]
-)
-lines = st.lists(MARKS | st.text(max_size=4), max_size=40).map("".join)
 
 
 def prints_as_it_reads(text: str) -> bool:
@@ -115,6 +104,7 @@ import resource, sys
 from imgsearch_es.errors import ImageError
 from imgsearch_es.images import Limits, open_image
 from tests.fuzz.seeds import seeds
+from tests.unit.test_language import lines
 limits = Limits(max_pixels=1_000_000, max_bytes=1_000_000)
 files = seeds().values()
 for data in files:
