@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ from imgsearch_es.synsets import imagenet
 
 if TYPE_CHECKING:
     import pytest
+
+
+COMMAND = (
+    *(sys.executable, "-c"),
+    "from tests.fakes import register; register(); from imgsearch_es.cli import main; main()",
+)
+"""``imgsearch`` with the model "fake", in a process of its own."""
 
 
 class FakeModel:

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -65,6 +66,22 @@ def filled(location: str, documents: Sequence[Document]) -> Iterator[Store]:
     store.finish()
     yield store
     store.close()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A store, and the documents in it."""
+
+    store: Store
+    documents: list[Document]
+
+
+@pytest.fixture(scope="module")
+def case(request: pytest.FixtureRequest, place: Callable[[], str]) -> Iterator[Case]:
+    """The documents that the test's module makes, in a store."""
+    documents = request.module.make_documents()
+    with filled(place(), documents) as store:
+        yield Case(store, documents)
 
 
 @pytest.fixture

@@ -87,15 +87,9 @@ def queries(case: Case) -> list[np.ndarray]:
 
 
 def test_enough_candidates_give_the_exact_answer(case):
-    for vector in queries(case):
-        approximate, exact = both(case, embedding=vector, k=20)
-        assert ranked(approximate) == ranked(exact)
-
-
-def test_offset(case):
-    for vector in queries(case)[:4]:
-        approximate, exact = both(case, embedding=vector, k=15, offset=12)
-        assert ranked(approximate) == ranked(exact)
+    for number, vector in enumerate(queries(case)):
+        approximate, exact = both(case, embedding=vector, k=20, offset=number % 2 * 12)
+        assert ranked(approximate) == ranked(exact) != []
 
 
 def test_conditions_and_exclusions_leave_enough(case):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from imgsearch_es.queries import Query, Selection, synset_vector
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
-from tests.conformance.conftest import SETTINGS, filled
+from tests.conformance.conftest import SETTINGS, Case, filled
 from tests.conformance.reference import _is_wanted, _values
 from tests.conformance.test_ranking import LAW, conditions
 
@@ -70,7 +70,7 @@ def shown(field: str, number: int) -> str:
     return names[sum(number >= bound for bound in BOUNDS[field])]
 
 
-def _documents() -> list[Document]:
+def make_documents() -> list[Document]:
     random = np.random.default_rng(4)
     made = []
     for number, document in enumerate(posteriors(400, seed=3) + extremes()):
@@ -85,36 +85,17 @@ def _documents() -> list[Document]:
     return made
 
 
-@dataclass(frozen=True)
-class Case:
-    store: Store
-    documents: list[Document]
-
-    def check(self, query: Query | None, fields: Sequence[str] = FIELDS, size: int = 10) -> None:
-        assert self.store.facets(query, fields, size) == expected(
-            self.documents, query, fields, size
-        )
-
-
-@pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
-    documents = _documents()
-    with filled(place(), documents) as store:
-        yield Case(store, documents)
+def check(case: Case, query: Query | None, fields: Sequence[str] = FIELDS, size: int = 10) -> None:
+    assert case.store.facets(query, fields, size) == expected(case.documents, query, fields, size)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_all_documents(case, size):
-    case.check(None, size=size)
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_one_field(case, field):
-    case.check(None, [field])
+    check(case, None, size=size)
 
 
 def test_the_default_fields(case):
-    case.check(None, FACETS)
+    check(case, None, FACETS)
     assert case.store.facets(None, [], 10) == {}
 
 
@@ -128,19 +109,19 @@ def test_the_default_fields(case):
 def test_of_a_query(case, keys, where, must_not, size):
     terms = synset_vector(Term(key, 0.5) for key in keys)
     query = Query(terms, filters=parse_filters(where), must_not=tuple(must_not), k=1)
-    case.check(query, size=size)
+    check(case, query, size=size)
 
 
 def test_of_a_picture_by_its_deep_feature(case):
     options = {"strategy": "dense-cosine", "embedding": np.ones(8, np.float32)}
-    case.check(Query((), **options))
-    case.check(Query((), filters=parse_filters({"label": "pets"}), **options))
+    check(case, Query((), **options))
+    check(case, Query((), filters=parse_filters({"label": "pets"}), **options))
 
 
 def test_of_conditions_alone(case):
-    case.check(Selection(parse_filters({"label": "pets", "width": {"gte": 500}})))
-    case.check(Selection(parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]))
-    case.check(Selection())
+    check(case, Selection(parse_filters({"label": "pets", "width": {"gte": 500}})))
+    check(case, Selection(parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]))
+    check(case, Selection())
 
 
 @pytest.mark.parametrize(
@@ -157,10 +138,10 @@ def test_of_conditions_alone(case):
     ],
 )
 def test_of_metadata(case, field):
-    case.check(None, [field])
-    case.check(Selection(parse_filters({"label": "pets"})), [field, "format"], size=1)
+    check(case, None, [field])
+    check(case, Selection(parse_filters({"label": "pets"})), [field, "format"], size=1)
     words = Query((Term(KEYS[0], 1.0), Term(KEYS[1], 1.0)))
-    case.check(words, [field], size=10_000)
+    check(case, words, [field], size=10_000)
 
 
 def test_nothing_matches(case):
@@ -181,7 +162,7 @@ def test_no_index(store: Store):
 @pytest.mark.node
 def test_many_values_on_several_shards(fresh_index_name: str, elasticsearch_url: str):
     """More values than a shard reports, so that the best can only be known by counting all."""
-    base = _documents()[:100]
+    base = make_documents()[:100]
     documents = [
         replace(
             base[i % 100],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
@@ -89,8 +89,7 @@ def test_a_moved_query_is_ranked_exactly(case, first, liked, disliked, gamma, st
     good, bad = ([case.documents[i] for i in which] for which in (liked, disliked))
     query = Query(mean_terms([case.documents[first].terms]), strategy=strategy, k=30)
     expected = moved_by_numpy(query.terms, good, bad, rocchio)
-    if not any(weight > 1e-6 for weight in expected.values()):
-        return
+    assume(any(weight > 1e-6 for weight in expected.values()))
     moved = rocchio.expand(query, good, bad)
     for term in moved.terms:
         assert term.score == pytest.approx(expected[term.key], rel=1e-5, abs=1e-7)
@@ -117,10 +116,9 @@ def test_a_query_of_many_pictures(case):
 
 
 @pytest.mark.scripts
-@pytest.mark.parametrize("strategy", sorted(COMPARISONS))
+@pytest.mark.parametrize("strategy", sorted(COMPARISONS.keys() - {"dense-chi2"}))
 def test_deep_features_are_moved(case, strategy):
-    if strategy == "dense-chi2":
-        return  # of features of 0 or more; these have both signs
+    """By all comparisons but chi-squared, of features of 0 or more: these have both signs."""
     feature = case.documents[7].embedding
     hits = case.search(Query((), strategy=strategy, embedding=feature, k=20))
     dense = test_dense.Case(case.store, case.documents)

@@ -80,18 +80,12 @@ def test_words(case, strategy):
         check(case, Query(parse_words(text, imagenet()).terms, strategy=strategy, k=30))
 
 
-def test_by_cosine_a_picture_finds_itself_first(case):
-    for document in case.reference.documents[:40]:
-        hits = case.store.search(Query(synset_vector(document.terms), strategy="cosine")).hits
-        same = [hit.document.id for hit in hits if hit.score == pytest.approx(1, abs=1e-6)]
-        assert document.id in same
-
-
 @pytest.mark.parametrize("strategy", [*INNER, *OTHERS])
 def test_the_summands_add_up_to_the_score(case, strategy):
     for document in case.reference.documents[:20]:
         query = Query(synset_vector(document.terms), strategy=strategy)
         hits = Hits(query, case.store.search(query))
+        assert hits
         for i, hit in enumerate(hits):
             explanation = hits.explain(i)
             assert explanation.total == hit.score

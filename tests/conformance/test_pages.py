@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -27,7 +27,7 @@ from tests.conformance.test_ranking import LAW
 TERMS = (Term("tabby", 0.5), Term("tiger_cat", 0.3), Term("Egyptian_cat", 0.2))
 
 
-def _documents() -> list[Document]:
+def make_documents() -> list[Document]:
     """Realistic ones, and 2,500 that tie or nearly do, by synsets and by deep feature."""
     random = np.random.default_rng(5)
     made = []
@@ -39,19 +39,6 @@ def _documents() -> list[Document]:
             vector = random.uniform(0, 1, DIMENSIONS).astype(np.float32)
         made.append(replace(item, embedding=vector))
     return made
-
-
-@dataclass(frozen=True)
-class Case:
-    store: Store
-    documents: list[Document]
-
-
-@pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
-    documents = _documents()
-    with filled(place(), documents) as store:
-        yield Case(store, documents)
 
 
 def ranking(hits) -> list[tuple[float, str]]:
@@ -134,7 +121,7 @@ def test_no_index(store: Store):
 @pytest.mark.parametrize("strategy", ["auto", "tfidf", "dense-cosine"])
 def test_others_write_between_pages(place: Callable[[], str], strategy):
     """New documents do not appear, nothing shifts or comes twice, the file is free."""
-    made = _documents()[:400]
+    made = make_documents()[:400]
     options = {"embedding": np.ones(DIMENSIONS, np.float32)} if strategy in COMPARISONS else {}
     terms = () if options else tuple(Term(t.key, 1.0) for d in made[:9] for t in d.terms[:2])
     terms = tuple({term.key: term for term in terms}.values())

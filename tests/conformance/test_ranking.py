@@ -184,13 +184,6 @@ def test_a_stored_picture_as_the_query(realistic, strategy):
         )
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("text", ["dog", "tabby cat", "vehicle -truck", '"golden retriever" cat'])
-def test_words(realistic, strategy, text):
-    words = parse_words(text, imagenet())
-    realistic.check(Query(words.terms, must_not=words.must_not, strategy=strategy, k=25))
-
-
 LINES = [
     "+cat dog^2",
     "tabby^0.5 cat^3 +carnivore -dog",
@@ -227,17 +220,6 @@ def test_lines_of_the_query_language(realistic, strategy, line):
 def test_more_wanted_than_there_are(tied, strategy):
     tied.check(_query({"tabby": 1.0}, strategy=strategy, k=10_000))
     tied.check(_query({"tabby": 1.0}, strategy=strategy, k=9_000, offset=1_000))
-
-
-def test_pages_make_up_the_whole(realistic):
-    query = Query(parse_words("dog", imagenet()).terms, k=400)
-    whole = [hit.document.id for hit in realistic.store.search(query).hits]
-    pages = [
-        hit.document.id
-        for offset in range(0, 400, 37)
-        for hit in realistic.store.search(replace(query, k=37, offset=offset)).hits
-    ]
-    assert pages[: len(whole)] == whole
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,21 +14,15 @@ from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.queries import STRATEGIES, Query, synset_vector
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import DIMENSIONS, posteriors, ties
-from tests.conformance.conftest import filled
 
 pytestmark = pytest.mark.scripts
 
 
-@dataclass(frozen=True)
-class Case:
-    store: Store
-    documents: list[Document]
-
-    def check(self, queries: list[Query]) -> None:
-        many = self.store.search_many(queries)
-        assert [essence(result) for result in many] == [
-            essence(self.store.search(query)) for query in queries
-        ]
+def check(store: Store, queries: list[Query]) -> None:
+    many = store.search_many(queries)
+    assert [essence(result) for result in many] == [
+        essence(store.search(query)) for query in queries
+    ]
 
 
 def essence(result: SearchResult) -> tuple:
@@ -39,11 +32,8 @@ def essence(result: SearchResult) -> tuple:
     return ranked, rest
 
 
-@pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
-    documents = posteriors(300, seed=8) + ties(900)
-    with filled(place(), documents) as store:
-        yield Case(store, documents)
+def make_documents() -> list[Document]:
+    return posteriors(300, seed=8) + ties(900)
 
 
 def mixed(documents: list[Document]) -> list[Query]:
@@ -67,22 +57,25 @@ def mixed(documents: list[Document]) -> list[Query]:
 
 
 def test_every_strategy_mixed(case):
-    case.check(mixed(case.documents[:150]))
+    check(case.store, mixed(case.documents[:150]))
 
 
 def test_queries_that_the_first_window_does_not_prove(case):
     terms = [Term("tabby", 1.0), Term("tiger_cat", 0.5)]
-    case.check([Query(synset_vector(terms), k=k) for k in (1, 5, 40)] + mixed(case.documents[:9]))
+    check(
+        case.store,
+        [Query(synset_vector(terms), k=k) for k in (1, 5, 40)] + mixed(case.documents[:9]),
+    )
 
 
 def test_deep_pages(case):
     queries = [Query((Term("tabby", 1.0),), k=100, offset=offset) for offset in (0, 500, 9_900)]
-    case.check(queries * 2)
+    check(case.store, queries * 2)
 
 
 def test_nothing_found_among_others(case):
     nothing = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
-    case.check([nothing, *mixed(case.documents[:2]), nothing])
+    check(case.store, [nothing, *mixed(case.documents[:2]), nothing])
 
 
 def test_more_than_one_request(case):

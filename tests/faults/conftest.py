@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,6 +81,13 @@ def start() -> Iterator[Start]:
     for child in started:
         child.kill()
         child.communicate()
+
+
+def finish(child: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+    """The report of a run that ends well, and what it said."""
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    return json.loads(out.splitlines()[-1]), err
 
 
 def wait_for_pictures(child: subprocess.Popen[str], number: int) -> None:

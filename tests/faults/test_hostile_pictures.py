@@ -6,7 +6,6 @@ second, whatever lies between the good pictures.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import struct
@@ -22,7 +21,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.decoding.process import Decodings, WorkerLostError, WorkerProcess
+from imgsearch_es.decoding.process import Decodings, WorkerProcess
 from imgsearch_es.files import Limits, to_uri
 from imgsearch_es.indexing import IndexReport
 from tests.conftest import ROOT
@@ -85,27 +84,6 @@ def check(index: ImageIndex, report: IndexReport, good: int) -> None:
     assert {(e.uri, e.reason) for e in index.rejected()} == {
         (e.uri, e.reason) for e in report.rejected
     }
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_files_cut_off_anywhere(index: ImageIndex, top: Path, kind: str) -> None:
-    whole = encoded(picture(), kind)
-    ends = sorted({*range(24), *np.linspace(0, len(whole) - 1, 40).astype(int).tolist()})
-    for end in ends:
-        (top / f"cut{end:05}.jpg").write_bytes(whole[:end])
-    report = index.add(top)
-    assert report.found == 20 + len(ends)
-    assert report.added + len(report.rejected) == report.found
-    named = {entry.uri: entry.reason for entry in report.rejected}
-    assert named[str(top / "cut00000.jpg")] == "the file is empty"
-    assert named[str(top / "cut00001.jpg")].startswith("not a picture of a known format")
-    assert all(words for words in named.values())
-    indexed = {uri for _, uri in index.store.below("/")}
-    assert indexed.isdisjoint(named)
-    assert len(indexed) == index.count() == report.added
-    for end in ends:  # what is indexed lacks no more than bytes that hold no pixels
-        if str(top / f"cut{end:05}.jpg") in indexed:
-            assert end > len(whole) - 40, (end, len(whole))
 
 
 def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top: Path) -> None:
@@ -260,37 +238,6 @@ def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
     reasons = {entry.uri: entry.reason for entry in report.rejected}
     special = "not a regular file but a FIFO, socket or device"
     assert reasons == {str(top / "pipe.jpg"): special, "/dev/zero": special}
-
-
-def test_files_and_folders_that_we_may_not_read(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Root may read all, so the system's answer is made here, and no worker asks for another."""
-    (top / "private").mkdir()
-    picture().save(top / "private" / "a.png")
-    picture().save(top / "secret.png")
-    opened, listed = os.open, os.scandir
-
-    def refuse(name: str) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
-
-    def open_or_refuse(path: str, *arguments: int) -> int:
-        return refuse(path) if str(path).endswith("secret.png") else opened(path, *arguments)
-
-    def list_or_refuse(path: str) -> object:
-        return refuse(path) if str(path).endswith("private") else listed(path)
-
-    def lost(*_: object) -> None:
-        raise WorkerLostError
-
-    monkeypatch.setattr(WorkerProcess, "decode_files", lost)
-    monkeypatch.setattr(os, "open", open_or_refuse)
-    monkeypatch.setattr(os, "scandir", list_or_refuse)
-    bad = {
-        str(top / "secret.png"): "cannot be opened: permission denied",
-        str(top / "private"): "the folder cannot be listed: permission denied",
-    }
-    run(index, top, bad, 20)
 
 
 def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:

@@ -11,37 +11,19 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from tests.faults.conftest import ALL, PICTURES, Start, content, wait_for_pictures
+from tests.faults.conftest import ALL, PICTURES, content, finish, wait_for_pictures
 
 
-def finish(start: Start, location: str, folder: Path) -> dict:
-    """Run to the end; gives the report."""
-    child = start(location, folder)
-    out, err = child.communicate(timeout=120)
-    assert child.returncode == 0, err
-    return json.loads(out.splitlines()[-1])
-
-
-@pytest.mark.parametrize("moment", [1, 75])
-def test_killed_at_any_moment(start, place, folder, undisturbed, moment):
+@pytest.mark.parametrize("moments", [[1], [75], [60, 60, 60]], ids=str)
+def test_killed_at_any_moment_and_again(start, place, folder, undisturbed, moments):
     location = place()
-    child = start(location, folder, "--pause", 0.02)
-    wait_for_pictures(child, moment)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    report = finish(start, location, folder)
-    assert report["found"] == ALL
-    assert content(location) == undisturbed()
-
-
-def test_killed_again_and_again(start, place, folder, undisturbed):
-    location = place()
-    for _ in range(3):
+    for moment in moments:
         child = start(location, folder, "--pause", 0.02)
-        wait_for_pictures(child, 60)
+        wait_for_pictures(child, moment)
         child.send_signal(signal.SIGKILL)
         child.wait()
-    assert finish(start, location, folder)["found"] == ALL
+    report, _ = finish(start(location, folder))
+    assert report["found"] == ALL
     assert content(location) == undisturbed()
 
 
@@ -54,7 +36,7 @@ def test_killed_while_writing(start, place, folder, undisturbed):
     with ImageIndex(location) as index:
         index.store.finish()
         assert 0 < index.count() < PICTURES
-    finish(start, location, folder)
+    finish(start(location, folder))
     assert content(location) == undisturbed()
 
 
@@ -71,7 +53,7 @@ def test_stopped_in_good_order(start, place, folder, undisturbed, number):
         index.store.finish()
         assert index.count() == report["added"] >= 24
     assert report["found"] < ALL
-    again = finish(start, location, folder)
+    again, _ = finish(start(location, folder))
     assert (again["found"], again["unchanged"]) == (ALL, report["added"])
     assert content(location) == undisturbed()
 
@@ -84,7 +66,7 @@ def test_stopped_at_once_by_the_second_signal(start, place, folder, undisturbed)
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT, err  # as Python ends on KeyboardInterrupt
-    finish(start, location, folder)
+    finish(start(location, folder))
     assert content(location) == undisturbed()
 
 
@@ -92,9 +74,8 @@ def test_two_at_once(start, place, folder, undisturbed):
     location = place()
     children = [start(location, folder, "--pause", 0.01) for _ in range(2)]
     for child in children:
-        out, err = child.communicate(timeout=120)
-        assert child.returncode == 0, err
-        assert json.loads(out.splitlines()[-1])["found"] == ALL
+        report, _ = finish(child)
+        assert report["found"] == ALL
     assert content(location) == undisturbed()
 
 
@@ -109,7 +90,7 @@ def test_no_room_for_the_file(start, folder, undisturbed, tmp_path):
     assert len(err.splitlines()) == 1
     with ImageIndex(location) as index:
         assert index.count() < PICTURES
-    finish(start, str(location), folder)
+    finish(start(location, folder))
     assert content(str(location)) == undisturbed()
 
 

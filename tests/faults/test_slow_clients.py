@@ -19,6 +19,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from tests.conftest import ROOT
+from tests.fakes import COMMAND
 
 HALF = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
@@ -28,10 +29,6 @@ HALF = (
 SLOW = 1300
 FILES = 1024
 """That a process may open, by default, on most systems."""
-PROGRAM = (
-    "import sys; from tests.fakes import register; register(); "
-    "from imgsearch_es.cli import main; main()"
-)
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def server(folder: Path, tmp_path: Path) -> Iterator[tuple[int, str, Path]]:
     with ImageIndex(place, model="fake") as index:
         index.add(folder)
         word = index.get(folder / "0" / "0.png").terms[0].key
-    command = [sys.executable, "-c", PROGRAM, "serve", "-i", place, "--port=0"]
+    command = [*COMMAND, "serve", "-i", place, "--port=0"]
     with log.open("wb") as errors:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         child = subprocess.Popen(

@@ -104,7 +104,9 @@ def test_best_synsets(demo: Demo):
     scores: dict[str, list[float]] = defaultdict(list)
     for document in demo.documents:
         scores[document["top_synset"]].append(document["top_score"])
-    for row in demo.answer(BEST_SYNSETS)["synset"]["buckets"]:
+    rows = demo.answer(BEST_SYNSETS)["synset"]["buckets"]
+    assert rows
+    for row in rows:
         assert row["doc_count"] == len(scores[row["key"]])
         assert row["mean_score"]["value"] == pytest.approx(fmean(scores[row["key"]]))
 

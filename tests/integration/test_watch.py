@@ -7,7 +7,6 @@ import queue
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +17,9 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
+from tests.fakes import COMMAND
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = """
-from imgsearch_es.cli import main
-from tests.fakes import register
-register()
-main()
-"""
 WAIT_SECONDS = 60.0
 
 
@@ -35,7 +29,7 @@ class Watch:
     def __init__(self, place: str, *folders: Path) -> None:
         arguments = ["watch", *map(str, folders), "-i", place, "-m", "fake"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
+            [*COMMAND, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

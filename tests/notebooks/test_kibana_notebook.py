@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from imgsearch_es.kibana import PANELS, saved_objects
@@ -14,13 +13,6 @@ from tests.notebooks.test_notebooks import FOLDER, Run
 NOTEBOOK = FOLDER / "06_elasticsearch_and_kibana.ipynb"
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
-
-
-def test_committed_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
 
 
 def test_on_a_node(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import IndexNotFoundError, QueryError
+from imgsearch_es.errors import QueryError
 
 
 @pytest.fixture
@@ -154,10 +154,3 @@ def test_search_many_says_which_query_is_wrong(index):
         index.search_many([{"text": "dog"}, {"text": "dog", "colour": "red"}])
     with pytest.raises(QueryError, match=r"query 0: .*glorbnax"):
         index.search_many([{"text": "glorbnax"}])
-
-
-def test_no_index(fake_model, tmp_path):
-    index = ImageIndex(tmp_path / "none.duckdb")
-    for ask in (index.facets, index.duplicates):
-        with pytest.raises(IndexNotFoundError):
-            ask()

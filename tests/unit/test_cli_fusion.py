@@ -50,6 +50,7 @@ def test_explain_a_picture_among_all(run, place, word, cat):
     """By ranks a picture is explained with its rank among all, not among itself."""
     options = ("--fusion", "rrf", "-i", place, "--json")
     found = json.loads(run("search", *query(word, cat), *options, "-k", 12).stdout)["hits"]
+    assert len(found) == 12
     for hit in found:
         out = run("explain", *query(word, cat), *options, "--picture", hit["id"]).stdout
         (explained,) = json.loads(out)["explanations"]

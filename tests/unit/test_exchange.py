@@ -10,10 +10,8 @@ import shutil
 import pyarrow
 import pyarrow.parquet
 import pytest
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
 from imgsearch_es.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
@@ -229,12 +227,7 @@ def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if "jsonl" in path.name] == ["a.jsonl"]
 
 
-def test_commands(index, lines, tmp_path, photos):
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
+def test_commands(run, index, lines, tmp_path, photos):
     file, place = tmp_path / "a.parquet", tmp_path / "new.duckdb"
     out = run("export", file, "-i", index.location, "--where", "label=cats", "--pictures")
     assert out.stdout == f"{file}: 6 documents\n"

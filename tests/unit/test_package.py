@@ -18,9 +18,9 @@ HEAVY = (
 )
 
 
-def loaded_by(code: str) -> set[str]:
-    """The heavy modules that a fresh Python has loaded after running some code."""
-    report = f"\nimport sys; print('LOADED', *(m for m in {HEAVY} if m in sys.modules))"
+def loaded_by(code: str, *others: str) -> set[str]:
+    """The heavy modules, and others, that a fresh Python has loaded after running some code."""
+    report = f"\nimport sys; print('LOADED', *(m for m in {HEAVY + others} if m in sys.modules))"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code + report],
         capture_output=True,
@@ -48,10 +48,17 @@ def test_another_name_is_an_attribute_error():
         _ = imgsearch_es.Nothing
 
 
-def test_importing_loads_nothing_heavy():
-    assert loaded_by("import imgsearch_es") == set()
-    assert loaded_by("from imgsearch_es import *") == set()
-    assert loaded_by("import imgsearch_es.cli") == set()
+@pytest.mark.parametrize(
+    ("code", "others"),
+    [
+        ("from imgsearch_es import *", ""),
+        ("import imgsearch_es.cli, imgsearch_es.gallery", ""),
+        ("import imgsearch_es.images", "duckdb fsspec"),
+        ("import imgsearch_es.synsets as s; s.imagenet()", "numpy difflib PIL"),
+    ],
+)
+def test_importing_loads_nothing_heavy(code, others):
+    assert loaded_by(code, *others.split()) == set()
 
 
 def test_the_check_itself_notices():

@@ -13,7 +13,7 @@ from PIL import Image
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import Filter, parse_filters
 from imgsearch_es.dense import CANDIDATES
-from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.errors import QueryError
 from imgsearch_es.language import parse_words
 from imgsearch_es.queries import (
     COSTS,
@@ -76,61 +76,12 @@ def test_each_synset_weighs_1_however_often_it_is_named():
     assert keys("dog beagle") == DOGS
 
 
-def test_the_longest_phrase_counts():
-    assert keys("tabby cat") == {"tabby"}
-    assert keys("golden retriever") == {"golden_retriever"}
-
-
-def test_a_quoted_phrase_is_whole():
-    assert keys('"golden retriever"') == {"golden_retriever"}
-    with pytest.raises(UnknownWordError):
-        words('"dog cat"')
-
-
-def test_minus_excludes():
-    found = words("dog -poodle")
-    poodles = set(imagenet().resolve("poodle").keys)
-    assert len(poodles) > 1
-    assert {term.key for term in found.terms} == DOGS
-    assert set(found.must_not) == poodles
-
-
-@pytest.mark.parametrize("text", ['dog -"toy poodle"', '-"toy poodle" dog'])
-def test_minus_excludes_a_phrase(text):
-    assert words(text).must_not == ("toy_poodle",)
-    assert keys(text) == DOGS
-
-
-def test_a_hyphen_within_a_word_is_no_minus():
-    found = words("black-and-tan coonhound")
-    assert (found.terms, found.must_not) == ((Term("black-and-tan_coonhound", 1.0),), ())
-
-
 def test_only_exclusions_are_nothing_to_score():
     found = words("-dog")
     assert found.terms == ()
     assert set(found.must_not) == DOGS
     with pytest.raises(QueryError, match="nothing to search for"):
         Query(found.terms, found.must_not)
-
-
-@pytest.mark.parametrize("text", ["", "  ", "the of"])
-def test_no_words_are_an_error(text):
-    with pytest.raises(QueryError, match=r"no words? to search for"):
-        words(text)
-
-
-def test_an_open_quotation_mark_is_an_error():
-    with pytest.raises(QueryError, match="quotation mark is not closed"):
-        words('"golden retriever')
-
-
-@pytest.mark.parametrize("text", ["tabbby", "dog -tabbby"])
-def test_an_unknown_word_gives_suggestions(text):
-    with pytest.raises(UnknownWordError, match=r"'tabbby'.*Did you mean 'tabby'") as caught:
-        words(text)
-    assert caught.value.word == "tabbby"
-    assert caught.value.suggestions[0] == "tabby"
 
 
 def test_a_word_with_other_senses_gives_a_hint():

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.errors import AnalyzerMismatchError, IndexNotFoundError, MissingPicturesError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
@@ -160,12 +159,8 @@ def test_no_index(tmp_path, fake_model):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command(index, cat, tmp_path):
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(app, ["reindex", "-i", index.location, *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        return result
-
+def test_command(run, index, cat, tmp_path):
+    run = partial(run, "reindex", "-i", index.location)
     assert run().stdout == f"{index.location}: 12 documents, 12 copied\n"
     (tmp_path / "a.toml").write_text('model = "fake"\nterm_filters = []\n')
     cat.unlink()

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from imgsearch_es.server.services import Services
 from imgsearch_es.server.state import State
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
-from tests.fakes import FakeModel
+from tests.fakes import COMMAND, FakeModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -394,12 +393,8 @@ def test_urls_that_make_no_sense(query: str):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_and_ends_in_good_order(place: Path, number: signal.Signals):
-    program = (
-        "import sys; from tests.fakes import register; register(); "
-        "from imgsearch_es.cli import main; main()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", program, "serve", "-i", str(place), "--port", "0", "--json"],
+        [*COMMAND, "serve", "-i", str(place), "--port", "0", "--json"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -35,6 +35,7 @@ def test_harm_is_found_told_and_put_right(run, index: ImageIndex, photos: Path, 
             index.search(**asked)
         except ImgsearchError as error:
             said.append(str(error))
+    assert bool(said) == (harm != "postings")  # a posting that lacks, no search can see
     assert all("imgsearch verify" in text for text in said)
     index.close()
     if harm in ("postings", "documents", "deep feature"):
