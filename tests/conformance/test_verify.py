@@ -25,12 +25,15 @@ def documents() -> list[Document]:
     return [replace(d, embedding=None) if i % 7 == 0 else d for i, d in enumerate(made)]
 
 
-def test_what_was_written_is_whole(place: Callable[[], str], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("written", [documents(), []], ids=["documents", "nothing"])
+def test_what_was_written_is_whole(
+    place: Callable[[], str], monkeypatch: pytest.MonkeyPatch, written: list[Document]
+):
     monkeypatch.setattr("tests.conformance.conftest.SETTINGS", IMPORTED)
     location = place()
-    with filled(location, documents()), ImageIndex(location) as index:
+    with filled(location, written), ImageIndex(location) as index:
         report = index.verify()
-        assert (report.is_whole, report.documents) == (True, len(documents())), report.harms[:5]
+        assert (report.is_whole, report.documents) == (True, len(written)), report.harms[:5]
         assert report.without_checksum == 0
 
 

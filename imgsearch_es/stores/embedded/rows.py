@@ -158,4 +158,4 @@ def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
 def one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """The one number that a statement answers; 0 for NULL."""
     row = connection.execute(sql).fetchone()
-    return 0 if row is None else int(row[0])
+    return int(row[0] or 0) if row else 0
