@@ -6,6 +6,7 @@ in one sentence, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -54,7 +55,7 @@ class _Commands(TyperGroup):
             if not isinstance(stop.__context__, BrokenPipeError):
                 raise
             # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _drop_output()
             sys.exit(0)
 
     def invoke(self, ctx: Any) -> Any:
@@ -78,7 +79,15 @@ class _Commands(TyperGroup):
                 fail(str(error))
             if isinstance(error, OSError) and error.filename:  # of a file that an option names
                 fail(f"cannot use {error.filename}: {error.strerror}")
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # mostly of the output
+                _drop_output()
+                fail(f"cannot write: {error.strerror}; make room and run the command again")
             raise
+
+
+def _drop_output() -> None:
+    """Let what was not written yet be forgotten; Python would try again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 _WITH_ARGUMENTS = (

@@ -25,12 +25,15 @@ def documents() -> list[Document]:
     return [replace(d, embedding=None) if i % 7 == 0 else d for i, d in enumerate(made)]
 
 
-def test_what_was_written_is_whole(place: Callable[[], str], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("written", [documents(), []], ids=["documents", "nothing"])
+def test_what_was_written_is_whole(
+    place: Callable[[], str], monkeypatch: pytest.MonkeyPatch, written: list[Document]
+):
     monkeypatch.setattr("tests.conformance.conftest.SETTINGS", IMPORTED)
     location = place()
-    with filled(location, documents()), ImageIndex(location) as index:
+    with filled(location, written), ImageIndex(location) as index:
         report = index.verify()
-        assert (report.is_whole, report.documents) == (True, len(documents())), report.harms[:5]
+        assert (report.is_whole, report.documents) == (True, len(written)), report.harms[:5]
         assert report.without_checksum == 0
 
 
@@ -55,7 +58,11 @@ def test_an_index_of_before_there_were_checksums(
 def test_a_search_that_meets_harm_says_so(place: Callable[[], str]):
     location = place()
     with filled(location, documents()[:5]) as store:
+        name = location.rpartition("/")[2]
+        store.client.update_by_query(index=name, script="ctx._source.width++", refresh=True)
+        with pytest.raises(DamagedIndexError, match="not as it was written"):
+            next(iter(store.documents()))  # a copy would be called whole
         harmed = {"id": "x", "posterior": {"tabby": 1.0}, "synsets": ["tabby"]}
-        store.client.index(index=location.rpartition("/")[2], document=harmed, refresh=True)
+        store.client.index(index=name, document=harmed, refresh=True)
         with pytest.raises(DamagedIndexError, match="imgsearch verify"):
             store.search(Query((Term("tabby", 1.0),)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -541,6 +542,20 @@ def test_a_reader_that_goes_away_is_no_error(place, word, form):
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_output_that_takes_nothing(place, word, form):
+    command = [*IMGSEARCH, "search", word, "-i", str(place), *form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(rb"imgsearch: cannot write: No space left on device; .*\n", done.stderr)
+
+
+def test_streams_that_are_closed(place, word):
+    line = f"exec {shlex.join([*IMGSEARCH, 'search', word, '-i', str(place)])} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
 
 
 def test_a_terminal_that_is_not_utf_8(place, cat):

@@ -535,3 +535,20 @@ def test_deep_features_of_any_length_come_back_as_they_were(tmp_path, count, dim
     assert len(found) == count
     for picture in pictures:
         assert np.array_equal(found[picture.id].embedding, picture.embedding)
+
+
+def test_python_ends_while_a_file_is_let_go_of(file, process):
+    count(file)
+    file.close()
+    child = process(
+        """
+        file = DatabaseFile.at(file.path)
+        with file.reading() as cursor:
+            ready()
+        file.close()
+        del cursor, file
+        while DatabaseFile._open_files:
+            pass
+        """
+    )
+    assert go_on(child) == ""

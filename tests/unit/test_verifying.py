@@ -37,6 +37,9 @@ def test_harm_is_found_told_and_put_right(run, index: ImageIndex, photos: Path, 
             said.append(str(error))
     assert bool(said) == (harm != "postings")  # a posting that lacks, no search can see
     assert all("imgsearch verify" in text for text in said)
+    if harm in ("deep feature", "features", "row"):
+        with pytest.raises(StoreError, match="imgsearch verify"):
+            index.reindex()  # a copy would be called whole
     index.close()
     if harm in ("postings", "documents", "deep feature"):
         assert re.search("PROBLEM.*imgsearch verify", run("doctor", *place, code=1).stdout)

@@ -68,15 +68,26 @@ def document_of(hit: Mapping[str, Any]) -> Document:
             return Document.from_source(hit["_source"])
         return Document.from_hit(hit["fields"][HIT][0])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DamagedIndexError(
-            f"{hit['_index']} is harmed inside: the document {hit['_id']} cannot be read; "
-            "`imgsearch verify` says what is wrong and what to do"
-        ) from error
+        raise _harmed(hit, "cannot be read") from error
+
+
+def _harmed(hit: Mapping[str, Any], what: str) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"{hit['_index']} is harmed inside: the document {hit['_id']} {what}; "
+        "`imgsearch verify` says what is wrong and what to do"
+    )
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit with its embedding."""
-    return replace(document_of(hit), embedding=embedding_of(hit))
+    """The document of a hit with its embedding.
+
+    Raises:
+        DamagedIndexError: it is none, or not the one that was written.
+    """
+    document = replace(document_of(hit), embedding=embedding_of(hit))
+    if hit.get("_source", {}).get("checksum") not in (None, document.checksum):
+        raise _harmed(hit, "is not as it was written")
+    return document
 
 
 def sent_vector(vector: NDArray[np.float32], version: Version) -> str | list[float]:

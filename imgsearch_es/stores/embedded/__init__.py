@@ -292,12 +292,11 @@ class EmbeddedStore:
         wanted = "(FROM documents JOIN (SELECT unnest($1) AS id) USING (id))"
         vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
         with self._reading() as connection:
+            more = f"embedding, {schema.checksums(connection)}" if embeddings else "NULL, NULL"
             rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)}, {'embedding' if embeddings else 'NULL'} "
-                f"FROM {wanted} {vectors}",
-                [list(ids)],
+                f"SELECT {', '.join(COLUMNS)}, {more} FROM {wanted} {vectors}", [list(ids)]
             ).fetchall()
-            return {row[0]: to_document(row[:-1], keys, row[-1]) for row in rows}
+            return {row[0]: to_document(row[:-2], keys, *row[-2:]) for row in rows}
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
@@ -320,8 +319,7 @@ class EmbeddedStore:
         while True:
             with self._reading() as connection:
                 numbers = scanning.next_numbers(connection, after, filters, self._numbers)
-                rows = scanning.rows(connection, numbers, COLUMNS)
-                documents = [to_document(row[:-1], keys, row[-1]) for row in rows]
+                documents = scanning.documents(connection, numbers, keys)
             if not numbers:
                 return
             yield from documents

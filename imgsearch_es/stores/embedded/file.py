@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import duckdb
 
@@ -54,6 +54,7 @@ class DatabaseFile:
 
     _open_files: ClassVar[WeakValueDictionary[Path, DatabaseFile]] = WeakValueDictionary()
     _open_files_lock = threading.Lock()
+    _keepers: ClassVar[WeakSet[threading.Thread]] = WeakSet()
 
     @classmethod
     def at(cls, path: Path) -> DatabaseFile:
@@ -301,6 +302,7 @@ class DatabaseFile:
         self._used_at = time.monotonic()
         if self._keeper is None:
             self._keeper = threading.Thread(target=self._keep, daemon=True)
+            self._keepers.add(self._keeper)
             self._keeper.start()
 
     def _keep(self) -> None:
@@ -343,7 +345,13 @@ os.register_at_fork(
 
 @atexit.register
 def _close_all() -> None:
-    """DuckDB's Python binding complains of connections that are open when Python ends."""
-    for file in list(DatabaseFile._open_files.values()):
+    """DuckDB's Python binding complains of connections that are open when Python ends.
+
+    And it aborts where a thread closes one just then: a keeper that has its file last.
+    """
+    files = list(DatabaseFile._open_files.values())
+    for file in files:
         file.close()
         file._open.start_anew()
+    for keeper in set(DatabaseFile._keepers) - {file._keeper for file in files}:
+        keeper.join(_FORK_SECONDS)

@@ -65,18 +65,13 @@ _DOUBLED = """
 SELECT id FROM documents WHERE id IN (SELECT id FROM documents WHERE document BETWEEN $1 AND $2)
 GROUP BY id HAVING count(*) > 1
 """
-_HAS_CHECKSUMS = (
-    "SELECT count(*) FROM duckdb_columns() WHERE database_name = current_database() "
-    "AND table_name = 'documents' AND column_name = 'checksum'"
-)
-"""A file that was made before there were checksums lacks the column until it is written to."""
 _DIFFERS = "it is not what the rest of the document says"
 
 
 def glance(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> list[Harm]:
     """What is wrong with the file as a whole."""
     harms = []
-    counts = (*_COUNTS, _LOST) if one(connection, _HAS_CHECKSUMS) else _COUNTS
+    counts = (*_COUNTS, _LOST) if schema.checksums(connection) != "NULL" else _COUNTS
     for part, sql, what in counts:
         if count := one(connection, sql):
             harms.append(Harm(part, f"{count:,} {what}"))
@@ -120,9 +115,7 @@ def block(
     wrong = {row[0]: row[1:] for row in connection.execute(_WRONG_POSTINGS, span).fetchall()}
     vectors = _vectors(connection, span)
     doubled = {key for (key,) in connection.execute(_DOUBLED, span).fetchall()}
-    columns = [*WRITTEN]
-    if not one(connection, _HAS_CHECKSUMS):
-        columns[-1] = "NULL"
+    columns = [*WRITTEN[:-1], schema.checksums(connection)]
     rows = connection.execute(
         f"SELECT document, {', '.join(columns)} FROM documents WHERE document BETWEEN $1 AND $2",
         span,

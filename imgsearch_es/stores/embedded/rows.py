@@ -107,8 +107,9 @@ def to_document(
     row: Sequence[Any],
     keys: Sequence[str],
     embedding: Sequence[float] | NDArray[np.float32] | None = None,
+    checksum: str | None = None,
 ) -> Document:
-    """The document of a row of COLUMNS.
+    """The document of a row of COLUMNS, which must have this checksum, if there is one.
 
     Raises:
         DamagedIndexError: it is none.
@@ -121,7 +122,7 @@ def to_document(
             raise ValueError("a value is missing")
         if not all(map(math.isfinite, scores)):
             raise ValueError("a score is no number")
-        return Document(
+        document = Document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
             labels=tuple(labels),
             metadata=dict(to_metadata(fields.pop("metadata"))),
@@ -129,6 +130,9 @@ def to_document(
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             **fields,
         )
+        if checksum not in (None, document.checksum):
+            raise ValueError("it has another checksum")
+        return document
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DamagedIndexError(
             f"the document of {fields['uri']} is not as it was written"
@@ -158,4 +162,4 @@ def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
 def one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """The one number that a statement answers; 0 for NULL."""
     row = connection.execute(sql).fetchone()
-    return 0 if row is None else int(row[0])
+    return int(row[0] or 0) if row else 0

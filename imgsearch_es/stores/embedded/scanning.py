@@ -8,7 +8,10 @@ from typing import Any
 import duckdb
 
 from imgsearch_es.conditions import Filter
+from imgsearch_es.documents import Document
 from imgsearch_es.queries import Selection
+from imgsearch_es.stores.embedded.rows import COLUMNS, to_document
+from imgsearch_es.stores.embedded.schema import checksums
 from imgsearch_es.stores.embedded.selecting import selection
 
 _BLOCK = 1024
@@ -32,22 +35,23 @@ def next_numbers(
     return [number for (number,) in found]
 
 
-def rows(
-    connection: duckdb.DuckDBPyConnection, numbers: Sequence[int], columns: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """These columns and the embedding (or None) of documents, by number; in order of number.
+def documents(
+    connection: duckdb.DuckDBPyConnection, numbers: Sequence[int], keys: Sequence[str]
+) -> list[Document]:
+    """Documents by number, in order of number.
 
     The range of the numbers is given as well: it lets DuckDB pass over the rest of the tables.
     """
     if not numbers:
         return []
-    return connection.execute(
-        f"SELECT {', '.join(columns)}, embedding FROM "
+    rows = connection.execute(
+        f"SELECT {', '.join(COLUMNS)}, embedding, {checksums(connection)} FROM "
         "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
         "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
         "ORDER BY document",
         [numbers[0], numbers[-1], list(numbers)],
     ).fetchall()
+    return [to_document(row[:-2], keys, *row[-2:]) for row in rows]
 
 
 def mark(connection: duckdb.DuckDBPyConnection) -> str:

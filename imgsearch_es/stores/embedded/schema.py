@@ -67,6 +67,15 @@ def add_checksums(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE documents ADD COLUMN IF NOT EXISTS checksum VARCHAR")
 
 
+def checksums(connection: duckdb.DuckDBPyConnection) -> str:
+    """The column of checksums; NULL in a file that was made before, until it is written to."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_columns() WHERE database_name = current_database() "
+        "AND table_name = 'documents' AND column_name = 'checksum'"
+    ).fetchone()
+    return "checksum" if found != (0,) else "NULL"
+
+
 def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
     """What the index remembers.
 
