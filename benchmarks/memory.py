@@ -1,6 +1,6 @@
 """The memory that `index` and `serve` take for the thinnest, largest and most twisted pictures.
 
-    python benchmarks/memory.py --pictures 2000
+    python benchmarks/memory.py --pictures 2000 --json memory.json
 
 Makes ordinary pictures with the hostile ones among them, indexes them, then serves the index and
 sends those that may be uploaded, twelve at a time, asks for their thumbnails and searches by them.
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import urllib3
@@ -113,17 +114,19 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "imgsearch_es", *arguments]
 
 
-def index(folder: Path, place: Path) -> None:
+def index(folder: Path, place: Path) -> dict[str, Any]:
     arguments = ("index", str(folder), "-i", str(place), "-m", MODEL, "--json")
     run = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
     peak = Peak(run.pid)
     report = json.loads(run.communicate()[0])
+    megabytes = peak.kilobytes / 1024
     print(
-        f"index: {peak.kilobytes / 1024:,.0f} MB; exit code {run.returncode}, "
+        f"index: {megabytes:,.0f} MB; exit code {run.returncode}, "
         f"{report['added']} added in {report['seconds']:.0f} s"
     )
     for entry in report["rejected"]:
         print(f"  rejected {Path(entry['uri']).name}: {entry['reason']}")
+    return {"peak_mb": megabytes, "report": report}
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def served(place: Path, cache: Path) -> Iterator[tuple[str, Peak]]:
         server.wait()
 
 
-def serve(folder: Path, place: Path, cache: Path) -> None:
+def serve(folder: Path, place: Path, cache: Path) -> dict[str, Any]:
     pool = urllib3.PoolManager(maxsize=2 * TOGETHER, retries=False, timeout=2 * SECONDS)
     with served(place, cache) as (url, peak), ThreadPoolExecutor(TOGETHER) as threads:
 
@@ -166,12 +169,14 @@ def serve(folder: Path, place: Path, cache: Path) -> None:
             statuses.update(answers)
         said = ", ".join(f"{number} x {status}" for status, number in sorted(statuses.items()))
         print(f"serve: {peak.kilobytes / 1024:,.0f} MB; {said}")
+    return {"peak_mb": peak.kilobytes / 1024, "answers": dict(statuses)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", type=int, default=2000)
-    pictures = parser.parse_args().pictures
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
     with tempfile.TemporaryDirectory() as temporary:
         top = Path(temporary)
@@ -179,14 +184,16 @@ def main() -> None:
             (top / name).mkdir()
         make_thin(top / "indexed")
         make_large(top / "indexed", LARGEST)
-        make_ordinary(top / "indexed", pictures - len(list((top / "indexed").iterdir())))
+        make_ordinary(top / "indexed", options.pictures - len(list((top / "indexed").iterdir())))
         make_large(top / "uploads", UPLOAD)
         make_thin(top / "uploads")
         os.environ["IMGSEARCH_CACHE"] = str(top / "cache")
         first = str(top / "indexed" / "ordinary00000.jpg")  # chooses a runtime, with TensorFlow
         subprocess.run(command("analyze", first, "-m", MODEL), check=True)  # noqa: S603 - this program
-        index(top / "indexed", top / "index.duckdb")
-        serve(top / "uploads", top / "index.duckdb", top / "cache")
+        indexed = index(top / "indexed", top / "index.duckdb")
+        answered = serve(top / "uploads", top / "index.duckdb", top / "cache")
+    if options.json:
+        options.json.write_text(json.dumps({"index": indexed, "serve": answered}, indent=2))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     secrets = tmp_path_factory.mktemp("run")
     subprocess.run(["sh", str(DOCKER / "make_secrets.sh"), str(secrets)], check=True)
     home = nodes.fetch("9")
-    assert nodes.open_to_account(home)
     run = nodes._prepare(home, "512m", None)
     secure(run, secrets)
     process = nodes._launch("9", home, run)
