@@ -40,6 +40,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Parallel workers take the tests file by file, so that what a file shares is made once."""
     for item in items:

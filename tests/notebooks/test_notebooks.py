@@ -93,7 +93,7 @@ def test_there_are_notebooks():
     ]
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.ipynb"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
 def test_committed_without_outputs(path: Path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
