@@ -40,13 +40,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Parallel workers take the tests file by file, so that what a file shares is made once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 class SharedNode:
     """A node for all parallel workers, which run in processes of their own.
 
