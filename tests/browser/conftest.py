@@ -20,7 +20,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A real browser; where none can be had the tests fail, they are not skipped."""
     path = prepare.find_browser()  # or else Playwright's own
@@ -30,13 +30,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """76 photos, so that there are four pages."""
     return make_photos(tmp_path_factory.mktemp("browser") / "photos")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def location(photos: Path) -> Path:
     """An index of the photos by a model without TensorFlow; labeled by how they were made."""
     register()
@@ -46,7 +46,7 @@ def location(photos: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(location: Path, photos: Path) -> Iterator[Client]:
     """A server for this machine."""
     settings = ServerSettings(port=0, rate=0, cache_folder=photos.parent / "cache")
@@ -54,7 +54,7 @@ def server(location: Path, photos: Path) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def locked(location: Path, photos: Path) -> Iterator[Client]:
     """A server for all machines, which needs the token."""
     settings = ServerSettings(
@@ -114,7 +114,7 @@ def ids() -> Callable[[Page], list[str]]:
     return lambda page: page.eval_on_selector_all(".card", "all => all.map(one => one.dataset.id)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def word(location: Path) -> SimpleNamespace:
     """A frequent synset: its key, and how a person writes it."""
     with ServedIndex(location) as index:
