@@ -1,7 +1,7 @@
 """A server that restarts, is overloaded, or refuses: waited for, or given up with a clear sentence.
 
-The node is one of our own; most faults are made by the proxy in front of it. Whatever happens, the
-run or the next one ends with what an undisturbed run gives: nothing lost, nothing twice.
+Most faults are made by a proxy in front of the node. Whatever happens, the run or the next one ends
+with what an undisturbed run gives: nothing lost, nothing twice.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,6 @@ from tests.faults.proxy import Answer, Cut, Fault, Proxy, Refusal, Request, Stal
 
 pytestmark = pytest.mark.node
 WAITS, GOES_ON = "waiting for up to", "Elasticsearch answers again, after"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[elasticsearch_node.Running]:
-    with elasticsearch_node.own_node("9", heap="512m") as node:
-        yield node
 
 
 @dataclass
@@ -65,11 +58,14 @@ class Scene:
 
 @pytest.fixture
 def scene(
-    running: elasticsearch_node.Running, start: Start, folder: Path, undisturbed: Callable[[], Any]
+    elasticsearch_url: str,
+    fresh_index_name: str,
+    start: Start,
+    folder: Path,
+    undisturbed: Callable[[], Any],
 ) -> Iterator[Scene]:
-    with proxy(running.url) as (state, url):
-        location = f"{url}/faults-{uuid.uuid4().hex[:12]}"
-        yield Scene(state, location, folder, start, undisturbed)
+    with proxy(elasticsearch_url) as (state, url):
+        yield Scene(state, f"{url}/{fresh_index_name}", folder, start, undisturbed)
 
 
 def first(*numbers: int, fault: Fault) -> Callable[[Request], Fault]:
@@ -157,23 +153,26 @@ def test_a_server_that_says_nothing(scene: Scene) -> None:
     scene.check_whole()
 
 
-def test_a_node_killed_and_restarted(scene: Scene, running: elasticsearch_node.Running) -> None:
-    child = scene.start("--pause", 0.05)
-    wait_for_pictures(child, 40)
-    running.restart()
-    scene.proxy.target = running.url
-    report, said = finish(child)
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    assert WAITS in said
-    assert GOES_ON in said
-    scene.check_whole()
-    again, _ = scene.run()
-    assert (again["unchanged"], again["as_before"]) == (PICTURES, BROKEN)
+@pytest.mark.long
+def test_a_node_killed_and_restarted(scene: Scene) -> None:
+    with elasticsearch_node.own_node("9", heap="512m") as running:
+        scene.proxy.target = running.url
+        child = scene.start("--pause", 0.05)
+        wait_for_pictures(child, 40)
+        running.restart()
+        scene.proxy.target = running.url
+        report, said = finish(child)
+        assert counts(report) == (ALL, PICTURES, BROKEN)
+        assert WAITS in said
+        assert GOES_ON in said
+        scene.check_whole()
+        again, _ = scene.run()
+        assert (again["unchanged"], again["as_before"]) == (PICTURES, BROKEN)
 
 
-def test_a_disk_that_is_full_for_a_while(scene: Scene, running: elasticsearch_node.Running) -> None:
+def test_a_disk_that_is_full_for_a_while(scene: Scene, elasticsearch_url: str) -> None:
     scene.create()
-    with Elasticsearch(running.url) as client:
+    with Elasticsearch(elasticsearch_url) as client:
         set_full(client, scene.name, True)
         child = scene.start()
         assert child.stderr is not None
@@ -254,10 +253,10 @@ def test_one_document_refused(scene: Scene) -> None:
     scene.check_whole()
 
 
-def test_an_index_deleted_under_us(scene: Scene, running: elasticsearch_node.Running) -> None:
+def test_an_index_deleted_under_us(scene: Scene, elasticsearch_url: str) -> None:
     child = scene.start("--pause", 0.05)
     wait_for_pictures(child, 60)
-    with Elasticsearch(running.url) as client:
+    with Elasticsearch(elasticsearch_url) as client:
         client.indices.delete(index=f"{scene.name}-000001")
     assert scene.location in one_sentence(child)
     report, _ = scene.run()

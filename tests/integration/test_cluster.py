@@ -1,7 +1,9 @@
-"""Two nodes and three shards: the same rankings as NumPy, by every strategy."""
+"""Three shards, on one node and on two: the same rankings as NumPy, by every strategy."""
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -23,16 +25,29 @@ def documents() -> list[Document]:
     return posteriors(3000) + ties(1200)
 
 
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.long)])
+def nodes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def store(documents: list[Document]) -> Iterator[ElasticStore]:
-    with elasticsearch_node.cluster(nodes=2, heap="512m") as urls:
-        made = ElasticStore(f"{urls[0]}/cluster", shards=3, replicas=1)
+def store(
+    nodes: int, documents: list[Document], request: pytest.FixtureRequest
+) -> Iterator[ElasticStore]:
+    with contextlib.ExitStack() as stack:
+        if nodes > 1:
+            url = stack.enter_context(elasticsearch_node.cluster(nodes, heap="512m"))[0]
+        else:
+            url = request.getfixturevalue("elasticsearch_url")
+        name = f"cluster-{uuid.uuid4().hex[:12]}"
+        made = ElasticStore(f"{url}/{name}", shards=3, replicas=nodes - 1)
         made.create(SETTINGS)
         for start in range(0, len(documents), 500):
             assert made.write(documents[start : start + 500]).rejected == []
         made.finish()
-        made.client.cluster.health(wait_for_status="green", timeout="60s")
+        made.client.cluster.health(index=name, wait_for_status="green", timeout="60s")
         yield made
+        made.client.indices.delete(index=list(made.client.indices.get(index=f"{name}*")))
         made.close()
 
 
@@ -41,10 +56,14 @@ def queries() -> list[Query]:
     return [Query(synset_vector(item.terms), k=10) for item in asked if item.terms]
 
 
-def test_shards_lie_on_both_nodes(store: ElasticStore, documents: list[Document]):
-    shards = store.client.cat.shards(index="cluster", format="json")
-    assert len({shard["node"] for shard in shards}) == 2
-    assert len([shard for shard in shards if shard["state"] == "STARTED"]) == 6
+def name_of(store: ElasticStore) -> str:
+    return store.location.rpartition("/")[2]
+
+
+def test_shards_lie_on_all_nodes(store: ElasticStore, nodes: int, documents: list[Document]):
+    shards = store.client.cat.shards(index=name_of(store), format="json")
+    assert len({shard["node"] for shard in shards}) == nodes
+    assert len([shard for shard in shards if shard["state"] == "STARTED"]) == 3 * nodes
     counts = [int(shard["docs"]) for shard in shards if shard["prirep"] == "p"]
     assert sum(counts) == store.count() == len(documents)
     assert min(counts) > 0
@@ -78,14 +97,17 @@ def test_all_documents_come_back(store: ElasticStore, documents: list[Document])
     assert {item.id for item in store.documents()} == {item.id for item in documents}
 
 
-def test_an_index_with_other_shards_takes_its_place(store: ElasticStore, documents: list[Document]):
+def test_an_index_with_other_shards_takes_its_place(
+    store: ElasticStore, nodes: int, documents: list[Document]
+):
     opened = ElasticStore(store.location, shards=2)
     new = opened.beside()
     new.create(SETTINGS)
     new.write(documents)
     assert opened.replace(new, opened.mark(), keep=False)
-    settings = opened.client.indices.get_settings(index="cluster")["cluster-000002"]["settings"]
+    made = f"{name_of(store)}-000002"
+    settings = opened.client.indices.get_settings(index=made)[made]["settings"]
     assert settings["index"]["number_of_shards"] == "2"
-    assert settings["index"]["number_of_replicas"] == "1"
+    assert settings["index"]["number_of_replicas"] == str(nodes - 1)
     assert opened.count() == len(documents)
     opened.close()

@@ -251,7 +251,11 @@ def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
 
 
 @pytest.mark.node
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.long] * (path != NOTEBOOKS[0])) for path in NOTEBOOKS],
+    ids=lambda path: path.name,
+)
 def test_same_hits_on_elasticsearch(
     path: Path,
     workplace: Path,
