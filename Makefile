@@ -5,7 +5,7 @@
 BIN := .venv/bin
 FUZZ_SECONDS ?= 60
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE := # what pytest compiles is kept: collecting takes half the time
 
 help:  ## list the targets

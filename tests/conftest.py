@@ -40,6 +40,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker more than processors: many tests wait, for a process or for the node."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 class SharedNode:
     """A node for all parallel workers, which run in processes of their own.
 
