@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMAND = (
     *(sys.executable, "-c"),
-    "from tests.fakes import register; register(); from imgsearch_es.cli import main; main()",
+    "from tests.fakes import register; register(); from imgsearch_es.__main__ import main; main()",
 )
 """``imgsearch`` with the model "fake", in a process of its own."""
 

@@ -596,7 +596,7 @@ def test_ctrl_c(tmp_path):
         "def search(*args, **kwargs):\n    print('ready', flush=True); time.sleep(30)\n"
         "imgsearch_es.index.ImageIndex.search = search\n"
         f"sys.argv = ['imgsearch', 'search', 'cat', '-i', {str(tmp_path / 'a.duckdb')!r}]\n"
-        "from imgsearch_es.cli import main\nmain()"
+        "from imgsearch_es.__main__ import main\nmain()"
     )
     pipe = subprocess.PIPE
     child = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
