@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import elasticsearch_node
 import pytest
 
-from imgsearch_es.documents import Document
 from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.stores.elastic import ElasticStore
+from tests.conformance import test_formulas
 from tests.conformance.collections import document, posteriors, ties
-from tests.conformance.conftest import INNER, SETTINGS
-from tests.conformance.reference import Reference
+from tests.conformance.conftest import INNER, SETTINGS, Case
 
 pytestmark = pytest.mark.node
 
 
 @pytest.fixture(scope="module")
-def documents() -> list[Document]:
-    return posteriors(3000) + ties(1200)
-
-
-@pytest.fixture(scope="module")
-def store(documents: list[Document]) -> Iterator[ElasticStore]:
+def case() -> Iterator[Case]:
+    documents = posteriors(3000) + ties(1200)
     with elasticsearch_node.cluster(nodes=2, heap="512m") as urls:
         made = ElasticStore(f"{urls[0]}/cluster", shards=3, replicas=1)
         made.create(SETTINGS)
@@ -32,60 +26,49 @@ def store(documents: list[Document]) -> Iterator[ElasticStore]:
             assert made.write(documents[start : start + 500]).rejected == []
         made.finish()
         made.client.cluster.health(wait_for_status="green", timeout="60s")
-        yield made
+        yield Case(made, documents)
         made.close()
 
 
-def queries() -> list[Query]:
+def queries(strategy: str) -> list[Query]:
     asked = [*posteriors(20, seed=7), document("q", [("tabby", 1.0), ("tiger_cat", 0.3)])]
-    return [Query(synset_vector(item.terms), k=10) for item in asked if item.terms]
+    terms = [synset_vector(item.terms) for item in asked if item.terms]
+    return [Query(each, strategy=strategy, k=10) for each in terms]
 
 
-def test_shards_lie_on_both_nodes(store: ElasticStore, documents: list[Document]):
-    shards = store.client.cat.shards(index="cluster", format="json")
+def test_shards_lie_on_both_nodes(case: Case):
+    shards = case.store.client.cat.shards(index="cluster", format="json")
     assert len({shard["node"] for shard in shards}) == 2
     assert len([shard for shard in shards if shard["state"] == "STARTED"]) == 6
     counts = [int(shard["docs"]) for shard in shards if shard["prirep"] == "p"]
-    assert sum(counts) == store.count() == len(documents)
+    assert sum(counts) == case.store.count() == len(case.documents)
     assert min(counts) > 0
 
 
 @pytest.mark.parametrize("strategy", INNER)
-def test_formula_1_is_exact(store: ElasticStore, documents: list[Document], strategy: str):
-    reference = Reference(documents, SETTINGS.vocabulary.keys)
-    for query in queries():
-        expected, _ = reference.rank(query)
-        hits = store.search(replace(query, strategy=strategy)).hits
-        assert [(hit.score, hit.document.id) for hit in hits] == expected
+def test_formula_1_is_exact(case: Case, strategy: str):
+    for query in queries(strategy):
+        case.check(query)
 
 
 @pytest.mark.parametrize("strategy", ["bm25", "tfidf", "cosine", "sqrt"])
-def test_formulas_use_the_statistics_of_all_shards(
-    store: ElasticStore, documents: list[Document], strategy: str
-):
-    reference = Reference(documents, SETTINGS.vocabulary.keys)
-    for query in queries():
-        asked = replace(query, strategy=strategy)
-        expected = reference.score(asked)
-        hits = store.search(asked).hits
-        found = [hit.score for hit in hits]
-        best = sorted(expected.values(), reverse=True)[: len(found)]
-        assert found == pytest.approx(best, rel=1e-6)
-        assert found == pytest.approx([expected[hit.document.id] for hit in hits], rel=1e-6)
+def test_formulas_use_the_statistics_of_all_shards(case: Case, strategy: str):
+    for query in queries(strategy):
+        test_formulas.check(case, query)
 
 
-def test_all_documents_come_back(store: ElasticStore, documents: list[Document]):
-    assert {item.id for item in store.documents()} == {item.id for item in documents}
+def test_all_documents_come_back(case: Case):
+    assert {item.id for item in case.store.documents()} == {item.id for item in case.documents}
 
 
-def test_an_index_with_other_shards_takes_its_place(store: ElasticStore, documents: list[Document]):
-    opened = ElasticStore(store.location, shards=2)
+def test_an_index_with_other_shards_takes_its_place(case: Case):
+    opened = ElasticStore(case.store.location, shards=2)
     new = opened.beside()
     new.create(SETTINGS)
-    new.write(documents)
+    new.write(case.documents)
     assert opened.replace(new, opened.mark(), keep=False)
     settings = opened.client.indices.get_settings(index="cluster")["cluster-000002"]["settings"]
     assert settings["index"]["number_of_shards"] == "2"
     assert settings["index"]["number_of_replicas"] == "1"
-    assert opened.count() == len(documents)
+    assert opened.count() == len(case.documents)
     opened.close()
