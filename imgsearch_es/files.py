@@ -221,7 +221,7 @@ def remote(uri: str) -> tuple[RemoteFiles, str]:
     except ImportError as error:
         raise MissingDependencyError(
             f"reading {uri} needs a package that is not installed ({error}): "
-            f"{pip_install('remote')}"
+            + pip_install("remote")
         ) from error
     return system, path
 

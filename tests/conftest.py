@@ -66,7 +66,7 @@ class SharedNode:
             with elasticsearch_node.node("9") as url:
                 self._answer(url)
                 self._end.wait()
-        except elasticsearch_node.NodeError as error:
+        except (elasticsearch_node.NodeError, OSError) as error:
             self._answer(f"no node: {error}")
 
     def _answer(self, text: str) -> None:
@@ -81,10 +81,14 @@ class SharedNode:
     @staticmethod
     def ask(folder: Path) -> str:
         """The URL of the node; what this process, a worker, calls."""
-        (folder / "wanted").touch()
-        while not (folder / "answer").exists():
-            time.sleep(0.1)
-        answer = (folder / "answer").read_text()
+        try:
+            (folder / "wanted").touch()
+            while not (folder / "answer").exists():
+                (folder / "wanted").stat()
+                time.sleep(0.1)
+            answer = (folder / "answer").read_text()
+        except OSError as error:
+            pytest.fail(f"no node: the process that starts it has ended ({error})")
         if answer.startswith("no node"):
             pytest.fail(answer)
         return answer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgsearch_es import plugins
 from imgsearch_es.models.base import Prediction
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
 COMMAND = (
     *(sys.executable, "-c"),
-    "from tests.fakes import register; register(); from imgsearch_es.cli import main; main()",
+    "from tests.fakes import register; register(); from imgsearch_es.__main__ import main; main()",
 )
 """``imgsearch`` with the model "fake", in a process of its own."""
+
+
+def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
+    """A picture unlike any of another seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 class FakeModel:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ from imgsearch_es.server.settings import ServerSettings
 
 TOKEN = "a-token-of-tests-0123456789"  # noqa: S105
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+Start = Callable[..., AbstractContextManager["Client"]]
+"""Starts a server of an index with settings."""
 
 
 class Client:
@@ -49,6 +55,10 @@ class Client:
         form = [("picture", ("picture", content)) for content in data]
         return self("POST", path, fields=[*form, *fields.items()])
 
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", int(self.url.rpartition(":")[2])
+
     def close(self) -> None:
         self._pool.clear()
 
@@ -73,6 +83,24 @@ def serving(index: ServedIndex, settings: ServerSettings) -> Iterator[Client]:
         thread.join(20)
         listening.close()
     assert not thread.is_alive()
+
+
+@contextmanager
+def answering(
+    handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None
+) -> Iterator[ThreadingHTTPServer]:
+    """A server whose answers the test makes up."""
+    handler.log_message = lambda *_: None  # type: ignore[method-assign]
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def json_of(response: urllib3.BaseHTTPResponse, status: int = 200) -> Any:

@@ -147,12 +147,10 @@ app.add_typer(kibana.app, name="kibana")
 
 
 def main() -> None:
-    """Run a command."""
+    """Run a command, as ``imgsearch_es.__main__`` does once it has taken care of Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, end)
     sys.unraisablehook = _unraisable
     app()
 

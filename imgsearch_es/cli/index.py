@@ -27,6 +27,7 @@ from imgsearch_es.cli.output import (
     say,
     warn,
 )
+from imgsearch_es.interrupts import STOPPED
 
 if TYPE_CHECKING:
     from imgsearch_es.indexing import IndexReport, Progress
@@ -181,7 +182,7 @@ def index(
                 )
         except StoppedError as stopped:
             _show(stopped.report, target.location, json=json)
-            fail("stopped; what was done is stored, run the command again to go on", code=130)
+            fail(STOPPED, code=130)
     _show(report, target.location, json=json)
     if report.shortages:
         fail(

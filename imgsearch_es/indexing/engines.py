@@ -74,7 +74,7 @@ def create_engine(name: str, runtime: str | None = None) -> Engine:
     if missing:
         raise MissingDependencyError(
             f"the engine ray needs a package that is not installed ({missing[0]}): "
-            f"{pip_install('ray')}"
+            + pip_install("ray")
         )
     # Ray would connect by itself, in a thread that goes on when its cluster has been ended.
     with environment({"RAY_ENABLE_AUTO_CONNECT": "0"}):

@@ -5,12 +5,12 @@ They are kept in a file beside them, by name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.files import replacing
+from imgsearch_es.models.weights import digest_of
 
 _FILE = "checksums.json"
 
@@ -22,7 +22,7 @@ def record(folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     known = _read(folder)
-    new = {path.name: _digest(path) for path in _files(folder) if path.name not in known}
+    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in known}
     if new:
         with replacing(folder / _FILE) as draft:
             draft.write_text(json.dumps(known | new, indent=2), encoding="utf-8")
@@ -42,7 +42,7 @@ def check(folder: Path) -> None:
             path.unlink(missing_ok=True)
     for name, digest in known.items():
         try:
-            found = _digest(folder / name)
+            found = digest_of(folder / name)
         except OSError as error:
             raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
         if found != digest:
@@ -60,11 +60,3 @@ def _read(folder: Path) -> dict[str, str]:
         return dict(json.loads((folder / _FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -167,11 +167,20 @@ def _keras_cache() -> Path:
 
 def _digest(path: Path, algorithm: str) -> str:
     state = path.stat()
-    return _digest_of(path, algorithm, state.st_size, state.st_mtime_ns)
+    return _kept_digest(path, algorithm, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
-def _digest_of(path: Path, algorithm: str, size: int, mtime_ns: int) -> str:
+def _kept_digest(path: Path, algorithm: str, size: int, mtime_ns: int) -> str:
+    return digest_of(path, algorithm)
+
+
+def digest_of(path: Path, algorithm: str = "sha256") -> str:
+    """The hexadecimal digest of what is in a file now; it is read each time.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     state = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

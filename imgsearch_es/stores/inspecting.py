@@ -15,6 +15,9 @@ from imgsearch_es.documents import Document
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.files import filename, picture_id
 
+DIFFERS = "it is not what the rest of the document says"
+"""What is wrong with a part of a document that is there and not right."""
+
 
 class Harm(NamedTuple):
     """Something that is wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -65,6 +66,20 @@ def posteriors(count: int = 1500, seed: int = 1) -> list[Document]:
     return made
 
 
+def rectified(documents: Sequence[Document], seed: int) -> list[Document]:
+    """With features of 0 or more, as after a rectifier; some equal, some zero, some missing."""
+    random = np.random.default_rng(seed)
+    made: list[Document] = []
+    for number, one in enumerate(documents):
+        vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32)
+        if number % 10 == 1 and made[-1].embedding is not None:
+            vector = made[-1].embedding
+        if number % 50 == 3:
+            vector = np.zeros(DIMENSIONS, np.float32)
+        made.append(replace(one, embedding=None if number % 50 == 7 else vector))
+    return made
+
+
 def ties(count: int = 2500) -> list[Document]:
     """Thousands of pictures that score the same, or apart by the last bit that is indexed."""
     made = []
@@ -99,13 +114,6 @@ def extremes() -> list[Document]:
 
 
 AWKWARD_NAMES = (
-    "it's",
-    'say "cheese"',
-    "new\nline",
-    "100%_sure*?",
-    "back\\slash",
-    "\u202eright to left",
-    "smile 😀",
-    "');DROP TABLE documents;--",
-    "{{ctx}} ${jndi} params.x",
-)
+    "it's", 'say "cheese"', "new\nline", "100%_sure*?", "back\\slash", "\u202eright to left",
+    "smile 😀", "');DROP TABLE documents;--", "{{ctx}} ${jndi} params.x",
+)  # fmt: skip

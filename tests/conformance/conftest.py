@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pytest
 
 from imgsearch_es.documents import Document
+from imgsearch_es.hits import Hits
+from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import IndexSettings, Store
+from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
 from imgsearch_es.synsets import imagenet
-from tests.conformance.collections import DIMENSIONS
+from tests.conformance.collections import DIMENSIONS, KEYS
+from tests.conformance.reference import Reference
 from tests.unit.conftest import fake_model, photos, stage  # noqa: F401 - for tests of ImageIndex
 
 SETTINGS = IndexSettings(
@@ -68,20 +73,60 @@ def filled(location: str, documents: Sequence[Document]) -> Iterator[Store]:
     store.close()
 
 
+def ranking(result: SearchResult | Sequence[Any]) -> list[tuple[float, str]]:
+    """The scores and documents of an answer or of hits."""
+    hits = result.hits if isinstance(result, SearchResult) else result
+    return [(hit.score, hit.document.id) for hit in hits]
+
+
 @dataclass(frozen=True)
 class Case:
-    """A store, and the documents in it."""
+    """A store, the documents in it, and what it must answer."""
 
     store: Store
-    documents: list[Document]
+    documents: Sequence[Document]
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference(self.documents, KEYS)
+
+    def check(self, query: Query) -> None:
+        """By formula (1): NumPy's ranking and total, to the last bit."""
+        expected, total = self.reference.rank(query)
+        result = self.store.search(query)
+        assert ranking(result) == expected
+        assert result.exact
+        assert result.total == total or (not result.total_is_exact and result.total <= total)
+        assert result.total_is_exact or result.total >= 10_000
+
+    def check_scores(
+        self, query: Query, expected: Mapping[str, float], rel: float = 1e-6, least: float = 1e-6
+    ) -> Hits:
+        """By others: these scores of documents, the best first, equal ones by id, all explained."""
+        hits = Hits(query, self.store.search(query))
+        assert hits.exact
+        assert hits.total == len(expected) or not hits.total_is_exact
+        best = sorted(expected.values(), reverse=True)[query.offset : query.offset + query.k]
+        assert [hit.score for hit in hits] == pytest.approx(best, rel=rel, abs=least)
+        for i, hit in enumerate(hits):
+            assert hit.score == pytest.approx(expected[hit.id], rel=rel, abs=least)
+            assert hits.explain(i).total == hit.score
+        assert ranking(hits) == sorted(ranking(hits), key=lambda item: (-item[0], item[1]))
+        return hits
+
+
+@contextmanager
+def case_of(location: str, documents: Sequence[Document]) -> Iterator[Case]:
+    """A case of these documents in a new store."""
+    with filled(location, documents) as store:
+        yield Case(store, documents)
 
 
 @pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest, place: Callable[[], str]) -> Iterator[Case]:
     """The documents that the test's module makes, in a store."""
-    documents = request.module.make_documents()
-    with filled(place(), documents) as store:
-        yield Case(store, documents)
+    with case_of(place(), request.module.make_documents()) as made:
+        yield made
 
 
 @pytest.fixture

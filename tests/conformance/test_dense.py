@@ -15,9 +15,8 @@ from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
-from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
-from tests.conformance.collections import DIMENSIONS, posteriors
+from tests.conformance.collections import DIMENSIONS, posteriors, rectified
 from tests.conformance.conftest import Case, filled
 from tests.conformance.test_ranking import LAW
 
@@ -25,17 +24,7 @@ pytestmark = pytest.mark.scripts
 
 
 def make_documents() -> list[Document]:
-    """Features of 0 or more, as after a rectifier; some equal, some zero, some missing."""
-    random = np.random.default_rng(11)
-    made = []
-    for number, document in enumerate(posteriors(600, seed=6)):
-        vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32)
-        if number % 10 == 1:
-            vector = made[-1].embedding
-        if number % 50 == 3:
-            vector = np.zeros(DIMENSIONS, np.float32)
-        made.append(replace(document, embedding=None if number % 50 == 7 else vector))
-    return made
+    return rectified(posteriors(600, seed=6), seed=11)
 
 
 def expected_score(strategy: str, q: np.ndarray, d: np.ndarray) -> float:
@@ -60,16 +49,7 @@ def check(case: Case, query: Query, is_wanted: Callable[[Document], bool] = bool
     }
     if query.threshold is not None:
         expected = {k: v for k, v in expected.items() if np.float32(v) >= query.threshold}
-    hits = Hits(query, case.store.search(query))
-    assert hits.exact
-    assert hits.total == len(expected) or not hits.total_is_exact
-    best = sorted(expected.values(), reverse=True)[query.offset : query.offset + query.k]
-    assert [hit.score for hit in hits] == pytest.approx(best, rel=1e-6, abs=1e-6)
-    for i, hit in enumerate(hits):
-        assert hit.score == pytest.approx(expected[hit.id], rel=1e-6, abs=1e-6)
-        assert hits.explain(i).total == hit.score
-    ranked = [(-hit.score, hit.id) for hit in hits]
-    assert ranked == sorted(ranked)
+    case.check_scores(query, expected)
 
 
 vectors = st.lists(st.floats(0, 4, width=32), min_size=DIMENSIONS, max_size=DIMENSIONS).filter(
@@ -145,10 +125,11 @@ def test_filters(case):
 
 
 def test_another_length_is_an_error(case):
-    with pytest.raises(QueryError, match="dimensions"):
-        case.store.search(
-            Query((), strategy="dense-cosine", embedding=np.ones(DIMENSIONS + 1, np.float32))
-        )
+    wrong = Query((), strategy="dense-cosine", embedding=np.ones(DIMENSIONS + 1, np.float32))
+    right = replace(wrong, embedding=np.ones(DIMENSIONS, np.float32))
+    for ask in (lambda: case.store.search(wrong), lambda: case.store.search_many([right, wrong])):
+        with pytest.raises(QueryError, match="dimensions"):
+            ask()
 
 
 @pytest.mark.parametrize("embedding", [None, np.zeros(DIMENSIONS), np.full(DIMENSIONS, np.nan)])

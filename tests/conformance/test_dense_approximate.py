@@ -20,7 +20,7 @@ from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors
-from tests.conformance.conftest import SETTINGS
+from tests.conformance.conftest import SETTINGS, ranking
 
 pytestmark = pytest.mark.scripts
 
@@ -78,10 +78,6 @@ def both(case: Case, **options: object) -> tuple[SearchResult, SearchResult]:
     return approximate, exact
 
 
-def ranked(result: SearchResult) -> list[tuple[str, float]]:
-    return [(hit.document.id, hit.score) for hit in result.hits]
-
-
 def queries(case: Case) -> list[np.ndarray]:
     return [d.embedding for d in case.documents[20:32] if d.embedding is not None]
 
@@ -89,7 +85,7 @@ def queries(case: Case) -> list[np.ndarray]:
 def test_enough_candidates_give_the_exact_answer(case):
     for number, vector in enumerate(queries(case)):
         approximate, exact = both(case, embedding=vector, k=20, offset=number % 2 * 12)
-        assert ranked(approximate) == ranked(exact) != []
+        assert ranking(approximate) == ranking(exact) != []
 
 
 def test_conditions_and_exclusions_leave_enough(case):
@@ -102,7 +98,7 @@ def test_conditions_and_exclusions_leave_enough(case):
     }
     approximate, exact = both(case, embedding=vector, k=30, **options)
     assert len(approximate.hits) == 30
-    assert ranked(approximate) == ranked(exact)
+    assert ranking(approximate) == ranking(exact)
     for hit in approximate.hits:
         assert "pets" in hit.document.labels
         assert hit.document.format != "PNG"
@@ -121,9 +117,9 @@ def test_few_candidates_still_meet_the_conditions(case):
 
 def test_threshold(case):
     for vector in queries(case)[:4]:
-        scores = [score for _, score in ranked(both(case, embedding=vector, k=12)[1])]
+        scores = [score for score, _ in ranking(both(case, embedding=vector, k=12)[1])]
         approximate, exact = both(case, embedding=vector, k=100, threshold=scores[-1])
-        assert ranked(approximate) == ranked(exact)
+        assert ranking(approximate) == ranking(exact)
         assert 12 <= len(approximate.hits) <= approximate.total <= exact.total
 
 
@@ -156,7 +152,7 @@ def test_many_at_once(case):
         for vector in queries(case)[:5]
     ]
     for query, result in zip(wanted, case.store.search_many(wanted), strict=True):
-        assert ranked(result) == ranked(case.store.search(query))
+        assert ranking(result) == ranking(case.store.search(query))
 
 
 def test_stored_features_come_back_as_they_were(case):

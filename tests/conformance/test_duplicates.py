@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.duplicates import find_groups
-from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.stores.base import Store
 from tests.conformance.collections import DIMENSIONS, posteriors
 from tests.conformance.conftest import filled
 
@@ -87,16 +84,3 @@ def test_the_index_shows_the_groups(place: Callable[[], str]):
             sizes = [len(group.pictures) for group in found]
             assert sizes == sorted(sizes, reverse=True)
         assert all(group.exact for group in index.duplicates())
-        with pytest.raises(QueryError, match="cosine"):
-            index.duplicates(near=1.5)
-
-
-def test_an_empty_index(place: Callable[[], str]):
-    with filled(place(), []) as store:
-        assert list(store.fingerprints(embeddings=True)) == []
-        assert find_groups([], 0.9) == []
-
-
-def test_no_index(store: Store):
-    with pytest.raises(IndexNotFoundError):
-        list(store.fingerprints(embeddings=False))

@@ -11,7 +11,7 @@ import pytest
 
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
+from imgsearch_es.errors import AnalyzerMismatchError
 from imgsearch_es.exchange import export_documents, import_documents
 from imgsearch_es.files import picture_id
 from imgsearch_es.stores import open_store
@@ -64,10 +64,6 @@ def test_export_of_some(place: Callable[[], str], tmp_path: Path):
         filters = parse_filters({"label": "pets"})
         wanted = sum("pets" in item.labels for item in documents)
         assert export_documents(store, tmp_path / "a.jsonl", filters=filters).documents == wanted
-        with pytest.raises(ExchangeError, match="exists; give another name"):
-            export_documents(store, tmp_path / "a.jsonl")
-        export_documents(store, tmp_path / "a.jsonl", force=True)
-        assert [path.name for path in tmp_path.iterdir() if path.suffix == ".jsonl"] == ["a.jsonl"]
 
 
 def test_an_index_of_another_analyzer_refuses(place: Callable[[], str], tmp_path: Path):

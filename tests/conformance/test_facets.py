@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import IndexNotFoundError, StoreError
+from imgsearch_es.errors import StoreError
 from imgsearch_es.facets import BOUNDS, FACETS, VALUE_FIELDS
 from imgsearch_es.queries import Query, Selection, synset_vector
 from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import IndexSettings, Store
+from imgsearch_es.stores.base import IndexSettings
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
-from tests.conformance.conftest import SETTINGS, Case, filled
+from tests.conformance.conftest import SETTINGS, Case
 from tests.conformance.reference import _is_wanted, _values
 from tests.conformance.test_ranking import LAW, conditions
 
@@ -65,7 +65,7 @@ def values(document: Document, field: str) -> set[str]:
 def shown(field: str, number: int) -> str:
     """The range's name, written out once more."""
     names = {
-        "bytes": ["<16 KB", "16-64 KB", "64-256 KB", "256 KB-1 MB", "1-4 MB", "4-16 MB", ">=16 MB"],
+        "bytes": ["<16 KB", "16-64 KB", "64-256 KB", "256 KB-1 MB", "1-4 MB", "4-16 MB", ">=16 MB"]
     }.get(field, ["<256", "256-511", "512-1023", "1024-2047", "2048-4095", ">=4096"])
     return names[sum(number >= bound for bound in BOUNDS[field])]
 
@@ -147,16 +147,6 @@ def test_of_metadata(case, field):
 def test_nothing_matches(case):
     query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
     assert case.store.facets(query, FIELDS, 10) == {field: [] for field in FIELDS}
-
-
-def test_an_empty_index(place: Callable[[], str]):
-    with filled(place(), []) as store:
-        assert store.facets(None, FIELDS, 10) == {field: [] for field in FIELDS}
-
-
-def test_no_index(store: Store):
-    with pytest.raises(IndexNotFoundError):
-        store.facets(None, FIELDS, 10)
 
 
 @pytest.mark.node

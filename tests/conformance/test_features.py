@@ -33,9 +33,15 @@ def test_features_from_nowhere(place: Callable[[], str], tmp_path: Path, kind: s
             wanted = [(names[i], float(scores[i])) for i in best[:10]]
             by_path = first.search(image=names[7], strategy=strategy)
             by_vector = second.search(vector=VECTORS[7], strategy=strategy)
-            assert [(hit.uri, hit.score) for hit in by_path] == wanted
-            assert [(hit.uri, hit.score) for hit in by_vector] == wanted
+            by_id = first.search(image=picture_id(names[7]), strategy=strategy)
+            for hits in (by_path, by_id, by_vector):
+                assert [(hit.uri, hit.score) for hit in hits] == wanted
+            if strategy != "dense-dot":
+                nearest = [(strategy == "dense-cosine") - scores[i] for i in best[:10]]
+                assert by_path.distances == pytest.approx(nearest, abs=1e-6)
         near = first.search(vector=VECTORS[7], threshold=0.8, k=1000)
         assert len(near) == (COMPARISONS["dense-cosine"].scores(VECTORS[7], VECTORS) >= 0.8).sum()
+        few = first.search(image=names[7], text="filename:7?.jpg", threshold=0.5)
+        assert {hit.filename for hit in few} <= {f"7{i}.jpg" for i in range(10)} != set()
         assert first.remove(names[7]) == 1
         assert first.search(vector=VECTORS[7])[0].uri != names[7]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,43 +15,29 @@ from imgsearch_es.documents import Document
 from imgsearch_es.feedback import ROCCHIO, Rocchio, mean_terms
 from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
-from imgsearch_es.stores.base import Store
 from tests.conformance import test_dense
 from tests.conformance.collections import DIMENSIONS, KEYS, posteriors
-from tests.conformance.conftest import STRATEGIES, filled
-from tests.conformance.reference import Reference
+from tests.conformance.conftest import STRATEGIES, Case, ranking
 from tests.conformance.test_ranking import LAW
 
 
-def _documents() -> list[Document]:
+def make_documents() -> list[Document]:
     random = np.random.default_rng(5)
     features = random.normal(size=(500, DIMENSIONS)).astype(np.float32)  # of both signs
     documents = posteriors(500, seed=9)
     return [replace(d, embedding=f) for d, f in zip(documents, features, strict=True)]
 
 
-@dataclass(frozen=True)
-class Case:
-    store: Store
-    documents: list[Document]
-    reference: Reference
-
-    def search(self, query: Query) -> Hits:
-        return Hits(query, self.store.search(query), self.store)
-
-    def check(self, hits: Hits) -> None:
-        expected, _ = self.reference.rank(hits.query)
-        assert [(hit.score, hit.id) for hit in hits] == expected
-        assert hits.exact
-        for i, hit in enumerate(hits):
-            assert hits.explain(i).total == hit.score
+def search(case: Case, query: Query) -> Hits:
+    return Hits(query, case.store.search(query), case.store)
 
 
-@pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
-    documents = _documents()
-    with filled(place(), documents) as store:
-        yield Case(store, documents, Reference(documents, KEYS))
+def check(case: Case, hits: Hits) -> None:
+    expected, _ = case.reference.rank(hits.query)
+    assert ranking(hits) == expected
+    assert hits.exact
+    for i, hit in enumerate(hits):
+        assert hits.explain(i).total == hit.score
 
 
 def moved_by_numpy(
@@ -96,15 +81,15 @@ def test_a_moved_query_is_ranked_exactly(case, first, liked, disliked, gamma, st
     assert {key for key, weight in expected.items() if weight > 1e-6} <= {
         term.key for term in moved.terms
     }
-    case.check(case.search(moved))
+    check(case, search(case, moved))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rounds_of_feedback(case, strategy):
-    hits = case.search(Query(case.documents[0].terms, strategy=strategy, k=12))
+    hits = search(case, Query(case.documents[0].terms, strategy=strategy, k=12))
     for _ in range(4):
         hits = hits.refine(like=[0, 3], dislike=[-1])
-        case.check(hits)
+        check(case, hits)
     assert len(hits.query.terms) > len(case.documents[0].terms)
 
 
@@ -112,7 +97,7 @@ def test_a_query_of_many_pictures(case):
     """No synset is cut off: hundreds of terms are one query."""
     query = Query(mean_terms([d.terms for d in case.documents]), k=50)
     assert len(query.terms) > 500
-    case.check(case.search(query))
+    check(case, search(case, query))
 
 
 @pytest.mark.scripts
@@ -120,12 +105,11 @@ def test_a_query_of_many_pictures(case):
 def test_deep_features_are_moved(case, strategy):
     """By all comparisons but chi-squared, of features of 0 or more: these have both signs."""
     feature = case.documents[7].embedding
-    hits = case.search(Query((), strategy=strategy, embedding=feature, k=20))
-    dense = test_dense.Case(case.store, case.documents)
+    hits = search(case, Query((), strategy=strategy, embedding=feature, k=20))
     by_id = {document.id: document for document in case.documents}
     for _ in range(3):
         good, bad = ([by_id[hits[i].id].embedding for i in which] for which in ((1, 2), (19,)))
         expected = ROCCHIO.embedding(hits.query.embedding, good, bad)
         hits = hits.refine(like=[1, 2], dislike=19)
         assert np.array_equal(hits.query.embedding, expected)
-        test_dense.check(dense, hits.query)
+        test_dense.check(case, hits.query)

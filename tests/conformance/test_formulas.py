@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
+from imgsearch_es.documents import Document
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
 from imgsearch_es.language import parse_words
@@ -19,38 +19,26 @@ from imgsearch_es.queries import Query, synset_vector
 from imgsearch_es.scoring import FORMULAS
 from imgsearch_es.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors
-from tests.conformance.conftest import INNER, filled
-from tests.conformance.reference import Reference
-from tests.conformance.test_ranking import LAW, Case
+from tests.conformance.conftest import INNER, Case
+from tests.conformance.test_ranking import LAW
 
 pytestmark = pytest.mark.scripts
 
 OTHERS = sorted(set(FORMULAS) - {"inner"})
 
 
-@pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
-    documents = posteriors(800, seed=4) + extremes()
-    with filled(place(), documents) as store:
-        yield Case(store, Reference(documents, KEYS))
+def make_documents() -> list[Document]:
+    return posteriors(800, seed=4) + extremes()
 
 
 def check(case: Case, query: Query) -> None:
-    """Every score is NumPy's to 1e-6, none is missing, and the order is that of the scores."""
+    """Every score is NumPy's to 1e-6, and none is missing."""
     expected = case.reference.score(query)
     if query.filters:
         allowed = case.reference.rank(replace(query, strategy="auto", parameters={}, k=10_000))[0]
         expected = {key: expected[key] for _, key in allowed}
-    hits = Hits(query, case.store.search(query))
+    hits = case.check_scores(query, expected, least=1e-12)
     assert hits.total == len(expected)
-    assert len(hits) == min(query.k, len(expected))
-    for hit in hits:
-        assert hit.score == pytest.approx(expected[hit.id], rel=1e-6)
-    best = sorted(expected.values(), reverse=True)[: query.k]
-    assert [hit.score for hit in hits] == pytest.approx(best, rel=1e-6)
-    assert [(hit.score, hit.id) for hit in hits] == sorted(
-        ((hit.score, hit.id) for hit in hits), key=lambda item: (-item[0], item[1])
-    )
 
 
 @LAW
@@ -82,7 +70,7 @@ def test_words(case, strategy):
 
 @pytest.mark.parametrize("strategy", [*INNER, *OTHERS])
 def test_the_summands_add_up_to_the_score(case, strategy):
-    for document in case.reference.documents[:20]:
+    for document in case.documents[:20]:
         query = Query(synset_vector(document.terms), strategy=strategy)
         hits = Hits(query, case.store.search(query))
         assert hits

@@ -17,46 +17,20 @@ from imgsearch_es.language import parse_words
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Store
 from imgsearch_es.synsets import imagenet
-from tests.conformance.collections import AWKWARD_NAMES, KEYS, document
-from tests.conformance.conftest import filled
-from tests.conformance.reference import Reference
-from tests.conformance.test_ranking import LAW, Case
+from tests.conformance.collections import AWKWARD_NAMES, document
+from tests.conformance.conftest import Case, case_of
+from tests.conformance.test_ranking import LAW
+from tests.conformance.test_store import same
 
 TABBY = Query((Term("tabby", 1.0),), k=100)
 NASTY = (
-    *AWKWARD_NAMES,
-    '"',
-    "\\",
-    '\\"',
-    "'; DELETE FROM postings; --",
-    "$terms",
-    "{0}{values}{{",
-    '"}}, "match_all": {"',
-    '{"script": {"source": "System.exit(1)"}}',
-    "doc['synset.tabby.score'].value",
-    "*",
-    "?",
-    "a*b?c",
-    "synset.tabby.score",
-    "a.b",
-    ".a..b.",
-    "a/b~c",
-    "0",
-    "nul\0within",
-    "bell\a, escape\x1b[31m and \x7f",
-    "\ufeff\u200b\u2028",
-    "^2",
-    "-label:x",
-    "x,y",
-    "<script>alert(1)</script>",
-    "../../etc/passwd",
-    "%s%n%x",
-    "${7*7}",
-    "AND OR NOT TO",
-    "_all",
-    "Z̸͑a̶l̸g̶o",
-    "x" * 4_000,
-)
+    *AWKWARD_NAMES, '"', "\\", '\\"', "'; DELETE FROM postings; --", "$terms", "{0}{values}{{",
+    '"}}, "match_all": {"', '{"script": {"source": "System.exit(1)"}}',
+    "doc['synset.tabby.score'].value", "*", "?", "a*b?c", "synset.tabby.score", "a.b", ".a..b.",
+    "a/b~c", "0", "nul\0within", "bell\a, escape\x1b[31m and \x7f", "\ufeff\u200b\u2028", "^2",
+    "-label:x", "x,y", "<script>alert(1)</script>", "../../etc/passwd", "%s%n%x", "${7*7}",
+    "AND OR NOT TO", "_all", "Z̸͑a̶l̸g̶o", "x" * 4_000,
+)  # fmt: skip
 
 
 def _documents() -> list[Document]:
@@ -71,12 +45,11 @@ def _documents() -> list[Document]:
 @pytest.fixture(scope="module")
 def case(place: Callable[[], str]) -> Iterator[Case]:
     documents = _documents()
-    with filled(place(), documents) as store:
-        yield Case(store, Reference(documents, KEYS))
-        assert store.count() == len(documents)
-        assert {d.uri for d in store.get([d.id for d in documents]).values()} == {
-            d.uri for d in documents
-        }
+    with case_of(place(), documents) as made:
+        yield made
+        found = made.store.get([d.id for d in documents])
+        assert made.store.count() == len(found) == len(documents)
+        assert all(same(found[d.id], d) for d in documents)
 
 
 def found(store: Store, query: Query) -> list[str]:
@@ -85,7 +58,7 @@ def found(store: Store, query: Query) -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(NASTY)))
 def test_a_value_finds_what_has_it(case: Case, number: int):
-    text, one = NASTY[number], case.reference.documents[number]
+    text, one = NASTY[number], case.documents[number]
     for field, value in [
         ("label", text), ("metadata.plain", text), ("uri", one.uri), ("filename", one.filename),
     ]:  # fmt: skip

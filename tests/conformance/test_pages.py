@@ -15,13 +15,13 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import IndexNotFoundError, QueryError, StoreError
+from imgsearch_es.errors import StoreError
 from imgsearch_es.paging import pages
 from imgsearch_es.queries import Query
 from imgsearch_es.stores.base import Store
 from imgsearch_es.stores.elastic import ElasticStore
 from tests.conformance.collections import DIMENSIONS, document, posteriors, ties
-from tests.conformance.conftest import STRATEGIES, filled
+from tests.conformance.conftest import STRATEGIES, filled, ranking
 from tests.conformance.test_ranking import LAW
 
 TERMS = (Term("tabby", 0.5), Term("tiger_cat", 0.3), Term("Egyptian_cat", 0.2))
@@ -39,10 +39,6 @@ def make_documents() -> list[Document]:
             vector = random.uniform(0, 1, DIMENSIONS).astype(np.float32)
         made.append(replace(item, embedding=vector))
     return made
-
-
-def ranking(hits) -> list[tuple[float, str]]:
-    return [(hit.score, hit.document.id) for hit in hits]
 
 
 def check(store: Store, query: Query) -> None:
@@ -110,11 +106,6 @@ def test_any_size_and_offset(case, size, offset, strategy, where):
 def test_nothing_matches(case):
     filters = parse_filters({"label": "nobody's"})
     assert list(pages(case.store, Query(TERMS, filters=filters))) == []
-
-
-def test_no_index(store: Store):
-    with pytest.raises(IndexNotFoundError):
-        next(store.pages(Query(TERMS)))
 
 
 @pytest.mark.scripts
@@ -213,8 +204,3 @@ def test_an_iterator_left_over_when_the_index_is_closed(
         store.close()
         reading.close()
         assert store.count() == 300
-
-
-def test_a_page_of_more_than_a_search_gives():
-    with pytest.raises(QueryError, match="at most"):
-        Query(TERMS, k=10_001)

@@ -9,13 +9,12 @@ import pytest
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
-from imgsearch_es.errors import IndexNotFoundError, IndexRebuiltError
+from imgsearch_es.errors import IndexRebuiltError
 from imgsearch_es.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store
-from tests.conformance.collections import document, extremes, posteriors
+from tests.conformance.collections import document, posteriors
 from tests.conformance.conftest import SETTINGS, filled
-from tests.conformance.test_store import same
 
 TABBY = Query((Term("tabby", 1.0),))
 OTHER = replace(SETTINGS, weights="sha256:other")
@@ -30,17 +29,6 @@ def rebuilt(old: Store, *names: str) -> Store:
     return new
 
 
-def test_all_documents_come_back_as_they_were(place: Callable[[], str]):
-    documents = posteriors(1300) + extremes()
-    with filled(place(), documents) as store:
-        found = {item.id: item for item in store.documents()}
-        assert len(found) == len(documents)
-        assert all(same(found[item.id], item) for item in documents)
-        pages = store.documents()
-        assert same(next(pages), found[next(store.documents()).id])
-        pages.close()
-
-
 def test_documents_that_meet_conditions(place: Callable[[], str]):
     documents = posteriors(1300)
     where = {"label": "pets", "-format": "PNG", "width": {"gte": 110}}
@@ -48,11 +36,6 @@ def test_documents_that_meet_conditions(place: Callable[[], str]):
     with filled(place(), documents) as store:
         assert {d.id for d in store.documents(parse_filters(where))} == wanted
         assert list(store.documents(parse_filters({"label": "none"}))) == []
-
-
-def test_documents_of_no_index(store: Store):
-    with pytest.raises(IndexNotFoundError):
-        list(store.documents())
 
 
 def test_the_mark_changes_with_every_write(place: Callable[[], str]):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
-from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.queries import STRATEGIES, Query, synset_vector
 from imgsearch_es.stores.base import SearchResult, Store
-from tests.conformance.collections import DIMENSIONS, posteriors, ties
+from tests.conformance.collections import posteriors, ties
 
 pytestmark = pytest.mark.scripts
 
@@ -87,14 +85,3 @@ def test_more_than_one_request(case):
 
 def test_none(case):
     assert case.store.search_many([]) == []
-
-
-def test_one_that_cannot_be_answered(case):
-    wrong = Query((), strategy="dense-cosine", embedding=np.ones(DIMENSIONS + 1, np.float32))
-    with pytest.raises(QueryError, match="dimensions"):
-        case.store.search_many([*mixed(case.documents[:2]), wrong])
-
-
-def test_no_index(store: Store):
-    with pytest.raises(IndexNotFoundError):
-        store.search_many([Query((Term("tabby", 1.0),))])

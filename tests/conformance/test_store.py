@@ -13,11 +13,12 @@ from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
 from imgsearch_es.documents import Document
 from imgsearch_es.errors import IndexNotFoundError, StoreError
+from imgsearch_es.facets import FACETS
 from imgsearch_es.queries import Query
 from imgsearch_es.storable import DEPTH, TEXT_BYTES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
-from tests.conformance.collections import AWKWARD_NAMES, document, extremes, posteriors
+from tests.conformance.collections import document, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled
 
 TABBY = Query((Term("tabby", 1.0),))
@@ -32,8 +33,16 @@ def same(a: Document, b: Document) -> bool:
 
 def test_nothing_is_there_before_create(store: Store):
     assert store.settings() is None
-    with pytest.raises(IndexNotFoundError, match=store.location):
-        store.search(TABBY)
+    for verb in (
+        lambda: store.search(TABBY),
+        lambda: store.search_many([TABBY]),
+        lambda: next(store.pages(TABBY)),
+        lambda: store.facets(None, FACETS, 10),
+        lambda: list(store.documents()),
+        lambda: list(store.fingerprints(embeddings=False)),
+    ):
+        with pytest.raises(IndexNotFoundError, match=store.location):
+            verb()
     assert store.settings() is None
 
 
@@ -44,6 +53,8 @@ def test_settings_come_back(place: Callable[[], str]):
             open_store(store.location).create(SETTINGS)
         assert store.count() == 0
         assert store.search(TABBY).hits == ()
+        assert store.facets(None, FACETS, 10) == {field: [] for field in FACETS}
+        assert list(store.fingerprints(embeddings=True)) == []
 
 
 def test_documents_come_back_as_they_were(place: Callable[[], str]):
@@ -198,30 +209,6 @@ def test_what_no_store_holds_is_refused_alone(
         store.finish()
         assert (report.stored, store.count(), uri) == (1, 1, made.uri)
         assert reason in why
-
-
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_awkward_names_are_data_and_nothing_else(place: Callable[[], str], name: str):
-    label, other = f"label {name}", document("other.jpg", [("tabby", 0.5)])
-    made = replace(
-        document(f"x/{name}", [("tabby", 1.0)]),
-        labels=(label,),
-        metadata={name: name, "plain": name},
-    )
-    with filled(place(), [made, other]) as store:
-        conditions = [
-            {"label": label},
-            {"uri": made.uri},
-            {"filename": made.filename},
-            {"metadata.plain": name},
-            *([{f"metadata.{name}": name}] if "*" not in name and "\n" not in name else []),
-            {"label": {"wildcard": f"label*{name[-3:]}"}},
-        ]
-        for where in conditions:
-            hits = store.search(replace(TABBY, filters=parse_filters(where))).hits
-            assert [hit.document.uri for hit in hits] == [made.uri], where
-        assert store.get([made.id])[made.id].metadata[name] == name
-        assert store.count() == 2
 
 
 def test_stats(place: Callable[[], str]):

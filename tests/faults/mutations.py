@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def make_pictures(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"no picture")
 
 
-class Target:
+class Target(ABC):
     """A small index of pictures that is harmed and restored.
 
     Args:
@@ -89,15 +90,15 @@ class Target:
         names = random.sample(list(self.documents), TOGETHER)
         return self.harm_documents(random, names)
 
-    def harm_index(self, random: RANDOM) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def harm_index(self, random: RANDOM) -> str: ...
 
-    def harm_documents(self, random: RANDOM, names: list[str]) -> dict[str, str]:
-        raise NotImplementedError
+    @abstractmethod
+    def harm_documents(self, random: RANDOM, names: list[str]) -> dict[str, str]: ...
 
+    @abstractmethod
     def dump(self) -> dict[str, Any]:
         """All that the index keeps, by id; "" is what is of no document."""
-        raise NotImplementedError
 
     def restore(self) -> None:
         self.undo()
@@ -205,29 +206,26 @@ Statements = Iterator[str]
 
 
 def dropped_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"DELETE FROM postings WHERE document = {n} AND term = {_term(random, n)}"
+    yield f"DELETE FROM postings WHERE {_posting(random, n)}"
 
 
 def changed_posting(random: RANDOM, n: int, other: int) -> Statements:
     factor = random.choice([0.5, 1.0000002, 0.9999998, 2, 0, -1])
     value = random.choice([f"score * {factor}", "'nan'::FLOAT", "'inf'::FLOAT", "NULL"])
-    where = f"document = {n} AND term = {_term(random, n)}"
-    yield f"UPDATE postings SET score = {value} WHERE {where}"
+    yield f"UPDATE postings SET score = {value} WHERE {_posting(random, n)}"
 
 
 def doubled_posting(random: RANDOM, n: int, other: int) -> Statements:
-    where = f"document = {n} AND term = {_term(random, n)}"
-    yield f"INSERT INTO postings FROM postings WHERE {where}"
+    yield f"INSERT INTO postings FROM postings WHERE {_posting(random, n)}"
 
 
 def other_term(random: RANDOM, n: int, other: int) -> Statements:
-    where = f"document = {n} AND term = {_term(random, n)}"
-    yield f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {where}"
+    posting = _posting(random, n)
+    yield f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
 
 
 def moved_posting(random: RANDOM, n: int, other: int) -> Statements:
-    where = f"document = {n} AND term = {_term(random, n)}"
-    yield f"UPDATE postings SET document = {other} WHERE {where}"
+    yield f"UPDATE postings SET document = {other} WHERE {_posting(random, n)}"
 
 
 def no_postings(random: RANDOM, n: int, other: int) -> Statements:
@@ -305,8 +303,11 @@ FILE_HARMS = (
 )  # fmt: skip
 
 
-def _term(random: RANDOM, n: int) -> str:
-    return f"(SELECT terms[{random.randrange(1, 11)}] FROM documents WHERE document = {n} LIMIT 1)"
+def _posting(random: RANDOM, n: int) -> str:
+    """One of the ten postings of a document."""
+    place = random.randrange(1, 11)
+    term = f"(SELECT terms[{place}] FROM documents WHERE document = {n} LIMIT 1)"
+    return f"document = {n} AND term = {term}"
 
 
 def _take(names: str, n: int, other: int) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 import elasticsearch_node as nodes
 import pytest
 
+from imgsearch_es import ImageIndex
 from tests.conftest import ROOT
+from tests.fakes import noise, register
 
 DOCKER = ROOT / "docker"
 START_SECONDS = 120
@@ -116,7 +118,10 @@ def wait_for(run: Path, process: subprocess.Popen[bytes]) -> str:
     return f"https://127.0.0.1:{port}"
 
 
-def test_from_secrets_to_an_index(secured: Secured, tmp_path: Path):
+def test_from_secrets_to_an_index(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    register(monkeypatch)
     before = secured.imgsearch("stats")
     assert before.returncode == 1
     assert "refuses us (401)" in before.stderr
@@ -133,7 +138,11 @@ def test_from_secrets_to_an_index(secured: Secured, tmp_path: Path):
     file = tmp_path / "documents.jsonl"
     answer = secured.imgsearch("stats")
     assert "there is no index" in answer.stderr
-    exported = make_documents(tmp_path, file)
+    for seed in range(3):
+        noise(seed).save(tmp_path / f"{seed}.png")
+    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as index:
+        assert index.add(tmp_path).added == 3
+        exported = index.export(file).documents
     imported = secured.imgsearch("import", str(file), "--json")
     assert (imported.returncode, imported.stderr) == (0, "")
     stats = secured.imgsearch("stats", "--json")
@@ -159,22 +168,3 @@ except elasticsearch.AuthorizationException as error:
     print(error.meta.status)
 """
 """Our user may not look at the users."""
-
-
-def make_documents(folder: Path, file: Path) -> int:
-    """Documents of a few pictures, by the model without TensorFlow."""
-    code = f"""
-from PIL import Image
-from imgsearch_es import ImageIndex
-from tests.fakes import register
-register()
-for shade in (40, 90, 200):
-    Image.new("L", (30, 20), shade).convert("RGB").save("{folder}/" + str(shade) + ".png")
-with ImageIndex("{folder}/pets.duckdb", model="fake") as index:
-    index.add("{folder}")
-    print(index.export("{file}").documents)
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return int(run.stdout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -17,19 +16,13 @@ pytestmark = pytest.mark.node
 
 
 @pytest.fixture
-def name() -> str:
-    return f"integration-{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def client(elasticsearch_url: str, name: str) -> Iterator[Elasticsearch]:
+def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
     with Elasticsearch(elasticsearch_url) as client:
         yield client
-        for index in client.indices.get(index=f"{name}-*", allow_no_indices=True):
-            client.indices.delete(index=index)
 
 
-def test_a_hit_shows_what_others_changed(elasticsearch_url, client, name):
+def test_a_hit_shows_what_others_changed(elasticsearch_url, client, fresh_index_name):
+    name = fresh_index_name
     documents = posteriors(200)
     with filled(f"{elasticsearch_url}/{name}", documents) as store:
         query = Query(documents[0].terms, k=5)
@@ -48,7 +41,8 @@ def test_a_hit_shows_what_others_changed(elasticsearch_url, client, name):
         assert [hit.document.terms for hit in hits] == [hit.document.terms for hit in before]
 
 
-def test_an_index_that_others_copied_is_searched_alike(elasticsearch_url, client, name):
+def test_an_index_that_others_copied_is_searched_alike(elasticsearch_url, client, fresh_index_name):
+    name = fresh_index_name
     documents = posteriors(200)
     with filled(f"{elasticsearch_url}/{name}", documents) as store:
         query = Query(documents[0].terms, k=5)

@@ -24,7 +24,7 @@ from imgsearch_es.metric_learning.head import save_head
 from imgsearch_es.metric_learning.losses import loss
 from imgsearch_es.metric_learning.training import score
 from imgsearch_es.models.weights import fingerprint
-from tests.fakes import register
+from tests.fakes import noise, register
 from tests.integration.keras_marks import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
@@ -162,10 +162,8 @@ def test_the_plot_shows_both_curves(head, tmp_path):
 def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
-    rng = np.random.default_rng(3)
     for i in range(6):
-        pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
+        noise(i).save(folder / f"{i}.png")
     return folder
 
 
@@ -201,20 +199,6 @@ def test_reindexing_sends_stored_features_through_the_head(
         hits = index.search(next(iter(found)), strategy="dense-cosine", k=6)
         assert hits[0].score == pytest.approx(1)
         assert index.get(hits[0].id).labels == ("thing",)
-
-
-def test_another_head_is_refused_and_a_moved_one_found(monkeypatch, photos, small_head, tmp_path):
-    register(monkeypatch)
-    place = tmp_path / "heads.duckdb"
-    with ImageIndex(place, analyzer=analyzer(small_head)) as index:
-        index.add(photos)
-    moved = tmp_path / "moved.keras"
-    small_head.rename(moved)
-    with ImageIndex(place, analyzer=analyzer(moved)) as index:
-        assert index.add(photos).unchanged == 6
-    save_head(build_head(16, (8, 4), seed=4), small_head)
-    with ImageIndex(place) as index, pytest.raises(WeightsError, match="not the file that was"):
-        index.analyze(photos / "0.png")
 
 
 def test_a_head_of_other_features_is_refused(monkeypatch, photos, head, tmp_path):

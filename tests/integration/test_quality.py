@@ -12,6 +12,8 @@ import pytest
 from imgsearch_es import ImageIndex, Judgements, evaluate
 from imgsearch_es.demo import make_photos
 from imgsearch_es.evaluation import Topic
+from imgsearch_es.queries import Query
+from tests.conformance.reference import Reference
 
 pytestmark = [pytest.mark.model, pytest.mark.node]
 
@@ -93,16 +95,10 @@ def test_dogs_and_cats(make_index):
 
 
 def _by_numpy(index: ImageIndex, names: list[str]) -> dict[str, list[str]]:
-    documents = [index.get(PETS / name) for name in names]
-    column = {key: i for i, key in enumerate(index.vocabulary.keys)}
-    matrix = np.zeros((len(documents), len(column)))
-    for row, document in enumerate(documents):
-        for term in document.terms:
-            matrix[row, column[term.key]] = term.score
-    scores = (matrix @ matrix.T).astype(np.float32)
-    rankings = {}
-    for row, document in enumerate(documents):
-        found = [i for i in range(len(documents)) if i != row and scores[row, i] > 0]
-        found.sort(key=lambda i: (-scores[row, i], documents[i].id))
-        rankings[document.filename] = [documents[i].filename for i in found[:10]]
-    return rankings
+    documents = {document.id: document for document in map(index.get, map(PETS.joinpath, names))}
+    reference = Reference(documents.values(), index.vocabulary.keys)
+    ranked = {
+        document.filename: reference.rank(Query(document.terms, exclude=(document.id,), k=10))[0]
+        for document in documents.values()
+    }
+    return {name: [documents[key].filename for _, key in found] for name, found in ranked.items()}

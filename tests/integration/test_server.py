@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es.files import picture_id
 from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
-from tests.fakes import register
+from tests.fakes import noise, register
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts]
@@ -22,10 +20,8 @@ pytestmark = [pytest.mark.node, pytest.mark.scripts]
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    noise = np.random.default_rng(5)
     for i in range(30):
-        pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+        noise(i).save(folder / f"{i:02}.png")
     return folder
 
 

@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es import ImageIndex
-from tests.fakes import COMMAND
+from tests.fakes import COMMAND, noise
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60.0
@@ -94,8 +92,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "photos"
     made.mkdir()
-    picture(made / "a.png", 1)
-    picture(made / "b.png", 2)
+    noise(1).save(made / "a.png")
+    noise(2).save(made / "b.png")
     return made
 
 
@@ -113,20 +111,15 @@ def watch(place: str) -> Iterator[Callable[..., Watch]]:
         each.close()
 
 
-def picture(path: Path, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
 def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
     watching = watch(folder)
     watching.has("a.png", "b.png")
-    picture(folder / "c.png", 3)
+    noise(3).save(folder / "c.png")
     (folder / ".hidden.png").write_bytes((folder / "c.png").read_bytes())
     (folder / "notes.txt").write_text("no picture")
     watching.has("a.png", "b.png", "c.png")
     before = watching.index.get(folder / "a.png").sha256
-    picture(folder / "a.png", 4)
+    noise(4).save(folder / "a.png")
     (folder / "b.png").rename(folder / "moved.png")
     watching.has("a.png", "c.png", "moved.png")
     end = time.monotonic() + WAIT_SECONDS
@@ -135,7 +128,7 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
         time.sleep(0.2)
     outside = folder.parent / "outside"
     outside.mkdir()
-    picture(outside / "d.png", 5)
+    noise(5).save(outside / "d.png")
     outside.rename(folder / "inside")
     watching.has("a.png", "c.png", "d.png", "moved.png")
     shutil.rmtree(folder / "inside")
@@ -167,7 +160,7 @@ def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch]
     watching.says("is gone: nothing of it is removed")
     time.sleep(1)
     watching.has("a.png", "b.png")
-    picture(folder.with_name("away") / "c.png", 3)
+    noise(3).save(folder.with_name("away") / "c.png")
     (folder.with_name("away") / "a.png").unlink()
     folder.with_name("away").rename(folder)
     watching.has("b.png", "c.png")
@@ -181,7 +174,7 @@ def test_what_happened_before_is_caught_up_and_an_empty_folder_is_no_reason_to_r
     first.has("a.png", "b.png")
     first.end()
     (folder / "a.png").unlink()
-    picture(folder / "c.png", 3)
+    noise(3).save(folder / "c.png")
     second = watch(folder)
     second.has("b.png", "c.png")
     second.end()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from typer.testing import CliRunner, Result
 from imgsearch_es import ImageIndex
 from imgsearch_es.cli import app
 from imgsearch_es.indexing import folder_label
+from imgsearch_es.server.batching import ServedIndex
+from imgsearch_es.server.settings import ServerSettings
 from tests.fakes import FakeModel, register
+from tests.serving import Client, Start, serving
 
 
 @pytest.fixture
@@ -41,9 +46,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(top / "pristine", top / "photos")
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
-        for name, label in (("plain", None), ("labeled", folder_label)):
-            with ImageIndex(top / f"{name}.duckdb", model="fake") as made:
-                made.add(top / "photos", labels=label)
+        with ImageIndex(top / "pets.duckdb", model="fake") as made:
+            made.add(top / "photos", labels=folder_label)
     return top
 
 
@@ -68,16 +72,6 @@ def state(folder: Path) -> set[tuple[Path, int, int, int]]:
 def cat(photos: Path) -> Path:
     """One of the photos."""
     return photos / "cats" / "cat.0.png"
-
-
-@pytest.fixture
-def index(
-    fake_model: type[FakeModel], stage: Path, photos: Path, tmp_path: Path
-) -> Iterator[ImageIndex]:
-    """An index of the photos."""
-    shutil.copy(stage / "plain.duckdb", tmp_path / "pets.duckdb")
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,7 +99,25 @@ def run(fake_model: type[FakeModel], monkeypatch: pytest.MonkeyPatch) -> Callabl
 @pytest.fixture
 def place(run: Callable[..., Result], stage: Path, photos: Path, tmp_path: Path) -> Path:
     """The file of an index of the photos, labeled by their folders."""
-    return Path(shutil.copy(stage / "labeled.duckdb", tmp_path / "pets.duckdb"))
+    return Path(shutil.copy(stage / "pets.duckdb", tmp_path / "pets.duckdb"))
+
+
+@pytest.fixture
+def index(place: Path) -> Iterator[ImageIndex]:
+    """The index of the photos, open."""
+    with ImageIndex(place, model="fake") as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(place: Path, tmp_path: Path) -> Start:
+    """Starts a server of the photos with settings."""
+
+    def start(**settings: Any) -> AbstractContextManager[Client]:
+        given = {"port": 0, "cache_folder": tmp_path / "cache", **settings}
+        return serving(ServedIndex(place), ServerSettings(**given))
+
+    return start
 
 
 @pytest.fixture

@@ -29,15 +29,9 @@ NEWEST = {
         "visualization": (8, 5, 0),
         "lens": (8, 9, 0),
         "dashboard": (10, 2, 0),
-    },
-    "9.0": {
-        "index-pattern": (8, 0, 0),
-        "search": (10, 5, 0),
-        "visualization": (8, 5, 0),
-        "lens": (8, 9, 0),
-        "dashboard": (10, 2, 0),
-    },
+    }
 }
+NEWEST["9.0"] = NEWEST["8.15"] | {"search": (10, 5, 0)}
 NEWEST_CORE = (8, 8, 0)
 OLDEST = {
     "index-pattern": (8, 0, 0),
@@ -49,12 +43,6 @@ OLDEST = {
 """Older ones would be changed by migrations for attributes that ours do not have any more."""
 
 TEXT = {"type": "string"}
-SEARCH_SOURCE = {
-    "type": "object",
-    "properties": {"searchSourceJSON": TEXT},
-    "required": ["searchSourceJSON"],
-    "additionalProperties": False,
-}
 
 
 def strict(properties: dict[str, Any], *required: str) -> dict[str, Any]:
@@ -67,6 +55,7 @@ def strict(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     }
 
 
+SEARCH_SOURCE = strict({"searchSourceJSON": TEXT}, "searchSourceJSON")
 DASHBOARD = strict(
     {
         "title": TEXT,
@@ -78,12 +67,8 @@ DASHBOARD = strict(
         "panelsJSON": TEXT,
         "optionsJSON": TEXT,
     },
-    "title",
-    "description",
-    "kibanaSavedObjectMeta",
-    "panelsJSON",
-    "optionsJSON",
-)
+    "title", "description", "kibanaSavedObjectMeta", "panelsJSON", "optionsJSON",
+)  # fmt: skip
 GRID = strict(
     {name: {"type": "integer", "minimum": 0} for name in "xywh"} | {"i": TEXT},
     "x", "y", "w", "h", "i",

@@ -9,6 +9,7 @@ from PIL import Image
 from imgsearch_es.analysis import Analyzer, Term, describe
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.models.base import Prediction
+from tests.fakes import noise
 
 FULL_CONFIG = {
     "model": {"name": "fake", "weights": "one"},
@@ -16,11 +17,6 @@ FULL_CONFIG = {
     "term_filters": [{"name": "top_k", "k": 10}],
     "embedding": True,
 }
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (20, 30)) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def test_a_models_name_is_a_whole_analyzer(fake_model):
@@ -34,7 +30,7 @@ def test_its_configuration_makes_it_again(fake_model):
     again = Analyzer(first.config)
     assert again.config == first.config
     assert again.vocabulary == first.vocabulary
-    assert again.analyze(picture()).terms == first.analyze(picture()).terms
+    assert again.analyze(noise(0)).terms == first.analyze(noise(0)).terms
 
 
 def test_toml(fake_model, tmp_path):
@@ -43,7 +39,7 @@ def test_toml(fake_model, tmp_path):
     for source in (path, str(path)):
         analyzer = Analyzer(source)
         assert analyzer.config["term_filters"] == [{"name": "top_k", "k": 3}]
-        assert len(analyzer.analyze(picture()).terms) == 3
+        assert len(analyzer.analyze(noise(0)).terms) == 3
 
 
 def test_a_wrong_toml_file_is_named(fake_model, tmp_path):
@@ -59,13 +55,8 @@ def test_an_unknown_option_is_named():
         Analyzer({"model": "fake", "filters": []})
 
 
-def test_an_unknown_model_is_named(fake_model):
-    with pytest.raises(AnalyzerError, match=r"no model 'fakee'\. Did you mean 'fake'"):
-        Analyzer("fakee")
-
-
 def test_terms_are_the_best_first_and_float32(fake_model):
-    terms = Analyzer("fake").analyze(picture()).terms
+    terms = Analyzer("fake").analyze(noise(0)).terms
     scores = [term.score for term in terms]
     assert len(terms) == 10
     assert scores == sorted(scores, reverse=True)
@@ -73,7 +64,7 @@ def test_terms_are_the_best_first_and_float32(fake_model):
 
 
 def test_one_by_one_is_as_in_a_batch(fake_model):
-    pictures = [picture(i, (10 + i, 20)) for i in range(5)]
+    pictures = [noise(i, 20, 10 + i) for i in range(5)]
     analyzer = Analyzer("fake")
     together = analyzer.analyze_batch(pictures)
     assert fake_model.calls == 1
@@ -95,10 +86,10 @@ def test_making_one_and_its_fingerprint_run_nothing(fake_model):
 def test_embedding(fake_model):
     analyzer = Analyzer("fake")
     assert analyzer.embedding_dimensions == 16
-    assert analyzer.analyze(picture()).embedding.shape == (16,)
+    assert analyzer.analyze(noise(0)).embedding.shape == (16,)
     without = Analyzer({"model": "fake", "embedding": False})
     assert without.embedding_dimensions == 0
-    assert without.analyze(picture()).embedding is None
+    assert without.analyze(noise(0)).embedding is None
     assert fake_model.calls == 3
 
 
@@ -106,7 +97,7 @@ def test_hypernyms_become_terms(fake_model):
     filters = [{"name": "hypernyms"}, {"name": "top_k", "k": 5}]
     analyzer = Analyzer({"model": "fake", "term_filters": filters})
     assert len(analyzer.vocabulary) > 1000
-    assert analyzer.analyze(picture()).terms[0].score == pytest.approx(1, abs=1e-4)  # the root
+    assert analyzer.analyze(noise(0)).terms[0].score == pytest.approx(1, abs=1e-4)  # the root
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf, 1e-39])
@@ -117,7 +108,7 @@ def test_a_score_that_is_no_weight_is_no_term(fake_model, monkeypatch, bad):
     monkeypatch.setattr(fake_model, "predict", lambda self, pixels: prediction)
     analyzer = Analyzer({"model": "fake", "term_filters": []})
     keys = analyzer.vocabulary.keys
-    assert analyzer.analyze(picture()).terms == (Term(keys[2], 0.5), Term(keys[0], 0.25))
+    assert analyzer.analyze(noise(0)).terms == (Term(keys[2], 0.5), Term(keys[0], 0.25))
 
 
 def test_equal_scores_keep_the_vocabularys_order(fake_model, monkeypatch):
@@ -126,7 +117,7 @@ def test_equal_scores_keep_the_vocabularys_order(fake_model, monkeypatch):
     prediction = Prediction(posterior, np.zeros((1, 2), dtype=np.float32))
     monkeypatch.setattr(fake_model, "predict", lambda self, pixels: prediction)
     analyzer = Analyzer("fake")
-    keys = [term.key for term in analyzer.analyze(picture()).terms]
+    keys = [term.key for term in analyzer.analyze(noise(0)).terms]
     assert keys == [analyzer.vocabulary.keys[i] for i in (3, 7, 900)]
 
 

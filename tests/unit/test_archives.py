@@ -8,20 +8,18 @@ import os
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es import ImageIndex, open_image
 from imgsearch_es.archives import is_archive, member_uri, split_uri
 from imgsearch_es.errors import ImageError, SourceError
 from imgsearch_es.files import Limits, content_hash, filename, read_bytes, to_uri
+from tests.fakes import noise
 
 
 def png(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    noise(seed, 12, 9).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -24,8 +24,8 @@ SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
 class Lossy:
     """A store that answers approximately: without the best hit, and proves at the second window."""
 
-    def __init__(self, store) -> None:
-        self._store = store
+    def __init__(self, store, less: float = 0.0) -> None:
+        self._store, self._less = store, less
         self.asked: list[Query] = []
 
     def __getattr__(self, name: str):
@@ -38,7 +38,8 @@ class Lossy:
         self.asked.append(query)
         result = self._store.search(query)
         if query.candidates:
-            return replace(result, hits=result.hits[1:], exact=False)
+            hits = tuple(replace(hit, score=hit.score - self._less) for hit in result.hits[1:])
+            return replace(result, hits=hits, exact=False)
         return replace(result, windows=2 if query.strategy == "impact" else 0)
 
 

@@ -9,7 +9,6 @@ import shutil
 import pytest
 from PIL import Image
 
-from imgsearch_es import ImageIndex
 from imgsearch_es.errors import QueryError
 
 
@@ -22,12 +21,6 @@ def place(run, photos, tmp_path):
     path = tmp_path / "pets.duckdb"
     run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
     return path
-
-
-@pytest.fixture
-def index(place):
-    with ImageIndex(place) as opened:
-        yield opened
 
 
 # -- facets -------------------------------------------------------------------------------------
@@ -69,21 +62,12 @@ def test_facets_of_nothing(run, place):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [
-        (("--field", "uri"), "there is no facet of 'uri'"),
-        (("--where", "label"), "no condition"),
-    ],
+    [(("--field", "uri"), "there is no facet of 'uri'"), (("--where", "label"), "no condition")],
 )
 def test_facets_mistakes(run, place, arguments, sentence):
     result = run("facets", "-i", place, *arguments, code=1)
     assert sentence in result.stderr
     assert result.stdout == ""
-
-
-def test_facets_with_a_threshold(index, photos):
-    query = index.query(photos / "cats" / "cat.0.png", strategy="dense-cosine", threshold=0.5)
-    with pytest.raises(QueryError, match="threshold"):
-        index.facets(query)
 
 
 # -- duplicates ---------------------------------------------------------------------------------

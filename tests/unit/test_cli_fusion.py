@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-from tests.unit.test_cli import sentence
-
 FUSE = ("--fuse", "image=1,words=0.5,dense-cosine=2")
 
 
@@ -63,20 +61,3 @@ def test_explain_a_picture_behind_the_window(run, place, cat):
     last = found[-1]["id"]
     out = run("explain", *command, "--window", 3, "--picture", last).stdout
     assert out.startswith(f"nothing to explain: {last} is not among the best of image: cat.0.png")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--fuse", "image=x"), "--fuse 'image=x' is no part and weight"),
-        (("--fuse", "image=1,image=2"), "names image twice"),
-        (("--fuse", "image=1,"), "a part without a name"),
-        (("--fuse", "picture=1"), "no part 'picture' to fuse"),
-        (("--fuse", "image=1", "--fusion", "max"), "no fusion 'max'"),
-        (("--fuse", "image=1", "--strategy", "sqrt"), "leave out the strategy"),
-        (("--fusion", "rrf"), "go with --fuse"),
-        (("--fuse", "image=1", "--fusion", "rrf", "-k", "101"), "raise window"),
-    ],
-)
-def test_mistakes(run, place, cat, options, message):
-    assert message in sentence(run("search", "--image", cat, "-i", place, *options, code=1))

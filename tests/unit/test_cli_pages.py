@@ -12,12 +12,6 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 
 
-@pytest.fixture
-def index(place):
-    with ImageIndex(place) as opened:
-        yield opened
-
-
 def test_pages(index, cat):
     found = list(index.pages(cat, size=5, where={"label": "cats"}))
     whole = index.search(cat, k=100, where={"label": "cats"})
@@ -96,23 +90,6 @@ def test_parameters(run, place, cat, index):
     assert found == [hit.to_dict() for hit in hits]
     explained = json.loads(run("explain", *options, *given).stdout)["explanations"]
     assert [item["score"] for item in explained] == [hit.score for hit in hits[:3]]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--rocchio", "1,2"), "--rocchio is alpha,beta,gamma, three numbers, not '1,2'"),
-        (("--rocchio", "1,x,2"), "--rocchio is alpha,beta,gamma, three numbers"),
-        (("--rocchio", "1,-1,2"), "beta must be a number of 0 or more"),
-        (("--parameter", "k1"), "--parameter 'k1' is no name=number"),
-        (("--parameter", "k1=x"), "--parameter k1 takes numbers, not 'x'"),
-        (("--parameter", "k1=1", "--parameter", "k1=2"), "is the second of its name"),
-        (("--parameter", "k1=1"), "inner has no parameter 'k1'"),
-    ],
-)
-def test_mistakes(run, place, cat, options, message):
-    result = run("search", "--image", cat, "-i", place, *options, code=1)
-    assert message in result.stderr
 
 
 def test_facets_of_conditions_alone(run, place, index):

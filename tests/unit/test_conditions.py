@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import time
+from datetime import date, datetime
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,37 @@ from imgsearch_es.conditions import Filter, compare, parse_filters
 from imgsearch_es.errors import QueryError
 from imgsearch_es.synsets import imagenet
 from imgsearch_es.wildcards import wildcard_matches
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"label": "indoor"}, (Filter("label", "in", ("indoor",)),)),
+        ({"format": ["PNG", "GIF"]}, (Filter("format", "in", ("PNG", "GIF")),)),
+        ({"width": 800}, (Filter("width", "in", (800,)),)),
+        (
+            {"width": {"gte": 800, "lt": 1000.5}},
+            (Filter("width", "gte", (800,)), Filter("width", "lt", (1000.5,))),
+        ),
+        ({"filename": {"wildcard": "a*"}}, (Filter("filename", "wildcard", ("a*",)),)),
+        ({"metadata.iso": 200}, (Filter("metadata.iso", "in", (200,)),)),
+        ({"metadata.a.b": [True, "x"]}, (Filter("metadata.a.b", "in", (True, "x")),)),
+        ({"label": 3}, (Filter("label", "in", ("3",)),)),
+        (
+            {"indexed_at": {"gte": "2026-01-31"}},
+            (Filter("indexed_at", "gte", ("2026-01-31T00:00:00",)),),
+        ),
+        (
+            {"indexed_at": {"lt": datetime(2026, 1, 31, 12)}},
+            (Filter("indexed_at", "lt", ("2026-01-31T12:00:00",)),),
+        ),
+        ({"indexed_at": date(2026, 1, 31)}, (Filter("indexed_at", "in", ("2026-01-31",)),)),
+    ],
+)
+def test_they_are_read(where, expected):
+    assert parse_filters(where) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +71,17 @@ def test_they_show_themselves_as_the_language_reads_them(where, shown):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({"-colour": "red"}, "cannot filter by 'colour'"),
+        ({"-colour": "red"}, "cannot filter by 'colour'; there are id, uri"),
+        ({"metadata.": "x"}, "cannot filter by"),
+        ({"width": "wide"}, "'width' is a number; 'wide' is not"),
+        ({"width": True}, "'width' is a number; True is not"),
+        ({"width": float("nan")}, "'width' is a number; nan is not"),
+        ({"width": {"wildcard": "8*"}}, "cannot be filtered by 'wildcard'"),
+        ({"label": {"gte": "a"}}, "cannot be filtered by 'gte'"),
+        ({"label": {"wildcard": 3}}, "cannot be filtered by 'wildcard'"),
+        ({"width": {"near": 3}}, "cannot be filtered by 'near'"),
+        ({"label": None}, "cannot be compared with None"),
+        ({"indexed_at": "yesterday"}, "is a date such as 2026-01-31, not 'yesterday'"),
         ({"score(tabby)": 0.5}, "is a number to compare"),
         ({"score(tabby)": {"wildcard": "0*"}}, "cannot be filtered by 'wildcard'"),
         ({"score(dog)": {"gt": 0.5}}, "'dog' names 118"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.conditions import parse_filters
-from imgsearch_es.queries import MAX_RESULTS, STRATEGIES, Query
+from imgsearch_es.queries import MAX_RESULTS, Query
 from imgsearch_es.scoring import FORMULAS, Context, Formula
 from imgsearch_es.stores.elastic.strategies import (
     SMALLEST_WINDOW,
@@ -70,11 +70,7 @@ SOURCE = {"excludes": ["posterior", "embedding", "direction", "words"]}
 def script_body(inner):
     return {
         "query": {
-            "function_score": {
-                "query": inner,
-                "script_score": SCORING,
-                "boost_mode": "replace",
-            }
+            "function_score": {"query": inner, "script_score": SCORING, "boost_mode": "replace"}
         },
         "min_score": 1.4e-45,
         "sort": [{"_score": "desc"}, {"id": "asc"}],
@@ -151,7 +147,7 @@ def impact_body(clauses, window):
     ],
 )
 def test_the_whole_body(name, query, body):
-    assert get_strategy(name).body(query) == body
+    assert query.to_elasticsearch(name) == get_strategy(name).body(query) == body
 
 
 def test_a_wider_window():
@@ -160,11 +156,6 @@ def test_a_wider_window():
 
 def test_matching_scores_nothing():
     assert matching_body(PLAIN) == {"query": {"bool": {"filter": [SHARES]}}}
-
-
-def test_every_strategy_of_terms_can_be_had():
-    names = [name for name in STRATEGIES if not name.startswith("dense-")]
-    assert [get_strategy(name).name for name in names] == ["impact", *names[1:]]
 
 
 def test_the_scripts_text_is_one_for_all_queries():

@@ -11,22 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytrec_eval
-from PIL import Image
 
 from imgsearch_es import ImageIndex, evaluate, folder_label
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation import Judgements, Run, System, Topic, differences, read_manifest
 from imgsearch_es.evaluation.manifest import picture_differences, plan_of
+from tests.fakes import noise
 
 SYSTEMS = "auto,sqrt,bm25:k1=1.5,dense-euclidean,auto+dense-cosine,auto+sqrt:rrf"
 MEASURES = "P@3,nDCG@5,AP,Bpref"
-
-
-@pytest.fixture
-def labeled(index: ImageIndex, photos: Path) -> ImageIndex:
-    """The index of twelve photos, six of each label."""
-    index.add(photos, labels=folder_label)
-    return index
 
 
 def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
@@ -39,8 +32,8 @@ def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
     return pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
 
 
-def test_figures_are_those_of_trec_eval_on_the_files(labeled, tmp_path):
-    found = evaluate(labeled, "labels", SYSTEMS, MEASURES, compare="auto")
+def test_figures_are_those_of_trec_eval_on_the_files(index, tmp_path):
+    found = evaluate(index, "labels", SYSTEMS, MEASURES, compare="auto")
     files = found.write(tmp_path / "out", plots=False)
     assert files[-1].name == "manifest.json"
     assert all(path.is_file() for path in files)
@@ -56,47 +49,46 @@ def test_figures_are_those_of_trec_eval_on_the_files(labeled, tmp_path):
                 assert value == pytest.approx(expected, abs=1e-6)
 
 
-def test_every_query_is_left_out(labeled):
-    found = evaluate(labeled, "labels", "auto,dense-dot,auto+sqrt:rrf", "P@3")
+def test_every_query_is_left_out(index):
+    found = evaluate(index, "labels", "auto,dense-dot,auto+sqrt:rrf", "P@3")
     for run in found.runs.values():
         assert len(run) == 12
         for query in run.rankings:
             assert query not in run.documents(query)
             assert len(run.documents(query)) >= 3
-        ours = labeled.search(image=query, exclude_self=True, k=11)
+        ours = index.search(image=query, exclude_self=True, k=11)
         assert found.runs["auto"].documents(query) == [hit.id for hit in ours]
 
 
-def test_a_picture_is_read_once_and_never_analyzed(labeled, fake_model, monkeypatch):
+def test_a_picture_is_read_once_and_never_analyzed(index, fake_model, monkeypatch):
     asked = []
-    get = labeled.store.get
-    monkeypatch.setattr(labeled.store, "get", lambda ids: asked.append(len(ids)) or get(ids))
-    evaluate(labeled, "labels", SYSTEMS, "P@3")
+    get = index.store.get
+    monkeypatch.setattr(index.store, "get", lambda ids: asked.append(len(ids)) or get(ids))
+    evaluate(index, "labels", SYSTEMS, "P@3")
     assert fake_model.calls == 0
     assert sum(asked) <= 2 * 12
 
 
-def test_runs_of_other_programs(labeled, tmp_path):
-    found = evaluate(labeled, "labels", "auto,sqrt", "P@3,AP")
+def test_runs_of_other_programs(index, tmp_path):
+    found = evaluate(index, "labels", "auto,sqrt", "P@3,AP")
     found.write(tmp_path, plots=False)
     other = Run.read(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
-    both = evaluate(labeled, "labels", "sqrt", "P@3,AP", runs=[other], compare="theirs")
+    both = evaluate(index, "labels", "sqrt", "P@3,AP", runs=[other], compare="theirs")
     assert [c.p["t"] for c in both.comparisons] == [1.0, 1.0]
     assert both.scores["theirs"].mean("AP") == found.scores["sqrt"].mean("AP")
-    alone = evaluate(labeled, "labels", (), "AP", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
+    alone = evaluate(index, "labels", (), "AP", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
     assert list(alone.scores) == ["sqrt"]
     with pytest.raises(EvaluationError, match="two systems have one name"):
-        evaluate(labeled, "labels", "sqrt", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
+        evaluate(index, "labels", "sqrt", runs=[tmp_path / "runs" / "sqrt.txt.gz"])
     stranger = Run("x", {"nobody": [("a", 1.0)]})
     with pytest.raises(EvaluationError, match="answers none of the queries"):
-        evaluate(labeled, "labels", "sqrt", runs=[stranger])
+        evaluate(index, "labels", "sqrt", runs=[stranger])
 
 
-def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
-    key = labeled.get(photos / "cats" / "cat.0.png")
+def test_words_and_new_pictures(index, photos, tmp_path, fake_model):
+    key = index.get(photos / "cats" / "cat.0.png")
     new = tmp_path / "new.png"
-    pixels = np.random.default_rng(9).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(new)
+    noise(9).save(new)
     judgements = Judgements(
         {"words": {key.id: 1}, "new": {key.id: 1}, "part": {key.id: 1}, "what": {key.id: 1}}
     )
@@ -106,7 +98,7 @@ def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
         "part": Topic(key.id, region=(0.0, 0.0, 0.5, 0.5)),
         "what": Topic(text="qwertyuiop"),
     }
-    found = evaluate(labeled, judgements, "auto,sqrt", "RR", queries=topics)
+    found = evaluate(index, judgements, "auto,sqrt", "RR", queries=topics)
     assert fake_model.calls == 2  # the new picture and the region, once for both systems
     for scores in found.scores.values():
         figures = {query: scores.of(query)["RR"] for query in scores.queries}
@@ -115,48 +107,48 @@ def test_words_and_new_pictures(labeled, photos, tmp_path, fake_model):
     assert found.notes == (
         "the query what has no answer: no synset is named 'qwertyuiop' or includes it.",
     )
-    assert found.runs["auto"].documents("part")[0] in {h.id for h in labeled.search(key, k=12)}
+    assert found.runs["auto"].documents("part")[0] in {h.id for h in index.search(key, k=12)}
     with pytest.raises(QueryError, match="dense-cosine, query words: dense-cosine compares pict"):
-        evaluate(labeled, judgements, "dense-cosine", "RR", queries=topics)
+        evaluate(index, judgements, "dense-cosine", "RR", queries=topics)
 
 
-def test_reciprocal_ranks_reach_as_far_as_their_window(labeled):
-    found = evaluate(labeled, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
+def test_reciprocal_ranks_reach_as_far_as_their_window(index):
+    found = evaluate(index, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
     run = found.runs["auto+dense-dot:rrf:window=5"]
     assert {len(run.documents(query)) for query in run.rankings} == {5}
     assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
 
 
-def test_queries_with_spaces_in_their_names(labeled, photos, tmp_path):
-    document = labeled.get(photos / "cats" / "cat.0.png")
+def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
+    document = index.get(photos / "cats" / "cat.0.png")
     judgements = Judgements({"my cat": {document.id: 1}})
     topics = {"my cat": Topic(text=document.terms[0].key)}
-    found = evaluate(labeled, judgements, "auto", "RR", queries=topics)
+    found = evaluate(index, judgements, "auto", "RR", queries=topics)
     found.write(tmp_path, plots=False)
     assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
     run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
-    again = evaluate(labeled, judgements, (), "RR", queries=topics, runs=[run])
+    again = evaluate(index, judgements, (), "RR", queries=topics, runs=[run])
     assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
 
 
-def test_a_query_named_by_its_path_is_left_out_too(labeled, photos, tmp_path):
+def test_a_query_named_by_its_path_is_left_out_too(index, photos, tmp_path):
     (tmp_path / "q.csv").write_text("query,image\nq,photos/cats/cat.0.png\n")
     judgements = Judgements({"q": {"cat.1.png": 1}})
-    found = evaluate(labeled, judgements, "auto", "RR", queries=tmp_path / "q.csv")
-    key = labeled.get(photos / "cats" / "cat.0.png").id
+    found = evaluate(index, judgements, "auto", "RR", queries=tmp_path / "q.csv")
+    key = index.get(photos / "cats" / "cat.0.png").id
     assert found.task.topics == {"q": Topic(key)}
     assert key not in found.runs["auto"].documents("q")
     assert found.scores["auto"].of("q")["RR"] > 0
 
 
-def test_a_sample_is_the_same_each_time(labeled):
-    one, same = (evaluate(labeled, "labels", "auto", "AP", sample=4, seed=7) for _ in range(2))
+def test_a_sample_is_the_same_each_time(index):
+    one, same = (evaluate(index, "labels", "auto", "AP", sample=4, seed=7) for _ in range(2))
     assert one.task.judgements.queries == same.task.judgements.queries
     assert len(one.scores["auto"].queries) == len(one.runs["auto"]) == 4
 
 
-def test_tables(labeled, tmp_path):
-    found = evaluate(labeled, "folder", [System.parse("auto"), "sqrt"], "P@3,AP", compare="auto")
+def test_tables(index, tmp_path):
+    found = evaluate(index, "folder", [System.parse("auto"), "sqrt"], "P@3,AP", compare="auto")
     markdown = found.to_markdown()
     mean = found.mean("sqrt", "AP")
     assert "| sqrt | " in markdown
@@ -181,8 +173,8 @@ def test_tables(labeled, tmp_path):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_plots(labeled, tmp_path):
-    found = evaluate(labeled, "labels", "auto,sqrt", "P@3,AP", compare="auto")
+def test_plots(index, tmp_path):
+    found = evaluate(index, "labels", "auto,sqrt", "P@3,AP", compare="auto")
     files = {path.name for path in found.write(tmp_path)}
     assert {"precision-recall.png", "differences-sqrt.png"} <= files
     axes = found.plot_differences("sqrt", measure="AP").axes[0]
@@ -209,29 +201,27 @@ def test_plots(labeled, tmp_path):
         ({"judgements": "ukbench"}, "has none|has 2|UKBench has 4"),
     ],
 )
-def test_mistakes(labeled, options, message):
+def test_mistakes(index, options, message):
     with pytest.raises(EvaluationError, match=message):
-        evaluate(
-            labeled, **{"judgements": "labels", "systems": "auto", "measures": "AP", **options}
-        )
+        evaluate(index, **{"judgements": "labels", "systems": "auto", "measures": "AP", **options})
 
 
 # -- the manifest ----------------------------------------------------------------------------------
 
 
-def test_two_runs_of_a_manifest_are_identical(labeled, tmp_path):
+def test_two_runs_of_a_manifest_are_identical(index, tmp_path):
     options = {"compare": "auto", "interval": "bootstrap", "sample": 9, "seed": 5}
-    found = evaluate(labeled, "labels", SYSTEMS, MEASURES, **options)
+    found = evaluate(index, "labels", SYSTEMS, MEASURES, **options)
     found.write(tmp_path, plots=False)
     manifest = read_manifest(tmp_path / "manifest.json")
-    again = evaluate(labeled, **plan_of(manifest).to_dict())
+    again = evaluate(index, **plan_of(manifest).to_dict())
     assert again.to_markdown() == found.to_markdown()
     assert again.to_csv() == found.to_csv()
     assert differences(manifest, again) == []
 
 
-def test_the_same_pictures_elsewhere_give_the_same_manifest(labeled, photos, tmp_path):
-    found = evaluate(labeled, "labels", "auto,dense-cosine", "AP", compare="auto", sample=8)
+def test_the_same_pictures_elsewhere_give_the_same_manifest(index, photos, tmp_path):
+    found = evaluate(index, "labels", "auto,dense-cosine", "AP", compare="auto", sample=8)
     moved = photos.rename(tmp_path / "elsewhere")
     with ImageIndex(tmp_path / "moved.duckdb", model="fake") as index:
         index.add(moved, labels=folder_label)
@@ -240,12 +230,12 @@ def test_the_same_pictures_elsewhere_give_the_same_manifest(labeled, photos, tmp
     assert again.to_csv() == found.to_csv()
 
 
-def test_what_differs_is_said_exactly(labeled, photos, tmp_path):
-    found = evaluate(labeled, "labels", "auto", "AP")
+def test_what_differs_is_said_exactly(index, photos, tmp_path):
+    found = evaluate(index, "labels", "auto", "AP")
     found.write(tmp_path / "out", plots=False)
-    labeled.update(photos / "cats" / "cat.1.png", labels="dogs")
-    labeled.remove(photos / "dogs" / "dog.1.png")
-    again = evaluate(labeled, "labels", "auto", "AP")
+    index.update(photos / "cats" / "cat.1.png", labels="dogs")
+    index.remove(photos / "dogs" / "dog.1.png")
+    again = evaluate(index, "labels", "auto", "AP")
     manifest = read_manifest(tmp_path / "out" / "manifest.json")
     manifest["versions"]["numpy"] = "1.0"
     different = differences(manifest, again)
@@ -272,8 +262,8 @@ def test_what_differs_is_said_exactly(labeled, photos, tmp_path):
         ({"experiment": {"colour": 1}}, "no setting colour"),
     ],
 )
-def test_manifests_that_are_none(labeled, tmp_path, change, message):
-    manifest = evaluate(labeled, "labels", "auto", "AP").manifest() | change
+def test_manifests_that_are_none(index, tmp_path, change, message):
+    manifest = evaluate(index, "labels", "auto", "AP").manifest() | change
     path = tmp_path / "m.json"
     path.write_text(json.dumps(manifest))
     with pytest.raises(EvaluationError, match=message):
@@ -283,12 +273,12 @@ def test_manifests_that_are_none(labeled, tmp_path, change, message):
         read_manifest(path)
 
 
-def test_judgements_from_python_are_not_in_a_manifest(labeled):
-    own = Judgements.from_groups({d.id: d.labels for d in labeled.store.documents()})
-    manifest = evaluate(labeled, own, "auto", "AP").manifest()
+def test_judgements_from_python_are_not_in_a_manifest(index):
+    own = Judgements.from_groups({d.id: d.labels for d in index.store.documents()})
+    manifest = evaluate(index, own, "auto", "AP").manifest()
     with pytest.raises(EvaluationError, match="given in Python"):
         plan_of(manifest)
-    assert differences(manifest, evaluate(labeled, own, "auto", "AP")) == []
+    assert differences(manifest, evaluate(index, own, "auto", "AP")) == []
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from imgsearch_es import ImageIndex, evaluate, folder_label
+from imgsearch_es import evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Judgements, Run, Topic, hardest
 from imgsearch_es.evaluation.hardest_page import mark, summary
 
 
-@pytest.fixture
-def labeled(index: ImageIndex, photos: Path) -> ImageIndex:
-    """The index of twelve photos, six of each label."""
-    index.add(photos, labels=folder_label)
-    return index
-
-
-def test_the_lowest_figures_with_their_galleries(labeled, tmp_path):
-    found = evaluate(labeled, "labels", "auto,dense-cosine", "AP")
-    worst = hardest(labeled, found, n=3, system="dense-cosine", k=5)
+def test_the_lowest_figures_with_their_galleries(index, tmp_path):
+    found = evaluate(index, "labels", "auto,dense-cosine", "AP")
+    worst = hardest(index, found, n=3, system="dense-cosine", k=5)
     scores = found.scores["dense-cosine"]
     assert [(q.query, q.figure) for q in worst] == scores.hardest("AP", 3)
     assert (worst.system, worst.measure, worst.of) == ("dense-cosine", "AP", 12)
@@ -43,15 +35,12 @@ def test_the_lowest_figures_with_their_galleries(labeled, tmp_path):
     assert "The hardest 3 of 12 queries for dense-cosine" in repr(worst)
 
 
-def test_of_a_run_of_another_program(labeled, photos):
-    ids = [labeled.get(photos / "cats" / f"cat.{i}.png").id for i in range(4)]
+def test_of_a_run_of_another_program(index, photos):
+    ids = [index.get(photos / "cats" / f"cat.{i}.png").id for i in range(4)]
     run = Run("theirs", {"w": [(ids[1], 3.0), (ids[2], 2.0), ("gone", 1.0)]})
     judgements = Judgements({"w": {ids[2]: 2, ids[3]: 1, ids[1]: 0}, "x": {ids[0]: 1}})
-    topics = {
-        "w": Topic(text=labeled.get(ids[0]).terms[0].key),
-        "x": Topic(text="qwertyuiop"),
-    }
-    worst = hardest(labeled, run, judgements, "RR", topics=topics)
+    topics = {"w": Topic(text=index.get(ids[0]).terms[0].key), "x": Topic(text="qwertyuiop")}
+    worst = hardest(index, run, judgements, "RR", topics=topics)
     x, w = worst
     assert (x.hits, x.figure) == (None, 0.0)
     assert "no synset is named 'qwertyuiop'" in x.problem
@@ -66,19 +55,19 @@ def test_of_a_run_of_another_program(labeled, photos):
     assert mark(1) == "✓ relevant"
 
 
-def test_mistakes(labeled):
-    found = evaluate(labeled, "labels", "auto", "P@3")
+def test_mistakes(index):
+    found = evaluate(index, "labels", "auto", "P@3")
     with pytest.raises(EvaluationError, match="bm25 is not one of the systems"):
-        hardest(labeled, found, system="bm25")
+        hardest(index, found, system="bm25")
     with pytest.raises(EvaluationError, match="hardest by which one of"):
-        hardest(labeled, found, measure="P@3,AP")
+        hardest(index, found, measure="P@3,AP")
     with pytest.raises(EvaluationError, match="n and k are at least 1"):
-        hardest(labeled, found, n=0)
+        hardest(index, found, n=0)
     run = found.runs["auto"]
     with pytest.raises(EvaluationError, match="give judgements="):
-        hardest(labeled, run)
+        hardest(index, run)
     with pytest.raises(EvaluationError, match="what does the query"):
-        hardest(labeled, run, found.task.judgements, topics={"q": Topic(text="dog")})
+        hardest(index, run, found.task.judgements, topics={"q": Topic(text="dog")})
 
 
 def test_the_command(run, place, tmp_path):

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation.agreement import rank_biased_overlap
 from imgsearch_es.evaluation.scorers import compare_scorers
 from imgsearch_es.evaluation.systems import System
+from tests.unit.test_benchmarking import Lossy
 
 
 def test_ways_to_compute_one_formula_agree(index):
@@ -47,25 +47,8 @@ def test_another_formula_has_another_scale(index):
     assert dense.identical < 1
 
 
-class Lossy:
-    """A store that answers approximate queries, without the best hit, and with other scores."""
-
-    def __init__(self, store) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str):
-        return getattr(self._store, name)
-
-    def search(self, query):
-        result = self._store.search(query)
-        if not query.candidates:
-            return result
-        hits = tuple(replace(hit, score=hit.score - 0.25) for hit in result.hits[1:])
-        return replace(result, hits=hits, exact=False)
-
-
 def test_an_approximate_answer_against_the_exact_one(index):
-    index.store = Lossy(index.store)
+    index.store = Lossy(index.store, less=0.25)
     systems = "dense-euclidean,dense-euclidean:candidates=50"
     row = compare_scorers(index, systems, queries=4, k=4).rows[1]
     assert (row.overlap.mean, row.exact, row.tau.mean) == (0.75, 0, 1)

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
+from imgsearch_es.errors import ExchangeError, ReconciliationError
 from imgsearch_es.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
 
@@ -41,16 +41,6 @@ def imported(tmp_path, lines, name="b.jsonl"):
         report = new.import_(write(tmp_path / name, lines))
         assert report.rows == report.added + report.updated + report.rejected
         return report, new.count()
-
-
-def test_an_imported_index_is_searched_as_the_first(index, photos, tmp_path):
-    index.export(tmp_path / "a.parquet")
-    with ImageIndex(tmp_path / "new.duckdb") as new:
-        assert new.import_(tmp_path / "a.parquet").added == 12
-        for picture in sorted(photos.rglob("*.png"))[:3]:
-            found = [(hit.uri, hit.score) for hit in new.search(image=picture)]
-            assert found == [(hit.uri, hit.score) for hit in index.search(image=picture)]
-        assert new.add(photos).unchanged == 12
 
 
 def test_the_file_as_the_documentation_says(lines):
@@ -157,10 +147,7 @@ def test_a_file_without_its_settings(lines, tmp_path, header, problem):
 def test_a_file_that_is_none(tmp_path, name, content, problem):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with (
-        ImageIndex(tmp_path / "new.duckdb") as new,
-        pytest.raises(ExchangeError, match=problem),
-    ):
+    with ImageIndex(tmp_path / "new.duckdb") as new, pytest.raises(ExchangeError, match=problem):
         new.import_(tmp_path / name)
 
 
@@ -174,14 +161,6 @@ def test_parquet_of_another_tool(lines, tmp_path):
     with ImageIndex(tmp_path / "new.duckdb") as new:
         report = new.import_(tmp_path / "b.parquet")
         assert (report.added, [row.row for row in report.rejected_rows]) == (11, [4])
-
-
-def test_another_model_than_the_one_asked_for(index, lines, tmp_path, fake_model):
-    header = lines[0]["imgsearch_es"]
-    other = {**header, "weights": "sha256:another"}
-    with pytest.raises(AnalyzerMismatchError, match="new index"):
-        index.import_(write(tmp_path / "b.jsonl", [{"imgsearch_es": other}, *lines[1:]]))
-    assert index.count() == 12
 
 
 def test_pictures_travel_with_the_documents(index, photos, tmp_path):

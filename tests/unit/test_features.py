@@ -13,12 +13,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import (
-    AnalyzerMismatchError,
-    ConfigurationError,
-    ExchangeError,
-    QueryError,
-)
+from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError, ExchangeError, QueryError
 from imgsearch_es.exchange.arrays import NAMES, VECTORS
 
 KINDS = ("f.csv", "f.h5", "f.hdf5", "f.parquet", "pair")
@@ -62,30 +57,6 @@ def test_what_is_exported_is_imported_bit_by_bit(index, tmp_path, kind):
         again = new.import_features(tmp_path / kind)
         assert (again.added, again.updated, again.rejected) == (0, 12, 0)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
-
-
-@pytest.mark.parametrize(
-    "strategy",
-    ["auto", "dense-cosine", "dense-dot", "dense-euclidean", "dense-manhattan", "dense-chi2"],
-)
-def test_features_from_nowhere_are_searched_without_a_model(small, tmp_path, strategy, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with opened(tmp_path) as index:
-        assert index.import_features(small).added == 3
-        by_path = index.search(image="b.jpg", strategy=strategy)
-        by_id = index.search(image=index.get("b.jpg").id, strategy=strategy)
-        by_vector = index.search(vector=VECTORS_OF["b.jpg"], strategy=strategy)
-        wanted = [(hit.uri, hit.score) for hit in by_path]
-        assert [(hit.uri, hit.score) for hit in by_id] == wanted
-        assert [(hit.uri, hit.score) for hit in by_vector] == wanted
-        if strategy != "dense-dot":
-            assert by_path[0].filename == "b.jpg"
-            assert by_path.distances[0] == pytest.approx(0, abs=1e-6)
-            assert by_path.distances == sorted(by_path.distances)
-        best = index.search(
-            image="b.jpg", text="filename:?.jpg", strategy="dense-cosine", threshold=0.5
-        )
-        assert [hit.filename for hit in best] == ["b.jpg", "a.jpg"]
 
 
 def test_such_an_index_says_what_it_cannot_do(small, photos, cat, tmp_path):
@@ -176,6 +147,8 @@ def test_the_csv_is_plain(index, tmp_path):
 
 
 def test_the_arrays_are_what_scripts_read(index, tmp_path):
+    for uri in embeddings(index):
+        index.update(uri, labels=[])
     index.export_features(tmp_path / "pair")
     names, vectors = (np.load(tmp_path / "pair" / name) for name in (NAMES, VECTORS))
     assert (names.shape, vectors.shape, vectors.dtype) == ((12,), (12, 16), np.float32)
@@ -307,7 +280,7 @@ def test_an_existing_file_is_not_overwritten_unless_told(index, tmp_path):
         with pytest.raises(ExchangeError, match=r"other files in it, such as mine\.npy"):
             index.export_features(tmp_path / place, force=True)
     assert sorted(p.name for p in (tmp_path / "pair").iterdir()) == [
-        "filenames.npy", "mine.npy", "vectors.npy",
+        "filenames.npy", "labels.npy", "mine.npy", "vectors.npy",
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from imgsearch_es.gallery import gallery_html
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Statistics
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
+from tests.unit.test_documents import SOURCE
 
 PICTURE = (Term("tabby", 0.5), Term("lynx", 0.25))
 WORDS = (Term("sofa", 1.0),)
@@ -258,19 +259,9 @@ def answer(scores: list[float], total: int) -> dict:
     """A server's answer; the documents' own score of "tabby" is the server's."""
     hits = []
     for i, score in enumerate(scores):
-        source = {
-            "id": f"{i:032x}",
-            "uri": f"/{i}.jpg",
-            "filename": f"{i}.jpg",
-            "sha256": "0",
-            "width": 1,
-            "height": 1,
-            "bytes": 1,
-            "format": "PNG",
-            "indexed_at": "2026-01-01T00:00:00+00:00",
-            "synsets": ["tabby"],
-            "synset": {"tabby": {"score": score}},
-        }
+        synset = {"tabby": {"score": score}}
+        source = {**SOURCE, "id": f"{i:032x}", "synsets": ["tabby"], "synset": synset}
+        del source["checksum"]  # which is not that of these terms
         hits.append({"_id": source["id"], "_score": score, "_source": source})
     return {"took": 1, "hits": {"total": {"value": total, "relation": "eq"}, "hits": hits}}
 

@@ -6,13 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.documents import to_score
 from imgsearch_es.errors import QueryError
 from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
@@ -78,10 +74,7 @@ def test_json():
                 "id": "1" * 32,
                 "uri": "/photos/cat.jpg",
                 "score": 0.40625,
-                "synsets": [
-                    {"synset": "tabby", "score": 0.75},
-                    {"synset": "lynx", "score": 0.125},
-                ],
+                "synsets": [{"synset": "tabby", "score": 0.75}, {"synset": "lynx", "score": 0.125}],
                 "labels": ["cat", "indoor"],
                 "metadata": {"camera": "X100", "iso": 200},
             },
@@ -137,19 +130,6 @@ def test_summands_are_the_largest_first():
 def test_there_is_no_such_hit(i):
     with pytest.raises(QueryError, match=f"no hit {i}: there are 2, counted from 0"):
         HITS.explain(i)
-
-
-WEIGHTS = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(2.0**-40, 1, width=32), min_size=1)
-
-
-@given(WEIGHTS, WEIGHTS)
-def test_the_summands_add_up_to_formula_1(query, document):
-    terms = tuple(Term(k, v) for k, v in sorted(query.items(), key=lambda kv: (-kv[1], kv[0])))
-    stored = replace(DOCUMENT, terms=tuple(Term(k, v) for k, v in document.items()))
-    score = to_score(sum(np.longdouble(query[k]) * document[k] for k in query.keys() & document))
-    explanation = Hits(Query(terms), result(Scored(stored, score), terms=terms)).explain(0)
-    assert explanation.total == pytest.approx(score, rel=1e-7)
-    assert {row.key for row in explanation.rows} == query.keys() & document.keys()
 
 
 def test_a_page(tmp_path):

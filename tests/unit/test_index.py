@@ -23,18 +23,6 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.queries import Query
 
-
-@pytest.fixture
-def index(place):
-    with ImageIndex(place, model="fake") as opened:
-        yield opened
-
-
-def top_word(index, picture):
-    """A word for the best synset of a picture."""
-    return index.get(picture).terms[0].key
-
-
 # -- opening ------------------------------------------------------------------------------------
 
 
@@ -82,6 +70,7 @@ def test_opening_makes_nothing(tmp_path):
         lambda index: index.get("0" * 32),
         lambda index: index.update("0" * 32, labels="x"),
         lambda index: index.remove("0" * 32),
+        lambda index: index.reindex(),
     ],
 )
 def test_an_index_that_is_not_there(fake_model, tmp_path, verb):
@@ -90,6 +79,7 @@ def test_an_index_that_is_not_there(fake_model, tmp_path, verb):
         pytest.raises(IndexNotFoundError, match=r"no index at .*a\.duckdb; `imgsearch index`"),
     ):
         verb(index)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_text_file_is_no_index(tmp_path):
@@ -243,15 +233,13 @@ def test_words(index, cat, fake_model):
     assert fake_model.calls == 0
 
 
-def test_words_and_picture_are_added(index, cat):
-    word = top_word(index, cat)
+def test_words_and_picture_are_added(index, cat, word):
     alone = {term.key: term.score for term in index.query(cat).terms}
     both = {term.key: term.score for term in index.query(cat, word).terms}
     assert both == {**alone, word: float(np.float32(alone[word] + 1))}
 
 
-def test_minus_excludes(index, cat):
-    word = top_word(index, cat)
+def test_minus_excludes(index, cat, word):
     hits = index.search(cat, f"-{word}", k=20)
     assert str(cat) not in hits.uris
     assert all(word not in {t.key for t in hit.synsets} for hit in hits)
@@ -309,8 +297,7 @@ def test_remove(index, cat, photos):
     assert cat.exists()
 
 
-def test_remove_by_query(index, cat):
-    word = top_word(index, cat)
+def test_remove_by_query(index, word):
     query = index.query(text=word, k=1)
     matching = index.search(text=word, k=20).total
     assert matching >= 1

@@ -11,7 +11,6 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es import ImageIndex, images
 from imgsearch_es.errors import (
@@ -24,6 +23,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.files import Limits
 from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
 from imgsearch_es.stores.base import WriteReport
+from tests.fakes import noise
 
 
 @pytest.fixture
@@ -44,11 +44,6 @@ def content(index: ImageIndex) -> dict[str, tuple]:
         d.uri: (d.id, d.sha256, d.terms, d.labels, dict(d.metadata), d.embedding.tolist())
         for d in index.store.get(ids).values()
     }
-
-
-def noise(seed: int) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def test_a_folder(index, photos):
@@ -350,18 +345,6 @@ def test_what_could_not_be_read_is_tried_every_time(index, photos):
     assert index.rejected()[0].sha256 == ""
     noise(4).save(photos / "later.png")
     assert counts(index.add(photos)) == (2, 0, 12, 0, 0)
-    assert index.rejected() == []
-
-
-def test_an_indexed_picture_that_breaks_is_taken_out_and_noted_until_it_is_mended(index, photos):
-    cat = photos / "cats" / "cat.0.png"
-    whole = cat.read_bytes()
-    index.add(photos)
-    cat.write_text("broken")
-    assert counts(index.add(photos)) == (0, 0, 11, 1, 1)
-    assert (index.count(), len(index.rejected())) == (11, 1)
-    cat.write_bytes(whole)
-    assert counts(index.add(photos)) == (1, 0, 11, 0, 0)
     assert index.rejected() == []
 
 

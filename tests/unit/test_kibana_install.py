@@ -6,11 +6,10 @@ import base64
 import email
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from imgsearch_es.errors import ConfigurationError, ServerError
 from imgsearch_es.kibana import install as install_module
 from imgsearch_es.kibana import saved_objects
 from imgsearch_es.kibana.install import Kibana
+from tests.serving import answering
 
 INDEX = "http://localhost:9200/pets"
 OBJECTS = saved_objects("pets")
@@ -63,21 +63,10 @@ def serving(kibana: FakeKibana, tls: ssl.SSLContext | None = None) -> Iterator[F
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    with answering(Handler, tls) as server:
         scheme = "http" if tls is None else "https"
-        kibana.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield kibana
-        finally:
-            server.shutdown()
-            thread.join()
+        kibana.url = f"{scheme}://127.0.0.1:{server.server_port}"
+        yield kibana
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ def shell(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def word(index, cat):
-    """The best synset of a picture."""
-    return index.get(cat).terms[0].key
-
-
-@pytest.fixture
 def search(shell):
     return lambda line: shell.run_line_magic("imgsearch", line)
 

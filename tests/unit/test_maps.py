@@ -49,9 +49,10 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 
 def test_an_index_is_mapped_by_label_or_synset(index, photos):
     index.update(photos / "cats" / "cat.0.png", labels="first")
+    index.update(photos / "dogs" / "dog.0.png", labels=[])
     found = map_collection(index)
     assert len(found.uris) == len(set(found.uris)) == 12
-    assert sorted(found.kinds) == ["first", *["none"] * 11]
+    assert sorted(found.kinds) == [*["cats"] * 5, *["dogs"] * 5, "first", "none"]
     by_synset = map_collection(index, color="synset", limit=5)
     assert len(by_synset.uris) == 5
     assert by_synset.kinds[0] == index.get(by_synset.uris[0]).terms[0].key

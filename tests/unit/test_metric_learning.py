@@ -24,6 +24,7 @@ from imgsearch_es.metric_learning.from_index import objects
 from imgsearch_es.metric_learning.linear import half_whitening
 from imgsearch_es.metric_learning.mining import random_triplets, semi_hard
 from imgsearch_es.metric_learning.training import score
+from tests.fakes import noise
 
 LINE = np.array([[0.0], [1.0], [3.0], [0.5], [9.0], [20.0]], dtype=np.float32)
 """Points on a line; the first three are of one object."""
@@ -239,8 +240,7 @@ def scenes(tmp_path):
     folder = tmp_path / "scenes"
     folder.mkdir()
     for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((320, 240)).save(folder / f"scene{i}.png")
+        noise(i, 16, 12).resize((320, 240)).save(folder / f"scene{i}.png")
     return folder
 
 
@@ -295,8 +295,7 @@ def test_a_folder_without_photos_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"area": (0.9, 0.5)}, {"light": 2}, {"turn": -1}, {"quality": (0, 50)}, {"side": 8}],
+    "options", [{"area": (0.9, 0.5)}, {"light": 2}, {"turn": -1}, {"quality": (0, 50)}, {"side": 8}]
 )
 def test_distortions_that_make_no_sense(options):
     with pytest.raises(ConfigurationError):

@@ -61,7 +61,7 @@ def torch(monkeypatch):
     def _rebuild_tensor_v2(*args):
         raise AssertionError("the real name was called")
 
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = utils.__name__, "x"
+    _rebuild_tensor_v2.__module__ = utils.__name__
     _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
     utils._rebuild_tensor_v2 = _rebuild_tensor_v2
     module._utils = utils

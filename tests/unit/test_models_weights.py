@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -10,6 +10,7 @@ from imgsearch_es.errors import WeightsError
 from imgsearch_es.models import weights
 from imgsearch_es.models.applications import APPLICATIONS, _published
 from imgsearch_es.models.weights import Published, fingerprint
+from tests.serving import answering
 
 CONTENT = b"weights" * 1000
 MD5 = "md5:" + hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
@@ -30,21 +31,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(CONTENT)
 
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture
 def server():
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.requests = 0
-        http.release = threading.Event()
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Handler) as http:
+        http.requests, http.release = 0, threading.Event()
         yield http
         http.release.set()
-        http.shutdown()
-        thread.join()
 
 
 @pytest.fixture

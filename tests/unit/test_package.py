@@ -77,6 +77,6 @@ def test_a_keyword_search_loads_no_model(tmp_path):
     assert loaded_by(python) == set()
     command = (
         f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n"
-        "from imgsearch_es.cli import main\ntry:\n    main()\nexcept SystemExit: pass"
+        "from imgsearch_es.__main__ import main\ntry:\n    main()\nexcept SystemExit: pass"
     )
     assert loaded_by(command) == set()

@@ -197,12 +197,6 @@ def test_on_a_terminal_there_is_a_bar_when_asked(monkeypatch):
         assert isinstance(display, TerminalBar)
 
 
-def test_a_function_of_ones_own_is_called(index, photos):
-    calls = []
-    index.add(photos, progress=lambda report, total: calls.append((report.found, total)))
-    assert calls[-1] == (12, 12)
-
-
 def test_indexing_in_a_notebook_shows_a_bar(fake_model, photos, tmp_path, notebook):
     with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
         index.add(photos)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import AnalyzerMismatchError, IndexNotFoundError, MissingPicturesError
+from imgsearch_es.errors import AnalyzerMismatchError, MissingPicturesError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,12 +151,6 @@ def test_searches_of_another_process_never_fail_nor_see_half(index, photos, tmp_
         answer = process.stdout.read()
     assert process.wait() == 0
     assert answer == "[(3, True, 3, 12), (10, True, 10, 12)]\n"
-
-
-def test_no_index(tmp_path, fake_model):
-    with pytest.raises(IndexNotFoundError):
-        ImageIndex(tmp_path / "none.duckdb").reindex(analyzer=SMALLER)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_command(run, index, cat, tmp_path):

@@ -12,33 +12,24 @@ import duckdb
 import numpy as np
 import pytest
 from click.testing import Result
-from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.files import picture_id
 from imgsearch_es.images import open_image
 from imgsearch_es.server import schemas
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.settings import ServerSettings
-from tests.fakes import FakeModel
-from tests.serving import BEARER, TOKEN, Client, json_of, serving
+from tests.fakes import FakeModel, noise
+from tests.serving import BEARER, TOKEN, Client, Start, json_of
 
 Run = Callable[..., Result]
 NO_PATHS = ("/a\\u0000b", "/\\ud800", "\\u0000")
 
 
 @pytest.fixture
-def client(place: Path, photos: Path, tmp_path: Path) -> Iterator[Client]:
-    (tmp_path / "uploads").mkdir()
-    settings = ServerSettings(
-        port=0,
-        token=TOKEN,
-        roots=(photos,),
-        upload_folder=tmp_path / "uploads",
-        cache_folder=tmp_path / "cache",
-    )
-    with serving(ServedIndex(place), settings) as found:
+def client(start: Start, photos: Path, tmp_path: Path) -> Iterator[Client]:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    with start(token=TOKEN, roots=(photos,), upload_folder=uploads) as found:
         yield found
 
 
@@ -172,8 +163,7 @@ def test_an_upload_that_is_no_picture_is_refused(client: Client):
 
 def test_adding_labeling_and_removing_with_the_token(client: Client, photos: Path, tmp_path: Path):
     client.headers = dict(BEARER)
-    pixels = np.random.default_rng(9).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(photos / "new.png")
+    noise(9).save(photos / "new.png")
     report = json_of(client.post("/api/v1/documents", {"sources": [str(photos)]}), 201)
     assert (report["added"], report["unchanged"]) == (1, 12)
     name = picture_id(str(photos / "new.png"))

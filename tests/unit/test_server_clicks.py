@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es.clicks import read_interactions
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.settings import ServerSettings
-from tests.serving import Client, serving
+from tests.serving import Client, Start
 
 
 def search_of(client: Client, path: str) -> str | None:
@@ -22,13 +20,9 @@ def shown_by(client: Client, path: str) -> list[str]:
     return re.findall(r'data-id="([0-9a-f]{32})"', client.get(path).data.decode())
 
 
-def settings(tmp_path: Path, log: Path | None) -> ServerSettings:
-    return ServerSettings(port=0, cache_folder=tmp_path / "cache", log=log)
-
-
-def test_searches_and_clicks_are_kept(place: Path, tmp_path: Path, word: str):
+def test_searches_and_clicks_are_kept(start: Start, tmp_path: Path, word: str):
     log = tmp_path / "clicks.jsonl"
-    with serving(ServedIndex(place), settings(tmp_path, log)) as client:
+    with start(log=log) as client:
         search = search_of(client, f"/results?q={word}")
         second = shown_by(client, f"/results?q={word}")[1]
         assert client.post("/clicks", {"search": search, "picture": second}).status == 204
@@ -42,11 +36,11 @@ def test_searches_and_clicks_are_kept(place: Path, tmp_path: Path, word: str):
 
 
 def test_nothing_is_kept_by_default(
-    place: Path, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("IMGSEARCH_LOG", raising=False)
     before = set(tmp_path.rglob("*.jsonl"))
-    with serving(ServedIndex(place), settings(tmp_path, None)) as client:
+    with start(log=None) as client:
         assert search_of(client, f"/results?q={word}") is None
         (first, *_) = shown_by(client, f"/results?q={word}")
         assert client.post("/clicks", {"search": "any", "picture": first}).status == 204
@@ -54,17 +48,17 @@ def test_nothing_is_kept_by_default(
 
 
 @pytest.mark.parametrize("click", [{}, {"search": "", "picture": "a"}, {"search": "a" * 201}])
-def test_what_is_no_click_is_refused(place: Path, tmp_path: Path, click: dict[str, str]):
-    with serving(ServedIndex(place), settings(tmp_path, tmp_path / "log")) as client:
+def test_what_is_no_click_is_refused(start: Start, tmp_path: Path, click: dict[str, str]):
+    with start(log=tmp_path / "log") as client:
         assert client.post("/clicks", click).status in (400, 422)
     assert not (tmp_path / "log").exists()
 
 
 def test_a_log_that_cannot_be_written_stands_in_nobodys_way(
-    place: Path, tmp_path: Path, word: str, caplog: pytest.LogCaptureFixture
+    start: Start, tmp_path: Path, word: str, caplog: pytest.LogCaptureFixture
 ):
     (tmp_path / "folder").mkdir()
-    with serving(ServedIndex(place), settings(tmp_path, tmp_path / "folder")) as client:
+    with start(log=tmp_path / "folder") as client:
         assert client.get(f"/results?q={word}").status == 200
         assert search_of(client, f"/results?q={word}") is None
         assert client.post("/clicks", {"search": "a", "picture": "b"}).status == 204

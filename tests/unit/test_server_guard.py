@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -21,23 +20,10 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.files import Limits, picture_id
 from imgsearch_es.server import connections, guard, rate_limit
-from imgsearch_es.server.batching import ServedIndex
 from imgsearch_es.server.settings import ServerSettings
-from tests.serving import BEARER, TOKEN, Client, json_of, serving
+from tests.serving import BEARER, TOKEN, Client, Start, json_of
 
-Start = Callable[..., AbstractContextManager[Client]]
 SMALL = Limits(max_pixels=10_000, max_bytes=50_000, max_seconds=5)
-
-
-@pytest.fixture
-def start(place: Path, tmp_path: Path) -> Start:
-    """Starts a server of the photos with settings."""
-
-    def start(**settings: object) -> AbstractContextManager[Client]:
-        given = {"port": 0, "cache_folder": tmp_path / "cache", **settings}
-        return serving(ServedIndex(place), ServerSettings(**given))  # type: ignore[arg-type]
-
-    return start
 
 
 @pytest.fixture
@@ -66,13 +52,7 @@ def test_the_token_is_never_shown(start: Start, caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.DEBUG)
     assert TOKEN not in repr(ServerSettings(token=TOKEN))
     with start(token=TOKEN) as client:
-        for path in (
-            "/",
-            "/api/v1/stats",
-            "/results?q=tabbi",
-            "/openapi.json",
-            "/metrics",
-        ):
+        for path in ("/", "/api/v1/stats", "/results?q=tabbi", "/openapi.json", "/metrics"):
             assert TOKEN.encode() not in client.get(path, headers=BEARER).data
     assert TOKEN not in caplog.text
 
@@ -228,7 +208,7 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start: Start
         data = b"x" * 200_000
         assert json_of(client.upload("/api/v1/uploads", data), 413)["error"]["kind"] == "TooLarge"
 
-        connection = http.client.HTTPConnection("127.0.0.1", int(client.url.rpartition(":")[2]))
+        connection = http.client.HTTPConnection(*client.address)
         connection.putrequest("POST", "/api/v1/uploads")
         connection.putheader("Content-Type", "multipart/form-data; boundary=b")
         connection.putheader("Transfer-Encoding", "chunked")
@@ -251,7 +231,7 @@ def test_bodies_that_are_on_their_way_have_room_for_others(
 ):
     monkeypatch.setattr(rate_limit, "_BODIES_BYTES", 0)  # then one of the largest for each client
     with start(upload_limits=SMALL) as client, socket.socket() as slow:
-        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.connect(client.address)
         slow.sendall(
             b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 115000\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
@@ -310,7 +290,7 @@ def test_answers_that_are_given_up_have_no_more_threads(
 def test_a_body_that_never_comes_is_given_up(start: Start):
     with (
         start(request_seconds=0.3) as client,
-        socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), 10) as slow,
+        socket.create_connection(client.address, 10) as slow,
     ):
         slow.sendall(
             b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -331,9 +311,8 @@ def test_half_sent_requests_make_room_for_others(
     monkeypatch.setattr(connections, "MOST", 40)
     monkeypatch.setattr(connections, "HEAD_SECONDS", 1)
     with start() as client:
-        place = ("127.0.0.1", int(client.url.rpartition(":")[2]))
         assert client.get("/health").status == 200  # its connection is kept, between two requests
-        slow = [socket.create_connection(place, 10) for _ in range(60)]
+        slow = [socket.create_connection(client.address, 10) for _ in range(60)]
         for number, one in enumerate(slow):
             with contextlib.suppress(ConnectionError):
                 one.sendall(HALF[number % 2])
@@ -354,7 +333,7 @@ def test_an_answer_that_nobody_takes_is_given_up(start: Start, monkeypatch: pyte
         monkeypatch.setattr(client.services.metrics, "text", lambda: b"x" * 20_000_000)
         slow.settimeout(10)
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+        slow.connect(client.address)
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(1.5)
         taken = 0

@@ -34,6 +34,7 @@ from imgsearch_es.server.state import State
 from imgsearch_es.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
 from tests.fakes import COMMAND, FakeModel
+from tests.serving import answering
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -291,17 +292,10 @@ class Web(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.1)
                 self.wfile.write(b"x")
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A web server under a public name, for the code that is tested."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     resolve, connect, public = socket.getaddrinfo, socket.create_connection, fetching.is_public
     asked: list[str] = []
 
@@ -313,16 +307,14 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     def create_connection(address: tuple[str, int], timeout: float) -> socket.socket:
         assert address == ("93.184.215.14", 80)  # the address that was checked, not the name
-        return connect(("127.0.0.1", port), timeout)
+        return connect(("127.0.0.1", server.server_port), timeout)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(socket, "create_connection", create_connection)
     assert public("93.184.215.14")
     Web.hosts = []
-    yield "http://pictures.example"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(Web) as server:
+        yield "http://pictures.example"
 
 
 def test_a_picture_is_fetched_from_the_address_that_was_checked(web: str):

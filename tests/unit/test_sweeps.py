@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 
 from imgsearch_es import ImageIndex, Judgements, PictureList, evaluate
 from imgsearch_es.analysis import Analyzer
@@ -37,7 +36,7 @@ from imgsearch_es.sweeps.manifest import differences, read_manifest
 from imgsearch_es.sweeps.points import pareto_front
 from imgsearch_es.sweeps.posteriors import Posteriors
 from imgsearch_es.synsets import from_labels, imagenet
-from tests.fakes import FakeModel, register
+from tests.fakes import FakeModel, noise, register
 
 CHAINS = (
     "plain", "sqrt", "l2_normalize", "min_score=0.002", "min_score=0.001+sqrt+l2_normalize",
@@ -147,8 +146,7 @@ def test_a_picture_is_seen_once_whatever_the_settings(seen, photos, tmp_path):
 
 def test_new_pictures_as_queries_are_seen_once_too(seen, photos, tmp_path):
     new = tmp_path / "new.png"
-    pixels = np.random.default_rng(9).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(new)
+    noise(9).save(new)
     with ImageIndex(tmp_path / "ids.duckdb", model="fake") as index:
         index.add(photos)
         ids = [document.id for document in index.store.documents()]

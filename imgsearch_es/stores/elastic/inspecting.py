@@ -23,7 +23,7 @@ from imgsearch_es.stores.elastic.fetching import (
     embedding_of,
 )
 from imgsearch_es.stores.elastic.neighbors import Version
-from imgsearch_es.stores.inspecting import Harm, Inspected, inspected
+from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8
 """A weight is less than what is kept of it times this."""
@@ -34,7 +34,6 @@ _DOC_VALUES = (
 """Fields that searches read by their doc values."""
 _COUNTED = 100
 """Synsets counted in one request."""
-_DIFFERS = "it is not what the rest of the document says"
 
 
 def body(version: Version) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
         made = [*_made_harms(primary, right, fields)]
         ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
         names = (right.keys() | source.keys()) - ignored
-        own = [(n, _DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
+        own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
     if hit["_id"] != source.get("id"):
         own.append(("id", "the document has another one"))
 
@@ -85,13 +84,13 @@ def _made_harms(
 ) -> Iterator[tuple[str, str]]:
     """What searches read of a document and is not as the document says."""
     if fields.get(HIT) != [right[HIT]]:
-        yield HIT, _DIFFERS if HIT in fields else "it is missing"
+        yield HIT, DIFFERS if HIT in fields else "it is missing"
     kept = fields.get("posterior", [{}])[0]
     if kept.keys() != right["posterior"].keys() or not all(
         np.float32(kept[key]) <= score < kept[key] * _TRUNCATION * (1 + 1e-6)
         for key, score in right["posterior"].items()
     ):
-        yield "posterior", _DIFFERS
+        yield "posterior", DIFFERS
     for name in _DOC_VALUES:
         value = right.get(name, [])
         if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):
@@ -99,7 +98,7 @@ def _made_harms(
     if "direction" in fields and document.embedding is not None:
         wanted = direction(document.embedding)
         if not np.allclose(np.asarray(fields["direction"], np.float32), wanted, atol=1e-5):
-            yield "direction", _DIFFERS
+            yield "direction", DIFFERS
 
 
 def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]:

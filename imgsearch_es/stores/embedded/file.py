@@ -38,10 +38,10 @@ _LINE_SECONDS = 0.05
 theirs in between."""
 _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
-_FORK_SECONDS = 5.0
-"""How long a fork waits for those who use the file."""
 _LOOK_SECONDS = 0.05
 """... and looks this often whether another process waits to write."""
+_FORK_SECONDS = 5.0
+"""How long a fork waits for those who use the file."""
 
 _log = logging.getLogger(__name__)
 

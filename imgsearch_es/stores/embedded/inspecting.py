@@ -16,7 +16,7 @@ from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.rows import COLUMNS, POSTINGS, WRITTEN, one, to_document, to_row
-from imgsearch_es.stores.inspecting import Harm, Inspected, inspected
+from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _BLOCK = 2048
 """Documents in memory at a time."""
@@ -65,7 +65,6 @@ _DOUBLED = """
 SELECT id FROM documents WHERE id IN (SELECT id FROM documents WHERE document BETWEEN $1 AND $2)
 GROUP BY id HAVING count(*) > 1
 """
-_DIFFERS = "it is not what the rest of the document says"
 
 
 def glance(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> list[Harm]:
@@ -153,7 +152,7 @@ def _row_inspected(
     try:
         primary = to_document(row[: len(COLUMNS)], keys, vector)
         wanted = zip(WRITTEN, row, to_row(primary, numbers), strict=True)
-        own = [(name, _DIFFERS) for name, stored, right in wanted if stored != right]
+        own = [(name, DIFFERS) for name, stored, right in wanted if stored != right]
     except DamagedIndexError:
         own = [("document", "it cannot be read")]
     if checksum is None:
