@@ -24,7 +24,7 @@ HEADER = "imgsearch_es"
 """The name under which a file keeps its version and the settings of the index."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FORMAT = re.compile(r"[A-Z0-9]{1,20}")
+_FORMAT = re.compile(r"[A-Za-z0-9]{1,20}")
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 _LARGEST = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
 T = TypeVar("T")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -56,6 +57,15 @@ def test_the_file_as_the_documentation_says(lines):
         *("label", "metadata", "synsets", "scores", "embedding"),
     }
     assert (row["metadata"], row["label"]) == ({"camera": "X100"}, ["cats"])
+
+
+def test_pictures_that_were_arrays_come_back(fake_model, tmp_path):
+    with ImageIndex(tmp_path / "arrays.duckdb", model="fake") as index:
+        index.add([np.full((20, 30, 3), gray, np.uint8) for gray in (10, 200)])
+        assert index.export(tmp_path / "a.jsonl", pictures=True).documents == 2
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        report = new.import_(tmp_path / "a.jsonl", pictures=tmp_path / "pictures")
+        assert (report.added, report.rejected) == (2, 0)
 
 
 @pytest.mark.parametrize(
