@@ -157,6 +157,12 @@ def to_uri(source: PathSource) -> str:
     return path
 
 
+def beginnings(folder: PathSource) -> tuple[str, ...]:
+    """How the URIs of files below a folder begin: as their paths, or where these are no UTF-8."""
+    uri = to_uri(folder).rstrip("/") + "/"
+    return (uri,) if _is_file_url(uri) else (uri, f"file://{quote(os.fsencode(uri))}")
+
+
 def to_path(uri: str) -> Path | None:
     """The local path of a URI, or None when it does not name a local file."""
     if _is_file_url(uri):
