@@ -28,6 +28,7 @@ from PIL import Image
 
 from imgsearch_es.analysis import Term
 from imgsearch_es.errors import QueryError
+from imgsearch_es.fusion import HEAVIEST
 from imgsearch_es.queries import Query
 
 Embedding = NDArray[np.float32]
@@ -76,7 +77,7 @@ class Rocchio:
         gamma: of the mean of the disliked pictures.
 
     Raises:
-        QueryError: a weight is no number of 0 or more.
+        QueryError: a weight is no number from 0 to a million.
     """
 
     alpha: float = 1.0
@@ -86,8 +87,10 @@ class Rocchio:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "gamma"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise QueryError(f"Rocchio: {name} must be a number of 0 or more, not {value!r}")
+            if not isinstance(value, int | float) or not 0 <= value <= HEAVIEST:
+                raise QueryError(
+                    f"Rocchio: {name} must be a number from 0 to {HEAVIEST:g}, not {value!r}"
+                )
 
     def terms(
         self,

@@ -13,6 +13,7 @@ Only regular files are ever opened: a FIFO or a device would block or act.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import io
@@ -57,6 +58,19 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_page(path: Path) -> None:
+    """An HTML page may be written here: no other file is written over.
+
+    Raises:
+        OSError: there is something else.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head and head.lower() != b"<!doctype":
+            raise FileExistsError(errno.EEXIST, "it is there already and no HTML page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +155,12 @@ def to_uri(source: PathSource) -> str:
         except UnicodeEncodeError:
             raise ConfigurationError(f"{path!r} is not a valid path") from None
     return path
+
+
+def beginnings(folder: PathSource) -> tuple[str, ...]:
+    """How the URIs of files below a folder begin: as their paths, or where these are no UTF-8."""
+    uri = to_uri(folder).rstrip("/") + "/"
+    return (uri,) if _is_file_url(uri) else (uri, f"file://{quote(os.fsencode(uri))}")
 
 
 def to_path(uri: str) -> Path | None:

@@ -17,7 +17,7 @@ from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.explanations import Explanation, explain
 from imgsearch_es.facets import FACETS, Facets, check_facets
 from imgsearch_es.feedback import ROCCHIO, Rocchio, features
-from imgsearch_es.files import to_path
+from imgsearch_es.files import check_page, to_path
 from imgsearch_es.fusion import PartScore
 from imgsearch_es.queries import Query
 from imgsearch_es.reranking import reciprocal_order
@@ -327,7 +327,7 @@ class Hits(Sequence[Hit]):
                 ``gallery.gallery_html``; by default facets are counted where that is possible.
 
         Raises:
-            ConfigurationError: the page cannot be written.
+            ConfigurationError: the page cannot be written, or would replace a file that is none.
         """
         from imgsearch_es.gallery import gallery_html
 
@@ -335,6 +335,7 @@ class Hits(Sequence[Hit]):
         options = {"facets": self._shown_facets(), **options}
         page = gallery_html(self, standalone=True, **options)
         try:
+            check_page(target)
             target.write_text(page, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error

@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class CollectionMap:
         """
         figure = self.plot(**options)
         try:
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, format=Path(path).suffix[1:] or "png", dpi=150)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"cannot write the map {path}: {error}") from error
 

@@ -8,6 +8,7 @@ A picture's weights are its classifier's scores; words weigh 1 on each synset th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,8 @@ class Query:
             )
         if self.threshold is not None and not self.is_dense:
             raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
+        if self.threshold is not None and math.isnan(self.threshold):
+            raise QueryError("the threshold is no number")
         self._check_candidates()
         if self.fusion is None:
             formula_of(self.strategy).with_defaults(self.parameters)

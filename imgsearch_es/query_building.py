@@ -182,9 +182,11 @@ def to_vector(vector: VectorLike) -> NDArray[np.float32]:
     """
     try:
         with np.errstate(over="ignore"):
-            found = np.asarray(vector, dtype=np.float32)
+            found = np.asarray(vector).astype(np.float32, casting="same_kind")
     except (TypeError, ValueError) as error:
         raise QueryError(f"a vector is a row of numbers: {error}") from error
-    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
-        raise QueryError(f"a vector is a row of finite numbers, not shape {found.shape}")
+    if found.ndim != 1 or not found.size:
+        raise QueryError(f"a vector is a row of numbers, not shape {found.shape}")
+    if not np.isfinite(found).all():
+        raise QueryError("a vector is a row of finite numbers; one of these is not, as float32")
     return found

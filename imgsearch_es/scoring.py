@@ -83,6 +83,10 @@ class Summand(NamedTuple):
     product: float
 
 
+_LARGEST = {"k1": 1e6, "b": 1.0}
+"""Values of the parameters: beyond them scores are below 0, or no float32."""
+
+
 @dataclass(frozen=True)
 class Formula:
     """One way to score.
@@ -111,15 +115,16 @@ class Formula:
         """The parameters, those not given by default.
 
         Raises:
-            QueryError: there is no such parameter, or its value is no number of 0 or more.
+            QueryError: there is no such parameter, or its value is no number from 0 to its largest.
         """
         for name, value in given.items():
             if name not in self.parameters:
                 has = ", ".join(self.parameters) or "none"
                 raise QueryError(f"{self.name} has no parameter {name!r}; it has {has}")
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            most = _LARGEST[name]
+            if not isinstance(value, int | float) or not 0 <= value <= most:
                 raise QueryError(
-                    f"{self.name}: {name} must be a number of 0 or more, not {value!r}"
+                    f"{self.name}: {name} must be a number from 0 to {most:g}, not {value!r}"
                 )
         return {**self.parameters, **given}
 

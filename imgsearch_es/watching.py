@@ -22,7 +22,7 @@ from imgsearch_es.errors import (
     StoreError,
     pip_install,
 )
-from imgsearch_es.files import picture_id, to_uri
+from imgsearch_es.files import beginnings, picture_id, to_uri
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.prune import prune
 from imgsearch_es.indexing.resolve import is_no_file
@@ -234,10 +234,11 @@ class Watcher:
 
     def _below(self, folder: str | Path) -> list[str]:
         """The URIs of the documents below a folder."""
-        prefix = to_uri(folder).rstrip("/") + "/"
         if not self._patiently(lambda: self._index.exists):
             return []
-        return [uri for _, uri in self._patiently(lambda: self._index.store.below(prefix))]
+        below = self._index.store.below
+        found = self._patiently(lambda: [each for one in beginnings(folder) for each in below(one)])
+        return [uri for _, uri in found]
 
     def _forget(self, uris: Sequence[str]) -> list[str]:
         """What is wrong with these, or below these, is of the past; gives which were rejected."""

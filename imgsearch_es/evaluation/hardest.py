@@ -17,6 +17,7 @@ from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.evaluation.topics import Topic
+from imgsearch_es.files import check_page
 from imgsearch_es.hits import Hits
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.stores.base import Scored, SearchResult
@@ -98,6 +99,10 @@ class Hardest(Sequence[HardQuery]):
         from imgsearch_es.evaluation.hardest_page import page
 
         target = Path(path).expanduser().absolute()
+        try:
+            check_page(target)
+        except OSError as error:
+            raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
         write_bytes(target, page(self).encode())
         return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -73,8 +74,16 @@ class Hdf5:
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write blocks to the end of datasets that grow."""
+        with _Noting(path, "w+") as target:
+            try:
+                self._write(target, features, dimensions)
+            finally:
+                if target.problem is not None:
+                    raise target.problem
+
+    def _write(self, target: IO[bytes], features: Iterable[Feature], dimensions: int) -> None:
         text = self._h5py.string_dtype("utf-8")
-        with self._h5py.File(path, "w") as file:
+        with self._h5py.File(target, "w") as file:
             chunk = max(1, min(BLOCK, 2**20 // (4 * dimensions)))
             options: dict[str, Any] = {"chunks": (BLOCK,), "maxshape": (None,), "dtype": text}
             ids = file.create_dataset("image_ids", (0,), **options)
@@ -111,6 +120,22 @@ class Hdf5:
                 f"{path} has no dataset {name!r}; it has {', '.join(file) or 'none'}"
             )
         return found
+
+
+class _Noting(io.FileIO):
+    """Keeps why a write failed and goes on as if it had not: HDF5 ends the process otherwise."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or nothing after the first problem."""
+        rest = memoryview(data)
+        try:
+            while rest and self.problem is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.problem = error
+        return len(data)
 
 
 _DATASETS = ("image_ids", "features")

@@ -127,14 +127,15 @@ class Parquet:
             ],
             metadata={HEADER: json.dumps(header)},
         )
-        with self._parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with self._parquet.ParquetWriter(path, schema, **options) as writer:
             for group in _groups(rows):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
         """The header, and the rows of one record batch after the other."""
         try:
-            file = self._parquet.ParquetFile(path)
+            file = self._parquet.ParquetFile(path, page_checksum_verification=True)
         except (OSError, self._arrow.ArrowException) as error:
             raise ExchangeError(f"cannot read {path}: {error}") from error
         kept = (file.schema_arrow.metadata or {}).get(HEADER.encode())

@@ -119,7 +119,8 @@ class ParquetFeatures:
                 ("labels", arrow.list_(arrow.string())),
             ]
         )
-        with self._parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with self._parquet.ParquetWriter(path, schema, **options) as writer:
             for block in blocks(features):
                 columns = {
                     "path": [feature.path for feature in block],
@@ -131,7 +132,7 @@ class ParquetFeatures:
     def read(self, path: Path) -> Iterator[FeatureRow]:
         """The rows of one record batch after the other."""
         try:
-            file = self._parquet.ParquetFile(path)
+            file = self._parquet.ParquetFile(path, page_checksum_verification=True)
         except (OSError, self._arrow.ArrowException) as error:
             raise ExchangeError(f"cannot read {path}: {error}") from error
         with closing(file):

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from imgsearch_es.errors import SourceError
-from imgsearch_es.files import to_path, to_uri
+from imgsearch_es.files import beginnings, to_path, to_uri
 from imgsearch_es.images import ImageSource
 from imgsearch_es.indexing.resolve import is_gone, is_no_file
 from imgsearch_es.manifests import PictureList
@@ -27,16 +27,15 @@ def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
         return 0
     folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
     gone: list[str] = []
-    prefixes = [to_uri(folder).rstrip("/") + "/" for folder in folders]
-    for prefix in prefixes:
-        inside = store.below(prefix)
+    for folder in folders:
+        inside = [each for prefix in beginnings(folder) for each in store.below(prefix)]
         missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
         if missing and len(missing) == len(inside):
-            raise _refusal(prefix, f"none of its {len(inside)} pictures is there any more")
+            raise _refusal(to_uri(folder), f"none of its {len(inside)} pictures is there any more")
         _check_mounted([uri for _, uri in missing])
         gone += [key for key, _ in missing]
     removed = sum(store.remove(gone[i : i + _TOGETHER]) for i in range(0, len(gone), _TOGETHER))
-    _strike_out(store, prefixes)
+    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)])
     return removed
 
 

@@ -106,6 +106,6 @@ class TrainingReport:
         """
         figure = self.plot()
         try:
-            figure.savefig(path)
+            figure.savefig(path, format=Path(path).suffix[1:] or "png")
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"cannot write the figure {path}: {error}") from error

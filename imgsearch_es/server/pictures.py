@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Pictures:
         self._uploads = uploads
         self._cache = cache
         self._drawer = drawer
-        self._roots = tuple(root.resolve() for root in roots)
+        self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
         """An indexed or an uploaded picture by its id.
@@ -146,7 +147,7 @@ class Pictures:
 
     def is_allowed(self, path: Path) -> bool:
         """Whether a file or folder lies in one of the roots, wherever links lead."""
-        real = path.resolve()
+        real = _real(path)
         return any(real.is_relative_to(root) for root in self._roots)
 
     def _readable(self, picture: Document, read: Callable[[str, Limits], T]) -> T:
@@ -168,9 +169,14 @@ class Pictures:
         if self._roots:
             allowed = self.is_allowed(path)
         else:
-            allowed = path.resolve().is_relative_to(path.parent.resolve())
+            allowed = _real(path).is_relative_to(_real(path.parent))
         if not allowed:
             raise ImageError(picture.filename, "lies outside the folders that are served")
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; one that leads in circles, which cannot be opened, to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _changed(picture: Document) -> ImageError:

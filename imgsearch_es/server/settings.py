@@ -82,9 +82,9 @@ class ServerSettings:
                 "-hex 24` makes one), or serve on 127.0.0.1 without a proxy"
             )
         for name in ("request_seconds", "burst", "threads", "cache_bytes"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # which no NaN is
                 raise ConfigurationError(f"{name} must be above 0, not {getattr(self, name)}")
-        if self.rate < 0:
+        if not self.rate >= 0:
             raise ConfigurationError(f"rate must be 0 or more, not {self.rate:g}")
         for root in (*self.roots, *filter(None, [self.upload_folder])):
             if not root.is_dir():

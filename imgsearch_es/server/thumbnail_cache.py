@@ -14,6 +14,8 @@ from pathlib import Path
 from platformdirs import user_cache_dir
 
 _KEY = re.compile(r"[0-9a-f]{64}-[0-9]{2,4}")
+_END = b"\xff\xd9"
+"""Of a JPEG file; what a power cut left has none."""
 _KEEP = 0.9
 """The share of the limit that is left after cleaning up."""
 _TOUCH_SECONDS = 3600.0
@@ -54,7 +56,9 @@ class ThumbnailCache:
         try:
             data = path.read_bytes()
             self._touch(path)
-        except FileNotFoundError:
+        except OSError:  # mostly it is not there
+            data = b""
+        if not data.endswith(_END):
             data = make()
             try:
                 self._put(path, data)

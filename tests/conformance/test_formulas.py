@@ -90,7 +90,11 @@ def test_statistics(case):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "parameters"), [("bm25", {"k2": 1}), ("bm25", {"b": -1}), ("cosine", {"k1": 1})]
+    ("strategy", "parameters"),
+    [
+        *(("bm25", wrong) for wrong in ({"k2": 1}, {"b": -1}, {"b": 1.1}, {"k1": 1e308})),
+        ("cosine", {"k1": 1}),
+    ],
 )
 def test_wrong_parameters(strategy, parameters):
     with pytest.raises(QueryError, match=strategy):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import StoreError
+from imgsearch_es.errors import ExchangeError, StoreError
 
 
 @pytest.fixture
@@ -58,3 +58,17 @@ def test_reindexing_is_whole_or_not_there(room, folder, tmp_path):
         room(resource.RLIM_INFINITY)
         assert index.reindex().documents == index.count() == 30
     assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.h5", "f.parquet", "f"])
+def test_features_are_whole_or_not_there(room, folder, tmp_path, name):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.add(folder / "1")
+        room(1_000)
+        with pytest.raises(ExchangeError, match=rf"cannot write .*{name}"):
+            index.export_features(tmp_path / name)
+        room(resource.RLIM_INFINITY)
+        assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
+        index.export_features(tmp_path / name)
+    with ImageIndex(tmp_path / "again.duckdb") as again:
+        assert again.import_features(tmp_path / name).added == 30

@@ -59,6 +59,7 @@ def test_url(url, server, index):
         ("http:///pets", "is not the URL of a server"),
         (f"http://me:{SECRET}@localhost:nine/pets", "port in http://localhost:nine/pets is not"),
         ("http://localhost:99999/pets", "the port in"),
+        ("http://[::1/pets", "http://[::1/pets is no URL"),
         ("http://localhost:9200/pets?refresh=1", "no option 'refresh'; it has api_key and"),
         (f"http://localhost:9200/pets?apikey={SECRET}", "no option 'apikey'"),
         (f"http://me:{SECRET}/x@localhost:9200/pets", ""),

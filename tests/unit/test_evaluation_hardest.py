@@ -30,6 +30,10 @@ def test_the_lowest_figures_with_their_galleries(index, tmp_path):
     assert page.count("<figure>") == 15
     assert "✓ relevant" in page
     assert "? not judged" in page
+    (tmp_path / "index.duckdb").write_bytes(b"valuable")
+    with pytest.raises(EvaluationError, match="no HTML page"):
+        worst.to_html(tmp_path / "index.duckdb")
+    assert (tmp_path / "index.duckdb").read_bytes() == b"valuable"
     assert "Content-Security-Policy" in page
     assert len(re.findall("<h1>", worst._repr_html_())) == 1
     assert "The hardest 3 of 12 queries for dense-cosine" in repr(worst)

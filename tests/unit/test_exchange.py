@@ -173,6 +173,22 @@ def test_parquet_of_another_tool(lines, tmp_path):
         assert (report.added, [row.row for row in report.rejected_rows]) == (11, [4])
 
 
+def test_a_byte_of_parquet_that_changed_is_told(index, tmp_path):
+    file = tmp_path / "b.parquet"
+    index.export(file)
+    group = pyarrow.parquet.read_metadata(file).row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    features = next(one for one in columns if one.path_in_schema.startswith("embedding"))
+    data = bytearray(file.read_bytes())
+    data[features.dictionary_page_offset + features.total_compressed_size - 1] ^= 1
+    file.write_bytes(data)
+    with (
+        ImageIndex(tmp_path / "new.duckdb") as new,
+        pytest.raises(ExchangeError, match=r"cannot read .*b.parquet"),
+    ):
+        new.import_(file)
+
+
 def test_pictures_travel_with_the_documents(index, photos, tmp_path):
     changed, gone = sorted(photos.rglob("*.png"))[:2]
     changed.write_bytes(b"something else")

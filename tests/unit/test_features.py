@@ -69,7 +69,7 @@ def test_such_an_index_says_what_it_cannot_do(small, photos, cat, tmp_path):
                 index.search(**asked)
         with pytest.raises(QueryError, match="3 dimensions, the query's has 2"):
             index.search(vector=[1.0, 2.0])
-        for wrong in ([[1, 2, 3]], [1, 2, float("nan")], ["x"], []):
+        for wrong in ([[1, 2, 3]], [1, 2, float("nan")], ["x"], [], [1, 2, 3j]):
             with pytest.raises(QueryError, match="row of"):
                 index.search(vector=wrong)
         with pytest.raises(ConfigurationError, match="import_features"):
@@ -84,6 +84,8 @@ def test_a_vector_needs_a_dense_strategy_where_there_are_synsets(index, cat):
     assert str(index.query(vector=vector, strategy="dense-dot")) == "image: a vector"
     with pytest.raises(QueryError, match="a strategy dense-"):
         index.search(vector=vector)
+    with pytest.raises(QueryError, match="the threshold is no number"):
+        index.search(vector=vector, strategy="dense-dot", threshold=float("nan"))
 
 
 def test_a_named_model_whose_dimensions_fit_analyzes_new_pictures(index, cat, tmp_path, small):

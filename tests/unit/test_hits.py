@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es.analysis import Term
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.hits import Hits
 from imgsearch_es.queries import Query
 from imgsearch_es.scoring import Summand
@@ -139,6 +139,17 @@ def test_a_page(tmp_path):
     assert text.lower().startswith("<!doctype html>")
     assert "cat.jpg" in text
     assert "cat.jpg" in HITS._repr_html_()
+
+
+def test_a_page_takes_the_place_of_pages_only(tmp_path):
+    photo = tmp_path / "cat.jpg"
+    photo.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ConfigurationError, match=r"cat.jpg: it is there already and no HTML page"):
+        HITS.to_html(photo)
+    assert photo.read_bytes() == b"\xff\xd8\xff"
+    page = tmp_path / "page.html"
+    page.touch()
+    assert HITS.to_html(HITS.to_html(page)).stat().st_size > 1000
 
 
 def test_facets_count_all_that_matches(index, cat):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import duckdb
@@ -43,6 +44,19 @@ def test_a_folder_is_no_index(tmp_path):
         ImageIndex(tmp_path)
     with pytest.raises(ConfigurationError, match="folder of the index does not exist"):
         ImageIndex(tmp_path / "nowhere" / "a.duckdb")
+
+
+def test_a_device_is_no_index_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigurationError, match="is a FIFO, socket or device"):
+        ImageIndex(tmp_path / "fifo").create()
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_links_that_lead_in_circles_are_no_index(tmp_path):
+    (tmp_path / "a.duckdb").symlink_to("a.duckdb")
+    with pytest.raises(IndexNotFoundError, match=r"there is no index at .*a.duckdb"):
+        ImageIndex(tmp_path / "a.duckdb").count()
 
 
 def test_a_model_or_an_analyzer(tmp_path):

@@ -184,6 +184,14 @@ def test_what_cannot_be_read_for_a_moment_keeps_its_document(
     assert index.rejected() == []
 
 
+def test_prune_removes_names_that_are_no_text(index, photos):
+    place = photos / os.fsdecode(b"cat\xff.png")
+    shutil.copy(photos / "cats" / "cat.0.png", place)
+    assert counts(index.add(photos)) == (13, 0, 0, 0, 0)
+    place.unlink()
+    assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
+
+
 def test_prune_keeps_what_the_walk_passes_over(index, photos):
     hidden = photos / ".hidden.png"
     noise(5).save(hidden)

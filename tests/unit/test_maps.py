@@ -81,5 +81,8 @@ def test_the_command_draws_a_map(run, place, tmp_path):
     assert {picture["kind"] for picture in found["pictures"]} == {"cats", "dogs"}
     with Image.open(target) as drawn:
         assert drawn.width > 1000
+    run("map", "--index", place, "--out", tmp_path / "map")
+    with Image.open(tmp_path / "map") as drawn:
+        assert drawn.format == "PNG"
     wrong = run("map", "--index", place, "--out", tmp_path / "map.docx", code=1)
     assert "cannot write the map" in wrong.stderr

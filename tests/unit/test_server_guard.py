@@ -189,6 +189,24 @@ def test_links_out_of_the_roots_are_refused(
             assert problem["error"]["message"].endswith("outside the folders that are served")
 
 
+@pytest.mark.parametrize("name", ["rate", "request_seconds"])
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_limits_are_numbers(name: str, value: float):
+    with pytest.raises(ConfigurationError, match=f"{name} must be"):
+        ServerSettings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("with_roots", [True, False])
+def test_links_that_lead_in_circles_cannot_be_opened(
+    start: Start, photos: Path, cat: Path, with_roots: bool
+):
+    cat.unlink()
+    cat.symlink_to(cat.name)
+    with start(roots=(photos,) if with_roots else ()) as client:
+        problem = json_of(client.get(f"/thumbnails/{picture_id(str(cat))}/240"), 422)
+        assert problem["error"]["message"].startswith(f"{cat.name}: cannot be opened")
+
+
 def test_folders_that_are_links_out_of_the_roots_are_refused(
     start: Start, photos: Path, cat: Path, tmp_path: Path
 ):

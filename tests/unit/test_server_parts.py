@@ -137,7 +137,7 @@ def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
     def get(i: int) -> bool:
         def make() -> bytes:
             made.append(i)
-            return bytes(300)
+            return bytes(298) + b"\xff\xd9"
 
         return cache.get(f"{i:064x}-240", make)[1]
 
@@ -162,6 +162,22 @@ def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(
     for _ in range(2):
         assert cache.get(f"{1:064x}-240", lambda: b"jpeg") == (b"jpeg", False)
     assert [record.args[1] for record in caplog.records] == [os.strerror(errno.ENOSPC)]
+
+
+def test_what_is_no_thumbnail_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    key, jpeg = f"{1:064x}-240", b"jpeg\xff\xd9"
+    cache = ThumbnailCache(tmp_path / "cache", 1000)
+    path = cache._path(key)
+    path.parent.mkdir(parents=True)
+    path.touch()  # as a power cut leaves it
+    assert cache.get(key, lambda: jpeg) == (jpeg, False)
+    assert cache.get(key, bytes) == (jpeg, True)
+    path.unlink()
+    path.mkdir()
+    assert cache.get(key, lambda: jpeg) == (jpeg, False)
+    (tmp_path / "file").touch()
+    assert ThumbnailCache(tmp_path / "file", 1000).get(key, lambda: jpeg) == (jpeg, False)
+    assert len(caplog.records) == 2
 
 
 def test_only_keys_name_files(tmp_path: Path):

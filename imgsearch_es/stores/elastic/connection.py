@@ -87,7 +87,10 @@ def split_url(url: str) -> tuple[SplitResult, str]:
     Raises:
         ConfigurationError: it is no URL with a host, or its port is not a number.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{_shown(url)} is no URL: {error}") from error
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:

@@ -20,13 +20,17 @@ def check_place(path: Path) -> None:
     """An index file may be there, or could be made.
 
     Raises:
-        ConfigurationError: it is a folder, or its folder does not exist.
+        ConfigurationError: it is a folder, a FIFO or a device, or its folder does not exist.
         StoreError: the folder may not be read.
     """
     with translated(path):
         if path.is_dir():
             raise ConfigurationError(
                 f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
+            )
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(
+                f"{path} is a FIFO, socket or device, which no index can take the place of"
             )
         if not path.parent.is_dir():
             raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")

@@ -59,7 +59,7 @@ class DatabaseFile:
     @classmethod
     def at(cls, path: Path) -> DatabaseFile:
         """The one object of this process for this file."""
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # resolve() fails on links that lead in circles
         with deferred(), cls._open_files_lock:
             found = cls._open_files.get(path)
             if found is None:
