@@ -251,7 +251,7 @@ def test_search_by_example(run, place, cat, photos):
         (("--fuse", "image=1", "--fusion", "rrf", "-k", "101"), "raise window"),
         (("--rocchio", "1,2"), "--rocchio is alpha,beta,gamma, three numbers, not '1,2'"),
         (("--rocchio", "1,x,2"), "--rocchio is alpha,beta,gamma, three numbers"),
-        (("--rocchio", "1,-1,2"), "beta must be a number of 0 or more"),
+        (("--rocchio", "1,-1,2"), "beta must be a number from 0 to 1e+06"),
         (("--parameter", "k1"), "--parameter 'k1' is no name=number"),
         (("--parameter", "k1=x"), "--parameter k1 takes numbers, not 'x'"),
         (("--parameter", "k1=1", "--parameter", "k1=2"), "is the second of its name"),
