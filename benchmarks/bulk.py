@@ -29,11 +29,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import elasticsearch_node  # noqa: E402
 
-from imgsearch_es.analysis import Term  # noqa: E402
-from imgsearch_es.documents import Document  # noqa: E402
+from imgsearch_es.analysis.analyzer import Term  # noqa: E402
+from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.stores.base import IndexSettings  # noqa: E402
-from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
-from imgsearch_es.synsets import imagenet  # noqa: E402
+from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
+from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
 DIMENSIONS = 1280
 TOGETHER = 2048

@@ -34,13 +34,13 @@ import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
 
-from imgsearch_es.dense import COMPARISONS  # noqa: E402
-from imgsearch_es.documents import Document  # noqa: E402
-from imgsearch_es.queries import Query  # noqa: E402
+from imgsearch_es.retrieval.dense import COMPARISONS  # noqa: E402
+from imgsearch_es.retrieval.documents import Document  # noqa: E402
+from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
-from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
-from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
-from imgsearch_es.synsets import from_labels  # noqa: E402
+from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
+from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
+from imgsearch_es.vocabulary.synsets import from_labels  # noqa: E402
 
 with needs("benchmark"):
     import faiss

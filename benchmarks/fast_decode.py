@@ -25,8 +25,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from imgsearch_es.analysis import Analysis, Analyzer  # noqa: E402
-from imgsearch_es.filters import with_fast_decode  # noqa: E402
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer  # noqa: E402
+from imgsearch_es.analysis.filters import with_fast_decode  # noqa: E402
 
 K = 10
 BATCH = 32

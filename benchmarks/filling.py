@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 
-from imgsearch_es.documents import Document
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, Store
-from imgsearch_es.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 NO_ANALYZER = {"model": {"name": "synthetic"}, "image_filters": [], "term_filters": []}
 

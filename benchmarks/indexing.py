@@ -46,11 +46,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import elasticsearch_node  # noqa: E402
 
 from imgsearch_es import ImageIndex, find_images, open_image  # noqa: E402
-from imgsearch_es.analysis import Analysis, Analyzer, Term  # noqa: E402
-from imgsearch_es.decoding import Decoder  # noqa: E402
-from imgsearch_es.documents import Document  # noqa: E402
-from imgsearch_es.files import Limits  # noqa: E402
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term  # noqa: E402
+from imgsearch_es.analysis.decoding import Decoder  # noqa: E402
 from imgsearch_es.indexing.read import cores  # noqa: E402
+from imgsearch_es.pictures.files import Limits  # noqa: E402
+from imgsearch_es.retrieval.documents import Document  # noqa: E402
 
 BATCH = 32
 Result = dict[str, Any]

@@ -20,9 +20,9 @@ from elasticsearch import Elasticsearch
 from filling import fill
 from posteriors import Synthetic
 
-from imgsearch_es.kibana import PANELS, searched
+from imgsearch_es.interfaces.kibana import PANELS, searched
 from imgsearch_es.stores import open_store
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 
 REPEATS = 7
 

@@ -29,7 +29,7 @@ from needs import needs  # noqa: E402
 
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # noqa: E402
-from imgsearch_es.metric_learning import (  # noqa: E402
+from imgsearch_es.learning import (  # noqa: E402
     Distortion,
     TrainingOptions,
     apply_head,
@@ -38,10 +38,10 @@ from imgsearch_es.metric_learning import (  # noqa: E402
     make_groups,
     train_head,
 )
-from imgsearch_es.metric_learning.examples import Examples  # noqa: E402
-from imgsearch_es.metric_learning.from_index import examples_of  # noqa: E402
-from imgsearch_es.metric_learning.head import start_shortcut  # noqa: E402
-from imgsearch_es.metric_learning.training import Training, finish  # noqa: E402
+from imgsearch_es.learning.examples import Examples  # noqa: E402
+from imgsearch_es.learning.from_index import examples_of  # noqa: E402
+from imgsearch_es.learning.head import start_shortcut  # noqa: E402
+from imgsearch_es.learning.training import Training, finish  # noqa: E402
 
 with needs("evaluation"):
     import scipy  # noqa: F401

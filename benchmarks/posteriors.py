@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from needs import needs
 
-from imgsearch_es.analysis import Analyzer, Term
-from imgsearch_es.documents import Document
-from imgsearch_es.images import open_image
-from imgsearch_es.queries import Query, synset_vector
-from imgsearch_es.sources import find_images
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.sources import find_images
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.vocabulary.synsets import imagenet
 
 with needs("benchmark"):
     from scipy import sparse

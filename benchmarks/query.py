@@ -34,14 +34,14 @@ from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
 from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
 
-from imgsearch_es.queries import Query  # noqa: E402
-from imgsearch_es.scoring import Statistics, formula_of  # noqa: E402
+from imgsearch_es.retrieval.queries import Query  # noqa: E402
+from imgsearch_es.retrieval.scoring import Statistics, formula_of  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
-from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
 from imgsearch_es.stores.elastic.answers import read  # noqa: E402
+from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.stores.elastic.strategies import Impact, sparse_clause  # noqa: E402
-from imgsearch_es.stores.embedded import EmbeddedStore  # noqa: E402
-from imgsearch_es.synsets import imagenet  # noqa: E402
+from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
+from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
 with needs("benchmark"):
     import faiss

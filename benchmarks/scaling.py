@@ -29,9 +29,9 @@ import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from query import Collection, top  # noqa: E402
 
-from imgsearch_es.documents import Document  # noqa: E402
-from imgsearch_es.stores.elastic import ElasticStore  # noqa: E402
-from imgsearch_es.synsets import imagenet  # noqa: E402
+from imgsearch_es.retrieval.documents import Document  # noqa: E402
+from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
+from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
 FIELDS = {
     "posterior (sparse_vector)": ["posterior"],

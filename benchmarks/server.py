@@ -29,8 +29,8 @@ from typing import Any
 import urllib3
 from needs import needs
 
-from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.demo import make_photos
 
 with needs("server"):
     import fastapi  # noqa: F401

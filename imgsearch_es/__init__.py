@@ -17,56 +17,56 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from IPython.core.interactiveshell import InteractiveShell
 
-    from imgsearch_es.analysis import Analysis, Analyzer, Term
-    from imgsearch_es.documents import Document
+    from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term
     from imgsearch_es.errors import ImgsearchError
     from imgsearch_es.evaluation import Judgements, Run, compare_scorers, evaluate
-    from imgsearch_es.explanations import Explanation
-    from imgsearch_es.feedback import Rocchio
-    from imgsearch_es.files import Limits
-    from imgsearch_es.fusion import Fusion
-    from imgsearch_es.hits import Hit, Hits
-    from imgsearch_es.images import Picture, open_image
+    from imgsearch_es.evaluation.judging import judge
+    from imgsearch_es.evaluation.sweeps import sweep
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, folder_label
-    from imgsearch_es.judging import judge
-    from imgsearch_es.manifests import PictureList
-    from imgsearch_es.queries import Query
-    from imgsearch_es.sources import find_images
-    from imgsearch_es.sweeps import sweep
-    from imgsearch_es.synsets import Synset, Vocabulary, imagenet
+    from imgsearch_es.pictures.files import Limits
+    from imgsearch_es.pictures.images import Picture, open_image
+    from imgsearch_es.pictures.manifests import PictureList
+    from imgsearch_es.pictures.sources import find_images
+    from imgsearch_es.retrieval.documents import Document
+    from imgsearch_es.retrieval.feedback import Rocchio
+    from imgsearch_es.retrieval.fusion import Fusion
+    from imgsearch_es.retrieval.queries import Query
+    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hits import Hit, Hits
+    from imgsearch_es.vocabulary.synsets import Synset, Vocabulary, imagenet
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Analysis": "analysis",
-    "Analyzer": "analysis",
-    "Document": "documents",
-    "Explanation": "explanations",
-    "Fusion": "fusion",
-    "Hit": "hits",
-    "Hits": "hits",
+    "Analysis": "analysis.analyzer",
+    "Analyzer": "analysis.analyzer",
+    "Document": "retrieval.documents",
+    "Explanation": "search.explanations",
+    "Fusion": "retrieval.fusion",
+    "Hit": "search.hits",
+    "Hits": "search.hits",
     "ImageIndex": "index",
     "ImgsearchError": "errors",
     "IndexReport": "indexing",
     "Judgements": "evaluation",
-    "Limits": "files",
-    "Picture": "images",
-    "PictureList": "manifests",
-    "Query": "queries",
-    "Rocchio": "feedback",
+    "Limits": "pictures.files",
+    "Picture": "pictures.images",
+    "PictureList": "pictures.manifests",
+    "Query": "retrieval.queries",
+    "Rocchio": "retrieval.feedback",
     "Run": "evaluation",
-    "Synset": "synsets",
-    "Term": "analysis",
-    "Vocabulary": "synsets",
+    "Synset": "vocabulary.synsets",
+    "Term": "analysis.analyzer",
+    "Vocabulary": "vocabulary.synsets",
     "compare_scorers": "evaluation",
     "evaluate": "evaluation",
-    "find_images": "sources",
+    "find_images": "pictures.sources",
     "folder_label": "indexing",
-    "imagenet": "synsets",
-    "judge": "judging",
-    "open_image": "images",
-    "sweep": "sweeps",
+    "imagenet": "vocabulary.synsets",
+    "judge": "evaluation.judging",
+    "open_image": "pictures.images",
+    "sweep": "evaluation.sweeps",
 }
 
 __all__ = [
@@ -104,14 +104,14 @@ __all__ = [
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%imgsearch``; ``%load_ext imgsearch_es`` calls it."""
-    from imgsearch_es.notebook.magics import load
+    from imgsearch_es.interfaces.notebook.magics import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take ``%imgsearch`` back and close the indexes that it opened."""
-    from imgsearch_es.notebook.magics import unload
+    from imgsearch_es.interfaces.notebook.magics import unload
 
     unload(shell)
 

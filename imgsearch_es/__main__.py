@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from imgsearch_es.interrupts import end
+from imgsearch_es.stores.interrupts import end
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
-    from imgsearch_es.cli import main as run
+    from imgsearch_es.interfaces.cli import main as run
 
     run()
 

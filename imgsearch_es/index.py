@@ -12,16 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from imgsearch_es.analysis import Analysis, Analyzer, is_same_analyzer
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import SCHEMA_VERSION, Document
-from imgsearch_es.duplicates import (
-    DuplicateGroup,
-    describe_group,
-    find_groups,
-    in_batches,
-    to_threshold,
-)
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer, is_same_analyzer
 from imgsearch_es.errors import (
     ConfigurationError,
     IndexRebuiltError,
@@ -29,24 +20,6 @@ from imgsearch_es.errors import (
     QueryError,
     pip_install,
 )
-from imgsearch_es.exchange import (
-    ExportReport,
-    FeatureExport,
-    ImportReport,
-    export_documents,
-    export_features,
-    import_documents,
-    import_features,
-)
-from imgsearch_es.facets import FACETS, Facets, check_facets
-from imgsearch_es.feedback import (
-    ROCCHIO,
-    Region,
-    Rocchio,
-)
-from imgsearch_es.fusion import Fusion
-from imgsearch_es.hits import Hits
-from imgsearch_es.images import ImageSource, Limits
 from imgsearch_es.indexing import (
     DEFAULT_LIMITS,
     Indexer,
@@ -59,27 +32,59 @@ from imgsearch_es.indexing import (
     is_gone,
 )
 from imgsearch_es.indexing.engines import create_engine
-from imgsearch_es.manifests import PictureList
-from imgsearch_es.paging import pages
-from imgsearch_es.progress import shown
-from imgsearch_es.queries import Query, Selection
-from imgsearch_es.query_building import QueryBuilder, VectorLike
-from imgsearch_es.query_pictures import (
+from imgsearch_es.indexing.exchange import (
+    ExportReport,
+    FeatureExport,
+    ImportReport,
+    export_documents,
+    export_features,
+    import_documents,
+    import_features,
+)
+from imgsearch_es.indexing.progress import shown
+from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
+from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
+from imgsearch_es.indexing.wanted_analyzer import (
+    WantedAnalyzer,
+    check_fits,
+    settings_of,
+    with_more_filters,
+)
+from imgsearch_es.pictures.images import ImageSource, Limits
+from imgsearch_es.pictures.manifests import PictureList
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.duplicates import (
+    DuplicateGroup,
+    describe_group,
+    find_groups,
+    in_batches,
+    to_threshold,
+)
+from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
+from imgsearch_es.retrieval.feedback import (
+    ROCCHIO,
+    Region,
+    Rocchio,
+)
+from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.storable import check_own
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.paging import pages
+from imgsearch_es.search.query_building import QueryBuilder, VectorLike
+from imgsearch_es.search.query_pictures import (
     QueryImages,
     several,
     to_id,
 )
-from imgsearch_es.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
-from imgsearch_es.storable import check_own
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-from imgsearch_es.synsets import Vocabulary
-from imgsearch_es.verifying import Verifier, VerifyProgress, VerifyReport
-from imgsearch_es.wanted_analyzer import WantedAnalyzer, check_fits, settings_of, with_more_filters
-from imgsearch_es.whitening import Whitening, learn_whitening
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
-    from imgsearch_es.notebook.search_box import SearchBox
+    from imgsearch_es.interfaces.notebook.search_box import SearchBox
+    from imgsearch_es.learning.whitening import Whitening
 
 T = TypeVar("T")
 _ATTEMPTS = 5
@@ -587,6 +592,8 @@ class ImageIndex:
             ConfigurationError: there are no deep features, or too few for so many dimensions.
             ExchangeError: the file exists or cannot be written.
         """
+        from imgsearch_es.learning.whitening import learn_whitening
+
         return learn_whitening(
             self.store, Path(path), dimensions=dimensions, force=force, progress=progress
         )
@@ -673,8 +680,8 @@ class ImageIndex:
                 the index (or a hit), whose stored terms are used so that no model is loaded.
                 Of several, the mean counts.
             text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
-                conditions among them: ``label:pets`` (see ``imgsearch_es.language``). Added to
-                the picture's synsets, with weight 1 each unless boosted.
+                conditions among them: ``label:pets`` (see ``imgsearch_es.retrieval.language``).
+                Added to the picture's synsets, with weight 1 each unless boosted.
             vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
                 one more picture.
             where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
@@ -683,9 +690,10 @@ class ImageIndex:
             offset: how many of the best to leave out, for the next page.
             strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
                 compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
-                are other formulas (see ``imgsearch_es.scoring``); "dense-cosine" and the other
-                "dense-*" compare deep features instead (see ``imgsearch_es.dense``). "auto" is
-                "dense-cosine" for an index made from a file of features alone.
+                are other formulas (see ``imgsearch_es.retrieval.scoring``); "dense-cosine" and the
+                other "dense-*" compare deep features instead (see
+                ``imgsearch_es.retrieval.dense``). "auto" is "dense-cosine" for an index made from a
+                file of features alone.
             parameters: of the formula: k1 and b of "bm25".
             threshold: the least score of a hit, for the strategies "dense-*".
             approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
@@ -705,8 +713,8 @@ class ImageIndex:
             rocchio: the weights of the query, the liked and the disliked pictures.
             fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
                 "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
-                ranks (see ``imgsearch_es.fusion``). "image" and "words" are the pictures' and the
-                words' synsets by formula (1); a strategy takes both.
+                ranks (see ``imgsearch_es.retrieval.fusion``). "image" and "words" are the pictures'
+                and the words' synsets by formula (1); a strategy takes both.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -826,7 +834,7 @@ class ImageIndex:
             MissingDependencyError: ipywidgets is not installed.
         """
         try:
-            from imgsearch_es.notebook.search_box import SearchBox
+            from imgsearch_es.interfaces.notebook.search_box import SearchBox
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
                 "the search box needs ipywidgets, which is not installed. "

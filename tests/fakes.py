@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es import plugins
-from imgsearch_es.models.base import Prediction
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.analysis import plugins
+from imgsearch_es.analysis.models.base import Prediction
+from imgsearch_es.vocabulary.synsets import imagenet
 
 if TYPE_CHECKING:
     import pytest

@@ -15,11 +15,11 @@ from typing import Any
 import urllib3
 import uvicorn
 
-from imgsearch_es.server.app import create_app
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.running import config_of, listen, url_of
-from imgsearch_es.server.services import Services
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.app import create_app
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.running import config_of, listen, url_of
+from imgsearch_es.interfaces.server.services import Services
+from imgsearch_es.interfaces.server.settings import ServerSettings
 
 TOKEN = "a-token-of-tests-0123456789"  # noqa: S105
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

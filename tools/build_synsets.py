@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parent.parent / "imgsearch_es" / "data"
+DATA = Path(__file__).resolve().parent.parent / "imgsearch_es" / "vocabulary"
 COLUMNS = ("wnid", "index", "key", "name", "lemmas", "gloss", "parents")
 NOTICE = "synsets.tsv and plurals.tsv are derived from WordNet 3.0, which has this license:\n\n"
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import typer
 
-from imgsearch_es.cli import app
+from imgsearch_es.interfaces.cli import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\
 # Command line
 
-<!-- Written by tools/cli_reference.py; edit the help texts in imgsearch_es/cli instead. -->
+<!-- Written by tools/cli_reference.py; edit the help texts in imgsearch_es/interfaces/cli. -->
 
 Every command has `--help`. What a command prints for people, `--json` prints for programs. Exit
 codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130

@@ -21,12 +21,12 @@ import uvicorn
 from PIL import Image, ImageChops
 from prepare import find_browser
 
-from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.server.app import create_app
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.running import config_of, listen, url_of
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.app import create_app
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.running import config_of, listen, url_of
+from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.pictures.demo import make_photos
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH = 1100

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from imgsearch_es.demo import make_photos
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.demo import make_photos
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 QUERY = ("--image", "demo/photos/motorcycle_left.jpg", "helmet")

@@ -12,11 +12,11 @@ from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.topics import Topic
-from imgsearch_es.feedback import Example, Region
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.queries import Query
-from imgsearch_es.query_building import QueryBuilder
-from imgsearch_es.query_pictures import PictureReader, QueryImage
+from imgsearch_es.retrieval.feedback import Example, Region
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.query_building import QueryBuilder
+from imgsearch_es.search.query_pictures import PictureReader, QueryImage
 
 _TOGETHER = 64
 """Queries of one request."""

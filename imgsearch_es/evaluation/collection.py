@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from urllib.parse import quote
 
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import ConfigurationError, EvaluationError
-from imgsearch_es.files import to_uri
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import to_uri
+from imgsearch_es.retrieval.documents import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import score
-from imgsearch_es.gallery import no_matplotlib
+from imgsearch_es.interfaces.gallery import no_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def make_figure(size: tuple[float, float]) -> Figure:
         MissingDependencyError: matplotlib is not installed.
     """
     try:
-        from imgsearch_es.plots import NotebookFigure
+        from imgsearch_es.interfaces.plots import NotebookFigure
     except ModuleNotFoundError as error:
         raise no_matplotlib() from error
     return NotebookFigure(figsize=size, layout="constrained")

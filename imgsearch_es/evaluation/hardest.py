@@ -17,13 +17,13 @@ from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.evaluation.topics import Topic
-from imgsearch_es.files import check_page
-from imgsearch_es.hits import Hits
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import check_page
+from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
 
 if TYPE_CHECKING:
-    from imgsearch_es.queries import Query
+    from imgsearch_es.retrieval.queries import Query
 
 
 @dataclass(frozen=True, eq=False)

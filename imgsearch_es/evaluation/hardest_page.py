@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imgsearch_es.explanations import Explanation
-from imgsearch_es.gallery import document, gallery_html
-from imgsearch_es.hits import Hit, Hits
-from imgsearch_es.markup import Html, tag
-from imgsearch_es.queries import Query
+from imgsearch_es.interfaces.gallery import document, gallery_html
+from imgsearch_es.interfaces.markup import Html, tag
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hits import Hit, Hits
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.hardest import Hardest, HardQuery

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import GROUP
+from imgsearch_es.retrieval.dense import COMPARISONS
 
 
 def rank_features(
@@ -31,7 +31,7 @@ def rank_features(
     Args:
         features: shape (documents, dimensions).
         queries: shape (queries, dimensions); by default the features themselves.
-        comparison: one of ``imgsearch_es.dense.COMPARISONS``.
+        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
         depth: how many to give for each query; by default all.
         exclude_self: leave out the i-th document for the i-th query.
 
@@ -96,7 +96,7 @@ def nister_stewenius(
     Args:
         features: shape (pictures, dimensions).
         groups: the object of each picture, shape (pictures,); four pictures show each.
-        comparison: one of ``imgsearch_es.dense.COMPARISONS``.
+        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
 
     Raises:
         EvaluationError: lengths do not fit, or a group has not four pictures.

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.benchmarking import percentiles, recall_of, sample_pictures, timed_search
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import tables
 from imgsearch_es.evaluation.agreement import (
@@ -23,11 +22,17 @@ from imgsearch_es.evaluation.agreement import (
     overlap,
     rank_biased_overlap,
 )
+from imgsearch_es.evaluation.benchmarking import (
+    percentiles,
+    recall_of,
+    sample_pictures,
+    timed_search,
+)
 from imgsearch_es.evaluation.report import blank, null, show, values_of
 from imgsearch_es.evaluation.significance import Interval, interval
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import SearchResult
 
 QUERIES = 50

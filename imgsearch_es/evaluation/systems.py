@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import QueryError
-from imgsearch_es.fusion import Fusion
-from imgsearch_es.queries import MAX_RESULTS, STRATEGIES
-from imgsearch_es.scoring import formula_of
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.scoring import formula_of
 
 AUTO = "auto"
 """The strategy where none is named."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.files import replacing
+from imgsearch_es.pictures.files import replacing
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:

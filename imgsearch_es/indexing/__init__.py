@@ -13,7 +13,7 @@ from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
 from imgsearch_es.indexing.resolve import Labels, as_labels, folder_label, is_gone
 from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options
 from imgsearch_es.indexing.stopping import StoppedError
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [
     "BATCH_SIZE",

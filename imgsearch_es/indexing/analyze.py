@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-from imgsearch_es.analysis import Analysis, Analyzer
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
+from imgsearch_es.retrieval.documents import Document
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless another size proves faster."""

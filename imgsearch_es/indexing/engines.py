@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.read import Outcome, Readers

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imgsearch_es.errors import ImageError
-from imgsearch_es.files import picture_id
-from imgsearch_es.images import ImageSource, Picture
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.ledger import Rejected
-from imgsearch_es.manifests import PictureList, find_entries
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.pictures.images import ImageSource, Picture
+from imgsearch_es.pictures.manifests import PictureList, find_entries
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
 
 LOOKUP_SIZE = 512

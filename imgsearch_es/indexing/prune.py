@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from imgsearch_es.errors import SourceError
-from imgsearch_es.files import beginnings, to_path, to_uri
-from imgsearch_es.images import ImageSource
 from imgsearch_es.indexing.resolve import is_gone, is_no_file
-from imgsearch_es.manifests import PictureList
+from imgsearch_es.pictures.files import beginnings, to_path, to_uri
+from imgsearch_es.pictures.images import ImageSource
+from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 2048

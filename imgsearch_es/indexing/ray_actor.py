@@ -11,9 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.files import Limits
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.ray_rows import (
     failed_row,
@@ -25,6 +24,7 @@ from imgsearch_es.indexing.ray_rows import (
 from imgsearch_es.indexing.read import Failed, Outcome, Readers, Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
+from imgsearch_es.pictures.files import Limits
 
 
 class Analyst:

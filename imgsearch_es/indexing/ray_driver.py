@@ -19,7 +19,7 @@ import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Task

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from imgsearch_es.analysis import Analysis, Term
-from imgsearch_es.documents import Document
-from imgsearch_es.images import Picture
+from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.indexing.find import Item, Task
 from imgsearch_es.indexing.read import Failed, Outcome, Ready, Unchanged
 from imgsearch_es.indexing.report import STAGES
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.pictures.images import Picture
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known
 
 TASKS = pa.schema(

@@ -22,18 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis import Analysis, Analyzer
-from imgsearch_es.decoding import Decoded, Large, Refused, described
-from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.decoding.turns import LARGE, LargeError, Turn, Turns
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.decoding import Decoded, Large, Refused, described
+from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
+from imgsearch_es.analysis.decoding.turns import LARGE, LargeError, Turn, Turns
+from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
-from imgsearch_es.files import Limits, read_bytes, to_path
-from imgsearch_es.images import Picture
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Task
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.ledger import Rejected
-from imgsearch_es.models.runtime import cores
+from imgsearch_es.pictures.files import Limits, read_bytes, to_path
+from imgsearch_es.pictures.images import Picture
+from imgsearch_es.retrieval.ledger import Rejected
 
 AHEAD = 96
 """Pictures read and decoded before the next stage takes them; at least some for each thread."""

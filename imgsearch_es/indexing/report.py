@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected
 
 STAGES = ("find", "read", "decode", "analyze", "write")
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imgsearch_es.documents import Document
-from imgsearch_es.files import in_memory, to_path
 from imgsearch_es.indexing.find import Item
 from imgsearch_es.indexing.read import Failed, Outcome, Ready, Unchanged
+from imgsearch_es.pictures.files import in_memory, to_path
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import Known, Store
 
 GROUP_SIZE = 64

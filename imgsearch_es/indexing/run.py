@@ -14,10 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
-from imgsearch_es.files import Limits
-from imgsearch_es.images import ImageSource, Picture
 from imgsearch_es.indexing.analyze import BatchAnalyzer, Made, relabeled
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.engines import Engine, Reader, local_engine
@@ -34,7 +32,9 @@ from imgsearch_es.indexing.resolve import (
 )
 from imgsearch_es.indexing.stopping import Stop, StoppedError
 from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
-from imgsearch_es.manifests import PictureList
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import ImageSource, Picture
+from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
 DEFAULT_LIMITS = Limits()

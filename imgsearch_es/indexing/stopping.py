@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from imgsearch_es.indexing.report import IndexReport
-from imgsearch_es.interrupts import RAISING
+from imgsearch_es.stores.interrupts import RAISING
 
 
 class StoppedError(KeyboardInterrupt):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from imgsearch_es.files import picture_id
 from imgsearch_es.indexing.analyze import Made
 from imgsearch_es.indexing.read import Failed, Unchanged
 from imgsearch_es.indexing.report import IndexReport
 from imgsearch_es.indexing.resolve import is_no_file
-from imgsearch_es.ledger import Rejected, naming
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
 WRITE_SIZE = 512

@@ -19,10 +19,10 @@ def open_store(location: str, **options: Any) -> Store:
         ConfigurationError: the location or an option makes no sense.
     """
     if location.lower().startswith(("http://", "https://")):
-        from imgsearch_es.stores.elastic import ElasticStore
+        from imgsearch_es.stores.elastic.store import ElasticStore
 
         return ElasticStore(location, **options)
-    from imgsearch_es.stores.embedded import EmbeddedStore
+    from imgsearch_es.stores.embedded.store import EmbeddedStore
 
     if options:
         raise ConfigurationError(

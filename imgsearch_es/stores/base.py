@@ -13,18 +13,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import SCHEMA_VERSION, Document
-from imgsearch_es.duplicates import Fingerprint
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.facets import Facets
-from imgsearch_es.fusion import PartScore
-from imgsearch_es.ledger import Ledger
-from imgsearch_es.queries import Query, Selection, needs_statistics, with_weights
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.duplicates import Fingerprint
+from imgsearch_es.retrieval.facets import Facets
+from imgsearch_es.retrieval.fusion import PartScore
+from imgsearch_es.retrieval.ledger import Ledger
+from imgsearch_es.retrieval.queries import Query, Selection, needs_statistics, with_weights
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
-from imgsearch_es.synsets import Vocabulary, imagenet
+from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.files import filename, picture_id
+from imgsearch_es.pictures.files import filename, picture_id
+from imgsearch_es.retrieval.documents import Document
 
 DIFFERS = "it is not what the rest of the document says"
 """What is wrong with a part of a document that is there and not right."""

@@ -10,9 +10,9 @@ import prepare
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from imgsearch_es.demo import make_photos
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.pictures.demo import make_photos
 from tests.fakes import register
 from tests.serving import TOKEN, Client, serving
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document
-from imgsearch_es.files import picture_id
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.vocabulary.synsets import imagenet
 
 KEYS = imagenet().keys
 DIMENSIONS = 8

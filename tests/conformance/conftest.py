@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from imgsearch_es.documents import Document
-from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS
 from tests.conformance.reference import Reference
 from tests.unit.conftest import fake_model, photos, stage  # noqa: F401 - for tests of ImageIndex

@@ -24,18 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
-from imgsearch_es.exchange import export_documents, import_documents
-from imgsearch_es.queries import STRATEGIES, Query, synset_vector
-from imgsearch_es.reindexing import Rebuild
-from imgsearch_es.scoring import FORMULAS, formula_of
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.indexing.exchange import export_documents, import_documents
+from imgsearch_es.indexing.reindexing import Rebuild
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import STRATEGIES, Query, synset_vector
+from imgsearch_es.retrieval.scoring import FORMULAS, formula_of
 from imgsearch_es.stores import embedded, open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import rebuilding, waiting
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
 from tests.conformance.conftest import SETTINGS
 from tests.conformance.reference import Reference, _is_wanted

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import Document
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
 
 Ranking = list[tuple[float, str]]
 

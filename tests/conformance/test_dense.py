@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
 from tests.conformance.collections import DIMENSIONS, posteriors, rectified
 from tests.conformance.conftest import Case, filled
 from tests.conformance.test_ranking import LAW

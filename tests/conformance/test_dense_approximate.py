@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import ConfigurationError, QueryError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.duplicates import find_groups
+from imgsearch_es.retrieval.duplicates import find_groups
 from tests.conformance.collections import DIMENSIONS, posteriors
 from tests.conformance.conftest import filled
 

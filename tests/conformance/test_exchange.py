@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import AnalyzerMismatchError
-from imgsearch_es.exchange import export_documents, import_documents
-from imgsearch_es.files import picture_id
+from imgsearch_es.indexing.exchange import export_documents, import_documents
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores import open_store
 from tests.conformance.collections import document, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
-from imgsearch_es.facets import BOUNDS, FACETS, VALUE_FIELDS
-from imgsearch_es.queries import Query, Selection, synset_vector
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
+from imgsearch_es.retrieval.queries import Query, Selection, synset_vector
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors

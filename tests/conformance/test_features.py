@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.files import picture_id
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.dense import COMPARISONS
 
 pytestmark = pytest.mark.scripts
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
-from imgsearch_es.feedback import ROCCHIO, Rocchio, mean_terms
-from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, mean_terms
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.hits import Hits
 from tests.conformance import test_dense
 from tests.conformance.collections import DIMENSIONS, KEYS, posteriors
 from tests.conformance.conftest import STRATEGIES, Case, ranking

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.hits import Hits
-from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query, synset_vector
-from imgsearch_es.scoring import FORMULAS
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.language import parse_words
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.retrieval.scoring import FORMULAS
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors
 from tests.conformance.conftest import INNER, Case
 from tests.conformance.test_ranking import LAW

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import KEYWORD_FIELDS, parse_filters, quoted
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import KEYWORD_FIELDS, parse_filters, quoted
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.language import parse_words
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import Store
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import AWKWARD_NAMES, document
 from tests.conformance.conftest import Case, case_of
 from tests.conformance.test_ranking import LAW

@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import StoreError
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store
 from tests.conformance.collections import AWKWARD_NAMES, document, posteriors

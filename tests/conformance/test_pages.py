@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
-from imgsearch_es.paging import pages
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.paging import pages
 from imgsearch_es.stores.base import Store
-from imgsearch_es.stores.elastic import ElasticStore
+from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import DIMENSIONS, document, posteriors, ties
 from tests.conformance.conftest import STRATEGIES, filled, ranking
 from tests.conformance.test_ranking import LAW

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.language import parse_words
-from imgsearch_es.queries import Query, synset_vector
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.language import parse_words
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import KEYS, extremes, posteriors, ties
 from tests.conformance.conftest import STRATEGIES, Case, case_of
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexRebuiltError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store
 from tests.conformance.collections import document, posteriors

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import Document
-from imgsearch_es.queries import STRATEGIES, Query, synset_vector
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import STRATEGIES, Query, synset_vector
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors, ties
 

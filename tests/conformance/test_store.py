@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexNotFoundError, StoreError
-from imgsearch_es.facets import FACETS
-from imgsearch_es.queries import Query
-from imgsearch_es.storable import DEPTH, TEXT_BYTES
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.facets import FACETS
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.storable import DEPTH, TEXT_BYTES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
 from tests.conformance.collections import document, extremes, posteriors

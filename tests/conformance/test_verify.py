@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import mapping
 from tests.conformance.collections import extremes, posteriors, ties

@@ -30,12 +30,12 @@ import numpy as np
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import StoreError
-from imgsearch_es.files import picture_id
+from imgsearch_es.indexing.verifying import VerifyReport
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
-from imgsearch_es.synsets import imagenet
-from imgsearch_es.verifying import VerifyReport
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import register
 
 PICTURES = 24

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import ImageError, QueryError
-from imgsearch_es.images import Limits, open_image
-from imgsearch_es.language import parse_words
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.pictures.images import Limits, open_image
+from imgsearch_es.retrieval.language import parse_words
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conftest import ROOT
 from tests.fuzz.seeds import seeds
 from tests.unit.test_language import lines
@@ -102,7 +102,7 @@ def test_a_damaged_picture_is_opened_or_refused(data):
 BOUNDED = """
 import resource, sys
 from imgsearch_es.errors import ImageError
-from imgsearch_es.images import Limits, open_image
+from imgsearch_es.pictures.images import Limits, open_image
 from tests.fuzz.seeds import seeds
 from tests.unit.test_language import lines
 limits = Limits(max_pixels=1_000_000, max_bytes=1_000_000)

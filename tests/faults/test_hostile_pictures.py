@@ -21,9 +21,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.decoding.process import Decodings, WorkerProcess
-from imgsearch_es.files import Limits, to_uri
+from imgsearch_es.analysis.decoding.process import Decodings, WorkerProcess
 from imgsearch_es.indexing import IndexReport
+from imgsearch_es.pictures.files import Limits, to_uri
 from tests.conftest import ROOT
 from tests.fakes import FakeModel
 

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 NOBODY = """
 import os, sys, typer.testing
-from imgsearch_es.cli import app
+from imgsearch_es.interfaces.cli import app
 from tests.fakes import register
 register()
 run = typer.testing.CliRunner().invoke

@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es import ImageIndex, plugins
-from imgsearch_es.analysis import Analyzer
-from imgsearch_es.decoding import AREA, Decoded, Decoder, Refused
-from imgsearch_es.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.decoding.turns import LARGE, Turns
+from imgsearch_es import ImageIndex
+from imgsearch_es.analysis import plugins
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Refused
+from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
+from imgsearch_es.analysis.decoding.turns import LARGE, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError
-from imgsearch_es.files import Limits
 from imgsearch_es.indexing.find import Item, Task
 from imgsearch_es.indexing.read import Readers, Ready
 from imgsearch_es.indexing.report import Stages
+from imgsearch_es.pictures.files import Limits
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
@@ -195,7 +196,7 @@ def assert_same(one: Decoded, two: Decoded) -> None:
 def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shares):
     """Through the memory that both share; through the pipe without it, and what is too large."""
     if not shares:
-        monkeypatch.setattr("imgsearch_es.decoding.process._shared_file", lambda: None)
+        monkeypatch.setattr("imgsearch_es.analysis.decoding.process._shared_file", lambda: None)
     filters = [{"name": "resize", "shorter_side": side, "interpolation": "bicubic"}]
     assert (3 * side**2 > AREA) == (side == 1200)
     here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())

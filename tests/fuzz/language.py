@@ -10,10 +10,11 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["imgsearch_es"]):
-    from imgsearch_es import conditions, lexicon, words  # noqa: F401 - to be instrumented
     from imgsearch_es.errors import QueryError
-    from imgsearch_es.language import parse_words
-    from imgsearch_es.synsets import imagenet
+    from imgsearch_es.retrieval import conditions  # noqa: F401 - to be instrumented
+    from imgsearch_es.retrieval.language import parse_words
+    from imgsearch_es.vocabulary import lexicon, words  # noqa: F401 - to be instrumented
+    from imgsearch_es.vocabulary.synsets import imagenet
 
 VOCABULARY = imagenet()
 

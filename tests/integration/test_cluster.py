@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import elasticsearch_node
 import pytest
 
-from imgsearch_es.queries import Query, synset_vector
-from imgsearch_es.stores.elastic import ElasticStore
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance import test_formulas
 from tests.conformance.collections import document, posteriors, ties
 from tests.conformance.conftest import INNER, SETTINGS, Case

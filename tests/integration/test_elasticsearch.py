@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.queries import Query
-from imgsearch_es.stores.elastic import ElasticStore
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import filled
 

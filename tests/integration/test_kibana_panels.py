@@ -15,10 +15,9 @@ import vl_convert
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.demo import make_photos
-from imgsearch_es.kibana import PANELS, Panel, VegaPanel, saved_objects, searched
-from imgsearch_es.kibana.data_views import runtime_fields
-from imgsearch_es.kibana.panels import (
+from imgsearch_es.interfaces.kibana import PANELS, Panel, VegaPanel, saved_objects, searched
+from imgsearch_es.interfaces.kibana.data_views import runtime_fields
+from imgsearch_es.interfaces.kibana.panels import (
     BEST_SYNSETS,
     BY_COUNT,
     BY_MEAN_SCORE,
@@ -30,7 +29,8 @@ from imgsearch_es.kibana.panels import (
     SHOWN,
     TOGETHER,
 )
-from imgsearch_es.kibana.vega import specification
+from imgsearch_es.interfaces.kibana.vega import specification
+from imgsearch_es.pictures.demo import make_photos
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
 

@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
+from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.metric_learning import (
+from imgsearch_es.learning import (
     TrainingOptions,
     apply_head,
     build_head,
     load_head,
     train_head,
 )
-from imgsearch_es.metric_learning.head import save_head
-from imgsearch_es.metric_learning.losses import loss
-from imgsearch_es.metric_learning.training import score
-from imgsearch_es.models.weights import fingerprint
+from imgsearch_es.learning.head import save_head
+from imgsearch_es.learning.losses import loss
+from imgsearch_es.learning.training import score
 from tests.fakes import noise, register
 from tests.integration.keras_marks import NUMPY_2
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgsearch_es.analysis.models.applications import APPLICATIONS, ApplicationModel
+from imgsearch_es.analysis.models.efficientnet_lite0 import EfficientNetLite0
+from imgsearch_es.analysis.models.keras_file import KerasFileModel
+from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import AnalyzerError, WeightsError
-from imgsearch_es.models.applications import APPLICATIONS, ApplicationModel
-from imgsearch_es.models.efficientnet_lite0 import EfficientNetLite0
-from imgsearch_es.models.keras_file import KerasFileModel
-from imgsearch_es.models.runtime import import_keras
 from tests.integration.keras_marks import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
@@ -133,7 +133,7 @@ def test_lite0_in_a_process_of_its_own_is_quiet_and_lazy():
     program = """
 import sys
 import numpy as np
-from imgsearch_es.models.efficientnet_lite0 import EfficientNetLite0
+from imgsearch_es.analysis.models.efficientnet_lite0 import EfficientNetLite0
 model = EfficientNetLite0()
 assert model.fingerprint().startswith("sha256:")
 assert "tensorflow" not in sys.modules and "keras" not in sys.modules

@@ -13,11 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer
-from imgsearch_es.cli import app
-from imgsearch_es.demo import make_photos
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models.deep_feature import DeepFeature, Parallel
+from imgsearch_es.analysis.models.networks import with_deep_feature
+from imgsearch_es.analysis.models.runtime import TensorFlowRuntime, import_keras
+from imgsearch_es.analysis.models.runtime_choice import TOLERANCE
+from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.metric_learning import (
+from imgsearch_es.interfaces.cli import app
+from imgsearch_es.learning import (
     TrainingOptions,
     apply_head,
     build_head,
@@ -26,14 +30,10 @@ from imgsearch_es.metric_learning import (
     train,
     train_head,
 )
-from imgsearch_es.metric_learning.head import save_head, start_shortcut
-from imgsearch_es.metric_learning.pictures import Pictures
-from imgsearch_es.metric_learning.shallow import on_whole_pictures
-from imgsearch_es.models.deep_feature import DeepFeature, Parallel
-from imgsearch_es.models.networks import with_deep_feature
-from imgsearch_es.models.runtime import TensorFlowRuntime, import_keras
-from imgsearch_es.models.runtime_choice import TOLERANCE
-from imgsearch_es.models.weights import fingerprint
+from imgsearch_es.learning.head import save_head, start_shortcut
+from imgsearch_es.learning.pictures import Pictures
+from imgsearch_es.learning.shallow import on_whole_pictures
+from imgsearch_es.pictures.demo import make_photos
 from tests.integration.keras_marks import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
@@ -279,7 +279,7 @@ def test_the_next_process_needs_no_tensorflow(by_command, groups, place):
     picture = str(groups / "coffee" / "1.jpg")
     program = f"""
 import sys
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 analyzer = Analyzer({str(by_command[1])!r}, runtime="openvino")
 analysis = analyzer.analyze(analyzer.open({picture!r}).image)
 print(analysis.embedding.shape, sorted({{"tensorflow", "keras"}} & sys.modules.keys()))

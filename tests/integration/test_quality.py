@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex, Judgements, evaluate
-from imgsearch_es.demo import make_photos
 from imgsearch_es.evaluation import Topic
-from imgsearch_es.queries import Query
+from imgsearch_es.pictures.demo import make_photos
+from imgsearch_es.retrieval.queries import Query
 from tests.conformance.reference import Reference
 
 pytestmark = [pytest.mark.model, pytest.mark.node]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex, find_images
-from imgsearch_es.analysis import Analyzer
-from imgsearch_es.demo import make_photos
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models import create_model
 from imgsearch_es.errors import (
     AnalyzerError,
     AnalyzerMismatchError,
@@ -23,9 +23,9 @@ from imgsearch_es.errors import (
     SourceError,
     WeightsError,
 )
-from imgsearch_es.images import open_image
-from imgsearch_es.models import create_model
-from imgsearch_es.quantizing import quantize
+from imgsearch_es.learning.quantizing import quantize
+from imgsearch_es.pictures.demo import make_photos
+from imgsearch_es.pictures.images import open_image
 from tests.integration.keras_marks import NUMPY_2
 
 pytestmark = pytest.mark.model

@@ -18,8 +18,8 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.files import Limits
 from imgsearch_es.indexing import folder_label
+from imgsearch_es.pictures.files import Limits
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
 from tests.fakes import register

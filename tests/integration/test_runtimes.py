@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer
-from imgsearch_es.demo import make_photos
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models import openvino, runtime_choice
+from imgsearch_es.analysis.models.applications import ApplicationModel
+from imgsearch_es.analysis.models.probe_pictures import probe_pictures
+from imgsearch_es.analysis.models.runtime import TensorFlowRuntime
+from imgsearch_es.analysis.models.runtime_cache import cache_folder, folder_of
+from imgsearch_es.analysis.models.runtime_choice import TOLERANCE, differences
 from imgsearch_es.errors import AnalyzerError
-from imgsearch_es.models import openvino, runtime_choice
-from imgsearch_es.models.applications import ApplicationModel
-from imgsearch_es.models.probe_pictures import probe_pictures
-from imgsearch_es.models.runtime import TensorFlowRuntime
-from imgsearch_es.models.runtime_cache import cache_folder, folder_of
-from imgsearch_es.models.runtime_choice import TOLERANCE, differences
+from imgsearch_es.pictures.demo import make_photos
 
 pytestmark = pytest.mark.model
 
@@ -93,7 +93,7 @@ def test_the_next_process_needs_no_tensorflow_and_reports_to_nobody(analyzers, p
     program = f"""
 import sys
 from PIL import Image
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 analyzer = Analyzer("efficientnet-lite0", runtime="openvino")
 analysis = analyzer.analyze(Image.open({str(PHOTOS / "chelsea.png")!r}).convert("RGB"))
 loaded = {{"tensorflow", "keras", "openvino_telemetry"}} & sys.modules.keys()

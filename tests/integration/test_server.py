@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.files import picture_id
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.pictures.files import picture_id
 from tests.fakes import noise, register
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
 

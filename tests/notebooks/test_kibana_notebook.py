@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.kibana import PANELS, saved_objects
+from imgsearch_es.interfaces.kibana import PANELS, saved_objects
 from tests.notebooks.test_notebooks import FOLDER, Run
 
 NOTEBOOK = FOLDER / "06_elasticsearch_and_kibana.ipynb"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.demo import make_photos
+from imgsearch_es.pictures.demo import make_photos
 from tests.snippets import PAGES, ROOT, Block, blocks, check_printed
 
 LOCATION = '"photos.duckdb"'

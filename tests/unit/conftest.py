@@ -16,10 +16,10 @@ from typer import testing
 from typer.testing import CliRunner, Result
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
 from imgsearch_es.indexing import folder_label
-from imgsearch_es.server.batching import ServedIndex
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.cli import app
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.settings import ServerSettings
 from tests.fakes import FakeModel, register
 from tests.serving import Client, Start, serving
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es.analysis import Analyzer, Term, describe
+from imgsearch_es.analysis.analyzer import Analyzer, Term, describe
+from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.models.base import Prediction
 from tests.fakes import noise
 
 FULL_CONFIG = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex, open_image
-from imgsearch_es.archives import is_archive, member_uri, split_uri
 from imgsearch_es.errors import ImageError, SourceError
-from imgsearch_es.files import Limits, content_hash, filename, read_bytes, to_uri
+from imgsearch_es.pictures.archives import is_archive, member_uri, split_uri
+from imgsearch_es.pictures.files import Limits, content_hash, filename, read_bytes, to_uri
 from tests.fakes import noise
 
 

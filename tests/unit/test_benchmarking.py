@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.benchmarking import Contender, benchmark
-from imgsearch_es.cli import app
-from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.queries import STRATEGIES, Query
+from imgsearch_es.evaluation.benchmarking import Contender, benchmark
+from imgsearch_es.interfaces.cli import app
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.queries import STRATEGIES, Query
 from imgsearch_es.stores.base import SearchResult
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli.output import printable
-from imgsearch_es.queries import COSTS, STRATEGIES
+from imgsearch_es.interfaces.cli.output import printable
+from imgsearch_es.retrieval.queries import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",

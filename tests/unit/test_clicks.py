@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es import Fusion, ImageIndex
-from imgsearch_es.clicks import (
+from imgsearch_es.errors import ConfigurationError, LogError, QueryError
+from imgsearch_es.evaluation import Topic
+from imgsearch_es.evaluation.clicks import (
     InteractionLog,
     Interactions,
     Shown,
@@ -26,9 +28,7 @@ from imgsearch_es.clicks import (
     sign_test,
     team_draft,
 )
-from imgsearch_es.errors import ConfigurationError, LogError, QueryError
-from imgsearch_es.evaluation import Topic
-from imgsearch_es.gallery import gallery_html
+from imgsearch_es.interfaces.gallery import gallery_html
 
 RANKING = st.lists(st.sampled_from("abcdefg"), unique=True)
 

@@ -6,8 +6,8 @@ from string import ascii_lowercase
 
 import pytest
 
-from imgsearch_es.completion import complete, phrases
-from imgsearch_es.synsets import from_labels, imagenet
+from imgsearch_es.vocabulary.completion import complete, phrases
+from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 VOCABULARY = imagenet()
 

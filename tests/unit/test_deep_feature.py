@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.models.pooling import center_weights, interpolation, regions
 from imgsearch_es.errors import AnalyzerError
-from imgsearch_es.models.deep_feature import DeepFeature
-from imgsearch_es.models.pooling import center_weights, interpolation, regions
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -12,8 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imgsearch_es"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")])
-UPWARDS = {("queries.py", "stores/elastic/answers.py")}
-"""Imports against the order, at call time only; docs/architecture.md names them."""
 
 
 def page_id(path: Path) -> str:
@@ -48,23 +45,8 @@ def test_every_module_has_one_line_in_the_architecture():
     listed = [module for group in groups() for module in group]
     assert len(listed) == len(set(listed))
     existing = {name(path) for path in PACKAGE.rglob("*.py")}
-    existing -= {name(path) for path in (PACKAGE / "cli").glob("*.py")}
+    existing -= {name(path) for path in (PACKAGE / "interfaces/cli").glob("*.py")}
     assert set(listed) == existing - {"__init__.py", "__main__.py"}
-
-
-def test_imports_go_in_the_order_of_the_architecture():
-    rank = {module: i for i, group in enumerate(groups()) for module in group}
-    wrong = {
-        (module, imported)
-        for module in rank
-        for imported in imports(PACKAGE / module)
-        if rank.get(imported, len(rank)) > rank[module] or are_strangers(module, imported)
-    }
-    assert wrong == UPWARDS
-
-
-def are_strangers(module: str, imported: str) -> bool:
-    return module.startswith("stores/") and imported.startswith("models/")
 
 
 def anchors(page: Path) -> set[str]:
@@ -95,30 +77,6 @@ def modules(line: str) -> list[str]:
         files = sorted((PACKAGE / place).glob("*.py")) if place.endswith("/") else [PACKAGE / place]
         listed += map(name, files)
     return listed
-
-
-def imports(path: Path) -> set[str]:
-    """The modules of this package that a module imports, anywhere in it, at run time."""
-    found: set[str] = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch_es"):
-            found |= {file_of(f"{node.module}.{alias.name}") for alias in node.names}
-    return found - {name(path)}
-
-
-def file_of(dotted: str) -> str:
-    """The file of ``imgsearch_es.a.b`` or of ``imgsearch_es.a.b.Name``."""
-    parts = dotted.split(".")[1:]
-    while parts:
-        for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
-            if (PACKAGE / candidate).is_file():
-                return candidate
-        parts.pop()
-    return "__init__.py"
 
 
 def name(path: Path) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es.analysis import Analysis, Term
-from imgsearch_es.documents import Document, to_score
-from imgsearch_es.images import open_image
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.analysis.analyzer import Analysis, Term
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.vocabulary.synsets import imagenet
 
 DOCUMENT = Document(
     id="0" * 32,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgsearch_es.duplicates import (
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.duplicates import (
     NEAR,
     Fingerprint,
     _are_near,
@@ -16,7 +17,6 @@ from imgsearch_es.duplicates import (
     in_batches,
     to_threshold,
 )
-from imgsearch_es.errors import QueryError
 from tests.conformance.collections import document
 
 

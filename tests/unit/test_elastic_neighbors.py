@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import COMPARISONS, direction
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS, direction
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.mapping import index_body
 from imgsearch_es.stores.elastic.neighbors import KINDS, SIMILARITIES, Neighbors, wanted_neighbors
-from imgsearch_es.synsets import from_labels
+from imgsearch_es.vocabulary.synsets import from_labels
 
 URL = "http://localhost:9200/pets"
 VECTOR = np.array([3, 0, 4], dtype=np.float32)

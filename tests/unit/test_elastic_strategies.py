@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.queries import MAX_RESULTS, Query
-from imgsearch_es.scoring import FORMULAS, Context, Formula
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.queries import MAX_RESULTS, Query
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Formula
 from imgsearch_es.stores.elastic.strategies import (
     SMALLEST_WINDOW,
     Impact,

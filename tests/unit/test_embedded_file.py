@@ -19,13 +19,14 @@ import duckdb
 import numpy as np
 import pytest
 
-from imgsearch_es.analysis import Term
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded import EmbeddedStore, schema
+from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
-from imgsearch_es.synsets import from_labels
+from imgsearch_es.stores.embedded.store import EmbeddedStore
+from imgsearch_es.vocabulary.synsets import from_labels
 from tests.conformance.collections import document
 
 SETTINGS = IndexSettings(
@@ -390,7 +391,7 @@ def newer_version(monkeypatch):
         2: lambda c: c.execute("INSERT INTO added_in_2 VALUES (3)"),
     }
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr("imgsearch_es.stores.embedded.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("imgsearch_es.stores.embedded.store.SCHEMA_VERSION", 3)
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     return steps
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation import Collection, Judgements, Run, Topic, make_task, score
 from imgsearch_es.evaluation.systems import System, parse_systems
-from imgsearch_es.files import picture_id
-from imgsearch_es.fusion import Fusion
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.fusion import Fusion
 
 
 def document(uri: str, *labels: str) -> Document:

@@ -14,7 +14,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ExchangeError, ReconciliationError
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
 
 

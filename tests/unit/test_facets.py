@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.facets import (
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.facets import (
     BOUNDS,
     FACETS,
     check_facets,
@@ -16,7 +16,7 @@ from imgsearch_es.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.elastic.counting import all_values_body, facets_body
 
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.filters import Resize
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError, ImageError
-from imgsearch_es.filters import Resize
-from imgsearch_es.images import Limits, open_image
+from imgsearch_es.pictures.images import Limits, open_image
 
 FILTER = {"name": "resize", "height": 8, "width": 8, "interpolation": "nearest"}
 FAST = {"model": "fake", "image_filters": [{**FILTER, "decode": "fast"}]}

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_es.analysis import Term
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.feedback import (
+from imgsearch_es.interfaces.gallery import gallery_html
+from imgsearch_es.retrieval.feedback import (
     ROCCHIO,
     VIEWS,
     Example,
@@ -23,9 +24,8 @@ from imgsearch_es.feedback import (
     mean_terms,
     views_of,
 )
-from imgsearch_es.gallery import gallery_html
-from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query, synset_vector
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.search.hits import Hits
 
 KEYS = ("tabby", "lynx", "beagle", "sofa", "beach")
 scores = st.floats(2**-20, 1, width=32)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from imgsearch_es import filters, plugins
-from imgsearch_es.errors import AnalyzerError
-from imgsearch_es.filters import (
+from imgsearch_es.analysis import filters, plugins
+from imgsearch_es.analysis.filters import (
     CenterCrop,
     Hypernyms,
     L2Normalize,
@@ -23,7 +22,8 @@ from imgsearch_es.filters import (
     create_term_filter,
     full_config,
 )
-from imgsearch_es.synsets import from_labels, imagenet
+from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 ABC = from_labels(["a", "b", "c", "d"])
 POSTERIORS = arrays.arrays(

@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 
 from imgsearch_es import Fusion, ImageIndex
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.documents import to_score
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ImgsearchError, QueryError
-from imgsearch_es.fusion import Part, by_ranks, fused_score, fused_terms, part_queries, summed
-from imgsearch_es.gallery import gallery_html
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.interfaces.gallery import gallery_html
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.fusion import (
+    Part,
+    by_ranks,
+    fused_score,
+    fused_terms,
+    part_queries,
+    summed,
+)
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from tests.unit.test_documents import SOURCE
 

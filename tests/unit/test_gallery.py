@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_es import gallery
-from imgsearch_es.analysis import Term
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
-from imgsearch_es.facets import Facets
-from imgsearch_es.gallery import gallery_html, thumbnail
+from imgsearch_es.interfaces import gallery
+from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
+from imgsearch_es.retrieval.facets import Facets
 
-CSS = (Path(gallery.__file__).parents[1] / "data" / "gallery.css").read_text(encoding="utf-8")
-SCRIPT = (Path(gallery.__file__).parents[1] / "data" / "gallery.js").read_text(encoding="utf-8")
+CSS = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
+SCRIPT = Path(gallery.__file__).with_name("gallery.js").read_text(encoding="utf-8")
 VOID = {"img", "meta"}
 
 
@@ -451,7 +451,7 @@ class TestSafety:
         def refuse(source: object) -> None:
             raise ImageError(str(source), "not here")
 
-        monkeypatch.setattr("imgsearch_es.images.open_image", refuse)
+        monkeypatch.setattr("imgsearch_es.pictures.images.open_image", refuse)
         links = Page(gallery_html(Hits((hit(uri),)), standalone=True)).all("a")
         assert [a["href"] for a in links] == ([link] if link else [])
 
@@ -586,7 +586,7 @@ class TestPlots:
 class TestImports:
     @pytest.mark.parametrize("call", [gallery.plot, gallery.plot_explanation])
     def test_without_matplotlib(self, call: object, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "imgsearch_es.plots", raising=False)
+        monkeypatch.delitem(sys.modules, "imgsearch_es.interfaces.plots", raising=False)
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
         with pytest.raises(MissingDependencyError, match=r"pip install .*\[notebook\]"):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.analysis import Term
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ConfigurationError, QueryError
-from imgsearch_es.hits import Hits
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Summand
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Summand
+from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
 from tests.unit.test_documents import DOCUMENT
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ConfigurationError,
@@ -22,7 +22,7 @@ from imgsearch_es.errors import (
     StoreError,
     UnknownWordError,
 )
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.queries import Query
 
 # -- opening ------------------------------------------------------------------------------------
 

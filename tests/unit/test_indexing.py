@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from imgsearch_es import ImageIndex, images
+from imgsearch_es import ImageIndex
 from imgsearch_es.errors import (
     ConfigurationError,
     ImageError,
@@ -20,8 +20,9 @@ from imgsearch_es.errors import (
     ShortageError,
     SourceError,
 )
-from imgsearch_es.files import Limits
 from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
+from imgsearch_es.pictures import images
+from imgsearch_es.pictures.files import Limits
 from imgsearch_es.stores.base import WriteReport
 from tests.fakes import noise
 
@@ -328,7 +329,7 @@ def test_an_unchanged_rejected_picture_is_not_decoded_again(index, photos, monke
         decoded.append(options["uri"])
         return images.open_image(data, **options)
 
-    monkeypatch.setattr("imgsearch_es.analysis.open_image", open_image)
+    monkeypatch.setattr("imgsearch_es.analysis.analyzer.open_image", open_image)
     report = index.add(photos)
     assert (counts(report), report.as_before, decoded) == ((0, 0, 12, 0, 1), 1, [])
     report = index.add(photos, retry=True)

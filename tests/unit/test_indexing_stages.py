@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from imgsearch_es.analysis import Analyzer
-from imgsearch_es.images import open_image
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchAnalyzer, BatchSize
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
 from imgsearch_es.indexing.find import Finder, Item, Task
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.resolve import Resolved
+from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
 
 

@@ -11,7 +11,7 @@ import pytest
 import vl_convert
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.kibana import (
+from imgsearch_es.interfaces.kibana import (
     PANELS,
     LensPanel,
     SavedObject,
@@ -21,10 +21,10 @@ from imgsearch_es.kibana import (
     saved_objects,
     to_ndjson,
 )
-from imgsearch_es.kibana.data_views import runtime_fields
-from imgsearch_es.kibana.lens import lens_object
-from imgsearch_es.kibana.saved_objects import CORE_VERSION, TYPE_VERSIONS
-from imgsearch_es.kibana.vega import specification
+from imgsearch_es.interfaces.kibana.data_views import runtime_fields
+from imgsearch_es.interfaces.kibana.lens import lens_object
+from imgsearch_es.interfaces.kibana.saved_objects import CORE_VERSION, TYPE_VERSIONS
+from imgsearch_es.interfaces.kibana.vega import specification
 from imgsearch_es.stores.elastic.ledger import _MAPPINGS
 from imgsearch_es.stores.elastic.mapping import index_body
 from tests.conformance.conftest import SETTINGS

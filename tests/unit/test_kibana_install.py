@@ -17,9 +17,9 @@ import pytest
 import trustme
 
 from imgsearch_es.errors import ConfigurationError, ServerError
-from imgsearch_es.kibana import install as install_module
-from imgsearch_es.kibana import saved_objects
-from imgsearch_es.kibana.install import Kibana
+from imgsearch_es.interfaces.kibana import install as install_module
+from imgsearch_es.interfaces.kibana import saved_objects
+from imgsearch_es.interfaces.kibana.install import Kibana
 from tests.serving import answering
 
 INDEX = "http://localhost:9200/pets"

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imgsearch_es.conditions import DATE_FIELDS, KEYWORD_FIELDS, NUMBER_FIELDS, Filter, quoted
 from imgsearch_es.errors import QueryError, UnknownWordError
-from imgsearch_es.language import MAX_LENGTH, MAX_PARTS, Words, parse_words
-from imgsearch_es.synsets import from_labels, imagenet
+from imgsearch_es.retrieval.conditions import (
+    DATE_FIELDS,
+    KEYWORD_FIELDS,
+    NUMBER_FIELDS,
+    Filter,
+    quoted,
+)
+from imgsearch_es.retrieval.language import MAX_LENGTH, MAX_PARTS, Words, parse_words
+from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 IMAGENET = imagenet()
 DOGS = IMAGENET.resolve("dog").keys

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from imgsearch_es import Hits
-from imgsearch_es.notebook.search_box import SearchBox
+from imgsearch_es.interfaces.notebook.search_box import SearchBox
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import ConfigurationError, SourceError
-from imgsearch_es.manifests import Entry
+from imgsearch_es.pictures.manifests import Entry
 from tests.unit.test_archives import png, write_tar
 
 

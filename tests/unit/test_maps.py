@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError
-from imgsearch_es.maps import CollectionMap, map_collection, project
+from imgsearch_es.interfaces.maps import CollectionMap, map_collection, project
 
 
 def clusters() -> np.ndarray:

@@ -11,19 +11,19 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.evaluation import Judgements, nister_stewenius
-from imgsearch_es.metric_learning import (
+from imgsearch_es.learning import (
     Distortion,
     TrainingOptions,
     features_and_groups,
     make_groups,
 )
-from imgsearch_es.metric_learning.batches import batches
-from imgsearch_es.metric_learning.checkpoints import Checkpoint
-from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.from_index import objects
-from imgsearch_es.metric_learning.linear import half_whitening
-from imgsearch_es.metric_learning.mining import random_triplets, semi_hard
-from imgsearch_es.metric_learning.training import score
+from imgsearch_es.learning.batches import batches
+from imgsearch_es.learning.checkpoints import Checkpoint
+from imgsearch_es.learning.examples import Examples
+from imgsearch_es.learning.from_index import objects
+from imgsearch_es.learning.linear import half_whitening
+from imgsearch_es.learning.mining import random_triplets, semi_hard
+from imgsearch_es.learning.training import score
 from tests.fakes import noise
 
 LINE = np.array([[0.0], [1.0], [3.0], [0.5], [9.0], [20.0]], dtype=np.float32)

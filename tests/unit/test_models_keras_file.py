@@ -5,10 +5,10 @@ import zipfile
 
 import pytest
 
+from imgsearch_es.analysis.models.keras_file import KerasFileModel
+from imgsearch_es.analysis.models.labels import read_labels, to_vocabulary
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.models.keras_file import KerasFileModel
-from imgsearch_es.models.labels import read_labels, to_vocabulary
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from importlib.metadata import EntryPoint, EntryPoints
 import numpy as np
 import pytest
 
-from imgsearch_es import plugins
+from imgsearch_es.analysis import plugins
+from imgsearch_es.analysis.models import ModelInfo, available_models, create_model
 from imgsearch_es.errors import AnalyzerError, WeightsError
-from imgsearch_es.models import ModelInfo, available_models, create_model
 
 APPLICATIONS = {
     "vgg16": 224,
@@ -21,9 +21,11 @@ APPLICATIONS = {
     "efficientnet_v2_b0": 224,
     "convnext_tiny": 224,
 }
-BUILT_IN = dict.fromkeys(APPLICATIONS, "imgsearch_es.models.applications:ApplicationModel") | {
-    "efficientnet-lite0": "imgsearch_es.models.efficientnet_lite0:EfficientNetLite0",
-    "keras": "imgsearch_es.models.keras_file:KerasFileModel",
+BUILT_IN = dict.fromkeys(
+    APPLICATIONS, "imgsearch_es.analysis.models.applications:ApplicationModel"
+) | {
+    "efficientnet-lite0": "imgsearch_es.analysis.models.efficientnet_lite0:EfficientNetLite0",
+    "keras": "imgsearch_es.analysis.models.keras_file:KerasFileModel",
 }
 PLUGINS = {
     "mine": f"{__name__}:factory",
@@ -179,8 +181,8 @@ def test_pixels_are_checked_before_anything_is_loaded(pixels, message):
 
 
 def test_a_package_of_weights_that_is_not_installed(monkeypatch):
+    from imgsearch_es.analysis.models import efficientnet_lite0
     from imgsearch_es.errors import MissingDependencyError
-    from imgsearch_es.models import efficientnet_lite0
 
     monkeypatch.setattr(efficientnet_lite0, "find_spec", lambda name: None)
     model = create_model("efficientnet-lite0")
@@ -190,8 +192,8 @@ def test_a_package_of_weights_that_is_not_installed(monkeypatch):
 
 
 def test_without_tensorflow(monkeypatch):
+    from imgsearch_es.analysis.models import runtime
     from imgsearch_es.errors import MissingDependencyError
-    from imgsearch_es.models import runtime
 
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
@@ -203,8 +205,8 @@ def test_without_tensorflow(monkeypatch):
 
 
 def test_another_keras_backend_is_refused(monkeypatch):
+    from imgsearch_es.analysis.models import runtime
     from imgsearch_es.errors import ConfigurationError
-    from imgsearch_es.models import runtime
 
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     runtime._import_keras.cache_clear()

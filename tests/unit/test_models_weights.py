@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from imgsearch_es.analysis.models import weights
+from imgsearch_es.analysis.models.applications import APPLICATIONS, _published
+from imgsearch_es.analysis.models.weights import Published, fingerprint
 from imgsearch_es.errors import WeightsError
-from imgsearch_es.models import weights
-from imgsearch_es.models.applications import APPLICATIONS, _published
-from imgsearch_es.models.weights import Published, fingerprint
 from tests.serving import answering
 
 CONTENT = b"weights" * 1000

@@ -9,8 +9,8 @@ import pytest
 
 import imgsearch_es
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded import EmbeddedStore
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.stores.embedded.store import EmbeddedStore
+from imgsearch_es.vocabulary.synsets import imagenet
 
 HEAVY = (
     *("tensorflow", "keras", "matplotlib", "elasticsearch", "IPython", "ipywidgets", "openvino"),
@@ -52,9 +52,9 @@ def test_another_name_is_an_attribute_error():
     ("code", "others"),
     [
         ("from imgsearch_es import *", ""),
-        ("import imgsearch_es.cli, imgsearch_es.gallery", ""),
-        ("import imgsearch_es.images", "duckdb fsspec"),
-        ("import imgsearch_es.synsets as s; s.imagenet()", "numpy difflib PIL"),
+        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", ""),
+        ("import imgsearch_es.pictures.images", "duckdb fsspec"),
+        ("import imgsearch_es.vocabulary.synsets as s; s.imagenet()", "numpy difflib PIL"),
     ],
 )
 def test_importing_loads_nothing_heavy(code, others):

@@ -6,10 +6,10 @@ from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
-from imgsearch_es import plugins
+from imgsearch_es.analysis import plugins
+from imgsearch_es.analysis.filters import TERM_FILTERS, Sqrt, create_term_filter
+from imgsearch_es.analysis.plugins import entry_point, load_plugin, plugin_names
 from imgsearch_es.errors import AnalyzerError
-from imgsearch_es.filters import TERM_FILTERS, Sqrt, create_term_filter
-from imgsearch_es.plugins import entry_point, load_plugin, plugin_names
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_built_in_is_loaded_by_its_entry_point():
 
 
 def test_a_plug_in_is_used_like_a_built_in(registered):
-    registered(root="imgsearch_es.filters:Sqrt")
+    registered(root="imgsearch_es.analysis.filters:Sqrt")
     assert create_term_filter({"name": "root"}) == Sqrt()
 
 
@@ -48,7 +48,9 @@ def test_an_unknown_name_is_told_with_those_that_there_are():
     )
 
 
-@pytest.mark.parametrize("value", ["no_such_package_at_all:x", "imgsearch_es.filters:NoSuchThing"])
+@pytest.mark.parametrize(
+    "value", ["no_such_package_at_all:x", "imgsearch_es.analysis.filters:NoSuchThing"]
+)
 def test_a_plug_in_that_does_not_load_is_named(registered, value):
     registered(broken=value)
     with pytest.raises(AnalyzerError, match=r"plug-in 'broken' of .* does not load"):

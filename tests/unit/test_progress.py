@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from imgsearch_es import ImageIndex, progress
-from imgsearch_es.indexing import IndexReport, Rejected
-from imgsearch_es.progress import (
+from imgsearch_es import ImageIndex
+from imgsearch_es.indexing import IndexReport, Rejected, progress
+from imgsearch_es.indexing.progress import (
     Lines,
     Meter,
     NotebookBar,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imgsearch_es.quantizing import _best_hits, _in_common
+from imgsearch_es.learning.quantizing import _best_hits, _in_common
 
 
 def test_hits_share_a_term():

@@ -8,14 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import parse_filters
-from imgsearch_es.dense import CANDIDATES
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.language import parse_words
-from imgsearch_es.queries import COSTS, MAX_RESULTS, STRATEGIES, Query, synset_vector, to_candidates
-from imgsearch_es.scoring import Statistics
-from imgsearch_es.synsets import imagenet
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import CANDIDATES
+from imgsearch_es.retrieval.language import parse_words
+from imgsearch_es.retrieval.queries import (
+    COSTS,
+    MAX_RESULTS,
+    STRATEGIES,
+    Query,
+    synset_vector,
+    to_candidates,
+)
+from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.vocabulary.synsets import imagenet
 
 DOGS = set(imagenet().resolve("dog").keys)
 TERMS = st.lists(

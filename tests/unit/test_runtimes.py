@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models import openvino, runtime_cache, runtime_choice
+from imgsearch_es.analysis.models.base import NetworkModel
+from imgsearch_es.analysis.models.probe_pictures import probe_pictures
+from imgsearch_es.analysis.models.runtime_cache import known_choices
+from imgsearch_es.analysis.models.runtime_choice import differences
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
-from imgsearch_es.models import openvino, runtime_cache, runtime_choice
-from imgsearch_es.models.base import NetworkModel
-from imgsearch_es.models.probe_pictures import probe_pictures
-from imgsearch_es.models.runtime_cache import known_choices
-from imgsearch_es.models.runtime_choice import differences
 
 
 class Network(NetworkModel):

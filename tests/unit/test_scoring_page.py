@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.scoring import FORMULAS, Context, Statistics
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scoring.md"
 KEYS = ("tabby", "tiger_cat")

@@ -15,9 +15,9 @@ from click.testing import Result
 from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
-from imgsearch_es.files import picture_id
-from imgsearch_es.images import open_image
-from imgsearch_es.server import schemas
+from imgsearch_es.interfaces.server import schemas
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel, noise
 from tests.serving import BEARER, TOKEN, Client, Start, json_of
 
@@ -77,8 +77,8 @@ def test_search_by_an_upload_finds_what_the_file_finds(
     """And the server itself decodes none: views are of a smaller copy where a picture is large."""
     expected = printed(run, "search", "--image", cat, "-i", place, "-k", 4)
     opened = mock.Mock(wraps=open_image)
-    monkeypatch.setattr("imgsearch_es.query_pictures.open_image", opened)
-    monkeypatch.setattr("imgsearch_es.server.pictures.LARGE", 0)
+    monkeypatch.setattr("imgsearch_es.search.query_pictures.open_image", opened)
+    monkeypatch.setattr("imgsearch_es.interfaces.server.pictures.LARGE", 0)
     answer = json_of(client.upload("/api/v1/search/upload", cat, query='{"k": 4}'))
     assert isinstance(expected, dict)
     assert answer["hits"] == expected["hits"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es.clicks import read_interactions
+from imgsearch_es.evaluation.clicks import read_interactions
 from tests.serving import Client, Start
 
 

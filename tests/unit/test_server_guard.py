@@ -18,9 +18,9 @@ from click.testing import Result
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.files import Limits, picture_id
-from imgsearch_es.server import connections, guard, rate_limit
-from imgsearch_es.server.settings import ServerSettings
+from imgsearch_es.interfaces.server import connections, guard, rate_limit
+from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.pictures.files import Limits, picture_id
 from tests.serving import BEARER, TOKEN, Client, Start, json_of
 
 SMALL = Limits(max_pixels=10_000, max_bytes=50_000, max_seconds=5)

@@ -23,16 +23,16 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
+from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
-from imgsearch_es.files import Limits
-from imgsearch_es.models.base import Prediction
-from imgsearch_es.server import fetching
-from imgsearch_es.server.batching import MAX_TOGETHER, BatchingModel
-from imgsearch_es.server.rate_limit import RateLimit, owner_of
-from imgsearch_es.server.services import Services
-from imgsearch_es.server.state import State
-from imgsearch_es.server.thumbnail_cache import ThumbnailCache
-from imgsearch_es.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
+from imgsearch_es.interfaces.server import fetching
+from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
+from imgsearch_es.interfaces.server.rate_limit import RateLimit, owner_of
+from imgsearch_es.interfaces.server.services import Services
+from imgsearch_es.interfaces.server.state import State
+from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache
+from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
+from imgsearch_es.pictures.files import Limits
 from tests.fakes import COMMAND, FakeModel
 from tests.serving import answering
 
@@ -193,13 +193,13 @@ def test_uploads_are_forgotten(cat: Path, monkeypatch: pytest.MonkeyPatch):
     uploads = Uploads(checker)
     first = uploads.add(cat.read_bytes())
     assert uploads.get(first.id) == first
-    monkeypatch.setattr("imgsearch_es.server.uploads._TOTAL_BYTES", len(first.data))
+    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads._TOTAL_BYTES", len(first.data))
     second = uploads.add(cat.read_bytes())
     assert second.id != first.id
     with pytest.raises(UnknownPictureError, match="no longer kept"):
         uploads.get(first.id)
     later = SimpleNamespace(monotonic=lambda: second.until + 1)  # not for event loops of others
-    monkeypatch.setattr("imgsearch_es.server.uploads.time", later)
+    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads.time", later)
     with pytest.raises(UnknownPictureError, match="no longer kept"):
         uploads.get(second.id)
     checker.close()

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis import Analyzer, describe, is_same_analyzer
+from imgsearch_es.analysis.analyzer import Analyzer, describe, is_same_analyzer
+from imgsearch_es.analysis.models.runtime_cache import folder_of
 from imgsearch_es.errors import (
     AnalyzerError,
     AnalyzerMismatchError,
     ConfigurationError,
     WeightsError,
 )
-from imgsearch_es.metric_learning import TrainingOptions, train, train_head
-from imgsearch_es.metric_learning.examples import Examples
-from imgsearch_es.metric_learning.pictures import Pictures, read_again, subsample
-from imgsearch_es.models.runtime_cache import folder_of
+from imgsearch_es.learning import TrainingOptions, train, train_head
+from imgsearch_es.learning.examples import Examples
+from imgsearch_es.learning.pictures import Pictures, read_again, subsample
 
 SHALLOW = TrainingOptions(shallow=True)
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.cli import app
+from imgsearch_es.interfaces.cli import app
 from tests.snippets import PAGES, ROOT, Block, blocks
 
 if sys.version_info >= (3, 11):

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imgsearch_es import ImageIndex, Judgements, PictureList, evaluate
-from imgsearch_es.analysis import Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import (
     AnalyzerError,
     AnalyzerMismatchError,
@@ -27,15 +28,14 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.evaluation import Scores, Topic
 from imgsearch_es.evaluation.significance import Interval
-from imgsearch_es.images import open_image
-from imgsearch_es.models.base import Prediction
-from imgsearch_es.sweeps import Point, Sweep, results, sweep
-from imgsearch_es.sweeps.filling import fill
-from imgsearch_es.sweeps.grid import Chain, Setting, parse_chains, parse_top_k, settings
-from imgsearch_es.sweeps.manifest import differences, read_manifest
-from imgsearch_es.sweeps.points import pareto_front
-from imgsearch_es.sweeps.posteriors import Posteriors
-from imgsearch_es.synsets import from_labels, imagenet
+from imgsearch_es.evaluation.sweeps import Point, Sweep, results, sweep
+from imgsearch_es.evaluation.sweeps.filling import fill
+from imgsearch_es.evaluation.sweeps.grid import Chain, Setting, parse_chains, parse_top_k, settings
+from imgsearch_es.evaluation.sweeps.manifest import differences, read_manifest
+from imgsearch_es.evaluation.sweeps.points import pareto_front
+from imgsearch_es.evaluation.sweeps.posteriors import Posteriors
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.fakes import FakeModel, noise, register
 
 CHAINS = (

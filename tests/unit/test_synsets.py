@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
-from imgsearch_es.synsets import Vocabulary, from_labels, imagenet
-from imgsearch_es.words import STOP_WORDS, normalize, singulars, word_spans
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
+from imgsearch_es.vocabulary.words import STOP_WORDS, normalize, singulars, word_spans
 
 VOCABULARY = imagenet()
 EXPANDED = VOCABULARY.with_hypernyms()
@@ -86,7 +86,7 @@ def test_every_synset_has_lemmas_a_gloss_and_a_name_among_the_lemmas():
 
 
 def test_the_license_of_wordnet_is_shipped():
-    data = Path(sys.modules["imgsearch_es.synsets"].__file__ or "").parent / "data"
+    data = Path(sys.modules["imgsearch_es.vocabulary.synsets"].__file__ or "").parent
     assert "Princeton University" in (data / "WORDNET-LICENSE").read_text(encoding="utf-8")
     assert (data / "synsets.tsv").stat().st_size < 300_000
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from imgsearch_es import ImageIndex, ledger, watching
-from imgsearch_es.watching import Watcher
+from imgsearch_es import ImageIndex
+from imgsearch_es.interfaces import watching
+from imgsearch_es.interfaces.watching import Watcher
+from imgsearch_es.retrieval import ledger
 
 
 @pytest.fixture

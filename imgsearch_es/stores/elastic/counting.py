@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgsearch_es.facets import (
+from imgsearch_es.retrieval.facets import (
     BOUNDS,
     MAX_VALUES,
     FacetCount,
@@ -14,7 +14,7 @@ from imgsearch_es.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.elastic.fusion import candidates
 from imgsearch_es.stores.elastic.strategies import (
     bool_query,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.dense import COMPARISONS, direction
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.dense import COMPARISONS, direction
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.elastic.fetching import WHOLE, embedding_of
 from imgsearch_es.stores.elastic.strategies import bool_query, exclusions, filter_clauses
 

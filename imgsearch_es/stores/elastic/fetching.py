@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic.neighbors import Version
 
 HIT = "hit"

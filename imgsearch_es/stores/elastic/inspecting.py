@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.dense import direction
-from imgsearch_es.documents import Document
+from imgsearch_es.retrieval.dense import direction
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.fetching import (
     HIT,

@@ -15,8 +15,8 @@ import elasticsearch
 from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.errors import StoreError
-from imgsearch_es.files import filename
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.pictures.files import filename
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
 

@@ -18,10 +18,10 @@ from typing import Any
 import elasticsearch
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.documents import Document, to_score
 from imgsearch_es.errors import IndexRebuiltError, StoreError
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic import dense
 from imgsearch_es.stores.elastic.answers import rank

@@ -7,9 +7,9 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import Document
-from imgsearch_es.queries import Selection
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.elastic.counting import counted_query
 from imgsearch_es.stores.elastic.fetching import WHOLE, WHOLE_INDEX, whole_document_of
 

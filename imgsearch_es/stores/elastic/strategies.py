@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.conditions import METADATA, Filter
-from imgsearch_es.queries import MAX_RESULTS, Query, Selection
-from imgsearch_es.scoring import formula_of
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import METADATA, Filter
+from imgsearch_es.retrieval.queries import MAX_RESULTS, Query, Selection
+from imgsearch_es.retrieval.scoring import formula_of
 from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 
 _LENGTHS = """

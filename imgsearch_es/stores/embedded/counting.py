@@ -8,10 +8,17 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from imgsearch_es.conditions import METADATA
-from imgsearch_es.duplicates import Fingerprint
-from imgsearch_es.facets import BOUNDS, FacetCount, Facets, most_frequent, not_empty, ranges
-from imgsearch_es.queries import Query, Selection
+from imgsearch_es.retrieval.conditions import METADATA
+from imgsearch_es.retrieval.duplicates import Fingerprint
+from imgsearch_es.retrieval.facets import (
+    BOUNDS,
+    FacetCount,
+    Facets,
+    most_frequent,
+    not_empty,
+    ranges,
+)
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.embedded.selecting import leaves, selection
 
 _BLOCK = 4096

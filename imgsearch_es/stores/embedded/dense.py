@@ -9,9 +9,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.dense import COMPARISONS
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.queries import Query, Selection
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.embedded.ranking import Scores, alike, excluded_numbers, without
 from imgsearch_es.stores.embedded.selecting import selection
 

@@ -24,11 +24,11 @@ from weakref import WeakSet, WeakValueDictionary
 import duckdb
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
-from imgsearch_es.interrupts import Pending, deferred
 from imgsearch_es.stores.embedded.drafting import clear_spilled, drafted
 from imgsearch_es.stores.embedded.faults import translated
 from imgsearch_es.stores.embedded.gate import Gate
 from imgsearch_es.stores.embedded.open_file import Identity, OpenFile
+from imgsearch_es.stores.interrupts import Pending, deferred
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""

@@ -8,9 +8,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.fusion import PartScore, part_queries, summed
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.retrieval.fusion import PartScore, part_queries, summed
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.embedded import ranking
 from imgsearch_es.stores.embedded.dense import all_scores
 

@@ -11,8 +11,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.rows import COLUMNS, POSTINGS, WRITTEN, one, to_document, to_row

@@ -10,7 +10,7 @@ from datetime import timezone
 
 import duckdb
 
-from imgsearch_es.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.embedded.file import DatabaseFile
 
 _TABLE = """

@@ -13,9 +13,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.documents import to_score
-from imgsearch_es.queries import Query
-from imgsearch_es.scoring import Statistics
+from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.embedded import ranking
 from imgsearch_es.stores.embedded.dense import all_scores
 

@@ -14,8 +14,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.queries import Query, Selection
-from imgsearch_es.scoring import Context, Statistics, formula_of
+from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.scoring import Context, Statistics, formula_of
 from imgsearch_es.stores.embedded.selecting import selection
 
 _POSTINGS = """

@@ -12,9 +12,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis import Term
-from imgsearch_es.documents import Document
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.embedded.schema import add_checksums
 
 COLUMNS = (

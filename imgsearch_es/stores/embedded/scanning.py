@@ -7,9 +7,9 @@ from typing import Any
 
 import duckdb
 
-from imgsearch_es.conditions import Filter
-from imgsearch_es.documents import Document
-from imgsearch_es.queries import Selection
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.embedded.rows import COLUMNS, to_document
 from imgsearch_es.stores.embedded.schema import checksums
 from imgsearch_es.stores.embedded.selecting import selection

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import duckdb
 
-from imgsearch_es.documents import SCHEMA_VERSION
 from imgsearch_es.errors import SchemaError
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings
 
 TABLES = """

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import duckdb
 import numpy as np
 
-from imgsearch_es.documents import Document
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.fusion import PartScore
-from imgsearch_es.queries import Query
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.fusion import PartScore
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.embedded import dense, ranking
 from imgsearch_es.stores.embedded.fusion import fuse

@@ -1,0 +1,351 @@
+"""The parent's side of a worker process.
+
+The worker is started as a program of its own, not by ``multiprocessing``: that imports the main
+module again (a script without ``if __name__ == "__main__"`` would index without end, and a
+notebook has no main module to import), and a fork of a process that runs TensorFlow may hang.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from imgsearch_es.analysis.decoding import AREA, Decoded, Large, Refused
+from imgsearch_es.analysis.decoding.turns import TURNS, Turns
+from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
+from imgsearch_es.pictures.files import Limits
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from imgsearch_es.analysis.decoding.worker import main; main()"
+)
+_ENVIRONMENT = {
+    # Bytes that glibc does not give back after each picture, to be faulted in again for the next.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    # NumPy's threads, started for nothing.
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_START_SECONDS = 60.0
+_BLOCK = 1 << 20
+
+
+class NoWorkerError(Exception):
+    """No worker process can be had here; decode in threads instead."""
+
+
+class WorkerLostError(Exception):
+    """The worker crashed, failed or was too slow, and nobody knows by which of several files."""
+
+
+class _DiedError(Exception):
+    """The worker's end of the pipe was closed."""
+
+
+class _TooLateError(Exception):
+    """The worker did not answer in time."""
+
+
+class Decodings(NamedTuple):
+    """What became of several files.
+
+    Attributes:
+        pictures: each decoded, refused, or too large to be decoded with others.
+        seconds: what "read" and "decode" took, all files together.
+    """
+
+    pictures: list[Decoded | Refused | Large]
+    seconds: Mapping[str, float]
+
+
+class WorkerProcess:
+    """A worker process, restarted when it dies; for one thread at a time.
+
+    Args:
+        image_filters: configurations of the image filters.
+        limits: the largest picture to accept, and how long one may take.
+        turns: those of large pictures, among all workers that share them.
+
+    Raises:
+        NoWorkerError: the process does not start, or does not know the image filters.
+    """
+
+    def __init__(
+        self,
+        image_filters: Sequence[Mapping[str, Any]],
+        limits: Limits,
+        turns: Turns = TURNS,
+    ) -> None:
+        self._shared = _shared_file()
+        self._inherited = [] if self._shared is None else [self._shared.fileno()]
+        self._area = None if self._shared is None else mmap.mmap(self._shared.fileno(), AREA)
+        self._order = {
+            "image_filters": list(image_filters),
+            "limits": asdict(limits),
+            "area": self._inherited,
+        }
+        self._limits = limits
+        self._turns = turns
+        self._killed = False
+        try:
+            self._start()
+        except NoWorkerError:
+            self._let_go()
+            raise
+
+    def decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode one picture, given its file's bytes.
+
+        A worker may be killed for no fault of this picture (by a person, or for want of memory).
+        So the picture gets a second worker, and is rejected when that dies, too. A large one waits
+        for its turn.
+
+        Raises:
+            ImageError: it cannot be decoded, or crashes the decoder.
+            ShortageError: it takes too long or too much memory, or its process was killed.
+            AnalyzerError: an image filter fails.
+            NoWorkerError: the process died and cannot be started again.
+        """
+        found = self._decode_twice(data, uri)
+        if isinstance(found, Large):
+            with self._turns.take(found.pixels):
+                found = self._decode_twice(data, uri, is_turn=True)
+        if isinstance(found, Refused):
+            raise (ShortageError if found.is_shortage else ImageError)(uri, found.reason)
+        assert isinstance(found, Decoded)  # noqa: S101  (in its turn none is too large)
+        return found
+
+    def decode_files(self, uris: Sequence[str]) -> Decodings:
+        """Read and decode local files, all of them within the time that one may take.
+
+        Raises:
+            WorkerLostError: the process had to be started again; `decode` finds out by which file.
+            NoWorkerError: the process died and cannot be started again.
+        """
+        try:
+            return self._ask(uris)
+        except (_DiedError, _TooLateError):
+            self._replace()
+            raise WorkerLostError from None
+
+    def kill(self) -> None:
+        """End the process for good, whatever it is doing; any thread may."""
+        self._killed = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let go of a process that was killed."""
+        self._end()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for part in (self._area, self._shared):
+            if part is not None:
+                part.close()
+
+    def _start(self) -> None:
+        if self._killed:
+            raise NoWorkerError("it was ended")
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this program
+                [sys.executable, "-c", _START, *_import_path()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                pass_fds=self._inherited,
+                env={**_ENVIRONMENT, **os.environ},
+                start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
+            )
+        except OSError as error:
+            self._errors.close()
+            raise NoWorkerError(f"{sys.executable} does not start: {error}") from error
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(self._pipe(pipe))
+        self._poll = select.poll()
+        self._poll.register(self._pipe(self._process.stdout), select.POLLIN)
+        self._buffer = bytearray()
+        try:
+            self._send(json.dumps(self._order).encode() + b"\n")
+            self._deadline = time.monotonic() + _START_SECONDS
+            self._line()
+        except (_DiedError, _TooLateError) as error:
+            self._process.kill()
+            raise NoWorkerError(f"a worker process does not start: {self._last_words()}") from error
+
+    def _decode_twice(
+        self, data: bytes, uri: str, *, is_turn: bool = False
+    ) -> Decoded | Refused | Large:
+        try:
+            return self._decode(data, uri, is_turn=is_turn)
+        except _DiedError:
+            self._end()
+            self._start()
+        try:
+            return self._decode(data, uri, is_turn=is_turn)
+        except _DiedError:
+            was_killed = self._process.wait() == -signal.SIGKILL
+            how = self._end()
+            self._start()
+            if was_killed:  # by a person, or for want of memory, but not by the picture
+                raise ShortageError(uri, f"its decoder {how} twice") from None
+            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+
+    def _decode(self, data: bytes, uri: str, *, is_turn: bool) -> Decoded | Refused | Large:
+        try:
+            (found,) = self._ask([uri], data, is_turn=is_turn).pictures
+        except _TooLateError:
+            self._replace()
+            seconds = f"{self._limits.max_seconds:g} seconds"
+            raise ShortageError(uri, f"decoding takes longer than {seconds}") from None
+        except _DiedError:
+            if self._process.wait() == 1:  # Python ended with a traceback
+                words = self._last_words()
+                self._start()
+                raise AnalyzerError(f"preparing {uri} for the model failed: {words}") from None
+            raise
+        return found
+
+    def _ask(
+        self, uris: Sequence[str], data: bytes | None = None, *, is_turn: bool = False
+    ) -> Decodings:
+        length = None if data is None else len(data)
+        request = {"uris": uris, "bytes": length, "is_turn": is_turn}
+        self._send(json.dumps(request).encode() + b"\n", data or b"")
+        self._deadline = time.monotonic() + self._limits.max_seconds
+        answer = json.loads(self._line())
+        filled = 0
+        pictures: list[Decoded | Refused | Large] = []
+        for said in answer["pictures"]:
+            if "pixels" in said:
+                pictures.append(Large(**said))
+                continue
+            if "reason" in said:
+                pictures.append(Refused(**said))
+                continue
+            shape, is_shared = said.pop("shape"), said.pop("is_shared")
+            size = math.prod(shape)
+            content: bytes | bytearray
+            if self._area is not None and is_shared:
+                content = self._area[filled : filled + size]
+                filled += size
+            else:
+                content = self._exactly(size)
+            pixels = np.frombuffer(content, np.uint8).reshape(shape)
+            pictures.append(Decoded(**said, pixels=pixels))
+        return Decodings(pictures, answer["seconds"])
+
+    def _send(self, *parts: bytes) -> None:
+        descriptor = self._pipe(self._process.stdin)
+        try:
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+        except BrokenPipeError:
+            raise _DiedError from None
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._wait()
+            block = os.read(self._pipe(self._process.stdout), _BLOCK)
+            if not block:
+                raise _DiedError
+            self._buffer += block
+        line, self._buffer = bytes(self._buffer[:end]), self._buffer[end + 1 :]
+        return line
+
+    def _exactly(self, size: int) -> bytearray:
+        content = bytearray(size)
+        filled = min(len(self._buffer), size)
+        content[:filled], self._buffer = self._buffer[:filled], self._buffer[filled:]
+        rest = memoryview(content)[filled:]
+        while rest:
+            self._wait()
+            received = os.readv(self._pipe(self._process.stdout), [rest])
+            if not received:
+                raise _DiedError
+            rest = rest[received:]
+        return content
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not self._poll.poll(left * 1000):
+            raise _TooLateError
+
+    def _replace(self) -> None:
+        """Start another process in place of one that is of no use."""
+        self._process.kill()
+        self._end()
+        self._start()
+
+    def _end(self) -> str:
+        """Wait for the process that has died, and say how."""
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                pipe.close()
+        code = self._process.wait()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    def _last_words(self) -> str:
+        """The last line of what the process wrote on standard error, which is let go."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        how = self._end()
+        return said[:300] or how
+
+    def _pipe(self, pipe: IO[bytes] | None) -> int:
+        if pipe is None or pipe.closed:
+            raise _DiedError
+        return pipe.fileno()
+
+
+def _shared_file() -> IO[bytes] | None:
+    """A file of no name that both processes can map, in memory where the system has such.
+
+    None where files must be small; then all pixels come through the pipe.
+    """
+    if hasattr(os, "memfd_create"):  # Linux
+        file: IO[bytes] = os.fdopen(os.memfd_create("imgsearch-pixels"), "r+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the worker's `close`
+    try:
+        file.truncate(AREA)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole picture, so that neither end waits for the other within one."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):  # a limit of this machine
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BLOCK)
+
+
+def _import_path() -> list[str]:
+    """Where this process finds modules; the worker is to find the same."""
+    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - "" is this folder

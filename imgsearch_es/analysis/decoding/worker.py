@@ -1,0 +1,152 @@
+"""A worker process: decodes pictures, as its parent asks on standard input.
+
+A request is a line of JSON: the URIs of local files, or one URI whose file's bytes follow. An
+answer is a line of JSON about each of these pictures; the pixels are in the memory that the parent
+shares, and those without room in it follow the line. The worker ends when its standard input does,
+so none is left behind when the parent is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Large, Refused
+from imgsearch_es.analysis.decoding.turns import LARGE, LargeError
+from imgsearch_es.errors import ImageError, ShortageError
+from imgsearch_es.pictures.files import Limits, read_bytes
+
+_HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
+
+_GRACE_SECONDS = 10.0
+"""The parent ends a worker that takes too long; should it be gone, the worker ends itself."""
+
+_PIXEL_BYTES = 4
+"""Of Pillow's RGB."""
+_MARGIN = 300 << 20
+"""Bytes that a picture may take beyond its pixels."""
+_TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
+_STATUS, _DATA_PAGES = Path("/proc/self/statm"), 5
+"""Where Linux, and no other system, says how many pages this process has for its data."""
+
+
+def main() -> None:
+    """Answer until there are no more requests."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the answers
+    order = json.loads(requests.readline())
+    worker = _Worker(Limits(**order["limits"]), order["image_filters"], order["area"])
+    answers.write(b"{}\n")
+    answers.flush()
+    for line in requests:
+        request = json.loads(line)
+        data = None if request["bytes"] is None else requests.read(request["bytes"])
+        for part in worker.answer(request["uris"], data, is_turn=request["is_turn"]):
+            answers.write(part)
+        answers.flush()
+
+
+class _Worker:
+    def __init__(
+        self, limits: Limits, image_filters: Sequence[Mapping[str, Any]], area: Sequence[int]
+    ) -> None:
+        self._decoder = Decoder(image_filters, limits)
+        self._limits = limits
+        self._area = mmap.mmap(area[0], AREA) if area else None
+        self._seconds = {"read": 0.0, "decode": 0.0}
+
+    def answer(
+        self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
+    ) -> list[bytes | memoryview]:
+        """The line about some pictures, and the pixels that have no room in the shared memory."""
+        self._is_turn = is_turn
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        filled = 0
+        said: list[dict[str, Any]] = []
+        rest: list[memoryview] = []
+        for uri in uris:
+            signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds + _GRACE_SECONDS)
+            found = self._look_at(uri, data)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if isinstance(found, Refused | Large):
+                said.append(asdict(found))
+                continue
+            pixels = np.ascontiguousarray(found.pixels).data.cast("B")
+            end = filled + pixels.nbytes
+            is_shared = self._area is not None and end <= AREA
+            if self._area is not None and is_shared:
+                self._area[filled:end] = pixels
+                filled = end
+            else:
+                rest.append(pixels)
+            header = {name: getattr(found, name) for name in _HEADER}
+            said.append({**header, "shape": found.pixels.shape, "is_shared": is_shared})
+        line = json.dumps({"pictures": said, "seconds": self._seconds})
+        return [line.encode() + b"\n", *rest]
+
+    def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
+        try:
+            with self._timed("read"):
+                data = read_bytes(uri, self._limits) if data is None else data
+            with self._timed("decode"):
+                return self._decode(data, uri)
+        except LargeError as error:
+            return Large(error.pixels)
+        except (ShortageError, MemoryError):
+            return Refused(f"the memory is short, or {_TOO_MUCH}", "", is_shortage=True)
+        except ImageError as error:
+            reason = error.reason
+            if self._is_turn and reason.startswith("damaged"):  # some decoders do not tell
+                reason = f"{reason}; or {_TOO_MUCH}"
+            return Refused(reason, "" if data is None else hashlib.sha256(data).hexdigest())
+
+    def _decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode within the memory that this picture may take."""
+        has = _data_bytes()
+
+        def admit(pixels: int) -> None:
+            if pixels > LARGE and not self._is_turn:
+                raise LargeError(uri, pixels)
+            if has is not None:
+                _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
+
+        try:
+            return self._decoder.decode(data, uri, admit)
+        finally:
+            if has is not None:
+                _limit_data(resource.RLIM_INFINITY)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.perf_counter() - started
+
+
+def _data_bytes() -> int | None:
+    """What RLIMIT_DATA counts of this process; None where the system does not say."""
+    try:
+        return int(_STATUS.read_text().split()[_DATA_PAGES]) * resource.getpagesize()
+    except OSError:
+        return None
+
+
+def _limit_data(most: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [each for each in (most, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits, default=resource.RLIM_INFINITY), hard))

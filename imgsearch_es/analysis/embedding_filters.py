@@ -1,0 +1,190 @@
+"""The built-in parts of an analyzer that deep features pass through, in the order they are named.
+
+An embedding filter takes the deep features of a batch, float32 of shape (pictures, dimensions), and
+gives float32 of shape (pictures, other dimensions). As other filters it is a frozen dataclass whose
+fields are its options, and plug-ins register theirs under the same entry-point group.
+
+A filter that was learnt keeps what it learnt in a file. Its options are then ``path``, where the
+file is, and ``sha256``, which file it is (`LearntFilter`). The index records both and compares the
+second: the file may move, but another file in its place is refused, as other weights are.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.filters import create_part
+from imgsearch_es.analysis.models.learnt_file import LearntFile
+from imgsearch_es.analysis.models.weights import fingerprint
+from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.pictures.files import replacing
+
+EMBEDDING_FILTERS = "imgsearch_es.embedding_filters"
+
+Vectors = NDArray[np.float32]
+
+
+class EmbeddingFilter(Protocol):
+    """A step after the model, for its deep feature."""
+
+    def dimensions(self, given: int) -> int:
+        """How long a deep feature is after this filter.
+
+        Args:
+            given: how long it is before.
+
+        Raises:
+            AnalyzerError: this filter takes deep features of another length.
+        """
+        ...
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        """Give the new deep features.
+
+        Args:
+            vectors: float32 of shape (pictures, dimensions), not changed.
+
+        Returns:
+            float32 of shape (pictures, ``self.dimensions(dimensions)``). A picture's row must not
+            depend on the other rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LearntFilter(LearntFile):
+    """Base of filters that read what they do from a file: ``path``, and ``sha256`` of its bytes."""
+
+    what: ClassVar[str] = "an embedding filter"
+
+
+@dataclass(frozen=True)
+class L2Normalize:
+    """Scale each deep feature to length 1; zero stays zero. The dot product becomes the cosine."""
+
+    def dimensions(self, given: int) -> int:
+        """As many as before."""
+        return given
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        """Give the scaled deep features."""
+        wide = vectors.astype(np.float64)
+        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+        return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PCAWhiten(LearntFilter):
+    """Whiten deep features by principal components learnt on a collection.
+
+    y = D^(-1/2) V^T (x - mean), with the largest eigenvalues D and the eigenvectors V of the
+    collection's covariance (Jégou and Chum 2012). ``imgsearch whiten`` learns the file.
+    """
+
+    def dimensions(self, given: int) -> int:
+        """As many as components were kept."""
+        before, after = self._learnt["components"].shape
+        if given != before:
+            raise AnalyzerError(
+                f"pca_whiten: {self.path} takes deep features of {before} dimensions, not {given}; "
+                "it was learnt on those of another analyzer"
+            )
+        return int(after)
+
+    def __call__(self, vectors: Vectors) -> Vectors:
+        """Give the whitened deep features."""
+        self.dimensions(vectors.shape[1])
+        learnt = self._learnt
+        centered = vectors.astype(np.float64) - learnt["mean"]
+        # Each row on its own, so that a picture's feature does not depend on its batch.
+        rows = [row @ learnt["components"] for row in centered]
+        return np.asarray(rows, dtype=np.float32).reshape(len(vectors), -1)
+
+    @cached_property
+    def _learnt(self) -> dict[str, NDArray[np.float64]]:
+        return read_whitening(Path(self.path))
+
+
+def write_whitening(
+    path: Path, mean: NDArray[np.float64], components: NDArray[np.float64], **notes: object
+) -> str:
+    """Write the file of `PCAWhiten`, an .npz without pickle; it is there whole or not at all.
+
+    Args:
+        path: of the file; ends in .npz.
+        mean: float64 of shape (dimensions,).
+        components: float64 of shape (dimensions, components): V D^(-1/2).
+        notes: more about it, such as ``variance``: numbers, texts or arrays of them.
+
+    Returns:
+        The sha256 of the file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    arrays = {name: np.asarray(value) for name, value in notes.items()}
+    with replacing(path) as draft, draft.open("wb") as file:
+        np.savez(file, mean=mean, components=components, **cast(Any, arrays))
+    return fingerprint(path, "an embedding filter").partition(":")[2]
+
+
+def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read what `write_whitening` wrote; never unpickles.
+
+    Returns:
+        "mean" and "components", float64 of shapes (dimensions,) and (dimensions, components).
+
+    Raises:
+        WeightsError: it is no such file.
+    """
+    wrong = f"{path} is no file of pca_whiten (an .npz that `imgsearch whiten` wrote)"
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            found = {name: np.asarray(file[name], np.float64) for name in ("mean", "components")}
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{wrong}: {error}") from error
+    mean, components = found["mean"], found["components"]
+    if components.ndim != 2 or mean.shape != components.shape[:1] or not components.size:
+        raise WeightsError(f"{wrong}: its arrays have shapes {mean.shape}, {components.shape}")
+    if not all(np.isfinite(array).all() for array in found.values()):
+        raise WeightsError(f"{wrong}: it holds numbers that are not finite")
+    return found
+
+
+def create_embedding_filter(config: Mapping[str, Any]) -> EmbeddingFilter:
+    """Build an embedding filter from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+        WeightsError: its file is missing or another one.
+    """
+    return cast(EmbeddingFilter, create_part(EMBEDDING_FILTERS, "embedding filter", config))
+
+
+def run_embedding_filters(filters: tuple[EmbeddingFilter, ...], vectors: Vectors) -> Vectors:
+    """Run embedding filters one after the other.
+
+    Raises:
+        AnalyzerError: one does not take what it is given, or gives numbers that are not finite.
+    """
+    for part in filters:
+        wanted = (len(vectors), part.dimensions(vectors.shape[1]))
+        vectors = np.ascontiguousarray(part(vectors), dtype=np.float32)
+        if vectors.shape != wanted:
+            raise AnalyzerError(
+                f"the embedding filter {type(part).__name__} gives shape {vectors.shape}, where it "
+                f"promised {wanted}"
+            )
+        if not np.isfinite(vectors).all():
+            raise AnalyzerError(
+                f"the embedding filter {type(part).__name__} gives a number that is not finite"
+            )
+    return vectors

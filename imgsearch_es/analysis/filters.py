@@ -1,0 +1,342 @@
+"""The built-in parts of an analyzer before and after the model.
+
+Image filters take an RGB picture and give one. Term filters take the scores of a batch, shape
+(pictures, terms), and give scores of the same kind; a score of zero is no term. All are frozen
+dataclasses: their fields are their options, and make up their configuration. Plug-ins register
+theirs under the same entry-point groups as the built-ins in setup.cfg.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgsearch_es.analysis.plugins import load_plugin
+from imgsearch_es.errors import AnalyzerError
+
+if TYPE_CHECKING:
+    from imgsearch_es.vocabulary.synsets import Vocabulary
+
+IMAGE_FILTERS = "imgsearch_es.image_filters"
+TERM_FILTERS = "imgsearch_es.term_filters"
+
+Scores = NDArray[np.float32]
+
+_THIN = 64
+"""How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
+its middle, and 256 x 16,384 pixels are what scaling may cost."""
+_LONG = 1 << 16
+"""The longest side that is scaled at once: Pillow holds a row of coefficients for each pixel of it,
+and what it has scaled in one direction. No JPEG file has a longer one."""
+
+
+class ImageFilter(Protocol):
+    """A step before the model."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the changed RGB picture."""
+        ...
+
+
+class TermFilter(Protocol):
+    """A step after the model."""
+
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The terms after this filter, given those before it."""
+        ...
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the new scores.
+
+        Args:
+            scores: float32 of shape (pictures, terms), not changed.
+            vocabulary: the terms of ``scores``, in the order of its columns.
+        """
+        ...
+
+
+# --- image filters ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
+
+    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is.
+
+    With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
+    paper uses.
+
+    Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
+    that is longer than 65,536 pixels is averaged before it is scaled otherwise.
+
+    As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
+    of their size where that is no smaller than what it scales to.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    shorter_side: int | None = None
+    interpolation: str = "nearest"
+    decode: str | None = None
+    longer_side: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.height, self.width, self.shorter_side, self.longer_side)
+        given = tuple(size is not None for size in sizes)
+        if sum(given) != 1 + given[0] or given[0] != given[1]:
+            raise AnalyzerError(
+                "resize needs either height and width, or shorter_side, or longer_side"
+            )
+        for size in sizes:
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise AnalyzerError(f"resize: a size must be a whole number above 0, not {size!r}")
+        if self.decode not in (None, "fast"):
+            raise AnalyzerError(f'resize: decode is "fast" or left out, not {self.decode!r}')
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            known = ", ".join(name.lower() for name in Image.Resampling.__members__)
+            raise AnalyzerError(
+                f"resize: unknown interpolation {self.interpolation!r}; known are {known}"
+            )
+
+    @property
+    def decode_size(self) -> tuple[int, int] | None:
+        """(width, height) that a decoder must not go below; None for the file's own size."""
+        if self.decode is None:
+            return None
+        side = self.shorter_side or self.longer_side
+        return (side, side) if side else (cast(int, self.width), cast(int, self.height))
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the scaled picture."""
+        resampling = Image.Resampling[self.interpolation.upper()]
+        if self.shorter_side is not None:
+            image = _middle(image)
+        elif max(image.size) > _LONG and resampling is not Image.Resampling.NEAREST:
+            image = image.reduce((-(-image.width // _LONG), -(-image.height // _LONG)))
+        width, height = self._size(image)
+        if image.size == (width, height):
+            return image
+        return image.resize((width, height), resampling)
+
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height that a picture gets."""
+        if self.shorter_side is not None:
+            scale = self.shorter_side / min(image.size)
+        elif self.longer_side is not None:
+            scale = min(1.0, self.longer_side / max(image.size))
+        else:
+            return cast(int, self.width), cast(int, self.height)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        return width, height
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Without the ends of a picture that is too thin, which no crop of its middle would keep."""
+    longest = _THIN * min(image.size)
+    left, top = (max(0, (side - longest) // 2) for side in image.size)
+    if not left and not top:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Cut ``height`` x ``width`` pixels from the middle; a smaller picture is padded with black."""
+
+    height: int
+    width: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Give the middle of the picture."""
+        left = (image.width - self.width) // 2
+        top = (image.height - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
+
+
+# --- term filters ----------------------------------------------------------------------------
+
+
+class _SameVocabulary:
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The terms stay as they are."""
+        return vocabulary
+
+
+@dataclass(frozen=True)
+class TopK(_SameVocabulary):
+    """Keep the ``k`` best terms of each picture; of equal ones the first in the vocabulary."""
+
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores, all but the best set to zero."""
+        if self.k >= scores.shape[1]:
+            return scores
+        least = np.partition(scores, -self.k, axis=1)[:, -self.k, np.newaxis]
+        is_kept = scores >= least
+        for row in np.flatnonzero(is_kept.sum(axis=1) != self.k):  # several are the least
+            is_kept[row] = False
+            is_kept[row, np.argsort(-scores[row], kind="stable")[: self.k]] = True
+        return np.where(is_kept, scores, np.float32(0))
+
+
+@dataclass(frozen=True)
+class MinScore(_SameVocabulary):
+    """Drop terms that score less than ``min_score``."""
+
+    min_score: float
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores, the small ones set to zero."""
+        return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))
+
+
+@dataclass(frozen=True)
+class Sqrt(_SameVocabulary):
+    """Take the square root of each score: formula (1) becomes Bhattacharyya's coefficient."""
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the square roots."""
+        roots: Scores = np.sqrt(scores)
+        return roots
+
+
+@dataclass(frozen=True)
+class L2Normalize(_SameVocabulary):
+    """Scale each picture's scores to length 1: formula (1) becomes the cosine."""
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scaled scores."""
+        length = np.linalg.norm(scores, axis=1, keepdims=True)
+        scaled: Scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
+        return scaled
+
+
+@dataclass(frozen=True)
+class Hypernyms:
+    """Add every hypernym as a term; a parent scores the sum of the classes below it.
+
+    Put before ``top_k``, the sum runs over the whole posterior; after it, over the kept classes.
+    """
+
+    def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The classes, then all their hypernyms."""
+        return vocabulary.with_hypernyms()
+
+    def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
+        """Give the scores with a column for each hypernym added.
+
+        Sums are made in float64, so a picture's do not depend on those it is analyzed with.
+        """
+        wider = self.vocabulary(vocabulary)
+        column = {key: i for i, key in enumerate(wider.keys)}
+        added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
+        for row, key in enumerate(vocabulary.keys):
+            for hypernym in vocabulary.hypernyms(key):
+                added[row, column[hypernym.key] - len(vocabulary)] = 1
+        sums = (scores.astype(np.float64) @ added).astype(np.float32)
+        return np.concatenate([scores, sums], axis=1)
+
+
+# --- in a row ----------------------------------------------------------------------------------
+
+
+def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
+    """Run image filters one after the other on an RGB picture.
+
+    Returns:
+        Pixels of shape (height, width, 3), RGB, 0 to 255.
+    """
+    for part in filters:
+        image = part(image)
+    return np.asarray(image, dtype=np.uint8)
+
+
+# --- by name ---------------------------------------------------------------------------------
+
+
+def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
+    """Build an image filter from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
+
+
+def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
+    """Build a term filter from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
+
+
+def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
+    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters.
+
+    Raises:
+        AnalyzerError: another filter than the first wants fast decoding; what comes before it
+            would see other pixels.
+    """
+    sizes = [getattr(part, "decode_size", None) for part in filters]
+    if any(sizes[1:]):
+        raise AnalyzerError('resize with decode = "fast" must be the first image filter')
+    return sizes[0] if sizes else None
+
+
+def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The configurations of image filters, the first of them with fast decoding.
+
+    Raises:
+        AnalyzerError: the first one is not ``resize``.
+    """
+    if not configs or configs[0].get("name") != "resize":
+        raise AnalyzerError("fast decoding needs resize as the first image filter")
+    return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]
+
+
+def full_config(config: Mapping[str, Any], part: object) -> dict[str, Any]:
+    """The configuration a filter was built from, completed with its defaults."""
+    options = dataclasses.asdict(cast(Any, part))
+    return {"name": config["name"], **{k: v for k, v in options.items() if v is not None}}
+
+
+def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
+    """Build a filter of an entry-point group from ``{"name": ..., option: value}``.
+
+    Raises:
+        AnalyzerError: no such filter, or its options are wrong.
+    """
+    if not isinstance(config, Mapping):
+        raise AnalyzerError(f'a {kind} is written {{"name": ..., option: value}}, not {config!r}')
+    options = dict(config)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise AnalyzerError(f"this {kind} has no name: {dict(config)!r}")
+    factory = load_plugin(group, name)
+    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
+        raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
+    known = [field.name for field in dataclasses.fields(factory)]
+    for option in options:
+        if option not in known:
+            raise AnalyzerError(
+                f"the {kind} {name!r} has no option {option!r}; "
+                + (f"it has {', '.join(known)}" if known else "it has none")
+            )
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise AnalyzerError(f"the {kind} {name!r} cannot be built: {error}") from error

@@ -1,0 +1,105 @@
+"""Models by name: the built-ins and those of plug-ins, found the same way.
+
+A package adds a model with, for example,
+
+    [project.entry-points."imgsearch_es.models"]
+    my_model = "my_package.models:MyModel"
+
+where ``MyModel("my_model", **options)`` gives a `Model`. A name of the form ``keras:PATH`` goes to
+the factory that is registered under the part before the colon. A factory may have a method
+``describe(name) -> ModelInfo`` for the list of models.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from imgsearch_es.analysis.models.base import Model, ModelInfo, Prediction
+from imgsearch_es.analysis.plugins import entry_point, load_plugin, plugin_names
+from imgsearch_es.errors import AnalyzerError, ImgsearchError
+
+__all__ = ["MODELS", "Model", "ModelInfo", "Prediction", "available_models", "create_model"]
+
+MODELS = "imgsearch_es.models"
+"""The entry-point group."""
+
+_Factory = Callable[..., Model]
+
+
+def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
+    """Make a model; cheap, for its network is built on first use.
+
+    Args:
+        config: a model's name ("vgg16", "keras:my.keras"), or ``{"name": ..., option: value}``.
+        options: options of this model; they go before those in ``config``.
+
+    Raises:
+        AnalyzerError: no such model, or an option is unknown or wrong.
+        WeightsError: an option names a file of weights that cannot be used.
+    """
+    given = {"name": config} if isinstance(config, str) else dict(config)
+    name = given.pop("name", None)
+    if not isinstance(name, str) or not name:
+        raise AnalyzerError(f"this model has no name: {config!r}")
+    factory = _factory(_registered(name))
+    given |= options
+    _check_options(factory, name, given)
+    try:
+        return factory(name, **given)
+    except ImgsearchError:
+        raise
+    except Exception as error:
+        raise AnalyzerError(f"the model {name!r} cannot be made: {error}") from error
+
+
+def available_models() -> list[ModelInfo]:
+    """List the registered models, sorted by name; a broken plug-in is listed with its error."""
+    return [_info(name) for name in plugin_names(MODELS)]
+
+
+def _registered(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _factory(name: str) -> _Factory:
+    try:
+        factory = load_plugin(MODELS, name)
+    except ImgsearchError:
+        raise
+    except Exception as error:  # a plug-in's module may raise anything
+        raise AnalyzerError(f"the plug-in {name!r} does not load: {error}") from error
+    if not callable(factory):
+        raise AnalyzerError(f"the plug-in {name!r} is no model factory: it cannot be called")
+    return cast(_Factory, factory)
+
+
+def _check_options(factory: _Factory, name: str, options: Mapping[str, Any]) -> None:
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())[1:]
+    except (TypeError, ValueError):  # a factory without a signature checks for itself
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for option in options:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise AnalyzerError(f"the model {name!r} has no option {option!r}; {has}")
+
+
+def _info(name: str) -> ModelInfo:
+    package = entry_point(MODELS, name).dist
+    distribution = package.name if package else ""
+    try:
+        factory = _factory(name)
+        describe = getattr(factory, "describe", None)
+        if describe is None:
+            summary = (inspect.getdoc(factory) or "").partition("\n")[0]
+            return ModelInfo(name, summary, distribution=distribution)
+        info: ModelInfo = describe(name)
+        return replace(info, distribution=distribution)
+    except Exception as error:  # noqa: BLE001 - listed, not raised: the others still work
+        return ModelInfo(name, "", distribution=distribution, error=str(error))

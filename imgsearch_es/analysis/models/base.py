@@ -1,0 +1,298 @@
+"""What a model is: pixels in, a posterior over the vocabulary and a deep feature out."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+
+if TYPE_CHECKING:
+    import keras
+
+    from imgsearch_es.analysis.models.runtime import Runtime
+    from imgsearch_es.analysis.models.runtime_cache import Choice
+
+JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
+
+_MAX_BATCH = 32
+"""More pictures than this go through the network in turns, so that memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model says of a batch of pictures.
+
+    Attributes:
+        posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
+        embedding: float32 of shape (pictures, dimensions): the deep feature, which is the global
+            average pool of the last convolutional activation, unless the model was told otherwise
+            (`NetworkModel.use_deep_feature`).
+    """
+
+    posterior: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A classifier. Making one is cheap; its network is built on the first ``predict``.
+
+    One with a true attribute ``is_safe_in_threads`` gets several batches at once, from threads.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name it is registered under, such as "vgg16" (or "keras:/path/of/a/file")."""
+        ...
+
+    @property
+    def config(self) -> dict[str, JSON]:
+        """Its name and options: ``create_model(model.config)`` makes it again."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its classes, in the order of the posterior's columns."""
+        ...
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The image filters that give its input, unless the analyzer names others."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Identify the weights, as "sha256:<hex>" of their file, without building the network.
+
+        Raises:
+            WeightsError: the weights are missing and cannot be fetched.
+        """
+        ...
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify a batch of pictures.
+
+        Args:
+            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255.
+
+        Raises:
+            AnalyzerError: the pixels have another shape or type, or the network does not run.
+        """
+        ...
+
+
+class WrappedModel(ABC):
+    """A `Model` around another one: all is the other's, but how it predicts.
+
+    Args:
+        model: the other one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model.name
+
+    @property
+    def config(self) -> dict[str, JSON]:
+        """The model's."""
+        return self._model.config
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's."""
+        return self._model.vocabulary
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The model's."""
+        return self._model.image_filters
+
+    def fingerprint(self) -> str:
+        """The model's."""
+        return self._model.fingerprint()
+
+    @abstractmethod
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """As of `Model`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One line of the list of models.
+
+    Attributes:
+        name: what ``create_model`` takes.
+        description: what it is, in a few words.
+        input_size: (height, width) in pixels, or None where that depends on a file.
+        available: whether its weights are on this machine; None where that is not known.
+        distribution: the installed package that provides it.
+        error: why it cannot be used (a broken plug-in), or None.
+    """
+
+    name: str
+    description: str
+    input_size: tuple[int, int] | None = None
+    available: bool | None = None
+    distribution: str = ""
+    error: str | None = None
+
+
+def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
+    """See that a model can take these pixels.
+
+    Args:
+        pixels: what it was given.
+        size: (height, width) of its input.
+        name: of the model, for the message.
+
+    Raises:
+        AnalyzerError: they have another shape or type.
+    """
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        kind = getattr(pixels, "dtype", type(pixels).__name__)
+        raise AnalyzerError(f"{name} takes uint8 pixels (0 to 255), not {kind}")
+    wanted = (*size, 3)
+    if pixels.shape[1:] != wanted:
+        raise AnalyzerError(
+            f"{name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
+            f"not {pixels.shape}; do the image filters fit the model?"
+        )
+
+
+def predict_in_turns(run: Runtime, pixels: NDArray[np.uint8]) -> Prediction:
+    """Run a network on any number of pictures, also on none."""
+    if len(pixels) == 0:
+        none = run(np.zeros((1, *pixels.shape[1:]), np.uint8))
+        return Prediction(*(part[:0] for part in none))
+    parts = [run(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
+    return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+class NetworkModel(ABC):
+    """A `Model` that is one Keras network, built on first use; safe in many threads.
+
+    Args:
+        name: the name it is registered under.
+        options: its options, as JSON values.
+        size: (height, width) of its input, in pixels.
+    """
+
+    is_safe_in_threads = True
+    """Then batches overlap; other models get one at a time."""
+
+    def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
+        self.name = name
+        self.config: dict[str, JSON] = {"name": name, **options}
+        self.size = size
+        self.deep_feature = DeepFeature()
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._wanted: str | None = None
+        self.choice: Choice | None = None
+        """Which runtime it runs on and why; None until the first ``predict``."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The 1,000 ImageNet classes."""
+        return imagenet()
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """The paper's path: ``keras.utils.load_img(path, target_size=(height, width))``."""
+        height, width = self.size
+        return [
+            {"name": "resize", "height": height, "width": width, "interpolation": "nearest"},
+        ]
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identify the weights; does not import TensorFlow."""
+
+    @abstractmethod
+    def build_network(self) -> keras.Model:
+        """Make the network: RGB pixels 0 to 255, float32 -> [posterior, embedding]."""
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
+        check_pixels(pixels, self.size, self.name)
+        return predict_in_turns(self._load(), pixels)
+
+    def __repr__(self) -> str:
+        options = {key: value for key, value in self.config.items() if key != "name"}
+        return f"{type(self).__name__}({self.name!r}, **{options!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the network out of a copy or a pickle; it is built again there."""
+        return {**self.__dict__, "_lock": None, "_runtime": None, "choice": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def checked_network(self) -> keras.Model:
+        """What `build_network` gives with the deep feature wanted, and errors of ours.
+
+        Raises:
+            AnalyzerError: the network cannot be built.
+        """
+        from imgsearch_es.analysis.models.runtime import import_keras, reason
+
+        import_keras()
+        try:
+            network = self.build_network()
+            if self.deep_feature.is_default:
+                return network
+            from imgsearch_es.analysis.models.networks import with_deep_feature
+
+            return with_deep_feature(network, self.deep_feature)
+        except ValueError as error:  # Keras's word for a network that cannot be
+            raise AnalyzerError(
+                f"the network of {self.name} cannot be built: {reason(error)}"
+            ) from error
+
+    def use_deep_feature(self, feature: DeepFeature) -> None:
+        """Give another deep feature; a layer that does not exist is found out on first use."""
+        with self._lock:
+            self.deep_feature, self._runtime = feature, None
+
+    def layers(self) -> dict[str, tuple[int | None, ...]]:
+        """The layers that a deep feature can be taken from, in order, with their outputs' shapes.
+
+        Builds the network, so TensorFlow is imported.
+        """
+        from imgsearch_es.analysis.models.runtime import import_keras
+
+        import_keras()
+        from imgsearch_es.analysis.models.networks import layer_shapes
+
+        return layer_shapes(self.build_network())
+
+    def use_runtime(self, name: str) -> None:
+        """Run on "tensorflow", "openvino" or ("auto") the faster of them.
+
+        Without this call the environment variable IMGSEARCH_RUNTIME says which, else it is "auto".
+
+        Raises:
+            ConfigurationError: there is no such runtime.
+        """
+        from imgsearch_es.analysis.models.runtime import check_runtime
+
+        with self._lock:
+            self._wanted, self._runtime = check_runtime(name), None
+
+    def _load(self) -> Runtime:
+        with self._lock:
+            if self._runtime is None:
+                from imgsearch_es.analysis.models.runtime_choice import open_runtime
+
+                self._runtime, self.choice = open_runtime(self, self._wanted)
+            return self._runtime

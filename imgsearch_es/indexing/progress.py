@@ -1,0 +1,322 @@
+"""How far indexing is, shown while it runs: a bar in a notebook or on a terminal, lines elsewhere.
+
+As tqdm's users expect it of ``tqdm.auto``: the bar suits the place, and in a notebook it stays and
+says how the run ended. Unlike there, a script prints nothing unless asked (``progress=True``).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from imgsearch_es.interfaces.markup import Html, tag
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from imgsearch_es.indexing import IndexReport, Progress
+
+WINDOW_SECONDS = 15.0
+"""The rate is that of so many seconds before."""
+DELAY_SECONDS = 0.5
+"""A notebook shows no bar for a run that has ended by then."""
+EVERY_SECONDS = 0.2
+"""Between two drawings of a notebook's bar."""
+LINE_SECONDS = 10.0
+"""Between two lines where there is neither a notebook nor a terminal."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far a run is.
+
+    Attributes:
+        done: pictures that are analyzed, unchanged or rejected; some may wait to be written.
+        total: all pictures; None while they are being found.
+        decoded: pictures decoded in this run.
+        analyzed: pictures analyzed in this run.
+        written: documents written.
+        unchanged: pictures that the index had already.
+        rejected: pictures that cannot be indexed.
+        rate: pictures per second, of late.
+        seconds_left: at this rate; None where it is not known.
+    """
+
+    done: int
+    total: int | None
+    decoded: int
+    analyzed: int
+    written: int
+    unchanged: int
+    rejected: int
+    rate: float
+    seconds_left: float | None
+
+    @property
+    def work(self) -> str:
+        """What the stages have done, for people."""
+        stages = f"{self.decoded:,} decoded, {self.analyzed:,} analyzed, {self.written:,} written"
+        return stages + (f", {self.unchanged:,} unchanged" if self.unchanged else "")
+
+    @property
+    def failures(self) -> str:
+        """How many pictures are rejected, for people; nothing where none is."""
+        return f"{self.rejected:,} rejected" if self.rejected else ""
+
+    @property
+    def counts(self) -> str:
+        """Work and failures."""
+        return ", ".join(filter(None, [self.work, self.failures]))
+
+    @property
+    def pace(self) -> str:
+        """Rate and time left, for people."""
+        rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{rate} pictures/s{left}"
+
+    @property
+    def position(self) -> str:
+        """``1,024 of 25,000``, for people."""
+        return f"{self.done:,} of {'?' if self.total is None else f'{self.total:,}'}"
+
+    def __str__(self) -> str:
+        return f"{self.position} pictures: {self.counts} ({self.pace})"
+
+
+class Meter:
+    """Reads rate and time left from the reports of one run.
+
+    Args:
+        clock: seconds, from any beginning.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._past: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def read(self, report: IndexReport, total: int | None) -> Reading:
+        """How far the run is now.
+
+        Documents are written hundreds at a time, so what is analyzed counts as done.
+        """
+        rejected, made = len(report.rejected), report.stages.pictures
+        done = max(report.found, report.unchanged + rejected + made["analyze"])
+        rate = self._rate(done)
+        known = total is not None and rate > 0
+        return Reading(
+            done=done,
+            total=total,
+            decoded=made["decode"],
+            analyzed=made["analyze"],
+            written=report.added + report.updated,
+            unchanged=report.unchanged,
+            rejected=rejected,
+            rate=rate,
+            seconds_left=max((total or 0) - done, 0) / rate if known else None,
+        )
+
+    def _rate(self, done: int) -> float:
+        now = self._clock()
+        while len(self._past) > 1 and now - self._past[1][0] >= WINDOW_SECONDS:
+            self._past.popleft()
+        if now - self._past[-1][0] >= EVERY_SECONDS:
+            self._past.append((now, done))
+        then, before = self._past[0]
+        return (done - before) / (now - then) if now > then else 0.0
+
+
+class Display(Protocol):
+    """Shows the progress of one run."""
+
+    def __call__(self, report: IndexReport, total: int | None) -> None:
+        """Show how far it is."""
+        ...
+
+    def end(self, *, stopped: bool) -> None:
+        """Show that it has ended."""
+        ...
+
+
+class NotebookBar:
+    """A bar below a notebook's cell, redrawn in place; it stays when the run has ended.
+
+    Args:
+        show: gives a new output that can be replaced; IPython's ``display``.
+        clock: seconds, from any beginning.
+    """
+
+    def __init__(
+        self, show: Callable[..., Any] | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        self._show = show or _ipython_display()
+        self._clock = clock
+        self._meter = Meter(clock)
+        self._next = clock() + DELAY_SECONDS
+        self._output: Any = None
+        self._last: tuple[IndexReport, int | None] | None = None
+
+    def __call__(self, report: IndexReport, total: int | None) -> None:
+        """Redraw the bar, though not each time."""
+        self._last = (report, total)
+        if self._clock() >= self._next:
+            self._next = self._clock() + EVERY_SECONDS
+            reading = self._meter.read(report, total)
+            self._draw(reading, f"{reading.position} · {reading.pace}")
+
+    def end(self, *, stopped: bool) -> None:
+        """Say how it ended, where the bar was shown at all."""
+        if self._last is None or self._output is None:
+            return
+        report, total = self._last
+        reading = self._meter.read(report, total)
+        how = "Stopped after" if stopped else "Indexed"
+        took = f" in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
+        self._draw(reading, f"{how} {reading.done:,} pictures{took}")
+
+    def _draw(self, reading: Reading, head: str) -> None:
+        bundle = {"text/html": _html(reading, head), "text/plain": f"{head} · {reading.counts}"}
+        if self._output is None:
+            self._output = self._show(bundle, raw=True, display_id=True)
+        else:
+            self._output.update(bundle, raw=True)
+
+
+class TerminalBar:
+    """A bar on a terminal; gone when the run has ended.
+
+    Args:
+        console: where to draw; by default the standard error, so that output stays clean.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        rest = Column(ratio=1, no_wrap=True)  # what the others leave of a narrow terminal
+        columns = (
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[position]}"),
+            TextColumn("{task.fields[pace]}"),
+            TextColumn("{task.fields[failures]}", style="yellow"),
+            TextColumn("{task.fields[work]}", style="dim", table_column=rest),
+        )
+        console = console or Console(stderr=True)
+        self._bar = Progress(*columns, console=console, transient=True, expand=True)
+        self._task = self._bar.add_task("", total=None, position="", pace="", failures="", work="")
+        self._meter = Meter()
+        self._bar.start()
+
+    def __call__(self, report: IndexReport, total: int | None) -> None:
+        """Redraw the bar."""
+        reading = self._meter.read(report, total)
+        self._bar.update(
+            self._task,
+            total=total,
+            completed=reading.done,
+            position=reading.position,
+            pace=reading.pace,
+            failures=reading.failures,
+            work=reading.work,
+        )
+
+    def end(self, *, stopped: bool) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+class Lines:
+    """A plain line every ten seconds, for log files.
+
+    Args:
+        say: prints a line; by default to standard error.
+        clock: seconds, from any beginning.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None] | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        self._say = say or (lambda line: print(line, file=sys.stderr))
+        self._clock = clock
+        self._meter = Meter(clock)
+        self._next = clock() + LINE_SECONDS
+
+    def __call__(self, report: IndexReport, total: int | None) -> None:
+        """Print a line when it is time."""
+        reading = self._meter.read(report, total)
+        if self._clock() >= self._next:
+            self._next += LINE_SECONDS
+            self._say(str(reading))
+
+    def end(self, *, stopped: bool) -> None:
+        """Say nothing; the report does."""
+
+
+@contextmanager
+def shown(progress: Progress | bool | None) -> Iterator[Progress | None]:
+    """The progress function that was asked for.
+
+    Args:
+        progress: a function; True for a bar that suits the place; False for none; None for one in
+            a notebook only.
+    """
+    if callable(progress):
+        yield progress
+        return
+    notebook = progress is not False and in_notebook()
+    if not notebook and progress is not True:
+        yield None
+        return
+    place = NotebookBar() if notebook else TerminalBar() if sys.stderr.isatty() else Lines()
+    with ended(place):
+        yield place
+
+
+@contextmanager
+def ended(display: Display) -> Iterator[Display]:
+    """Tell a display when the block has ended, and whether by an error or Ctrl-C."""
+    stopped = True
+    try:
+        yield display
+        stopped = False
+    finally:
+        display.end(stopped=stopped)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in the kernel of a notebook (Jupyter, VS Code, Colab)."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return hasattr(get_ipython(), "kernel") if get_ipython else False
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``0.4 s``, ``12 s``, ``3:05``, ``1:02:09``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _html(reading: Reading, head: str) -> Html:
+    value = {"max": max(reading.total, 1), "value": reading.done} if reading.total else {}
+    style = "width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75"
+    bar = tag("progress", style=style, aria_label="Pictures indexed", **value)
+    quiet = tag("span", reading.counts, style="opacity: .75")
+    style = "font-variant-numeric: tabular-nums; line-height: 1.6"
+    return tag("div", bar, " ", head, tag("br"), quiet, style=style)
+
+
+def _ipython_display() -> Callable[..., Any]:
+    from IPython.display import display
+
+    show: Callable[..., Any] = display
+    return show

@@ -1,0 +1,256 @@
+"""Reindexing: a new index is built beside the old one, and takes its place in one step.
+
+Searches find the old index until then. The new one is brought up to date with the old one until
+nothing was written to that in between. Interrupted, it stays, and the next run goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import is_same_analyzer
+from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
+from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
+from imgsearch_es.indexing import IndexReport
+from imgsearch_es.pictures.files import in_memory, to_path
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.stores.base import IndexSettings, Known, Store
+
+_LOOKUP_SIZE = 1000
+_ANALYZED_TOGETHER = 10_000
+"""Pictures given to the pipeline at a time."""
+_PASSES = 10
+"""Over an index that is written to meanwhile."""
+T = TypeVar("T")
+
+Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
+"""Adds pictures, given by URI and with a function of their labels, to the new index."""
+Convert = Callable[[list[Document]], list[Document]]
+"""Makes documents of the new index from those of the old one."""
+ReindexProgress = Callable[[int, int], None]
+"""Called now and then with the documents done and the documents of the old index."""
+
+
+@dataclass(slots=True)
+class ReindexReport:
+    """What reindexing did.
+
+    Attributes:
+        documents: how many the new index has.
+        analyzed: pictures that were read and analyzed in this run.
+        copied: documents taken over, because the analyzer is the same, or only has more filters
+            of deep features.
+        missing: (uri, reason) of pictures that could not be read again and were left out.
+    """
+
+    documents: int = 0
+    analyzed: int = 0
+    copied: int = 0
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "documents": self.documents,
+            "analyzed": self.analyzed,
+            "copied": self.copied,
+            "missing": [{"uri": uri, "reason": reason} for uri, reason in self.missing],
+        }
+
+
+class Rebuild:
+    """One run.
+
+    Args:
+        old: the index to be replaced; it is only read.
+        new: the store of the index beside it.
+        settings: of the new index.
+        analyze: adds pictures to the new index; None copies the documents.
+        convert: what documents become when they are copied; by default they stay as they are.
+        allow_missing: go on without pictures that cannot be read.
+        progress: told how far the run is.
+    """
+
+    def __init__(
+        self,
+        old: Store,
+        new: Store,
+        settings: IndexSettings,
+        analyze: Analyze | None,
+        *,
+        convert: Convert | None = None,
+        allow_missing: bool = False,
+        progress: ReindexProgress | None = None,
+    ) -> None:
+        self._old, self._new = old, new
+        self._convert = convert or (lambda documents: documents)
+        self._settings = settings
+        self._analyze = analyze
+        self._allow_missing = allow_missing
+        self._progress = progress or (lambda done, total: None)
+        self._report = ReindexReport()
+        self._missing: dict[str, str] = {}
+
+    def run(self, *, keep: bool) -> ReindexReport:
+        """Build the new index and put it in the old one's place.
+
+        Raises:
+            MissingPicturesError: pictures are missing and that is not allowed.
+            StoreError: the old index was written to again and again.
+        """
+        self._begin()
+        for _ in range(_PASSES):
+            mark = self._old.mark()
+            self._bring_up_to_date()
+            if self._missing and not self._allow_missing:
+                raise self._refusal()
+            self._report.documents = self._new.count()
+            if self._old.replace(self._new, mark, keep=keep):
+                self._report.missing = list(self._missing.items())
+                return self._report
+        raise StoreError(
+            f"{self._old.location} is written to all the time: stop what writes to it, and run "
+            "this again; what was analyzed is kept"
+        )
+
+    def _begin(self) -> None:
+        """Take what an interrupted run left, if it was to become the same."""
+        left = self._new.stored_settings()
+        if left is not None and not _are_same(left, self._settings):
+            self._new.delete()
+            left = None
+        if left is None:
+            self._new.create(self._settings)
+
+    def _bring_up_to_date(self) -> None:
+        self._missing = {}
+        total, done = self._old.count(), 0
+        waiting: list[Document] = []
+        for block in _chunks(self._old.documents(), _LOOKUP_SIZE):
+            known = self._new.known([document.id for document in block])
+            waiting += [d for d in block if _is_stale(d, known.get(d.id))]
+            if self._analyze is None or len(waiting) >= _ANALYZED_TOGETHER:
+                self._take(waiting)
+                waiting = []
+            done += len(block)
+            self._progress(done - len(waiting), total)
+        self._take(waiting)
+        self._new.finish()
+        self._remove_others()
+        self._take_ledger()
+        self._new.finish()
+        self._progress(total, total)
+
+    def _take(self, documents: list[Document]) -> None:
+        if not documents:
+            return
+        if self._analyze is not None:
+            self._read_again(documents, self._analyze)
+            return
+        report = self._new.write(self._convert(documents))
+        self._report.copied += report.stored
+        self._missing |= dict(report.rejected)
+
+    def _read_again(self, documents: list[Document], analyze: Analyze) -> None:
+        """Analyze pictures anew, and take over what people said of them."""
+        by_uri = {document.uri: document for document in documents}
+        there = [uri for uri in by_uri if self._is_there(uri)]
+        try:
+            report = analyze(there, lambda uri: by_uri[uri].labels)
+        except SourceError:  # a file vanished since it was looked for
+            there = [uri for uri in there if self._is_there(uri)]
+            report = analyze(there, lambda uri: by_uri[uri].labels)
+        self._report.analyzed += report.added + report.updated
+        self._missing |= {item.uri: item.reason for item in report.rejected}
+        described = [by_uri[uri].id for uri in there if by_uri[uri].metadata]
+        stored = self._new.get(described)
+        changed = [
+            replace(document, metadata=by_uri[document.uri].metadata)
+            for document in stored.values()
+            if document.metadata != by_uri[document.uri].metadata
+        ]
+        if changed:
+            self._missing |= dict(self._new.write(changed).rejected)
+
+    def _is_there(self, uri: str) -> bool:
+        path = to_path(uri)
+        if in_memory(uri):
+            self._missing[uri] = "came from memory and cannot be read again"
+        elif path is not None and not os.path.isfile(path):  # noqa: PTH113 - no error for odd names
+            self._missing[uri] = "the file is gone"
+        return uri not in self._missing
+
+    def _remove_others(self) -> None:
+        """What was removed from the old index since an earlier pass."""
+        gone: list[str] = []
+        for block in _chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
+            ids = [item.id for item in block]
+            known = self._old.known(ids)
+            gone += [key for key in ids if key not in known]
+        if gone:
+            self._new.remove(gone)
+
+    def _take_ledger(self) -> None:
+        """Take over which pictures were rejected, but those that could be analyzed now.
+
+        On Elasticsearch old and new have one ledger, which keeps all its entries.
+        """
+        entries = {entry.id: entry for entry in self._old.ledger.read()}
+        for entry in self._new.ledger.read(list(entries)):
+            del entries[entry.id]
+        analyzed = self._new.known(list(entries)) if self._analyze is not None else {}
+        self._new.ledger.write([e for key, e in entries.items() if key not in analyzed])
+
+    def _refusal(self) -> MissingPicturesError:
+        (uri, reason), count = next(iter(self._missing.items())), len(self._missing)
+        others = f" and {count - 1} more" if count > 1 else ""
+        return MissingPicturesError(
+            f"{self._old.location} is as it was: {uri} cannot be read again ({reason}){others}. "
+            "Bring the pictures back, or leave them out by allow_missing=True (--allow-missing); "
+            "what was analyzed is kept for the next run",
+            list(self._missing.items()),
+        )
+
+
+def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
+    """Documents whose stored deep features have passed through more filters."""
+
+    def convert(documents: list[Document]) -> list[Document]:
+        vectors = [d.embedding for d in documents if d.embedding is not None]
+        if not vectors:
+            return documents
+        changed = iter(run_embedding_filters(filters, np.stack(vectors)))
+        return [
+            d if d.embedding is None else replace(d, embedding=next(changed)) for d in documents
+        ]
+
+    return convert
+
+
+def _are_same(one: IndexSettings, other: IndexSettings) -> bool:
+    return (
+        is_same_analyzer(one.analyzer, one.weights, other.analyzer, other.weights)
+        and one.vocabulary == other.vocabulary
+        and one.embedding_dimensions == other.embedding_dimensions
+        and one.schema_version == other.schema_version
+    )
+
+
+def _is_stale(document: Document, known: Known | None) -> bool:
+    return known is None or (known.sha256, known.labels, known.metadata) != (
+        document.sha256,
+        document.labels,
+        document.metadata,
+    )
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

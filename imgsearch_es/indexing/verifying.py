@@ -1,0 +1,319 @@
+"""Is an index whole? Everything it keeps is compared with everything else that it keeps.
+
+A store compares the forms of each document (``Store.inspect``). Here documents are held against
+what a document may be, their files and their analyzer, and the index against its sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.errors import (
+    AnalyzerMismatchError,
+    ImageError,
+    ImgsearchError,
+    IndexLockedError,
+    IndexNotFoundError,
+    IndexRebuiltError,
+    ServerError,
+    StoreError,
+)
+from imgsearch_es.indexing.exchange.rows import RowError, to_document, to_row
+from imgsearch_es.pictures.files import content_hash, in_memory
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+from imgsearch_es.stores.inspecting import Harm, Inspected, waits
+
+MOST = 10_000
+"""Harms that a report lists; all are counted."""
+_TOGETHER = 500
+"""Documents that are repaired in one write."""
+SAME_SCORE = 0.001
+"""Runtimes agree to within 0.0001, and decoders of JPEG to within a little more."""
+SAME_DIRECTION = 0.999
+"""The least cosine of a deep feature that was made again with the stored one."""
+
+VerifyProgress = Callable[[int, int], None]
+"""Called now and then with the documents looked at and the documents of the index."""
+Mend = Callable[[Inspected], Document | None]
+"""What shall stand in the place of a harmed document; None leaves it."""
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was found.
+
+    Attributes:
+        documents: how many were looked at.
+        without_checksum: how many of them were written before there were checksums.
+        files, sampled: pictures whose file was read, and that were analyzed again.
+        harms: what is wrong, the first 10,000.
+        counts: how many harms there are, by part.
+        repaired: documents that were put right.
+        left: ids and URIs of documents that nothing whole says how to put right.
+        unchecked: what could not be checked, and why.
+    """
+
+    documents: int = 0
+    without_checksum: int = 0
+    files: int = 0
+    sampled: int = 0
+    harms: list[Harm] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    left: list[tuple[str, str]] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong, or nothing is any more."""
+        return not self.counts
+
+    def add(self, harm: Harm) -> None:
+        """Count a harm, and list it while there is room."""
+        self.counts[harm.part] += 1
+        if len(self.harms) < MOST:
+            self.harms.append(harm)
+
+    def __str__(self) -> str:
+        harms = ", ".join(f"{part} {count:,}" for part, count in self.counts.most_common())
+        found = f"harmed ({harms})" if harms else "whole"
+        also = f", {self.files:,} files" if self.files else ""
+        also += f", {self.sampled:,} analyzed again" if self.sampled else ""
+        old = f", {self.without_checksum:,} without checksum" if self.without_checksum else ""
+        done = f"; {self.repaired:,} put right" if self.repaired else ""
+        return f"{found}; {self.documents:,} documents{old}{also}{done}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "whole": self.is_whole,
+            "documents": self.documents,
+            "without_checksum": self.without_checksum,
+            "files": self.files,
+            "sampled": self.sampled,
+            "counts": dict(self.counts),
+            "harms": [harm._asdict() for harm in self.harms],
+            "repaired": self.repaired,
+            "index_again": [{"id": key, "uri": uri} for key, uri in self.left],
+            "unchecked": self.unchecked,
+        }
+
+
+class Verifier:
+    """Looks at one index.
+
+    Args:
+        store: the index.
+        analyzer: gives the index's analyzer.
+        files: also read each picture's file and compare its hash.
+        sample: how many pictures to analyze again.
+        progress: told how far it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        analyzer: Callable[[], Analyzer],
+        *,
+        files: bool = False,
+        sample: int = 0,
+        progress: VerifyProgress | None = None,
+    ) -> None:
+        self._store, self._analyzer = store, analyzer
+        self._files, self._sample = files, sample
+        self._progress = progress or (lambda done, total: None)
+
+    def run(self, *, repair: bool = False) -> VerifyReport:
+        """Look at everything, and put right what can be.
+
+        What nothing whole says how to put right loses what the analyzer said of it, so that the
+        next run of indexing takes it for changed.
+
+        Raises:
+            StoreError: there is no such index, or it cannot be reached.
+        """
+        report = self._look(attrgetter("document") if repair else None)
+        if repair and not report.is_whole:
+            repaired, report = report.repaired, self._look(Inspected.to_be_indexed)
+            report.repaired = repaired
+        return report
+
+    def _look(self, mend: Mend | None) -> VerifyReport:
+        settings, report = known_settings(self._store), VerifyReport()
+        self._check_settings(settings, report)
+        if mend and not report.is_whole:  # by wrong settings every document would be wrong
+            report.unchecked.append("what can be repaired: first the settings must be right")
+            mend = None
+        try:
+            self._check_whole(report, repair=mend is not None)
+            mark, sums = self._store.mark(), _Sums()
+            self._check_documents(settings, report, sums, mend)
+            if report.is_whole and mark == self._store.mark():
+                for harm in sums.harms(self._store, settings):
+                    report.add(harm)
+            for document in self._store.sample(self._sample) if self._sample else ():
+                report.sampled += 1
+                for what in self._analyzed_again(document):
+                    report.add(Harm("analysis", what, document.id, document.uri))
+        except (IndexLockedError, IndexNotFoundError, IndexRebuiltError, ServerError):
+            raise
+        except StoreError as error:  # as of a damaged page
+            report.add(Harm("index", str(error)))
+        if report.counts["settings"]:
+            report.left = []
+        return report
+
+    def _check_settings(self, settings: IndexSettings, report: VerifyReport) -> None:
+        if settings.checksum not in ("", settings.right_checksum()):
+            report.add(Harm("settings", "they are not those that were written"))
+        if not settings.has_model:
+            return
+        try:
+            if self._analyzer().vocabulary != settings.vocabulary:
+                report.add(Harm("settings", "the analyzer has another vocabulary"))
+        except AnalyzerMismatchError as error:
+            report.add(Harm("settings", str(error)))
+        except ImgsearchError as error:
+            report.unchecked.append(f"the analyzer: {error}")
+
+    def _check_whole(self, report: VerifyReport, *, repair: bool) -> None:
+        harms = self._store.glance()
+        if repair and harms:
+            self._store.mend()
+            report.repaired += len(harms)
+        entries = self._store.ledger.read()
+        ids = list({entry.id for entry in entries})
+        if not len(entries) == len(ids) == len(self._store.ledger.read(ids)):
+            harms.append(Harm("ledger", "an entry is there twice, or has another picture's id"))
+        for harm in harms:
+            report.add(harm)
+
+    def _check_documents(
+        self, settings: IndexSettings, report: VerifyReport, sums: _Sums, mend: Mend | None
+    ) -> None:
+        total, waiting = self._store.count(), list[tuple[str, Document]]()
+        for item in self._store.inspect():
+            report.documents += 1
+            report.without_checksum += not item.has_checksum
+            sums.add(item)
+            item = _judged(item, settings)
+            for part, what in item.harms:
+                report.add(Harm(part, what, item.id, item.uri))
+            if item.harms and item.document is None and len(report.left) < MOST:
+                report.left.append((item.id, item.uri))
+            if self._files and item.document is not None and item.document.is_read:
+                self._check_file(item.document, report)
+            if mend and (item.harms or not item.has_checksum) and (right := mend(item)):
+                waiting.append((item.id, right))
+            if report.documents % _TOGETHER == 0:
+                report.repaired += self._write(waiting)
+                waiting = []
+                self._progress(report.documents, total)
+        report.repaired += self._write(waiting)
+        self._progress(report.documents, report.documents)
+
+    def _write(self, items: list[tuple[str, Document]]) -> int:
+        """Write documents anew, as they should be, in the place of those with these ids."""
+        if not items:
+            return 0
+        misnamed = [key for key, document in items if key != document.id]
+        if misnamed:
+            self._store.remove(misnamed)
+        written = self._store.write([document for _, document in items]).stored
+        self._store.finish()
+        return written
+
+    def _check_file(self, document: Document, report: VerifyReport) -> None:
+        if in_memory(document.uri):
+            return
+        report.files += 1
+        try:
+            if content_hash(document.uri) == document.sha256:
+                return
+            what = "it has changed since it was indexed"
+        except ImageError as error:
+            what = error.reason
+        report.add(Harm("file", what, document.id, document.uri))
+
+    def _analyzed_again(self, document: Document) -> Iterator[str]:
+        analyzer = self._analyzer()
+        try:
+            picture = analyzer.open(document.uri)
+        except ImageError as error:
+            yield error.reason
+            return
+        if picture.sha256 != document.sha256:
+            yield "the file has changed since it was indexed"
+            return
+        made = analyzer.analyze(picture.image)
+        if not _are_alike(document.terms, made.terms):
+            yield "its synsets or their scores are others than those stored"
+        if (made.embedding is None) != (document.embedding is None):
+            yield "the analyzer and the index do not both have a deep feature of it"
+        elif made.embedding is not None and document.embedding is not None:
+            one, other = made.embedding.astype(float), document.embedding.astype(float)
+            norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+            if one.shape != other.shape or one @ other < SAME_DIRECTION * norms:
+                yield "its deep feature is another than the one stored"
+
+
+class _Sums:
+    """What a store's statistics must be, from its documents."""
+
+    def __init__(self) -> None:
+        self._documents, self._length = 0, 0.0
+        self._frequencies: Counter[str] = Counter()
+
+    def add(self, item: Inspected) -> None:
+        if item.document is not None:
+            self._documents += 1
+            self._length += item.document.length
+            self._frequencies.update(term.key for term in item.document.terms)
+
+    def harms(self, store: Store, settings: IndexSettings) -> Iterator[Harm]:
+        known = store.statistics(settings.vocabulary.keys)
+        if known.documents != self._documents:
+            what = f"there are {known.documents:,} documents, {self._documents:,} were looked at"
+            yield Harm("statistics", what)
+        mean = self._length / max(self._documents, 1)
+        if not math.isclose(known.average_length, mean, rel_tol=1e-7):  # a float32 number
+            yield Harm("statistics", f"the mean length is {known.average_length}, not {mean}")
+        for key in settings.vocabulary.keys:
+            count, right = known.frequencies.get(key, 0), self._frequencies[key]
+            if count != right:
+                yield Harm("statistics", f"{count:,} documents are found by {key}, not {right:,}")
+
+
+def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
+    """With what is wrong with a document that agrees with itself."""
+    if item.document is None:
+        return item
+    what = None
+    try:
+        to_document(to_row(item.document, None), settings)
+        if waits(item.document):
+            what = "it waits to be indexed again"
+    except RowError as error:
+        what = str(error)
+    if what is None:
+        return item
+    return replace(item, harms=[*item.harms, ("document", what)], stored=None, document=None)
+
+
+def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:
+    """Whether scores differ by less than runtimes do; the last of a list may be another's."""
+    one, other = ({term.key: term.score for term in terms} for terms in (stored, made))
+    floors = [min(scores.values(), default=0.0) for scores in (one, other)]
+    return all(
+        abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= SAME_SCORE
+        for key in one.keys() | other.keys()
+    )

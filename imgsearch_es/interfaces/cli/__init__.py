@@ -1,0 +1,162 @@
+"""The command line: ``imgsearch``.
+
+Exit codes: 0 done (even with rejected pictures, which are counted and listed), 1 a user's mistake
+in one sentence, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.interfaces.cli import (
+    analyze,
+    benchmark,
+    clicks,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    exchange,
+    hardest,
+    index,
+    judge,
+    kibana,
+    maps,
+    overview,
+    quantize,
+    search,
+    serve,
+    sweep,
+    train,
+    verify,
+    watch,
+    whiten,
+)
+from imgsearch_es.interfaces.cli.output import fail
+from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
+
+
+class _Commands(TyperGroup):
+    """Turns errors into one sentence and an exit code, before Typer has its say."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, BrokenPipeError):
+                raise
+            # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
+            _drop_output()
+            sys.exit(0)
+
+    def invoke(self, ctx: Any) -> Any:
+        ours = signal.getsignal(signal.SIGINT) is end
+        try:
+            try:
+                if ours:
+                    signal.signal(signal.SIGINT, interrupt)
+                answer = super().invoke(ctx)
+                sys.stdout.flush()
+                return answer
+            finally:
+                if ours:
+                    signal.signal(signal.SIGINT, end)
+        except KeyboardInterrupt:
+            fail(STOPPED, code=130)
+        except Exception as error:
+            if interrupt.came and not isinstance(error, typer.Exit):  # it became this error
+                fail(STOPPED, code=130)
+            if isinstance(error, ImgsearchError):
+                fail(str(error))
+            if isinstance(error, OSError) and error.filename:  # of a file that an option names
+                fail(f"cannot use {error.filename}: {error.strerror}")
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # mostly of the output
+                _drop_output()
+                fail(f"cannot write: {error.strerror}; make room and run the command again")
+            raise
+
+
+def _drop_output() -> None:
+    """Let what was not written yet be forgotten; Python would try again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+_WITH_ARGUMENTS = (
+    index.index,
+    index.remove,
+    exchange.export,
+    exchange.import_,
+    quantize.quantize,
+    watch.watch,
+    train.groups,
+)
+
+app = typer.Typer(
+    name="imgsearch",
+    cls=_Commands,
+    help="Image search with a classifier as the analyzer: pictures become ImageNet synsets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (
+    index.index,
+    search.search,
+    search.explain,
+    overview.facets,
+    overview.duplicates,
+    analyze.analyze,
+    index.remove,
+    index.rejected,
+    index.stats,
+    exchange.export,
+    exchange.import_,
+    exchange.reindex,
+    whiten.whiten,
+    quantize.quantize,
+    watch.watch,
+    serve.serve,
+    analyze.models,
+    evaluate.evaluate,
+    judge.judge,
+    hardest.hardest,
+    clicks.clicks,
+    sweep.sweep,
+    compare.compare,
+    train.train,
+    train.groups,
+    maps.map_,
+    benchmark.benchmark,
+    doctor.doctor,
+    verify.verify,
+    demo.demo,
+):
+    named = command.__name__.rstrip("_")  # "import" is a word of Python
+    app.command(named, no_args_is_help=command in _WITH_ARGUMENTS)(command)
+app.add_typer(kibana.app, name="kibana")
+
+
+def main() -> None:
+    """Run a command, as ``imgsearch_es.__main__`` does once it has taken care of Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    sys.unraisablehook = _unraisable
+    app()
+
+
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C where Python cannot raise it, as while an object is deleted, ends the command too."""
+    if lost.exc_type is KeyboardInterrupt:
+        end(signal.SIGINT, None)
+    sys.__unraisablehook__(lost)

@@ -1,0 +1,54 @@
+"""Matplotlib figures of results, made by ``plots``, which is imported when one is wanted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
+from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, HitsLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | None = None) -> Figure:
+    """Hits as a matplotlib figure: the query on top, then a grid titled by score.
+
+    The figure does not belong to pyplot: a notebook shows it once, nothing has to be closed.
+
+    Args:
+        hits: what to show.
+        columns: results in a row.
+        figsize: width and height in inches; None for a size that fits the rows.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        ConfigurationError: ``columns`` is less than 1.
+    """
+    if columns < 1:
+        raise ConfigurationError("columns must be at least 1.")
+    try:
+        from imgsearch_es.interfaces.plots import plot_hits
+    except ModuleNotFoundError as error:
+        raise no_matplotlib() from error
+    return plot_hits(hits, columns, figsize)
+
+
+def plot_explanation(explanation: ExplanationLike) -> Figure:
+    """The summands of one score as horizontal bars, largest first, with their factors.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from imgsearch_es.interfaces.plots import plot_summands
+    except ModuleNotFoundError as error:
+        raise no_matplotlib() from error
+    return plot_summands(explanation)
+
+
+def no_matplotlib() -> MissingDependencyError:
+    """What to say where a figure was asked for and cannot be drawn."""
+    return MissingDependencyError(
+        f"plots need matplotlib, which is not installed. Install it with: {pip_install('notebook')}"
+    )

@@ -1,0 +1,255 @@
+"""Maps of a collection: pictures in the plane, those with similar deep features near each other.
+
+t-SNE (van der Maaten and Hinton, JMLR 2008) comes from scikit-learn, UMAP (McInnes, Healy and
+Melville, 2018) from umap-learn. On both maps neighborhoods mean something, and distances between
+clusters, their sizes and the axes do not. The same features and seed give the same map.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImgsearchError,
+    MissingDependencyError,
+    QueryError,
+    pip_install,
+)
+from imgsearch_es.interfaces.gallery import no_matplotlib, words
+from imgsearch_es.pictures.thumbnails import shrink_all
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from imgsearch_es.index import ImageIndex
+
+METHODS = ("tsne", "umap")
+COLORINGS = ("label", "synset")
+LARGEST = 5_000
+"""Pictures of a map, at most, unless told; of more a random part."""
+_COLORS = (
+    "#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94",
+    "#4d7c3a", "#c2477f", "#2f9ec4", "#8a5a44", "#5f6b73",
+)  # fmt: skip
+_OTHER, _NONE = "others", "none"
+_OTHERS_COLOR = "#c3c8cc"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CollectionMap:
+    """Pictures in the plane.
+
+    Attributes:
+        points: float64 of shape (pictures, 2), between 0 and 1.
+        uris: of the pictures.
+        kinds: what each is colored by: its first label or its best synset.
+        method: "tsne" or "umap".
+    """
+
+    points: NDArray[np.float64]
+    uris: tuple[str, ...]
+    kinds: tuple[str, ...]
+    method: str
+
+    def plot(
+        self, *, thumbnails: int = 150, title: str = "", figsize: tuple[float, float] = (10, 8)
+    ) -> Figure:
+        """Draw the map: a dot for each picture, thumbnails where they do not hide one another.
+
+        Args:
+            thumbnails: how many there may be; 0 for none.
+            title: above the map.
+            figsize: width and height in inches.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        try:
+            from imgsearch_es.interfaces.plots import NotebookFigure
+        except ModuleNotFoundError as error:
+            raise no_matplotlib() from error
+        figure = NotebookFigure(figsize=figsize, layout="constrained")
+        axes = figure.add_subplot()
+        colors = _colors(self.kinds)
+        for kind, color in colors.items():
+            rows = [i for i, own in enumerate(self.kinds) if _group(own, colors) == kind]
+            label = f"{words(kind)} ({len(rows)})"
+            x, y = self.points[rows].T
+            axes.scatter(x, y, s=26, color=color, label=label, linewidths=0, zorder=3)
+        if thumbnails:
+            self._draw_thumbnails(axes, thumbnails, colors)
+        axes.set(xticks=[], yticks=[], xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
+        legend = figure.legend(loc="outside right upper", frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        return figure
+
+    def save(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Draw the map into a file, PNG, SVG or PDF by its name; takes what ``plot`` takes.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        figure = self.plot(**options)
+        try:
+            figure.savefig(path, format=Path(path).suffix[1:] or "png", dpi=150)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"cannot write the map {path}: {error}") from error
+
+    def _draw_thumbnails(self, axes: Axes, most: int, colors: Mapping[str, str]) -> None:
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+        side = max(28, min(72, round(420 / math.sqrt(max(len(self.uris), 1)))))
+        rows = _apart(self.points, most, distance=side / 640)
+        images = shrink_all([self.uris[i] for i in rows], 2 * side)
+        for i, image in zip(rows, images, strict=True):
+            if isinstance(image, ImgsearchError):
+                continue  # its dot is there
+            color = colors[_group(self.kinds[i], colors)]
+            box = AnnotationBbox(
+                OffsetImage(np.asarray(image), zoom=side / max(image.size)),
+                tuple(self.points[i]),
+                pad=0.1,
+                bboxprops={"edgecolor": color, "linewidth": 1.5},
+            )
+            axes.add_artist(box)
+
+
+def map_collection(
+    index: ImageIndex,
+    *,
+    method: str = "tsne",
+    color: str = "label",
+    where: Mapping[str, Any] | None = None,
+    limit: int = LARGEST,
+    seed: int = 0,
+) -> CollectionMap:
+    """Lay out the pictures of an index by their stored deep features.
+
+    Args:
+        index: an index whose documents have deep features.
+        method: "tsne" or "umap".
+        color: by "label", the first one, or "synset", the best one.
+        where: conditions, as of ``search``.
+        limit: of more pictures, so many are chosen at random.
+        seed: of the choice and the layout.
+
+    Raises:
+        QueryError: fewer than three pictures meet the conditions, or have no deep feature.
+        MissingDependencyError: the method's package is not installed.
+    """
+    if color not in COLORINGS:
+        raise ConfigurationError(f"a map is colored by {' or '.join(COLORINGS)}, not {color!r}")
+    if limit < 3:
+        raise ConfigurationError(f"a map is of three pictures or more, not {limit}")
+    filters = parse_filters(where, index.vocabulary)
+    found = sorted(index.store.documents(filters), key=lambda document: document.uri)
+    documents = [document for document in found if document.embedding is not None]
+    if len(documents) < 3:
+        raise QueryError(
+            f"{index.location}: {len(documents)} pictures have a deep feature and meet the "
+            "conditions; a map takes three or more"
+        )
+    if len(documents) > limit:
+        chosen = np.random.default_rng(seed).permutation(len(documents))[:limit]
+        documents = [documents[i] for i in sorted(chosen)]
+    features = np.stack([np.asarray(document.embedding) for document in documents])
+    points = project(features, method=method, seed=seed)
+    uris = tuple(document.uri for document in documents)
+    return CollectionMap(points, uris, tuple(_kind(d, color) for d in documents), method)
+
+
+def project(
+    features: NDArray[np.float32], *, method: str = "tsne", seed: int = 0
+) -> NDArray[np.float64]:
+    """Lay out features in the plane, by cosine distance.
+
+    Args:
+        features: shape (pictures, dimensions), three pictures or more.
+        method: "tsne" or "umap".
+        seed: of the layout.
+
+    Returns:
+        Points between 0 and 1, float64 of shape (pictures, 2).
+
+    Raises:
+        ConfigurationError: there is no such method, or there are too few features.
+        MissingDependencyError: its package is not installed.
+    """
+    if method not in METHODS:
+        raise ConfigurationError(f"there is no map {method!r}; there are {', '.join(METHODS)}")
+    if features.ndim != 2 or len(features) < 3:
+        raise ConfigurationError(f"a map takes three features or more, not shape {features.shape}")
+    points = _tsne(features, seed) if method == "tsne" else _umap(features, seed)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray((points - low) / np.where(high > low, high - low, 1))
+
+
+def _tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    tsne = _import("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    layout = tsne(
+        perplexity=perplexity, metric="cosine", init="random", random_state=seed
+    ).fit_transform(features)
+    return np.asarray(layout, dtype=np.float64)
+
+
+def _umap(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    umap = _import("umap", "UMAP needs umap-learn", "umap").UMAP
+    neighbors = min(15, len(features) - 1)
+    start = "spectral" if len(features) > 10 else "random"  # too few have no spectrum
+    layout = umap(
+        n_neighbors=neighbors, metric="cosine", init=start, random_state=seed, n_jobs=1
+    ).fit_transform(features)
+    return np.asarray(layout, dtype=np.float64)
+
+
+def _import(module: str, what: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(f"{what}: {pip_install(extra)}") from error
+
+
+def _kind(document: Document, color: str) -> str:
+    if color == "label":
+        return document.labels[0] if document.labels else _NONE
+    return document.terms[0].key if document.terms else _NONE
+
+
+def _colors(kinds: Sequence[str]) -> dict[str, str]:
+    """A color for each of the most frequent kinds, one for all others."""
+    frequent = [kind for kind, _ in Counter(sorted(kinds)).most_common(len(_COLORS))]
+    colors = dict(zip(frequent, _COLORS, strict=False))
+    return colors if len(set(kinds)) <= len(colors) else {**colors, _OTHER: _OTHERS_COLOR}
+
+
+def _group(kind: str, colors: Mapping[str, str]) -> str:
+    return kind if kind in colors else _OTHER
+
+
+def _apart(points: NDArray[np.float64], most: int, distance: float) -> list[int]:
+    """Points that are farther than a distance from each other, in their order."""
+    kept: list[int] = []
+    for i, point in enumerate(points):
+        if len(kept) == most:
+            break
+        if not kept or np.abs(points[kept] - point).max(axis=1).min() > distance:
+            kept.append(i)
+    return kept

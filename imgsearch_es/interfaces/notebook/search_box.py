@@ -1,0 +1,288 @@
+"""The search box of ``index.browse()``: words, a picture, likes and dislikes, facets and pages.
+
+What is shown is always the answer to one `Query`; every button makes a new one of it, so each step
+can be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ipywidgets as widgets
+
+from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.interfaces.gallery.head import query_head
+from imgsearch_es.interfaces.gallery.page import style
+from imgsearch_es.interfaces.markup import tag
+from imgsearch_es.interfaces.notebook.narrowing import Narrowing
+from imgsearch_es.interfaces.notebook.parts import button, buttons, gallery_part, set_visible
+from imgsearch_es.interfaces.notebook.result_grid import ResultGrid
+from imgsearch_es.pictures.thumbnails import embed
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.facets import conditions_of
+from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES, Query
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.vocabulary.completion import complete
+from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+
+if TYPE_CHECKING:
+    from imgsearch_es.index import ImageIndex
+
+MOST = 100
+"""Hits on a page."""
+PICTURE_PIXELS = 112
+PICTURE_BYTES = 400_000
+
+
+class Step(NamedTuple):
+    """What is shown, and the words and the picture that were in the box then."""
+
+    hits: Hits
+    words: str
+    picture: Any
+
+
+class SearchBox:
+    """A search box for notebooks; as the last line of a cell it shows itself.
+
+    Attributes:
+        widget: all of it, an ``ipywidgets.VBox``.
+        words, strategy, upload, results: the parts that a program may read or set.
+
+    Args:
+        index: what to search.
+        text: words to begin with.
+        k: hits on a page.
+        strategy: to begin with.
+
+    Raises:
+        QueryError: there is no such strategy, or k is out of range.
+    """
+
+    def __init__(
+        self, index: ImageIndex, text: str = "", *, k: int = 12, strategy: str = "auto"
+    ) -> None:
+        if strategy not in STRATEGIES:
+            raise QueryError(
+                f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}"
+            )
+        if not 1 <= k <= MOST:
+            raise QueryError(f"a page has 1 to {MOST} hits, not {k}")
+        self._index = index
+        self._k = k
+        self._picture: Any = None
+        self._past: list[Step] = []
+        self._step: Step | None = None
+        self._make_inputs(text, strategy)
+        self._make_outputs()
+        middle = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="24px")
+        self.widget = widgets.VBox(
+            [
+                widgets.HTML(style()),
+                buttons([self.words, self.search_button, self.upload, self.strategy]),
+                self.message,
+                self.head,
+                buttons([self.back, self.no_picture, self.refine_button]),
+                self.narrowing.conditions,
+                widgets.Box([self.results.widget, self.narrowing.facets], layout=middle),
+                buttons([self.previous, self.place, self.next]),
+            ]
+        )
+        self._show()
+        if text:
+            self.search()
+
+    @property
+    def hits(self) -> Hits | None:
+        """What is shown; None before the first search."""
+        return self._step.hits if self._step else None
+
+    def _make_inputs(self, text: str, strategy: str) -> None:
+        self.words = widgets.Combobox(
+            value=text,
+            placeholder="tabby cat, dog -poodle, label:pets",
+            ensure_option=False,
+            tooltip="Words and conditions to search for",
+            layout=widgets.Layout(flex="1 1 260px", width="auto"),
+        )
+        self.words.observe(lambda change: self._complete(), "value")
+        self.words.on_msg(lambda widget, content, buffers: self._entered(content))
+        self.search_button = button("Search", self.search, icon="search", style="primary")
+        self.upload = widgets.FileUpload(accept="image/*", description="Picture")
+        self.upload.observe(lambda change: self._uploaded(), "value")
+        self.strategy = widgets.Dropdown(
+            options=list(STRATEGIES),
+            value=strategy,
+            tooltip="How to score",
+            layout=widgets.Layout(width="auto"),
+        )
+        self.strategy.observe(lambda change: self._search_again(), "value")
+
+    def _make_outputs(self) -> None:
+        self.message = widgets.HTML()
+        self.head = widgets.HTML()
+        self.back = button("Back", self.go_back, icon="arrow-left")
+        self.no_picture = button("Without the picture", self._remove_picture, icon="times")
+        self.refine_button = button("Refine", self.refine, icon="sliders", style="primary")
+        self.results = ResultGrid(self._show_marks, self.more_like)
+        self.narrowing = Narrowing(self.narrow, self.widen)
+        self.previous = button("Previous", lambda: self.turn(-1), icon="chevron-left")
+        self.next = button("Next", lambda: self.turn(1), icon="chevron-right")
+        self.place = widgets.Label()
+
+    # -- what a person does --------------------------------------------------------------------
+
+    def search(self) -> None:
+        """Search for the words and the picture, by the strategy chosen."""
+        self._search(self.words.value, self._picture)
+
+    def refine(self) -> None:
+        """Search closer to the liked hits and further from the disliked ones."""
+        hits, liked, disliked = self.hits, self.results.liked, self.results.disliked
+        if hits is not None:
+            self._try(lambda: hits.refine(liked, disliked, k=self._k))
+
+    def more_like(self, i: int) -> None:
+        """Search by one of the hits, counted from 0, instead of words."""
+        if self.hits is not None:
+            self._search("", self.hits[i].id)
+
+    def turn(self, pages: int) -> None:
+        """Turn pages, forward or back."""
+        if self.hits is not None:
+            query = self.hits.query
+            offset = max(query.offset + pages * self._k, 0)
+            self._answer(lambda: replace(query, offset=offset))
+
+    def narrow(self, field: str, value: str) -> None:
+        """Keep only what has this value of a facet."""
+        if self.hits is not None:
+            query = self.hits.query
+            added = tuple(c for c in conditions_of(field, value) if c not in query.filters)
+            self._answer(lambda: replace(query, filters=query.filters + added, offset=0))
+
+    def widen(self, condition: Filter) -> None:
+        """Take a condition back."""
+        if self.hits is not None:
+            query = self.hits.query
+            left = tuple(each for each in query.filters if each != condition)
+            self._answer(lambda: replace(query, filters=left, offset=0))
+
+    def go_back(self) -> None:
+        """Show again what was there before the last step."""
+        if self._past:
+            self._step = self._past.pop()
+            self._show()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _search(self, text: str, picture: Any) -> None:
+        """Search for words and a picture; they stay in the box if that succeeds."""
+        if not text.strip() and picture is None:
+            self._say("What to search for? Type words, or give a picture.")
+            return
+        options = {"k": self._k, "strategy": self.strategy.value}
+
+        def answer() -> Hits:
+            query = self._index.query(picture, text.strip() or None, **options)
+            return self._index.search_many([query])[0]
+
+        self._try(answer, (text, picture))
+
+    def _answer(self, build: Callable[[], Query]) -> None:
+        self._try(lambda: self._index.search_many([build()])[0])
+
+    def _try(self, find: Callable[[], Hits], inputs: tuple[str, Any] | None = None) -> None:
+        """Take a step; what is shown stays when it fails, with the reason above it."""
+        self.search_button.disabled = True
+        try:
+            hits = find()
+        except ImgsearchError as error:
+            self._say(str(error))
+            return
+        finally:
+            self.search_button.disabled = False
+        if self._step:
+            self._past.append(self._step)
+        self._step = Step(hits, *(inputs or (self.words.value, self._picture)))
+        self._show()
+
+    def _show(self) -> None:
+        """Show the step that was taken last."""
+        hits = self.hits
+        if self._step:
+            self.words.value, self._picture = self._step.words, self._step.picture
+        self.message.value = ""
+        self.results.show(hits)
+        self.head.value = "" if hits is None else gallery_part(_head(hits))
+        if hits is not None and not len(hits):
+            self._say("No picture matches. Try a broader word or fewer conditions.")
+        self._show_marks()
+        self.narrowing.show(hits)
+        self._show_place()
+        set_visible(self.back, bool(self._past))
+        set_visible(self.no_picture, self._picture is not None)
+
+    def _show_marks(self) -> None:
+        liked, disliked = len(self.results.liked), len(self.results.disliked)
+        self.refine_button.description = f"Refine: {liked} liked, {disliked} disliked"
+        set_visible(self.refine_button, bool(liked or disliked))
+
+    def _show_place(self) -> None:
+        hits = self.hits
+        if hits is None or not len(hits):
+            total, first, last = 0, 0, 0
+        else:
+            total, first, last = hits.total, hits[0].rank, hits[len(hits) - 1].rank
+        more = "" if hits is None or hits.total_is_exact else " or more"
+        self.place.value = f"{first:,} to {last:,} of {total:,}{more}" if total else ""
+        self.previous.disabled = first <= 1
+        self.next.disabled = last >= min(total, MAX_RESULTS - self._k)
+        for each in (self.previous, self.place, self.next):
+            set_visible(each, total > last or first > 1)
+
+    def _complete(self) -> None:
+        self.words.options = complete(self._vocabulary(), self.words.value)
+
+    def _vocabulary(self) -> Vocabulary:
+        try:
+            return self._index.vocabulary
+        except ImgsearchError:  # there is no index yet; the search will say so
+            return imagenet()
+
+    def _entered(self, content: Any) -> None:
+        """Enter was pressed in the box."""
+        if content.get("event") == "submit":
+            self.search()
+
+    def _uploaded(self) -> None:
+        if self.upload.value:
+            self._search(self.words.value, bytes(self.upload.value[0]["content"]))
+
+    def _search_again(self) -> None:
+        """The strategy was changed."""
+        if self.hits is not None:
+            self.search()
+
+    def _remove_picture(self) -> None:
+        self._picture = None
+        self.upload.value = ()
+        set_visible(self.no_picture, False)
+        if self.words.value.strip():
+            self.search()
+
+    def _say(self, sentence: str) -> None:
+        self.message.value = tag("p", sentence, role="alert", style="margin: 4px 0")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.widget._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        return f"SearchBox({self._index!r})"
+
+
+def _head(hits: Hits) -> Any:
+    thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
+    return query_head(hits, len(hits), thumbs, standalone=False)

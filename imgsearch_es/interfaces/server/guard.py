@@ -1,0 +1,292 @@
+"""The door: what a request must be before anything looks at it, and the headers of each answer.
+
+Every check is a function of the request's head that gives a `Problem` or None. Then the body is
+counted as it comes, and the answer must begin in time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from imgsearch_es.interfaces.server.answers import Problem, unexpected
+from imgsearch_es.interfaces.server.metrics import Metrics
+from imgsearch_es.interfaces.server.rate_limit import Bodies, RateLimit, owner_of
+from imgsearch_es.interfaces.server.settings import ServerSettings
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_READING = ("GET", "HEAD", "OPTIONS")
+_OPEN_PATHS = ("/", "/health")
+"""What needs no token anywhere: the page without content, and whether the server lives."""
+_OPEN_FOLDER = "/static/"
+_ADDING = ("POST", "/api/v1/documents")
+_ADDING_SECONDS = 3600.0
+_THUMBNAIL_COST = 0.05
+_MULTIPART_BYTES = 64 * 1024
+"""What a form has besides its file."""
+_JSON_BYTES = 2 * 1024**2
+"""Of a body that is no form, twice what metadata may have: it is kept in memory whole."""
+_REASONS = {400: "host", 401: "token", 403: "origin", 413: "size", 429: "rate", 504: "time"}
+
+
+def carries_token(headers: Mapping[str, str], token: str) -> bool:
+    """Whether ``Authorization: Bearer <token>`` is there; takes as long whatever is wrong."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    same = hmac.compare_digest(given.strip().encode(), token.encode())
+    return scheme.lower() == "bearer" and same
+
+
+class _RefusedError(Exception):
+    """The rest of a body is not taken."""
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    Args:
+        app: what is guarded.
+        settings: of the server.
+        metrics: where answers are counted.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        self._app = app
+        self.settings = settings
+        self._metrics = metrics
+        self._rate = RateLimit(settings.rate, settings.burst)
+        self._hosts = settings.known_hosts
+        self._max_upload = settings.upload_limits.max_bytes + _MULTIPART_BYTES
+        self._bodies = Bodies(self._max_upload)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = _Answer(send)
+        began = time.perf_counter()
+        with self._metrics.in_progress.track_inprogress():
+            problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+            if problem is not None:
+                reason = _REASONS.get(problem.status, "other")
+                self._metrics.refused.labels(reason).inc()
+                response = JSONResponse(problem.to_dict(), problem.status, dict(problem.headers))
+                await response(scope, receive, answer.send)
+        route = _route_of(scope)
+        self._metrics.requests.labels(route, str(answer.status)).inc()
+        self._metrics.seconds.labels(route).observe((answer.began or time.perf_counter()) - began)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        """Why a request must not get in, by its head; None where it may."""
+        headers = Headers(scope=scope)
+        checks: tuple[Callable[[Scope, Headers], Problem | None], ...] = (
+            self._check_host,
+            self._check_origin,
+            self._check_rate,
+            self._check_token,
+            self._check_length,
+        )
+        for check in checks:
+            problem = check(scope, headers)
+            if problem is not None:
+                return problem
+        return None
+
+    def _check_host(self, scope: Scope, headers: Headers) -> Problem | None:
+        """Against DNS rebinding: a foreign name that leads here is not ours."""
+        name = _host_name(headers.get("host", ""))
+        if name in self._hosts or _is_address(name):
+            return None
+        return Problem(
+            400,
+            "UnknownHost",
+            "this server is not known by that name: start it with --host-name NAME",
+        )
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> Problem | None:
+        """Against requests that other pages make a person's browser send."""
+        if scope["method"] in _READING:
+            return None
+        origin, host = headers.get("origin"), headers.get("host", "")
+        foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+        if foreign or (origin is not None and origin.partition("://")[2] != host):
+            return Problem(403, "ForeignOrigin", "requests of other web pages are refused")
+        return None
+
+    def _check_rate(self, scope: Scope, headers: Headers) -> Problem | None:
+        path, client = scope["path"], client_of(scope)
+        cheap = path.startswith(("/thumbnails/", _OPEN_FOLDER))
+        wait = self._rate.wait_seconds(client, _THUMBNAIL_COST if cheap else 1.0)
+        if not wait:
+            return None
+        seconds = str(max(1, round(wait + 0.5)))
+        return Problem(
+            429,
+            "TooManyRequests",
+            f"too many requests: wait {seconds} s",
+            (),
+            {"Retry-After": seconds},
+        )
+
+    def _check_token(self, scope: Scope, headers: Headers) -> Problem | None:
+        """Where other machines reach the server, reading needs the token, too."""
+        token, path = self.settings.token, scope["path"]
+        if self.settings.readable_without_token or token is None:
+            return None
+        if path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER) or carries_token(headers, token):
+            return None
+        return unauthorized()
+
+    def _check_length(self, scope: Scope, headers: Headers) -> Problem | None:
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return Problem(400, "BadRequest", "Content-Length is no number")
+        most = self._most_bytes(headers)
+        return _too_large(most) if int(length) > most else None
+
+    def _most_bytes(self, headers: Headers) -> int:
+        """The largest body that a request may have."""
+        form = headers.get("content-type", "").startswith("multipart/form-data")
+        return self._max_upload if form else min(_JSON_BYTES, self._max_upload)
+
+    async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> Problem | None:
+        """Have a request answered; a problem where it was too large, too slow, or our mistake.
+
+        The body must be there in the time that an answer may take; adding pictures may take long
+        after that.
+        """
+        most, limit = self._most_bytes(Headers(scope=scope)), self.settings.request_seconds
+        adding = (scope["method"], scope["path"]) == _ADDING
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > most:
+                answer.refusal = _too_large(most)
+            elif not held(taken):
+                answer.refusal = _BUSY
+            if answer.refusal is not None:
+                raise _RefusedError  # whatever the application makes of it
+            if adding and not message.get("more_body", False):
+                in_time.deadline = anyio.current_time() + _ADDING_SECONDS
+            return message
+
+        problem: Problem | None = None
+        with (
+            self._bodies.of(owner_of(client_of(scope))) as held,
+            anyio.move_on_after(limit) as in_time,
+        ):
+            answer.deadline = in_time
+            try:
+                await self._app(scope, counted, answer.send)
+            except Exception as error:  # noqa: BLE001  (nobody else answers then)
+                if answer.began is None and answer.refusal is None:
+                    problem = unexpected(error)
+        if answer.refusal is not None:
+            answer.refusal, problem = None, answer.refusal
+        if in_time.cancelled_caught:
+            problem = Problem(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
+        return problem if answer.began is None else None
+
+
+class _Answer:
+    """Sends an answer with our headers, and knows whether and when it began."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.began: float | None = None
+        self.status = 0
+        self.refusal: Problem | None = None
+        self.deadline: anyio.CancelScope | None = None
+
+    async def send(self, message: Message) -> None:
+        if self.refusal is not None:
+            return
+        if message["type"] == "http.response.start":
+            self.began, self.status = time.perf_counter(), message["status"]
+            if self.deadline is not None:
+                self.deadline.deadline = float("inf")
+            message = {**message, "headers": _with_security(message.get("headers", []))}
+        await self._send(message)
+
+
+def client_of(scope: Scope) -> str:
+    """The address that a request came from."""
+    client: tuple[str, int] = scope.get("client") or ("unknown", 0)
+    return client[0]
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
+
+
+_BUSY = Problem(
+    503, "Busy", "too much is being uploaded at once: try again", (), {"Retry-After": "5"}
+)
+
+
+def unauthorized() -> Problem:
+    """The token is missing or wrong."""
+    return Problem(
+        401,
+        "TokenNeeded",
+        "a token is needed: send the header `Authorization: Bearer TOKEN`",
+        (),
+        {"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _with_security(headers: Any) -> list[tuple[bytes, bytes]]:
+    given = {name.lower() for name, _ in headers}
+    added = [
+        (name.lower().encode(), value.encode())
+        for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items()
+        if name.lower().encode() not in given
+    ]
+    return [*headers, *added]
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's path with its parameters' names, so that there are few different ones."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "other"
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _is_address(name: str) -> bool:
+    """Whether a name is an IP address: no foreign name, whatever it leads to."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

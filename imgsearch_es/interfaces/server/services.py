@@ -1,0 +1,175 @@
+"""What routes work with: one object for each server, made when it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar
+from weakref import WeakValueDictionary
+
+from fastapi import Depends, Request
+from PIL import Image
+
+from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.indexing import DEFAULT_LIMITS
+from imgsearch_es.interfaces.server.answers import Problem, log
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.fetching import fetch
+from imgsearch_es.interfaces.server.guard import carries_token, unauthorized
+from imgsearch_es.interfaces.server.interactions import Interactions
+from imgsearch_es.interfaces.server.metrics import Metrics
+from imgsearch_es.interfaces.server.pictures import Pictures
+from imgsearch_es.interfaces.server.searching import Searching
+from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache, default_folder
+from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Uploads
+
+T = TypeVar("T")
+_DRAWING_THREADS = 4
+"""Thumbnails are made by so many threads, so that searching has others."""
+_FETCHING_THREADS = 8
+"""The same for pictures on the web, whose servers may be slow."""
+_DRAWING_SECONDS = 10.0
+"""How long decoding a picture for a thumbnail may take."""
+
+
+class ProblemError(Exception):
+    """A route cannot answer, for a reason that is none of the library's errors."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(eq=False)
+class Services:
+    """The parts of a server.
+
+    Attributes:
+        index: what is served.
+        settings: of the server.
+        metrics: its figures.
+        model: "loading", "ready", "not loaded", or why it cannot be used.
+    """
+
+    index: ServedIndex
+    settings: ServerSettings
+    metrics: Metrics = field(default_factory=Metrics)
+    model: str = "not loaded"
+
+    def __post_init__(self) -> None:
+        cache = ThumbnailCache(
+            self.settings.cache_folder or default_folder(), self.settings.cache_bytes
+        )
+        self.checker = Checker(self.settings.upload_limits, self._image_filters)
+        self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
+        self.uploads = Uploads(self.checker)
+        roots = self.settings.roots
+        if roots and self.settings.upload_folder is not None:
+            roots = (*roots, self.settings.upload_folder)
+        self.pictures = Pictures(self.index, self.uploads, cache, self._drawer, roots)
+        self.searching = Searching(self.index, self.pictures)
+        self.index.observe = self.metrics.batches.observe
+        self.interactions = Interactions(self.settings.log)
+        self.changing = asyncio.Lock()
+        self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
+        self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
+        self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
+        self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
+        self._places = asyncio.Semaphore(WORKERS)
+        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _image_filters(self) -> list[dict[str, Any]]:
+        """Those of the index's model; none where it has no model."""
+        found = self.index.store.settings()
+        return found.analyzer["image_filters"] if found else []
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Do something in a thread, while others are served.
+
+        What was given up before it began is never done; what was given up later keeps its thread
+        until it ends, so that there are never more.
+        """
+        return await asyncio.wrap_future(self._searches.submit(call))
+
+    async def draw(self, call: Callable[[], T]) -> T:
+        """The same, for thumbnails."""
+        return await asyncio.wrap_future(self._drawings.submit(call))
+
+    async def fetch(self, url: str) -> bytes:
+        """The picture at a URL, by a thread that is only for this."""
+        limits = self.settings.upload_limits
+        return await asyncio.wrap_future(self._fetches.submit(fetch, url, limits))
+
+    async def check(
+        self, request: Request, read: Callable[[], Awaitable[bytes]], use: Callable[[bytes], T]
+    ) -> T:
+        """Look at a picture that a client sends, in a thread, one of each client's at a time.
+
+        So however many one sends, another waits for one of them at most. Until it is its turn, a
+        picture stays where it was received, and takes no memory and no thread.
+
+        Args:
+            request: of the client.
+            read: gives the picture.
+            use: what to do with it.
+        """
+        name = request.client.host if request.client else "unknown"
+        turn = self._clients.setdefault(name, asyncio.Lock())
+        async with turn, self._places:
+            return await asyncio.wrap_future(self._checks.submit(use, await read()))
+
+    def may_read(self, request: Request) -> bool:
+        """Whether a request may see what the index has."""
+        token = self.settings.token
+        if self.settings.readable_without_token or token is None:
+            return True
+        return carries_token(request.headers, token)
+
+    async def warm_up(self) -> None:
+        """Load the model before the first person waits for it."""
+        self.model = "loading"
+        try:
+            await self.work(lambda: self.index.analyze(Image.new("RGB", (64, 64))))
+            self.model = "ready"
+        except ImgsearchError as error:
+            log.warning("searching by new pictures is not possible: %s", error)
+            self.model = f"unavailable: {type(error).__name__}"
+
+    def close(self) -> None:
+        """End the processes and threads of the server."""
+        for threads in (self._searches, self._drawings, self._fetches, self._checks):
+            threads.shutdown(wait=False, cancel_futures=True)
+        self.checker.close()
+        self._drawer.close()
+        self.index.close()
+
+
+def services_of(request: Request) -> Services:
+    """The parts of the server that a request came to."""
+    found: Services = request.app.state.services
+    return found
+
+
+Parts = Annotated[Services, Depends(services_of)]
+
+
+def check_may_change(request: Request) -> None:
+    """Let nobody change the index without the token.
+
+    Raises:
+        ProblemError: the server has no token, or the request does not carry it.
+    """
+    token = services_of(request).settings.token
+    if token is None:
+        raise ProblemError(
+            Problem(
+                403,
+                "ReadOnly",
+                "this server does not change the index: start it with a token in IMGSEARCH_TOKEN",
+            )
+        )
+    if not carries_token(request.headers, token):
+        raise ProblemError(unauthorized())

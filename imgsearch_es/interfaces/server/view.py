@@ -1,0 +1,269 @@
+"""What the templates show: hits, facets and explanations as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.interfaces.gallery import number, words
+from imgsearch_es.interfaces.server.state import LAST_PAGE, PAGE_SIZE, State
+from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
+from imgsearch_es.interfaces.server.uploads import Upload
+from imgsearch_es.pictures.files import in_memory
+from imgsearch_es.retrieval.conditions import shown_value
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.facets import FacetCount, Facets
+from imgsearch_es.retrieval.language import MAX_PARTS
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hits import Hit, Hits
+
+FACET_FIELDS = {
+    "synsets": "Seen in the picture",
+    "label": "Label",
+    "format": "Format",
+    "width": "Width in pixels",
+    "bytes": "File size",
+}
+STRATEGIES = {
+    "auto": "Inner product",
+    "tfidf": "TF-IDF",
+    "cosine": "Cosine",
+    "sqrt": "Bhattacharyya",
+    "bm25": "BM25",
+    "dense-cosine": "Deep feature, cosine",
+    "dense-euclidean": "Deep feature, distance",
+}
+_CHIPS = 4
+_VECTOR = 9
+_TELLING = 0.005
+"""A synset with a smaller score is 0.00 to a person."""
+_FACETS_SHOWN = 7
+_ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A synset of a picture; ``shared`` when the query has it, too."""
+
+    key: str
+    text: str
+    score: str
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One hit as the grid shows it."""
+
+    id: str
+    rank: int
+    name: str
+    uri: str
+    alt: str
+    width: int
+    height: int
+    shown: bool
+    version: str
+    score: str
+    share: float
+    labels: tuple[str, ...]
+    chips: tuple[Chip, ...]
+    liked: bool
+    disliked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture of the query."""
+
+    id: str
+    role: str
+    name: str
+    alt: str
+    version: str
+
+
+def cards(hits: Hits, state: State) -> list[Card]:
+    """The hits of a page."""
+    best = max((hit.score for hit in hits), default=0.0)
+    asked = {term.key for term in hits.query.terms} if state.has_query else set()
+    return [_card(hit, best, asked, state) for hit in hits]
+
+
+def _card(hit: Hit, best: float, asked: set[str], state: State) -> Card:
+    document = hit.document
+    return Card(
+        id=hit.id,
+        rank=hit.rank,
+        name=hit.filename,
+        uri=hit.uri,
+        alt=alt_of(document),
+        width=document.width,
+        height=document.height,
+        shown=not in_memory(hit.uri),
+        version=document.sha256[:12],
+        score=number(hit.score),
+        share=_share(hit.score, best),
+        labels=hit.labels,
+        chips=chips(document, asked),
+        liked=hit.id in state.like,
+        disliked=hit.id in state.dislike,
+    )
+
+
+def chips(document: Document, asked: set[str], count: int = _CHIPS) -> tuple[Chip, ...]:
+    """A picture's best synsets, first those that the query has."""
+    ordered = sorted(document.terms, key=lambda term: (term.key not in asked, -term.score))
+    telling = [term for term in ordered if term.score >= _TELLING] or ordered[:1]
+    return tuple(map(partial(_chip, asked=asked), telling[:count]))
+
+
+def seen(document: Document) -> list[dict[str, Any]]:
+    """All of a picture's synsets, with the share of the largest score."""
+    best = document.terms[0].score if document.terms else 0.0
+    return [
+        {
+            "key": term.key,
+            "text": words(term.key),
+            "score": number(term.score),
+            "share": _share(term.score, best),
+        }
+        for term in document.terms
+    ]
+
+
+def vector(query: Query) -> dict[str, Any]:
+    """What a query with pictures is: its heaviest synsets, and how many more it has."""
+    shown = [term for term in query.terms if term.score >= _TELLING][:_VECTOR]
+    chips = [_chip(term, asked=set()) for term in shown]
+    return {"chips": chips, "more": len(query.terms) - len(chips)}
+
+
+def share_url(query: Query, state: State) -> str | None:
+    """A link that says what was seen in an uploaded picture, instead of naming the upload.
+
+    Uploads are forgotten, and are nobody else's; their synsets with weights are words of the
+    query language. None where the page's own URL does, or where this would not give the same.
+    """
+    uploaded = any(map(UPLOAD_NAME.fullmatch, (*state.image, *state.like, *state.dislike)))
+    selecting = query.must or query.must_not or query.filters
+    if not uploaded or selecting or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
+        return None
+    text = " ".join(f"synset:{shown_value(term.key)}^{term.score:.7g}" for term in query.terms)
+    return state.url(q=text, image=(), like=(), dislike=(), region="")
+
+
+def _chip(term: Term, asked: set[str]) -> Chip:
+    return Chip(term.key, words(term.key), f"{term.score:.2f}", term.key in asked)
+
+
+def alt_of(document: Document) -> str:
+    """What a screen reader says of a picture: what is seen in it, and its name."""
+    seen = ", ".join(words(term.key) for term in document.terms[:2])
+    return f"{seen}: {document.filename}" if seen else document.filename
+
+
+def example(picture: Document | Upload, role: str) -> Example:
+    """A picture of the query."""
+    if isinstance(picture, Upload):
+        return Example(picture.id, role, "your picture", f"{_ROLES[role]}: your picture", "1")
+    alt = f"{_ROLES[role]}: {alt_of(picture)}"
+    return Example(picture.id, role, picture.filename, alt, picture.sha256[:12])
+
+
+def facet_groups(counted: Facets, state: State) -> list[dict[str, Any]]:
+    """The facets with a link for each value; fields that say nothing are left out."""
+    groups = []
+    for field, counts in counted.items():
+        chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
+        known = {item["value"] for item in counts}
+        gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
+        values = [
+            {
+                "text": words(item["value"]) if field == "synsets" else item["value"],
+                "count": f"{item['count']:,}",
+                "chosen": item["value"] in chosen,
+                "url": state.with_choice(field, item["value"]),
+            }
+            for item in [*counts, *gone]
+        ]
+        if len(values) > 1 or chosen:
+            ordered = sorted(values, key=lambda value: not value["chosen"])
+            groups.append(
+                {
+                    "title": FACET_FIELDS[field],
+                    "values": ordered[:_FACETS_SHOWN],
+                    "more": ordered[_FACETS_SHOWN:],
+                }
+            )
+    return groups
+
+
+def choices(state: State) -> list[dict[str, str]]:
+    """The chosen conditions, each with a link that lets it go."""
+    found = []
+    for one in state.where:
+        field, _, value = one.partition("=")
+        title = FACET_FIELDS.get(field, field.removeprefix("metadata."))
+        shown = words(value) if field == "synsets" else value
+        found.append({"text": f"{title}: {shown}", "url": state.with_choice(field, value)})
+    return found
+
+
+def summary(hits: Hits, state: State) -> dict[str, Any]:
+    """Where in the ranking this page is, and how it was found."""
+    first = (state.page - 1) * PAGE_SIZE + 1
+    last = min(LAST_PAGE, math.ceil(hits.total / PAGE_SIZE))
+    return {
+        "first": first,
+        "last": first + len(hits) - 1,
+        "total": f"{hits.total:,}" + ("" if hits.total_is_exact else "+"),
+        "pages": last,
+        "took": f"{hits.took_ms:.0f} ms",
+        "exact": hits.exact,
+        "hints": hits.query.hints,
+        "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
+        "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,
+    }
+
+
+def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """The summands of a score with the share that each has of the largest."""
+    rows = explanation.rows
+    largest = max((abs(row.product) for row in rows), default=0.0)
+    return [
+        {
+            "text": words(row.key),
+            "query": number(row.query_weight),
+            "document": number(row.document_score),
+            "product": number(row.product),
+            "share": _share(abs(row.product), largest),
+        }
+        for row in rows
+    ]
+
+
+def suggestions(q: str, wrong: str, better: Sequence[str], state: State) -> list[dict[str, str]]:
+    """Links to the same query with a word replaced."""
+    return [
+        {"text": word, "url": state.url(q=q.replace(wrong, word, 1) if wrong in q else word)}
+        for word in better
+    ]
+
+
+def frequent(counted: Iterable[Any], state: State) -> list[dict[str, str]]:
+    """The synsets that most pictures have, as links to search for."""
+    return [
+        {"text": words(item["value"]), "url": state.url(q=f"synset:{item['value']}")}
+        for item in counted
+    ]
+
+
+def _share(score: float, best: float) -> float:
+    """Percent of the best score; of distances, whose scores are negative, all."""
+    return round(100 * score / best, 1) if best > 0 else 100.0

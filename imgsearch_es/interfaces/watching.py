@@ -1,0 +1,334 @@
+"""Watching folders: an index is kept current as files come, change, move and go.
+
+The watch begins before the first synchronization, so that nothing slips between the two. Files
+still being written are tried again. While a folder is gone nothing of it is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imgsearch_es.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    SourceError,
+    StoreError,
+    pip_install,
+)
+from imgsearch_es.indexing import Labels
+from imgsearch_es.indexing.prune import prune
+from imgsearch_es.indexing.resolve import is_no_file
+from imgsearch_es.pictures.files import beginnings, picture_id, to_uri
+from imgsearch_es.pictures.sources import is_picture
+from imgsearch_es.retrieval.ledger import now
+
+if TYPE_CHECKING:
+    from imgsearch_es.index import ImageIndex
+
+T = TypeVar("T")
+Identity = tuple[int, int]
+
+DEBOUNCE_SECONDS = 1.0
+"""Changes are taken together that come within this time."""
+PATIENCE_SECONDS = 600.0
+"""How long an index that cannot be reached is tried again."""
+_TICK_SECONDS = 0.25
+_RETRIES = 5
+"""A picture that cannot be read is tried again after 1, 2, 4, ... seconds."""
+_LONGEST_PAUSE = 30.0
+_SYNCHRONIZE_SECONDS = 3600.0
+"""How often everything is looked at again: of very many changes a system may lose some, and
+watchfiles tells nothing of names that are no UTF-8."""
+
+
+@dataclass(slots=True)
+class WatchReport:
+    """What happened since the watch began; the numbers are those of ``IndexReport``, added up."""
+
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "added": self.added,
+            "updated": self.updated,
+            "removed": self.removed,
+            "rejected": [{"uri": uri, "reason": reason} for uri, reason in self.rejected.items()],
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.added} added, {self.updated} updated, {self.removed} removed, "
+            f"{len(self.rejected)} rejected"
+        )
+
+
+class Watcher:
+    """Keeps an index current with folders.
+
+    Args:
+        index: an ImageIndex.
+        folders: to watch, with all below them.
+        labels: what to call the pictures, as of ``ImageIndex.add``.
+        tell: called with a sentence when something happens.
+        debounce: seconds.
+        patience: seconds after which a store that fails is given up.
+
+    Raises:
+        ConfigurationError: a folder is none.
+        MissingDependencyError: watchfiles is not installed.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        labels: Labels = None,
+        tell: Callable[[str], None] = lambda text: None,
+        debounce: float = DEBOUNCE_SECONDS,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._index, self._labels, self._tell = index, labels, tell
+        self._debounce, self._patience = debounce, patience
+        self._folders = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
+        for folder in self._folders:
+            if not folder.is_dir():
+                raise ConfigurationError(f"{folder} is no folder to watch")
+        self._changes: SimpleQueue[set[str]] = SimpleQueue()
+        self._unreadable: dict[str, tuple[int, float]] = {}
+        self._stop = threading.Event()
+        self.report = WatchReport()
+
+    def stop(self) -> None:
+        """End ``run`` after what it is doing; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> WatchReport:
+        """Synchronize, then follow changes until ``stop``.
+
+        Raises:
+            StoreError: the index failed for longer than the patience.
+            AnalyzerMismatchError: the index was built with another analyzer.
+        """
+        while not self._stop.is_set():
+            there = self._identities()
+            with self._watching([folder for folder, known in there.items() if known]):
+                for folder, known in there.items():
+                    if known:
+                        self._synchronize(folder)
+                self._tell(f"watching {', '.join(map(str, self._folders))}: {self.report}")
+                self._follow(there)
+        return self.report
+
+    def _follow(self, there: dict[Path, Identity | None]) -> None:
+        """Until the watch ends, a folder goes or comes, or it is time to look at everything."""
+        waiting: set[str] = set()
+        end = time.monotonic() + _SYNCHRONIZE_SECONDS
+        while not self._stop.is_set() and time.monotonic() < end:
+            now = self._identities()
+            if now != there:
+                for folder in there:
+                    if now[folder] is None:
+                        self._tell(f"{folder} is gone: nothing of it is removed until it is back")
+                return
+            try:
+                waiting |= self._changes.get(timeout=_TICK_SECONDS)
+            except Empty:
+                waiting |= self._due()
+                if waiting and self._identities() == there:
+                    self._take(waiting)
+                    waiting = set()
+
+    def _identities(self) -> dict[Path, Identity | None]:
+        """Which folder is at each path; one that was unmounted or replaced is another."""
+        found: dict[Path, Identity | None] = {}
+        for folder in self._folders:
+            try:
+                info = folder.stat()
+                found[folder] = (info.st_dev, info.st_ino) if folder.is_dir() else None
+            except OSError:
+                found[folder] = None
+        return found
+
+    def _watching(self, folders: Sequence[Path]) -> _Watch:
+        return _Watch(folders, self._changes, self._debounce)
+
+    def _synchronize(self, folder: Path) -> None:
+        """Bring the index up to date with a folder; an empty one may be a missing mount."""
+        try:
+            if any(folder.iterdir()):
+                self._add([folder])
+                self.report.removed += self._patiently(lambda: prune(self._index.store, [folder]))
+            elif self._below(folder):
+                self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
+        except SourceError as error:  # it went just now, or looks as if it had
+            self._tell(str(error))
+        except OSError as error:
+            self._tell(f"cannot list {folder}: {error}")
+
+    def _take(self, paths: set[str]) -> None:
+        """Add what is there, then remove what is not: a file that moved keeps its analysis."""
+        before = str(self.report)
+        found = [path for path in sorted(paths) if _is_wanted(path, self._folders)]
+        try:
+            if found:
+                self._add(found)
+        except SourceError:  # one of them vanished, so that they are to be looked at again
+            self._changes.put(set(found))
+        self._remove([path for path in sorted(paths) if not os.path.lexists(path)])
+        self._withdraw([to_uri(path) for path in sorted(paths) if is_no_file(to_uri(path))])
+        if str(self.report) != before:
+            self._tell(str(self.report))
+
+    def _add(self, sources: Sequence[str | Path]) -> None:
+        started = now()
+        report = self._patiently(
+            lambda: self._index.add(sources, labels=self._labels, progress=False)
+        )
+        self.report.added += report.added
+        self.report.updated += report.updated
+        self.report.removed += report.removed
+        self._forget(list(map(to_uri, sources)))
+        for entry in report.rejected:
+            uri = entry.uri
+            self.report.rejected[uri] = entry.reason
+            if entry.rejected_at < started:  # the ledger knows it, and it has not changed
+                self._unreadable.pop(uri, None)
+                continue
+            tries, _ = self._unreadable.get(uri, (0, 0.0))
+            self._unreadable[uri] = tries + 1, time.monotonic() + 2.0**tries
+            if not tries:
+                self._tell(f"rejected {uri}: {entry.reason}")
+        for uri in list(self._unreadable):
+            if uri not in self.report.rejected:
+                del self._unreadable[uri]
+
+    def _remove(self, paths: Sequence[str]) -> None:
+        """Files that are gone, and all below folders that are gone."""
+        if not paths or not self._patiently(lambda: self._index.exists):
+            return
+        uris = list(map(to_uri, paths))
+        uris += [uri for path in paths for uri in self._below(path)]
+        self.report.removed += self._patiently(lambda: self._index.remove(uris))
+        gone = [picture_id(uri) for uri in self._forget(uris)]
+        self._patiently(lambda: self._index.store.ledger.remove(gone))
+
+    def _withdraw(self, uris: Sequence[str]) -> None:
+        """Remove documents of pictures whose place a folder, a FIFO or the like has taken."""
+        if not uris or not self._patiently(lambda: self._index.exists):
+            return
+        known = self._patiently(lambda: self._index.store.known(list(map(picture_id, uris))))
+        if known:
+            self.report.removed += self._patiently(lambda: self._index.remove(list(known)))
+
+    def _below(self, folder: str | Path) -> list[str]:
+        """The URIs of the documents below a folder."""
+        if not self._patiently(lambda: self._index.exists):
+            return []
+        below = self._index.store.below
+        found = self._patiently(lambda: [each for one in beginnings(folder) for each in below(one)])
+        return [uri for _, uri in found]
+
+    def _forget(self, uris: Sequence[str]) -> list[str]:
+        """What is wrong with these, or below these, is of the past; gives which were rejected."""
+        rejected = [
+            uri
+            for uri in self.report.rejected
+            if any(uri == item or uri.startswith(f"{item}/") for item in uris)
+        ]
+        for uri in rejected:
+            del self.report.rejected[uri]
+        return rejected
+
+    def _due(self) -> set[str]:
+        """Pictures to be tried again."""
+        now = time.monotonic()
+        return {
+            uri
+            for uri, (tries, when) in self._unreadable.items()
+            if tries <= _RETRIES and when <= now and os.path.lexists(uri)
+        }
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Do something with the index, again and again while its store fails."""
+        give_up, pause = time.monotonic() + self._patience, 0.5
+        while True:
+            try:
+                return act()
+            except StoreError as error:
+                if time.monotonic() + pause > give_up or self._stop.is_set():
+                    raise
+                self._tell(f"trying again in {pause:.0f} s: {error}")
+                self._stop.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class _Watch:
+    """A thread that puts the paths of changes into a queue; ready once entered."""
+
+    def __init__(
+        self, folders: Sequence[Path], changes: SimpleQueue[set[str]], debounce: float
+    ) -> None:
+        try:
+            import watchfiles
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"watching needs watchfiles: {pip_install('watch')}"
+            ) from error
+        self._ready, self._end = threading.Event(), threading.Event()
+        self._batches: Iterator[set[tuple[Any, str]]] = watchfiles.watch(
+            *folders,
+            watch_filter=None,
+            debounce=max(1, int(debounce * 1000)),
+            rust_timeout=200,
+            yield_on_timeout=True,
+            stop_event=self._end,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+        )
+        self._folders, self._changes = folders, changes
+        self._thread = threading.Thread(target=self._pass_on, name="imgsearch-watch", daemon=True)
+
+    def __enter__(self) -> None:
+        if self._folders:
+            self._thread.start()
+            self._ready.wait()
+        else:
+            time.sleep(_TICK_SECONDS)
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        if self._folders:
+            self._thread.join()
+
+    def _pass_on(self) -> None:
+        try:
+            for batch in self._batches:  # the first one comes at once or after a time-out
+                if batch:
+                    self._changes.put({path for _, path in batch})
+                self._ready.set()
+        finally:
+            self._ready.set()
+
+
+def _is_wanted(path: str, folders: Sequence[Path]) -> bool:
+    """As the walk of a folder would decide: no hidden names, and of files pictures only."""
+    place = Path(path)
+    inside = [place.relative_to(folder).parts for folder in folders if folder in place.parents]
+    if not inside or any(part.startswith(".") for part in inside[0]):
+        return False
+    try:
+        return place.is_dir() or (place.is_file() and is_picture(path))
+    except OSError:
+        return False

@@ -1,0 +1,125 @@
+"""Examples to learn from: stored features, each of an object, and their division by objects."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.learning.pictures import Pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Features of pictures and the object that each shows.
+
+    Attributes:
+        features: float32 of shape (pictures, dimensions).
+        groups: numbers of the objects from 0 on, shape (pictures,).
+        names: of the objects, in the order of their numbers.
+        pictures: small pictures for a shallow network, those of the whole collection, which its
+            parts share, so that they are in memory once. None without such a network.
+        places: where the pictures are among them, shape (pictures,).
+    """
+
+    features: NDArray[np.float32]
+    groups: NDArray[np.intp]
+    names: tuple[str, ...]
+    pictures: Pictures | None
+    places: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls,
+        features: NDArray[np.float32],
+        groups: Sequence[Hashable],
+        pictures: Pictures | None = None,
+    ) -> Examples:
+        """Examples of objects with any names; pictures that are alone in theirs are left out.
+
+        Objects are numbered as they come, so that a seed divides them alike whatever their names:
+        those of an index are ids, which are others in another folder.
+
+        Args:
+            features: shape (pictures, dimensions), finite.
+            groups: the object of each picture.
+            pictures: one of each, for a shallow network.
+
+        Raises:
+            ConfigurationError: the shapes do not fit, a feature is not finite, or there are fewer
+                than two objects with two pictures.
+        """
+        vectors = np.asarray(features, dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(groups):
+            raise ConfigurationError(
+                f"features of shape {vectors.shape} do not go with {len(groups)} groups; they have "
+                "the shape (pictures, dimensions), and each picture is of one object"
+            )
+        if pictures is not None and len(pictures.small) != len(vectors):
+            raise ConfigurationError(
+                f"there are pixels of {len(pictures.small)} pictures and features of {len(vectors)}"
+            )
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            raise ConfigurationError(f"the feature of picture {wrong[0]} is not finite")
+        order: dict[str, int] = {}
+        numbers = np.array([order.setdefault(str(group), len(order)) for group in groups], np.intp)
+        names, sizes = tuple(order), np.bincount(numbers, minlength=len(order))
+        kept = sizes[numbers] > 1
+        left = np.flatnonzero(sizes > 1)
+        if len(left) < 2:
+            raise ConfigurationError(
+                f"there are {len(left)} objects with two or more pictures among {len(vectors)} "
+                "pictures; a head learns from pairs of pictures of one object against others"
+            )
+        renumbered = np.searchsorted(left, numbers[kept])
+        found = tuple(names[i] for i in left)
+        return cls(vectors[kept], renumbered, found, pictures, np.flatnonzero(kept))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a feature."""
+        return int(self.features.shape[1])
+
+    def inputs(self, rows: NDArray[np.intp] | slice = slice(None)) -> list[NDArray[np.float32]]:
+        """What a head takes of some of the pictures: features, and small pictures where it has."""
+        if self.pictures is None:
+            return [self.features[rows]]
+        return [self.features[rows], self.pictures.small[self.places[rows]]]
+
+    def select(self, objects: Sequence[int] | NDArray[np.intp]) -> Examples:
+        """The pictures of some objects, which are numbered anew in the order given."""
+        place = {int(number): i for i, number in enumerate(objects)}
+        rows = np.flatnonzero(np.isin(self.groups, list(place)))
+        groups = np.array([place[int(number)] for number in self.groups[rows]], dtype=np.intp)
+        names = tuple(self.names[int(number)] for number in objects)
+        return Examples(self.features[rows], groups, names, self.pictures, self.places[rows])
+
+    def divide(self, share: float, seed: int) -> tuple[Examples, Examples]:
+        """Divide the objects at random; no object is on both sides.
+
+        Args:
+            share: of the objects that go to the second side; at least one goes to it, and two
+                stay, so there must be three.
+            seed: of the choice.
+
+        Raises:
+            ConfigurationError: the share is not between 0 and 1, or there are too few objects.
+        """
+        if not 0 < share < 1:
+            raise ConfigurationError(f"a share of the objects is between 0 and 1, not {share}")
+        count = len(self.names)
+        if count < 4:
+            raise ConfigurationError(
+                f"there are {count} objects; to hold some out, and to tell two from each other on "
+                "both sides, takes four or more"
+            )
+        second = min(max(2, round(share * count)), count - 2)
+        order = np.random.default_rng([seed, count]).permutation(count)
+        return self.select(np.sort(order[second:])), self.select(np.sort(order[:second]))

@@ -1,0 +1,239 @@
+"""The head: a small network from a stored feature to an embedding of length 1.
+
+With a shallow network (`shallow`) beside the feature it takes pictures as well.
+
+It is built of Keras's own layers only, so its file holds no code. The same weights give the same
+bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.models.keras_file import load_network
+from imgsearch_es.analysis.models.parallel import FEATURE, PIXELS, is_parallel
+from imgsearch_es.analysis.models.runtime import import_keras
+from imgsearch_es.analysis.models.weights import given_file
+from imgsearch_es.errors import AnalyzerError, ConfigurationError
+from imgsearch_es.learning.linear import half_whitening
+from imgsearch_es.learning.shallow import shallow_vector
+from imgsearch_es.pictures.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+LAYERS = (512, 512, 256)
+"""Those of the head that became popular with triplet networks on stored features."""
+DROPOUT = 0.5
+PREPARED, SHORTCUT = "prepared", "shortcut"
+"""Names of layers: what the feature is prepared by, and the linear one beside the others."""
+_BATCH, _BATCH_OF_PICTURES = 4096, 256
+_SAVED = "1980-01-01@00:00:00"
+"""What the file says of when it was saved: the earliest time of a ZIP archive."""
+_SHARED = "shared_object_id"
+"""By this key the file says which of its parts share an object."""
+
+
+def build_head(
+    dimensions: int,
+    layers: Sequence[int] = LAYERS,
+    *,
+    shortcut: bool = True,
+    dropout: float = DROPOUT,
+    small: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """A head with random weights.
+
+    Of each number of the feature the square root is taken, with its sign (Hellinger's kernel), and
+    the result divided by its length and brought to a mean square of 1. Dense layers follow, all but
+    the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
+    is added to the last of them, which then begins at zero. The sum is divided by its length.
+
+    A shallow network's numbers go into the first dense layer beside the feature's, and not into the
+    shortcut: with one, the head begins as the same without a shallow network.
+
+    Args:
+        dimensions: of the feature.
+        layers: units of the dense layers; the last one is the length of the embedding.
+        shortcut: see above.
+        dropout: share of the feature and of the hidden units that each step of learning leaves
+            out at random; 0 for none.
+        small: rows and columns of the small pictures (see `Pictures`) that a shallow network sees
+            and the head takes as its second input; None for no such network. What is saved takes
+            whole pictures (`on_whole_pictures`).
+        seed: of the weights.
+
+    Raises:
+        ConfigurationError: a number is not above 0, or dropout not below 1.
+    """
+    if dimensions < 1 or not layers or min(layers) < 1:
+        raise ConfigurationError(
+            f"a head has one or more layers of one or more units, not {tuple(layers)}"
+        )
+    if not 0 <= dropout < 1:
+        raise ConfigurationError(f"dropout is from 0 to below 1, not {dropout}")
+    keras = import_keras()
+    feature = keras.Input((dimensions,), name=FEATURE)
+    inputs = [feature] if small is None else [feature, keras.Input((*small, 3), name=PIXELS)]
+    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
+    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
+    prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
+    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
+    if small is not None:
+        seen = shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
+        x = keras.layers.Concatenate(name="beside")([prepared, seen])
+    for i, units in enumerate(layers[:-1], start=1):
+        x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
+        x = keras.layers.Dropout(dropout, seed=seed, name=f"dropout_{i}")(x)
+    start = "zeros" if shortcut else None
+    x = _dense(layers[-1], f"dense_{len(layers)}", seed + len(layers), start=start)(x)
+    if shortcut:
+        linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
+        x = keras.layers.Add(name="sum")([x, linear])
+    embedding = keras.layers.UnitNormalization(name="embedding")(x)
+    head = keras.Model(_one_or_more(inputs), embedding, name="head")
+    for number, operation in enumerate(head.operations):
+        if not isinstance(operation, keras.layers.Layer):  # Keras numbers these as it makes them
+            operation.name = f"{type(operation).__name__.lower()}_{number}"
+    return head
+
+
+def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
+    """Let the shortcut of a new head begin as half-whitening learned from features."""
+    keras = import_keras()
+    layer = head.get_layer(SHORTCUT)
+    prepare = keras.Model(head.inputs[0], head.get_layer(PREPARED).output)
+    prepared = apply_head(prepare, features).astype(np.float64)
+    layer.set_weights(half_whitening(prepared, layer.units))
+
+
+def start_dropout(head: keras.Model, rng: np.random.Generator) -> None:
+    """Let what is left out from now on follow from ``rng`` alone."""
+    keras = import_keras()
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+            state = rng.integers(0, 2**32, 2, dtype=np.uint32)
+            layer.seed_generator.state.assign(state)
+
+
+def apply_head(
+    head: keras.Model, features: NDArray[np.float32], pixels: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
+    """Embeddings, shape (pictures, units of the last layer).
+
+    Args:
+        head: the network.
+        features: shape (pictures, dimensions).
+        pixels: of the same pictures, where the head has a shallow network: uint8 or float32 of
+            shape (pictures, height, width, 3), 0 to 255.
+
+    Raises:
+        ConfigurationError: pixels are missing, or the head takes none.
+    """
+    inputs = [features] if pixels is None else [features, pixels]
+    if len(head.inputs) != len(inputs):
+        takes = "takes pixels as well" if pixels is None else "has no shallow network for pixels"
+        raise ConfigurationError(f"this head {takes}")
+    size = _BATCH if pixels is None else _BATCH_OF_PICTURES
+    parts = [
+        run_head(head, [np.asarray(part[i : i + size], dtype=np.float32) for part in inputs])
+        for i in range(0, len(features), size)
+    ]
+    return np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
+
+
+def run_head(head: keras.Model, inputs: Sequence[Any], *, training: bool = False) -> Any:
+    """The embeddings of a batch, as a tensor; of one input or of two."""
+    return head(_one_or_more(inputs), training=training)
+
+
+def _one_or_more(inputs: Sequence[Any]) -> Any:
+    """As Keras wants it: one alone, several as a list."""
+    return inputs[0] if len(inputs) == 1 else list(inputs)
+
+
+def save_head(head: keras.Model, path: Path) -> None:
+    """Write a head; the file is there whole or not.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder, replacing(path) as draft:
+            saved = Path(folder, "head.keras")
+            head.save(saved)
+            _copy_reproducibly(saved, draft)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def load_head(path: str | os.PathLike[str]) -> keras.Model:
+    """Load a head, or another network that turns a vector into a vector; no code in it is run.
+
+    One with a shallow network takes pictures as well.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
+        AnalyzerError: the network does not turn one vector, or one and a picture, into a vector.
+    """
+    file = given_file(path, "the head")
+    head = load_network(file)
+    if is_parallel(head):
+        return head
+    ends = [getattr(head, end, None) or () for end in ("inputs", "outputs")]
+    shapes = [tuple(tensor.shape) for end in ends for tensor in end]
+    if [len(end) for end in ends] != [1, 1] or [len(shape) for shape in shapes] != [2, 2]:
+        raise AnalyzerError(
+            f"{file} takes and gives {shapes}; a head takes one vector of fixed length, and gives "
+            "one"
+        )
+    return head
+
+
+def _dense(
+    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
+) -> keras.layers.Dense:
+    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
+    keras = import_keras()
+    initializer = start or keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=initializer, name=name
+    )
+
+
+def _copy_reproducibly(source: Path, target: Path) -> None:
+    """Copy a .keras file, which is a ZIP archive, without what differs from one save to the next.
+
+    That is the time, and the addresses in memory by which Keras says that parts share an object.
+    """
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in sorted(old.namelist()):
+            data = old.read(name)
+            if name == "metadata.json":
+                data = json.dumps({**json.loads(data), "date_saved": _SAVED}).encode()
+            elif name == "config.json":
+                data = _with_small_numbers(data)
+            new.writestr(zipfile.ZipInfo(name), data)
+
+
+def _with_small_numbers(config: bytes) -> bytes:
+    """The description of a network, its shared objects numbered as they come."""
+    numbers: dict[int, int] = {}
+
+    def number(part: dict[str, Any]) -> dict[str, Any]:
+        if _SHARED in part:
+            part[_SHARED] = numbers.setdefault(part[_SHARED], len(numbers) + 1)
+        return part
+
+    return json.dumps(json.loads(config, object_hook=number)).encode()

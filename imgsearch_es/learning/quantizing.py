@@ -1,0 +1,269 @@
+"""Quantizes a classifier: its weights and activations become whole numbers of 8 bits.
+
+NNCF fits the ranges of the activations to a sample of pictures (post-training quantization, as in
+Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-
+only inference"). That changes scores, so what it does to terms and hits is measured on pictures of
+the sample that were kept back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import statistics
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models import openvino
+from imgsearch_es.analysis.models.base import NetworkModel, check_pixels
+from imgsearch_es.analysis.models.quantized import Origin, write
+from imgsearch_es.analysis.models.runtime import Outputs, Runtime, TensorFlowRuntime, import_keras
+from imgsearch_es.analysis.models.runtime_choice import differences
+from imgsearch_es.analysis.models.weights import fingerprint
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    SourceError,
+    pip_install,
+)
+from imgsearch_es.pictures.files import PathSource, picture_id
+from imgsearch_es.pictures.sources import find_images
+
+PICTURES = 300
+"""In the sample, unless told."""
+LEAST = 60
+"""Fewer say too little of the ranges, and of the effect."""
+HITS = 10
+"""Of each picture, to see how many stay."""
+_KEPT_BACK = 3
+"""One picture in so many is kept back."""
+_BATCH = 32
+_ROUNDS = 5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """A quantized classifier, and what quantizing did to its answers.
+
+    Attributes:
+        path: of the file; "quantized:" and this is the model's name.
+        sha256: of the file; the model's fingerprint.
+        bytes: its size.
+        model: the name of the model that it was made from.
+        fitted: pictures that the ranges were fitted to.
+        compared: pictures that were kept back; what follows is about them.
+        rejected: pictures of the sample that could not be read.
+        best: part of the pictures whose best synset is the same, 0 to 1.
+        terms: part of a picture's terms that are the same, 0 to 1, on average.
+        hits: part of the ten best hits by formula (1), fewer where fewer share a term, that are
+            the same, 0 to 1, on average over pictures that have any.
+        largest_difference: of two scores of a synset.
+        speed: pictures per second in relation to the model's on OpenVINO.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    model: str
+    fitted: int
+    compared: int
+    rejected: int
+    best: float
+    terms: float
+    hits: float
+    largest_difference: float
+    speed: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def quantize(
+    sources: PathSource | Iterable[PathSource],
+    out: str | os.PathLike[str],
+    *,
+    analyzer: Analyzer | str = "efficientnet-lite0",
+    pictures: int = PICTURES,
+    force: bool = False,
+) -> Quantization:
+    """Make a classifier with 8 bits, and measure what that does to its terms.
+
+    Args:
+        sources: files and folders of pictures like those that will be indexed.
+        out: the file to write, a name in .zip.
+        analyzer: the classifier with its filters and its deep feature, or a model's name.
+        pictures: how many to take of the sources; always the same ones, spread over all.
+        force: overwrite the file.
+
+    Raises:
+        ConfigurationError: the file exists or is no .zip, or the model is no network of Keras.
+        AnalyzerError: the analyzer's image filters do not fit the model.
+        SourceError: there are fewer than 60 pictures that can be read.
+        MissingDependencyError: NNCF or OpenVINO is not installed.
+        WeightsError: the model's weights are missing, or the file cannot be written.
+    """
+    path = _place(out, force=force)
+    analyzer = Analyzer(analyzer) if isinstance(analyzer, str) else analyzer
+    model = analyzer.model
+    if not isinstance(model, NetworkModel):
+        raise ConfigurationError(f"{model.name} is no network of Keras: it cannot be quantized")
+    nncf = _import_nncf()
+    sample, rejected = _sample(analyzer, model.size, sources, pictures)
+    kept = sample[::_KEPT_BACK]
+    fitted = np.delete(sample, np.s_[::_KEPT_BACK], axis=0)
+    origin = Origin(
+        model=model.config,
+        weights=model.fingerprint(),
+        size=model.size,
+        image_filters=analyzer.config["image_filters"],
+        labels=[synset.name for synset in model.vocabulary],
+    )
+    import_keras()
+    network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
+    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
+        small = nncf.quantize(
+            network,
+            nncf.Dataset([picture[np.newaxis] for picture in fitted]),
+            subset_size=len(fitted),
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save(small, Path(folder))
+        write(path, origin, Path(folder))
+    plain, quick = openvino.OpenVINORuntime(network), openvino.OpenVINORuntime(small)
+    return Quantization(
+        path=str(path),
+        sha256=fingerprint(path, "the quantized classifier").partition(":")[2],
+        bytes=path.stat().st_size,
+        model=model.name,
+        fitted=len(fitted),
+        rejected=rejected,
+        speed=_speed(plain, quick, kept[:_BATCH]),
+        **_effect(analyzer, plain(kept), quick(kept)),
+    )
+
+
+def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, Any]:
+    """How far the answers of the quantized network are from those before."""
+    weights = [_weights(analyzer, posterior) for posterior, _ in (before, after)]
+    kept = [[set(np.flatnonzero(row).tolist()) for row in rows] for rows in weights]
+    hits = [_best_hits(rows) for rows in weights]
+    return {
+        "compared": len(before[0]),
+        "best": float(np.mean(before[0].argmax(axis=1) == after[0].argmax(axis=1))),
+        "terms": _in_common(*kept),
+        "hits": _in_common(*hits),
+        "largest_difference": differences(before, after)["posterior"],
+    }
+
+
+def _weights(analyzer: Analyzer, posterior: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Terms as an array of shape (pictures, terms of the vocabulary)."""
+    column = {key: i for i, key in enumerate(analyzer.vocabulary.keys)}
+    weights = np.zeros((len(posterior), len(column)))
+    for row, terms in enumerate(analyzer.to_terms(posterior)):
+        for term in terms:
+            weights[row, column[term.key]] = term.score
+    return weights
+
+
+def _best_hits(weights: NDArray[np.float64]) -> list[set[int]]:
+    """The best hits of each picture among the others, by formula (1): they share a term."""
+    scores = weights @ weights.T
+    np.fill_diagonal(scores, 0)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :HITS].tolist()
+    return [{hit for hit in hits if scores[row, hit] > 0} for row, hits in enumerate(best)]
+
+
+def _in_common(before: Sequence[set[int]], after: Sequence[set[int]]) -> float:
+    """Which part of the one is in the other, on average over pictures that have any."""
+    pairs = zip(before, after, strict=True)
+    return float(np.mean([len(one & other) / len(one) for one, other in pairs if one] or [1.0]))
+
+
+def _speed(plain: Runtime, quick: Runtime, pixels: NDArray[np.uint8]) -> float:
+    """How many times as fast the second is: the median of rounds in turn."""
+    seconds: dict[Runtime, list[float]] = {plain: [], quick: []}
+    for _ in range(_ROUNDS + 1):
+        for run, times in seconds.items():
+            started = perf_counter()
+            run(pixels)
+            times.append(perf_counter() - started)
+    # The first pass allocates.
+    return statistics.median(seconds[plain][1:]) / statistics.median(seconds[quick][1:])
+
+
+def _sample(
+    analyzer: Analyzer,
+    size: tuple[int, int],
+    sources: PathSource | Iterable[PathSource],
+    count: int,
+) -> tuple[NDArray[np.uint8], int]:
+    """Pictures for the network, of shape (pictures, height, width, 3), and how many were rejected.
+
+    Those with the smallest ids: an id is a hash, so that is a random sample, and always the same.
+    """
+    if count < LEAST:
+        raise ConfigurationError(f"quantizing needs {LEAST} pictures or more, not {count}")
+    found, rejected = list[NDArray[np.uint8]](), 0
+    for uri in sorted(find_images(sources), key=picture_id):
+        if len(found) == count:
+            break
+        try:
+            pixels = analyzer.prepare(analyzer.open(uri).image)
+            check_pixels(pixels[np.newaxis], size, analyzer.model.name)
+            found.append(pixels)
+        except ImageError as error:
+            rejected += 1
+            _log.warning("passed over %s", error)
+    if len(found) < LEAST:
+        raise SourceError(
+            f"quantizing needs {LEAST} pictures or more, and {len(found)} can be read: name more "
+            "files or folders"
+        )
+    return np.stack(found), rejected
+
+
+def _place(out: str | os.PathLike[str], *, force: bool) -> Path:
+    path = Path(out).expanduser().absolute()
+    if path.suffix != ".zip":
+        raise ConfigurationError(f"a quantized classifier is a .zip file, not {path.name}")
+    if path.exists() and not force:
+        raise ConfigurationError(f"{path} exists: give another name, or force (--force)")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {path.parent}")
+    return path
+
+
+def _import_nncf() -> Any:
+    """Import NNCF without OpenVINO's telemetry, as `openvino.import_openvino` does.
+
+    Its class of loggers would be that of every logger that anybody makes later.
+    """
+    openvino.import_openvino()
+    loggers = logging.getLoggerClass()
+    try:
+        with openvino.without_telemetry():
+            nncf = importlib.import_module("nncf")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "quantizing needs a package that is not installed "
+            f"({error.name}): {pip_install('int8')}"
+        ) from error
+    finally:
+        logging.setLoggerClass(loggers)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way sets handlers, also ours
+    return nncf

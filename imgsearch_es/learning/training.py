@@ -1,0 +1,282 @@
+"""Training a head: epochs over batches of triplets, and what the held-out objects say of each.
+
+    report = train_head(features, groups, "head.keras")
+    report.plot()
+
+Some of the objects are held out: no picture of theirs is learned from. After each epoch their N-S
+score is measured, the head with the best one is kept, and training ends when it has not risen for
+some epochs. The same features, options and seed give the same head, bit by bit, on one machine,
+whether the run was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.evaluation import rank_features, same_group
+from imgsearch_es.learning.batches import batches
+from imgsearch_es.learning.checkpoints import Checkpoint
+from imgsearch_es.learning.examples import Examples
+from imgsearch_es.learning.head import apply_head, build_head, save_head, start_shortcut
+from imgsearch_es.learning.history import Epoch, TrainingReport
+from imgsearch_es.learning.learner import Learner
+from imgsearch_es.learning.losses import loss
+from imgsearch_es.learning.mining import mining
+from imgsearch_es.learning.options import DEFAULTS, TrainingOptions
+from imgsearch_es.learning.pictures import Pictures
+from imgsearch_es.learning.shallow import on_whole_pictures
+
+if TYPE_CHECKING:
+    import keras
+
+FIRST = 4
+"""Pictures of a ranking that the N-S score looks at, the query's own counted."""
+_MEASURED = 400
+"""Held-out pictures that are ranked after each epoch, at most; of more a random part."""
+
+Progress = Callable[[Epoch, TrainingReport], None]
+"""Called after each epoch."""
+
+
+def train_head(
+    features: NDArray[np.float32],
+    groups: Sequence[Hashable],
+    out: str | os.PathLike[str],
+    *,
+    pixels: NDArray[np.uint8] | None = None,
+    options: TrainingOptions = DEFAULTS,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> TrainingReport:
+    """Train a head and save it.
+
+    Beside ``out`` there is ``<out>.checkpoint`` while it is trained: a run that was interrupted or
+    killed goes on after the last whole epoch. ``<out>.json`` keeps the report.
+
+    Args:
+        features: shape (pictures, dimensions).
+        groups: the object of each picture. Objects with one picture are left out.
+        out: the head's file, ``.keras``.
+        pixels: with a shallow network (``options.shallow``) the pictures, as an analyzer prepares
+            them: uint8 of shape (pictures, height, width, 3).
+        options: how to train.
+        force: overwrite a head that exists, and begin again where a run was interrupted.
+        progress: called after each epoch.
+
+    Raises:
+        ConfigurationError: the examples or options do not fit, the file exists or cannot be
+            written, or an interrupted run had other features or options.
+        MissingDependencyError: TensorFlow is not installed.
+    """
+    if options.shallow != (pixels is not None):
+        raise ConfigurationError("a shallow network and pixels go together: give both, or neither")
+    target = target_of(out, force=force)
+    pictures = None if pixels is None else Pictures.of(pixels)
+    examples = Examples.of(features, groups, pictures)
+    training = Training(examples, target, options)
+    return finish(training, force=force, progress=progress)
+
+
+def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
+    """The file that a head is to be saved as.
+
+    Raises:
+        ConfigurationError: it exists, or has another extension.
+    """
+    target = Path(out).expanduser()
+    if target.suffix != ".keras":
+        raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
+    if target.exists() and not force:
+        raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
+    return target
+
+
+def finish(training: Training, *, force: bool, progress: Progress | None) -> TrainingReport:
+    """Train to the end, from where an interrupted run was unless ``force``, and save the head."""
+    if not force:
+        training.resume()
+    report = training.run(progress or (lambda epoch, so_far: None))
+    save_head(training.head(), report.path)
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
+    training.checkpoint.unlink(missing_ok=True)
+    return report
+
+
+def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
+    """The N-S score by cosine: how many of the first four are of the query's group, itself counted.
+
+    It is UKBench's score where groups are of four; of pairs, the best is 2.
+    """
+    rankings = rank_features(embeddings, comparison="dense-cosine", depth=FIRST)
+    return float(same_group(rankings, groups).sum(axis=1).mean())
+
+
+class Training:
+    """One training: the examples divided, the learner, and how far it is.
+
+    Args:
+        examples: what to learn from and to validate with.
+        target: the head's file.
+        options: how.
+        unread: pictures that were left out; see `TrainingReport`.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        target: Path,
+        options: TrainingOptions,
+        unread: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._options = options
+        self._pictures = examples.pictures
+        self._learned, held_out = examples.divide(options.validation, options.seed)
+        self._held_out = _at_most(held_out, options.seed)
+        self.checkpoint = Path(f"{target}.checkpoint")
+        self.learner = Learner(
+            _beginning(self._learned, options),
+            loss=loss(options.loss),
+            mining=mining(options.mining),
+            margin=float(options.margin or 0),
+            learning_rate=options.learning_rate,
+        )
+        self._report = TrainingReport(
+            path=target,
+            raw_score=score(self._held_out.features, self._held_out.groups),
+            start_score=self._score(),
+            objects=(len(self._learned.names), len(held_out.names)),
+            pictures=(len(self._learned), len(held_out)),
+            options=asdict(options),
+            data=_fingerprint(examples),
+            unread=list(unread),
+        )
+        self._best = self.learner.weights()
+
+    def head(self) -> keras.Model:
+        """The head to be saved; with a shallow network it takes whole pictures."""
+        head = self.learner.head
+        return head if self._pictures is None else on_whole_pictures(head, self._pictures.size)
+
+    def resume(self) -> None:
+        """Go on where an interrupted run of the same training stopped, if there is one.
+
+        Raises:
+            ConfigurationError: its features or options were others, or the file is damaged.
+        """
+        if not self.checkpoint.exists():
+            return
+        stored = Checkpoint.read(self.checkpoint)
+        if stored.state["training"] != self._identity():
+            raise ConfigurationError(
+                f"{self.checkpoint} is of a training with other features or options, which was "
+                "interrupted: repeat it as it was, or begin again with force (--force)"
+            )
+        self.learner.restore(stored.weights, stored.optimizer)
+        self._best = stored.best
+        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
+        self._report.best = stored.state["best"]
+
+    def run(self, progress: Progress) -> TrainingReport:
+        """Train to the end; the learner then has the best weights."""
+        report, options = self._report, self._options
+        while len(report.history) < options.epochs:
+            if len(report.history) - report.best >= options.patience:
+                report.stopped_early = True
+                break
+            epoch = self._epoch(len(report.history) + 1)
+            is_better = self._is_better(epoch)
+            report.history.append(epoch)
+            if is_better:
+                report.best, self._best = epoch.number, self.learner.weights()
+            self._write()
+            progress(epoch, report)
+        self.learner.set_weights(self._best)
+        return report
+
+    def _epoch(self, number: int) -> Epoch:
+        options = self._options
+        rng = np.random.default_rng([options.seed, number])
+        self.learner.begin(rng)
+        losses = [
+            self.learner.learn(self._learned.inputs(rows), self._learned.groups[rows], rng)
+            for rows in batches(self._learned, options.objects, options.pictures, rng)
+        ]
+        always_same = np.random.default_rng([options.seed, 0])
+        parts = batches(self._held_out, options.objects, options.pictures, always_same)
+        validation = [
+            self.learner.loss_of(
+                self._held_out.inputs(rows), self._held_out.groups[rows], always_same
+            )
+            for rows in parts
+        ]
+        return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
+
+    def _score(self) -> float:
+        embeddings = apply_head(self.learner.head, *self._held_out.inputs())
+        return score(embeddings, self._held_out.groups)
+
+    def _is_better(self, epoch: Epoch) -> bool:
+        """A higher score; of equal ones the lower loss."""
+        report = self._report
+        if report.best == 0:
+            return epoch.score > report.start_score
+        best = report.history[report.best - 1]
+        return (epoch.score, -epoch.validation_loss) > (best.score, -best.validation_loss)
+
+    def _write(self) -> None:
+        history = [asdict(epoch) for epoch in self._report.history]
+        state = {"training": self._identity(), "history": history, "best": self._report.best}
+        weights, optimizer = self.learner.weights(), self.learner.optimizer_state()
+        Checkpoint(weights, optimizer, self._best, state).write(self.checkpoint)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a training to go on, as it comes back from JSON."""
+        lasting = {key: value for key, value in self._report.options.items() if key != "epochs"}
+        return dict(json.loads(json.dumps({"data": self._report.data, **lasting})))
+
+
+def _beginning(examples: Examples, options: TrainingOptions) -> keras.Model:
+    """A head that has learned nothing, but what the features have in common."""
+    small = None if examples.pictures is None else examples.pictures.small.shape[1:3]
+    head = build_head(
+        examples.dimensions,
+        options.layers,
+        shortcut=options.shortcut,
+        dropout=options.dropout,
+        small=small,
+        seed=options.seed,
+    )
+    if options.shortcut:
+        start_shortcut(head, examples.features)
+    return head
+
+
+def _at_most(examples: Examples, seed: int) -> Examples:
+    """Whole objects, chosen at random, with so many pictures that ranking them stays quick."""
+    if len(examples) <= _MEASURED:
+        return examples
+    order = np.random.default_rng([seed, 1]).permutation(len(examples.names))
+    sizes = np.cumsum(np.bincount(examples.groups)[order])
+    kept = max(2, int(np.searchsorted(sizes, _MEASURED, side="right")))
+    return examples.select(np.sort(order[:kept]))
+
+
+def _fingerprint(examples: Examples) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(examples.features).tobytes())
+    digest.update(json.dumps([examples.names, examples.groups.tolist()]).encode())
+    if examples.pictures is not None:
+        digest.update(repr(examples.pictures.size).encode())
+        for place in examples.places:
+            digest.update(examples.pictures.small[place].tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,355 @@
+"""Files that hold pictures: their URIs, their bytes, the hash of their bytes.
+
+A picture's URI names it in an index. It is one of
+
+* the absolute path of a local file, as a person would type it (symbolic links are kept);
+* ``file://`` with percent-encoding, for a local file whose name is not valid UTF-8;
+* ``tar://MEMBER::ARCHIVE`` for a file in a tar file, which may be local or remote;
+* any other URL that fsspec reads (``s3://``, ``https://``, ``zip://a.jpg::photos.zip``);
+* ``sha256:<hex>`` for a picture that came from memory; such a one cannot be opened again.
+
+Only regular files are ever opened: a FIFO or a device would block or act.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import io
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import quote, unquote_to_bytes
+
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    ImgsearchError,
+    MissingDependencyError,
+    pip_install,
+)
+from imgsearch_es.pictures.archives import (
+    ArchiveError,
+    Member,
+    Tables,
+    member_uri,
+    section,
+    split_uri,
+)
+
+PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_BLOCK = 1 << 20
+_LONGEST_SECONDS = 86_400
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
+_tables = Tables()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside a file, which takes its place when the block ends well, and else goes.
+
+    So nobody ever sees half of the file, and two that write it at once do not mix.
+    """
+    draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_page(path: Path) -> None:
+    """An HTML page may be written here: no other file is written over.
+
+    Raises:
+        OSError: there is something else.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head and head.lower() != b"<!doctype":
+            raise FileExistsError(errno.EEXIST, "it is there already and no HTML page")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest picture that is read.
+
+    Attributes:
+        max_pixels: width times height as the header gives them, checked before decoding. The
+            default is Pillow's own hard limit, which WebP, GIF and TIFF cannot exceed unless
+            the application raises ``PIL.Image.MAX_IMAGE_PIXELS``.
+        max_bytes: the size of the file, checked before and while reading.
+        max_seconds: how long decoding may take; watched over where worker processes decode.
+    """
+
+    max_pixels: int = 178_956_970
+    max_bytes: int = 256 * 1024**2
+    max_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_pixels", "max_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 < self.max_seconds <= _LONGEST_SECONDS:
+            raise ConfigurationError(
+                f"max_seconds must be above 0 and at most {_LONGEST_SECONDS}, "
+                f"not {self.max_seconds}"
+            )
+
+
+_ANY_SIZE = Limits(max_bytes=1 << 62)
+
+
+class RemoteFiles(Protocol):
+    """What is used of an fsspec file system."""
+
+    def open(self, path: str, mode: str) -> BinaryIO:
+        """Open a file."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder."""
+
+    def isdir(self, path: str) -> bool:
+        """Whether a path is a folder."""
+
+    def walk(self, path: str, *, on_error: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Each folder at or below a path, with the names in it, as `os.walk`."""
+
+
+def picture_id(uri: str) -> str:
+    """The document id of the picture at ``uri``: 32 hexadecimal digits of the URI's SHA-256."""
+    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def to_uri(source: PathSource) -> str:
+    """The URI of a path or URL; a URI is returned as it is.
+
+    A leading ``~`` is expanded and a relative path is made absolute, without following symbolic
+    links. ``file://`` URLs become paths.
+
+    Raises:
+        ConfigurationError: ``source`` is empty or is no path.
+    """
+    try:
+        text = os.fsdecode(source)
+    except TypeError:
+        raise ConfigurationError(f"a {type(source).__name__} is not a path or URL") from None
+    if not text:
+        raise ConfigurationError("the path of a picture or folder is empty")
+    if "\0" in text:
+        raise ConfigurationError(f"{text!r:.200} is no path or URL: it has a null character")
+    if inside := split_uri(text):
+        return member_uri(inside[0], to_uri(inside[1]))
+    if in_memory(text) or (_URL.match(text) and not _is_file_url(text)):
+        return text
+    path = _file_url_path(text) if _is_file_url(text) else os.path.expanduser(text)  # noqa: PTH111
+    path = os.path.abspath(path)  # noqa: PTH100 - pathlib keeps "..", so one file had two URIs
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        try:
+            return f"file://{quote(os.fsencode(path))}"
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"{path!r} is not a valid path") from None
+    return path
+
+
+def beginnings(folder: PathSource) -> tuple[str, ...]:
+    """How the URIs of files below a folder begin: as their paths, or where these are no UTF-8."""
+    uri = to_uri(folder).rstrip("/") + "/"
+    return (uri,) if _is_file_url(uri) else (uri, f"file://{quote(os.fsencode(uri))}")
+
+
+def to_path(uri: str) -> Path | None:
+    """The local path of a URI, or None when it does not name a local file."""
+    if _is_file_url(uri):
+        return Path(_file_url_path(uri))
+    return None if in_memory(uri) or _URL.match(uri) else Path(uri)
+
+
+def filename(uri: str) -> str:
+    """The last part of a URI, for people to read: not always unique, not for opening."""
+    path = to_path(uri)
+    if path is not None:
+        return os.fsencode(path.name).decode("utf-8", "replace")
+    last = url_path(uri).rstrip("/").rpartition("/")[2]
+    return unquote_to_bytes(last).decode("utf-8", "replace")
+
+
+def in_memory(uri: str) -> bool:
+    """Whether a URI is that of a picture without a file (``sha256:<hex>``)."""
+    return _IN_MEMORY.fullmatch(uri) is not None
+
+
+def read_bytes(uri: str, limits: Limits = Limits()) -> bytes:
+    """All bytes of the file at a URI.
+
+    Raises:
+        ImageError: it cannot be read, is not a regular file, or is over ``limits.max_bytes``.
+        MissingDependencyError: a URL needs a package that is not installed.
+    """
+    content = io.BytesIO()  # which gives its bytes away without a second copy of them
+    with opened(uri, limits) as file:
+        content.writelines(blocks(file, uri, limits))
+    return content.getvalue()
+
+
+def content_hash(uri: str, limits: Limits = Limits()) -> str:
+    """SHA-256 (hexadecimal) of the file at a URI, read in blocks; raises as `read_bytes` does."""
+    digest = hashlib.sha256()
+    with opened(uri, limits) as file:
+        for block in blocks(file, uri, limits):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks(file: BinaryIO, uri: str, limits: Limits) -> Iterator[bytes]:
+    """What is left in a binary file, in blocks, up to the limit; ImageError beyond it."""
+    total = 0
+    try:
+        while block := file.read(_BLOCK):
+            if not isinstance(block, bytes):
+                raise ImageError(uri, "the file object is not open in binary mode")
+            total += len(block)
+            check_size(total, uri, limits)
+            yield block
+    except ImgsearchError:
+        raise
+    except Exception as error:  # a file object or remote file system may raise anything
+        raise ImageError(uri, f"cannot be read: {reason(error)}") from error
+
+
+def check_size(size: int, uri: str, limits: Limits) -> None:
+    """Raise ImageError when a picture has more bytes than allowed."""
+    if size > limits.max_bytes:
+        raise ImageError(uri, f"larger than the limit of {limits.max_bytes:,} bytes")
+
+
+def remote(uri: str) -> tuple[RemoteFiles, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        MissingDependencyError: fsspec, or the package that it needs for this kind of URL, is
+            not installed.
+        ValueError: fsspec knows no such kind of URL.
+    """
+    try:
+        system, path = importlib.import_module("fsspec.core").url_to_fs(uri)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"reading {uri} needs a package that is not installed ({error}): "
+            + pip_install("remote")
+        ) from error
+    return system, path
+
+
+def open_descriptor(path: str) -> int:
+    """Open a local file for reading without waiting, should it be a FIFO."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in a few words and one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def url_path(url: str) -> str:
+    """A URL without its query and without the archive that it lies in."""
+    return re.split(r"::|[?#]", url, maxsplit=1)[0]
+
+
+@contextmanager
+def open_archive(uri: str) -> Iterator[tuple[BinaryIO, dict[str, Member]]]:
+    """Open a tar file: its content, and where each of its files is.
+
+    Raises:
+        ImageError: it cannot be read.
+        MissingDependencyError: a URL needs a package that is not installed.
+    """
+    with opened(uri, _ANY_SIZE) as file:
+        try:
+            table = _tables.of(uri, file)
+        except (ArchiveError, OSError) as error:
+            raise ImageError(uri, f"cannot be read: {reason(error)}") from error
+        yield file, table
+
+
+@contextmanager
+def opened(uri: str, limits: Limits = Limits()) -> Iterator[BinaryIO]:
+    """A file, open for reading; raises as `read_bytes` does."""
+    if in_memory(uri):
+        raise ImageError(uri, "came from memory and cannot be opened again")
+    if inside := split_uri(uri):
+        with _opened_member(uri, *inside, limits) as file:
+            yield file
+        return
+    try:
+        if to_path(uri) is not None:
+            file = _open_local(uri, limits)
+        else:
+            system, path = remote(uri)  # held here: an archive is closed with its file system
+            file = system.open(path, "rb")
+    except ImgsearchError:
+        raise
+    except Exception as error:  # remote file systems raise their own kinds
+        raise ImageError(uri, f"cannot be opened: {reason(error)}") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _opened_member(uri: str, member: str, archive: str, limits: Limits) -> Iterator[BinaryIO]:
+    try:
+        with open_archive(archive) as (file, table):
+            if member not in table:
+                raise ImageError(uri, "the archive has no such file")
+            check_size(table[member].size, uri, limits)
+            yield section(file, table[member])
+    except ImageError as error:
+        if error.uri == uri:
+            raise
+        raise ImageError(uri, f"its archive {error.reason}") from error
+
+
+def _open_local(uri: str, limits: Limits) -> BinaryIO:
+    path = os.fspath(to_path(uri) or uri)
+    _check_regular(os.stat(path), uri, limits)  # noqa: PTH116
+    descriptor = open_descriptor(path)
+    try:
+        _check_regular(os.fstat(descriptor), uri, limits)  # it may have been replaced meanwhile
+        return open(descriptor, "rb", buffering=0)  # noqa: PTH123
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(info: os.stat_result, uri: str, limits: Limits) -> None:
+    if stat.S_ISDIR(info.st_mode):
+        raise ImageError(uri, "is a folder")
+    if not stat.S_ISREG(info.st_mode):
+        raise ImageError(uri, "not a regular file but a FIFO, socket or device")
+    check_size(info.st_size, uri, limits)
+
+
+def _is_file_url(text: str) -> bool:
+    return text[:7].lower() == "file://"
+
+
+def _file_url_path(url: str) -> str:
+    path = url[7:].removeprefix("localhost")
+    if not path.startswith("/"):
+        raise ConfigurationError(f"{url} names no local file; write file:///absolute/path")
+    return os.fsdecode(unquote_to_bytes(path))

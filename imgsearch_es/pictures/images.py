@@ -1,0 +1,326 @@
+"""Open, check and decode pictures; what a picture is and how it is named.
+
+Every source ends as one `Picture`: 8-bit RGB, upright, the first frame, with its URI and hash.
+A file's name is not trusted: the first bytes say which decoder is used, and only Pillow's
+decoders that need no other program are. The decoder is called directly, not through
+``PIL.Image.open``, whose check against decompression bombs hangs on a process-wide setting and
+warns; the limit here is each call's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
+from imgsearch_es.pictures.colors import to_rgb
+from imgsearch_es.pictures.files import (
+    Limits,
+    blocks,
+    check_size,
+    content_hash,
+    filename,
+    picture_id,
+    read_bytes,
+    reason,
+    to_path,
+    to_uri,
+)
+from imgsearch_es.pictures.sources import find_images, sniff
+
+__all__ = [
+    "ImageSource",
+    "Limits",
+    "Picture",
+    "content_hash",
+    "find_images",
+    "open_image",
+    "picture_id",
+    "read_bytes",
+    "to_path",
+    "to_uri",
+]
+
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+"""A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
+
+_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG, _SHORT = 274, 3
+_TURNED = range(5, 9)
+"""Orientations that exchange width and height; what lies beyond means nothing."""
+_DEFAULT_LIMITS = Limits()
+_HEAVY = 1 << 25
+"""Pixels of a progressive JPEG file, whose decoder holds up to six bytes for each until the end."""
+_warnings_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One picture, decoded.
+
+    Attributes:
+        uri: where it comes from; see `imgsearch_es.pictures.files`.
+        sha256: of the file's bytes; of the RGB pixels for a Pillow image or an array.
+        width: in pixels, upright.
+        height: in pixels, upright.
+        bytes: size of the file; of the RGB pixels for a Pillow image or an array.
+        format: "JPEG", "PNG", ..., "array" for an array or a Pillow image without a format.
+        image: the pixels: 8-bit RGB, upright, the first frame.
+    """
+
+    uri: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    image: Image.Image
+
+    @property
+    def id(self) -> str:
+        """The document id, `picture_id` of the URI."""
+        return picture_id(self.uri)
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URI, for people to read."""
+        return filename(self.uri)
+
+
+def open_image(
+    source: ImageSource,
+    *,
+    uri: str | None = None,
+    limits: Limits = _DEFAULT_LIMITS,
+    at_least: tuple[int, int] | None = None,
+    admit: Callable[[int], None] = lambda pixels: None,
+) -> Picture:
+    """Read, check and decode one picture completely.
+
+    Large pictures that take much memory beyond their pixels get smaller: those of more than 67
+    million pixels that have to be converted or turned are averaged to at most 17 million, and
+    progressive JPEG files of more than 34 million are decoded at half their size.
+
+    Args:
+        source: a path or URL; a picture file's bytes; a binary file object, read from where it
+            stands to its end; a Pillow image; or an array (height, width) or (height, width,
+            1, 3 or 4) of uint8, uint16, bool, or floats in 0..1.
+        uri: the picture's name in an index, instead of the path, or of ``sha256:<hex>`` for a
+            picture from memory.
+        limits: the largest picture to accept.
+        at_least: (width, height) in pixels, upright. A JPEG file that is more than twice as large
+            is decoded at 1/2, 1/4 or 1/8 of its size, never smaller than this: faster, with other
+            pixels. ``width`` and ``height`` of the result stay those of the file.
+        admit: called with the number of pixels of a file before they are decoded; may wait, or
+            raise an ImageError.
+
+    Raises:
+        ImageError: the picture cannot be read, and why.
+        ConfigurationError: ``source`` is none of these.
+        MissingDependencyError: a URL needs a package that is not installed.
+    """
+    if isinstance(source, Image.Image):
+        name = uri or "<image>"
+        image = _guarded(lambda: _upright(source, name, limits), name, source.format or "Pillow")
+        image = image.copy() if image is source else image
+        return _from_pixels(image, source.format or "array", uri)
+    if isinstance(source, np.ndarray):
+        return _from_pixels(_from_array(source, uri or "<array>", limits), "array", uri)
+    if isinstance(source, str | os.PathLike):
+        place = to_uri(source)
+        uri = uri or place
+        data = read_bytes(place, limits)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        check_size(len(data), uri or "<bytes>", limits)
+    elif hasattr(source, "read"):
+        data = b"".join(blocks(source, uri or "<file>", limits))
+    else:
+        raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    uri = uri or f"sha256:{sha256}"
+    kind, image, (width, height) = _decode(data, uri, limits, at_least, admit)
+    return Picture(uri, sha256, width, height, len(data), kind, image)
+
+
+def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
+    """A picture without a file: its hash is that of what is indexed, the RGB pixels."""
+    pixels = image.tobytes()
+    digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
+    digest.update(pixels)
+    sha256 = digest.hexdigest()
+    return Picture(
+        uri or f"sha256:{sha256}", sha256, image.width, image.height, len(pixels), kind, image
+    )
+
+
+def _decode(
+    data: bytes,
+    uri: str,
+    limits: Limits,
+    at_least: tuple[int, int] | None,
+    admit: Callable[[int], None],
+) -> tuple[str, Image.Image, tuple[int, int]]:
+    """The format, the picture, and its size in the file, upright."""
+    kind = sniff(data)
+    if not data:
+        raise ImageError(uri, "the file is empty")
+    if kind is None:
+        raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
+    if kind not in _DECODERS:
+        raise ImageError(uri, f"{kind} pictures are not supported; convert it to JPEG or PNG")
+    decoder = _DECODERS[kind]
+    whole = (0, 0)
+
+    def decode() -> Image.Image:
+        nonlocal whole
+        image = decoder(io.BytesIO(data))
+        whole = image.size
+        _check_pixels(whole, uri, limits)
+        admit(whole[0] * whole[1])
+        turned = _orientation(image.info.get("exif")) in _TURNED
+        is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
+        if at_least is not None and kind == "JPEG":
+            image.draft(None, at_least[::-1] if turned else at_least)
+        elif is_heavy:
+            image.draft(None, (whole[0] // 2, whole[1] // 2))
+        else:
+            image.load()
+            whole = image.size  # Pillow itself turns TIFF
+        whole = whole[::-1] if turned else whole
+        upright = _upright(image, uri, limits)
+        if isinstance(upright, ImageFile.ImageFile):
+            upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
+            upright.format = None
+        return upright
+
+    return kind, _guarded(decode, uri, kind), whole
+
+
+def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Image:
+    """Run a decoder; whatever it raises becomes an ImageError.
+
+    Pillow warns about oddities (a corrupt EXIF block, a picture of 90 megapixels) that are no
+    reason to reject a picture. Where the application has turned warnings into errors, and only
+    there, decoding is repeated with warnings off.
+    """
+    try:
+        try:
+            return decode()
+        except Warning:
+            with _warnings_lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return decode()
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ShortageError(uri, "there is not enough memory to decode it") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(uri, f"{reason(error)} Raise PIL.Image.MAX_IMAGE_PIXELS.") from error
+    except Exception as error:  # decoders raise a dozen kinds on hostile files
+        raise ImageError(uri, f"damaged {kind} picture: {reason(error)}") from error
+
+
+def _upright(image: Image.Image, uri: str, limits: Limits) -> Image.Image:
+    _check_pixels(image.size, uri, limits)
+    image.load()
+    upright = _UPRIGHT.get(_orientation(image.info.get("exif")))  # Pillow itself turns TIFF
+    rgb = to_rgb(image, is_turned=upright is not None)
+    return rgb if upright is None else rgb.transpose(upright)
+
+
+def _check_pixels(size: Sequence[int], uri: str, limits: Limits) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise ImageError(uri, f"a picture of {width} x {height} pixels has no content")
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            uri, f"{width} x {height} pixels are over the limit of {limits.max_pixels:,}"
+        )
+
+
+def _orientation(exif: object) -> int:
+    """Tag 274 of the first directory of an EXIF block (TIFF 6.0, section 2); 1 if it is broken.
+
+    Pillow's own reader warns about broken blocks and has side effects on the image.
+    """
+    if not isinstance(exif, bytes):
+        return 1
+    block = exif.removeprefix(b"Exif\0\0")
+    order = ">" if block[:2] == b"MM" else "<"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, entry)
+            if (tag, kind) == (_ORIENTATION_TAG, _SHORT):
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
+def _from_array(array: NDArray[Any], uri: str, limits: Limits) -> Image.Image:
+    shape = array.shape
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
+        raise ImageError(
+            uri, f"an array of shape {shape} is not (height, width) or (height, width, 1, 3 or 4)"
+        )
+    _check_pixels((shape[1], shape[0]), uri, limits)
+    if array.dtype == np.bool_:
+        pixels = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        pixels = np.rint(array.astype(np.float32) / 257).astype(np.uint8)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):  # so NaN is refused too
+            raise ImageError(uri, "the floats of an array must lie in 0..1")
+        pixels = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+    elif array.dtype == np.uint8:
+        pixels = array
+    else:
+        raise ImageError(uri, f"an array of {array.dtype} is not uint8, uint16, bool or floats")
+    if array.ndim == 3 and shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))

@@ -1,0 +1,353 @@
+"""Lists of pictures: text files, CSV and Parquet tables; and what tar files hold.
+
+All give entries: a picture's URI with what its source says of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from imgsearch_es.errors import ConfigurationError, ImageError, SourceError
+from imgsearch_es.pictures.archives import (
+    ArchiveError,
+    Member,
+    is_archive,
+    member_uri,
+    read_sidecars,
+)
+from imgsearch_es.pictures.files import Limits, open_archive, opened, picture_id, to_path, to_uri
+from imgsearch_es.pictures.sources import EXTENSIONS, find_images
+
+_LONGEST = Limits(max_bytes=1 << 40)
+_ROWS = 1024
+_METADATA = "metadata."
+_PARQUET = r"SELECT COLUMNS('^(uri|path|label|metadata\..*)$') FROM read_parquet(?)"
+_LONGEST_LINE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A picture to index.
+
+    Attributes:
+        uri: where it is.
+        labels: its own labels; None where its source says nothing of them.
+        metadata: its own fields; empty likewise.
+        error: why there is nothing to read.
+    """
+
+    uri: str
+    labels: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureList:
+    """A file that names pictures, to be given to ``ImageIndex.add`` as a source.
+
+    A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
+    column ``uri`` or ``path``, and may have ``label`` (one, or a list; in CSV a list is JSON) and
+    columns ``metadata.NAME``; others are passed over, and so are empty values. A relative path
+    begins at the folder of the list. A tar file that is named stands for its pictures.
+
+    Args:
+        place: the file, a path or URL.
+
+    Raises:
+        ConfigurationError: the file is a picture or a tar file by its name.
+    """
+
+    place: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        extension = PurePosixPath(os.fspath(self.place)).suffix.lower()
+        if extension[1:] in EXTENSIONS or is_archive(os.fspath(self.place)):
+            raise ConfigurationError(
+                f"{os.fspath(self.place)} is no list of pictures: name it as a source itself"
+            )
+
+    @property
+    def uri(self) -> str:
+        """Where the list is."""
+        return to_uri(self.place)
+
+    def check(self) -> None:
+        """Look whether the list is there.
+
+        Raises:
+            SourceError: it is not, or cannot be read.
+        """
+        with _source_errors(self.uri), opened(self.uri, _LONGEST):
+            pass
+
+    def entries(self) -> Iterator[Entry]:
+        """The pictures, as they are read.
+
+        Raises:
+            SourceError: the list cannot be read, or a line of it is wrong, and which.
+        """
+        readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows}
+        rows = readers.get(PurePosixPath(self.uri).suffix.lower(), _text_rows)(self.uri)
+        base = _folder(self.uri)
+        for where, row in rows:
+            try:
+                entry = _entry(row, base)
+            except (ValueError, ConfigurationError) as error:
+                raise SourceError(f"{self.uri}, {where}: {error}") from error
+            if is_archive(entry.uri):
+                yield from archive_entries(entry.uri, entry)
+            else:
+                yield entry
+
+
+def find_entries(
+    places: Sequence[str | os.PathLike[str]],
+    lists: Sequence[PictureList] = (),
+    *,
+    on_error: Callable[[ImageError], None],
+) -> Iterator[Entry]:
+    """Find the pictures in files, folders, URLs, tar files and lists, each once.
+
+    Args:
+        places: what ``find_images`` takes, and tar files.
+        lists: files that name pictures.
+        on_error: see ``find_images``.
+
+    Raises:
+        SourceError: a place or list does not exist (before anything is yielded); or, later, one
+            cannot be read.
+    """
+    uris = list(dict.fromkeys(map(to_uri, places)))
+    archives = [uri for uri in uris if is_archive(uri) and not _is_folder(uri)]
+    inside = set(archives)
+    images = find_images([uri for uri in uris if uri not in inside], on_error=on_error)
+    for archive in archives:
+        if (path := to_path(archive)) is not None and not path.exists():
+            raise SourceError(f"cannot find {archive}: no such file or directory")
+    for one in lists:
+        one.check()
+    return _all_entries(images, archives, lists)
+
+
+def archive_entries(archive: str, like: Entry | None = None) -> Iterator[Entry]:
+    """The pictures in a tar file, in its order, with what the files beside them say.
+
+    An archive that cannot be read is one entry, with the reason.
+
+    Args:
+        archive: its URI.
+        like: labels and metadata for the pictures, unless the archive has some.
+    """
+    default = like or Entry(archive)
+    try:
+        with open_archive(archive) as (file, table):
+            for name in table:
+                last = PurePosixPath(name).name
+                if PurePosixPath(name).suffix[1:].lower() in EXTENSIONS and last[0] != ".":
+                    yield _member(name, archive, file, table, default)
+    except ImageError as error:
+        yield Entry(archive, error=error.reason)
+
+
+def _member(
+    name: str, archive: str, file: BinaryIO, table: Mapping[str, Member], default: Entry
+) -> Entry:
+    try:
+        uri = member_uri(name, archive)
+    except ArchiveError as error:
+        return Entry(archive, error=f"{name!r} in it cannot be indexed: {error}")
+    try:
+        beside = read_sidecars(file, table, name)
+    except (ArchiveError, OSError) as error:
+        return Entry(uri, error=str(error))
+    labels = default.labels if beside.labels is None else beside.labels
+    return Entry(uri, labels, {**default.metadata, **beside.metadata})
+
+
+def _all_entries(
+    images: Iterable[str], archives: Sequence[str], lists: Sequence[PictureList]
+) -> Iterator[Entry]:
+    def found() -> Iterator[Entry]:
+        yield from map(Entry, images)
+        for archive in archives:
+            yield from archive_entries(archive)
+        for one in lists:
+            yield from one.entries()
+
+    if not lists:  # folders and archives name nothing twice
+        yield from found()
+        return
+    seen: set[int] = set()
+    for entry in found():
+        key = int(picture_id(entry.uri)[:16], 16)
+        if key not in seen:
+            seen.add(key)
+            yield entry
+
+
+# -- rows: (where in the file, for a message; fields) -------------------------------------------
+
+Rows = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def _text_rows(uri: str) -> Rows:
+    with _source_errors(uri), opened(uri, _LONGEST) as file:
+        reader = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
+        number = 0
+        while line := reader.readline(_LONGEST_LINE):
+            number += 1
+            if b"\0" in line or len(line) == _LONGEST_LINE:
+                raise SourceError(f"{uri}, line {number}: this is no list of paths")
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield f"line {number}", {"uri": os.fsdecode(line.rstrip(b"\r\n"))}
+
+
+def _csv_rows(uri: str) -> Rows:
+    with _source_errors(uri), opened(uri, _LONGEST) as file:
+        raw = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
+        reader = csv.DictReader(
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True
+        )
+        _check_columns(uri, reader.fieldnames or ())
+        while True:
+            try:
+                row = next(reader, None)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise SourceError(f"{uri}, after line {reader.line_num}: {error}") from error
+            if row is None:
+                return
+            where = f"line {reader.line_num}"
+            if None in row or None in row.values():
+                raise SourceError(f"{uri}, {where}: it has not as many fields as the heading")
+            yield where, row
+
+
+def _parquet_rows(uri: str) -> Rows:
+    import duckdb
+
+    with _source_errors(uri), _local(uri) as path:
+        try:
+            with duckdb.connect() as database:
+                place = _escaped(path)
+                _check_columns(uri, database.read_parquet(place).columns)
+                cursor = database.execute(_PARQUET, [place])
+                names = [column[0] for column in cursor.description]
+                number = 0
+                while rows := cursor.fetchmany(_ROWS):
+                    for row in rows:
+                        number += 1
+                        yield f"row {number}", dict(zip(names, row, strict=True))
+        except duckdb.Error as error:
+            text = str(error).splitlines()[0]
+            raise SourceError(f"{uri} cannot be read as Parquet: {text}") from error
+
+
+def _check_columns(uri: str, names: Sequence[str]) -> None:
+    given = [name for name in ("uri", "path") if name in names]
+    if len(given) != 1:
+        has = "both" if given else f"neither, but {', '.join(names) or 'nothing'}"
+        raise SourceError(f"{uri} must have a column 'uri' or 'path'; it has {has}")
+
+
+def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
+    place = row.get("uri") if "uri" in row else row.get("path")
+    if not isinstance(place, str) or not place.strip():
+        raise ValueError("the picture's path or URI is empty")
+    labels = None if row.get("label") in (None, "") else _labels(row["label"])
+    fields = {name: value for name, value in row.items() if name.startswith(_METADATA)}
+    metadata = {
+        name[len(_METADATA) :]: _json_value(value, name)
+        for name, value in fields.items()
+        if value is not None and value != ""
+    }
+    return Entry(_absolute(place, base), labels, metadata)
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"the label {value!r:.60} begins as a JSON list, but is none"
+            ) from error
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str | int) for each in values):
+        raise ValueError(f"the label {value!r:.60} is neither a text nor a list of texts")
+    return tuple(map(str, values))
+
+
+def _json_value(value: Any, column: str) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _json_value(each, column) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_json_value(each, column) for each in value]
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ValueError(f"{column} is a {type(value).__name__}, which JSON does not have")
+
+
+def _absolute(place: str, base: str | None) -> str:
+    uri = to_uri(place)
+    is_relative = to_path(uri) is not None and not place.startswith(("/", "~", "file:", "FILE:"))
+    return to_uri(f"{base}/{place}") if is_relative and base is not None else uri
+
+
+def _folder(uri: str) -> str | None:
+    """The folder of a list; of a remote one, its URL."""
+    path = to_path(uri)
+    if path is not None:
+        return os.fspath(path.parent)
+    return None if "::" in uri or "?" in uri else uri.rpartition("/")[0]
+
+
+def _is_folder(uri: str) -> bool:
+    path = to_path(uri)
+    return path is not None and path.is_dir()
+
+
+@contextmanager
+def _local(uri: str) -> Iterator[Path]:
+    """The file itself, or a copy of a remote one for as long as it is needed."""
+    path = to_path(uri)
+    if path is not None:
+        path.stat()
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy, opened(uri, _LONGEST) as file:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _escaped(path: Path) -> str:
+    """A path as DuckDB takes it, which expands patterns."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in os.fspath(path))
+
+
+@contextmanager
+def _source_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        why = error.reason if isinstance(error, ImageError) else error.strerror
+        raise SourceError(f"the list {uri} {why}") from error

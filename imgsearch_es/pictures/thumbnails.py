@@ -1,0 +1,113 @@
+"""Small pictures for people to look at: upright, on white, and as data URIs within a byte limit."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from imgsearch_es.errors import ImageError, ImgsearchError
+
+# Side of a thumbnail relative to the side shown, and JPEG quality: the first that fits is used.
+_LADDER = ((1.5, 80), (1.0, 75), (0.7, 65), (0.45, 50))
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """A thumbnail as a data URI with its size in pixels, or the reason why there is none."""
+
+    data: str = ""
+    size: tuple[int, int] = (0, 0)
+    problem: str = ""
+
+
+def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) -> bytes:
+    """A small JPEG of a picture: upright, on white, its longer side at most ``size`` pixels.
+
+    Args:
+        source: a picture's URI, or a picture in memory.
+        size: longer side in pixels; a smaller picture is not enlarged.
+        quality: of the JPEG, 1 to 95.
+
+    Raises:
+        ImageError: the picture is gone or cannot be read.
+    """
+    return _jpeg(shrink(source, size), size, quality)
+
+
+def shrink(source: str | Image.Image, size: int) -> Image.Image:
+    """A picture in RGB, upright, transparency on white, its longer side at most ``size`` pixels.
+
+    Raises:
+        ImageError: the picture is gone or cannot be read.
+    """
+    from imgsearch_es.pictures.images import open_image
+
+    image = open_image(source).image.copy()
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return image
+
+
+def shrink_all(
+    sources: Iterable[str | Image.Image], size: int
+) -> Iterator[Image.Image | ImgsearchError]:
+    """``shrink`` each picture, a few at a time, in order; a picture's error takes its place."""
+    with ThreadPoolExecutor(4, thread_name_prefix="imgsearch-thumbnail") as pool:
+        yield from pool.map(partial(_shrink_or_error, size=size), sources)
+
+
+def reason(error: ImgsearchError) -> str:
+    """Why a picture cannot be shown, without its URI."""
+    return error.reason if isinstance(error, ImageError) else str(error)
+
+
+def embed(sources: Sequence[str | Image.Image], side: int, max_bytes: int) -> list[Thumb]:
+    """Thumbnails in order. Each may use an equal share of the bytes left, at the coarsest all."""
+    thumbs: list[Thumb] = []
+    left = max_bytes
+    for image in shrink_all(sources, round(side * _LADDER[0][0])):
+        if isinstance(image, ImgsearchError):
+            thumbs.append(Thumb(problem=reason(image)))
+            continue
+        data = _fit(image, side, left // (len(sources) - len(thumbs)), left)
+        left -= len(data)
+        problem = "" if data else f"thumbnails are limited to {_size(max_bytes)}"
+        thumbs.append(Thumb(data, image.size, problem))
+    return thumbs
+
+
+def _fit(image: Image.Image, side: int, share: int, left: int) -> str:
+    """The best data URI of at most ``share`` bytes, else the smallest within ``left``, else ""."""
+    data = ""
+    for scale, quality in _LADDER:
+        jpeg = _jpeg(image, max(1, round(side * scale)), quality)
+        data = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+        if len(data) <= share:
+            return data
+    return data if len(data) <= left else ""
+
+
+def _jpeg(image: Image.Image, size: int, quality: int) -> bytes:
+    small = image.copy()
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
+    return buffer.getvalue()
+
+
+def _shrink_or_error(source: str | Image.Image, size: int) -> Image.Image | ImgsearchError:
+    try:
+        return shrink(source, size)
+    except ImgsearchError as error:
+        return error
+    except (OSError, ValueError) as error:
+        return ImageError(str(source), str(error))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"

@@ -1,0 +1,300 @@
+"""Conditions on documents: on which fields, how they are given, and how they are shown.
+
+A condition selects and does not score. It is given as a mapping (``parse_filters``) or within a
+line of words (``imgsearch_es.retrieval.language``), and shows itself in the form that the latter
+reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.wildcards import is_complex
+
+if TYPE_CHECKING:
+    from imgsearch_es.vocabulary.synsets import Vocabulary
+
+KEYWORD_FIELDS = (
+    "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
+)  # fmt: skip
+NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
+DATE_FIELDS = ("indexed_at",)
+METADATA = "metadata."
+SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+_SCORE = re.compile(r"score\((.*)\)", re.DOTALL)
+_COMPLEMENTS = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
+_FORMATS = {"JPG": "JPEG", "TIF": "TIFF"}
+"""What people call formats that Pillow names otherwise."""
+
+MAX_CONDITIONS = 256
+"""In one mapping; DuckDB's expressions end at a depth of 1,000."""
+MAX_VALUES = 10_000
+MAX_CHARACTERS = 5_000
+"""Of one value: Lucene has no terms of more than 32,766 bytes."""
+MAX_PATTERN = 200
+MAX_PARTS = 8
+_LARGEST = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition on one field of the document; it selects, and does not score.
+
+    Attributes:
+        field: "label", "format", "width", ..., "metadata.<name>", or "score(<key>)", which is the
+            picture's score of one synset; 0 where it has none.
+        operator: "in", "gt", "gte", "lt", "lte" or "wildcard" (``*`` and ``?``).
+        values: the operands; any of them for "in", exactly one for the others.
+        negated: whether hits must not meet it.
+    """
+
+    field: str
+    operator: str
+    values: tuple[str | int | float | bool, ...]
+    negated: bool = False
+
+    @property
+    def synset(self) -> str | None:
+        """The key in "score(<key>)"; None for other fields."""
+        found = _SCORE.fullmatch(self.field)
+        return found[1] if found else None
+
+    def normalized(self) -> Filter:
+        """The same, so that only documents that have the field can meet it, then ``negated``.
+
+        A picture without a synset has the score 0 of it, so it meets "score(tabby) < 0.5". That is
+        to say: it does not meet "score(tabby) >= 0.5", which needs no look at other pictures.
+        """
+        if self.synset is None or not compare(0.0, self.operator, float(self.values[0])):
+            return self
+        return replace(self, operator=_COMPLEMENTS[self.operator], negated=not self.negated)
+
+    def __str__(self) -> str:
+        sign = "-" if self.negated else ""
+        if self.operator in SIGNS:
+            colon = ":" if self.synset is None else ""
+            value = _shown_number(self.values[0], self.field)
+            return f"{sign}{_shown_field(self.field)}{colon}{SIGNS[self.operator]}{value}"
+        if self.operator == "wildcard":
+            parts = re.split(r"([*?])", str(self.values[0]))
+            shown = "".join(part if part in "*?" else shown_value(part) for part in parts)
+        else:
+            shown = ",".join(shown_value(_shown_number(v, self.field)) for v in self.values)
+        return f"{sign}{_shown_field(self.field)}:{shown}"
+
+
+def compare(value: float, operator: str, operand: float) -> bool:
+    """Whether ``value`` is "gt", "gte", "lt" or "lte" ``operand``."""
+    if operator in ("gt", "lte"):
+        return (value > operand) == (operator == "gt")
+    return (value < operand) == (operator == "lt")
+
+
+def shown_value(text: str) -> str:
+    """A value as the language of queries reads it: in quotation marks where it needs them."""
+    if re.fullmatch(r'[^\s"“”„‟«»＂,*?^<>]+', text):
+        return text
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    """A text in quotation marks, with those within it escaped."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def parse_filters(
+    where: Mapping[str, Any] | None, vocabulary: Vocabulary | None = None
+) -> tuple[Filter, ...]:
+    """Read conditions: ``{"label": "indoor", "format": ["PNG", "GIF"], "width": {"gte": 800}}``.
+
+    A minus before a field negates: ``{"-label": "indoor"}``. ``{"score(tabby)": {"gt": 0.5}}`` is
+    a condition on one synset's score.
+
+    Args:
+        where: conditions by field.
+        vocabulary: of the index, to check the synset of "score(...)" and read its name.
+
+    Raises:
+        QueryError: a field or an operator is unknown, or a value has the wrong type.
+    """
+    filters: list[Filter] = []
+    for name, condition in (where or {}).items():
+        field, negated = _field(name.removeprefix("-"), vocabulary), name.startswith("-")
+        if isinstance(condition, Mapping):
+            for operator, value in condition.items():
+                filters.append(_ranged(field, operator, value, negated))
+            continue
+        several = isinstance(condition, Sequence) and not isinstance(condition, str)
+        values = tuple(_value(field, item) for item in (condition if several else [condition]))
+        if len(values) > MAX_VALUES:
+            raise QueryError(f"{field!r} is compared with {len(values)} values, not {MAX_VALUES}")
+        if _SCORE.fullmatch(field):
+            raise QueryError(
+                f"{field!r} is a number to compare: write {{{field!r}: {{'gt': 0.5}}}}"
+            )
+        filters.append(Filter(field, "in", values, negated))
+    if len(filters) > MAX_CONDITIONS:
+        raise QueryError(f"there are {len(filters)} conditions, and at most {MAX_CONDITIONS}")
+    return tuple(filters)
+
+
+def is_field(field: str) -> bool:
+    """Whether documents have this field; "score(...)" is none."""
+    known = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
+    return field in known or (field.startswith(METADATA) and len(field) > len(METADATA))
+
+
+def _field(field: str, vocabulary: Vocabulary | None) -> str:
+    """The field, checked; of a score with the key of its synset."""
+    if found := _SCORE.fullmatch(field):
+        return f"score({_key(found[1], vocabulary)})"
+    if not is_field(field):
+        known = ", ".join(KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
+        raise QueryError(
+            f"cannot filter by {_short(field)}; there are {known}, metadata.<name> "
+            "and score(<synset>)"
+        )
+    _check_text(field, field)
+    if "\0" in field or field.count(".") > MAX_PARTS or len(field) > 200:
+        raise QueryError(f"{_short(field)} has a NUL, over {MAX_PARTS} parts or 200 characters")
+    return field
+
+
+def _key(name: str, vocabulary: Vocabulary | None) -> str:
+    if vocabulary is None or name in vocabulary:
+        return name
+    keys = vocabulary.resolve(name).keys
+    if len(keys) > 1:
+        raise QueryError(
+            f"score({name}) is of one synset, and {name!r} names {len(keys)}: take one of them, "
+            f"such as score({keys[0]})"
+        )
+    return keys[0]
+
+
+def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
+    if operator == "wildcard" and field in KEYWORD_FIELDS and isinstance(value, str):
+        return Filter(field, operator, (_pattern(field, value),), negated)
+    if operator in SIGNS and field in DATE_FIELDS:
+        operator, moment = _bound(field, operator, value)
+        return Filter(field, operator, (moment,), negated)
+    if operator in SIGNS and (field in NUMBER_FIELDS or _SCORE.fullmatch(field)):
+        return Filter(field, operator, (_value(field, value),), negated)
+    raise QueryError(
+        f"{field!r} cannot be filtered by {operator!r}: numbers, dates and scores take "
+        f"{', '.join(SIGNS)}; names, formats and labels take wildcard"
+    )
+
+
+def _value(field: str, value: object) -> str | int | float | bool:
+    is_score = field == "top_score" or _SCORE.fullmatch(field)
+    if is_score or field in NUMBER_FIELDS:
+        number = _number(field, value)
+        return float(np.float32(number)) if is_score else number  # as scores are kept
+    if field in DATE_FIELDS:
+        return _moment(field, value).isoformat()
+    if not isinstance(value, str | int | float | bool):
+        raise QueryError(f"{field!r} cannot be compared with {_short(value)}")
+    if isinstance(value, str):
+        _check_text(field, value)
+    elif field.startswith(METADATA):
+        return value
+    return _format(str(value)) if field == "format" else str(value)
+
+
+def _number(field: str, value: object) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
+        raise QueryError(f"{field!r} is a number; {_short(value)} is not")
+    if abs(value) > _LARGEST:
+        raise QueryError(f"{field!r} is compared with a number that is too large")
+    return value
+
+
+def _pattern(field: str, pattern: str) -> str:
+    _check_text(field, pattern)
+    if len(pattern) > MAX_PATTERN:
+        raise QueryError(f"a pattern has at most {MAX_PATTERN} characters, not {len(pattern)}")
+    if is_complex(pattern):
+        raise QueryError(f"{_short(pattern)} is too complex: use fewer asterisks or question marks")
+    return _format(pattern) if field == "format" else pattern
+
+
+def _format(name: str) -> str:
+    return _FORMATS.get(name.upper(), name.upper())
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(
+            f"{_short(field)} is compared with {len(text)} characters; {MAX_CHARACTERS} are enough"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"{_short(text)} is no text: it has half a character") from error
+
+
+def _bound(field: str, operator: str, value: object) -> tuple[str, str]:
+    """A condition on a moment. A day without a time is the whole day, as on Elasticsearch."""
+    moment = _moment(field, value)
+    if isinstance(moment, datetime):
+        return operator, moment.isoformat()
+    if operator in ("gt", "lte"):
+        operator = {"gt": "gte", "lte": "lt"}[operator]
+        try:
+            moment += timedelta(days=1)
+        except OverflowError as error:
+            raise QueryError(f"{field!r}: there is no day after {moment}") from error
+    return operator, datetime.combine(moment, time()).isoformat()
+
+
+def _moment(field: str, value: object) -> date | datetime:
+    """A day, or a moment in UTC."""
+    moment = value
+    if not isinstance(moment, date):
+        moment = _read_moment(field, str(value))
+    if isinstance(moment, datetime) and moment.tzinfo is not None:
+        try:
+            moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+        except OverflowError as error:
+            raise QueryError(f"{field!r} is out of range: {_short(value)}") from error
+    return moment
+
+
+def _read_moment(field: str, text: str) -> date | datetime:
+    for read in (date.fromisoformat, datetime.fromisoformat):
+        try:
+            return read(re.sub("[zZ]$", "+00:00", text.strip()))
+        except ValueError:
+            continue
+    raise QueryError(f"{field!r} is a date such as 2026-01-31, not {_short(text)}")
+
+
+def _shown_field(field: str) -> str:
+    """The field's name; a person's own in quotation marks where it needs them."""
+    if not field.startswith(METADATA) or re.fullmatch(r"[^\s:\"“”„‟«»＂^]+", field):
+        return field
+    return METADATA + quoted(field.removeprefix(METADATA))
+
+
+def _shown_number(value: str | int | float | bool, field: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = np.float32(value) if field == "top_score" or _SCORE.fullmatch(field) else value
+        return str(int(value)) if value.is_integer() else str(short)
+    return str(value)
+
+
+def _short(value: object) -> str:
+    """A value as Python writes it, at most 60 characters of it."""
+    text = repr(value[:1000] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

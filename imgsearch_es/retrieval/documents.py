@@ -1,0 +1,247 @@
+"""Documents: what an index holds of a picture, and how Elasticsearch and Kibana see it.
+
+The schema keeps the paper's Figure 2 field by field (``filename``, ``synset.<key>.wind``,
+``.words``, ``.score``) and adds what it lacked. ``wind`` is the paper's spelling of wnid.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Analysis, Term
+
+if TYPE_CHECKING:
+    from imgsearch_es.pictures.images import Picture
+    from imgsearch_es.vocabulary.synsets import Vocabulary
+
+SCHEMA_VERSION = 1
+"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
+
+_PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
+"""Attributes that JSON holds as they are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """One indexed picture.
+
+    Attributes:
+        id: derived from the URI, so indexing a picture again replaces it.
+        uri: absolute path of a local file, or a URL.
+        filename: the last part of the URI.
+        sha256: of the file's bytes, in hexadecimal.
+        width, height: pixels, after EXIF orientation.
+        bytes: size of the file.
+        format: as Pillow names it: "JPEG", "PNG", ...
+        indexed_at: when it was analyzed, UTC.
+        labels: what a person calls the picture; for filters and evaluation.
+        metadata: a person's own fields, JSON values.
+        terms: the picture's synsets, best first.
+        embedding: the deep feature, float32 of shape (dimensions,), or None.
+    """
+
+    id: str
+    uri: str
+    filename: str
+    sha256: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    indexed_at: datetime
+    terms: tuple[Term, ...]
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the picture was read; of one that a file of features names it was not."""
+        return self.bytes > 0
+
+    @property
+    def length(self) -> float:
+        """The sum of the scores."""
+        return math.fsum(term.score for term in self.terms)
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the scores."""
+        return math.sqrt(math.fsum(term.score**2 for term in self.terms))
+
+    @property
+    def checksum(self) -> str:
+        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature.
+
+        It is kept with the document, and tells whether what is stored is what was written.
+        """
+        facts = self._facts()
+        facts |= {
+            "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
+            "metadata": json.loads(json.dumps(facts["metadata"])),  # keys are texts, to be sorted
+        }
+        digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
+        if self.embedding is None:
+            return digest.hexdigest()
+        digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
+        return f"{digest.hexdigest()}v"
+
+    @classmethod
+    def from_feature(
+        cls, key: str, uri: str, name: str, embedding: NDArray[np.float32], labels: Sequence[str]
+    ) -> Document:
+        """The document of a picture that was not read: it has a deep feature and no size."""
+        return cls(
+            id=key,
+            uri=uri,
+            filename=name,
+            sha256=hashlib.sha256(f"not read: {uri}".encode()).hexdigest(),
+            width=0,
+            height=0,
+            bytes=0,
+            format="UNKNOWN",
+            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            terms=(),
+            labels=tuple(labels),
+            embedding=embedding,
+        )
+
+    @classmethod
+    def from_picture(
+        cls,
+        picture: Picture,
+        analysis: Analysis,
+        *,
+        labels: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Document:
+        """Join a picture and its analysis."""
+        return cls(
+            id=picture.id,
+            uri=picture.uri,
+            filename=picture.filename,
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+            bytes=picture.bytes,
+            format=picture.format,
+            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            terms=analysis.terms,
+            labels=tuple(labels),
+            metadata=dict(metadata or {}),
+            embedding=analysis.embedding,
+        )
+
+    def to_source(
+        self,
+        vocabulary: Vocabulary,
+        sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
+    ) -> dict[str, Any]:
+        """The document as Elasticsearch's ``_source``.
+
+        Args:
+            vocabulary: of its terms.
+            sent: how the deep feature is written.
+        """
+        source: dict[str, Any] = {
+            "id": self.id,
+            "filename": self.filename,
+            "uri": self.uri,
+            "sha256": self.sha256,
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "format": self.format,
+            "indexed_at": self.indexed_at.isoformat(),
+            "label": list(self.labels),
+            "metadata": dict(self.metadata),
+            "synset": {
+                term.key: {
+                    "wind": vocabulary[term.key].wnid,
+                    "words": vocabulary[term.key].name,
+                    "score": term.score,
+                }
+                for term in self.terms
+            },
+            "posterior": {term.key: term.score for term in self.terms},
+            "synsets": [term.key for term in self.terms],
+            "length": self.length,
+            "norm": self.norm,
+            "words": [vocabulary.words(term.key) for term in self.terms],
+            "hit": self.to_hit(),
+            "checksum": self.checksum,
+        }
+        if self.terms:
+            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.embedding is not None:
+            source["embedding"] = sent(self.embedding)
+        return source
+
+    @classmethod
+    def from_source(cls, source: Mapping[str, Any]) -> Document:
+        """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
+        synset = source.get("synset", {})
+        embedding = source.get("embedding")
+        return cls(
+            id=source["id"],
+            uri=source["uri"],
+            filename=source["filename"],
+            sha256=source["sha256"],
+            width=source["width"],
+            height=source["height"],
+            bytes=source["bytes"],
+            format=source["format"],
+            indexed_at=datetime.fromisoformat(source["indexed_at"]),
+            terms=tuple(
+                Term(key, to_score(synset[key]["score"])) for key in source.get("synsets", ())
+            ),
+            labels=tuple(source.get("label", ())),
+            metadata=source.get("metadata", {}),
+            embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+        )
+
+    def to_hit(self) -> str:
+        """All but the embedding as base64 of JSON, for a field that is quick to read.
+
+        Scores have nine digits, which tell float32 numbers apart.
+        """
+        text = json.dumps(self._facts(), separators=(",", ":"))
+        return base64.b64encode(text.encode("ascii")).decode("ascii")
+
+    def _facts(self) -> dict[str, Any]:
+        """All but the embedding, as JSON values."""
+        return {name: getattr(self, name) for name in _PLAIN} | {
+            "indexed_at": self.indexed_at.isoformat(),
+            "labels": self.labels,
+            "metadata": dict(self.metadata),
+            "terms": [term.key for term in self.terms],
+            "scores": [float(f"{term.score:.9g}") for term in self.terms],
+        }
+
+    @classmethod
+    def from_hit(cls, hit: str) -> Document:
+        """The document that ``to_hit`` wrote."""
+        fields = json.loads(base64.b64decode(hit))
+        scores = np.asarray(fields["scores"], dtype=np.float32).tolist()
+        return cls(
+            **{name: fields[name] for name in _PLAIN},
+            indexed_at=datetime.fromisoformat(fields["indexed_at"]),
+            labels=tuple(fields["labels"]),
+            metadata=fields["metadata"],
+            terms=tuple(map(Term, fields["terms"], scores)),
+        )
+
+
+def to_score(value: float) -> float:
+    """The float32 number nearest to a score: what both stores keep."""
+    return float(np.float32(value))

@@ -1,0 +1,137 @@
+"""Facets: how many of a query's pictures have each synset, label, format or size.
+
+A facet of names counts each value; a facet of numbers counts ranges, whose bounds are stated here
+for all stores. A picture counts once for each of its values, so the counts of synsets and labels
+may add up to more than there are pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypedDict
+
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.conditions import METADATA, Filter
+
+VALUE_FIELDS = ("synsets", "top_synset", "label", "format")
+"""Fields whose values are counted: most frequent first, equally frequent ones by name; so are
+those of a person's own fields, "metadata.<name>"."""
+
+_PIXELS = (256, 512, 1024, 2048, 4096)
+BOUNDS = {
+    "width": _PIXELS,
+    "height": _PIXELS,
+    "bytes": tuple(kilobytes * 1024 for kilobytes in (16, 64, 256, 1024, 4096, 16384)),
+}
+"""Where one range of a numeric field ends and the next begins, in pixels and in bytes."""
+
+FACETS = ("synsets", "label", "format", "width", "bytes")
+"""The fields that are counted by default."""
+MAX_VALUES = 10_000
+
+
+class FacetCount(TypedDict):
+    """One value, or one range, and how many pictures have it."""
+
+    value: str
+    count: int
+
+
+Facets = dict[str, list[FacetCount]]
+"""By field. Ranges without a picture are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of a number: ``low <= number < high``; None where it has no end.
+
+    Attributes:
+        value: for people: "<256", "256-511", ">=4096"; of bytes "64-256 KB".
+    """
+
+    value: str
+    low: int | None
+    high: int | None
+
+
+def ranges(field: str) -> list[Range]:
+    """The ranges of a numeric field, in order, without gaps."""
+    bounds = BOUNDS[field]
+    inner = pairwise(bounds)
+    shown = _size if field == "bytes" else str
+    return [
+        Range(f"<{shown(bounds[0])}", None, bounds[0]),
+        *(Range(_between(field, low, high), low, high) for low, high in inner),
+        Range(f">={shown(bounds[-1])}", bounds[-1], None),
+    ]
+
+
+def range_of(field: str, value: str) -> Range:
+    """The range of a numeric field by what it is called.
+
+    Raises:
+        QueryError: there is none of this name.
+    """
+    found = next((item for item in ranges(field) if item.value == value), None)
+    if found is None:
+        known = ", ".join(item.value for item in ranges(field))
+        raise QueryError(f"{field} has no range {value!r}; there are {known}")
+    return found
+
+
+def check_facets(fields: Sequence[str], size: int) -> None:
+    """Refuse what cannot be counted.
+
+    Raises:
+        QueryError: a field has no facet, or ``size`` is out of range.
+    """
+    known = (*VALUE_FIELDS, *BOUNDS)
+    for field in fields:
+        if field not in known and not (field.startswith(METADATA) and field != METADATA):
+            raise QueryError(
+                f"there is no facet of {field!r}; there are {', '.join(known)} and metadata.<name>"
+            )
+    if not 1 <= size <= MAX_VALUES:
+        raise QueryError(f"a facet shows 1 to {MAX_VALUES} values, not {size}")
+
+
+def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
+    """The conditions that the pictures counted under one value of a facet meet.
+
+    Raises:
+        QueryError: the field has no range of this name.
+    """
+    if field not in BOUNDS:
+        return (Filter(field, "in", (value,)),)
+    found = range_of(field, value)
+    low = () if found.low is None else (Filter(field, "gte", (found.low,)),)
+    high = () if found.high is None else (Filter(field, "lt", (found.high,)),)
+    return low + high
+
+
+def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCount]:
+    """The ``size`` values with the highest counts, ties by value."""
+    ordered = sorted(counts, key=lambda item: (-item[1], item[0]))
+    return [{"value": value, "count": count} for value, count in ordered[:size]]
+
+
+def not_empty(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:
+    """Ranges in the order given, without those that no picture is in."""
+    return [{"value": value, "count": count} for value, count in counts if count]
+
+
+def _between(field: str, low: int, high: int) -> str:
+    if field != "bytes":
+        return f"{low}-{high - 1}"
+    low_number, low_unit = _size(low).split()
+    high_number, high_unit = _size(high).split()
+    if low_unit == high_unit:
+        return f"{low_number}-{high_number} {high_unit}"
+    return f"{low_number} {low_unit}-{high_number} {high_unit}"
+
+
+def _size(count: int) -> str:
+    """Bytes for people; 1 KB is 1,024 bytes."""
+    return f"{count // 1024} KB" if count < 1024**2 else f"{count // 1024**2} MB"

@@ -1,0 +1,297 @@
+"""Fusion: one ranking out of several parts of a query, each with a weight.
+
+A part is the pictures' synsets ("image") or the words' ("words") by formula (1), or the whole query
+by a strategy ("sqrt", "bm25", "dense-cosine", ...). Two methods put them together:
+
+    sum    score(d) = sum over parts p of  w_p * s_p(d)
+           s_p is the part's score, a float32 number; 0 where d lacks the part: where they share no
+           synset, or d has no deep feature. By a distance 0 would be the best, so of the strategies
+           that are minus a distance a document without a deep feature is no hit at all.
+    rrf    score(d) = sum over parts p of  w_p / (c + rank_p(d))
+           reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009, with c = 60 and all
+           weights 1). A part ranks its best ``window`` documents; those behind get nothing of it.
+
+Weights are float32 numbers. The sum is made in double precision, in the order of the parts, and
+rounded once to float32; equal scores are ordered by id. A hit has at least one of the parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES, Query, synset_vector
+from imgsearch_es.retrieval.scoring import formula_of
+
+PICTURES, WORDS = "image", "words"
+METHODS = ("sum", "rrf")
+LIGHTEST, HEAVIEST = 1e-6, 1e6
+"""Bounds of a weight: beyond them float32 scores lose what the lighter part says."""
+DISTANCES = ("dense-euclidean", "dense-manhattan", "dense-chi2")
+"""Strategies whose score is minus a distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How to put parts together.
+
+    Attributes:
+        weights: of each part, by name: "image", "words" or a strategy.
+        method: "sum" (of weighted scores) or "rrf" (reciprocal rank fusion).
+        rank_constant: c of reciprocal rank fusion: the larger, the less the first ranks stand out.
+        window: how many documents a part ranks for reciprocal rank fusion.
+
+    Raises:
+        QueryError: there is no such part or method, or a number is out of range.
+    """
+
+    weights: Mapping[str, float]
+    method: str = "sum"
+    rank_constant: int = 60
+    window: int = 100
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Mapping) or not self.weights:
+            raise QueryError(
+                "fuse= has a weight for each part, such as {'image': 1, 'dense-cosine': 2}, "
+                f"not {self.weights!r}"
+            )
+        for name, weight in self.weights.items():
+            if name not in (PICTURES, WORDS, *STRATEGIES):
+                known = ", ".join((PICTURES, WORDS, *STRATEGIES))
+                raise QueryError(f"there is no part {name!r} to fuse; there are {known}")
+            is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+            if not is_number or not LIGHTEST <= weight <= HEAVIEST:
+                raise QueryError(
+                    f"the weight of {name} must be a number of {LIGHTEST:g} to {HEAVIEST:g}, "
+                    f"not {weight!r}"
+                )
+        if self.method not in METHODS:
+            raise QueryError(f"there is no fusion {self.method!r}; there are {', '.join(METHODS)}")
+        for option, value, most in (
+            ("rank_constant", self.rank_constant, math.inf),
+            ("window", self.window, MAX_RESULTS),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                limit = f" and at most {most}" if most < math.inf else ""
+                raise QueryError(
+                    f"{option} must be a whole number, at least 1{limit}, not {value!r}"
+                )
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether ranks are fused, and not scores."""
+        return self.method == "rrf"
+
+    @property
+    def has_features(self) -> bool:
+        """Whether a part compares deep features."""
+        return any(name in COMPARISONS for name in self.weights)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether only documents with a deep feature can be hits."""
+        return not self.is_ranked and any(name in DISTANCES for name in self.weights)
+
+    def parts(
+        self, pictures: Sequence[Term], words: Sequence[Term], both: Sequence[Term]
+    ) -> tuple[Part, ...]:
+        """The parts of a query.
+
+        Args:
+            pictures: the synsets of its pictures.
+            words: the synsets of its words.
+            both: the synsets of the whole query.
+
+        Raises:
+            QueryError: a part has nothing to search for, or no part uses the pictures or words.
+        """
+        used = set(self.weights)
+        if WORDS in used and not words:
+            raise QueryError("there are no words for the part 'words': give text=")
+        if PICTURES in used and not pictures:
+            raise QueryError("there is no picture for the part 'image': give image= or like=")
+        whole = used - {PICTURES, WORDS} - set(COMPARISONS)
+        if words and not whole and WORDS not in used:
+            raise QueryError("no part of the fusion uses the words: add 'words' and its weight")
+        if pictures and used == {WORDS}:
+            raise QueryError("no part of the fusion uses the picture: add 'image' and its weight")
+        terms = {PICTURES: pictures, WORDS: words}
+        return tuple(
+            Part(
+                name,
+                to_score(weight),
+                name if name in STRATEGIES else "auto",
+                () if name in COMPARISONS else tuple(terms.get(name, both)),
+            )
+            for name, weight in self.weights.items()
+        )
+
+    def check(self, query: Query) -> None:
+        """Refuse a query that cannot be fused so.
+
+        Raises:
+            QueryError: says what is wrong.
+        """
+        if not query.parts:
+            raise QueryError("a fused query has parts: build it with ImageIndex.query")
+        if query.strategy != "auto":
+            raise QueryError(
+                f"leave out the strategy {query.strategy}: the parts of a fusion are strategies, "
+                f"such as fuse={{'image': 1, '{query.strategy}': 1}}"
+            )
+        if query.threshold is not None:
+            raise QueryError("a threshold goes with the strategies dense-*, not with a fusion")
+        if self.is_ranked and query.offset + query.k > self.window:
+            raise QueryError(
+                f"each part ranks {self.window} pictures, and offset + k is "
+                f"{query.offset + query.k}: raise window"
+            )
+        known = {name for part in query.parts for name in formula_of(part.strategy).parameters}
+        for name in query.parameters:
+            if name not in known:
+                has = ", ".join(sorted(known)) or "none"
+                raise QueryError(f"no part has a parameter {name!r}; they have {has}")
+        part_queries(query)  # each checks itself
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
+        return f"{listed} ({self.method})"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a fused query.
+
+    Attributes:
+        name: as in ``Fusion.weights``.
+        weight: a float32 number.
+        strategy: how the part scores.
+        terms: its synsets; none where it compares deep features.
+    """
+
+    name: str
+    weight: float
+    strategy: str
+    terms: tuple[Term, ...]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the part compares deep features."""
+        return self.strategy in COMPARISONS
+
+
+@dataclass(frozen=True, slots=True)
+class PartScore:
+    """What a part adds to a document's score.
+
+    Attributes:
+        name, weight: of the part.
+        score: of the document by the part alone; None where the document lacks it, or where, of
+            ranks, it is not among the best.
+        rank: from 1, where ranks are fused.
+        contribution: to the score; 0 without a score.
+    """
+
+    name: str
+    weight: float
+    score: float | None
+    rank: int | None
+    contribution: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; the rank only where ranks are fused."""
+        fields = {"part": self.name, "weight": self.weight, "score": self.score}
+        ranked = {} if self.rank is None else {"rank": self.rank}
+        return {**fields, **ranked, "contribution": self.contribution}
+
+
+def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
+    """A fusion, or the sum by these weights."""
+    return given if given is None or isinstance(given, Fusion) else Fusion(given)
+
+
+def part_queries(query: Query) -> tuple[Query, ...]:
+    """Each part of a fused query as a query of its own, with the conditions of the whole."""
+    fusion = query.fusion
+    if fusion is None:
+        return ()
+    return tuple(
+        replace(
+            query,
+            fusion=None,
+            parts=(),
+            strategy=part.strategy,
+            terms=part.terms,
+            parameters={
+                name: value
+                for name, value in query.parameters.items()
+                if name in formula_of(part.strategy).parameters
+            },
+            embedding=query.embedding if part.is_dense else None,
+            k=fusion.window if fusion.is_ranked else query.k,
+            offset=0 if fusion.is_ranked else query.offset,
+        )
+        for part in query.parts
+    )
+
+
+def fused_terms(parts: Iterable[Part]) -> tuple[Term, ...]:
+    """The parts' synsets, each times its part's weight, added."""
+    return synset_vector(
+        *([Term(term.key, part.weight * term.score) for term in part.terms] for part in parts)
+    )
+
+
+def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartScore, ...]:
+    """What each part adds to a document by the method "sum".
+
+    Args:
+        parts: of the query.
+        scores: float32 scores of the document by each part; None where it lacks it.
+    """
+    return tuple(
+        PartScore(part.name, part.weight, score, None, part.weight * (score or 0.0))
+        for part, score in zip(parts, scores, strict=True)
+    )
+
+
+def by_ranks(
+    fusion: Fusion, parts: Sequence[Part], rankings: Sequence[Mapping[str, float]]
+) -> list[tuple[str, float, tuple[PartScore, ...]]]:
+    """Reciprocal rank fusion.
+
+    Args:
+        fusion: gives the rank constant.
+        parts: of the query.
+        rankings: of each part, scores by id, best first.
+
+    Returns:
+        Id, score and what each part adds, best first, ties by id.
+    """
+    ranks = [{key: rank for rank, key in enumerate(ranking, start=1)} for ranking in rankings]
+    fused = []
+    for key in {key for ranking in rankings for key in ranking}:
+        found = []
+        for part, ranking, places in zip(parts, rankings, ranks, strict=True):
+            rank = places.get(key)
+            adds = 0.0 if rank is None else part.weight / (fusion.rank_constant + rank)
+            found.append(PartScore(part.name, part.weight, ranking.get(key), rank, adds))
+        fused.append((key, fused_score(found), tuple(found)))
+    return sorted(fused, key=lambda item: (-item[1], item[0]))
+
+
+def fused_score(parts: Iterable[PartScore]) -> float:
+    """The sum of the contributions, in their order, rounded once to float32."""
+    total = 0.0
+    for part in parts:  # not sum(), which newer Pythons compensate
+        total += part.contribution
+    return to_score(total)

@@ -1,0 +1,298 @@
+"""Queries: a weighted synset vector, whether it came from a picture, from words or from both.
+
+    sim(q, d) = sum over synsets j of q_j * d_j                        (1)
+
+(Tanioka, "Super Easy Way of Building Image Search with Keras", SIGIR 2017 workshop LIARR, eq. 1.)
+A picture's weights are its classifier's scores; words weigh 1 on each synset they name or include.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import EmptyQueryError, QueryError
+from imgsearch_es.pictures.files import filename
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
+from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.scoring import Statistics, formula_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from imgsearch_es.retrieval.fusion import Fusion, Part
+
+STRATEGIES = {
+    "auto": "impact, the fastest exact one",
+    "impact": "the inverted index of weights, then exact rescoring until the answer is proven",
+    "script": "the paper's: a script scores every picture (time grows with the collection)",
+    "script-filtered": "the same script, over the pictures that share a synset with the query",
+    "tfidf": "inner product of TF-IDF vectors, by the inverted index as impact",
+    "cosine": "cosine of the synset vectors",
+    "sqrt": "sum of square roots of products (Bhattacharyya coefficient)",
+    "bm25": "BM25 with the score as term frequency; parameters k1 (1.2) and b (0.75)",
+    "dense-cosine": "cosine of the deep features",
+    "dense-dot": "inner product of the deep features",
+    "dense-euclidean": "minus the Euclidean distance of the deep features",
+    "dense-manhattan": "minus the Manhattan distance of the deep features",
+    "dense-chi2": "minus the chi-squared distance of the deep features",
+}
+"""Ways to score. The first four all compute formula (1) and rank alike."""
+
+_BY_INDEX = "the query's posting lists"
+_SHARING = "pictures that share a synset"
+_ALL_VECTORS = "every deep feature"
+_OR_FEW = f"{_ALL_VECTORS}, or candidates"
+COSTS = {
+    "auto": _BY_INDEX,
+    "impact": _BY_INDEX,
+    "script": "every picture",
+    "script-filtered": _SHARING,
+    "tfidf": _BY_INDEX,
+    "cosine": _SHARING,
+    "sqrt": _SHARING,
+    "bm25": _SHARING,
+    "dense-cosine": _OR_FEW,
+    "dense-dot": _OR_FEW,
+    "dense-euclidean": _OR_FEW,
+    "dense-manhattan": _ALL_VECTORS,
+    "dense-chi2": _ALL_VECTORS,
+}
+"""What a search by each of STRATEGIES reads on Elasticsearch. The embedded store reads the query's
+posting lists, or every deep feature."""
+
+MAX_RESULTS = 10_000
+"""offset + k may not exceed this: Elasticsearch's index.max_result_window."""
+
+_LONGEST = 2.0**62
+"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
+
+ROLES = ("image", "like", "dislike")
+"""What a picture may be in a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Conditions alone: what meets them counts, and nothing scores. As the parts of a Query."""
+
+    filters: tuple[Filter, ...] = ()
+    must: tuple[tuple[str, ...], ...] = ()
+    must_not: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """What to search for; built by ``ImageIndex.query`` and understood by every store.
+
+    Attributes:
+        terms: the weighted synset vector, heaviest first, ties by key. Weights are rounded to
+            float32, because some functions of Elasticsearch take no others.
+        must_not: keys of synsets that a hit must not have.
+        must: groups of keys; a hit must have a synset of each group.
+        filters: conditions that every hit meets, or must not meet.
+        exclude: ids of documents left out.
+        k: how many hits, after leaving out the first ``offset``.
+        strategy: how to score, one of STRATEGIES.
+        parameters: of the strategy's formula.
+        embedding: the query's deep feature, which the strategies dense-* compare.
+        threshold: the least score of a hit; of distances (whose scores are negative) minus the
+            largest distance.
+        candidates: how many near pictures an approximate answer compares exactly; 0 asks for an
+            exact answer, which compares all.
+        text: the words as understood, to show.
+        pictures: URIs or pictures in memory, to show.
+        roles: what each of the pictures is: "image", "like" or "dislike"; to show.
+        part: which part of which picture was taken, to show.
+        feedback: how many of its own best hits the query was expanded by, to show.
+        hints: how words with several meanings were taken, one sentence each, to show.
+        fusion: how the parts are put together; None for a query of one part, which is itself.
+        parts: what is put together (see ``imgsearch_es.retrieval.fusion``). ``terms`` are then
+            theirs, each times its part's weight, added: to show, and for facets.
+    """
+
+    terms: tuple[Term, ...]
+    must_not: tuple[str, ...] = ()
+    must: tuple[tuple[str, ...], ...] = ()
+    filters: tuple[Filter, ...] = ()
+    exclude: tuple[str, ...] = ()
+    k: int = 10
+    offset: int = 0
+    strategy: str = "auto"
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+    threshold: float | None = None
+    text: str | None = None
+    pictures: tuple[str | Image.Image, ...] = ()
+    hints: tuple[str, ...] = ()
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    part: str = field(default="", kw_only=True)
+    feedback: int = field(default=0, kw_only=True)
+    fusion: Fusion | None = field(default=None, kw_only=True)
+    parts: tuple[Part, ...] = field(default=(), kw_only=True)
+    candidates: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise QueryError(
+                f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
+            )
+        if self.fusion is not None:
+            self.fusion.check(self)
+        elif self.is_dense:
+            self._check_embedding()
+        elif not self.terms:
+            raise EmptyQueryError(
+                "nothing to search for: the query has no synset with a weight above 0; add words "
+                "or a picture, because conditions and exclusions select and do not score"
+            )
+        if self.threshold is not None and not self.is_dense:
+            raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
+        if self.threshold is not None and math.isnan(self.threshold):
+            raise QueryError("the threshold is no number")
+        self._check_candidates()
+        if self.fusion is None:
+            formula_of(self.strategy).with_defaults(self.parameters)
+        rounded = tuple(Term(term.key, to_score(term.score)) for term in self.terms)
+        object.__setattr__(self, "terms", rounded)
+        if self.k < 1 or self.offset < 0:
+            raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
+        if self.offset + self.k > MAX_RESULTS:
+            raise QueryError(
+                f"offset + k may be at most {MAX_RESULTS}: narrow the query by filters"
+            )
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the strategy compares deep features, and not synsets."""
+        return self.strategy in COMPARISONS
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the strategy, or a part of a fusion, compares deep features."""
+        return self.is_dense if self.fusion is None else self.fusion.has_features
+
+    def _check_embedding(self) -> None:
+        if self.embedding is None:
+            raise QueryError(
+                f"{self.strategy} compares the deep features of pictures: give a picture, to an "
+                "index whose analyzer keeps them"
+            )
+        if not np.isfinite(self.embedding).all() or not self.embedding.any():
+            raise QueryError("the query's deep feature is zero or not finite")
+        length = float(np.linalg.norm(self.embedding.astype(np.float64)))
+        if length > _LONGEST:
+            raise QueryError(
+                f"the query's deep feature has the length {length:.3g}: more than {_LONGEST:.3g} "
+                "cannot be compared, so divide the features by a number"
+            )
+
+    def _check_candidates(self) -> None:
+        if self.candidates and self.strategy not in APPROXIMABLE:
+            raise QueryError(
+                f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
+            )
+        if not 0 <= self.candidates <= MAX_RESULTS:
+            raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {self.candidates}")
+
+    def to_elasticsearch(
+        self, strategy: str | None = None, *, statistics: Statistics | None = None
+    ) -> dict[str, Any]:
+        """The body of the search request, as it would be sent or pasted into Kibana's console.
+
+        Args:
+            strategy: another way to score than the query's.
+            statistics: of the collection (``index.store.statistics(keys)``), for the strategies
+                that weight by them.
+
+        Raises:
+            QueryError: the strategy needs statistics.
+        """
+        from imgsearch_es.stores.elastic.answers import request_body
+
+        query = self if strategy is None else replace(self, strategy=strategy)
+        if query.fusion is not None and query.fusion.is_ranked:
+            raise QueryError(
+                "reciprocal rank fusion has no body of its own: it fuses the answers to those of "
+                "imgsearch_es.retrieval.fusion.part_queries(query)"
+            )
+        if needs_statistics(query) and statistics is None:
+            named = query.strategy if query.fusion is None else "a part of the fusion"
+            raise QueryError(f"{named} weights by the collection: give its statistics")
+        known = statistics or Statistics(0, 0.0, {})
+        return request_body(with_weights(query, known), known)
+
+    def __str__(self) -> str:
+        names: dict[str, list[str]] = {}
+        for i, picture in enumerate(self.pictures):
+            name = filename(picture) if isinstance(picture, str) else "picture"
+            names.setdefault(self.roles[i] if self.roles else "image", []).append(name)
+        if self.part:
+            names["image"] = [self.part]
+        parts = [f"{role}: {', '.join(names[role])}" for role in ROLES if role in names]
+        if self.text:
+            parts.append(f"words: {self.text}")
+        if self.feedback:
+            parts.append(f"feedback: best {self.feedback}")
+        if self.fusion is not None:
+            parts.append(f"fused: {self.fusion}")
+        parts += map(str, self.filters)
+        return "; ".join(parts)
+
+
+def needs_statistics(query: Query) -> bool:
+    """Whether a formula of the query weights by the collection."""
+    strategies = [part.strategy for part in query.parts] or [query.strategy]
+    return any(formula_of(strategy).needs_statistics for strategy in strategies)
+
+
+def with_weights(query: Query, statistics: Statistics) -> Query:
+    """The query with its synsets, or those of its parts, as the formula weights them."""
+    if query.fusion is not None:
+        parts = [
+            replace(part, terms=formula_of(part.strategy).query_weights(part.terms, statistics))
+            for part in query.parts
+        ]
+        return replace(query, parts=tuple(parts))
+    if query.is_dense:
+        return query
+    return replace(query, terms=formula_of(query.strategy).query_weights(query.terms, statistics))
+
+
+def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
+    """Add vectors of terms, synset by synset; heaviest first, ties by key.
+
+    The order is part of the definition: both stores and the NumPy reference add the products of
+    formula (1) in it.
+    """
+    weights: dict[str, float] = {}
+    for vector in vectors:
+        for term in vector:
+            weights[term.key] = weights.get(term.key, 0.0) + term.score
+    terms = (Term(key, to_score(weight)) for key, weight in weights.items())
+    kept = (term for term in terms if term.score > 0)
+    return tuple(sorted(kept, key=lambda term: (-term.score, term.key)))
+
+
+def to_candidates(approximate: bool, candidates: int | None) -> int:
+    """A query's ``candidates`` from what a person asks for.
+
+    Raises:
+        QueryError: candidates were given for an exact search, or are less than 1.
+    """
+    if candidates is None:
+        return CANDIDATES if approximate else 0
+    if not approximate:
+        raise QueryError(
+            "candidates are of an approximate search: also say approximate=True (--approximate)"
+        )
+    if candidates < 1:
+        raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {candidates}")
+    return candidates

@@ -1,0 +1,257 @@
+"""Formulas that score a document's synsets against a query's, each defined once.
+
+Every formula is a sum over the synsets that query and document share,
+
+    score(q, d) = sum over j of summand(w_j, d_j)
+
+where w_j is the query's weight after ``query_weights`` (which folds in what does not depend on the
+document) and d_j is the document's score. The same summand is written twice: in Python, for
+numbers (explanations) and arrays (embedded store), and in Painless (Elasticsearch); the conformance
+suite holds them together.
+
+    inner     sum q_j d_j                                       formula (1) of the paper
+    tfidf     sum q_j d_j idf_j^2, idf_j = 1 + ln((1+N)/(1+n_j))
+    cosine    sum q_j d_j / (|q| |d|)                           vector space model
+    sqrt      sum sqrt(q_j d_j)                                 Bhattacharyya coefficient
+    bm25      sum idf_j q_j d_j (k1+1) / (d_j + k1 (1 - b + b |d|_1 / avg))
+              idf_j = ln(1 + (N - n_j + 1/2) / (n_j + 1/2))     as Lucene
+
+N is the number of documents, n_j how many have synset j, |d|_1 the sum of a document's scores and
+avg its mean over documents (Manning, Raghavan and Schuetze 2008, chapters 6 and 11).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.documents import Document, to_score
+
+Numbers = float | NDArray[np.float64]
+"""A number of one document, or those of many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a formula may know of the collection.
+
+    Attributes:
+        documents: how many there are.
+        average_length: mean over documents of the sum of their scores, rounded to float32:
+            each store adds them in its own order.
+        frequencies: how many documents have each of the query's synsets.
+    """
+
+    documents: int
+    average_length: float
+    frequencies: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a summand depends on besides weight and score.
+
+    Attributes:
+        length: the sum of the document's scores.
+        norm: the Euclidean norm of the document's scores.
+        average_length: mean length in the collection.
+        parameters: the formula's own.
+    """
+
+    length: Numbers
+    norm: Numbers
+    average_length: float
+    parameters: Mapping[str, float]
+
+
+class Summand(NamedTuple):
+    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
+
+    Other formulas weight the query and the product in their way.
+    """
+
+    key: str
+    query_weight: float
+    document_score: float
+    product: float
+
+
+_LARGEST = {"k1": 1e6, "b": 1.0}
+"""Values of the parameters: beyond them scores are below 0, or no float32."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """One way to score.
+
+    Attributes:
+        name: in ``queries.STRATEGIES`` (formula "inner" has several strategies).
+        query_weights: the query's terms after what the collection says of them.
+        summand: of a weight, a document's score and the context; or of the scores of many
+            documents and their context.
+        painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
+        parameters: their names and default values.
+        needs_statistics: whether ``query_weights`` or the summand use them.
+        is_linear: whether the summand is weight times score, so that an impact-ordered index
+            computes it.
+    """
+
+    name: str
+    query_weights: Callable[[Sequence[Term], Statistics], tuple[Term, ...]]
+    summand: Callable[[float, Numbers, Context], Numbers]
+    painless: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    needs_statistics: bool = False
+    is_linear: bool = False
+
+    def with_defaults(self, given: Mapping[str, float]) -> dict[str, float]:
+        """The parameters, those not given by default.
+
+        Raises:
+            QueryError: there is no such parameter, or its value is no number from 0 to its largest.
+        """
+        for name, value in given.items():
+            if name not in self.parameters:
+                has = ", ".join(self.parameters) or "none"
+                raise QueryError(f"{self.name} has no parameter {name!r}; it has {has}")
+            most = _LARGEST[name]
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise QueryError(
+                    f"{self.name}: {name} must be a number from 0 to {most:g}, not {value!r}"
+                )
+        return {**self.parameters, **given}
+
+
+def _reweighted(terms: Sequence[Term], factor: Callable[[Term], float]) -> tuple[Term, ...]:
+    weighted = (Term(term.key, float(np.float32(term.score * factor(term)))) for term in terms)
+    return tuple(sorted(weighted, key=lambda term: (-term.score, term.key)))
+
+
+def _unchanged(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
+    return tuple(terms)
+
+
+def _unit_length(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
+    norm = math.sqrt(math.fsum(term.score**2 for term in terms))
+    return _reweighted(terms, lambda term: 1 / norm)
+
+
+def _roots(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
+    return _reweighted(terms, lambda term: 1 / math.sqrt(term.score))
+
+
+def _tfidf(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
+    def squared(term: Term) -> float:
+        n = statistics.frequencies.get(term.key, 0)
+        return (1 + math.log((1 + statistics.documents) / (1 + n))) ** 2
+
+    return _reweighted(terms, squared)
+
+
+def _bm25(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
+    def idf(term: Term) -> float:
+        n = statistics.frequencies.get(term.key, 0)
+        return math.log1p((statistics.documents - n + 0.5) / (n + 0.5))
+
+    return _reweighted(terms, idf)
+
+
+def _bm25_summand(weight: float, score: Numbers, context: Context) -> Numbers:
+    k1, b = context.parameters["k1"], context.parameters["b"]
+    length = context.length / context.average_length
+    return weight * score * (k1 + 1) / (score + k1 * (1 - b + b * length))
+
+
+FORMULAS = {
+    formula.name: formula
+    for formula in (
+        Formula(
+            "inner",
+            _unchanged,
+            lambda weight, score, context: weight * score,
+            "w * d",
+            is_linear=True,
+        ),
+        Formula(
+            "tfidf",
+            _tfidf,
+            lambda weight, score, context: weight * score,
+            "w * d",
+            needs_statistics=True,
+            is_linear=True,
+        ),
+        Formula(
+            "cosine",
+            _unit_length,
+            lambda weight, score, context: weight * score / context.norm,
+            "w * d / norm",
+        ),
+        Formula(
+            "sqrt",
+            _roots,
+            lambda weight, score, context: weight * np.sqrt(score),
+            "w * Math.sqrt(d)",
+        ),
+        Formula(
+            "bm25",
+            _bm25,
+            _bm25_summand,
+            "w * d * (params.k1 + 1) / "
+            "(d + params.k1 * (1 - params.b + params.b * (length / params.average)))",
+            parameters={"k1": 1.2, "b": 0.75},
+            needs_statistics=True,
+        ),
+    )
+}
+
+
+def formula_of(strategy: str) -> Formula:
+    """The formula that a strategy computes."""
+    return FORMULAS.get(strategy, FORMULAS["inner"])
+
+
+def summands(
+    document: Document,
+    strategy: str,
+    parameters: Mapping[str, float],
+    terms: Sequence[Term],
+    average_length: float,
+) -> tuple[Summand, ...]:
+    """What each synset adds to a document's score, in the order of the terms.
+
+    Args:
+        document: what is scored.
+        strategy: how.
+        parameters: of its formula; those not given by default.
+        terms: the query's synsets as the formula weighted them.
+        average_length: mean length of the collection's documents, where the formula uses it.
+    """
+    scores = {term.key: term.score for term in document.terms}
+    formula = formula_of(strategy)
+    given = formula.with_defaults(parameters)
+    context = Context(document.length, document.norm, average_length, given)
+    return tuple(
+        Summand(
+            term.key,
+            term.score,
+            scores[term.key],
+            float(formula.summand(term.score, scores[term.key], context)),
+        )
+        for term in terms
+        if term.key in scores
+    )
+
+
+def score_of(rows: Sequence[Summand]) -> float:
+    """The score: summands added one after the other in double precision, rounded once."""
+    added = 0.0
+    for row in rows:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        added += row.product
+    return to_score(added)

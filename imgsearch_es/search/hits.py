@@ -1,0 +1,366 @@
+"""Hits: a ranked list of pictures that shows, explains and exports itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
+from imgsearch_es.pictures.files import check_page, to_path
+from imgsearch_es.retrieval.dense import to_distance
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
+from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
+from imgsearch_es.retrieval.fusion import PartScore
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.explanations import Explanation, explain
+from imgsearch_es.search.reranking import reciprocal_order
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from imgsearch_es.stores.base import SearchResult, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One picture found.
+
+    Attributes:
+        rank: from 1.
+        score: by the query's formula or fusion, a float32 number.
+        document: everything the index holds of the picture, without its embedding.
+        parts: what each part of a fused query adds to the score.
+    """
+
+    rank: int
+    score: float
+    document: Document
+    parts: tuple[PartScore, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+        return self.document.id
+
+    @property
+    def uri(self) -> str:
+        """Absolute path of a local file, or a URL."""
+        return self.document.uri
+
+    @property
+    def path(self) -> Path | None:
+        """The local file, or None when the picture is not local."""
+        return to_path(self.document.uri)
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URI."""
+        return self.document.filename
+
+    @property
+    def synsets(self) -> tuple[Term, ...]:
+        """The picture's terms, best first."""
+        return self.document.terms
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The picture's labels."""
+        return self.document.labels
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """A person's own fields."""
+        return self.document.metadata
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "rank": self.rank,
+            "id": self.id,
+            "uri": self.uri,
+            "score": self.score,
+            "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
+            "labels": list(self.labels),
+            "metadata": dict(self.metadata),
+            **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
+        }
+
+
+class Hits(Sequence[Hit]):
+    """The answer to a query, best first.
+
+    Attributes:
+        query: what was searched for.
+        total: how many pictures score above 0.
+        total_is_exact: False when Elasticsearch stopped counting at ``total``.
+        strategy: the way that gave the answer.
+        exact: True when these are certainly the best by formula (1), in order.
+        means: by which means that is known.
+        took_ms: milliseconds that the store worked.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        result: SearchResult,
+        store: Store | None = None,
+        *,
+        first: int | None = None,
+    ) -> None:
+        self.query = query
+        self._store = store
+        self.total = result.total
+        self.total_is_exact = result.total_is_exact
+        self.strategy = result.strategy
+        self.exact = result.exact
+        self.means = result.means
+        self.took_ms = result.took_ms
+        self._terms = result.terms
+        self._average_length = result.average_length
+        self._part_terms = result.part_terms
+        self._hits = tuple(
+            Hit(rank, found.score, found.document, found.parts)
+            for rank, found in enumerate(result.hits, start=first or query.offset + 1)
+        )
+
+    @overload
+    def __getitem__(self, i: int) -> Hit: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, i: int | slice) -> Hit | Sequence[Hit]:
+        return self._hits[i]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._hits)
+
+    @property
+    def uris(self) -> list[str]:
+        """The URIs alone; of local files their paths."""
+        return [hit.uri for hit in self._hits]
+
+    @property
+    def distances(self) -> list[float]:
+        """The distances of the hits, nearest first, for the strategies dense-*.
+
+        "dense-cosine" gives the cosine distance, 1 minus the cosine.
+
+        Raises:
+            QueryError: the strategy's scores are no distances.
+        """
+        return [to_distance(self.query.strategy, hit.score) for hit in self._hits]
+
+    def refine(
+        self,
+        like: int | Sequence[int] = (),
+        dislike: int | Sequence[int] = (),
+        *,
+        k: int | None = None,
+        unseen: bool = False,
+        rocchio: Rocchio = ROCCHIO,
+    ) -> Hits:
+        """Search again, closer to the liked hits and further from the disliked ones (Rocchio).
+
+        The query that gave these hits is moved, so each round builds on those before; filters
+        and strategy stay, the offset is 0 again.
+
+        Args:
+            like: which of these hits are good, counted from 0 as in ``hits[0]``.
+            dislike: which are not.
+            k: how many hits; by default as many as before.
+            unseen: leave out the pictures judged in this round, in this and later rounds.
+            rocchio: the weights of query, liked and disliked pictures.
+
+        Raises:
+            QueryError: there is no such hit, a hit is both liked and disliked, or none is either;
+                nothing is left of the query; or these hits were made without an index.
+        """
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.fusion is not None:
+            raise QueryError(
+                "a fusion has several vectors to move: search again with like=, dislike= and fuse="
+            )
+        chosen = self._judged(like), self._judged(dislike)
+        if not any(chosen):
+            raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
+        both = {hit.id for hit in chosen[0]} & {hit.id for hit in chosen[1]}
+        if both:
+            raise QueryError("the same hit is liked and disliked; decide on one")
+        ids = tuple(hit.id for hits in chosen for hit in hits)
+        documents = {hit.id: hit.document for hits in chosen for hit in hits}
+        if self.query.is_dense:  # hits come without their deep features
+            documents = self._store.get(ids)
+            if len(documents) < len(ids):
+                raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        query = rocchio.expand(
+            self.query, *([documents[hit.id] for hit in hits] for hits in chosen)
+        )
+        roles = self.query.roles or ("image",) * len(self.query.pictures)
+        query = replace(
+            query,
+            k=self.query.k if k is None else k,
+            offset=0,
+            exclude=tuple(dict.fromkeys(query.exclude + ids)) if unseen else query.exclude,
+            pictures=query.pictures + tuple(hit.uri for hits in chosen for hit in hits),
+            roles=roles + ("like",) * len(chosen[0]) + ("dislike",) * len(chosen[1]),
+        )
+        return Hits(query, self._store.search(query), self._store)
+
+    def rerank(self) -> Hits:
+        """These hits in the order of k-reciprocal re-ranking (see ``search.reranking``).
+
+        Of the strategies dense-*. Scores stay those of the strategy, which ``explain`` explains;
+        ``exact`` is False, because the order is no longer theirs.
+
+        Raises:
+            QueryError: the strategy compares no deep features, or the hits have no index.
+        """
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.embedding is None:
+            raise QueryError(
+                f"re-ranking compares deep features, {self.query.strategy} has none: search with "
+                "a strategy dense-*"
+            )
+        documents = self._store.get([hit.id for hit in self])
+        if len(documents) < len(self):
+            raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        answer = copy.copy(self)
+        if len(self):
+            vectors = np.stack(features(documents[hit.id] for hit in self))
+            order = reciprocal_order(self.query.embedding, vectors)
+            answer._hits = tuple(
+                replace(self._hits[i], rank=rank)
+                for rank, i in enumerate(order, start=self._hits[0].rank)
+            )
+        answer.exact = False
+        answer.means = f"{self.means}; then re-ranked by k-reciprocal neighbors"
+        return answer
+
+    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
+        """The hits of these numbers, each once.
+
+        Raises:
+            QueryError: there is no such hit.
+        """
+        wanted = [numbers] if isinstance(numbers, int) else list(numbers)
+        for i in wanted:
+            if not -len(self) <= i < len(self):
+                has = f"they are 0 to {len(self) - 1}" if len(self) else "there are none"
+                raise QueryError(f"there is no hit {i}: {has}")
+        return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
+
+    def explain(self, i: int = 0) -> Explanation:
+        """The summands of the i-th hit's score (from 0).
+
+        Raises:
+            QueryError: there is no such hit.
+        """
+        if not -len(self) <= i < len(self):
+            raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
+        return explain(
+            self._hits[i], self.query, self._terms, self._average_length, self._part_terms
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values: the shape that ``imgsearch search --json`` prints."""
+        return {
+            "query": str(self.query),
+            "hints": list(self.query.hints),
+            "total": self.total,
+            "total_is_exact": self.total_is_exact,
+            "strategy": self.strategy,
+            "exact": self.exact,
+            "took_ms": round(self.took_ms, 3),
+            "hits": [hit.to_dict() for hit in self._hits],
+        }
+
+    def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
+        """The paper's grid: the query, then the hits with their scores (needs matplotlib).
+
+        Args:
+            columns: pictures in a row.
+            distances: show ``distances`` instead of scores.
+        """
+        from imgsearch_es.interfaces.gallery import plot
+
+        shown = self
+        if distances:
+            shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
+            shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
+        return plot(shown, columns=columns)
+
+    def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
+        """Count what all pictures that match have, not these hits only.
+
+        Args:
+            fields: as ``ImageIndex.facets`` takes them.
+            size: how many values of a field.
+
+        Raises:
+            QueryError: there is no such facet, the query has a threshold, or these hits were made
+                without an index.
+        """
+        check_facets(fields, size)
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        if self.query.threshold is not None:
+            raise QueryError("facets count what meets conditions: leave out the threshold")
+        return self._store.facets(self.query, list(dict.fromkeys(fields)), size)
+
+    def to_html(self, path: str | Path, **options: Any) -> Path:
+        """Write a gallery page that needs nothing but a browser; gives its absolute path.
+
+        Args:
+            path: of the page.
+            **options: ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
+                ``gallery.gallery_html``; by default facets are counted where that is possible.
+
+        Raises:
+            ConfigurationError: the page cannot be written, or would replace a file that is none.
+        """
+        from imgsearch_es.interfaces.gallery import gallery_html
+
+        target = Path(path).expanduser().absolute()
+        options = {"facets": self._shown_facets(), **options}
+        page = gallery_html(self, standalone=True, **options)
+        try:
+            check_page(target)
+            target.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
+        return target
+
+    def _repr_html_(self) -> str:
+        from imgsearch_es.interfaces.gallery import gallery_html
+
+        return gallery_html(self, facets=self._shown_facets())
+
+    def _shown_facets(self) -> Facets | None:
+        """The facets of a gallery; None where they cannot be counted, which is no reason to fail.
+
+        The index may have been removed since, or its server may be out of reach.
+        """
+        from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES
+
+        try:
+            return self.facets(SHOWN, VALUES) if len(self) else None
+        except ImgsearchError:
+            return None
+
+    def __repr__(self) -> str:
+        from imgsearch_es.interfaces.gallery import number
+
+        lines = [f"{len(self)} of {self.total} hits for {self.query}"]
+        lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
+        return "\n".join(lines)

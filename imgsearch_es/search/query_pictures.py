@@ -1,0 +1,207 @@
+"""Pictures in queries: read from the index where they are, else opened and analyzed together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.decoding.turns import Turn
+from imgsearch_es.analysis.filters import Resize, create_image_filter, decode_size
+from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.indexing import BATCH_SIZE
+from imgsearch_es.pictures.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.pictures.images import ImageSource, Picture, open_image
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.feedback import (
+    Example,
+    Region,
+    crop,
+    mean_embedding,
+    mean_terms,
+    views_of,
+)
+from imgsearch_es.search.hits import Hit
+from imgsearch_es.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A picture whose pixels are ready for the model.
+
+    Attributes:
+        uri: its name.
+        pixels: as `Analyzer.prepare` gives them.
+    """
+
+    uri: str
+    pixels: NDArray[np.uint8]
+
+
+QueryImage = ImageSource | Hit | Document | Prepared
+"""A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
+QueryImages = QueryImage | Iterable[QueryImage]
+"""One or several."""
+
+_SIDE, _SHOWN = 4096, 1024
+"""A query picture with a longer side is large: views are made of one of this side at most, and hits
+keep one of the second to show."""
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class PictureReader:
+    """Reads the pictures of a query.
+
+    Args:
+        store: the index, which may know a picture already.
+        analyzer: gives the analyzer; called only when a picture has to be analyzed.
+    """
+
+    def __init__(self, store: Store, analyzer: Callable[[], Analyzer]) -> None:
+        self._store = store
+        self._analyzer = analyzer
+
+    def read(
+        self,
+        images: Sequence[QueryImage],
+        region: Region | None = None,
+        views: Sequence[str] = (),
+    ) -> list[Example]:
+        """Read query pictures: from the index where they are, else all together by the analyzer.
+
+        Parts and views are of pixels, so with them every picture is analyzed.
+        """
+        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
+        stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
+        examples: dict[int, Example] = {}
+        opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
+        for i, image in enumerate(images):
+            if isinstance(image, Prepared):
+                opened[i] = image.uri, Image.fromarray(image.pixels), [image.pixels]
+                continue
+            known = stored.get(keys.get(i, ""))
+            named = isinstance(image, str | os.PathLike)
+            plain = region is None and not views
+            if known and plain and (not named or _is_unchanged(known)):
+                examples[i] = Example(known.uri, known.terms, known.embedding, known.uri)
+                continue
+            with Turn() as turn:
+                picture = self._open(image, known, turn, whole=not plain)
+                part = picture.image if region is None else crop(picture.image, region)
+                part = _bounded(part, _SIDE) if views else part
+                by_name = region is None and keys.get(i) is not None
+                shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
+                opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
+                del picture, part
+        analyses = iter(
+            self._analyze_all([shot for _, _, group in opened.values() for shot in group])
+        )
+        for i, (uri, shown, group) in opened.items():
+            mine = [next(analyses) for _ in group]
+            vectors = [one.embedding for one in mine if one.embedding is not None]
+            embedding = mean_embedding(vectors) if vectors else None
+            terms = mean_terms([one.terms for one in mine])
+            examples[i] = Example(uri, terms, embedding, shown)
+        return [examples[i] for i in range(len(images))]
+
+    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
+        batches = range(0, len(shots), BATCH_SIZE)
+        return [
+            analysis
+            for start in batches
+            for analysis in self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
+        ]
+
+    def _open(
+        self,
+        image: ImageSource | Hit | Document,
+        known: Document | None,
+        turn: Turn,
+        *,
+        whole: bool,
+    ) -> Picture:
+        """The pixels of a query picture, of which the index may know where they are.
+
+        Decoded as the documents were; but regions and views are of the whole picture.
+        """
+        source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
+        if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
+            if known is None:
+                raise QueryError(f"{self._store.location} has no picture with the id {source}")
+            source = known.uri
+        if isinstance(source, str) and in_memory(source):
+            raise QueryError(
+                f"{source} was added from memory and the index keeps no pixels: give the picture"
+            )
+        at_least = None if whole else self._decode_size()
+        return open_image(source, at_least=at_least, admit=turn.admit)
+
+    def _decode_size(self) -> tuple[int, int] | None:
+        """What the index says, so that a picture that cannot be opened needs no model."""
+        settings = self._store.settings()
+        filters = settings.analyzer["image_filters"] if settings else ()
+        return decode_size([create_image_filter(config) for config in filters])
+
+
+def _bounded(image: Image.Image, side: int) -> Image.Image:
+    """A picture of which several copies are made or kept: a large one gets smaller."""
+    if max(image.size) <= _SIDE:
+        return image
+    return Resize(longer_side=side, interpolation="bilinear")(image)
+
+
+def several(pictures: QueryImages | None) -> list[QueryImage]:
+    """One picture or several, or none, as a list."""
+    if pictures is None:
+        return []
+    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document | Prepared)
+    one = one or hasattr(pictures, "read") or hasattr(pictures, "shape")
+    if one or not isinstance(pictures, Iterable):
+        return [cast(QueryImage, pictures)]
+    return list(cast(Iterable[QueryImage], pictures))
+
+
+def to_id(picture: str | os.PathLike[str]) -> str:
+    """The id of a picture given by id, URI or path."""
+    if isinstance(picture, str) and _ID.fullmatch(picture):
+        return picture
+    return picture_id(to_uri(picture))
+
+
+def _key(image: QueryImage) -> str | None:
+    """The id by which the index may know a query picture; None of pictures in memory."""
+    if isinstance(image, Hit | Document):
+        return image.id
+    return to_id(image) if isinstance(image, str | os.PathLike) else None
+
+
+def ids_of(examples: Iterable[Example]) -> tuple[str, ...]:
+    """The ids that the pictures have in an index, each once."""
+    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
+
+
+def region_text(region: Region | None, seen: Sequence[Example]) -> str:
+    """What to show of a region of a picture; empty without one."""
+    if region is None:
+        return ""
+    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+    return f"{','.join(f'{value:g}' for value in region)} of {name}"
+
+
+def _is_unchanged(document: Document) -> bool:
+    """Whether a document still speaks for its file; a file that is gone cannot contradict it."""
+    if in_memory(document.uri) or not document.is_read:
+        return True
+    try:
+        return hashlib.sha256(read_bytes(document.uri)).hexdigest() == document.sha256
+    except ImageError:
+        return True

@@ -1,0 +1,206 @@
+"""Looks words and phrases up: which keys they name, in a phrase or in running text.
+
+A lexicon knows texts (names, lemmas, ...) and the keys that they belong to, not what a key is;
+:class:`imgsearch_es.vocabulary.synsets.Vocabulary` gives the keys their meaning.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.vocabulary.words import (
+    STOP_WORDS,
+    Spelling,
+    irregular_plurals,
+    normalize,
+    singulars,
+    split_quoted,
+    word_spans,
+)
+
+# What may separate the words of one phrase, beside spaces.
+_WEAK_SEPARATORS = dict.fromkeys(map(ord, "-_.\u2010\u2011\u2012\u2013"))
+_Spans = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a phrase names: the keys, and how ("plural" or the table in which it was found)."""
+
+    phrase: str
+    keys: tuple[str, ...]
+    how: str
+
+
+class Lexicon:
+    """Finds phrases in tables, whatever their case, accents, apostrophes and hyphens.
+
+    Args:
+        keys: all keys; one written exactly is found before anything else, as how "key".
+        tables: how -> (text, key) pairs, in the order in which they are tried.
+        spoken: the phrases to suggest when a word is not found.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[str],
+        tables: Mapping[str, Iterable[tuple[str, str]]],
+        spoken: Iterable[str],
+    ) -> None:
+        self._exact = {key: (key,) for key in keys}
+        self._tables = {how: _table(pairs) for how, pairs in tables.items()}
+        self._spoken = tuple(spoken)
+
+    def find(self, phrase: str) -> Match | None:
+        """Return what a word or phrase names, None if nothing.
+
+        Tried in this order: the exact key, the tables, the tables for its singular.
+        """
+        phrase = phrase.strip()
+        if phrase in self._exact:
+            return Match(phrase, self._exact[phrase], "key")
+        form = _form(phrase)
+        if found := self._look_up(form):
+            return Match(phrase, found[1], found[0])
+        if form.count(" ") < self._longest:
+            for singular in singulars(form, irregular_plurals()):
+                if found := self._look_up(singular):
+                    return Match(phrase, found[1], "plural")
+        return None
+
+    def in_table(self, how: str, phrase: str) -> tuple[str, ...]:
+        """Return the keys that a phrase has in one table."""
+        return self._tables[how].get(_form(phrase), ())
+
+    def find_one(self, phrase: str) -> Match:
+        """Return what a word or phrase names.
+
+        Raises:
+            UnknownWordError: it names nothing; carries suggestions.
+            QueryError: it is empty.
+        """
+        if found := self.find(phrase):
+            return found
+        if not phrase.strip():
+            raise no_words(phrase)
+        raise UnknownWordError(phrase.strip(), self.suggest(phrase))
+
+    def find_all(self, text: str) -> list[Match]:
+        """Return what the phrases of a text name, in order, longest phrases first.
+
+        A phrase in quotation marks is kept whole; an unquoted one does not extend over commas
+        and the like; stop words that no phrase includes are skipped.
+
+        Raises:
+            UnknownWordError: another word names nothing; carries suggestions.
+            QueryError: the text is empty or has only stop words.
+        """
+        found: list[Match] = []
+        for part, quoted in split_quoted(text):
+            found.extend([self.find_one(part)] if quoted else self._phrases(part))
+        if not found:
+            raise no_words(text)
+        return found
+
+    def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
+        """Return known phrases that resemble a word or contain it, best first."""
+        return tuple(phrase for _, phrase in self._spelling.rank(word)[:limit])
+
+    def _look_up(self, form: str) -> tuple[str, tuple[str, ...]] | None:
+        for how, table in self._tables.items():
+            if form in table:
+                return how, table[form]
+        return None
+
+    def _phrases(self, text: str) -> Iterator[Match]:
+        """Yield what the phrases of an unquoted text name, greedily from the left."""
+        spans = word_spans(text)
+        start = 0
+        while start < len(spans):
+            if longest := self._longest_at(text, spans, start):
+                match, start = longest
+                yield match
+            elif _is_stop_word(_slice(text, spans, start, start + 1)):
+                start += 1
+            else:
+                raise self._unknown(text, spans, start)
+
+    def _longest_at(self, text: str, spans: _Spans, start: int) -> tuple[Match, int] | None:
+        """Return what the longest phrase from a word on names, and the word after it."""
+        for end in range(min(len(spans), start + self._longest), start, -1):
+            phrase = _slice(text, spans, start, end)
+            if phrase not in self._written and _is_broken(text, spans, start, end):
+                continue
+            match = self.find(phrase)
+            # Alone, a stop word counts only where it is itself a key or label ("on", "off"),
+            # not as the lemma that "being" is of organism.
+            if match and (match.how in ("key", "name") or not _is_stop_word(phrase)):
+                return match, end
+        return None
+
+    def _unknown(self, text: str, spans: _Spans, start: int) -> UnknownWordError:
+        """Return the error for an unknown word; with its neighbors where these make a near miss."""
+        end = start + 1
+        while (
+            end < min(len(spans), start + self._longest)
+            and not _is_broken(text, spans, start, end + 1)
+            and not self._longest_at(text, spans, end)
+        ):
+            end += 1
+        for stop in range(end, start + 1, -1):
+            if _is_stop_word(_slice(text, spans, stop - 1, stop)):
+                continue
+            phrase = _slice(text, spans, start, stop)
+            near = self._spelling.rank(phrase)
+            if near and near[0][0] > 0.85:
+                return UnknownWordError(phrase, [found for _, found in near[:3]])
+        word = _slice(text, spans, start, start + 1)
+        return UnknownWordError(word, self.suggest(word))
+
+    @cached_property
+    def _written(self) -> frozenset[str]:
+        """What is found as it is written, even over commas."""
+        return frozenset(self._exact) | frozenset(self._spoken)
+
+    @cached_property
+    def _longest(self) -> int:
+        """The most words that a known phrase has."""
+        return 1 + max(form.count(" ") for table in self._tables.values() for form in table)
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self._spoken)
+
+
+def no_words(text: str) -> QueryError:
+    """Return the error for a text without a word to search for."""
+    return QueryError(f"there is no word to search for in {text!r}; write one, such as 'tabby cat'")
+
+
+def _form(text: str) -> str:
+    return normalize(text) or text.strip()  # a label may be all punctuation
+
+
+def _table(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    table: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for text, key in pairs:
+        table[_form(text)][key] = None
+    return {form: tuple(keys) for form, keys in table.items()}
+
+
+def _is_stop_word(word: str) -> bool:
+    return normalize(word) in STOP_WORDS
+
+
+def _slice(text: str, spans: _Spans, start: int, end: int) -> str:
+    return text[spans[start][0] : spans[end - 1][1]]
+
+
+def _is_broken(text: str, spans: _Spans, start: int, end: int) -> bool:
+    """Whether something stronger than a space, hyphen or dot separates the words of a phrase."""
+    gaps = (text[spans[i][1] : spans[i + 1][0]] for i in range(start, end - 1))
+    return any(gap.translate(_WEAK_SEPARATORS).strip() for gap in gaps)

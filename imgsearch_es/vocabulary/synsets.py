@@ -1,0 +1,328 @@
+"""Vocabularies: the terms of an index, and how words name them.
+
+A term is an ImageNet synset or a person's own label. Words name terms directly ("tabby cat"), by
+another lemma ("Alsatian"), in the plural ("wolves") or through a hypernym ("dog": 118 breeds).
+The synsets, their glosses and hypernyms come from WordNet 3.0 (data/WORDNET-LICENSE), derived by
+tools/build_synsets.py; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from imgsearch_es.errors import ConfigurationError, SchemaError
+from imgsearch_es.vocabulary.lexicon import Lexicon, Match
+from imgsearch_es.vocabulary.words import safe_keys
+
+__all__ = ["Resolution", "Synset", "Vocabulary", "from_labels", "imagenet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Synset:
+    """A set of words with one meaning, or a person's own label.
+
+    Attributes:
+        key: unique among all synsets, whatever the case: the name, with the wnid where two
+            synsets share a name (``crane_n02012849``). No dots, no white space.
+        wnid: WordNet 3.0 identifier, ``n02099601``; empty for an own label.
+        name: as in Keras's decode_predictions, ``golden_retriever``; own label: as written.
+        lemmas: the words, ``("golden retriever",)``.
+        gloss: WordNet's definition; empty for an own label.
+        class_index: position in the model's output; None for a hypernym.
+    """
+
+    key: str
+    wnid: str
+    name: str
+    lemmas: tuple[str, ...]
+    gloss: str
+    class_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a word or phrase names.
+
+    Attributes:
+        phrase: the phrase as written.
+        senses: the synsets that it names, terms or hypernyms.
+        keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
+            that is a term stands for itself, another for all terms below it.
+        how: "key", "name" or "lemma" where a sense is a term, "hypernym" where none is; "wnid";
+            "plural" of any of these.
+        also: further synsets with this lemma, set aside because the phrase is the very key or
+            name of the senses ("plane" is the carpenter's; also the airplane).
+    """
+
+    phrase: str
+    senses: tuple[Synset, ...]
+    keys: tuple[str, ...]
+    how: str
+    also: tuple[Synset, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Vocabulary:
+    """The terms of an index; immutable. Made by `imagenet`, `from_labels` or `from_dict`.
+
+    Attributes:
+        name: "imagenet-1k" or "labels".
+        synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
+        ancestors: the synsets above the terms that are not terms themselves.
+        parents: synset key -> keys of the synsets right above it.
+    """
+
+    name: str
+    synsets: tuple[Synset, ...]
+    ancestors: tuple[Synset, ...] = ()
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.synsets)
+
+    def __iter__(self) -> Iterator[Synset]:
+        return iter(self.synsets)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._terms
+
+    def __getitem__(self, key: str) -> Synset:
+        """Return a term by its exact key; raises KeyError for anything else."""
+        return self._terms[key]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"<Vocabulary {self.name}: {len(self)} terms>"
+
+    def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
+        return Vocabulary.from_dict, (self.to_dict(),)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The terms' keys, in order."""
+        return tuple(self._terms)
+
+    def hypernyms(self, key: str) -> tuple[Synset, ...]:
+        """Return all synsets above one, nearest first and the root last, without duplicates.
+
+        Each comes after everything of the result that is below it.
+
+        Args:
+            key: of a term or of a hypernym.
+
+        Raises:
+            KeyError: no synset has this key.
+        """
+        above: dict[str, int] = {}
+        waiting = [(self._known[key].key, 0)]
+        while waiting:
+            below, distance = waiting.pop(0)
+            for parent in self.parents.get(below, ()):
+                if above.get(parent, 0) <= distance:
+                    above[parent] = distance + 1
+                    waiting.append((parent, distance + 1))
+        return tuple(self._known[parent] for parent in sorted(above, key=above.__getitem__))
+
+    def hyponyms(self, key: str) -> tuple[str, ...]:
+        """Return the keys of the terms at or below a synset, in the vocabulary's order.
+
+        Raises:
+            KeyError: no synset has this key.
+        """
+        return tuple(self._below[self._known[key].key])
+
+    def words(self, key: str) -> str:
+        """Return a synset's words and its hypernyms', nearest first, for a full-text field.
+
+        For ``golden_retriever``: "golden retriever, retriever, sporting dog, gun dog, dog, ...".
+        """
+        synset = self._known[key]
+        name = synset.name.replace("_", " ") if synset.wnid else synset.name
+        lemmas = (lemma for above in self.hypernyms(key) for lemma in above.lemmas)
+        return ", ".join(dict.fromkeys([name, *synset.lemmas, *lemmas]))
+
+    def with_hypernyms(self) -> Vocabulary:
+        """Return the vocabulary whose terms are these and then all their hypernyms, by wnid."""
+        return self._with_hypernyms if self.ancestors else self
+
+    def resolve(self, phrase: str) -> Resolution:
+        """Return what one word or phrase names.
+
+        Tried in this order, and the first that succeeds counts: exact key; then, whatever the
+        case, accents, apostrophes, hyphens and underscores: key, wnid, name, lemma, plural.
+
+        Raises:
+            UnknownWordError: it names nothing; carries suggestions.
+            QueryError: it is empty.
+        """
+        return self._resolution(self._lexicon.find_one(phrase))
+
+    def resolve_text(self, text: str) -> tuple[Resolution, ...]:
+        """Return what each phrase of a text names, in the order of the text.
+
+        The longest phrase counts ("tabby cat" before "cat"); a phrase in quotation marks is kept
+        whole; a phrase does not extend over commas and the like; stop words are skipped.
+
+        Raises:
+            UnknownWordError: another word names nothing; carries suggestions.
+            QueryError: the text is empty or has only stop words.
+        """
+        return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
+
+    def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
+        """Return known words and phrases that resemble a word or contain it, best first."""
+        return self._lexicon.suggest(word, limit)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what `from_dict` needs to make this vocabulary again, fit for JSON."""
+        if self.name == "labels":
+            return {"name": "labels", "labels": [synset.name for synset in self.synsets]}
+        return {"name": self.name} | ({} if self.ancestors else {"hypernyms": True})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Vocabulary:
+        """Make the vocabulary that `to_dict` described.
+
+        Raises:
+            SchemaError: this version cannot make it.
+        """
+        name, labels = data.get("name"), data.get("labels")
+        if name == "imagenet-1k":
+            vocabulary = imagenet()
+        elif name == "labels" and isinstance(labels, list):
+            try:
+                vocabulary = from_labels(labels)
+            except ConfigurationError as error:
+                raise SchemaError(f"the index's list of labels is damaged: {error}") from error
+        else:
+            raise SchemaError(
+                f"the index has the unknown vocabulary {name!r}; open it with the version of "
+                "imgsearch_es that wrote it, or build it again"
+            )
+        return vocabulary.with_hypernyms() if data.get("hypernyms") else vocabulary
+
+    def _resolution(self, match: Match) -> Resolution:
+        how = match.how
+        if how in ("key", "name", "lemma") and self._terms.keys().isdisjoint(match.keys):
+            how = "hypernym"
+        named = {
+            term for key in match.keys for term in ((key,) if key in self else self._below[key])
+        }
+        others = self._lexicon.in_table("lemma", match.phrase)
+        return Resolution(
+            phrase=match.phrase,
+            senses=tuple(self._known[key] for key in match.keys),
+            keys=tuple(sorted(named, key=self._position.__getitem__)),
+            how=how,
+            also=tuple(self._known[key] for key in others if key not in match.keys),
+        )
+
+    # Tables, made on first use
+
+    @cached_property
+    def _with_hypernyms(self) -> Vocabulary:
+        return Vocabulary(self.name, self.synsets + self.ancestors, (), self.parents)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.keys))
+
+    @cached_property
+    def _terms(self) -> dict[str, Synset]:
+        return {synset.key: synset for synset in self.synsets}
+
+    @cached_property
+    def _known(self) -> dict[str, Synset]:
+        return {synset.key: synset for synset in self.synsets + self.ancestors}
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {key: position for position, key in enumerate(self.keys)}
+
+    @cached_property
+    def _below(self) -> dict[str, list[str]]:
+        """The terms at or below every synset."""
+        above: dict[str, dict[str, None]] = {}
+
+        def at_or_above(key: str) -> dict[str, None]:
+            if key not in above:
+                above[key] = {key: None}
+                for parent in self.parents.get(key, ()):
+                    above[key] |= at_or_above(parent)
+            return above[key]
+
+        below: dict[str, list[str]] = {key: [] for key in self._known}
+        for term in self.keys:
+            for key in at_or_above(term):
+                below[key].append(term)
+        return below
+
+    @cached_property
+    def _lexicon(self) -> Lexicon:
+        known = self._known.values()
+        keys = [(synset.key, synset.key) for synset in known]
+        wnids = [(synset.wnid, synset.key) for synset in known if synset.wnid]
+        names = [(synset.name, synset.key) for synset in known]
+        lemmas = [(lemma, synset.key) for synset in known for lemma in synset.lemmas]
+        if wnids:
+            tables = {"key": keys, "wnid": wnids, "name": names, "lemma": lemmas}
+            return Lexicon(self._known, tables, (lemma for lemma, _ in lemmas))
+        # Of own labels, which may differ in next to nothing, a key must not hide another's name.
+        tables = {"name": names + keys + lemmas, "lemma": lemmas}
+        return Lexicon(self._known, tables, (name for name, _ in names))
+
+
+@lru_cache(maxsize=1)
+def imagenet() -> Vocabulary:
+    """Return the 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
+    rows = []
+    path = Path(__file__).with_name("synsets.tsv")
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        wnid, index, key, name, lemmas, gloss, parents = line.split("\t")
+        position = int(index) if index else None
+        synset = Synset(key, wnid, name, tuple(lemmas.split("|")), gloss, position)
+        rows.append((synset, parents.split()))
+    keys = {synset.wnid: synset.key for synset, _ in rows}
+    return Vocabulary(
+        name="imagenet-1k",
+        synsets=tuple(synset for synset, _ in rows if synset.class_index is not None),
+        ancestors=tuple(synset for synset, _ in rows if synset.class_index is None),
+        parents={synset.key: tuple(keys[w] for w in wnids) for synset, wnids in rows},
+    )
+
+
+def from_labels(labels: Sequence[str]) -> Vocabulary:
+    """Return the vocabulary of a person's own labels, which are a model's classes in order.
+
+    Raises:
+        ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
+    """
+    if isinstance(labels, str) or not labels:
+        raise ConfigurationError("labels must be a list of at least one text, one per class")
+    seen: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        if not _is_text(label):
+            raise ConfigurationError(f"label {position} is not text: {label!r}")
+        if not label.strip():
+            raise ConfigurationError(f"label {position} is empty; every class needs a name")
+        first = seen.setdefault(label.strip(), position)
+        if first != position:
+            raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")
+    synsets = tuple(
+        Synset(key, "", label, (" ".join(label.replace("_", " ").split()) or label,), "", position)
+        for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
+    )
+    return Vocabulary("labels", synsets)
+
+
+def _is_text(label: object) -> bool:
+    """Whether a label is a string that UTF-8 can hold (not a lone surrogate)."""
+    try:
+        return isinstance(label, str) and bool(label.encode() or True)
+    except UnicodeEncodeError:
+        return False

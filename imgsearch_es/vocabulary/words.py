@@ -1,0 +1,220 @@
+"""Words and phrases: one spelling for all variants, singulars of plurals, and near misses.
+
+Nothing here knows what a synset is; :mod:`imgsearch_es.vocabulary.synsets` builds on it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+_STOP_WORDS = """
+    a an and are as at be being by for from has have his her i in into is it its near next of on
+    onto or our out over some that the their them there these they this those to under up very
+    was we were which while with my your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""Words that mean nothing alone in a query; within a phrase they do (black and tan coonhound)."""
+
+_APOSTROPHES = frozenset("'’‘‛ʼʻ′`´＇")
+_DIACRITICS = re.compile("[\u0300-\u036f]")
+_QUOTED = re.compile('"([^"]*)"|([^"]+)')
+_QUOTATION_MARKS = str.maketrans("“”„‟«»＂", '"' * 7)
+_LONGEST = 80
+"""Longer phrases than this, in characters, get no suggestions."""
+
+# WordNet's rules of detachment for nouns, https://wordnet.princeton.edu/documentation/morphy7wn
+_DETACHMENTS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
+
+
+@lru_cache(maxsize=4096)
+def _is_word_character(character: str) -> bool:
+    """Whether a character is part of a word: not a space, control, dash or other punctuation."""
+    return character in _APOSTROPHES or unicodedata.category(character)[0] not in "PZC"
+
+
+_ASCII_FORMS = {
+    code: None if c in _APOSTROPHES else c.lower() if _is_word_character(c) else " "
+    for code, c in enumerate(map(chr, range(128)))
+}
+
+
+def normalize(text: str) -> str:
+    """Return the one spelling that all variants of a phrase share.
+
+    Compatibility forms, case, accents and apostrophes are dropped; spaces, hyphens, underscores
+    and other punctuation are each one space: ``Jack-o’-lantern`` is ``jack o lantern``.
+    """
+    if text.isascii():
+        return " ".join(text.translate(_ASCII_FORMS).split())
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    text = unicodedata.normalize("NFKC", _DIACRITICS.sub("", text))
+    kept = (c if _is_word_character(c) else " " for c in text.casefold() if c not in _APOSTROPHES)
+    return " ".join("".join(kept).split())
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Return (start, end) of every word of a text; hyphens and underscores separate words."""
+    spans: list[tuple[int, int]] = []
+    start = None
+    for position, character in enumerate(text + " "):
+        if _is_word_character(character):
+            start = position if start is None else start
+        elif start is not None:
+            if normalize(text[start:position]):
+                spans.append((start, position))
+            start = None
+    return spans
+
+
+def split_quoted(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a text, each with whether it was in quotation marks.
+
+    Curly marks and guillemets count as straight ones; a mark without its partner is ignored.
+    """
+    for quoted, plain in _QUOTED.findall(text.translate(_QUOTATION_MARKS)):
+        if quoted.strip() or plain.strip():
+            yield (quoted, True) if quoted else (plain, False)
+
+
+def singulars(phrase: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what a normalized phrase may be the plural of, one word changed, last word first."""
+    words = phrase.split(" ")
+    for position in reversed(range(len(words))):
+        for singular in _singulars_of_word(words[position], irregular):
+            yield " ".join([*words[:position], singular, *words[position + 1 :]])
+
+
+def _singulars_of_word(word: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield from irregular.get(word, ())
+    if len(word) > 2 and not word.endswith("ss"):
+        for suffix, ending in _DETACHMENTS:
+            if word.endswith(suffix) and word != suffix:
+                yield word.removesuffix(suffix) + ending
+
+
+@lru_cache(maxsize=1)
+def irregular_plurals() -> Mapping[str, tuple[str, ...]]:
+    """Return WordNet's irregular nouns, plural to singulars."""
+    table: dict[str, tuple[str, ...]] = {}
+    path = Path(__file__).with_name("plurals.tsv")
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        plural, singular = line.split("\t")
+        table[plural] = (*table.get(plural, ()), singular)
+    return table
+
+
+def safe_keys(labels: Sequence[str]) -> list[str]:
+    """Return one distinct key per label that Elasticsearch takes as field and feature name.
+
+    A key is the label with ``_`` for white space, dots, control characters and what has a
+    meaning in queries; it is 1 to 200 characters long, starts and ends without ``_``, and
+    differs from all others by more than case. Labels that would share a key are all numbered.
+    """
+    keys = [_safe_key(label) for label in labels]
+    count = Counter(key.casefold() for key in keys)
+    taken = set(count)
+    next_number: Counter[str] = Counter()
+    for position, key in enumerate(keys):
+        if count[key.casefold()] == 1:
+            continue
+        numbered = key
+        while numbered.casefold() in taken:
+            next_number[key.casefold()] += 1
+            suffix = f"_{next_number[key.casefold()]}"
+            numbered = key[: 200 - len(suffix)] + suffix
+        taken.add(numbered.casefold())
+        keys[position] = numbered
+    return keys
+
+
+def _safe_key(label: str) -> str:
+    text = unicodedata.normalize("NFKC", label)
+    unsafe = (c in '.*,^"\\:()<>{}' or unicodedata.category(c)[0] in "CZ" for c in text)
+    text = "".join("_" if bad else c for c, bad in zip(text, unsafe, strict=True))
+    return re.sub("_{2,}", "_", text)[:200].strip("_") or "label"
+
+
+class Spelling:
+    """Finds the known phrases nearest to a misspelled or partial one.
+
+    A phrase is near when, written without spaces, it resembles the one sought, or when it has
+    words that resemble those sought (so that a phrase's part finds it). Resemblance is difflib's
+    ratio, computed only for the candidates that share the most pairs of letters.
+    """
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._phrases: dict[str, str] = {}
+        for phrase in phrases:
+            self._phrases.setdefault(normalize(phrase), phrase)
+        self._holders: defaultdict[str, set[str]] = defaultdict(set)  # word -> phrases with it
+        self._joined: dict[str, str] = {}  # phrase without spaces -> phrase
+        for form in filter(None, self._phrases):
+            self._joined.setdefault(form.replace(" ", ""), form)
+            for word in form.split(" "):
+                self._holders[word].add(form)
+        self._postings: defaultdict[str, list[str]] = defaultdict(list)  # pair of letters -> words
+        for entry in {**self._holders, **self._joined}:
+            for pair in _pairs(entry):
+                self._postings[pair].append(entry)
+
+    def rank(self, phrase: str) -> list[tuple[float, str]]:
+        """Return (resemblance from 0.75 to 1, known phrase), best first."""
+        form = normalize(phrase)
+        if not 0 < len(form) <= _LONGEST:
+            return []
+        scores: defaultdict[str, float] = defaultdict(float)
+        for entry, score in self._near(form.replace(" ", "")).items():
+            if entry in self._joined:
+                scores[self._joined[entry]] = score
+        words = form.split(" ")
+        by_words: defaultdict[str, float] = defaultdict(float)
+        for word in words:
+            best: defaultdict[str, float] = defaultdict(float)
+            for entry, score in self._near(word).items():
+                for holder in self._holders.get(entry, ()):
+                    best[holder] = max(best[holder], score)
+            for holder, score in best.items():
+                by_words[holder] += score
+        for holder, total in by_words.items():
+            scores[holder] = max(scores[holder], 0.9 * total / len(words))
+        ranked = sorted((-score, len(form), form) for form, score in scores.items())
+        return [(-score, self._phrases[form]) for score, _, form in ranked if -score >= 0.75]
+
+    def _near(self, word: str, candidates: int = 40) -> dict[str, float]:
+        """Return the known words and joined phrases that resemble a word, with how much."""
+        from difflib import SequenceMatcher
+
+        pairs = _pairs(word)
+        shared = Counter(entry for pair in pairs for entry in self._postings.get(pair, ()))
+        nearest = sorted(
+            shared,
+            key=lambda entry: (-shared[entry] / (len(pairs) + len(entry) + 1), entry),
+        )
+        matcher = SequenceMatcher(autojunk=False, b=word)
+        near = {}
+        for entry in nearest[:candidates]:
+            matcher.set_seq1(entry)
+            swapped = 0.85 if len(entry) == len(word) and sorted(entry) == sorted(word) else 0.0
+            if (score := max(matcher.ratio(), swapped)) >= 0.75:
+                near[entry] = score
+        return near
+
+
+def _pairs(word: str) -> set[str]:
+    """Return a word's pairs of neighboring letters, its two ends included."""
+    padded = f" {word} "
+    return {padded[i : i + 2] for i in range(len(padded) - 1)}
