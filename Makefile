@@ -41,10 +41,11 @@ fuzz: venv  ## fuzz queries and pictures, FUZZ_SECONDS=60 each (Linux, Python 3.
 	@$(BIN)/python -m tests.fuzz.language .fuzz/language -max_total_time=$(FUZZ_SECONDS)
 	@$(BIN)/python -W ignore -m tests.fuzz.pictures .fuzz/pictures -max_total_time=$(FUZZ_SECONDS)
 
-lint: venv  ## ruff, format and types
+lint: venv  ## ruff, format, types and the order of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 docs: venv  ## the site of the documentation, in site/
 	@$(BIN)/python tools/cli_reference.py
