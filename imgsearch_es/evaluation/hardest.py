@@ -96,7 +96,7 @@ class Hardest(Sequence[HardQuery]):
         Raises:
             EvaluationError: it cannot be written.
         """
-        from imgsearch_es.evaluation.hardest_page import page
+        from imgsearch_es.interfaces.gallery.hardest import page
 
         target = Path(path).expanduser().absolute()
         try:
@@ -107,7 +107,7 @@ class Hardest(Sequence[HardQuery]):
         return target
 
     def _repr_html_(self) -> str:
-        from imgsearch_es.evaluation.hardest_page import fragment
+        from imgsearch_es.interfaces.gallery.hardest import fragment
 
         return fragment(self)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import drawing, manifest, report, results
+from imgsearch_es.evaluation import manifest, report, results
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.plan import Plan
@@ -108,12 +108,16 @@ class Evaluation:
         other = baseline or self.plan.compare
         if other is None:
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
+        from imgsearch_es.interfaces.plots.evaluation import differences
+
         name = measure or self.plan.measures[0]
-        return drawing.differences(self, self._known(system), self._known(other), name)
+        return differences(self, self._known(system), self._known(other), name)
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib)."""
-        return drawing.precision_recall(self, [self._known(s) for s in systems or self.scores])
+        from imgsearch_es.interfaces.plots.evaluation import precision_recall
+
+        return precision_recall(self, [self._known(s) for s in systems or self.scores])
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures, as JSON values."""

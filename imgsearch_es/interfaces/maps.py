@@ -26,7 +26,8 @@ from imgsearch_es.errors import (
     QueryError,
     pip_install,
 )
-from imgsearch_es.interfaces.gallery import no_matplotlib, words
+from imgsearch_es.interfaces.gallery import words
+from imgsearch_es.interfaces.plots.figures import make_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -78,11 +79,7 @@ class CollectionMap:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        try:
-            from imgsearch_es.interfaces.plots import NotebookFigure
-        except ModuleNotFoundError as error:
-            raise no_matplotlib() from error
-        figure = NotebookFigure(figsize=figsize, layout="constrained")
+        figure = make_figure(figsize)
         axes = figure.add_subplot()
         colors = _colors(self.kinds)
         for kind, color in colors.items():

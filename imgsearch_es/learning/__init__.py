@@ -4,7 +4,7 @@ To be read in the order of an experiment: ``made_groups`` (pictures of the same 
 are none at hand), ``pictures`` (as a shallow network takes them), ``from_index`` (features and
 objects of an index), ``examples`` and ``batches``, ``linear``, ``shallow`` and ``head`` (the
 network), ``mining``, ``losses`` and ``options``, ``learner`` (one step), ``training`` with
-``checkpoints``, ``history`` and ``curves``. ``head_filter`` makes the head a part of an analyzer,
+``checkpoints`` and ``history``. ``head_filter`` makes the head a part of an analyzer,
 ``analysis/models/parallel`` one with a shallow network. See docs/metric-learning.md.
 """
 

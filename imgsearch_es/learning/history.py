@@ -93,7 +93,7 @@ class TrainingReport:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.learning.curves import plot_curves
+        from imgsearch_es.interfaces.plots.training import plot_curves
 
         return plot_curves(self)
 

@@ -38,7 +38,7 @@ class Explanation:
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
-        from imgsearch_es.interfaces.gallery import plot_explanation
+        from imgsearch_es.interfaces.plots.figures import plot_explanation
 
         return plot_explanation(self)
 

@@ -292,7 +292,7 @@ class Hits(Sequence[Hit]):
             columns: pictures in a row.
             distances: show ``distances`` instead of scores.
         """
-        from imgsearch_es.interfaces.gallery import plot
+        from imgsearch_es.interfaces.plots.figures import plot
 
         shown = self
         if distances:

@@ -10,7 +10,7 @@ import pytest
 from imgsearch_es import evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Judgements, Run, Topic, hardest
-from imgsearch_es.evaluation.hardest_page import mark, summary
+from imgsearch_es.interfaces.gallery.hardest import mark, summary
 
 
 def test_the_lowest_figures_with_their_galleries(index, tmp_path):

@@ -20,6 +20,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery
 from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
+from imgsearch_es.interfaces.plots import figures
 from imgsearch_es.retrieval.facets import Facets
 
 CSS = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
@@ -536,7 +537,7 @@ class TestPlots:
     def test_query_on_top_then_scores(self, photo: str, tmp_path: Path) -> None:
         results = tuple(hit(photo, i, 1 / i) for i in range(1, 7))
         hits = Hits((*results, hit("/gone.jpg", 7, 0.1)), Query(text="$5", pictures=(photo,)))
-        figure = gallery.plot(hits)
+        figure = figures.plot(hits)
         titles = [axes.get_title() for axes in figure.axes]
         assert titles == ["query", "1.000", "0.500", "0.333", "0.250", "0.200", "0.167", "0.100"]
         rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
@@ -546,23 +547,23 @@ class TestPlots:
         figure.savefig(tmp_path / "plot.png")
 
     def test_no_results(self) -> None:
-        figure = gallery.plot(Hits())
+        figure = figures.plot(Hits())
         assert figure.get_supxlabel() == "No picture matches this query."
 
     def test_a_figure_shows_itself_once(self) -> None:
         from matplotlib import pyplot
 
-        figure = gallery.plot(Hits((hit("/x"),)), columns=2, figsize=(3, 2))
+        figure = figures.plot(Hits((hit("/x"),)), columns=2, figsize=(3, 2))
         assert figure.get_size_inches().tolist() == [3, 2]
         assert pyplot.get_fignums() == []
         assert figure._repr_png_().startswith(b"\x89PNG")
 
     def test_columns_out_of_range(self) -> None:
         with pytest.raises(ConfigurationError):
-            gallery.plot(Hits(), columns=0)
+            figures.plot(Hits(), columns=0)
 
     def test_explanation(self, tmp_path: Path) -> None:
-        figure = gallery.plot_explanation(
+        figure = figures.plot_explanation(
             Explanation(("tiger_cat", 0.1, 0.2), ("$tabby$", 0.6, 0.5))
         )
         (axes,) = figure.axes
@@ -573,20 +574,20 @@ class TestPlots:
 
     def test_the_rest_of_a_long_explanation_is_one_bar(self) -> None:
         explanation = Explanation(*((f"breed_{i}", 1.0, 0.01) for i in range(118)))
-        (axes,) = gallery.plot_explanation(explanation).axes
+        (axes,) = figures.plot_explanation(explanation).axes
         assert axes.get_yticklabels()[-1].get_text() == "98 more"
         widths = [bar.get_width() for bar in axes.patches]
         assert sum(widths) == pytest.approx(explanation.total)
 
     def test_an_empty_explanation(self) -> None:
-        (axes,) = gallery.plot_explanation(Explanation()).axes
+        (axes,) = figures.plot_explanation(Explanation()).axes
         assert (len(axes.patches), axes.get_title(loc="left")) == (0, "score 0")
 
 
 class TestImports:
-    @pytest.mark.parametrize("call", [gallery.plot, gallery.plot_explanation])
+    @pytest.mark.parametrize("call", [figures.plot, figures.plot_explanation])
     def test_without_matplotlib(self, call: object, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "imgsearch_es.interfaces.plots", raising=False)
+        monkeypatch.delitem(sys.modules, "imgsearch_es.interfaces.plots.hits", raising=False)
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
         with pytest.raises(MissingDependencyError, match=r"pip install .*\[notebook\]"):

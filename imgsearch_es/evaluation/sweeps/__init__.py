@@ -2,7 +2,7 @@
 
 To be read in this order: ``grid`` (which settings), ``posteriors`` (what the model says of each
 picture, once), ``filling`` (an index for each setting), ``timing``, ``plan`` and ``points`` (what
-was asked and found), ``sweep`` (all of it), ``outcome``, ``report``, ``drawing``, ``manifest`` and
+was asked and found), ``sweep`` (all of it), ``outcome``, ``report``, ``manifest`` and
 ``results`` (what is kept).
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.significance import Comparison, Interval, compare, interval
-from imgsearch_es.evaluation.sweeps import drawing, manifest, report, results
+from imgsearch_es.evaluation.sweeps import manifest, report, results
 from imgsearch_es.evaluation.sweeps.plan import SweepPlan
 from imgsearch_es.evaluation.sweeps.points import COSTS, Point, curves, pareto_front
 
@@ -153,7 +153,9 @@ class Sweep:
             EvaluationError: there is no such measure or cost, or nothing was timed.
             MissingDependencyError: matplotlib is not installed.
         """
-        return drawing.pareto(self, self._measure(measure), _cost(cost))
+        from imgsearch_es.interfaces.plots.sweeps import pareto
+
+        return pareto(self, self._measure(measure), _cost(cost))
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures, as JSON values."""

@@ -56,8 +56,8 @@ def hardest(
     """List the queries that were answered worst."""
     from imgsearch_es.evaluation import evaluate
     from imgsearch_es.evaluation.hardest import hardest as find
-    from imgsearch_es.evaluation.hardest_page import summary
     from imgsearch_es.index import ImageIndex
+    from imgsearch_es.interfaces.gallery.hardest import summary
 
     if run is not None and strategy is not None:
         raise EvaluationError("--run is in place of --strategy: leave one of them out")

@@ -1,11 +1,10 @@
-"""Results as people look at them: an HTML gallery for notebooks and pages, and matplotlib figures.
+"""Results as people look at them: an HTML gallery for notebooks and pages.
 
 The HTML has no script and loads nothing from outside: thumbnails are embedded, and the style sheet
-(gallery.css) is scoped to one class. Elements are built by ``markup.tag``, which escapes
-whatever is not already HTML, so that a file name or a word can never become markup.
+(gallery.css) is scoped to one class. Elements are built by ``markup.tag``, which escapes whatever
+is not already HTML, so that a file name or a word can never become markup.
 """
 
-from imgsearch_es.interfaces.gallery.figures import no_matplotlib, plot, plot_explanation
 from imgsearch_es.interfaces.gallery.page import document, gallery_html
 from imgsearch_es.interfaces.gallery.protocols import (
     ExplanationLike,
@@ -25,10 +24,7 @@ __all__ = [
     "TermLike",
     "document",
     "gallery_html",
-    "no_matplotlib",
     "number",
-    "plot",
-    "plot_explanation",
     "thumbnail",
     "title",
     "words",

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.drawing import COLORS, make_figure
 from imgsearch_es.evaluation.sweeps.points import Point, curves
+from imgsearch_es.interfaces.plots.evaluation import COLORS
+from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgsearch_es.interfaces.gallery import no_matplotlib
+from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +17,7 @@ _HEAD, _LEARNED, _QUIET = "#0b7a75", "#b5532d", "#808890"
 
 def plot_curves(report: TrainingReport) -> Figure:
     """See ``TrainingReport.plot``."""
-    try:
-        from imgsearch_es.interfaces.plots import NotebookFigure
-    except ModuleNotFoundError as error:
-        raise no_matplotlib() from error
-    figure = NotebookFigure(figsize=(9, 3.2), layout="constrained")
+    figure = make_figure((9, 3.2))
     losses, scores = figure.subplots(1, 2)
     numbers = [epoch.number for epoch in report.history]
     losses.plot(numbers, [e.loss for e in report.history], color=_LEARNED, label="learned from")

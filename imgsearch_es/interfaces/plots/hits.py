@@ -1,4 +1,4 @@
-"""The matplotlib figures behind ``gallery.plot``; the one module that imports matplotlib.
+"""The matplotlib figures behind ``figures.plot``; the one module that imports matplotlib.
 
 Figures are made without pyplot, so none stays behind in its global list, and each draws itself in a
 notebook. Texts are never parsed as mathematics: a ``$`` in a file name is a dollar.
@@ -49,7 +49,7 @@ class NotebookFigure(Figure):
 
 
 def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None) -> Figure:
-    """See ``gallery.plot``."""
+    """See ``figures.plot``."""
     results = list(hits)
     pictures = list(hits.query.pictures)[:columns]
     columns = min(columns, max(len(results), len(pictures), 3))
@@ -76,7 +76,7 @@ def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None)
 
 
 def plot_summands(explanation: ExplanationLike) -> Figure:
-    """See ``gallery.plot_explanation``."""
+    """See ``figures.plot_explanation``."""
     bars = _part_bars(explanation) if _inside(explanation) else _summand_bars(explanation)
     figure = NotebookFigure(figsize=(7.5, 0.9 + 0.34 * max(len(bars), 1)), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Matplotlib figures of results, made by ``plots``, which is imported when one is wanted."""
+"""Matplotlib figures of results, made by ``hits``, which is imported when one is wanted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | Non
     if columns < 1:
         raise ConfigurationError("columns must be at least 1.")
     try:
-        from imgsearch_es.interfaces.plots import plot_hits
+        from imgsearch_es.interfaces.plots.hits import plot_hits
     except ModuleNotFoundError as error:
         raise no_matplotlib() from error
     return plot_hits(hits, columns, figsize)
@@ -41,10 +41,23 @@ def plot_explanation(explanation: ExplanationLike) -> Figure:
         MissingDependencyError: matplotlib is not installed.
     """
     try:
-        from imgsearch_es.interfaces.plots import plot_summands
+        from imgsearch_es.interfaces.plots.hits import plot_summands
     except ModuleNotFoundError as error:
         raise no_matplotlib() from error
     return plot_summands(explanation)
+
+
+def make_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches, which shows itself in a notebook.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from imgsearch_es.interfaces.plots.hits import NotebookFigure
+    except ModuleNotFoundError as error:
+        raise no_matplotlib() from error
+    return NotebookFigure(figsize=size, layout="constrained")
 
 
 def no_matplotlib() -> MissingDependencyError:

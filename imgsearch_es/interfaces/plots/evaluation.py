@@ -9,7 +9,7 @@ import numpy as np
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import score
-from imgsearch_es.interfaces.gallery import no_matplotlib
+from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,16 +68,3 @@ def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     axes.set_title(f"{evaluation.task.name}: mean over {len(evaluation.task.judgements)} queries",
                    loc="left", parse_math=False)  # fmt: skip
     return figure
-
-
-def make_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure of so many inches, which shows itself in a notebook.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    try:
-        from imgsearch_es.interfaces.plots import NotebookFigure
-    except ModuleNotFoundError as error:
-        raise no_matplotlib() from error
-    return NotebookFigure(figsize=size, layout="constrained")
