@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
-
-from imgsearch_es.interfaces.markup import Html, tag
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -306,13 +305,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _html(reading: Reading, head: str) -> Html:
-    value = {"max": max(reading.total, 1), "value": reading.done} if reading.total else {}
-    style = "width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75"
-    bar = tag("progress", style=style, aria_label="Pictures indexed", **value)
-    quiet = tag("span", reading.counts, style="opacity: .75")
-    style = "font-variant-numeric: tabular-nums; line-height: 1.6"
-    return tag("div", bar, " ", head, tag("br"), quiet, style=style)
+def _html(reading: Reading, head: str) -> str:
+    value = f' max="{max(reading.total, 1)}" value="{reading.done}"' if reading.total else ""
+    return (
+        '<div style="font-variant-numeric: tabular-nums; line-height: 1.6">'
+        '<progress style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
+        f'aria-label="Pictures indexed"{value}></progress> {escape(head)}<br>'
+        f'<span style="opacity: .75">{escape(reading.counts)}</span></div>'
+    )
 
 
 def _ipython_display() -> Callable[..., Any]:
