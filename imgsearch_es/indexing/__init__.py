@@ -9,9 +9,10 @@ gives back, ``stopping`` how it is interrupted, ``prune`` how documents without 
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE
+from imgsearch_es.indexing.options import DEFAULT_LIMITS, Options
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
 from imgsearch_es.indexing.resolve import Labels, as_labels, folder_label, is_gone
-from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options
+from imgsearch_es.indexing.run import Indexer
 from imgsearch_es.indexing.stopping import StoppedError
 from imgsearch_es.retrieval.ledger import Rejected
 

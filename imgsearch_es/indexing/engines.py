@@ -6,20 +6,17 @@ both engines make the same documents, the same ledger and the same counts.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
+from imgsearch_es.indexing.environment import environment
 from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.read import Outcome, Readers
 from imgsearch_es.indexing.report import Stages
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.run import Options
 
 ENGINES = ("local", "ray")
 
@@ -40,7 +37,7 @@ class Reader(Protocol):
         ...
 
 
-Engine = Callable[[Callable[[], Analyzer], "Options", Stages], Reader]
+Engine = Callable[[Callable[[], Analyzer], Options, Stages], Reader]
 """Makes a reader, given what gives the analyzer, how to run, and where to add the time."""
 
 
@@ -84,15 +81,3 @@ def create_engine(name: str, runtime: str | None = None) -> Engine:
         return RayReaders(analyzer, options, stages, runtime)
 
     return ray_engine
-
-
-@contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Variables for what is imported or started meanwhile, unless they are set already."""
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]

@@ -15,7 +15,7 @@ import ray
 import ray.data
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.indexing.engines import environment
+from imgsearch_es.indexing.environment import environment
 
 CPUS_PER_ACTOR = 4
 """An actor decodes with all its processors and runs one model."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.data
@@ -23,14 +23,12 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.ray_actor import Analyst
 from imgsearch_es.indexing.ray_cluster import Cluster, Share, share
 from imgsearch_es.indexing.ray_rows import read_outcome, write_tasks
 from imgsearch_es.indexing.read import Outcome, Ready
 from imgsearch_es.indexing.report import STAGES, Stages
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.run import Options
 
 ROUND = 1_000_000
 """Pictures whose names the driver holds at a time; for the next ones actors start anew."""

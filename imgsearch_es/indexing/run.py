@@ -9,10 +9,8 @@ memory does not grow with the collection.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
@@ -20,39 +18,23 @@ from imgsearch_es.indexing.analyze import BatchAnalyzer, Made, relabeled
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.engines import Engine, Reader, local_engine
 from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Item, look_up
+from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.prune import prune
 from imgsearch_es.indexing.read import Failed, Outcome, Unchanged
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.resolve import (
     GROUP_SECONDS,
     GROUP_SIZE,
-    Labels,
     Resolved,
     Resolver,
 )
 from imgsearch_es.indexing.stopping import Stop, StoppedError
 from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
-from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
-DEFAULT_LIMITS = Limits()
-
 Group = list[Resolved | Failed]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run; see ``ImageIndex.add``."""
-
-    labels: Labels = None
-    metadata: Mapping[str, Any] | None = None
-    prune: bool = False
-    retry: bool = False
-    batch_size: int | None = None
-    workers: int | None = None
-    limits: Limits = DEFAULT_LIMITS
 
 
 class Indexer:
