@@ -6,10 +6,8 @@ description, without TensorFlow; the network itself is loaded on first use.
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -17,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.labels import find_labels, read_labels, to_vocabulary
+from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
 from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
-    MissingDependencyError,
     WeightsError,
 )
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -192,82 +190,12 @@ def _given_labels(
     return list(labels)
 
 
-# --- the file's own description ---------------------------------------------------------------
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The JSON that Keras keeps of a model's layers.
-
-    Raises:
-        WeightsError: the file is no such model, or holds Python code (a Lambda layer).
-    """
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                text: str | bytes = archive.read("config.json")
-        else:
-            h5py = _import_h5py()
-            with h5py.File(path, "r") as file:
-                text = file.attrs["model_config"]
-        found = json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise WeightsError(
-            f"{path} is not a model saved by Keras with its layers (a .keras or .h5 file from "
-            "model.save; a file of weights alone is not enough)"
-        ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} is not a model saved by Keras: its description is malformed")
-    if any(part.get("class_name") == "Lambda" for part in _parts(found)):
-        raise WeightsError(
-            f"{path} holds a Lambda layer, which is Python code inside a file, and is not run; "
-            "replace it by layers (such as keras.layers.Rescaling) and save it again"
-        )
-    return found
-
-
-def load_network(path: Path) -> keras.Model:
-    """Load a network that Keras saved; no code in its file is run.
-
-    Raises:
-        WeightsError: the file is unreadable, or holds Python code (a Lambda layer).
-    """
-    from imgsearch_es.analysis.models.runtime import import_keras, reason
-
-    read_description(path)
-    keras = import_keras()
-    try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except Exception as error:  # a foreign file raises anything
-        raise WeightsError(f"Keras cannot load {path}: {reason(error)}") from error
-
-
-def _import_h5py() -> Any:
-    try:
-        return import_module("h5py")
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "reading a .h5 file needs h5py, which comes with TensorFlow: pip install tensorflow"
-        ) from error
-
-
-def _parts(value: object) -> Iterator[dict[str, Any]]:
-    """Every dictionary in a JSON value, outermost first."""
-    pending = [value]
-    while pending:
-        item = pending.pop(0)
-        if isinstance(item, dict):
-            yield item
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-
-
 def _input_size(
     path: Path, description: dict[str, Any], given: tuple[int | None, int | None]
 ) -> tuple[int, int]:
     """Height and width of the input: the file's own, or where it takes any, the options'."""
     keys = ("batch_shape", "batch_input_shape")
-    shapes = [part[key] for part in _parts(description) for key in keys if part.get(key)]
+    shapes = [part[key] for part in parts(description) for key in keys if part.get(key)]
     shape = shapes[0] if shapes else [None, None, None, 3]
     if len(shape) != 4 or shape[3] not in (3, None):
         raise AnalyzerError(

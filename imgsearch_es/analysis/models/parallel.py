@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.analysis.models.keras_file import load_network
 from imgsearch_es.analysis.models.learnt_file import LearntFile
+from imgsearch_es.analysis.models.saved_network import load_network
 from imgsearch_es.errors import AnalyzerError
 
 if TYPE_CHECKING:

@@ -20,19 +20,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from imgsearch_es.analysis.models import networks, openvino, parallel, pooling, runtime
+from imgsearch_es.analysis.models import (
+    networks,
+    openvino,
+    parallel,
+    pooling,
+    runtime,
+    saved_network,
+)
 from imgsearch_es.analysis.models.learnt_file import without_paths
-
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.models.base import NetworkModel
+from imgsearch_es.analysis.models.runtime import Network
 
 _FILE = "choice.json"
 _DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
-_BUILDING = (networks.__file__, parallel.__file__, pooling.__file__, runtime.__file__)
+_BUILDING = (
+    networks.__file__,
+    parallel.__file__,
+    pooling.__file__,
+    runtime.__file__,
+    saved_network.__file__,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +78,7 @@ def cache_folder() -> Path:
     return cache / "runtimes"
 
 
-def folder_of(model: NetworkModel) -> Path:
+def folder_of(model: Network) -> Path:
     """The folder of a network on this machine; it need not exist.
 
     Its name holds a hash of all that the output depends on: the model's options and weights, its
@@ -149,7 +159,7 @@ def replaced(folder: Path) -> Iterator[Path | None]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _code(model: NetworkModel) -> str:
+def _code(model: Network) -> str:
     """A hash of the modules that build the network, so that changed code is no old network."""
     classes = [cls for cls in type(model).__mro__ if cls.__module__ not in ("builtins", "abc")]
     sources = map(inspect.getsourcefile, classes)

@@ -11,7 +11,6 @@ import logging
 import os
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from imgsearch_es.analysis.models import checksums, openvino
 from imgsearch_es.analysis.models.probe_pictures import probe_pictures
 from imgsearch_es.analysis.models.runtime import (
     VARIABLE,
+    Network,
     Outputs,
     Runtime,
     TensorFlowRuntime,
@@ -37,9 +37,6 @@ from imgsearch_es.analysis.models.runtime_cache import (
 )
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
 
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.models.base import NetworkModel
-
 TOLERANCE = 1e-4
 """How far an output may be from TensorFlow's; see `differences`."""
 
@@ -51,7 +48,7 @@ _CLEARLY = 1.1
 _log = logging.getLogger(__name__)
 
 
-def open_runtime(model: NetworkModel, wanted: str | None = None) -> tuple[Runtime, Choice]:
+def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Choice]:
     """Make the runtime of a network.
 
     Args:
@@ -94,7 +91,7 @@ def _named(wanted: str, choice: Choice) -> str:
     return choice.runtime if wanted == "auto" else wanted
 
 
-def measure(model: NetworkModel) -> Choice:
+def measure(model: Network) -> Choice:
     """Decide anew, whatever was decided before.
 
     Raises:
@@ -120,7 +117,7 @@ def differences(reference: Outputs, other: Outputs) -> dict[str, float]:
     }
 
 
-def _decide(model: NetworkModel, folder: Path) -> tuple[dict[str, Runtime], Choice]:
+def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     """Run the probe on both runtimes; keep the decision, and the network if it may be used."""
     _log.info("measuring once which runtime is the fastest for %s", model.name)
     reference = _tensorflow(model)
@@ -133,7 +130,7 @@ def _decide(model: NetworkModel, folder: Path) -> tuple[dict[str, Runtime], Choi
 
 
 def _probe(
-    model: NetworkModel, reference: TensorFlowRuntime, place: Path | None
+    model: Network, reference: TensorFlowRuntime, place: Path | None
 ) -> tuple[dict[str, Runtime], Choice]:
     choice = Choice("tensorflow", "", model.name, made_for=made_for())
     try:
@@ -196,7 +193,7 @@ def _speeds(runtimes: dict[str, Runtime], pixels: NDArray[np.uint8]) -> dict[str
     return best
 
 
-def _tensorflow(model: NetworkModel) -> TensorFlowRuntime:
+def _tensorflow(model: Network) -> TensorFlowRuntime:
     import_keras()
     return TensorFlowRuntime(model.checked_network())
 
