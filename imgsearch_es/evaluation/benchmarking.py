@@ -19,8 +19,9 @@ import numpy as np
 from imgsearch_es.errors import QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS
-from imgsearch_es.retrieval.queries import STRATEGIES, Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import formula_of
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 QUERIES = 50

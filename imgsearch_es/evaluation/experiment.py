@@ -22,7 +22,7 @@ from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.tasks import Task
 from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.queries import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import known_settings
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.fusion import Fusion
-from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES
 from imgsearch_es.retrieval.scoring import formula_of
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
 
 AUTO = "auto"
 """The strategy where none is named."""

@@ -38,7 +38,7 @@ class Comparison:
     """One way to compare embeddings.
 
     Attributes:
-        name: in ``queries.STRATEGIES``.
+        name: in ``retrieval.strategies``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
         statement: in Painless, gives ``s`` the score of ``params.q`` with the document, or of
             ``params.direction``, which is the query divided by its length.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES, Query, synset_vector
-from imgsearch_es.retrieval.scoring import formula_of
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
 
 PICTURES, WORDS = "image", "words"
 METHODS = ("sum", "rrf")
@@ -135,33 +134,6 @@ class Fusion:
             for name, weight in self.weights.items()
         )
 
-    def check(self, query: Query) -> None:
-        """Refuse a query that cannot be fused so.
-
-        Raises:
-            QueryError: says what is wrong.
-        """
-        if not query.parts:
-            raise QueryError("a fused query has parts: build it with ImageIndex.query")
-        if query.strategy != "auto":
-            raise QueryError(
-                f"leave out the strategy {query.strategy}: the parts of a fusion are strategies, "
-                f"such as fuse={{'image': 1, '{query.strategy}': 1}}"
-            )
-        if query.threshold is not None:
-            raise QueryError("a threshold goes with the strategies dense-*, not with a fusion")
-        if self.is_ranked and query.offset + query.k > self.window:
-            raise QueryError(
-                f"each part ranks {self.window} pictures, and offset + k is "
-                f"{query.offset + query.k}: raise window"
-            )
-        known = {name for part in query.parts for name in formula_of(part.strategy).parameters}
-        for name in query.parameters:
-            if name not in known:
-                has = ", ".join(sorted(known)) or "none"
-                raise QueryError(f"no part has a parameter {name!r}; they have {has}")
-        part_queries(query)  # each checks itself
-
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
         return f"{listed} ({self.method})"
@@ -217,38 +189,6 @@ class PartScore:
 def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
     """A fusion, or the sum by these weights."""
     return given if given is None or isinstance(given, Fusion) else Fusion(given)
-
-
-def part_queries(query: Query) -> tuple[Query, ...]:
-    """Each part of a fused query as a query of its own, with the conditions of the whole."""
-    fusion = query.fusion
-    if fusion is None:
-        return ()
-    return tuple(
-        replace(
-            query,
-            fusion=None,
-            parts=(),
-            strategy=part.strategy,
-            terms=part.terms,
-            parameters={
-                name: value
-                for name, value in query.parameters.items()
-                if name in formula_of(part.strategy).parameters
-            },
-            embedding=query.embedding if part.is_dense else None,
-            k=fusion.window if fusion.is_ranked else query.k,
-            offset=0 if fusion.is_ranked else query.offset,
-        )
-        for part in query.parts
-    )
-
-
-def fused_terms(parts: Iterable[Part]) -> tuple[Term, ...]:
-    """The parts' synsets, each times its part's weight, added."""
-    return synset_vector(
-        *([Term(term.key, part.weight * term.score) for term in part.terms] for part in parts)
-    )
 
 
 def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartScore, ...]:

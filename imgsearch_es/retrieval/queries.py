@@ -22,54 +22,12 @@ from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.scoring import Statistics, formula_of
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from imgsearch_es.retrieval.fusion import Fusion, Part
-
-STRATEGIES = {
-    "auto": "impact, the fastest exact one",
-    "impact": "the inverted index of weights, then exact rescoring until the answer is proven",
-    "script": "the paper's: a script scores every picture (time grows with the collection)",
-    "script-filtered": "the same script, over the pictures that share a synset with the query",
-    "tfidf": "inner product of TF-IDF vectors, by the inverted index as impact",
-    "cosine": "cosine of the synset vectors",
-    "sqrt": "sum of square roots of products (Bhattacharyya coefficient)",
-    "bm25": "BM25 with the score as term frequency; parameters k1 (1.2) and b (0.75)",
-    "dense-cosine": "cosine of the deep features",
-    "dense-dot": "inner product of the deep features",
-    "dense-euclidean": "minus the Euclidean distance of the deep features",
-    "dense-manhattan": "minus the Manhattan distance of the deep features",
-    "dense-chi2": "minus the chi-squared distance of the deep features",
-}
-"""Ways to score. The first four all compute formula (1) and rank alike."""
-
-_BY_INDEX = "the query's posting lists"
-_SHARING = "pictures that share a synset"
-_ALL_VECTORS = "every deep feature"
-_OR_FEW = f"{_ALL_VECTORS}, or candidates"
-COSTS = {
-    "auto": _BY_INDEX,
-    "impact": _BY_INDEX,
-    "script": "every picture",
-    "script-filtered": _SHARING,
-    "tfidf": _BY_INDEX,
-    "cosine": _SHARING,
-    "sqrt": _SHARING,
-    "bm25": _SHARING,
-    "dense-cosine": _OR_FEW,
-    "dense-dot": _OR_FEW,
-    "dense-euclidean": _OR_FEW,
-    "dense-manhattan": _ALL_VECTORS,
-    "dense-chi2": _ALL_VECTORS,
-}
-"""What a search by each of STRATEGIES reads on Elasticsearch. The embedded store reads the query's
-posting lists, or every deep feature."""
-
-MAX_RESULTS = 10_000
-"""offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
 _LONGEST = 2.0**62
 """Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
@@ -145,7 +103,7 @@ class Query:
                 f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
             )
         if self.fusion is not None:
-            self.fusion.check(self)
+            self._check_fusion(self.fusion)
         elif self.is_dense:
             self._check_embedding()
         elif not self.terms:
@@ -178,6 +136,28 @@ class Query:
     def has_features(self) -> bool:
         """Whether the strategy, or a part of a fusion, compares deep features."""
         return self.is_dense if self.fusion is None else self.fusion.has_features
+
+    def _check_fusion(self, fusion: Fusion) -> None:
+        if not self.parts:
+            raise QueryError("a fused query has parts: build it with ImageIndex.query")
+        if self.strategy != "auto":
+            raise QueryError(
+                f"leave out the strategy {self.strategy}: the parts of a fusion are strategies, "
+                f"such as fuse={{'image': 1, '{self.strategy}': 1}}"
+            )
+        if self.threshold is not None:
+            raise QueryError("a threshold goes with the strategies dense-*, not with a fusion")
+        if fusion.is_ranked and self.offset + self.k > fusion.window:
+            raise QueryError(
+                f"each part ranks {fusion.window} pictures, and offset + k is "
+                f"{self.offset + self.k}: raise window"
+            )
+        known = {name for part in self.parts for name in formula_of(part.strategy).parameters}
+        for name in self.parameters:
+            if name not in known:
+                has = ", ".join(sorted(known)) or "none"
+                raise QueryError(f"no part has a parameter {name!r}; they have {has}")
+        part_queries(self)  # each checks itself
 
     def _check_embedding(self) -> None:
         if self.embedding is None:
@@ -221,7 +201,7 @@ class Query:
         if query.fusion is not None and query.fusion.is_ranked:
             raise QueryError(
                 "reciprocal rank fusion has no body of its own: it fuses the answers to those of "
-                "imgsearch_es.retrieval.fusion.part_queries(query)"
+                "imgsearch_es.retrieval.queries.part_queries(query)"
             )
         if needs_statistics(query) and statistics is None:
             named = query.strategy if query.fusion is None else "a part of the fusion"
@@ -245,6 +225,38 @@ class Query:
             parts.append(f"fused: {self.fusion}")
         parts += map(str, self.filters)
         return "; ".join(parts)
+
+
+def part_queries(query: Query) -> tuple[Query, ...]:
+    """Each part of a fused query as a query of its own, with the conditions of the whole."""
+    fusion = query.fusion
+    if fusion is None:
+        return ()
+    return tuple(
+        replace(
+            query,
+            fusion=None,
+            parts=(),
+            strategy=part.strategy,
+            terms=part.terms,
+            parameters={
+                name: value
+                for name, value in query.parameters.items()
+                if name in formula_of(part.strategy).parameters
+            },
+            embedding=query.embedding if part.is_dense else None,
+            k=fusion.window if fusion.is_ranked else query.k,
+            offset=0 if fusion.is_ranked else query.offset,
+        )
+        for part in query.parts
+    )
+
+
+def fused_terms(parts: Iterable[Part]) -> tuple[Term, ...]:
+    """The parts' synsets, each times its part's weight, added."""
+    return synset_vector(
+        *([Term(term.key, part.weight * term.score) for term in part.terms] for part in parts)
+    )
 
 
 def needs_statistics(query: Query) -> bool:

@@ -92,7 +92,7 @@ class Formula:
     """One way to score.
 
     Attributes:
-        name: in ``queries.STRATEGIES`` (formula "inner" has several strategies).
+        name: in ``retrieval.strategies`` (formula "inner" has several strategies).
         query_weights: the query's terms after what the collection says of them.
         summand: of a weight, a document's score and the context; or of the scores of many
             documents and their context.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.retrieval.fusion import fused_score, part_queries
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.fusion import fused_score
+from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from imgsearch_es.retrieval.feedback import (
     mean_embedding,
     mean_terms,
 )
-from imgsearch_es.retrieval.fusion import Fusion, Part, fused_terms, to_fusion
+from imgsearch_es.retrieval.fusion import Fusion, Part, to_fusion
 from imgsearch_es.retrieval.language import parse_words
-from imgsearch_es.retrieval.queries import Query, synset_vector, to_candidates
+from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
 from imgsearch_es.search.query_pictures import (
     PictureReader,
     QueryImages,

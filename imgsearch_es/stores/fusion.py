@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from imgsearch_es.retrieval.fusion import by_ranks, part_queries
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.fusion import by_ranks
+from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.stores.base import Scored, SearchResult
 
 

@@ -30,8 +30,9 @@ from imgsearch_es.indexing.reindexing import Rebuild
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.queries import STRATEGIES, Query, synset_vector
+from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.retrieval.scoring import FORMULAS, formula_of
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores import embedded, open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import rebuilding, waiting

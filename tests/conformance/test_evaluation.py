@@ -10,7 +10,7 @@ import pytest
 
 from imgsearch_es import ImageIndex, evaluate
 from imgsearch_es.evaluation import Evaluation, differences
-from imgsearch_es.retrieval.queries import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from tests.conformance.collections import KEYS, posteriors
 from tests.conformance.conftest import filled
 

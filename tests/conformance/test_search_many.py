@@ -9,7 +9,8 @@ import pytest
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.queries import STRATEGIES, Query, synset_vector
+from imgsearch_es.retrieval.queries import Query, synset_vector
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors, ties
 

@@ -15,7 +15,8 @@ from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.evaluation.benchmarking import Contender, benchmark
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.retrieval.dense import COMPARISONS
-from imgsearch_es.retrieval.queries import STRATEGIES, Query
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))

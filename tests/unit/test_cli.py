@@ -15,7 +15,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.cli.output import printable
-from imgsearch_es.retrieval.queries import COSTS, STRATEGIES
+from imgsearch_es.retrieval.strategies import COSTS, STRATEGIES
 
 COMMANDS = (
     "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",

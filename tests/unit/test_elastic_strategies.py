@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.queries import MAX_RESULTS, Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import FORMULAS, Context, Formula
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.strategies import (
     SMALLEST_WINDOW,
     Impact,

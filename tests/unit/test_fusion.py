@@ -15,15 +15,8 @@ from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.interfaces.gallery import gallery_html
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.fusion import (
-    Part,
-    by_ranks,
-    fused_score,
-    fused_terms,
-    part_queries,
-    summed,
-)
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.fusion import Part, by_ranks, fused_score, summed
+from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from tests.unit.test_documents import SOURCE

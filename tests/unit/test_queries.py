@@ -13,15 +13,9 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import CANDIDATES
 from imgsearch_es.retrieval.language import parse_words
-from imgsearch_es.retrieval.queries import (
-    COSTS,
-    MAX_RESULTS,
-    STRATEGIES,
-    Query,
-    synset_vector,
-    to_candidates,
-)
+from imgsearch_es.retrieval.queries import Query, synset_vector, to_candidates
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import COSTS, MAX_RESULTS, STRATEGIES
 from imgsearch_es.vocabulary.synsets import imagenet
 
 DOGS = set(imagenet().resolve("dog").keys)

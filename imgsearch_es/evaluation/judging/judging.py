@@ -21,7 +21,7 @@ from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.topics import Topic, read_topics
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.queries import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.judging.widget import JudgingWidget

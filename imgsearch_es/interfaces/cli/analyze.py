@@ -117,8 +117,8 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str]:
 
 def _print_strategies(json: bool) -> None:
     from imgsearch_es.retrieval.dense import APPROXIMABLE, COMPARISONS
-    from imgsearch_es.retrieval.queries import COSTS, STRATEGIES
     from imgsearch_es.retrieval.scoring import formula_of
+    from imgsearch_es.retrieval.strategies import COSTS, STRATEGIES
 
     items = [
         {

@@ -16,7 +16,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_arguments
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.retrieval.queries import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.vocabulary.completion import complete
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from imgsearch_es.interfaces.notebook.result_grid import ResultGrid
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.facets import conditions_of
-from imgsearch_es.retrieval.queries import MAX_RESULTS, STRATEGIES, Query
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet

@@ -8,8 +8,9 @@ from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.queries import MAX_RESULTS, Query
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic import dense, fusion
 from imgsearch_es.stores.elastic.fetching import document_of

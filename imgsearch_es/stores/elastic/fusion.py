@@ -17,9 +17,10 @@ import numpy as np
 
 from imgsearch_es.retrieval.dense import COMPARISONS, TO_POSITIVE, direction
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Part, fused_score, part_queries, summed
-from imgsearch_es.retrieval.queries import MAX_RESULTS, Query
+from imgsearch_es.retrieval.fusion import Part, fused_score, summed
+from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Statistics, formula_of, score_of, summands
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
 from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of

@@ -29,9 +29,10 @@ from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import MAX_VALUES, Facets, most_frequent
-from imgsearch_es.retrieval.queries import MAX_RESULTS, Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.storable import storable
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,

@@ -18,8 +18,9 @@ from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import METADATA, Filter
-from imgsearch_es.retrieval.queries import MAX_RESULTS, Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import formula_of
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 
 _LENGTHS = """
@@ -66,7 +67,7 @@ class Exhaustive:
     """Score every document, or every one that shares a synset with the query.
 
     Attributes:
-        name: in ``queries.STRATEGIES``.
+        name: in ``retrieval.strategies``.
         filtered: whether to pass over documents that share no synset.
         scripted: whether to score by the paper's script, or by field_value_factor functions,
             which give the same numbers on servers without scripts.
@@ -150,7 +151,7 @@ FALLBACK = Exhaustive("impact", filtered=True, scripted=False)
 
 
 def get_strategy(name: str) -> Exhaustive | Impact:
-    """The strategy of this name (one of ``queries.STRATEGIES``)."""
+    """The strategy of this name (one of ``retrieval.strategies``)."""
     return _STRATEGIES[name]
 
 

@@ -8,8 +8,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.retrieval.fusion import PartScore, part_queries, summed
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.fusion import PartScore, summed
+from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.embedded import ranking
 from imgsearch_es.stores.embedded.dense import all_scores
