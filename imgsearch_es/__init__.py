@@ -38,7 +38,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.retrieval.fusion import Fusion
     from imgsearch_es.retrieval.queries import Query
     from imgsearch_es.search.explanations import Explanation
-    from imgsearch_es.search.hits import Hit, Hits
+    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hits import Hits
     from imgsearch_es.vocabulary.synsets import Synset, Vocabulary, imagenet
 
 __version__ = "0.1.0"
@@ -49,7 +50,7 @@ _HOMES = {
     "Document": "retrieval.documents",
     "Explanation": "search.explanations",
     "Fusion": "retrieval.fusion",
-    "Hit": "search.hits",
+    "Hit": "search.hit",
     "Hits": "search.hits",
     "ImageIndex": "index",
     "ImgsearchError": "errors",

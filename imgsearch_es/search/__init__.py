@@ -1,5 +1,5 @@
 """Search: from a request to hits that explain themselves.
 
 To be read in this order: ``query_pictures`` and ``query_building`` (a query is made), ``paging``,
-``hits`` (what it finds), ``explanations`` (why), ``reranking`` (in another order).
+``hit`` and ``hits`` (what it finds), ``explanations`` (why), ``reranking`` (in another order).
 """

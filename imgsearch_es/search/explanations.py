@@ -10,11 +10,10 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.fusion import fused_score
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
+from imgsearch_es.search.hit import Hit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from imgsearch_es.search.hits import Hit
 
 
 @dataclass(frozen=True, slots=True)

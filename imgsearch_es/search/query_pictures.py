@@ -30,7 +30,7 @@ from imgsearch_es.retrieval.feedback import (
     mean_terms,
     views_of,
 )
-from imgsearch_es.search.hits import Hit
+from imgsearch_es.search.hit import Hit
 from imgsearch_es.stores.base import Store
 
 

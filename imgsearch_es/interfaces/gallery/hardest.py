@@ -13,7 +13,8 @@ from imgsearch_es.interfaces.gallery import document, gallery_html
 from imgsearch_es.interfaces.markup import Html, tag
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.explanations import Explanation
-from imgsearch_es.search.hits import Hit, Hits
+from imgsearch_es.search.hit import Hit
+from imgsearch_es.search.hits import Hits
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.hardest import Hardest, HardQuery

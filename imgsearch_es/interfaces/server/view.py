@@ -20,7 +20,8 @@ from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.language import MAX_PARTS
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.explanations import Explanation
-from imgsearch_es.search.hits import Hit, Hits
+from imgsearch_es.search.hit import Hit
+from imgsearch_es.search.hits import Hits
 
 FACET_FIELDS = {
     "synsets": "Seen in the picture",
