@@ -14,8 +14,8 @@ from imgsearch_es import ImageIndex, evaluate, judge
 from imgsearch_es.errors import EvaluationError, QueryError, pip_install
 from imgsearch_es.evaluation import Judgements, Run, Topic
 from imgsearch_es.evaluation.judging import Candidate, QrelsFile, Session, pool_runs
-from imgsearch_es.evaluation.judging.widget import JudgingWidget
 from imgsearch_es.interfaces.cli.judging_screen import TerminalJudge, preview
+from imgsearch_es.interfaces.notebook.judging import JudgingWidget
 
 POOL = {"q1": ("a", "b", "c"), "q2": ("d", "e")}
 
@@ -333,6 +333,6 @@ def test_the_widget_says_what_went_wrong(index: ImageIndex, tmp_path):
 
 def test_without_anywidget_there_is_a_sentence(index: ImageIndex, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "anywidget", None)
-    monkeypatch.delitem(__import__("sys").modules, "imgsearch_es.evaluation.judging.widget")
+    monkeypatch.delitem(__import__("sys").modules, "imgsearch_es.interfaces.notebook.judging")
     made = judge(index, sample=1, depth=3, out=tmp_path / "q.txt")
     assert pip_install("widgets") in made._repr_mimebundle_()["text/plain"]

@@ -1,8 +1,8 @@
 """Judging: people say what is relevant, blind, and it is kept as qrels.
 
 To be read in this order: ``pooling`` (what is judged), ``qrels_file`` (where it is kept),
-``session`` (one after the other, going on later, taking back), ``judging`` (from an index to a
-session) and ``widget`` (in notebooks; the terminal's is in ``cli``).
+``session`` (one after the other, going on later, taking back) and ``judging`` (from an index to a
+session). What people see is in ``interfaces``: for notebooks, and for the terminal in ``cli``.
 """
 
 from imgsearch_es.evaluation.judging.judging import Judging, judge

@@ -24,7 +24,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.judging.widget import JudgingWidget
+    from imgsearch_es.interfaces.notebook.judging import JudgingWidget
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Judging:
             MissingDependencyError: anywidget is not installed.
         """
         try:
-            from imgsearch_es.evaluation.judging.widget import JudgingWidget
+            from imgsearch_es.interfaces.notebook.judging import JudgingWidget
         except ModuleNotFoundError as error:
             if not (error.name or "").startswith(("anywidget", "traitlets", "ipywidgets")):
                 raise

@@ -1,6 +1,6 @@
 """Judging in a notebook: the query, one picture, and a key or a button for an answer.
 
-What a person sees is in ``data/judging.js``; it sends what was said, and of which picture. An
+What a person sees is in ``judging.js``; it sends what was said, and of which picture. An
 answer to a picture that is no longer the current one (a key pressed twice) is not taken: nobody
 judges what they have not seen.
 """
@@ -31,8 +31,8 @@ class JudgingWidget(anywidget.AnyWidget):
         state: what is shown, as JSON values.
     """
 
-    _esm = (files("imgsearch_es.evaluation.judging") / "judging.js").read_text(encoding="utf-8")
-    _css = (files("imgsearch_es.evaluation.judging") / "judging.css").read_text(encoding="utf-8")
+    _esm = (files("imgsearch_es.interfaces.notebook") / "judging.js").read_text(encoding="utf-8")
+    _css = (files("imgsearch_es.interfaces.notebook") / "judging.css").read_text(encoding="utf-8")
     state = traitlets.Dict().tag(sync=True)
 
     def __init__(self, judging: Judging) -> None:
