@@ -4,7 +4,7 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
 (who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
-``experiment`` (all of it), ``outcome`` (what it found), ``hardest``, ``report``,
+``experiment`` (all of it), ``measured`` and ``outcome`` (what it found), ``hardest``, ``report``,
 ``manifest`` and ``results`` (what is kept). ``agreement`` and ``scorers`` compare rankings without
 judgements; ``rankings`` is for plain NumPy features, without an index.
 """

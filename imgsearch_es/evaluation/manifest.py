@@ -16,15 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation.measured import Measured
 from imgsearch_es.evaluation.plan import IN_PYTHON, Plan
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.text_files import read_lines
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.outcome import Evaluation
 
 FORMAT = "imgsearch_evaluation"
 VERSION = 1
@@ -59,7 +57,7 @@ class Difference:
         return f"{self.what}: {_show(self.now)}, was {_show(self.was)}"
 
 
-def manifest_of(evaluation: Evaluation) -> dict[str, Any]:
+def manifest_of(evaluation: Measured) -> dict[str, Any]:
     """See ``Evaluation.manifest``."""
     collection, judgements = evaluation.collection, evaluation.task.judgements
     named = judgements.renamed(collection.name)
@@ -155,7 +153,7 @@ def plan_of(manifest: Mapping[str, Any], places: Mapping[str, Any] | None = None
     return plan
 
 
-def differences(manifest: Mapping[str, Any], evaluation: Evaluation) -> list[Difference]:
+def differences(manifest: Mapping[str, Any], evaluation: Measured) -> list[Difference]:
     """What is not as the manifest says, what decides the figures first."""
     now = json.loads(json.dumps(manifest_of(evaluation)))
     found = [
@@ -188,7 +186,7 @@ def _show(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:24]}..."
 
 
-def picture_differences(path: Path, evaluation: Evaluation) -> list[str]:
+def picture_differences(path: Path, evaluation: Measured) -> list[str]:
     """In which pictures a collection differs from the list that ``write`` put beside a manifest."""
     was = {}
     for _, line in read_lines(path)[1:]:

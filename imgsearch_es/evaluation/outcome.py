@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import manifest, report, results
-from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.measures import Scores
-from imgsearch_es.evaluation.plan import Plan
-from imgsearch_es.evaluation.runs import Run
-from imgsearch_es.evaluation.significance import Comparison, Interval, compare, interval
-from imgsearch_es.evaluation.tasks import Task
+from imgsearch_es.evaluation.measured import Measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Measured):
     """What an experiment found; shows itself as a table in a notebook.
 
     Attributes:
@@ -35,71 +29,6 @@ class Evaluation:
         about: the index: its location, analyzer, weights, and what its store runs on.
         notes: what a reader of the figures should know.
     """
-
-    plan: Plan
-    task: Task
-    collection: Collection
-    runs: Mapping[str, Run]
-    scores: Mapping[str, Scores]
-    about: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-
-    def mean(self, system: str, measure: str) -> Interval:
-        """A system's mean with its confidence interval.
-
-        Raises:
-            EvaluationError: there is no such system or measure.
-        """
-        if measure not in self._scores(system).values:
-            raise EvaluationError(
-                f"{measure} was not measured: {', '.join(self.plan.measures)} were"
-            )
-        return self._means[system, measure]
-
-    @cached_property
-    def _means(self) -> dict[tuple[str, str], Interval]:
-        plan = self.plan
-        return {
-            (name, measure): interval(
-                values, confidence=plan.confidence, kind=plan.interval, seed=plan.seed
-            )
-            for name, scores in self.scores.items()
-            for measure, values in scores.values.items()
-        }
-
-    def compare(self, baseline: str, systems: Iterable[str] | None = None) -> list[Comparison]:
-        """Compare systems with a baseline by every measure.
-
-        Args:
-            baseline: the name of a system.
-            systems: those to compare with it, by default all others.
-
-        Raises:
-            EvaluationError: there is no such system.
-        """
-        figures = self._scores(baseline)
-        others = [name for name in systems or self.scores if name != baseline]
-        return [
-            comparison
-            for measure in self.plan.measures
-            for comparison in compare(
-                measure,
-                (baseline, figures.values[measure]),
-                {name: self._scores(name).values[measure] for name in others},
-                confidence=self.plan.confidence,
-                kind=self.plan.interval,
-                seed=self.plan.seed,
-            )
-        ]
-
-    @cached_property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """All other systems against the one of ``plan.compare``; none without it."""
-        return () if self.plan.compare is None else tuple(self.compare(self.plan.compare))
-
-    def topic_name(self, query: str) -> str:
-        """What to call a query: the name of its picture, or its id."""
-        return self.collection.name(query)
 
     def plot_differences(
         self, system: str, baseline: str | None = None, measure: str | None = None
@@ -130,7 +59,14 @@ class Evaluation:
             EvaluationError: a file cannot be written.
             MissingDependencyError: plots need matplotlib.
         """
-        return results.write_results(self, Path(folder), plots=plots)
+        return results.write_results(self, Path(folder), list(self._plots()) if plots else [])
+
+    def _plots(self) -> Iterator[tuple[str, Figure]]:
+        yield "precision-recall", self.plot_precision_recall()
+        baseline = self.plan.compare
+        for name in self.scores if baseline else ():
+            if name != baseline:
+                yield f"differences-{results.file_name(name)}", self.plot_differences(name)
 
     def to_markdown(self) -> str:
         """The table of means, and of comparisons where there are some."""
@@ -157,10 +93,3 @@ class Evaluation:
     def _known(self, system: str) -> str:
         self._scores(system)
         return system
-
-    def _scores(self, system: str) -> Scores:
-        if system not in self.scores:
-            raise EvaluationError(
-                f"{system} is not one of the systems: {', '.join(self.scores)} are"
-            )
-        return self.scores[system]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.evaluation import tables
+from imgsearch_es.evaluation.manifest import manifest_of
+from imgsearch_es.evaluation.measured import Measured
 from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.outcome import Evaluation
 
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """p-values below these get these marks."""
@@ -22,7 +21,7 @@ REPORTED = "randomization"
 COMPARED = ("measure", "system", "difference", "better/equal/worse", *(f"p {t}" for t in TESTS))
 
 
-def caption(evaluation: Evaluation) -> str:
+def caption(evaluation: Measured) -> str:
     """What the table is of, in one sentence or two."""
     plan, task = evaluation.plan, evaluation.task
     kind = "Student's t" if plan.interval == "t" else "bootstrap"
@@ -38,7 +37,7 @@ def caption(evaluation: Evaluation) -> str:
     )
 
 
-def means(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+def means(evaluation: Measured) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table of means."""
     marks = {(c.system, c.measure): mark(c) for c in evaluation.comparisons}
     rows = [
@@ -52,7 +51,7 @@ def means(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["system", *evaluation.plan.measures], rows
 
 
-def comparisons(evaluation: Evaluation) -> list[list[str]]:
+def comparisons(evaluation: Measured) -> list[list[str]]:
     """Cells of the table of comparisons, whose headings are COMPARED; p-values are corrected."""
     return [
         [
@@ -74,7 +73,7 @@ def show(value: Interval, *, sign: bool = False) -> str:
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
-def to_markdown(evaluation: Evaluation) -> str:
+def to_markdown(evaluation: Measured) -> str:
     """Tables for a README or a notebook."""
     columns, rows = means(evaluation)
     text = f"{tables.to_markdown(columns, rows)}\n\n{caption(evaluation)}"
@@ -84,13 +83,13 @@ def to_markdown(evaluation: Evaluation) -> str:
     return text + "".join(f"\n\nNote: {note}." for note in evaluation.notes)
 
 
-def to_latex(evaluation: Evaluation) -> str:
+def to_latex(evaluation: Measured) -> str:
     """A table for a paper; needs the package booktabs."""
     columns, rows = means(evaluation)
     return tables.to_latex(columns, rows, caption(evaluation))
 
 
-def to_csv(evaluation: Evaluation) -> str:
+def to_csv(evaluation: Measured) -> str:
     """A line for each system and measure, with all digits; comparisons where there are some."""
     found = {(c.system, c.measure): c for c in evaluation.comparisons}
     tests = [f"{kind}_{test}" for test in TESTS for kind in ("p", "holm")]
@@ -109,7 +108,7 @@ def to_csv(evaluation: Evaluation) -> str:
     return tables.to_csv(columns, rows)
 
 
-def queries_csv(evaluation: Evaluation) -> str:
+def queries_csv(evaluation: Measured) -> str:
     """A line for each query, a column for each system and measure."""
     pairs = [(name, measure) for name in evaluation.scores for measure in evaluation.plan.measures]
     columns = [evaluation.scores[name].values[measure].tolist() for name, measure in pairs]
@@ -118,7 +117,7 @@ def queries_csv(evaluation: Evaluation) -> str:
     return tables.to_csv(["query", *(f"{name} {measure}" for name, measure in pairs)], rows)
 
 
-def to_html(evaluation: Evaluation) -> str:
+def to_html(evaluation: Measured) -> str:
     """The tables, for a notebook."""
     columns, rows = means(evaluation)
     parts = [tables.to_html(columns, rows, caption(evaluation))]
@@ -129,7 +128,7 @@ def to_html(evaluation: Evaluation) -> str:
     return "".join(parts)
 
 
-def to_dict(evaluation: Evaluation) -> dict[str, Any]:
+def to_dict(evaluation: Measured) -> dict[str, Any]:
     """What `imgsearch evaluate --json` prints."""
     return {
         "task": evaluation.task.name,
@@ -160,7 +159,7 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
             }
             for found in evaluation.comparisons
         ],
-        "manifest": evaluation.manifest(),
+        "manifest": manifest_of(evaluation),
     }
 
 

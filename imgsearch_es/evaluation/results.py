@@ -5,36 +5,36 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgsearch_es.evaluation import report
 from imgsearch_es.evaluation.manifest import manifest_of
+from imgsearch_es.evaluation.measured import Measured
 from imgsearch_es.evaluation.text_files import write_bytes, write_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from imgsearch_es.evaluation.outcome import Evaluation
-
 MANIFEST, PICTURES = "manifest.json", "pictures.tsv.gz"
 
 
-def write_results(evaluation: Evaluation, folder: Path, *, plots: bool = True) -> list[Path]:
+def write_results(
+    evaluation: Measured, folder: Path, figures: Iterable[tuple[str, Figure]]
+) -> list[Path]:
     """See ``Evaluation.write``; the manifest comes last, so where it is the folder is whole."""
     where, collection = folder.expanduser(), evaluation.collection
-    figures = list(_figures(evaluation)) if plots else []
     written = [
-        write_lines(where / "table.md", [evaluation.to_markdown()]),
-        write_lines(where / "table.tex", [evaluation.to_latex()]),
-        write_lines(where / "table.csv", [evaluation.to_csv().rstrip("\n")]),
+        write_lines(where / "table.md", [report.to_markdown(evaluation)]),
+        write_lines(where / "table.tex", [report.to_latex(evaluation)]),
+        write_lines(where / "table.csv", [report.to_csv(evaluation).rstrip("\n")]),
         write_lines(where / "queries.csv", [report.queries_csv(evaluation).rstrip("\n")]),
         evaluation.task.judgements.renamed(collection.name).write_qrels(where / "qrels.txt"),
         write_lines(where / PICTURES, _pictures(evaluation)),
     ]
     for name, run in evaluation.runs.items():
-        path = where / "runs" / f"{_file_name(name)}.txt.gz"
+        path = where / "runs" / f"{file_name(name)}.txt.gz"
         written.append(run.renamed(collection.name).write(path))
     for name, figure in figures:
         written.append(write_figure(figure, where / f"{name}.png"))
@@ -50,20 +50,13 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _pictures(evaluation: Evaluation) -> Iterator[str]:
+def _pictures(evaluation: Measured) -> Iterator[str]:
     yield "name\tsha256\tlabels"
     for item in evaluation.collection.items:
         labels = re.sub(r"\s", " ", " ".join(item.labels))
         yield f"{item.name}\t{item.sha256}\t{labels}"
 
 
-def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
-    yield "precision-recall", evaluation.plot_precision_recall()
-    baseline = evaluation.plan.compare
-    for name in evaluation.scores if baseline else ():
-        if name != baseline:
-            yield f"differences-{_file_name(name)}", evaluation.plot_differences(name)
-
-
-def _file_name(system: str) -> str:
+def file_name(system: str) -> str:
+    """A system's name, as files have it."""
     return re.sub(r"[^\w.+=-]", "_", system)

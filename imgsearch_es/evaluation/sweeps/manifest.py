@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import Difference, compare_values, read_json, versions
 from imgsearch_es.evaluation.plan import IN_PYTHON
+from imgsearch_es.evaluation.sweeps.measured import Measured
 from imgsearch_es.evaluation.sweeps.plan import SweepPlan
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.sweeps.outcome import Sweep
 
 FORMAT = "imgsearch_sweep"
 VERSION = 1
@@ -21,7 +19,7 @@ _COMPARED = ("data", "judgements", "models", "figures")
 """What decides the figures, and the figures."""
 
 
-def manifest_of(sweep: Sweep) -> dict[str, Any]:
+def manifest_of(sweep: Measured) -> dict[str, Any]:
     """See ``Sweep.manifest``; times are not in it, because nobody gets the same again."""
     figures: dict[str, dict[str, Any]] = {}
     for point in sweep.points:
@@ -69,7 +67,7 @@ def arguments_of(manifest: Mapping[str, Any], places: Mapping[str, Any]) -> dict
     return arguments
 
 
-def differences(manifest: Mapping[str, Any], sweep: Sweep) -> list[Difference]:
+def differences(manifest: Mapping[str, Any], sweep: Measured) -> list[Difference]:
     """What is not as the manifest says, what decides the figures first."""
     now = json.loads(json.dumps(manifest_of(sweep)))
     return [

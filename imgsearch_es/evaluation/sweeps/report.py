@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.evaluation import tables
 from imgsearch_es.evaluation.report import blank, mark, null, show, values_of
 from imgsearch_es.evaluation.significance import TESTS
+from imgsearch_es.evaluation.sweeps.manifest import manifest_of
+from imgsearch_es.evaluation.sweeps.measured import Measured
 from imgsearch_es.evaluation.sweeps.points import COSTS, Point
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.sweeps.outcome import Sweep
 
 _ON_FRONT = {"bytes": "bytes", "latency": "ms"}
 
 
-def caption(sweep: Sweep) -> str:
+def caption(sweep: Measured) -> str:
     """What the table is of."""
     plan = sweep.plan
     kind = "Student's t" if plan.interval == "t" else "bootstrap"
@@ -35,7 +34,7 @@ def caption(sweep: Sweep) -> str:
     return text
 
 
-def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
+def cells(sweep: Measured) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table of points."""
     fronts = {cost: set(map(id, sweep.front(cost=cost))) for cost in COSTS}
     several = len({point.model for point in sweep.points}) > 1
@@ -51,7 +50,7 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     return ["model"] * several + [*columns, "front"], rows
 
 
-def answers(sweep: Sweep) -> list[str]:
+def answers(sweep: Measured) -> list[str]:
     """How many terms are enough, in a sentence for each curve."""
     if len(sweep.plan.top_k) == 1:
         return []
@@ -70,7 +69,7 @@ ENOUGH = (
 )
 
 
-def to_markdown(sweep: Sweep) -> str:
+def to_markdown(sweep: Measured) -> str:
     """The table, the answers and the notes."""
     text = f"{tables.to_markdown(*cells(sweep))}\n\n{caption(sweep)}"
     if found := answers(sweep):
@@ -78,12 +77,12 @@ def to_markdown(sweep: Sweep) -> str:
     return text + "".join(f"\n\nNote: {note}." for note in sweep.notes)
 
 
-def to_latex(sweep: Sweep) -> str:
+def to_latex(sweep: Measured) -> str:
     """A table for a paper; needs the package booktabs."""
     return tables.to_latex(*cells(sweep), caption(sweep))
 
 
-def to_html(sweep: Sweep) -> str:
+def to_html(sweep: Measured) -> str:
     """The table, the answers and the notes, for a notebook."""
     parts = [tables.to_html(*cells(sweep), caption(sweep))]
     if found := answers(sweep):
@@ -92,21 +91,21 @@ def to_html(sweep: Sweep) -> str:
     return "".join([*parts, *(f"<p>Note: {escape(note)}.</p>" for note in sweep.notes)])
 
 
-def rows(sweep: Sweep) -> list[dict[str, Any]]:
+def rows(sweep: Measured) -> list[dict[str, Any]]:
     """A row for each point and measure, with all digits; nan where there is no number."""
     return [
         _row(sweep, point, measure) for point in sweep.points for measure in sweep.plan.measures
     ]
 
 
-def to_csv(sweep: Sweep) -> str:
+def to_csv(sweep: Measured) -> str:
     """What ``rows`` gives, as CSV."""
     found = rows(sweep)
     values = [[_blank(value) for value in row.values()] for row in found]
     return tables.to_csv(list(found[0]), values)
 
 
-def to_dict(sweep: Sweep) -> dict[str, Any]:
+def to_dict(sweep: Measured) -> dict[str, Any]:
     """What `imgsearch sweep --json` prints."""
     fronts = {cost: [[p.model, p.name] for p in sweep.front(cost=cost)] for cost in COSTS}
     plain = ("model", "name", "system", "filters", "top_k", "terms", "bytes", "file_bytes")
@@ -141,16 +140,16 @@ def to_dict(sweep: Sweep) -> dict[str, Any]:
             }
             for e in sweep.enough()
         ],
-        "manifest": sweep.manifest(),
+        "manifest": manifest_of(sweep),
     }
 
 
-def _mean(sweep: Sweep, point: Point, measure: str) -> str:
+def _mean(sweep: Measured, point: Point, measure: str) -> str:
     compared = sweep.comparisons.get((point.model, point.name, measure))
     return show(point.means[measure]) + (mark(compared) if compared else "")
 
 
-def _row(sweep: Sweep, point: Point, measure: str) -> dict[str, Any]:
+def _row(sweep: Measured, point: Point, measure: str) -> dict[str, Any]:
     mean = point.means[measure]
     names = ("model", "name", "system", "filters", "top_k", "terms", "bytes", "file_bytes")
     row = {name: getattr(point, name) for name in (*names, "p50_ms", "p95_ms")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,25 +14,22 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.results import MANIFEST, write_figure
 from imgsearch_es.evaluation.sweeps import report
 from imgsearch_es.evaluation.sweeps.manifest import manifest_of
-from imgsearch_es.evaluation.sweeps.points import COSTS
+from imgsearch_es.evaluation.sweeps.measured import Measured
 from imgsearch_es.evaluation.text_files import write_bytes, write_lines
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.sweeps.outcome import Sweep
+    from matplotlib.figure import Figure
 
 TABLE, PARQUET = "sweep.csv", "sweep.parquet"
 
 
-def write_results(sweep: Sweep, folder: Path, *, plots: bool = True) -> list[Path]:
+def write_results(sweep: Measured, folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """See ``Sweep.write``; the manifest comes last, so where it is the folder is whole."""
     where = folder.expanduser()
-    timed = any(not math.isnan(point.p50_ms) for point in sweep.points)
-    costs = [cost for cost in COSTS if cost == "bytes" or timed] if plots else []
-    figures = {cost: sweep.plot(cost=cost) for cost in costs}
     written = [
-        write_lines(where / "table.md", [sweep.to_markdown()]),
-        write_lines(where / "table.tex", [sweep.to_latex()]),
-        write_lines(where / TABLE, [sweep.to_csv().rstrip("\n")]),
+        write_lines(where / "table.md", [report.to_markdown(sweep)]),
+        write_lines(where / "table.tex", [report.to_latex(sweep)]),
+        write_lines(where / TABLE, [report.to_csv(sweep).rstrip("\n")]),
     ]
     if find_spec("pyarrow") is not None:
         written.append(_write_parquet(sweep, where / PARQUET))
@@ -41,7 +39,7 @@ def write_results(sweep: Sweep, folder: Path, *, plots: bool = True) -> list[Pat
     return [*written, write_lines(where / MANIFEST, [text])]
 
 
-def _write_parquet(sweep: Sweep, path: Path) -> Path:
+def _write_parquet(sweep: Measured, path: Path) -> Path:
     """The rows of the CSV; what is no number there is null, and the manifest is in the schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -53,7 +51,7 @@ def _write_parquet(sweep: Sweep, path: Path) -> Path:
         }
         for row in report.rows(sweep)
     ]
-    text = json.dumps(sweep.manifest(), ensure_ascii=False)
+    text = json.dumps(manifest_of(sweep), ensure_ascii=False)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     fields = [(name, _kind(name)) for name in columns]
     table = pa.table(columns, schema=pa.schema(fields, metadata={"manifest": text}))
