@@ -197,17 +197,9 @@ class Query:
         """
         from imgsearch_es.stores.elastic.answers import request_body
 
-        query = self if strategy is None else replace(self, strategy=strategy)
-        if query.fusion is not None and query.fusion.is_ranked:
-            raise QueryError(
-                "reciprocal rank fusion has no body of its own: it fuses the answers to those of "
-                "imgsearch_es.retrieval.queries.part_queries(query)"
-            )
-        if needs_statistics(query) and statistics is None:
-            named = query.strategy if query.fusion is None else "a part of the fusion"
-            raise QueryError(f"{named} weights by the collection: give its statistics")
-        known = statistics or Statistics(0, 0.0, {})
-        return request_body(with_weights(query, known), known)
+        return request_body(
+            self if strategy is None else replace(self, strategy=strategy), statistics
+        )
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}

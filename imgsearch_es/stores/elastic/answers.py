@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
@@ -26,8 +27,18 @@ _TOGETHER, _TOGETHER_HITS = 100, 20_000
 """Queries in one request, and the documents that they may ask for."""
 
 
-def request_body(query: Query, statistics: Statistics) -> dict[str, Any]:
-    """The request for a query that is weighted already, as people read it."""
+def request_body(query: Query, statistics: Statistics | None = None) -> dict[str, Any]:
+    """See ``Query.to_elasticsearch``."""
+    if query.fusion is not None and query.fusion.is_ranked:
+        raise QueryError(
+            "reciprocal rank fusion has no body of its own: it fuses the answers to those of "
+            "imgsearch_es.retrieval.queries.part_queries(query)"
+        )
+    if needs_statistics(query) and statistics is None:
+        named = query.strategy if query.fusion is None else "a part of the fusion"
+        raise QueryError(f"{named} weights by the collection: give its statistics")
+    statistics = statistics or Statistics(0, 0.0, {})
+    query = with_weights(query, statistics)
     if query.is_dense:
         return dense.dense_body(query)
     strategy = None if query.fusion is not None else get_strategy(query.strategy)
