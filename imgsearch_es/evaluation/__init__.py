@@ -6,7 +6,9 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 (who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
 ``experiment`` (all of it), ``measured`` and ``outcome`` (what it found), ``hardest``, ``report``,
 ``manifest`` and ``results`` (what is kept). ``agreement`` and ``scorers`` compare rankings without
-judgements; ``rankings`` is for plain NumPy features, without an index.
+judgements; ``rankings`` is for plain NumPy features, without an index. ``judging`` makes
+judgements, ``clicks`` measures what people choose, ``sweeps`` evaluates many settings, and
+``benchmarking`` says how long a search takes.
 """
 
 from imgsearch_es.evaluation.agreement import kendall_tau, rank_biased_overlap

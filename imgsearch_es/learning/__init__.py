@@ -1,11 +1,13 @@
-"""Metric learning: a small network on stored features, so that pictures of one object come near.
+"""Learning from an index: metric learning, whitening, and classifiers with 8 bits.
 
+A small network is trained on stored features, so that pictures of one object come near.
 To be read in the order of an experiment: ``made_groups`` (pictures of the same objects, where there
 are none at hand), ``pictures`` (as a shallow network takes them), ``from_index`` (features and
 objects of an index), ``examples`` and ``batches``, ``linear``, ``shallow`` and ``head`` (the
 network), ``mining``, ``losses`` and ``options``, ``learner`` (one step), ``training`` with
 ``checkpoints`` and ``history``. ``head_filter`` makes the head a part of an analyzer,
-``analysis/models/parallel`` one with a shallow network. See docs/metric-learning.md.
+``analysis/models/parallel`` one with a shallow network (docs/metric-learning.md).
+``whitening`` and ``quantizing`` stand alone.
 """
 
 from imgsearch_es.learning.from_index import features_and_groups, train
