@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +27,12 @@ def experiment(location: str) -> Evaluation:
         return evaluate(index, "labels", SYSTEMS, "P@5,AP", sample=20)
 
 
-def test_both_stores_give_the_same_manifest(place: Callable[[], str], tmp_path: Path):
+@pytest.mark.node
+def test_both_stores_give_the_same_manifest(
+    fresh_index_name: str, elasticsearch_url: str, tmp_path: Path
+):
     expected = experiment(str(tmp_path / "reference.duckdb"))
-    found = experiment(place())
+    found = experiment(f"{elasticsearch_url}/{fresh_index_name}")
     assert len(found.task.judgements) == 20
     different = differences(expected.manifest(), found)
     assert {difference.what.partition(",")[0] for difference in different} == {"index"}

@@ -61,14 +61,14 @@ def check(store: Store, query: Query) -> None:
         assert found[0][0].document.embedding is None
 
 
-@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize("size", [90, 1000])
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "tfidf"])
 def test_synsets(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))
 
 
 @pytest.mark.scripts
-@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize("size", [90, 1000])
 @pytest.mark.parametrize("strategy", ["cosine", "sqrt", "bm25"])
 def test_other_formulas(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))

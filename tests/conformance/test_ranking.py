@@ -19,7 +19,7 @@ from tests.conformance.collections import KEYS, extremes, posteriors, ties
 from tests.conformance.conftest import STRATEGIES, Case, case_of
 
 LAW = settings(
-    max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -209,10 +209,10 @@ def test_apostrophes_and_hyphens_in_synsets(extreme, strategy):
 
 
 @pytest.mark.scripts
-def test_a_thousand_different_queries_in_a_row(realistic):
+def test_two_hundred_different_queries_in_a_row(realistic):
     """The paper's script is compiled for each query, and refused at the 151st in five minutes."""
     random = np.random.default_rng(5)
-    for _ in range(1000):
+    for _ in range(200):
         keys = random.choice(KEYS[:200], size=5, replace=False)
         vector = {str(key): float(np.float32(random.random() + 0.01)) for key in keys}
         realistic.check(_query(vector, strategy="script"))

@@ -20,7 +20,6 @@ from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.pictures.files import Limits
-from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
 from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
@@ -114,8 +113,21 @@ def kill_one(killed: list[int]) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_same_documents_although_a_worker_is_killed(place, folder, undisturbed):  # noqa: F811
-    location, killed = place(), list[int]()
+@pytest.mark.parametrize(
+    "store",
+    ["embedded", pytest.param("elasticsearch", marks=[pytest.mark.node, pytest.mark.long])],
+)
+def test_the_same_documents_although_a_worker_is_killed(
+    store,
+    request,
+    tmp_path,
+    folder,
+    undisturbed,  # noqa: F811
+):
+    killed, location = list[int](), str(tmp_path / "index.duckdb")
+    if store == "elasticsearch":
+        url, name = map(request.getfixturevalue, ("elasticsearch_url", "fresh_index_name"))
+        location = f"{url}/{name}"
     killer = threading.Thread(target=kill_one, args=(killed,))
     killer.start()
     with ImageIndex(location, model="slow") as index:
@@ -227,7 +239,9 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     assert child.returncode == 130, err
     assert err == ("imgsearch: stopped; what was done is stored, run the command again to go on\n")
     assert not [pid for pid in analysts() if alive(pid)]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--batch-size", "8", "--json"], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     report = json.loads(done.stdout)
     assert report["found"] == ALL
