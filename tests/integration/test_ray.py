@@ -121,8 +121,8 @@ def test_the_same_documents_although_a_worker_is_killed(
     store,
     request,
     tmp_path,
-    folder,
-    undisturbed,  # noqa: F811
+    folder,  # noqa: F811
+    undisturbed,
 ):
     killed, location = list[int](), str(tmp_path / "index.duckdb")
     if store == "elasticsearch":
