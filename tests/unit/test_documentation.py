@@ -1,16 +1,25 @@
-"""The documents agree with the code: links lead somewhere, and every module is where it says."""
+"""The documents agree with the code: links lead somewhere, and walks go where they say."""
 
 from __future__ import annotations
 
 import re
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
+
+from imgsearch_es import ImageIndex
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imgsearch_es"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")])
+
+Function = tuple[str, str]
+"""A file of the package, and the name of a function in it."""
 
 
 def page_id(path: Path) -> str:
@@ -41,43 +50,57 @@ def test_each_decision_has_its_own_number():
         assert page.read_text(encoding="utf-8").startswith(f"# {number}. "), page.name
 
 
-def test_every_module_has_one_line_in_the_architecture():
-    listed = [module for group in groups() for module in group]
-    assert len(listed) == len(set(listed))
-    existing = {name(path) for path in PACKAGE.rglob("*.py")}
-    existing -= {name(path) for path in (PACKAGE / "interfaces/cli").glob("*.py")}
-    assert set(listed) == existing - {"__init__.py", "__main__.py"}
+@pytest.mark.parametrize("name", ["search", "add"])
+def test_the_walks_are_what_happens(name: str, index: ImageIndex, photos: Path, word: str):
+    """Each function is called by the one it is indented under, or in a thread that begins there."""
+    (photos / "new.png").write_bytes((photos / "cats" / "cat.1.png").read_bytes() + b"new")
+    ways = {"search": lambda: index.search(text=word), "add": lambda: index.add(photos)}
+    calls = calls_of(ways[name])
+    above: list[tuple[int, Function]] = []
+    for line in walk(name):
+        place, _, function = line.partition(" ")
+        owner, _, called = function.strip().rpartition(".")
+        assert f"class {owner}" in (PACKAGE / place).read_text(encoding="utf-8") or not owner
+        depth = len(line) - len(function.lstrip())
+        while above and above[-1][0] >= depth:
+            above.pop()
+        stacks = [stack for last, stack in calls if last == (place, called)]
+        assert any(
+            not above or above[-1][1] in stack or ("index.py", name) not in stack
+            for stack in stacks
+        ), line
+        above.append((depth, (place, called)))
+
+
+def walk(name: str) -> list[str]:
+    block = ARCHITECTURE.read_text(encoding="utf-8").partition(f"<!-- walk: {name} -->\n```\n")[2]
+    return block.partition("\n```")[0].splitlines()
+
+
+def calls_of(act: Callable[[], object]) -> set[tuple[Function, tuple[Function, ...]]]:
+    """The package's functions that are called, in any thread, each with those that call it."""
+    calls = set()
+
+    def note(frame: FrameType | None, event: str, argument: object) -> None:
+        stack = []
+        while event == "call" and frame:
+            if (file := Path(frame.f_code.co_filename)).is_relative_to(PACKAGE):
+                stack.append((file.relative_to(PACKAGE).as_posix(), frame.f_code.co_name))
+            frame = frame.f_back
+        if stack:
+            calls.add((stack[0], tuple(stack[1:])))
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return calls
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
-
-
-def groups() -> list[list[str]]:
-    """The modules of the table in docs/architecture.md, group by group; folders as their files."""
-    table = ARCHITECTURE.read_text(encoding="utf-8").partition("\n## Modules\n")[2]
-    found: list[list[str]] = []
-    for line in table.partition("\n## ")[0].splitlines():
-        if re.match(r"\| \*\*.+\*\* \|", line):
-            found.append([])
-        elif line.startswith("| `") and "cli/" not in line:
-            found[-1] += modules(line)
-    return found
-
-
-def modules(line: str) -> list[str]:
-    cell = line.split("|")[1]
-    names = re.findall(r"`([^`]+)`", cell)
-    folder = names[0].rpartition("/")[0] + "/" if "/" in names[0] else ""
-    listed: list[str] = []
-    for item in names:
-        place = item if "/" in item else folder + item
-        files = sorted((PACKAGE / place).glob("*.py")) if place.endswith("/") else [PACKAGE / place]
-        listed += map(name, files)
-    return listed
-
-
-def name(path: Path) -> str:
-    return path.relative_to(PACKAGE).as_posix()
