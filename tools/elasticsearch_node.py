@@ -47,7 +47,7 @@ from elasticsearch_provision import (
 
 __all__ = ["NodeError", "Running", "cluster", "node", "own_node", "request"]
 
-START_LIMIT_S, STOP_LIMIT_S = 120.0, 20.0
+START_LIMIT_S, STOP_LIMIT_S = 300.0, 20.0
 ALONE = {"discovery.type": "single-node"}
 MARKER = "-Dimgsearch_es.node="  # in the command line of every process of a node of ours
 
