@@ -20,17 +20,17 @@ def clicks(
             metavar="LOG",
             envvar="IMGSEARCH_LOG",
             show_default=False,
-            help="The interaction log; files that were put aside (LOG.1, ...) are read, too.",
+            help="The interaction log. Older files of it (LOG.1, ...) are read too.",
         ),
     ],
-    cutoffs: Annotated[str, typer.Option(metavar="K,K", help="Of CTR@K.")] = "1,5,10",
+    cutoffs: Annotated[str, typer.Option(metavar="K,K", help="The k of CTR@k.")] = "1,5,10",
     json: JsonOption = False,
 ) -> None:
     """Measure strategies by what people clicked.
 
     CTR@k is the share of the results shown at ranks 1 to k that were clicked; clicked, the share of
-    searches with a click; MRR, the mean reciprocal rank of the best-ranked click. Where strategies
-    were interleaved: whose pictures were clicked more, and the sign test.
+    searches with a click; MRR, the mean reciprocal rank of the best-ranked click. For interleaved
+    strategies, it also shows whose pictures were clicked more, with a sign test.
     """
     from imgsearch_es.evaluation.clicks import click_figures, duels, read_interactions
 
