@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, LogError
 from imgsearch_es.interfaces.cli.output import JsonOption, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def clicks(
 
     numbers = _cutoffs(cutoffs)
     found = read_interactions(log)
+    if found.broken and not found.searches and not found.stray:
+        raise LogError(f"no line of {log} is one of an interaction log: is it another file?")
     figures, fought = click_figures(found.searches, numbers), duels(found.searches)
     if json:
         print_json(
