@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from imgsearch_es.interfaces.cli import app
+from imgsearch_es.interfaces.cli.headings import by_heading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\
@@ -36,30 +37,37 @@ def main() -> None:
 
 def reference() -> str:
     """The page."""
-    program = typer.main.get_command(app)
-    sections = [section(name, command) for name, command in commands("imgsearch", program)]
-    return "\n".join([HEAD, *sections])
+    program: Any = typer.main.get_command(app)
+    parts = [HEAD]
+    for heading, listed in by_heading(program.commands.values(), "Commands").items():
+        parts.append(f"## {heading}\n")
+        parts += [section(*each) for command in listed for each in commands("imgsearch", command)]
+    return "\n".join(parts)
 
 
-def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """The commands of a group with their whole names, in the order in which they are listed."""
-    for word, below in command.commands.items():
-        if hasattr(below, "commands"):
-            yield from commands(f"{name} {word}", below)
-        else:
-            yield f"{name} {word}", below
+def commands(above: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or those of a group, with their whole names."""
+    name = f"{above} {command.name}"
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for below in command.commands.values():
+        yield from commands(name, below)
 
 
 def section(name: str, command: Any) -> str:
-    """A command: usage, what it does, and a table of its options."""
+    """A command: usage, what it does, and a table of its options for each of their headings."""
     parameters = [p for p in command.params if not p.hidden]
     arguments = [p for p in parameters if p.param_type_name == "argument"]
     usage = " ".join([name, "[OPTIONS]", *map(written, arguments)])
     text = " ".join(command.help.split("\n\n")[0].split())
     more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
-    lines = [f"## {name}", "", text, "", *(line for part in more for line in (part, ""))]
-    lines += [f"    {usage}", "", "| | |", "|---|---|"]
-    lines += [row(p) for p in parameters if p.help and p.help != SHARED]
+    lines = [f"### {name}", "", text, "", *(line for part in more for line in (part, ""))]
+    lines += [f"    {usage}"]
+    shown = (p for p in parameters if p.help and p.help != SHARED)
+    for heading, below in by_heading(shown, "").items():
+        lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
+        lines += map(row, below)
     return "\n".join(lines) + "\n"
 
 

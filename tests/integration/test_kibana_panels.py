@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -15,24 +16,15 @@ import vl_convert
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.interfaces.kibana import PANELS, Panel, VegaPanel, saved_objects, searched
-from imgsearch_es.interfaces.kibana.data_views import runtime_fields
-from imgsearch_es.interfaces.kibana.panels import (
-    BEST_SYNSETS,
-    BY_COUNT,
-    BY_MEAN_SCORE,
-    LABELS,
-    LEAST_PICTURES,
-    OVER_TIME,
-    REJECTED,
-    SCORES,
-    SHOWN,
-    TOGETHER,
-)
-from imgsearch_es.interfaces.kibana.vega import specification
+from imgsearch_es.interfaces.kibana import PANELS, Panel, saved_objects, searched
 from imgsearch_es.pictures.demo import make_photos
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
+(
+    BY_COUNT, BY_MEAN_SCORE, BEST_SYNSETS, SCORES, LABELS, TOGETHER, OVER_TIME, REJECTED,
+) = PANELS  # fmt: skip
+SHOWN, LEAST_PICTURES = 20, 3
+"""Synsets that a panel names, and pictures of one whose mean score counts."""
 
 
 def kind(uri: str) -> str:
@@ -153,9 +145,10 @@ def test_vega_draws_the_mean_scores(demo: Demo):
     assert len(marks) == len(rows)
 
 
-def draw(demo: Demo, panel: VegaPanel) -> str:
+def draw(demo: Demo, panel: Panel) -> str:
     """What Kibana draws: it puts the server's answer in the place of the URL."""
-    drawing = specification(panel, demo.name)
+    (item,) = (item for item in saved_objects(demo.name) if item.id.endswith(f"~{panel.name}"))
+    drawing = json.loads(json.loads(item.attributes["visState"])["params"]["spec"])
     answer = demo.client.search(index=demo.name, **panel.body()).body
     drawing["data"] = {"values": answer, "format": drawing["data"]["format"]}
     drawing |= {"width": 600, "height": 400}
@@ -169,11 +162,13 @@ def test_runtime_fields_give_ids_or_urls(demo: Demo):
     demo.client.index(index=f"{demo.name}-000001", id="elsewhere", document=source, refresh=True)
     try:
         for page, wanted in ((None, [uri]), ("http://localhost:8000", ["elsewhere"])):
+            view = saved_objects(demo.name, page)[0]
+            runtime_fields = json.loads(view.attributes["runtimeFieldMap"])
             for key, values in ((demo.documents[0]["id"], None), ("elsewhere", wanted)):
                 answer = demo.client.search(
                     index=demo.name,
                     query={"ids": {"values": [key]}},
-                    runtime_mappings=runtime_fields(page),
+                    runtime_mappings=runtime_fields,
                     fields=["picture"],
                 )
                 (hit,) = answer["hits"]["hits"]

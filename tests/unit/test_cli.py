@@ -18,10 +18,10 @@ from imgsearch_es.interfaces.cli.output import printable
 from imgsearch_es.retrieval.strategies import COSTS, STRATEGIES
 
 COMMANDS = (
-    "index", "search", "explain", "facets", "duplicates", "analyze", "remove", "rejected",
-    "stats", "export", "import", "reindex", "whiten", "quantize", "watch", "serve", "models",
-    "evaluate", "judge", "hardest", "clicks", "sweep", "compare", "train", "groups", "map",
-    "benchmark", "doctor", "verify", "demo", "kibana",
+    "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
+    "explain", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
+    "sweep", "benchmark", "clicks", "train", "groups", "whiten", "quantize", "export", "import",
+    "reindex", "verify", "serve", "map", "kibana",
 )  # fmt: skip
 
 
@@ -469,10 +469,22 @@ def test_help(run, command):
 
 
 def test_help_lists_every_command_in_a_line(run):
-    out = run("--help").stdout
-    listed = re.findall(r"^  (\w+) +\S.*$", out.partition("Commands:")[2], re.MULTILINE)
+    out = run("--help").stdout.partition("Begin:")[2]
+    listed = re.findall(r"^  (\w+) +\S.*$", out, re.MULTILINE)
     assert tuple(listed) == COMMANDS
-    assert "..." not in out.partition("Commands:")[2]
+    assert "..." not in out
+    headings = re.findall(r"^(\w.*):$", out, re.MULTILINE)
+    assert headings == ["Index", "Search", "Evaluate", "Learn", "Move and mend", "Show and serve"]
+
+
+def test_help_shows_first_what_most_people_need(run):
+    first, *others = run("index", "--help").stdout.partition("Options:")[2].split("\n\n")
+    assert re.findall(r"--[a-z-]+", first)[:2] == ["--index", "--from"]
+    assert "--help" in first
+    headings = {text.partition(":")[0]: text for text in others}
+    assert list(headings) == ["Analyzer", "Speed", "Elasticsearch"]
+    assert "--engine" in headings["Speed"]
+    assert "--shards" in headings["Elasticsearch"]
 
 
 # -- terminals ----------------------------------------------------------------------------------

@@ -323,4 +323,10 @@ def test_the_command_prints_the_tables(run, index: ImageIndex, cat, tmp_path: Pa
         {"first": "auto", "second": "dense-cosine", "wins": 3, "losses": 0, "ties": 0, "p": 0.25}
     ]
     assert "there is no log" in run("clicks", tmp_path / "none", code=1).output
+    other = tmp_path / "photos.csv"
+    other.write_text("path,label\ncat.png,tom\n")
+    sentence = f"imgsearch: no line of {other} is one of an interaction log: is it another file?\n"
+    assert run("clicks", other, code=1).output == sentence
+    other.write_text("")  # as a log is that nobody has used
+    run("clicks", other)
     assert "whole numbers" in run("clicks", log.path, "--cutoffs", "x", code=1).output

@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -41,6 +42,7 @@ from imgsearch_es.interfaces.cli import (
     watch,
     whiten,
 )
+from imgsearch_es.interfaces.cli.headings import Headed, by_heading
 from imgsearch_es.interfaces.cli.output import fail
 from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
 
@@ -57,6 +59,12 @@ class _Commands(TyperGroup):
             # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
             _drop_output()
             sys.exit(0)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands by what they are for."""
+        for heading, commands in by_heading(self.commands.values(), "Commands").items():
+            with formatter.section(heading):
+                formatter.write_dl([(each.name, each.get_short_help_str(80)) for each in commands])
 
     def invoke(self, ctx: Any) -> Any:
         ours = signal.getsignal(signal.SIGINT) is end
@@ -90,6 +98,22 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+_SHOW = "Show and serve"
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Begin": (demo.demo, doctor.doctor, analyze.models),
+    "Index": (index.index, watch.watch, index.remove, index.stats, index.rejected),
+    "Search": (
+        search.search, search.explain, analyze.analyze, overview.facets, overview.duplicates,
+    ),
+    "Evaluate": (
+        evaluate.evaluate, judge.judge, hardest.hardest, compare.compare, sweep.sweep,
+        benchmark.benchmark, clicks.clicks,
+    ),
+    "Learn": (train.train, train.groups, whiten.whiten, quantize.quantize),
+    "Move and mend": (exchange.export, exchange.import_, exchange.reindex, verify.verify),
+    _SHOW: (serve.serve, maps.map_),
+}  # fmt: skip
+"""What each is for, in the order of the help."""
 _WITH_ARGUMENTS = (
     index.index,
     index.remove,
@@ -109,41 +133,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (
-    index.index,
-    search.search,
-    search.explain,
-    overview.facets,
-    overview.duplicates,
-    analyze.analyze,
-    index.remove,
-    index.rejected,
-    index.stats,
-    exchange.export,
-    exchange.import_,
-    exchange.reindex,
-    whiten.whiten,
-    quantize.quantize,
-    watch.watch,
-    serve.serve,
-    analyze.models,
-    evaluate.evaluate,
-    judge.judge,
-    hardest.hardest,
-    clicks.clicks,
-    sweep.sweep,
-    compare.compare,
-    train.train,
-    train.groups,
-    maps.map_,
-    benchmark.benchmark,
-    doctor.doctor,
-    verify.verify,
-    demo.demo,
-):
-    named = command.__name__.rstrip("_")  # "import" is a word of Python
-    app.command(named, no_args_is_help=command in _WITH_ARGUMENTS)(command)
-app.add_typer(kibana.app, name="kibana")
+for heading, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(
+            command.__name__.rstrip("_"),  # "import" is a word of Python
+            cls=Headed,
+            no_args_is_help=command in _WITH_ARGUMENTS,
+            rich_help_panel=heading,
+        )(command)
+app.add_typer(kibana.app, name="kibana", rich_help_panel=_SHOW)
 
 
 def main() -> None:

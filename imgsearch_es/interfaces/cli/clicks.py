@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, LogError
 from imgsearch_es.interfaces.cli.output import JsonOption, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
@@ -20,22 +20,24 @@ def clicks(
             metavar="LOG",
             envvar="IMGSEARCH_LOG",
             show_default=False,
-            help="The interaction log; files that were put aside (LOG.1, ...) are read, too.",
+            help="The interaction log. Older files of it (LOG.1, ...) are read too.",
         ),
     ],
-    cutoffs: Annotated[str, typer.Option(metavar="K,K", help="Of CTR@K.")] = "1,5,10",
+    cutoffs: Annotated[str, typer.Option(metavar="K,K", help="The k of CTR@k.")] = "1,5,10",
     json: JsonOption = False,
 ) -> None:
     """Measure strategies by what people clicked.
 
     CTR@k is the share of the results shown at ranks 1 to k that were clicked; clicked, the share of
-    searches with a click; MRR, the mean reciprocal rank of the best-ranked click. Where strategies
-    were interleaved: whose pictures were clicked more, and the sign test.
+    searches with a click; MRR, the mean reciprocal rank of the best-ranked click. For interleaved
+    strategies, it also shows whose pictures were clicked more, with a sign test.
     """
     from imgsearch_es.evaluation.clicks import click_figures, duels, read_interactions
 
     numbers = _cutoffs(cutoffs)
     found = read_interactions(log)
+    if found.broken and not found.searches and not found.stray:
+        raise LogError(f"no line of {log} is one of an interaction log: is it another file?")
     figures, fought = click_figures(found.searches, numbers), duels(found.searches)
     if json:
         print_json(

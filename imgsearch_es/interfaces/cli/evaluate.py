@@ -27,6 +27,7 @@ from imgsearch_es.interfaces.cli.evaluating import (
     say_files,
     say_repetition,
 )
+from imgsearch_es.interfaces.cli.headings import under_files, under_statistics
 from imgsearch_es.interfaces.cli.options import given
 from imgsearch_es.interfaces.cli.output import (
     IndexOption,
@@ -47,8 +48,8 @@ StrategiesOption = Annotated[
     typer.Option(
         metavar="A,B",
         show_default="auto",
-        help="What to compare: strategies, bm25:k1=1.5:b=0.3, and fusions: "
-        "sqrt=1+dense-cosine=2, auto+dense-cosine:rrf.",
+        help="What to compare: strategies, with parameters as in bm25:k1=1.5:b=0.3, and fusions "
+        "such as sqrt=1+dense-cosine=2 or auto+dense-cosine:rrf.",
     ),
 ]
 
@@ -58,41 +59,44 @@ def evaluate(
     judgements: JudgementsOption = None,
     strategies: StrategiesOption = None,
     measures: MeasuresOption = None,
-    compare: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SYSTEM", show_default=False, help="Test all others against this one."
-        ),
-    ] = None,
-    queries: QueriesOption = None,
-    pictures: QueryPicturesOption = None,
-    run: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--run", metavar="FILE", show_default=False, help="Another program's run, as TREC's."
-        ),
-    ] = None,
-    depth: DepthOption = None,
-    sample: SampleOption = None,
-    confidence: ConfidenceOption = None,
-    interval: IntervalOption = None,
-    seed: SeedOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             show_default=False,
-            help="Write tables, TREC runs and qrels, plots and the manifest there.",
+            help="Write tables, TREC runs and qrels, plots and the manifest to this folder.",
+        ),
+    ] = None,
+    queries: QueriesOption = None,
+    pictures: QueryPicturesOption = None,
+    depth: DepthOption = None,
+    sample: SampleOption = None,
+    compare: Annotated[
+        str | None,
+        under_statistics(
+            metavar="SYSTEM", show_default=False, help="Test all others against this system."
+        ),
+    ] = None,
+    confidence: ConfidenceOption = None,
+    interval: IntervalOption = None,
+    seed: SeedOption = None,
+    run: Annotated[
+        list[Path] | None,
+        under_files(
+            "--run",
+            metavar="FILE",
+            show_default=False,
+            help="A run file of another program, in TREC's format, to evaluate.",
         ),
     ] = None,
     plots: PlotsOption = True,
     manifest: Annotated[
         Path | None,
-        typer.Option(
+        under_files(
             metavar="FILE",
             show_default=False,
-            help="Do this experiment again, and say what differs; files and folders may be given "
-            "where they are elsewhere.",
+            help="Repeat the experiment of this manifest and say what differs. Give files and "
+            "folders again if they have moved.",
         ),
     ] = None,
     form: FormOption = Form.TABLE,
@@ -100,9 +104,9 @@ def evaluate(
 ) -> None:
     """Measure how well strategies find what is relevant.
 
-    Pictures of the index are searched for and left out themselves, unless the judgements say
-    otherwise. Names of pictures in files are their paths below the folder that all share, or the
-    ends of their paths where these are unique.
+    Each query picture of the index is left out of its own ranking, unless the judgements say
+    otherwise. Files name a picture by its path below the folder that all pictures share, or by the
+    end of its path where that is unique.
     """
     places = given(judgements=judgements, queries=queries, pictures=pictures, runs=run)
     settings = given(

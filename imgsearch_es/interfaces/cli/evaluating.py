@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.interfaces.cli.headings import under_files, under_queries, under_statistics
 from imgsearch_es.interfaces.cli.output import console, fail, print_line, say
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ JudgementsOption = Annotated[
         metavar="SOURCE",
         show_default="labels",
         help="What is relevant to what: labels, folder, name:{label}.{number}.jpg, ukbench, "
-        "holidays, oxford:DIR, paris:DIR, revisited-medium:FILE.json (-easy, -hard), or a file of "
-        "TREC qrels or .csv.",
+        "holidays, oxford:DIR, paris:DIR, revisited-medium:FILE.json (or -easy, -hard), or "
+        "a file of TREC qrels or CSV.",
     ),
 ]
 MeasuresOption = Annotated[
@@ -44,41 +45,45 @@ MeasuresOption = Annotated[
     typer.Option(
         metavar="A,B",
         show_default="those of the judgements",
-        help="P@10, nDCG@10, AP, Rprec, RR, Bpref, Success@1 and others of ir-measures; NS, NS% "
-        "and AP-trapezoid.",
+        help="P@10, nDCG@10, AP, Rprec, RR, Bpref, Success@1 and others of ir-measures; also NS, "
+        "NS% and AP-trapezoid.",
     ),
 ]
 QueriesOption = Annotated[
     Path | None,
-    typer.Option(
+    under_queries(
         metavar="CSV",
         show_default=False,
-        help="Queries by column: query, and image, text or both; by default the pictures that the "
-        "judgements name.",
+        help="A file with a column query and the columns image, text or both. By default every "
+        "picture that the judgements name is a query.",
     ),
 ]
 QueryPicturesOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", show_default=False, help="Query pictures that are not in the collection."
+    under_queries(
+        metavar="DIR",
+        show_default=False,
+        help="A folder of query pictures that are not in the collection.",
     ),
 ]
 DepthOption = Annotated[
-    int | None, typer.Option(show_default="1000", help="How many pictures of a ranking count.")
+    int | None, under_queries(show_default="1000", help="How many pictures of each ranking count.")
 ]
 SampleOption = Annotated[
     int | None,
-    typer.Option(show_default=False, help="Ask only so many queries, chosen at random."),
+    under_queries(show_default=False, help="Ask only this many queries, chosen at random."),
 ]
 ConfidenceOption = Annotated[
-    float | None, typer.Option(show_default="0.95", help="Of the intervals.")
+    float | None, under_statistics(show_default="0.95", help="The level of the intervals.")
 ]
 IntervalOption = Annotated[
-    str | None, typer.Option(show_default="t", help="Of the means: t or bootstrap.")
+    str | None, under_statistics(show_default="t", help="Intervals of the means: t or bootstrap.")
 ]
-SeedOption = Annotated[int | None, typer.Option(show_default="0", help="Of all that is random.")]
-PlotsOption = Annotated[bool, typer.Option(help="Draw plots (with --out).")]
-FormOption = Annotated[Form, typer.Option("--format", help="Of the table that is printed.")]
+SeedOption = Annotated[
+    int | None, under_statistics(show_default="0", help="The seed of all that is random.")
+]
+PlotsOption = Annotated[bool, under_files(help="Draw plots, with --out.")]
+FormOption = Annotated[Form, typer.Option("--format", help="How to print the table.")]
 
 
 class Tables(Protocol):

@@ -8,6 +8,7 @@ import typer
 
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
+from imgsearch_es.interfaces.cli.headings import under_elasticsearch
 from imgsearch_es.interfaces.cli.output import (
     AnalyzerOption,
     IndexOption,
@@ -170,15 +171,17 @@ def reindex(
     replicas: ReplicasOption = None,
     vectors: Annotated[
         str | None,
-        typer.Option(
+        under_elasticsearch(
             show_default=False,
             metavar="KIND",
-            help="Elasticsearch: how the new index indexes deep features, or none.",
+            help="How the new index indexes deep features, or none.",
         ),
     ] = None,
     similarity: Annotated[
         str | None,
-        typer.Option(show_default=False, help="What --vectors is for: cosine, dot or euclidean."),
+        under_elasticsearch(
+            show_default=False, help="How --vectors compares: cosine, dot or euclidean."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgsearch_es.interfaces.cli import options
+from imgsearch_es.interfaces.cli.headings import under_analyzer, under_elasticsearch, under_speed
 from imgsearch_es.interfaces.cli.output import (
     AnalyzerOption,
     FolderLabelOption,
@@ -52,35 +53,34 @@ def index(
             "--from",
             metavar="FILE",
             show_default=False,
-            help="A list of pictures: a text file with a path or URL per line, or CSV or Parquet "
-            "with a column uri or path, and perhaps label and metadata.NAME; may be repeated.",
+            help="A list of pictures: a text file with a path or URL a line, or CSV or Parquet "
+            "with a column uri or path, and optional columns label and metadata.NAME. "
+            "Repeat it for more.",
         ),
     ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="Where pictures are analyzed: local, or ray for a cluster (docs/ray.md)."
-        ),
-    ] = "local",
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
     fast_decode: Annotated[
         bool,
-        typer.Option(
+        under_analyzer(
             "--fast-decode",
-            help="In a new index: decode large JPEG files at reduced scale; scores differ.",
+            help="Decode large JPEG files at reduced scale: faster, with other scores. For a new "
+            "index.",
         ),
     ] = False,
     label: Annotated[
         list[str] | None,
-        typer.Option(show_default=False, help="A label for the pictures; may be repeated."),
+        typer.Option(show_default=False, help="A label for these pictures. Repeat it for more."),
     ] = None,
     label_from_folder: FolderLabelOption = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Remove pictures of these folders whose files are gone."),
+        typer.Option(
+            "--prune",
+            help="Remove pictures from the index when their files in these folders are gone.",
+        ),
     ] = False,
     retry: Annotated[
         bool,
@@ -88,59 +88,61 @@ def index(
             "--retry", help="Try rejected pictures again, even those that have not changed."
         ),
     ] = False,
+    engine: Annotated[
+        str, under_speed(help="Where to analyze: local, or ray for a cluster (docs/ray.md).")
+    ] = "local",
     batch_size: Annotated[
         int | None,
-        typer.Option(
+        under_speed(
             min=1,
             show_default=False,
-            help="Pictures per forward pass; by default what proves fastest.",
+            help="Pictures in a forward pass. By default what proves fastest.",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
+        under_speed(
             min=1,
             show_default=False,
-            help="Processes that decode, or with --engine ray that analyze; by default as many as "
-            "are of use.",
+            help="Processes that decode, or with --engine ray analyze. By default as many as help.",
         ),
     ] = None,
     vectors: Annotated[
         str | None,
-        typer.Option(
+        under_elasticsearch(
             show_default=False,
             metavar="KIND",
-            help="Of a new index on Elasticsearch: also index deep features for `imgsearch search "
-            "--approximate`, as int8_hnsw, bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.",
+            help="Also index deep features, for `imgsearch search --approximate`: int8_hnsw, "
+            "bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.",
         ),
     ] = None,
     similarity: Annotated[
         str | None,
-        typer.Option(
+        under_elasticsearch(
             show_default=False,
-            help="What --vectors is for: cosine (the default), dot or euclidean.",
+            help="How --vectors compares: cosine (the default), dot or euclidean.",
         ),
     ] = None,
     shards: ShardsOption = None,
     replicas: ReplicasOption = None,
     expected_pictures: Annotated[
         int | None,
-        typer.Option(
-            min=1, show_default=False, help="Elasticsearch: choose the shards for so many pictures."
+        under_elasticsearch(
+            min=1, show_default=False, help="Choose the number of shards for this many pictures."
         ),
     ] = None,
     lifecycle: Annotated[
         str | None,
-        typer.Option(
-            metavar="POLICY", show_default=False, help="Elasticsearch: an index lifecycle policy."
+        under_elasticsearch(
+            metavar="POLICY", show_default=False, help="An index lifecycle policy of Elasticsearch."
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Put pictures into an index, or bring it up to date.
 
-    The index is created when there is none. What it has already, with
-    the same content, is not analyzed again.
+    The index is created if there is none. Pictures that it has already,
+    with the same content, are not analyzed again.
     """
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import StoppedError, folder_label
@@ -228,7 +230,7 @@ def remove(
     index: IndexOption = None,
     text: Annotated[
         str | None,
-        typer.Option("--text", metavar="WORDS", help="Remove all pictures that words match."),
+        typer.Option("--text", metavar="WORDS", help="Remove all pictures that match these words."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,

@@ -19,7 +19,7 @@ PageOption = Annotated[
         "--page",
         metavar="URL",
         show_default=False,
-        help="Where people reach `imgsearch serve`, for links to the pictures.",
+        help="The URL of `imgsearch serve`, for links to the pictures.",
     ),
 ]
 app = typer.Typer(
@@ -31,7 +31,7 @@ app = typer.Typer(
 def export(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A file to import in Kibana, such as pets.ndjson."),
+        typer.Argument(metavar="FILE", help="The file to write, such as pets.ndjson."),
     ],
     index: IndexOption = None,
     page: PageOption = None,
@@ -40,8 +40,8 @@ def export(
 ) -> None:
     """Write the dashboard, its panels and data views into a file.
 
-    Kibana 8.15 and newer imports it: Stack Management, Saved Objects, Import.
-    Nothing is asked of a server.
+    Import it in Kibana 8.15 or newer: Stack Management, Saved Objects, Import.
+    No server is asked.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
 
@@ -67,14 +67,16 @@ def install(
             "--kibana",
             metavar="URL",
             envvar="IMGSEARCH_KIBANA",
-            help="Where Kibana is, such as http://localhost:5601.",
+            help="The URL of Kibana, such as http://localhost:5601.",
         ),
     ],
     index: IndexOption = None,
     page: PageOption = None,
     space: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="A space other than the default."),
+        typer.Option(
+            metavar="NAME", show_default=False, help="A space of Kibana other than the default."
+        ),
     ] = None,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait while Kibana starts.")
@@ -83,7 +85,7 @@ def install(
 ) -> None:
     """Put the dashboard, its panels and data views into a running Kibana.
 
-    What was installed of the same index before is replaced. Credentials and
+    It replaces what was installed before for the same index. Credentials and
     certificates are those of Elasticsearch: IMGSEARCH_ES_API_KEY, or
     IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD; IMGSEARCH_ES_CA_CERTS.
     """

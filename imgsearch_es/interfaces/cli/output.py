@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from imgsearch_es.interfaces.cli.headings import under_analyzer, under_elasticsearch
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,41 +32,40 @@ ModelOption = Annotated[
         "--model",
         "-m",
         show_default=False,
-        help="The classifier (see `imgsearch models`). A new index takes vgg16; one that exists "
-        "remembers its own.",
+        help="The classifier; `imgsearch models` lists them. A new index takes vgg16, an old one "
+        "keeps its own.",
     ),
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(
+    under_analyzer(
         "--weights", metavar="FILE", show_default=False, help="A file with the model's weights."
     ),
 ]
 AnalyzerOption = Annotated[
     str | None,
-    typer.Option(
+    under_analyzer(
         "--analyzer",
         metavar="TOML",
         show_default=False,
-        help="A whole analyzer instead of a model: image filters, model, term filters.",
+        help="A TOML file with a whole analyzer instead of a model: image filters, model, term "
+        "filters.",
     ),
 ]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option(
+    under_analyzer(
         "--runtime",
         show_default="IMGSEARCH_RUNTIME, else auto",
-        help="What runs the classifier: tensorflow, openvino, or auto for the faster of them if "
-        "they agree; `imgsearch doctor` says which.",
+        help="What runs the classifier: tensorflow, openvino, or auto, the faster of the two if "
+        "they agree. `imgsearch doctor` tells which.",
     ),
 ]
 ShardsOption = Annotated[
-    int | None,
-    typer.Option(min=1, show_default=False, help="Elasticsearch: shards of a new index."),
+    int | None, under_elasticsearch(min=1, show_default=False, help="Shards of a new index.")
 ]
 ReplicasOption = Annotated[
-    int | None,
-    typer.Option(min=0, show_default=False, help="Elasticsearch: copies of each shard."),
+    int | None, under_elasticsearch(min=0, show_default=False, help="Copies of each shard.")
 ]
 FolderLabelOption = Annotated[
     bool,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from imgsearch_es.interfaces.cli.headings import under_access, under_analyzer, under_limits
 from imgsearch_es.interfaces.cli.output import (
     AnalyzerOption,
     IndexOption,
@@ -23,54 +24,58 @@ from imgsearch_es.interfaces.cli.output import (
 def serve(
     index: IndexOption = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; any but loopback needs a token.")
+        str, typer.Option(help="The address to listen on. Any address but loopback needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
     root: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DIR",
             show_default=False,
-            help="Serve and add only pictures in this folder. May be repeated.",
+            help="Serve and add only pictures in this folder. Repeat it for more.",
         ),
     ] = None,
     uploads: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", show_default=False, help="Where pictures added by upload are kept."
+            metavar="DIR", show_default=False, help="Where to keep pictures that people upload."
         ),
     ] = None,
     host_name: Annotated[
         list[str] | None,
-        typer.Option(
+        under_access(
             metavar="NAME",
             show_default=False,
-            help="A name under which the server is reached. May be repeated.",
+            help="A name by which people reach the server. Repeat it for more.",
         ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(
+        under_access(
             metavar="ADDRESS",
             show_default=False,
-            help="A proxy, or a network of them, that tells for whom it asks (X-Forwarded-For); "
-            "needs a token. May be repeated.",
+            help="A proxy, or a network of proxies, whose X-Forwarded-For to believe. Needs a "
+            "token. Repeat it for more.",
         ),
     ] = None,
     allow_urls: Annotated[
         bool,
-        typer.Option(
-            "--allow-urls", help="Fetch query pictures from public web servers for people."
+        under_access(
+            "--allow-urls", help="Let people search with pictures from public web servers."
         ),
     ] = False,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of an uploaded picture.")] = 20,
-    max_megapixels: Annotated[int, typer.Option(min=1, help="Its millions of pixels.")] = 50,
-    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 30.0,
+    max_upload: Annotated[int, under_limits(min=1, help="The largest upload, in megabytes.")] = 20,
+    max_megapixels: Annotated[
+        int, under_limits(min=1, help="The largest picture, in megapixels.")
+    ] = 50,
+    timeout: Annotated[
+        float, under_limits(help="Give up on an answer after this many seconds.")
+    ] = 30.0,
     rate: Annotated[
-        float, typer.Option(help="Requests a second of one client; 0 for any number.")
+        float, under_limits(help="Requests a second from one client; 0 sets no limit.")
     ] = 20.0,
     cache: Annotated[
-        int, typer.Option(min=1, help="Megabytes of thumbnails that are kept on disk.")
+        int, under_limits(min=1, help="Thumbnails to keep on disk, in megabytes.")
     ] = 2048,
     log: Annotated[
         Path | None,
@@ -78,26 +83,27 @@ def serve(
             metavar="FILE",
             envvar="IMGSEARCH_LOG",
             show_default=False,
-            help="Keep what is shown and clicked in this file, for `imgsearch clicks`.",
+            help="Log what is shown and clicked to this file, for `imgsearch clicks`.",
         ),
     ] = None,
-    warm_up: Annotated[
-        bool,
-        typer.Option(
-            "--warm-up/--no-warm-up", help="Load the model at the start, or when first needed."
-        ),
-    ] = True,
     model: ModelOption = None,
     weights: WeightsOption = None,
     analyzer: AnalyzerOption = None,
     runtime: RuntimeOption = None,
+    warm_up: Annotated[
+        bool,
+        under_analyzer(
+            "--warm-up/--no-warm-up",
+            help="Load the model at the start, not at the first query by picture.",
+        ),
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """Serve a page and an API for an index.
 
-    For this machine only, unless --host or --proxy says otherwise; then the environment
-    variable IMGSEARCH_TOKEN must hold a token, which every request must
-    carry. With a token pictures can be added and removed. Ctrl-C ends it.
+    Only this machine can reach it, unless you give --host or --proxy. Then set the environment
+    variable IMGSEARCH_TOKEN to a token, which every request must carry. With a token, people can
+    also add and remove pictures. Ctrl-C stops the server.
     """
     # In blocks of this size the C library gives a large picture's memory back; of smaller ones each
     # thread keeps some. To be set before Pillow is loaded.

@@ -27,6 +27,7 @@ from imgsearch_es.interfaces.cli.evaluating import (
     say_files,
     say_repetition,
 )
+from imgsearch_es.interfaces.cli.headings import under_files, under_queries, under_statistics
 from imgsearch_es.interfaces.cli.options import given
 from imgsearch_es.interfaces.cli.output import (
     JsonOption,
@@ -49,7 +50,7 @@ def sweep(
         typer.Argument(
             metavar="PICTURES",
             show_default=False,
-            help="Files, folders, tar files or URLs; none for what --cache holds.",
+            help="Files, folders, tar files or URLs. Without any, the pictures in --cache.",
         ),
     ] = None,
     lists: Annotated[
@@ -65,13 +66,15 @@ def sweep(
             "-m",
             metavar="A,B",
             show_default="vgg16",
-            help="Models (see `imgsearch models`), or TOML files of analyzers.",
+            help="Models (`imgsearch models` lists them), or TOML files of analyzers.",
         ),
     ] = None,
     top_k: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N", show_default="1,2,5,10,20,50,100,1000", help="Terms that are kept."
+            metavar="N,N",
+            show_default="1,2,5,10,20,50,100,1000",
+            help="How many terms to keep of each picture.",
         ),
     ] = None,
     filters: Annotated[
@@ -80,7 +83,7 @@ def sweep(
             metavar="A,B",
             show_default="plain",
             help="Chains of term filters: plain, sqrt, l2_normalize, min_score=0.01+sqrt, "
-            "hypernyms, hypernyms+top_k (the cut after the hypernyms).",
+            "hypernyms, hypernyms+top_k (cuts after the hypernyms).",
         ),
     ] = None,
     strategies: Annotated[
@@ -88,25 +91,17 @@ def sweep(
         typer.Option(
             metavar="A,B",
             show_default="auto,dense-cosine",
-            help="Strategies and fusions, as of `imgsearch evaluate`.",
+            help="Strategies and fusions, as in `imgsearch evaluate`.",
         ),
     ] = None,
     judgements: JudgementsOption = None,
     measures: MeasuresOption = None,
-    compare: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POINT",
-            show_default="the first dense-*",
-            help="Test all others of a model against this: dense-cosine, auto/plain/10.",
-        ),
-    ] = None,
-    cache: Annotated[
+    out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            show_default="OUT/posteriors",
-            help="What the models say of the pictures is kept here, so another sweep needs none.",
+            show_default=False,
+            help="Write tables, Parquet, Pareto plots and the manifest to this folder.",
         ),
     ] = None,
     queries: QueriesOption = None,
@@ -114,28 +109,37 @@ def sweep(
     depth: DepthOption = None,
     sample: SampleOption = None,
     timed: Annotated[
-        int | None, typer.Option(show_default="50", help="Queries that are timed; 0 for none.")
+        int | None, under_queries(show_default="50", help="How many queries to time; 0 for none.")
+    ] = None,
+    compare: Annotated[
+        str | None,
+        under_statistics(
+            metavar="POINT",
+            show_default="the first dense-*",
+            help="Test the other points of a model against this one: dense-cosine, auto/plain/10.",
+        ),
     ] = None,
     confidence: ConfidenceOption = None,
     interval: IntervalOption = None,
     seed: SeedOption = None,
     runtime: RuntimeOption = None,
-    out: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(
+        under_files(
             metavar="DIR",
-            show_default=False,
-            help="Write tables, Parquet, Pareto plots and the manifest there.",
+            show_default="OUT/posteriors",
+            help="Keep what the models say of the pictures here, so that another sweep needs no "
+            "model.",
         ),
     ] = None,
     plots: PlotsOption = True,
     manifest: Annotated[
         Path | None,
-        typer.Option(
+        under_files(
             metavar="FILE",
             show_default=False,
-            help="Do this sweep again, and say what differs; pictures, judgements and queries may "
-            "be given where they are elsewhere.",
+            help="Repeat the sweep of this manifest and say what differs. Give pictures, "
+            "judgements and queries again if they have moved.",
         ),
     ] = None,
     form: FormOption = Form.TABLE,
@@ -143,8 +147,8 @@ def sweep(
 ) -> None:
     """Find out how many terms are enough, at what size and time.
 
-    Each model sees each picture once. Its whole posteriors are kept, and
-    every number of terms and chain of term filters is made of them, as the
+    Each model sees each picture once, and all its posteriors are kept. Every
+    number of terms and chain of term filters is computed from them, as the
     analyzer would.
     """
     places = given(judgements=judgements, queries=queries, query_pictures=query_pictures)

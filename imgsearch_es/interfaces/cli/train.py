@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.interfaces.cli.headings import under_network, under_training
 from imgsearch_es.interfaces.cli.options import given
 from imgsearch_es.interfaces.cli.output import (
     IndexOption,
@@ -29,71 +30,80 @@ def train(
         typer.Option(
             metavar="WHICH",
             help="Which pictures show the same object: labels, folder, ukbench, "
-            "name:{label}.{number}.jpg, or a file; as of `imgsearch evaluate`.",
+            "name:{label}.{number}.jpg, or a file, as in `imgsearch evaluate`.",
         ),
     ] = "labels",
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The head's file, .keras.")
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help="Where to write the head, a .keras file."),
     ] = Path("head.keras"),
     layers: Annotated[
-        str, typer.Option(metavar="N,N", help="Units of the head's dense layers.")
+        str, under_network(metavar="N,N", help="Units in each dense layer.")
     ] = "512,512,256",
     shortcut: Annotated[
         bool,
-        typer.Option(
-            help="A linear layer beside them that begins as half-whitening; without it the layers "
-            "begin at random."
+        under_network(
+            help="Add a linear layer that starts as half-whitening. Without it all layers start "
+            "at random."
         ),
     ] = True,
     dropout: Annotated[
         float,
-        typer.Option(min=0, max=0.95, help="Share of features and units left out at each step."),
+        under_network(min=0, max=0.95, help="Share of features and units to drop in each step."),
     ] = 0.5,
     shallow: Annotated[
         bool,
-        typer.Option(
+        under_network(
             "--shallow",
-            help="A shallow network on the picture in parallel to the model, for colors and "
-            "patterns; the pictures are read again.",
+            help="Add a shallow network on the picture itself, for colors and patterns. Reads "
+            "the pictures again.",
         ),
     ] = False,
-    loss: Annotated[str, typer.Option(help="triplet or contrastive.")] = "triplet",
+    loss: Annotated[str, under_training(help="The loss: triplet or contrastive.")] = "triplet",
     margin: Annotated[
         float | None,
-        typer.Option(show_default="0.5 of triplets, 1 of contrastive", help="Of the loss."),
+        under_training(
+            show_default="0.5 of triplets, 1 of contrastive", help="The margin of the loss."
+        ),
     ] = None,
     mining: Annotated[
-        str, typer.Option(help="How negatives are chosen: semi-hard or random.")
+        str, under_training(help="How to choose negatives: semi-hard or random.")
     ] = "semi-hard",
     learning_rate: Annotated[
-        float | None, typer.Option(show_default="1e-4", help="Of Adam.")
+        float | None, under_training(show_default="1e-4", help="The learning rate of Adam.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(show_default="100", help="At most.")] = None,
+    epochs: Annotated[
+        int | None, under_training(show_default="100", help="Train for at most this many epochs.")
+    ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(show_default="15", help="Epochs without a better score that end it."),
+        under_training(
+            show_default="15", help="Stop after this many epochs without a better score."
+        ),
     ] = None,
     validation: Annotated[
-        float | None,
-        typer.Option(show_default="0.2", help="Share of the objects that are held out."),
+        float | None, under_training(show_default="0.2", help="Share of the objects to hold out.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    seed: Annotated[int, under_training(help="The seed of all that is random.")] = 0,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="Draw the curves, PNG or SVG."),
+        typer.Option(
+            metavar="FILE", show_default=False, help="Draw the learning curves, as PNG or SVG."
+        ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a head, begin an interrupted run again.")
+        bool, typer.Option("--force", help="Overwrite a head, and start an interrupted run afresh.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train a head, a small network on stored deep features.
 
-    It brings pictures of the same object near each other.
+    The head brings pictures of the same object closer together.
 
-    No picture is read, but with --shallow. Some objects are held out, and their N-S score says when
-    to stop. An interrupted run goes on when it is repeated. The head becomes a part of an analyzer,
-    which is printed at the end, for `imgsearch index` or `imgsearch reindex --analyzer`.
+    Training reads no pictures, except with --shallow. It holds out some objects and stops when
+    their N-S score no longer improves. To continue an interrupted run, run the command again. At
+    the end it prints how to add the head to an analyzer, for `imgsearch index` or `imgsearch
+    reindex --analyzer`.
     """
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.learning import TrainingOptions
@@ -183,17 +193,17 @@ def groups(
         list[str], typer.Argument(metavar="PHOTO...", help="Files and folders.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the groups go.")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where to put the groups.")
     ] = Path("groups"),
-    size: Annotated[int, typer.Option(min=2, help="Pictures of a group.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    size: Annotated[int, typer.Option(min=2, help="Pictures in a group.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of all that is random.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Make a group of pictures from each photo.
 
-    By crops, turns, light and compression.
+    The pictures of a group differ by crop, rotation, light and compression.
 
-    For experiments with pictures of the same object: index them with --label-from-folder.
+    Use them for experiments with pictures of the same object: index them with --label-from-folder.
     """
     from imgsearch_es.learning import make_groups
 

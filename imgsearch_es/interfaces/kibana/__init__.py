@@ -1,20 +1,22 @@
 """Kibana: data views, Discover's columns and a dashboard for an index on Elasticsearch.
 
-To be read in this order: ``aggregations.py`` and ``panels.py`` (what is shown), ``lens.py``,
-``vega.py``, ``data_views.py`` and ``dashboard.py`` (as saved objects), ``saved_objects.py`` (their
-form), ``install.py`` (into a running Kibana).
+To be read in this order: ``dashboard.json`` (all that Kibana shows), ``dashboard.py`` (fills it in
+for an index), ``panels.py`` (the requests of its panels), ``install.py`` (into a running Kibana).
 """
 
-from imgsearch_es.interfaces.kibana.dashboard import dashboard_id, index_name, saved_objects
-from imgsearch_es.interfaces.kibana.panels import PANELS, LensPanel, Panel, VegaPanel, searched
-from imgsearch_es.interfaces.kibana.saved_objects import SavedObject, to_ndjson
+from imgsearch_es.interfaces.kibana.dashboard import (
+    SavedObject,
+    dashboard_id,
+    index_name,
+    saved_objects,
+    to_ndjson,
+)
+from imgsearch_es.interfaces.kibana.panels import PANELS, Panel, searched
 
 __all__ = [
     "PANELS",
-    "LensPanel",
     "Panel",
     "SavedObject",
-    "VegaPanel",
     "dashboard_id",
     "index_name",
     "saved_objects",

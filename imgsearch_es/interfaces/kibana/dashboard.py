@@ -1,32 +1,80 @@
-"""The dashboard, and all saved objects of an index in the order in which they refer to each other.
+"""Kibana's saved objects of an index: the template ``dashboard.json``, filled in.
 
-Panels refer to saved objects by id, so each can be opened and changed by itself. The form of
-``panelsJSON``: ``SavedDashboardPanel`` in elastic/kibana,
-src/plugins/dashboard/common/content_management/v1/types.ts; how references are named:
-src/plugins/dashboard/common/dashboard_saved_object/persistable_state.
+The template is what Kibana exports, with two differences that make it readable: attributes that
+Kibana keeps as JSON in a string stand there as JSON, and a script is a list of lines. ``{index}``
+stands for the index's name.
+
+**Order and ids.** What refers to an object comes after it. Ids are made of the index's name, so
+installing twice replaces. ``~`` is in no index's name, so no two names give one id.
+
+**Versions.** Kibana brings an older object forward by the migrations of its type and refuses one
+that is newer than itself. Each object names the oldest version in which its attributes are right,
+the one that Kibana wrote before its types had model versions (10.1, 10.2, ...), so 8.15 and 9 both
+import it. An object that names no version would count as the newest, which in later 9.x needs other
+attributes of a ``search``.
+
+**No time field.** With one in the data views, Kibana would show only what was indexed in the last
+fifteen minutes, in every panel. If you want the time picker, set "Timestamp field" to
+``indexed_at`` in the data view's settings.
+
+**Vega.** Where a specification has a URL that is an object, Kibana sends its ``body`` to
+Elasticsearch; with ``%context%`` the dashboard's query and filters apply. The specifications keep
+to what Vega-Lite 5.2, of Kibana 8.15, knows. The matrix of synsets that occur together asks for the
+rows first, then for the companions of these only (``breadth_first``), and draws those companions
+that are rows themselves.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.kibana.data_views import data_views, saved_searches
-from imgsearch_es.interfaces.kibana.lens import lens_object
-from imgsearch_es.interfaces.kibana.panels import PANELS, LensPanel, Panel
-from imgsearch_es.interfaces.kibana.saved_objects import (
-    NO_QUERY,
-    Reference,
-    SavedObject,
-    compact,
-    object_id,
-)
-from imgsearch_es.interfaces.kibana.vega import vega_object
 from imgsearch_es.stores.elastic.connection import parse_address
 
-COLUMNS = 48
-"""Kibana's grid is so wide; a row is 20 pixels high."""
-_WIDTH, _HEIGHT, _LIST_HEIGHT = COLUMNS // 2, 16, 20
+PAGE_PATH = "/?image={{value}}"
+"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in.
+
+A link, and no thumbnail in Discover: the page's pictures are for the page, its headers keep other
+origins from showing them. Without a page the template links to pictures that have a URL.
+"""
+_TEXTS = {
+    "fieldAttrs", "fieldFormatMap", "fields", "optionsJSON", "panelsJSON", "runtimeFieldMap",
+    "searchSourceJSON", "sourceFilters", "spec", "typeMeta", "uiStateJSON", "visState",
+}  # fmt: skip
+"""Attributes that Kibana keeps as JSON in a string."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedObject:
+    """One saved object.
+
+    Attributes:
+        type: "index-pattern" (a data view), "search", "lens", "visualization" or "dashboard".
+        id: always the same of an index.
+        attributes: what the type defines.
+        references: to the objects that the attributes name: name, type and id of each.
+        versions: of what all types share, and of the type.
+    """
+
+    type: str
+    id: str
+    attributes: Mapping[str, Any]
+    references: Sequence[Mapping[str, str]]
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a line of the file that Kibana imports."""
+        return {
+            "type": self.type,
+            "id": self.id,
+            "attributes": dict(self.attributes),
+            "references": list(self.references),
+            **self.versions,
+        }
 
 
 def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
@@ -39,10 +87,21 @@ def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
     Raises:
         ConfigurationError: ``page`` is no URL that a browser opens.
     """
-    searches = saved_searches(index, page)
-    drawn = [panel_object(panel, index) for panel in PANELS]
-    shown = [*zip(drawn, (panel.title for panel in PANELS), strict=True), (searches[0], "Pictures")]
-    return [*data_views(index, page), *searches, *drawn, _dashboard(index, shown)]
+    objects = template()
+    if page is not None:
+        pictures = objects[0]["attributes"]
+        url = _checked(page) + PAGE_PATH
+        link = {"type": "a", "urlTemplate": url, "labelTemplate": "open"}
+        pictures["fieldFormatMap"]["picture"]["params"] = link
+        pictures["runtimeFieldMap"]["picture"]["script"]["source"] = "emit(doc['id'].value);"
+    return [_saved(_filled(item, index)) for item in objects]
+
+
+def template() -> list[dict[str, Any]]:
+    """The template, with each script as one text."""
+    text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
+    objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
+    return objects
 
 
 def index_name(location: str | None) -> str:
@@ -61,55 +120,46 @@ def index_name(location: str | None) -> str:
     return parse_address(location).index
 
 
-def panel_object(panel: Panel, index: str) -> SavedObject:
-    """A panel as a saved object."""
-    return lens_object(panel, index) if isinstance(panel, LensPanel) else vega_object(panel, index)
-
-
 def dashboard_id(index: str) -> str:
     """The id of the dashboard of an index."""
-    return object_id(index, "dashboard")
+    return f"imgsearch~{index}~dashboard"
 
 
-def _dashboard(index: str, shown: list[tuple[SavedObject, str]]) -> SavedObject:
-    options = {
-        "useMargins": True,
-        "syncColors": False,
-        "syncCursor": True,
-        "syncTooltips": False,
-        "hidePanelTitles": False,
-    }
-    panels = [_panel(number, item, title) for number, (item, title) in enumerate(shown)]
-    attributes = {
-        "title": f"{index}: pictures and their synsets",
-        "description": "What is in an index of imgsearch_es.",
-        "panelsJSON": compact(panels),
-        "optionsJSON": compact(options),
-        "timeRestore": False,
-        "kibanaSavedObjectMeta": {"searchSourceJSON": compact(NO_QUERY)},
-    }
-    references = tuple(
-        Reference(f"{number}:panel_{number}", item.type, item.id)
-        for number, (item, _) in enumerate(shown)
-    )
-    return SavedObject("dashboard", dashboard_id(index), attributes, references)
+def to_ndjson(objects: Iterable[SavedObject]) -> str:
+    """One object a line, and a newline after the last."""
+    return "".join(f"{_compact(item.to_dict())}\n" for item in objects)
 
 
-def _panel(number: int, item: SavedObject, title: str) -> dict[str, Any]:
-    """Two in a row; the list of pictures is as wide as the dashboard."""
-    is_list = item.type == "search"
-    place = {
-        "x": 0 if is_list else number % 2 * _WIDTH,
-        "y": number // 2 * _HEIGHT,
-        "w": COLUMNS if is_list else _WIDTH,
-        "h": _LIST_HEIGHT if is_list else _HEIGHT,
-        "i": str(number),
-    }
+def _saved(line: dict[str, Any]) -> SavedObject:
+    parts = {name: line.pop(name) for name in ("type", "id", "attributes", "references")}
+    return SavedObject(**parts, versions=line)
+
+
+def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:
     return {
-        "type": item.type,
-        "gridData": place,
-        "panelIndex": str(number),
-        "title": title,
-        "embeddableConfig": {"enhancements": {}},
-        "panelRefName": f"panel_{number}",
+        key: "\n".join(item) if key.endswith("_script") and isinstance(item, list) else item
+        for key, item in value.items()
     }
+
+
+def _filled(value: Any, index: str, key: str = "") -> Any:
+    """A value of the template with the index's name in it, as Kibana keeps it."""
+    if isinstance(value, str):
+        return value.replace("{index}", index)
+    if isinstance(value, dict):
+        value = {inner: _filled(item, index, inner) for inner, item in value.items()}
+    elif isinstance(value, list):
+        value = [_filled(item, index) for item in value]
+    return _compact(value) if key in _TEXTS else value
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _checked(page: str) -> str:
+    if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
+        raise ConfigurationError(
+            f"--page is the URL of `imgsearch serve`, such as http://localhost:8000, not {page!r}"
+        )
+    return page.rstrip("/")

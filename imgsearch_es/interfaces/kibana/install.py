@@ -19,7 +19,7 @@ import tenacity
 import urllib3
 
 from imgsearch_es.errors import ConfigurationError, ServerError
-from imgsearch_es.interfaces.kibana.saved_objects import SavedObject, to_ndjson
+from imgsearch_es.interfaces.kibana.dashboard import SavedObject, to_ndjson
 from imgsearch_es.stores.elastic.connection import client_options, split_url
 from imgsearch_es.stores.elastic.waiting import last_cause
 

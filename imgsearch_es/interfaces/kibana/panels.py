@@ -1,213 +1,104 @@
-"""The panels of the dashboard, each defined once, and the requests that prove what they show."""
+"""The panels of the dashboard, as the requests that prove what they show.
+
+Kibana's Lens makes a request of the columns of a panel: those that put documents into buckets,
+nested in their order, then those that measure a bucket. ``_asked`` makes the same request, as
+``toEsAggsFn`` of each operation does (elastic/kibana,
+x-pack/plugins/lens/public/datasources/form_based/operations/definitions; from 9.0 below
+x-pack/platform/plugins/shared/lens). A panel of Vega-Lite holds its request as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from imgsearch_es.interfaces.kibana.aggregations import (
-    Bucket,
-    Count,
-    FieldMetric,
-    Hours,
-    Metric,
-    Ranges,
-    Terms,
-    nested,
-)
+from imgsearch_es.interfaces.kibana.dashboard import template
 
-Chart = Literal["bars", "columns", "heatmap", "table"]
-SHOWN = 20
-"""Synsets that a panel names."""
-TOGETHER_ROWS, TOGETHER_COLUMNS = 20, 200
-"""Synsets of the matrix of co-occurrence, and how many of their companions are asked for: those
-that are no row are left out by the drawing."""
-LEAST_PICTURES = 3
-"""The mean of fewer scores says little: such synsets are not among those with the best mean."""
-
-# Scores are in one field for each synset, so no aggregation over "synsets" reaches them. A script
-# may: a document holds a handful of synsets, and each score is one look-up in a column.
-_MAP = """
-for (key in doc['synsets']) {
-  def field = doc['synset.' + key + '.score'];
-  if (field.size() == 0) { continue; }
-  def row = state.rows.computeIfAbsent(key, k -> new double[2]);
-  row[0] += 1;
-  row[1] += field.value;
-}
-""".strip()
-_REDUCE = """
-Map all = new HashMap();
-for (rows in states) {
-  if (rows == null) { continue; }
-  for (row in rows.entrySet()) {
-    def sum = all.computeIfAbsent(row.getKey(), k -> new double[2]);
-    sum[0] += row.getValue()[0];
-    sum[1] += row.getValue()[1];
-  }
-}
-List found = new ArrayList();
-for (row in all.entrySet()) {
-  double count = row.getValue()[0];
-  if (count >= params.least) {
-    found.add(['synset': row.getKey(), 'pictures': (long) count,
-               'mean_score': row.getValue()[1] / count]);
-  }
-}
-found.sort((a, b) -> {
-  int by = Double.compare(b.mean_score, a.mean_score);
-  return by != 0 ? by : a.synset.compareTo(b.synset);
-});
-return found.subList(0, (int) Math.min(params.size, found.size()));
-""".strip()
+_SHARD_SIZE = 1000
+"""What Lens asks of each shard in its mode for accuracy (``accuracyMode``)."""
 
 
 @dataclass(frozen=True, slots=True)
-class LensPanel:
-    """A panel that Kibana's Lens draws.
+class Panel:
+    """A panel, and its request.
 
     Attributes:
         name: unique; part of the id of the saved object.
         title: above the panel.
         description: one sentence for people.
-        chart: horizontal bars, vertical columns, a heat map of two buckets, or a table.
-        buckets: outermost first.
-        metrics: the first sorts the buckets.
+        aggregations: of the request.
         of_rejected: counts the ledger of rejected pictures instead of the documents.
     """
 
     name: str
     title: str
     description: str
-    chart: Chart
-    buckets: Sequence[Bucket]
-    metrics: Sequence[Metric]
-    of_rejected: bool = False
-
-    def body(self) -> dict[str, Any]:
-        """The request that computes what the panel shows."""
-        return {"size": 0, "aggs": nested(self.buckets, self.metrics)}
-
-
-@dataclass(frozen=True, slots=True)
-class VegaPanel:
-    """A panel that Vega-Lite draws, from any request.
-
-    Attributes:
-        name, title, description: as of a LensPanel.
-        aggregations: of the request.
-        rows: where the rows are in the answer, as Vega writes paths.
-        of_rejected: as of a LensPanel.
-    """
-
-    name: str
-    title: str
-    description: str
     aggregations: dict[str, Any]
-    rows: str
-    of_rejected: bool = False
+    of_rejected: bool
 
     def body(self) -> dict[str, Any]:
         """The request that computes what the panel shows."""
         return {"size": 0, "aggs": self.aggregations}
 
 
-Panel = LensPanel | VegaPanel
-
-_PICTURES = Count("pictures")
-
-BY_COUNT = LensPanel(
-    "synsets-by-count",
-    "Synsets by count",
-    "In how many pictures a synset is among the terms.",
-    "bars",
-    [Terms("synset", "synset", "synsets", SHOWN)],
-    [_PICTURES],
-)
-BY_MEAN_SCORE = VegaPanel(
-    "synsets-by-mean-score",
-    "Synsets by mean score",
-    f"The mean score of a synset in the pictures that have it, {LEAST_PICTURES} or more.",
-    {
-        "synsets": {
-            "scripted_metric": {
-                "init_script": "state.rows = new HashMap();",
-                "map_script": _MAP,
-                "combine_script": "return state.rows;",
-                "reduce_script": _REDUCE,
-                "params": {"least": LEAST_PICTURES, "size": SHOWN},
-            }
-        }
-    },
-    "aggregations.synsets.value",
-)
-BEST_SYNSETS = LensPanel(
-    "best-synsets",
-    "Best synsets, and how sure",
-    "How many pictures a synset is the best of, and its mean score there.",
-    "table",
-    [Terms("best synset", "synset", "top_synset", SHOWN)],
-    [_PICTURES, FieldMetric("mean score", "mean_score", "avg", "top_score")],
-)
-SCORES = LensPanel(
-    "scores",
-    "Score distribution",
-    "The score of the best synset: how sure the classifier is.",
-    "columns",
-    [Ranges("score of the best synset", "score", "top_score", [i / 10 for i in range(10)])],
-    [_PICTURES],
-)
-LABELS = LensPanel(
-    "labels",
-    "Labels against best synsets",
-    "What people call pictures, and what the classifier does.",
-    "heatmap",
-    [Terms("label", "label", "label", 10), Terms("best synset", "synset", "top_synset", SHOWN)],
-    [_PICTURES],
-)
-TOGETHER = VegaPanel(
-    "synsets-together",
-    "Synsets that occur together",
-    "In how many pictures two of the most frequent synsets both are.",
-    {
-        "synset": {
-            "terms": {
-                "field": "synsets",
-                "size": TOGETHER_ROWS,
-                "shard_size": 5 * TOGETHER_ROWS,
-                # first the rows, then the companions of these only, instead of every pair
-                "collect_mode": "breadth_first",
-            },
-            "aggs": {"other": {"terms": {"field": "synsets", "size": TOGETHER_COLUMNS}}},
-        }
-    },
-    "aggregations.synset.buckets",
-)
-OVER_TIME = LensPanel(
-    "indexing-over-time",
-    "Indexing over time",
-    "When pictures were analyzed, hour by hour.",
-    "columns",
-    [Hours("indexed at", "hour", "indexed_at")],
-    [_PICTURES],
-)
-REJECTED = LensPanel(
-    "rejected-reasons",
-    "Rejected pictures",
-    "Why pictures could not be indexed, and when that was last.",
-    "table",
-    [Terms("reason", "reason", "reason", SHOWN)],
-    [_PICTURES, FieldMetric("last at", "last_at", "max", "rejected_at", "date")],
-    of_rejected=True,
-)
-
-PANELS: tuple[Panel, ...] = (
-    BY_COUNT, BY_MEAN_SCORE, BEST_SYNSETS, SCORES, LABELS, TOGETHER, OVER_TIME, REJECTED,
-)  # fmt: skip
-"""All panels, in the order of the dashboard."""
-
-
 def searched(panel: Panel, index: str) -> str:
     """The name of the index that a panel's request goes to."""
     return f"{index}-rejected" if panel.of_rejected else index
+
+
+def _panel(item: dict[str, Any]) -> Panel:
+    attributes = item["attributes"]
+    if item["type"] == "lens":
+        (layer,) = attributes["state"]["datasourceStates"]["formBased"]["layers"].values()
+        aggregations = _asked(layer)
+        of_rejected = item["references"][0]["id"].endswith("~rejected")
+    else:
+        url = attributes["visState"]["params"]["spec"]["data"]["url"]
+        aggregations = url["body"]["aggs"]
+        of_rejected = url["index"].endswith("-rejected")
+    name = item["id"].rpartition("~")[2]
+    title = attributes["title"].removeprefix("{index}: ")
+    return Panel(name, title, attributes["description"], aggregations, of_rejected)
+
+
+def _asked(layer: dict[str, Any]) -> dict[str, Any]:
+    """The aggregations that Lens makes of the columns of a layer."""
+    columns = {name: layer["columns"][name] for name in layer["columnOrder"]}
+    counts = {name for name, column in columns.items() if column["operationType"] == "count"}
+    aggregations: dict[str, Any] = {}
+    buckets = []
+    for name, column in columns.items():
+        if column["isBucketed"]:
+            buckets.append(name)
+        elif name not in counts:  # every bucket has a count
+            kind = column["operationType"].replace("average", "avg")
+            aggregations[name] = {kind: {"field": column["sourceField"]}}
+    for name in reversed(buckets):
+        inner = {"aggs": aggregations} if aggregations else {}
+        aggregations = {name: _bucket(columns[name], counts) | inner}
+    return aggregations
+
+
+def _bucket(column: dict[str, Any], counts: set[str]) -> dict[str, Any]:
+    kind, params = column["operationType"], column["params"]
+    if kind == "terms":
+        by = params["orderBy"]["columnId"]
+        asked = {
+            "size": params["size"],
+            "shard_size": _SHARD_SIZE,
+            "order": {"_count" if by in counts else by: params["orderDirection"]},
+        }
+    elif kind == "range":
+        limits = ("from", "to")
+        ranges = [{k: r[k] for k in limits if r[k] is not None} for r in params["ranges"]]
+        asked = {"ranges": ranges}
+    else:  # a date histogram in UTC; Kibana adds the time zone of the browser
+        least = 0 if params["includeEmptyRows"] else 1
+        asked = {"calendar_interval": params["interval"], "min_doc_count": least}
+    return {kind: {"field": column["sourceField"], **asked}}
+
+
+PANELS: tuple[Panel, ...] = tuple(
+    _panel(item) for item in template() if item["type"] in ("lens", "visualization")
+)
+"""All panels, in the order of the dashboard."""
