@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class Hits(Sequence[Hit]):
     """The answer to a query, best first.
 
+    Pickled hits leave their index behind: search again to refine them.
+
     Attributes:
         query: what was searched for.
         total: how many pictures score above 0.
@@ -62,6 +64,20 @@ class Hits(Sequence[Hit]):
             Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
+
+    def __copy__(self) -> Hits:
+        answer = object.__new__(Hits)
+        answer.__dict__.update(self.__dict__)
+        return answer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hits:
+        answer = copy.copy(self)
+        answer.__dict__.update(copy.deepcopy(self.__getstate__(), memo), _store=self._store)
+        return answer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: all but the index, whose password would be in the file."""
+        return {**self.__dict__, "_store": None}
 
     @overload
     def __getitem__(self, i: int) -> Hit: ...
