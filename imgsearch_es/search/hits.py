@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
-from imgsearch_es.pictures.files import check_page
+from imgsearch_es.pictures.files import check_page, replacing
 from imgsearch_es.retrieval.dense import to_distance
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
@@ -285,7 +285,8 @@ class Hits(Sequence[Hit]):
         page = gallery_html(self, standalone=True, **options)
         try:
             check_page(target)
-            target.write_text(page, encoding="utf-8")
+            with replacing(target) as draft:
+                draft.write_text(page, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
         return target
