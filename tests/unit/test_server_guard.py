@@ -134,6 +134,8 @@ def test_only_named_proxies_say_for_whom_they_ask(start: Start):
     with start(rate=0.001, burst=2, proxies=("127.0.0.0/8",), token=TOKEN) as client:
         people = ("192.0.2.1", "192.0.2.1", "6.6.6.6, 192.0.2.1", "192.0.2.2", "192.0.2.1")
         assert statuses(client, *people) == [200, 200, 429, 200, 429]
+        assert statuses(client, "192.0.2.3:5", "192.0.2.3:6", "192.0.2.3:7") == [200, 200, 429]
+        assert statuses(client, "no address", '"::1"', "x" * 50_000) == [200, 200, 429]
         assert client.get("/api/v1/stats").status == 401
     with start(rate=0.001, burst=2, token=TOKEN, proxies=("192.0.2.9",)) as client:
         assert statuses(client, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
