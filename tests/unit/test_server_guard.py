@@ -264,6 +264,20 @@ def test_bodies_that_are_on_their_way_have_room_for_others(
         wait_for(lambda: client.upload("/api/v1/uploads", data).status == 422)
 
 
+def test_an_upload_that_is_broken_off_is_no_mistake_of_ours(
+    client: Client, caplog: pytest.LogCaptureFixture
+):
+    with socket.socket() as leaving:
+        leaving.connect(client.address)
+        leaving.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        )
+    counted = b'route="/api/v1/uploads",status="400"'
+    wait_for(lambda: counted in client.get("/metrics").data)
+    assert caplog.text == ""
+
+
 def wait_for(happened: Callable[[], bool]) -> None:
     until = time.monotonic() + 10
     while not happened():
