@@ -28,6 +28,7 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.interfaces.gallery import words
 from imgsearch_es.interfaces.plots.figures import make_figure
+from imgsearch_es.pictures.files import reason, replacing
 from imgsearch_es.pictures.thumbnails import shrink_all
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -105,9 +106,10 @@ class CollectionMap:
         """
         figure = self.plot(**options)
         try:
-            figure.savefig(path, format=Path(path).suffix[1:] or "png", dpi=150)
+            with replacing(Path(path)) as draft:
+                figure.savefig(draft, format=Path(path).suffix[1:] or "png", dpi=150)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"cannot write the map {path}: {error}") from error
+            raise ConfigurationError(f"cannot write the map {path}: {reason(error)}") from error
 
     def _draw_thumbnails(self, axes: Axes, most: int, colors: Mapping[str, str]) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage

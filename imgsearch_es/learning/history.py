@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.pictures.files import reason, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,6 +107,7 @@ class TrainingReport:
         """
         figure = self.plot()
         try:
-            figure.savefig(path, format=Path(path).suffix[1:] or "png")
+            with replacing(Path(path)) as draft:
+                figure.savefig(draft, format=Path(path).suffix[1:] or "png")
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"cannot write the figure {path}: {error}") from error
+            raise ConfigurationError(f"cannot write the figure {path}: {reason(error)}") from error

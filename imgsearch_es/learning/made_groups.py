@@ -155,7 +155,8 @@ def _note(folder: Path, made_with: dict[str, object]) -> None:
     path, text = folder / NOTE, json.dumps(made_with, indent=2)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        with replacing(path) as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
     elif path.read_text(encoding="utf-8").strip() != text:
         raise SourceError(
             f"{folder} holds groups that were made with other options (see {NOTE}): "

@@ -57,9 +57,17 @@ _tables = Tables()
 def replacing(path: Path) -> Iterator[Path]:
     """A draft beside a file, which takes its place when the block ends well, and else goes.
 
-    So nobody ever sees half of the file, and two that write it at once do not mix.
+    So nobody ever sees half of the file, and two that write it at once do not mix. A link stays
+    one.
+
+    Raises:
+        FileExistsError: there is something else than a file: a device must not be replaced.
     """
-    draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name}")
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        reason = os.strerror(errno.EISDIR) if path.is_dir() else "it is there already and no file"
+        raise FileExistsError(errno.EEXIST, reason)
+    draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name[-50:]}")
     try:
         yield draft
         draft.replace(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
-from imgsearch_es.pictures.files import check_page
+from imgsearch_es.pictures.files import check_page, replacing
 from imgsearch_es.retrieval.dense import to_distance
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 class Hits(Sequence[Hit]):
     """The answer to a query, best first.
+
+    Pickled hits leave their index behind: search again to refine them.
 
     Attributes:
         query: what was searched for.
@@ -62,6 +64,20 @@ class Hits(Sequence[Hit]):
             Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
+
+    def __copy__(self) -> Hits:
+        answer = object.__new__(Hits)
+        answer.__dict__.update(self.__dict__)
+        return answer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hits:
+        answer = copy.copy(self)
+        answer.__dict__.update(copy.deepcopy(self.__getstate__(), memo), _store=self._store)
+        return answer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: all but the index, whose password would be in the file."""
+        return {**self.__dict__, "_store": None}
 
     @overload
     def __getitem__(self, i: int) -> Hit: ...
@@ -269,7 +285,8 @@ class Hits(Sequence[Hit]):
         page = gallery_html(self, standalone=True, **options)
         try:
             check_page(target)
-            target.write_text(page, encoding="utf-8")
+            with replacing(target) as draft:
+                draft.write_text(page, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
         return target

@@ -33,9 +33,10 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.retrieval.scoring import FORMULAS, formula_of
 from imgsearch_es.retrieval.strategies import STRATEGIES
-from imgsearch_es.stores import embedded, open_store
+from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import rebuilding, waiting
+from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
 from tests.conformance.conftest import SETTINGS

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import ExchangeError, StoreError
+from imgsearch_es.errors import ConfigurationError, ExchangeError, StoreError
+from imgsearch_es.interfaces.maps import CollectionMap
+from imgsearch_es.learning.history import TrainingReport
+from imgsearch_es.pictures.files import replacing
+
+REPORT = TrainingReport(Path("head.keras"), 1.0, 1.0, (1, 1), (1, 1), {}, "data")
 
 
 @pytest.fixture
@@ -72,3 +80,38 @@ def test_features_are_whole_or_not_there(room, folder, tmp_path, name):
         index.export_features(tmp_path / name)
     with ImageIndex(tmp_path / "again.duckdb") as again:
         assert again.import_features(tmp_path / name).added == 30
+
+
+@pytest.mark.parametrize("kind", ["page", "map", "curves"])
+def test_what_is_drawn_is_whole_or_not_there(room, folder, tmp_path, kind):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
+        index.add(folder / "1")
+        hits = index.search(like=[index.search(text="animal")[0].id])
+    points = np.random.default_rng(0).random((9, 2))
+    draw, target = {
+        "page": (hits.to_html, tmp_path / "page.html"),
+        "map": (CollectionMap(points, ("a",) * 9, ("b",) * 9, "tsne").save, tmp_path / "map.png"),
+        "curves": (REPORT.save_plot, tmp_path / "c.png"),
+    }[kind]
+    draw(target)
+    before = target.read_bytes()
+    room(1_000)
+    with pytest.raises(ConfigurationError, match=rf"{target.name}: [Ff]ile too large"):
+        draw(target)
+    room(resource.RLIM_INFINITY)
+    assert target.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"index.duckdb", target.name}
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
+    """So that an administrator who writes to /dev/null still has it."""
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_text("old")
+    link.symlink_to(file)
+    with replacing(link) as draft:
+        draft.write_text("new")
+    assert (link.is_symlink(), file.read_text()) == (True, "new")
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="it is there already and no file"), replacing(pipe):
+        pass
+    assert pipe.is_fifo()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,3 +181,18 @@ def test_a_gallery_outlives_its_index(index, cat, tmp_path):
     index.close()
     (tmp_path / "pets.duckdb").unlink()
     assert 'class="ig-facets"' not in hits._repr_html_()
+
+
+def test_copies_know_their_index_and_pickles_do_not(index, cat):
+    hits = index.search(image=cat, k=3)
+    for copied in (copy.copy(hits), copy.deepcopy(hits)):
+        assert copied.to_dict() == hits.to_dict()
+        assert copied.refine(like=0).to_dict()["hits"] == hits.refine(like=0).to_dict()["hits"]
+    copy.deepcopy(hits)[0].metadata["changed"] = True
+    assert "changed" not in hits[0].metadata
+    unpickled = pickle.loads(pickle.dumps(hits))  # noqa: S301
+    assert unpickled.to_dict() == hits.to_dict()
+    assert str(unpickled.explain(0)) == str(hits.explain(0))
+    assert unpickled._repr_html_()
+    with pytest.raises(QueryError, match="do not know their index"):
+        unpickled.refine(like=0)

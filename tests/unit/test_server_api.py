@@ -157,8 +157,24 @@ def test_suggestions_and_errors_help(client: Client):
 def test_an_upload_that_is_no_picture_is_refused(client: Client):
     problem = json_of(client.upload("/api/v1/uploads", b"no picture at all"), 422)
     assert "not a picture" in problem["error"]["message"]
-    missing = json_of(client("POST", "/api/v1/uploads", fields=[("other", "x")]), 400)
-    assert "'picture'" in missing["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("uploads", {"other": "x"}, "the form has a field 'other': it takes 'picture' only"),
+        ("uploads", {"picture": "x"}, "the form field 'picture' takes a file"),
+        ("uploads", {}, "no picture was uploaded: send it as the form field 'picture'"),
+        ("search/upload", {"k": "3"}, "a field 'k': it takes 'picture' and 'query'"),
+        ("documents", {"label": "a", "labels": "b"}, "'labels': it takes 'picture' and 'label'"),
+        ("documents", {"metadata": "{}"}, "'metadata': it takes 'picture' and 'label'"),
+        ("documents", {"label": ("a", b"b")}, "the form field 'label' takes a text"),
+    ],
+)
+def test_a_form_with_what_would_be_passed_over_is_refused(client: Client, path, fields, message):
+    client.headers = dict(BEARER)
+    answer = json_of(client("POST", f"/api/v1/{path}", fields=list(fields.items())), 400)
+    assert message in answer["error"]["message"]
 
 
 def test_adding_labeling_and_removing_with_the_token(client: Client, photos: Path, tmp_path: Path):

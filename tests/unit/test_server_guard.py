@@ -134,6 +134,8 @@ def test_only_named_proxies_say_for_whom_they_ask(start: Start):
     with start(rate=0.001, burst=2, proxies=("127.0.0.0/8",), token=TOKEN) as client:
         people = ("192.0.2.1", "192.0.2.1", "6.6.6.6, 192.0.2.1", "192.0.2.2", "192.0.2.1")
         assert statuses(client, *people) == [200, 200, 429, 200, 429]
+        assert statuses(client, "192.0.2.3:5", "192.0.2.3:6", "192.0.2.3:7") == [200, 200, 429]
+        assert statuses(client, "no address", '"::1"', "x" * 50_000) == [200, 200, 429]
         assert client.get("/api/v1/stats").status == 401
     with start(rate=0.001, burst=2, token=TOKEN, proxies=("192.0.2.9",)) as client:
         assert statuses(client, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
@@ -260,6 +262,20 @@ def test_bodies_that_are_on_their_way_have_room_for_others(
         assert client.get(f"/api/v1/search?text={word}").status == 200
         slow.close()
         wait_for(lambda: client.upload("/api/v1/uploads", data).status == 422)
+
+
+def test_an_upload_that_is_broken_off_is_no_mistake_of_ours(
+    client: Client, caplog: pytest.LogCaptureFixture
+):
+    with socket.socket() as leaving:
+        leaving.connect(client.address)
+        leaving.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        )
+    counted = b'route="/api/v1/uploads",status="400"'
+    wait_for(lambda: counted in client.get("/metrics").data)
+    assert caplog.text == ""
 
 
 def wait_for(happened: Callable[[], bool]) -> None:

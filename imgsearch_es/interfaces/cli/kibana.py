@@ -9,6 +9,7 @@ import typer
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.cli.output import IndexOption, JsonOption, print_json, print_table, say
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.kibana import SavedObject
@@ -49,7 +50,8 @@ def export(
     if file.exists() and not force:
         raise ConfigurationError(f"{file} exists; --force overwrites it")
     try:
-        file.write_text(to_ndjson(objects), encoding="utf-8")
+        with replacing(file) as draft:
+            draft.write_text(to_ndjson(objects), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
     if json:

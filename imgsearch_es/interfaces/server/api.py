@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.interfaces.server.answers import NOT_FOUND, Problem, reason_of
+from imgsearch_es.interfaces.server.forms import form_content, pictures_of
 from imgsearch_es.interfaces.server.pictures import MEDIA_TYPES, SIZES
 from imgsearch_es.interfaces.server.schemas import (
     DocumentAnswer,
@@ -26,36 +26,15 @@ from imgsearch_es.interfaces.server.schemas import (
     UploadAnswer,
     UrlRequest,
 )
-from imgsearch_es.interfaces.server.searching import check_some, document_dict, explained_dict
+from imgsearch_es.interfaces.server.searching import document_dict, explained_dict
 from imgsearch_es.interfaces.server.services import Parts, ProblemError, Services
 from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, Upload
 
-MAX_UPLOADS = 8
-"""Pictures in one form."""
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "picture": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                        },
-                        "query": {
-                            "type": "string",
-                            "description": "A SearchRequest as JSON; the pictures are added to it.",
-                        },
-                    },
-                    "required": ["picture"],
-                }
-            }
-        },
-    }
+_QUERY = {
+    "type": "string",
+    "description": "A SearchRequest as JSON; the pictures are added to it.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer},
@@ -78,17 +57,19 @@ async def search_by_url(request: Annotated[SearchRequestInUrl, Query()], parts: 
 
 
 @router.post(
-    "/api/v1/search/upload", response_model=SearchAnswer, tags=["search"], openapi_extra=_FORM
+    "/api/v1/search/upload",
+    response_model=SearchAnswer,
+    tags=["search"],
+    openapi_extra={"requestBody": {"required": True, "content": form_content(query=_QUERY)}},
 )
 async def search_by_upload(http: Request, parts: Parts) -> Response:
     """Find pictures by one or several that are sent along."""
-    async with http.form(max_files=MAX_UPLOADS, max_fields=4) as form:
-        files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
-        check_some(files)
+    async with pictures_of(http, "query") as (files, texts):
+        if len(texts) > 1:
+            raise QueryError("the form has several fields 'query': send one")
         uploads = [await parts.check(http, file.read, parts.uploads.add) for file in files]
-        text = form.get("query")
     try:
-        request = SearchRequest.model_validate_json(text if isinstance(text, str) else "{}")
+        request = SearchRequest.model_validate_json(texts[0] if texts else "{}")
     except ValidationError as error:
         raise QueryError(
             f"the form field 'query' is no search: {reason_of(error.errors())}"
@@ -97,12 +78,15 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
     return await _search(request, parts)
 
 
-@router.post("/api/v1/uploads", response_model=UploadAnswer, tags=["search"], openapi_extra=_FORM)
+@router.post(
+    "/api/v1/uploads",
+    response_model=UploadAnswer,
+    tags=["search"],
+    openapi_extra={"requestBody": {"required": True, "content": form_content()}},
+)
 async def upload(http: Request, parts: Parts) -> Response:
     """Send a picture to search by, for an hour."""
-    async with http.form(max_files=1, max_fields=2) as form:
-        files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
-        check_some(files)
+    async with pictures_of(http, most=1) as (files, _):
         kept = await parts.check(http, files[0].read, parts.uploads.add)
     return JSONResponse(_upload_dict(kept), 201)
 

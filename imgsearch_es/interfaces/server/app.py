@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 import imgsearch_es
@@ -88,6 +89,10 @@ def _handle_errors(app: FastAPI) -> None:
     async def of_form(request: Request, error: Exception) -> Response:
         details: Sequence[Any] = cast(RequestValidationError, error).errors()
         return _answer(request, invalid(details))
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_nobody(request: Request, error: Exception) -> Response:
+        return _answer(request, Problem(400, "Disconnected", "the body did not come"))
 
     @app.exception_handler(Exception)
     async def of_ours(request: Request, error: Exception) -> Response:

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 
 from imgsearch_es.errors import QueryError, SourceError
 from imgsearch_es.interfaces.server.answers import Problem, reason_of
-from imgsearch_es.interfaces.server.api import ERRORS, MAX_UPLOADS
+from imgsearch_es.interfaces.server.api import ERRORS
+from imgsearch_es.interfaces.server.forms import form_content, pictures_of
 from imgsearch_es.interfaces.server.schemas import (
     AddRequest,
     ChangeRequest,
@@ -25,7 +25,7 @@ from imgsearch_es.interfaces.server.schemas import (
     RemovedAnswer,
     RemoveRequest,
 )
-from imgsearch_es.interfaces.server.searching import check_some, document_dict
+from imgsearch_es.interfaces.server.searching import document_dict
 from imgsearch_es.interfaces.server.services import Parts, ProblemError, Services, check_may_change
 from imgsearch_es.pictures.files import replacing, to_uri
 
@@ -46,19 +46,7 @@ router = APIRouter(
             "required": True,
             "content": {
                 "application/json": {"schema": AddRequest.model_json_schema()},
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {
-                            "picture": {
-                                "type": "array",
-                                "items": {"type": "string", "format": "binary"},
-                            },
-                            "label": {"type": "array", "items": {"type": "string"}},
-                        },
-                        "required": ["picture"],
-                    }
-                },
+                **form_content(label={"type": "array", "items": {"type": "string"}}),
             },
         }
     },
@@ -143,14 +131,11 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
                 403, "NoUploadFolder", "uploads are added into the folder of --uploads: give one"
             )
         )
-    async with http.form(max_files=MAX_UPLOADS, max_fields=100) as form:
-        files = [item for item in form.getlist("picture") if isinstance(item, UploadFile)]
-        check_some(files)
+    async with pictures_of(http, "label") as (files, labels):
         kept = [
             await parts.check(http, file.read, lambda data: _keep(parts, folder, data))
             for file in files
         ]
-        labels = [label for label in form.getlist("label") if isinstance(label, str)]
     return kept, {"labels": labels or None}
 
 

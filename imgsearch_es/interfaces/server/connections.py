@@ -175,5 +175,6 @@ class FewLines(logging.Filter):
 def limit_log_lines() -> None:
     """Bound what clients can make this process write to its log."""
     few = FewLines()
-    for name in ("imgsearch_es.interfaces.server", "uvicorn.error", "asyncio"):
+    parser = "python_multipart.multipart"
+    for name in ("imgsearch_es.interfaces.server", "uvicorn.error", "asyncio", parser):
         logging.getLogger(name).addFilter(few)

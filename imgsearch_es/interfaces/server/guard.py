@@ -235,9 +235,9 @@ class _Answer:
 
 
 def client_of(scope: Scope) -> str:
-    """The address that a request came from."""
-    client: tuple[str, int] = scope.get("client") or ("unknown", 0)
-    return client[0]
+    """The address that a request came from; what a proxy passed on and is none is one client."""
+    client: tuple[str, int] = scope.get("client") or ("", 0)
+    return client[0] if _is_address(client[0]) else "unknown"
 
 
 def _too_large(limit: int) -> Problem:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.server.pictures import Pictures
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
@@ -164,13 +163,3 @@ def document_dict(document: Document) -> dict[str, Any]:
 def explained_dict(query: Query, explanations: Sequence[Explanation]) -> dict[str, Any]:
     """As ``imgsearch explain --json`` prints it."""
     return {"query": str(query), "explanations": [one.to_dict() for one in explanations]}
-
-
-def check_some(pictures: Sequence[object]) -> None:
-    """Refuse an upload without a file.
-
-    Raises:
-        QueryError: there is none.
-    """
-    if not pictures:
-        raise QueryError("no picture was uploaded: send it as the form field 'picture'")
