@@ -67,8 +67,13 @@ def test_a_module_that_never_was_is_not_found():
 @pytest.mark.parametrize(
     ("code", "others"),
     [
-        ("from imgsearch_es import *", ""),
-        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", ""),
+        ("from imgsearch_es import *", "jinja2"),
+        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", "jinja2"),
+        (
+            "from imgsearch_es.__main__ import main\nimport sys; sys.argv = ['imgsearch', '--help']\n"
+            "try:\n    main()\nexcept SystemExit: pass",
+            "jinja2",
+        ),
         ("import imgsearch_es.pictures.images", "duckdb fsspec"),
         ("import imgsearch_es.vocabulary.synsets as s; s.imagenet()", "numpy difflib PIL"),
     ],
