@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from rich.console import Console
 
     from imgsearch_es.indexing import IndexReport, Progress
@@ -39,35 +39,18 @@ class Reading:
     Attributes:
         done: pictures that are analyzed, unchanged or rejected; some may wait to be written.
         total: all pictures; None while they are being found.
-        decoded: pictures decoded in this run.
-        analyzed: pictures analyzed in this run.
-        written: documents written.
-        unchanged: pictures that the index had already.
-        rejected: pictures that cannot be indexed.
+        work: what the stages have done, for people.
+        failures: how many pictures are rejected, for people; nothing where none is.
         rate: pictures per second, of late.
         seconds_left: at this rate; None where it is not known.
     """
 
     done: int
     total: int | None
-    decoded: int
-    analyzed: int
-    written: int
-    unchanged: int
-    rejected: int
+    work: str
+    failures: str
     rate: float
     seconds_left: float | None
-
-    @property
-    def work(self) -> str:
-        """What the stages have done, for people."""
-        stages = f"{self.decoded:,} decoded, {self.analyzed:,} analyzed, {self.written:,} written"
-        return stages + (f", {self.unchanged:,} unchanged" if self.unchanged else "")
-
-    @property
-    def failures(self) -> str:
-        """How many pictures are rejected, for people; nothing where none is."""
-        return f"{self.rejected:,} rejected" if self.rejected else ""
 
     @property
     def counts(self) -> str:
@@ -108,19 +91,14 @@ class Meter:
         """
         rejected, made = len(report.rejected), report.stages.pictures
         done = max(report.found, report.unchanged + rejected + made["analyze"])
+        written = report.added + report.updated
+        work = f"{made['decode']:,} decoded, {made['analyze']:,} analyzed, {written:,} written"
+        if report.unchanged:
+            work += f", {report.unchanged:,} unchanged"
+        failures = f"{rejected:,} rejected" if rejected else ""
         rate = self._rate(done)
-        known = total is not None and rate > 0
-        return Reading(
-            done=done,
-            total=total,
-            decoded=made["decode"],
-            analyzed=made["analyze"],
-            written=report.added + report.updated,
-            unchanged=report.unchanged,
-            rejected=rejected,
-            rate=rate,
-            seconds_left=max((total or 0) - done, 0) / rate if known else None,
-        )
+        left = max(total - done, 0) / rate if total is not None and rate > 0 else None
+        return Reading(done, total, work, failures, rate, left)
 
     def _rate(self, done: int) -> float:
         now = self._clock()
@@ -181,7 +159,8 @@ class NotebookBar:
         self._draw(reading, f"{how} {reading.done:,} pictures{took}")
 
     def _draw(self, reading: Reading, head: str) -> None:
-        bundle = {"text/html": _html(reading, head), "text/plain": f"{head} · {reading.counts}"}
+        plain = f"{head} · {reading.counts}"
+        bundle = {"text/html": str(_html(reading, head)), "text/plain": plain}
         if self._output is None:
             self._output = self._show(bundle, raw=True, display_id=True)
         else:
@@ -189,43 +168,39 @@ class NotebookBar:
 
 
 class TerminalBar:
-    """A bar on a terminal; gone when the run has ended.
+    """A bar on a terminal, drawn by rich; gone when the run has ended.
 
     Args:
-        console: where to draw; by default the standard error, so that output stays clean.
+        console: where to draw.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        from rich.console import Console
+    def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
-        rest = Column(ratio=1, no_wrap=True)  # what the others leave of a narrow terminal
-        columns = (
+        def text(of: str, style: str = "none", **options: Any) -> TextColumn:
+            return TextColumn(f"{{task.fields[reading].{of}}}", style, **options)
+
+        self._bar = Progress(
             BarColumn(bar_width=16),
-            TextColumn("{task.fields[position]}"),
-            TextColumn("{task.fields[pace]}"),
-            TextColumn("{task.fields[failures]}", style="yellow"),
-            TextColumn("{task.fields[work]}", style="dim", table_column=rest),
+            text("position"),
+            text("pace"),
+            text("failures", "yellow"),
+            # what the others leave of a narrow terminal
+            text("work", "dim", table_column=Column(ratio=1, no_wrap=True)),
+            console=console,
+            transient=True,
+            expand=True,
         )
-        console = console or Console(stderr=True)
-        self._bar = Progress(*columns, console=console, transient=True, expand=True)
-        self._task = self._bar.add_task("", total=None, position="", pace="", failures="", work="")
         self._meter = Meter()
+        nothing = Reading(0, None, "", "", 0.0, None)
+        self._task = self._bar.add_task("", total=None, reading=nothing)
         self._bar.start()
 
     def __call__(self, report: IndexReport, total: int | None) -> None:
         """Redraw the bar."""
         reading = self._meter.read(report, total)
-        self._bar.update(
-            self._task,
-            total=total,
-            completed=reading.done,
-            position=reading.position,
-            pace=reading.pace,
-            failures=reading.failures,
-            work=reading.work,
-        )
+        self._bar.update(self._task, total=total, completed=reading.done, reading=reading)
 
     def end(self, *, stopped: bool) -> None:
         """Take the bar away."""
@@ -274,9 +249,16 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress | None]:
     if not notebook and progress is not True:
         yield None
         return
-    place = NotebookBar() if notebook else TerminalBar() if sys.stderr.isatty() else Lines()
-    with ended(place):
+    from rich.console import Console
+
+    with ended(NotebookBar() if notebook else suiting(Console(stderr=True))) as place:
         yield place
+
+
+def suiting(console: Console, say: Callable[[str], None] | None = None) -> Display:
+    """A bar on a terminal that can redraw a line, lines elsewhere."""
+    redraws = console.file.isatty() and not console.is_dumb_terminal
+    return TerminalBar(console) if redraws else Lines(say)
 
 
 @contextmanager
@@ -305,14 +287,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _html(reading: Reading, head: str) -> str:
-    value = f' max="{max(reading.total, 1)}" value="{reading.done}"' if reading.total else ""
-    return (
+def _html(reading: Reading, head: str) -> Markup:
+    from markupsafe import Markup
+
+    value = Markup(' max="{}" value="{}"').format(max(reading.total or 1, 1), reading.done)
+    return Markup(
         '<div style="font-variant-numeric: tabular-nums; line-height: 1.6">'
         '<progress style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
-        f'aria-label="Pictures indexed"{value}></progress> {escape(head)}<br>'
-        f'<span style="opacity: .75">{escape(reading.counts)}</span></div>'
-    )
+        'aria-label="Pictures indexed"{}></progress> {}<br>'
+        '<span style="opacity: .75">{}</span></div>'
+    ).format(value if reading.total else "", head, reading.counts)
 
 
 def _ipython_display() -> Callable[..., Any]:

@@ -17,6 +17,7 @@ HEAVY = (
     *("tensorflow", "keras", "matplotlib", "elasticsearch", "IPython", "ipywidgets", "openvino"),
     *("ir_measures", "pytrec_eval", "scipy"),
 )
+MAIN = "from imgsearch_es.__main__ import main\ntry:\n    main()\nexcept SystemExit: pass"
 
 
 def loaded_by(code: str, *others: str) -> set[str]:
@@ -67,8 +68,9 @@ def test_a_module_that_never_was_is_not_found():
 @pytest.mark.parametrize(
     ("code", "others"),
     [
-        ("from imgsearch_es import *", ""),
-        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", ""),
+        ("from imgsearch_es import *", "jinja2"),
+        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", "jinja2"),
+        (f"import sys; sys.argv = ['imgsearch', '--help']\n{MAIN}", "jinja2"),
         ("import imgsearch_es.pictures.images", "duckdb fsspec"),
         ("import imgsearch_es.vocabulary.synsets as s; s.imagenet()", "numpy difflib PIL"),
     ],
@@ -91,8 +93,5 @@ def test_a_keyword_search_loads_no_model(tmp_path):
         f"from imgsearch_es import ImageIndex\nprint(ImageIndex({location!r}).search(text='dog'))"
     )
     assert loaded_by(python) == set()
-    command = (
-        f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n"
-        "from imgsearch_es.__main__ import main\ntry:\n    main()\nexcept SystemExit: pass"
-    )
+    command = f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n{MAIN}"
     assert loaded_by(command) == set()

@@ -191,10 +191,12 @@ def test_a_script_prints_nothing_unless_asked(index, photos, capsys, monkeypatch
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_there_is_a_bar_when_asked(monkeypatch):
+@pytest.mark.parametrize(("terminal", "kind"), [("xterm", TerminalBar), ("dumb", Lines)])
+def test_on_a_terminal_that_can_draw_one_there_is_a_bar_when_asked(monkeypatch, terminal, kind):
+    monkeypatch.setenv("TERM", terminal)
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=len, flush=list))
     with shown(True) as display:
-        assert isinstance(display, TerminalBar)
+        assert isinstance(display, kind)
 
 
 def test_indexing_in_a_notebook_shows_a_bar(fake_model, photos, tmp_path, notebook):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -307,10 +306,10 @@ def _summarize(report: IndexReport, location: str) -> None:
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Progress]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
-    from imgsearch_es.indexing.progress import Lines, TerminalBar, ended
+    from imgsearch_es.indexing.progress import ended, suiting
 
     if quiet:
         yield lambda report, total: None
         return
-    with ended(TerminalBar(console()) if sys.stdout.isatty() else Lines(say)) as progress:
+    with ended(suiting(console(), say)) as progress:
         yield progress

@@ -1,11 +1,12 @@
 """Results as people look at them: an HTML gallery for notebooks and pages.
 
-The HTML has no script and loads nothing from outside: thumbnails are embedded, and the style sheet
-(gallery.css) is scoped to one class. Elements are built by ``markup.tag``, which escapes whatever
-is not already HTML, so that a file name or a word can never become markup.
+The HTML loads nothing from outside: thumbnails are embedded, and the style sheet (gallery.css) is
+scoped to one class. Its one script (gallery.js) copies a path at a click on "Copy path"; the policy
+of a page admits no other. The templates escape all text, so that a file name or a word can never
+become markup.
 """
 
-from imgsearch_es.interfaces.gallery.page import document, gallery_html
+from imgsearch_es.interfaces.gallery.page import gallery_html
 from imgsearch_es.interfaces.gallery.protocols import (
     ExplanationLike,
     HitLike,
@@ -13,7 +14,8 @@ from imgsearch_es.interfaces.gallery.protocols import (
     QueryLike,
     TermLike,
 )
-from imgsearch_es.interfaces.gallery.texts import number, title, words
+from imgsearch_es.interfaces.gallery.texts import title
+from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import thumbnail
 
 __all__ = [
@@ -22,7 +24,6 @@ __all__ = [
     "HitsLike",
     "QueryLike",
     "TermLike",
-    "document",
     "gallery_html",
     "number",
     "thumbnail",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from imgsearch_es.interfaces.gallery.texts import words
-from imgsearch_es.interfaces.markup import Html, tag
+from imgsearch_es.interfaces.html import words
 from imgsearch_es.retrieval.conditions import METADATA
 from imgsearch_es.retrieval.facets import FacetCount, conditions_of
 
@@ -25,22 +25,25 @@ _NAMES = {
 }
 
 
-def facets_panel(facets: Mapping[str, Sequence[FacetCount]], matches: str) -> Html:
-    """A list of counts for each field, to fold away; nothing when no field tells pictures apart.
-
-    Args:
-        facets: values and counts by field, as ``ImageIndex.facets`` gives them.
-        matches: how many pictures were counted, for people.
-    """
-    told = {field: counts for field, counts in facets.items() if len(counts) > 1}
-    if not told:
-        return Html()
-    lists = [
-        tag("details", tag("summary", field_name(field)), _counts(field, counts), open="")
-        for field, counts in told.items()
+def facet_groups(
+    facets: Mapping[str, Sequence[FacetCount]],
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The name of each field that tells pictures apart, and its counts as they are shown."""
+    return [
+        (
+            field_name(field),
+            [
+                {
+                    "text": value_name(field, item["value"]),
+                    "count": item["count"],
+                    "condition": " ".join(map(str, conditions_of(field, item["value"]))),
+                }
+                for item in counts
+            ],
+        )
+        for field, counts in facets.items()
+        if len(counts) > 1
     ]
-    head = tag("p", matches, class_="ig-eyebrow")
-    return tag("section", head, *lists, class_="ig-facets", aria_label=f"Facets: {matches}")
 
 
 def field_name(field: str) -> str:
@@ -48,20 +51,6 @@ def field_name(field: str) -> str:
     return _NAMES.get(field, field.removeprefix(METADATA))
 
 
-def _counts(field: str, counts: Sequence[FacetCount]) -> Html:
-    most = max(item["count"] for item in counts)
-    return tag("ul", *(_count(field, item, most) for item in counts), role="list")
-
-
-def _count(field: str, item: FacetCount, most: int) -> Html:
-    value = item["value"]
-    condition = " ".join(map(str, conditions_of(field, value)))
-    bar = tag("span", style=f"width: {100 * item['count'] / most:.1f}%")
-    return tag(
-        "li",
-        tag("span", words(value) if "synset" in field else value, class_="ig-key"),
-        " ",
-        tag("span", f"{item['count']:,}", class_="ig-weight"),
-        tag("span", bar, class_="ig-bar", aria_hidden="true"),
-        title=f"In a query: {condition}",
-    )
+def value_name(field: str, value: str) -> str:
+    """What a value of a facet is called."""
+    return words(value) if "synset" in field else value

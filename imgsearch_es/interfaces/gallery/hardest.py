@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imgsearch_es.interfaces.gallery import document, gallery_html
-from imgsearch_es.interfaces.markup import Html, tag
+from imgsearch_es.interfaces.gallery.page import gallery_html
+from imgsearch_es.interfaces.gallery.page import page as page_of
+from imgsearch_es.interfaces.html import render
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.explanations import Explanation
 from imgsearch_es.search.hit import Hit
@@ -23,36 +24,25 @@ PAGE_BYTES = 12_000_000
 """Of all thumbnails together."""
 THUMBNAIL = 150
 _RANKS = 10
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 24px; }
-.hard { margin: 32px 0; border-top: 1px solid #8884; }
-.hard h2 { margin-bottom: 0; overflow-wrap: anywhere; }
-.hard p { margin: 4px 0 12px; opacity: 0.8; }
-@media (prefers-color-scheme: dark) { body { background: #16181b; color: #e8e8e8; } }
-"""
 
 
 def page(found: Hardest) -> str:
     """A page of its own."""
-    body = tag("body", Html(fragment(found)))
-    return document(f"The hardest queries for {found.system}", body, tag("style", Html(_STYLE)))
+    title = f"The hardest queries for {found.system}"
+    return page_of("hardest_page.html", title=title, content=fragment(found))
 
 
 def fragment(found: Hardest) -> str:
     """For a notebook."""
-    head = tag("h1", f"The hardest queries for {found.system}")
-    many = "query" if found.of == 1 else "queries"
-    about = tag("p", f"{len(found)} of {found.of} {many}, by {found.measure}, lowest first.")
     limit = PAGE_BYTES // max(len(found), 1)
-    return str(head) + str(about) + "".join(_section(q, found.measure, limit) for q in found)
+    queries = [(hard, summary(hard), _gallery(hard, limit)) for hard in found]
+    return render("hardest.html", found=found, queries=queries)
 
 
-def _section(hard: HardQuery, measure: str, limit: int) -> Html:
-    heading = tag("h2", f"{hard.name}: {measure} {hard.figure:.4g}")
+def _gallery(hard: HardQuery, limit: int) -> str:
     if hard.hits is None:
-        return tag("section", heading, tag("p", f"Not asked: {hard.problem}"), class_="hard")
-    gallery = Html(gallery_html(Marked.of(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit))
-    return tag("section", heading, tag("p", summary(hard)), gallery, class_="hard")
+        return ""
+    return gallery_html(Marked.of(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit)
 
 
 def summary(hard: HardQuery) -> str:

@@ -7,16 +7,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.gallery.card import card
-from imgsearch_es.interfaces.gallery.facets import facets_panel
-from imgsearch_es.interfaces.gallery.head import matches, query_head
+from imgsearch_es.interfaces.gallery.explanation import summands
+from imgsearch_es.interfaces.gallery.facets import facet_groups
 from imgsearch_es.interfaces.gallery.protocols import HitsLike
-from imgsearch_es.interfaces.gallery.texts import title
-from imgsearch_es.interfaces.markup import Html, tag
+from imgsearch_es.interfaces.gallery.terms import hit_chip, notable, query_chips, summands_of
+from imgsearch_es.interfaces.gallery.texts import basename, link, matches, summary, title
+from imgsearch_es.interfaces.html import macros, render
 from imgsearch_es.pictures.thumbnails import Thumb, embed
 from imgsearch_es.retrieval.facets import FacetCount
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_ROLES = {"image": "Query picture", "like": "Liked picture", "dislike": "Disliked picture"}
 
 
 def gallery_html(
@@ -47,81 +53,85 @@ def gallery_html(
     """
     if thumbnail < 1 or max_bytes < 0 or (columns is not None and columns < 1):
         raise ConfigurationError("columns and thumbnail must be at least 1, max_bytes at least 0.")
-    results = list(hits)
-    pictures = list(hits.query.pictures)
+    results, pictures = list(hits), list(hits.query.pictures)
     thumbs = embed([*pictures, *(hit.uri for hit in results)], thumbnail, max_bytes)
-    query = query_head(hits, len(results), thumbs[: len(pictures)], standalone)
-    cards = cards_of(hits, thumbs[len(pictures) :], standalone)
-    grid = _grid(cards, columns, thumbnail) if cards else _nothing()
-    panel = facets_panel(facets, f"All {matches(hits)}") if facets and cards else Html()
-    body = (query, tag("div", grid, panel, class_="ig-body"), _script())
+    content = parts().gallery(
+        head=query_head(hits, len(results), thumbs[: len(pictures)], standalone=standalone),
+        cards=cards_of(hits, thumbs[len(pictures) :], standalone=standalone),
+        cell=_cell(columns, thumbnail),
+        facets=parts().facets(facet_groups(facets or {}), f"All {matches(hits)}"),
+        script=_data("gallery.js"),
+    )
     if standalone:
-        main = tag("body", tag("main", *body), class_="imgsearch-gallery ig-page")
-        return document(title(hits.query), main, style())
-    name = f"Image search results: {title(hits.query)}"
-    return tag("section", style(), *body, class_="imgsearch-gallery", aria_label=name)
+        return page("document.html", title=title(hits.query), style=style(), content=content)
+    return str(parts().fragment(title(hits.query), style(), content))
 
 
-def cards_of(hits: HitsLike, thumbs: Sequence[Thumb], standalone: bool = False) -> list[Html]:
-    """The results as items of a list, each with its thumbnail."""
+def parts() -> Any:
+    """The macros that galleries are made of."""
+    return macros("gallery.html")
+
+
+def query_head(
+    hits: HitsLike, shown: int, thumbs: Sequence[Thumb], *, standalone: bool = False
+) -> Markup:
+    """The query's pictures, words and terms, and how many pictures match."""
+    query = hits.query
+    roles = getattr(query, "roles", ()) or ["image"] * len(thumbs)
+    chips = query_chips(query.terms)
+    head: Markup = parts().query_head(
+        title=title(query),
+        # A heading in a notebook's output would enter the notebook's table of contents.
+        heading="h1" if standalone else "p",
+        pictures=[
+            (thumb, f"{_ROLES[role]} {basename(source)}".strip(), role)
+            for source, role, thumb in zip(query.pictures, roles, thumbs, strict=True)
+        ],
+        terms=chips,
+        more=query.terms[len(chips) :],
+        summary=summary(hits, shown),
+    )
+    return head
+
+
+def cards_of(hits: HitsLike, thumbs: Sequence[Thumb], *, standalone: bool = False) -> list[Markup]:
+    """The results as items of a list, each with its thumbnail; bars are relative to the best."""
     best = max((hit.score for hit in hits), default=0.0)
-    return [
-        card(hit, thumb, hits.explain(i), best, standalone)
-        for i, (hit, thumb) in enumerate(zip(hits, thumbs, strict=True))
-    ]
+    cards = []
+    for i, (hit, thumb) in enumerate(zip(hits, thumbs, strict=True)):
+        explanation = hits.explain(i)
+        added = summands_of(explanation)
+        card = parts().card(
+            hit=hit,
+            thumb=thumb,
+            best=best,
+            link=link(hit.uri) if standalone else None,
+            terms=[hit_chip(term, added) for term in notable(hit.synsets, added)],
+            total=explanation.total,
+            rows=summands(explanation),
+        )
+        cards.append(card)
+    return cards
 
 
-def style() -> Html:
+def style() -> str:
     """The style sheet of galleries; all its rules are scoped to one class."""
-    return tag("style", Html(_data("gallery.css")))
+    return _data("gallery.css")
 
 
-def _grid(cards: Sequence[Html], columns: int | None, thumbnail: int) -> Html:
-    # The narrowest a result may be; on a phone two fit side by side.
-    cell = f"min({thumbnail}px, 50% - 8px)"
-    if columns is not None:
-        cell = f"max(min(120px, 50% - 8px), (100% - {16 * (columns - 1)}px) / {columns})"
-    return tag("ol", *cards, class_="ig-grid", role="list", style=f"--ig-cell: {cell}")
+def _cell(columns: int | None, thumbnail: int) -> str:
+    """The narrowest a result may be; on a phone two fit side by side."""
+    if columns is None:
+        return f"min({thumbnail}px, 50% - 8px)"
+    return f"max(min(120px, 50% - 8px), (100% - {16 * (columns - 1)}px) / {columns})"
 
 
-def document(heading: str, body: Html, *styles: Html) -> str:
-    """A whole page around galleries; its policy admits their one script and no other.
-
-    Args:
-        heading: the page's title.
-        body: the element of this name.
-        styles: elements for the head.
-    """
+def page(template: str, **values: Any) -> str:
+    """A whole page around galleries; its policy admits their one script and no other."""
     digest = base64.b64encode(hashlib.sha256(_data("gallery.js").encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'"
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", f"{heading} – imgsearch"),
-        *styles,
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _script() -> Html:
-    """What the copy buttons do; the one script, and the page's policy admits no other."""
-    return tag("script", Html(_data("gallery.js")))
+    return render(template, digest=digest, **values)
 
 
 @cache
 def _data(name: str) -> str:
     return (files("imgsearch_es.interfaces.gallery") / name).read_text(encoding="utf-8")
-
-
-def _nothing() -> Html:
-    return tag(
-        "p",
-        tag("strong", "No picture matches this query."),
-        " Try a broader word (“dog” stands for every breed), fewer filters, or a picture.",
-        class_="ig-empty",
-    )

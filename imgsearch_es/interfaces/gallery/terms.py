@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, TermLike
-from imgsearch_es.interfaces.gallery.texts import number, words
-from imgsearch_es.interfaces.markup import Html, tag
+from imgsearch_es.interfaces.html import number, words
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
@@ -16,25 +16,23 @@ Summands = Mapping[str, tuple[float, float]]
 """Query weight and part of the score, by synset."""
 
 
-def term_list(label: str, chips: Sequence[Html]) -> Html:
-    """A list of chips with a name for screen readers; nothing when there are none."""
-    if not chips:
-        return Html()
-    return tag("ul", *chips, class_="ig-terms", role="list", aria_label=label)
+class Chip(NamedTuple):
+    """A term as it is shown: one that query and picture share is marked, its tip says more."""
+
+    text: str
+    weight: str
+    tip: str
+    shared: bool
 
 
-def query_chips(terms: Sequence[TermLike]) -> list[Html]:
-    """The leading terms with at least 1 % of the best one's weight, then how many more."""
+def query_chips(terms: Sequence[TermLike]) -> list[Chip]:
+    """The leading terms with at least 1 % of the best one's weight."""
     least = 0.01 * max((abs(term.score) for term in terms), default=0.0)
-    count = sum(abs(term.score) >= least for term in terms[:QUERY_TERMS])
-    chips = [
-        _chip(term.key, term.score, f"{term.key}: weight {number(term.score)}", "ig-shared")
-        for term in terms[:count]
+    return [
+        _chip(term, f"{term.key}: weight {number(term.score)}", shared=True)
+        for term in terms[:QUERY_TERMS]
+        if abs(term.score) >= least
     ]
-    if rest := terms[count:]:
-        more = ", ".join(f"{term.key} {number(term.score)}" for term in rest[:50])
-        chips.append(tag("li", f"+{len(rest)} more", title=more))
-    return chips
 
 
 def summands_of(explanation: ExplanationLike) -> Summands:
@@ -62,21 +60,17 @@ def notable(terms: Sequence[TermLike], summands: Summands) -> list[TermLike]:
     return [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
 
 
-def hit_chip(term: TermLike, summands: Summands) -> Html:
-    """A term of a result; one that the query has is marked, and says on hover what it adds."""
+def hit_chip(term: TermLike, summands: Summands) -> Chip:
+    """A term of a result; one that the query has says what it adds."""
     if term.key not in summands:
-        return _chip(term.key, term.score, f"{term.key}: {number(term.score)}", "")
+        return _chip(term, f"{term.key}: {number(term.score)}", shared=False)
     weight, part = summands[term.key]
     if math.isclose(part, weight * term.score, rel_tol=1e-6):
         product = f"{number(weight)} × {number(term.score)} = {number(part)}"
-        tip = f"{term.key}: {product} (query × picture)"
-    else:
-        tip = f"{term.key}: adds {number(part)}"
-    return _chip(term.key, term.score, tip, "ig-shared")
+        return _chip(term, f"{term.key}: {product} (query × picture)", shared=True)
+    return _chip(term, f"{term.key}: adds {number(part)}", shared=True)
 
 
-def _chip(key: str, score: float, tip: str, tone: str) -> Html:
-    text = tag("mark", words(key)) if tone else tag("span", words(key), class_="ig-key")
-    digits = "<0.01" if 0 < score < 0.005 else f"{score:.2f}".replace("-", "−")
-    value = tag("span", digits, class_="ig-weight")
-    return tag("li", text, " ", value, class_=tone or None, title=tip)
+def _chip(term: TermLike, tip: str, *, shared: bool) -> Chip:
+    digits = "<0.01" if 0 < term.score < 0.005 else f"{term.score:.2f}".replace("-", "−")
+    return Chip(words(term.key), digits, tip, shared)

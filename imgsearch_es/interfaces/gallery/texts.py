@@ -1,31 +1,16 @@
-"""Numbers, names and titles as people read them."""
+"""Titles, sums and links as people read them."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgsearch_es.interfaces.gallery.protocols import QueryLike
+from imgsearch_es.interfaces.gallery.protocols import HitsLike, QueryLike
+from imgsearch_es.interfaces.html import words
 from imgsearch_es.pictures.files import filename
 
 if TYPE_CHECKING:
     from PIL import Image
-
-
-def number(value: float) -> str:
-    """A score for reading: three decimals, fewer for large ones, exponent for tiny ones."""
-    size = abs(value)
-    if not math.isfinite(value) or size == 0:
-        return f"{value:g}"
-    if size < 0.0005:
-        return f"{value:.1e}"
-    return f"{value:.{3 if size < 10 else 2 if size < 100 else 1}f}".replace("-", "−")
-
-
-def words(key: str) -> str:
-    """A synset's key for reading: ``golden_retriever`` is "golden retriever"."""
-    return key.replace("_", " ")
 
 
 def title(query: QueryLike) -> str:
@@ -44,3 +29,21 @@ def link(uri: str) -> str | None:
 def basename(source: str | Image.Image) -> str:
     """The file name of a picture; empty for one in memory."""
     return filename(source) if isinstance(source, str) else ""
+
+
+def matches(hits: HitsLike) -> str:
+    """How many pictures match, for people; "or more" where counting was ended early."""
+    more = "" if getattr(hits, "total_is_exact", True) else " or more"
+    return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
+
+
+def summary(hits: HitsLike, shown: int) -> str:
+    """How many pictures match, and how they were found."""
+    took = f"{hits.took_ms:.1f}" if hits.took_ms < 100 else f"{hits.took_ms:,.0f}"
+    parts = (
+        matches(hits) if shown >= hits.total else f"{shown:,} of {matches(hits)}",
+        hits.strategy,
+        "exact" if hits.exact else "approximate",
+        f"{took} ms",
+    )
+    return " · ".join(part for part in parts if part)

@@ -8,9 +8,8 @@ from typing import Any
 import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES, field_name
-from imgsearch_es.interfaces.gallery.texts import words
-from imgsearch_es.interfaces.markup import tag
+from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES, field_name, value_name
+from imgsearch_es.interfaces.gallery.page import parts
 from imgsearch_es.interfaces.notebook.parts import button, buttons, close_all
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.facets import conditions_of
@@ -50,12 +49,12 @@ class Narrowing:
         shown: list[Any] = []
         for field, counts in counted.items():
             if len(counts) > 1:
-                shown.append(widgets.HTML(tag("strong", field_name(field))))
+                shown.append(widgets.HTML(str(parts().strong(field_name(field)))))
                 shown += [self._facet(field, item["value"], item["count"]) for item in counts]
         return shown
 
     def _facet(self, field: str, value: str, count: int) -> Any:
-        name = words(value) if "synset" in field else value
+        name = value_name(field, value)
         tooltip = f"Only these: {' '.join(map(str, conditions_of(field, value)))}"
         return button(f"{name} ({count:,})", lambda: self._narrow(field, value), tooltip=tooltip)
 

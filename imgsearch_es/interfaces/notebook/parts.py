@@ -7,13 +7,6 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from imgsearch_es.interfaces.markup import Html, tag
-
-
-def gallery_part(*parts: Html) -> Html:
-    """A part of a gallery; the style sheet comes once for all of them."""
-    return tag("div", *parts, class_="imgsearch-gallery ig-part-of")
-
 
 def buttons(parts: Sequence[Any]) -> Any:
     """Widgets in a row that breaks where it is too long."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from imgsearch_es.interfaces.gallery.page import cards_of
-from imgsearch_es.interfaces.markup import Html, tag
-from imgsearch_es.interfaces.notebook.parts import buttons, close_all, gallery_part
+from imgsearch_es.interfaces.gallery.page import cards_of, parts
+from imgsearch_es.interfaces.notebook.parts import buttons, close_all
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.search.hits import Hits
 
@@ -70,14 +69,14 @@ class Cell:
 
     def __init__(
         self,
-        card: Html,
+        card: str,
         filename: str,
         i: int,
         changed: Callable[[], None],
         more: Callable[[int], None],
     ) -> None:
         self._told = changed
-        self.card = widgets.HTML(gallery_part(tag("ol", card, class_="ig-one", role="list")))
+        self.card = widgets.HTML(str(parts().one(card)))
         self.like = _toggle("Like", "thumbs-up", filename)
         self.dislike = _toggle("Dislike", "thumbs-down", filename)
         self.more = widgets.Button(

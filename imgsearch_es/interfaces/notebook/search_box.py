@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError, QueryError
-from imgsearch_es.interfaces.gallery.head import query_head
-from imgsearch_es.interfaces.gallery.page import style
-from imgsearch_es.interfaces.markup import tag
+from imgsearch_es.interfaces.gallery.page import parts, query_head, style
 from imgsearch_es.interfaces.notebook.narrowing import Narrowing
-from imgsearch_es.interfaces.notebook.parts import button, buttons, gallery_part, set_visible
+from imgsearch_es.interfaces.notebook.parts import button, buttons, set_visible
 from imgsearch_es.interfaces.notebook.result_grid import ResultGrid
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
@@ -81,7 +79,7 @@ class SearchBox:
         middle = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="24px")
         self.widget = widgets.VBox(
             [
-                widgets.HTML(style()),
+                widgets.HTML(f"<style>{style()}</style>"),
                 buttons([self.words, self.search_button, self.upload, self.strategy]),
                 self.message,
                 self.head,
@@ -217,7 +215,7 @@ class SearchBox:
             self.words.value, self._picture = self._step.words, self._step.picture
         self.message.value = ""
         self.results.show(hits)
-        self.head.value = "" if hits is None else gallery_part(_head(hits))
+        self.head.value = "" if hits is None else _head(hits)
         if hits is not None and not len(hits):
             self._say("No picture matches. Try a broader word or fewer conditions.")
         self._show_marks()
@@ -275,7 +273,7 @@ class SearchBox:
             self.search()
 
     def _say(self, sentence: str) -> None:
-        self.message.value = tag("p", sentence, role="alert", style="margin: 4px 0")
+        self.message.value = str(parts().alert(sentence))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.widget._repr_mimebundle_(**options)
@@ -284,6 +282,6 @@ class SearchBox:
         return f"SearchBox({self._index!r})"
 
 
-def _head(hits: Hits) -> Any:
+def _head(hits: Hits) -> str:
     thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
-    return query_head(hits, len(hits), thumbs, standalone=False)
+    return str(parts().part_of(query_head(hits, len(hits), thumbs)))

@@ -18,7 +18,8 @@ from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, HitsLike
-from imgsearch_es.interfaces.gallery.texts import number, title, words
+from imgsearch_es.interfaces.gallery.texts import title
+from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import reason, shrink_all
 
 if TYPE_CHECKING:

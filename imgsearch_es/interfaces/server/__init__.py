@@ -19,7 +19,7 @@ from importlib.util import find_spec
 
 from imgsearch_es.errors import MissingDependencyError, pip_install
 
-_PACKAGES = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
+_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 
 
 def check_installed() -> None:

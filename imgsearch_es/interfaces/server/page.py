@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader
 from pydantic import BaseModel, Field
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
-from imgsearch_es.interfaces.gallery import number
+from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server import view
 from imgsearch_es.interfaces.server.answers import Problem, problem_of
 from imgsearch_es.interfaces.server.schemas import ExplainRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, services_of
 from imgsearch_es.interfaces.server.state import PAGE_SIZE, State
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.explanations import Explanation
 from imgsearch_es.search.hits import Hits
 
 PATHS = ("/", "/results", "/why")
@@ -27,16 +26,6 @@ _FACET_VALUES = 30
 _IDEAS = 10
 
 router = APIRouter(include_in_schema=False)
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("imgsearch_es.interfaces.server"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 @router.get("/")
@@ -110,12 +99,13 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "state": state,
         "search": parts.interactions.shown(hits) if hits and state.has_query else None,
         "status": 200,
-        "cards": [] if hits is None else view.cards(hits, state),
+        "hits": hits,
+        "asked": {term.key for term in query.terms} if query is not None else (),
         "summary": None if hits is None or not len(hits) else view.summary(hits, state),
         "facets": view.facet_groups(counted, state),
         "choices": view.choices(state),
         "examples": examples,
-        "vector": view.vector(query) if query is not None and examples else None,
+        "query": query,
         "share": view.share_url(query, state) if query is not None else None,
         "ideas": view.frequent(ideas, state),
     }
@@ -136,26 +126,12 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
 
 def _explained(parts: Services, state: State, picture: str) -> dict[str, Any]:
     document = parts.pictures.document(picture)
-    rows, score = [], None
+    found: list[Explanation] = []
     if state.has_query:
         request = ExplainRequest.model_validate({**state.what().model_dump(), "picture": picture})
         _, found = parts.searching.explain(request)
-        if found:
-            rows, score = view.explanation_rows(found[0]), number(found[0].total)
-    return {"document": document, "rows": rows, "score": score, **_about(document, rows)}
-
-
-def _about(document: Document, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is known of a picture besides its score."""
-    return {
-        "alt": view.alt_of(document),
-        "terms": view.seen(document),
-        "size": f"{document.width:,} × {document.height:,} pixels",
-        "weight": f"{document.bytes / 1024:,.0f} KB {document.format}",
-        "metadata": {name: str(value) for name, value in document.metadata.items()},
-    }
+    return {"document": document, "explanation": found[0] if found else None}
 
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
-    text = _templates().get_template(template).render(strategies=view.STRATEGIES, **content)
-    return HTMLResponse(text, status)
+    return HTMLResponse(render(template, view=view, in_memory=in_memory, **content), status)

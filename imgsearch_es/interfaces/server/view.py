@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.interfaces.gallery import number, words
+from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.state import LAST_PAGE, PAGE_SIZE, State
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
-from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.conditions import shown_value
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.language import MAX_PARTS
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.explanations import Explanation
-from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.hits import Hits
 
 FACET_FIELDS = {
@@ -47,102 +42,15 @@ _FACETS_SHOWN = 7
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A synset of a picture; ``shared`` when the query has it, too."""
-
-    key: str
-    text: str
-    score: str
-    shared: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One hit as the grid shows it."""
-
-    id: str
-    rank: int
-    name: str
-    uri: str
-    alt: str
-    width: int
-    height: int
-    shown: bool
-    version: str
-    score: str
-    share: float
-    labels: tuple[str, ...]
-    chips: tuple[Chip, ...]
-    liked: bool
-    disliked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A picture of the query."""
-
-    id: str
-    role: str
-    name: str
-    alt: str
-    version: str
-
-
-def cards(hits: Hits, state: State) -> list[Card]:
-    """The hits of a page."""
-    best = max((hit.score for hit in hits), default=0.0)
-    asked = {term.key for term in hits.query.terms} if state.has_query else set()
-    return [_card(hit, best, asked, state) for hit in hits]
-
-
-def _card(hit: Hit, best: float, asked: set[str], state: State) -> Card:
-    document = hit.document
-    return Card(
-        id=hit.id,
-        rank=hit.rank,
-        name=hit.filename,
-        uri=hit.uri,
-        alt=alt_of(document),
-        width=document.width,
-        height=document.height,
-        shown=not in_memory(hit.uri),
-        version=document.sha256[:12],
-        score=number(hit.score),
-        share=_share(hit.score, best),
-        labels=hit.labels,
-        chips=chips(document, asked),
-        liked=hit.id in state.like,
-        disliked=hit.id in state.dislike,
-    )
-
-
-def chips(document: Document, asked: set[str], count: int = _CHIPS) -> tuple[Chip, ...]:
+def chips(document: Document, asked: Collection[str]) -> list[Term]:
     """A picture's best synsets, first those that the query has."""
     ordered = sorted(document.terms, key=lambda term: (term.key not in asked, -term.score))
-    telling = [term for term in ordered if term.score >= _TELLING] or ordered[:1]
-    return tuple(map(partial(_chip, asked=asked), telling[:count]))
+    return ([term for term in ordered if term.score >= _TELLING] or ordered[:1])[:_CHIPS]
 
 
-def seen(document: Document) -> list[dict[str, Any]]:
-    """All of a picture's synsets, with the share of the largest score."""
-    best = document.terms[0].score if document.terms else 0.0
-    return [
-        {
-            "key": term.key,
-            "text": words(term.key),
-            "score": number(term.score),
-            "share": _share(term.score, best),
-        }
-        for term in document.terms
-    ]
-
-
-def vector(query: Query) -> dict[str, Any]:
-    """What a query with pictures is: its heaviest synsets, and how many more it has."""
-    shown = [term for term in query.terms if term.score >= _TELLING][:_VECTOR]
-    chips = [_chip(term, asked=set()) for term in shown]
-    return {"chips": chips, "more": len(query.terms) - len(chips)}
+def vector(query: Query) -> list[Term]:
+    """What a query with pictures is: its heaviest synsets."""
+    return [term for term in query.terms if term.score >= _TELLING][:_VECTOR]
 
 
 def share_url(query: Query, state: State) -> str | None:
@@ -159,22 +67,20 @@ def share_url(query: Query, state: State) -> str | None:
     return state.url(q=text, image=(), like=(), dislike=(), region="")
 
 
-def _chip(term: Term, asked: set[str]) -> Chip:
-    return Chip(term.key, words(term.key), f"{term.score:.2f}", term.key in asked)
-
-
 def alt_of(document: Document) -> str:
     """What a screen reader says of a picture: what is seen in it, and its name."""
     seen = ", ".join(words(term.key) for term in document.terms[:2])
     return f"{seen}: {document.filename}" if seen else document.filename
 
 
-def example(picture: Document | Upload, role: str) -> Example:
+def example(picture: Document | Upload, role: str) -> dict[str, str]:
     """A picture of the query."""
     if isinstance(picture, Upload):
-        return Example(picture.id, role, "your picture", f"{_ROLES[role]}: your picture", "1")
-    alt = f"{_ROLES[role]}: {alt_of(picture)}"
-    return Example(picture.id, role, picture.filename, alt, picture.sha256[:12])
+        name, alt, version = "your picture", "your picture", "1"
+    else:
+        name, alt, version = picture.filename, alt_of(picture), picture.sha256[:12]
+    alt = f"{_ROLES[role]}: {alt}"
+    return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version}
 
 
 def facet_groups(counted: Facets, state: State) -> list[dict[str, Any]]:
@@ -233,22 +139,6 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
     }
 
 
-def explanation_rows(explanation: Explanation) -> list[dict[str, Any]]:
-    """The summands of a score with the share that each has of the largest."""
-    rows = explanation.rows
-    largest = max((abs(row.product) for row in rows), default=0.0)
-    return [
-        {
-            "text": words(row.key),
-            "query": number(row.query_weight),
-            "document": number(row.document_score),
-            "product": number(row.product),
-            "share": _share(abs(row.product), largest),
-        }
-        for row in rows
-    ]
-
-
 def suggestions(q: str, wrong: str, better: Sequence[str], state: State) -> list[dict[str, str]]:
     """Links to the same query with a word replaced."""
     return [
@@ -265,6 +155,6 @@ def frequent(counted: Iterable[Any], state: State) -> list[dict[str, str]]:
     ]
 
 
-def _share(score: float, best: float) -> float:
+def share(score: float, best: float) -> float:
     """Percent of the best score; of distances, whose scores are negative, all."""
     return round(100 * score / best, 1) if best > 0 else 100.0
