@@ -98,8 +98,8 @@ class Analyzer:
     Args:
         config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
             that model with its own image filters and the paper's term filters.
-        runtime: what runs the model: "tensorflow", "openvino", or "auto" for the faster of those
-            that agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the
+        runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO
+            where both agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the
             configuration, because the scores are the same to within 0.0001.
 
     Raises:

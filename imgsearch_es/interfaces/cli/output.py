@@ -54,8 +54,8 @@ RuntimeOption = Annotated[
     typer.Option(
         "--runtime",
         show_default="IMGSEARCH_RUNTIME, else auto",
-        help="What runs the classifier: tensorflow, openvino, or auto for the faster of them if "
-        "they agree; `imgsearch doctor` says which.",
+        help="What runs the classifier: tensorflow, openvino, or auto for openvino where "
+        "both agree; `imgsearch doctor` says which.",
     ),
 ]
 ShardsOption = Annotated[
