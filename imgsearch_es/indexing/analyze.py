@@ -12,10 +12,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.indexing.resolve import Resolved
 from imgsearch_es.retrieval.documents import Document
 
 BATCH_SIZE = 32
@@ -70,7 +69,7 @@ class BatchSize:
 class Made(NamedTuple):
     """A picture's document, and whether it was made without a forward pass of its own."""
 
-    task: Task
+    found: Found
     document: Document
     reused: bool
 
@@ -80,7 +79,7 @@ class _Batch(NamedTuple):
 
     analyses: Future[tuple[list[Analysis], float]]
     contents: dict[str, Ready]
-    waiting: list[tuple[Resolved, Ready]]
+    waiting: list[Ready]
 
 
 class BatchAnalyzer:
@@ -100,32 +99,32 @@ class BatchAnalyzer:
         self._stages = stages
         self._model: ThreadPoolExecutor | None = None
         self._given: deque[_Batch] = deque()
-        self._waiting: list[tuple[Resolved, Ready]] = []
+        self._waiting: list[Ready] = []
         self._contents: dict[str, Ready] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
         self._lock = threading.Lock()
         self._busy = 0
         self._ended = self._idle = self._told = 0.0
 
-    def add(self, resolved: Resolved, ready: Ready) -> Iterator[Made]:
+    def add(self, ready: Ready) -> Iterator[Made]:
         """Take a picture; give the documents that are done with it, often none."""
-        sha256, stored = ready.picture.sha256, resolved.stored
+        sha256, stored = ready.picture.sha256, ready.found.stored
         known = self._recent.get(sha256)
         if stored is not None:
             known = Analysis(stored.terms, stored.embedding)
         if known is not None:
-            yield _made(resolved, ready, known, reused=True)
+            yield _made(ready, known, reused=True)
             return
         if ready.analysis is not None:
-            yield _made(resolved, ready, ready.analysis, reused=False)
+            yield _made(ready, ready.analysis, reused=False)
             return
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
-            given.waiting.append((resolved, ready))
+            given.waiting.append(ready)
             if len(given.waiting) >= _COPIES * self._size.size:
                 yield from self._take(0)
             return
-        self._waiting.append((resolved, ready))
+        self._waiting.append(ready)
         self._contents.setdefault(sha256, ready)
         size = self._size.size
         if len(self._contents) >= size or len(self._waiting) >= _COPIES * size:
@@ -174,10 +173,10 @@ class BatchAnalyzer:
             self._size.took(len(analyses), seconds)
             found = dict(zip(batch.contents, analyses, strict=True))
             self._remember(found)
-            for resolved, ready in batch.waiting:
+            for ready in batch.waiting:
                 sha256 = ready.picture.sha256
                 reused = ready is not batch.contents[sha256]
-                yield _made(resolved, ready, found[sha256], reused=reused)
+                yield _made(ready, found[sha256], reused=reused)
 
     def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
         """In a thread of the model: the analyses, and how many seconds they took alone."""
@@ -188,7 +187,7 @@ class BatchAnalyzer:
                 self._idle += started - self._ended
             self._busy += 1
         try:
-            analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
+            analyses = analyzer.analyze_prepared([ready.picture.pixels for ready in batch])
         finally:
             with self._lock:
                 self._busy -= 1
@@ -204,15 +203,17 @@ class BatchAnalyzer:
             self._recent.popitem(last=False)
 
 
-def relabeled(resolved: Resolved) -> Document | None:
+def relabeled(found: Found) -> Made | None:
     """The stored document with new labels and metadata; None when it is as it should be."""
-    if resolved.stored is None:
+    if found.stored is None:
         return None
-    return replace(resolved.stored, labels=resolved.labels, metadata=resolved.metadata)
+    document = replace(found.stored, labels=found.labels or (), metadata=found.metadata)
+    return Made(found, document, reused=False)
 
 
-def _made(resolved: Resolved, ready: Ready, analysis: Analysis, *, reused: bool) -> Made:
+def _made(ready: Ready, analysis: Analysis, *, reused: bool) -> Made:
+    found = ready.found
     document = Document.from_picture(
-        ready.picture, analysis, labels=resolved.labels, metadata=resolved.metadata
+        ready.picture, analysis, labels=found.labels or (), metadata=found.metadata
     )
-    return Made(ready.task, document, reused)
+    return Made(found, document, reused)

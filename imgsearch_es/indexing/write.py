@@ -9,7 +9,6 @@ from imgsearch_es.indexing.analyze import Made
 from imgsearch_es.indexing.read import Failed, Unchanged
 from imgsearch_es.indexing.report import IndexReport
 from imgsearch_es.indexing.resolve import is_no_file
-from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
@@ -64,16 +63,16 @@ class Writer:
         if not made:
             return
         refused = dict(self._store.write([each.document for each in made]).rejected)
-        for task, document, reused in made:
+        for found, document, reused in made:
             if document.uri in refused:
-                given = task.before.given if task.before else ""
+                given = found.before.given if found.before else ""
                 entry = Rejected(document.uri, refused[document.uri], given=given)
                 self._report.rejected.append(entry)
                 self._unrecorded.append(entry)
                 continue
             self._written += bytes.fromhex(document.id)
             self._report.reused += reused
-            if task.known:
+            if found.known:
                 self._report.updated += 1
             else:
                 self._report.added += 1
@@ -85,9 +84,7 @@ class Writer:
             self._store.ledger.write(entries)
         failing = {entry.id for entry in entries}
         stricken = [
-            picture_id(each.task.item.uri)
-            for each in batch
-            if each.task.before and not isinstance(each, Failed)
+            each.found.id for each in batch if each.found.before and not isinstance(each, Failed)
         ]
         if stricken := [key for key in stricken if key not in failing]:
             self._store.ledger.remove(stricken)
@@ -99,12 +96,12 @@ def _is_stale(failed: Failed) -> bool:
     One that could not be read just now may be what it was.
     """
     entry = failed.entry
-    return failed.task.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
+    return failed.found.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
 
 
 def _noted(failed: Failed) -> Rejected:
     """The entry, with what a person gave the document that it takes the place of."""
-    known, before = failed.task.known, failed.task.before
+    known, before = failed.found.known, failed.found.before
     given = before.given if before else ""
     if known is not None:
         given = naming(known.labels, known.metadata)

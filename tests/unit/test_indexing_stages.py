@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchAnalyzer, BatchSize
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
-from imgsearch_es.indexing.find import Finder, Item, Task
+from imgsearch_es.indexing.find import Finder, Found
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.indexing.resolve import Resolved
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
 
@@ -149,8 +149,8 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
     try:
         for number in range(6):
             copy = replace(picture, uri=f"/{number}.png", sha256=f"{number:064}")
-            ready = Ready(Task(Item(copy.uri), None, None), copy, pixels)
-            made += batches.add(Resolved(ready, (), {}), ready)
+            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
+            made += batches.add(ready)
         made += batches.flush()
     finally:
         batches.close()
@@ -167,9 +167,9 @@ def test_copies_do_not_wait_for_ever(photos, fake_model):
     try:
         done = []
         for number in range(100):
-            task = Task(Item(f"/copies/{number}.png"), None, None)
-            ready = Ready(task, replace(picture, uri=task.item.uri), pixels)
-            done.append(sum(1 for _ in batches.add(Resolved(ready, (), {}), ready)))
+            copy = replace(picture, uri=f"/copies/{number}.png")
+            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
+            done.append(sum(1 for _ in batches.add(ready)))
         waited = [number - made for number, made in enumerate(itertools.accumulate(done))]
         assert max(waited) <= 2 * 2 * 8
         assert sum(done) + sum(1 for _ in batches.flush()) == 100
