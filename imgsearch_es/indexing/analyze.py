@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import OrderedDict, deque
@@ -18,12 +17,7 @@ from imgsearch_es.indexing.report import Stages
 from imgsearch_es.retrieval.documents import Document
 
 BATCH_SIZE = 32
-"""Pictures per forward pass, unless another size proves faster."""
-_TRIED = (BATCH_SIZE, 64, 16, 8)
-_TRIALS = 3
-"""Batches of each size; the first is not timed, as a network may be compiled for a new size."""
-_FASTER = 1.1
-"""By how much another size must be faster to be taken."""
+"""Pictures per forward pass, unless told."""
 _AT_ONCE = 2
 """Batches that the model works on while the next one fills, so that no core waits for a batch to
 end."""
@@ -32,38 +26,6 @@ _COPIES = 8
 a folder may hold one picture a hundred thousand times."""
 _RECENT = 2048
 """Analyses kept for copies that come soon after; older ones are asked of the store."""
-
-
-class BatchSize:
-    """Chooses the number of pictures per forward pass by timing the first ones of a run.
-
-    Args:
-        fixed: the number, when it is given.
-    """
-
-    def __init__(self, fixed: int | None = None) -> None:
-        self._trials = [] if fixed else [size for size in _TRIED for _ in range(_TRIALS)]
-        self._rates: dict[int, list[float]] = {size: [] for size in _TRIED}
-        self._chosen = fixed or BATCH_SIZE
-        self._tried = 0
-
-    @property
-    def size(self) -> int:
-        """The size of the next batch."""
-        return self._trials[self._tried] if self._tried < len(self._trials) else self._chosen
-
-    def took(self, pictures: int, seconds: float) -> None:
-        """Take note of how long a batch took."""
-        if self._tried >= len(self._trials) or pictures != self.size:
-            return
-        if self._tried % _TRIALS:
-            self._rates[self.size].append(pictures / max(seconds, 1e-9))
-        self._tried += 1
-        if self._tried == len(self._trials):
-            medians = {size: statistics.median(rates) for size, rates in self._rates.items()}
-            best = max(medians, key=lambda size: medians[size])
-            if medians[best] > _FASTER * medians[BATCH_SIZE]:
-                self._chosen = best
 
 
 class Made(NamedTuple):
@@ -77,7 +39,7 @@ class Made(NamedTuple):
 class _Batch(NamedTuple):
     """A batch that the model has been given, and the pictures that wait for it."""
 
-    analyses: Future[tuple[list[Analysis], float]]
+    analyses: Future[list[Analysis]]
     contents: dict[str, Ready]
     waiting: list[Ready]
 
@@ -87,7 +49,7 @@ class BatchAnalyzer:
 
     Args:
         analyzer: gives the analyzer; asked when the first picture needs it.
-        batch_size: pictures per forward pass; None chooses.
+        batch_size: pictures per forward pass; None for 32.
         stages: where to add the time.
     """
 
@@ -95,7 +57,7 @@ class BatchAnalyzer:
         self, analyzer: Callable[[], Analyzer], batch_size: int | None, stages: Stages
     ) -> None:
         self._analyzer = analyzer
-        self._size = BatchSize(batch_size)
+        self._size = batch_size or BATCH_SIZE
         self._stages = stages
         self._model: ThreadPoolExecutor | None = None
         self._given: deque[_Batch] = deque()
@@ -121,13 +83,12 @@ class BatchAnalyzer:
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
             given.waiting.append(ready)
-            if len(given.waiting) >= _COPIES * self._size.size:
+            if len(given.waiting) >= _COPIES * self._size:
                 yield from self._take(0)
             return
         self._waiting.append(ready)
         self._contents.setdefault(sha256, ready)
-        size = self._size.size
-        if len(self._contents) >= size or len(self._waiting) >= _COPIES * size:
+        if len(self._contents) >= self._size or len(self._waiting) >= _COPIES * self._size:
             self._give()
             yield from self._take(_AT_ONCE)
 
@@ -168,9 +129,8 @@ class BatchAnalyzer:
         """Take batches from the model, until so many are left with it."""
         while len(self._given) > left:
             batch = self._given[0]
-            analyses, seconds = batch.analyses.result()
+            analyses = batch.analyses.result()
             self._given.popleft()
-            self._size.took(len(analyses), seconds)
             found = dict(zip(batch.contents, analyses, strict=True))
             self._remember(found)
             for ready in batch.waiting:
@@ -178,8 +138,8 @@ class BatchAnalyzer:
                 reused = ready is not batch.contents[sha256]
                 yield _made(ready, found[sha256], reused=reused)
 
-    def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
-        """In a thread of the model: the analyses, and how many seconds they took alone."""
+    def _analyze(self, batch: Sequence[Ready]) -> list[Analysis]:
+        """In a thread of the model: the analyses; adds the seconds that they took alone."""
         analyzer = self._analyzer()
         with self._lock:
             started = time.perf_counter()
@@ -195,7 +155,7 @@ class BatchAnalyzer:
                 seconds = now - max(started, self._ended)
                 self._ended = now
         self._stages.add("analyze", seconds, len(batch))
-        return analyses, seconds
+        return analyses
 
     def _remember(self, found: dict[str, Analysis]) -> None:
         self._recent.update(found)

@@ -35,7 +35,7 @@ class Analyst:
         runtime: what runs the model.
         limits: the largest picture to accept, as keywords of `Limits`.
         retry: also try pictures again that were rejected and have not changed.
-        batch_size: pictures per forward pass; None chooses.
+        batch_size: pictures per forward pass; None for 32.
         workers: processes that decode.
     """
 

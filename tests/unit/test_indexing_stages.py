@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchAnalyzer, BatchSize
+from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
 from imgsearch_es.indexing.find import Finder, Found
 from imgsearch_es.indexing.read import Ready
@@ -88,40 +88,6 @@ def test_a_batch_does_not_wait_for_ever():
     assert next(batches) == [1]
     threading.Timer(0.05, channel.end).start()
     assert list(batches) == []
-
-
-def run_trials(size: BatchSize, rates: dict[int, float]) -> None:
-    for _ in range(12):
-        size.took(size.size, size.size / rates[size.size])
-
-
-def test_the_fastest_batch_size_is_taken():
-    size = BatchSize()
-    run_trials(size, {8: 10, 16: 20, 32: 30, 64: 40})
-    assert size.size == 64
-
-
-def test_a_batch_size_that_is_hardly_faster_is_not_taken():
-    size = BatchSize()
-    run_trials(size, {8: 31, 16: 30, 32: 30, 64: 32})
-    assert size.size == BATCH_SIZE
-
-
-def test_the_first_batch_of_each_size_and_short_batches_do_not_count():
-    size = BatchSize()
-    tried = []
-    for _ in range(12):
-        tried.append(size.size)
-        size.took(size.size - 1, 1e-6)
-        slow = tried.count(size.size) == 1
-        size.took(size.size, 1000.0 if slow and size.size == BATCH_SIZE else 1.0 * size.size)
-    assert (tried.count(BATCH_SIZE), size.size) == (3, BATCH_SIZE)
-
-
-def test_a_fixed_batch_size_stays():
-    size = BatchSize(5)
-    size.took(5, 1.0)
-    assert size.size == 5
 
 
 @pytest.mark.parametrize("is_safe", [False, True])

@@ -93,7 +93,7 @@ def index(
         typer.Option(
             min=1,
             show_default=False,
-            help="Pictures per forward pass; by default what proves fastest.",
+            help="Pictures per forward pass; by default 32.",
         ),
     ] = None,
     workers: Annotated[
