@@ -240,8 +240,7 @@ class Analyzer:
         for part in self.term_filters:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
-        keys = self.vocabulary.keys
-        return [_terms(row, keys) for row in scores]
+        return [_terms(row, vocabulary.keys) for row in scores]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""

@@ -24,7 +24,7 @@ from imgsearch_es.indexing.read import Failed, Outcome, Ready
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.resolve import GROUP_SECONDS, GROUP_SIZE, Resolver
 from imgsearch_es.indexing.stopping import Stop, StoppedError
-from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
+from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer, check_store
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
@@ -86,7 +86,10 @@ class Indexer:
                     self._run(finder, stop, is_new=before == 0)
                 finally:
                     self.report.seconds = time.perf_counter() - started
-                self._check_store(before)
+                if self._store.settings() is not None:
+                    self._store.finish()
+                    expected = before + self.report.added - self.report.removed
+                    check_store(self._store, expected, self._writer.written, "run the command")
                 if stop.requested:
                     raise StoppedError(self.report)
                 self._check_found(finder)
@@ -183,29 +186,6 @@ class Indexer:
             # Another program created it just now; it must have done so for the same analyzer.
             location = self._store.location
             self._analyzer().check_is(settings.analyzer, settings.weights, location)
-
-    def _check_store(self, before: int) -> None:
-        """The index must hold what was written.
-
-        Its size tells, unless another program writes at the same time: then every document that
-        this run wrote is looked for.
-        """
-        if self._store.settings() is None:
-            return
-        self._store.finish()
-        if self._store.count() == before + self.report.added - self.report.removed:
-            return
-        written = self._writer.written()
-        lost = 0
-        for start in range(0, len(written), LOOKUP_SIZE):
-            ids = set(written[start : start + LOOKUP_SIZE])
-            lost += len(ids) - len(self._store.known(list(ids)))
-        if lost:
-            raise ReconciliationError(
-                f"{lost} of the {len(written)} documents written to {self._store.location} are "
-                "not there: another program removed them, or the index lost them; run the "
-                "command again"
-            )
 
     def _check_found(self, finder: Finder) -> None:
         """Every picture found must be counted once."""
