@@ -218,7 +218,7 @@ class ImageIndex:
             metadata: a person's own fields for each of them, JSON values; a list's come first.
             prune: also remove documents below the folders named whose files are gone.
             retry: also try pictures again that were rejected before and have not changed.
-            batch_size: pictures per forward pass; by default what proves fastest.
+            batch_size: pictures per forward pass; by default 32.
             workers: processes that decode; by default as many as the model can use, at most one
                 per core. With Ray: actors, each with a model.
             limits: the largest picture to accept.

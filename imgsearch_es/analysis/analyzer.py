@@ -20,9 +20,10 @@ index keeps that dictionary, and a query is analyzed as the documents were.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +99,9 @@ class Analyzer:
     Args:
         config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
             that model with its own image filters and the paper's term filters.
-        runtime: what runs the model: "tensorflow", "openvino", or "auto" for the faster of those
-            that agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the
-            configuration, because the scores are the same to within 0.0001.
+        runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
+            agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration,
+            because the scores are the same to within 0.0001.
 
     Raises:
         ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
@@ -129,7 +130,8 @@ class Analyzer:
             )
         self.model: Model = create_model(options.get("model", DEFAULT_MODEL))
         if runtime is not None:
-            _use_runtime(self.model, runtime)
+            problem = f"runs in its own way, not on {runtime}"
+            _tell(self.model, "use_runtime", runtime, problem)
         before = options.get("image_filters", self.model.image_filters)
         after = options.get("term_filters", DEFAULT_TERM_FILTERS)
         self.image_filters: tuple[ImageFilter, ...] = tuple(map(create_image_filter, before))
@@ -219,11 +221,10 @@ class Analyzer:
                 "a fixed size, such as center_crop, or resize with height and width"
             )
         prediction = self.model.predict(np.stack(pictures))
-        terms = self.to_terms(prediction.posterior)
-        if not self.embedding:
-            return [Analysis(found, None) for found in terms]
-        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
-        return [Analysis(found, vectors[i]) for i, found in enumerate(terms)]
+        vectors: Iterable[NDArray[np.float32] | None] = repeat(None)
+        if self.embedding:
+            vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        return list(map(Analysis, self.to_terms(prediction.posterior), vectors))
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
@@ -239,8 +240,7 @@ class Analyzer:
         for part in self.term_filters:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
-        keys = self.vocabulary.keys
-        return [_terms(row, keys) for row in scores]
+        return [_terms(row, vocabulary.keys) for row in scores]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""
@@ -248,9 +248,7 @@ class Analyzer:
 
     def analyze_batch(self, images: Sequence[Image.Image]) -> list[Analysis]:
         """Analyze RGB pictures of any size, together."""
-        if not images:
-            return []
-        return self.analyze_prepared([self.prepare(image) for image in images])
+        return self.analyze_prepared(list(map(self.prepare, images))) if images else []
 
     def filters_added_to(
         self, config: Mapping[str, Any], weights: str
@@ -328,22 +326,18 @@ def _deep_feature(model: Model, wanted: object) -> DeepFeature:
             f"embedding is true, false, or options such as pooling, not {wanted!r}"
         )
     feature = DeepFeature.from_config(wanted if isinstance(wanted, Mapping) else {})
-    if feature.is_default:
-        return feature
-    use = getattr(model, "use_deep_feature", None)
-    if use is None:
-        raise ConfigurationError(
-            f"the model {model.name} gives one deep feature only: leave out embedding"
-        )
-    use(feature)
+    if not feature.is_default:
+        problem = "gives one deep feature only: leave out embedding"
+        _tell(model, "use_deep_feature", feature, problem)
     return feature
 
 
-def _use_runtime(model: Model, runtime: str) -> None:
-    use = getattr(model, "use_runtime", None)
+def _tell(model: Model, method: str, value: object, problem: str) -> None:
+    """Call a method that only the built-in models have."""
+    use = getattr(model, method, None)
     if use is None:
-        raise ConfigurationError(f"the model {model.name} runs in its own way, not on {runtime}")
-    use(runtime)
+        raise ConfigurationError(f"the model {model.name} {problem}")
+    use(value)
 
 
 def _named(config: Mapping[str, Any]) -> str:

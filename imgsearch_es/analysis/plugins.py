@@ -35,6 +35,17 @@ def entry_point(group: str, name: str) -> EntryPoint:
     raise AnalyzerError(f"there is no {kind} {name!r}.{hint} Known are {', '.join(sorted(found))}.")
 
 
+def version_of(group: str, name: str) -> str:
+    """The version of the package that registers a name; empty where nobody does.
+
+    Args:
+        group: the entry-point group.
+        name: what is registered, or that, a colon and more.
+    """
+    item = _entry_points(group).get(name.partition(":")[0])
+    return item.dist.version if item and item.dist else ""
+
+
 @cache
 def load_plugin(group: str, name: str) -> object:
     """Load the object registered under this name.

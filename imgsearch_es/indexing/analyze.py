@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import OrderedDict, deque
@@ -12,19 +11,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.indexing.resolve import Resolved
 from imgsearch_es.retrieval.documents import Document
 
 BATCH_SIZE = 32
-"""Pictures per forward pass, unless another size proves faster."""
-_TRIED = (BATCH_SIZE, 64, 16, 8)
-_TRIALS = 3
-"""Batches of each size; the first is not timed, as a network may be compiled for a new size."""
-_FASTER = 1.1
-"""By how much another size must be faster to be taken."""
+"""Pictures per forward pass, unless told."""
 _AT_ONCE = 2
 """Batches that the model works on while the next one fills, so that no core waits for a batch to
 end."""
@@ -35,42 +28,10 @@ _RECENT = 2048
 """Analyses kept for copies that come soon after; older ones are asked of the store."""
 
 
-class BatchSize:
-    """Chooses the number of pictures per forward pass by timing the first ones of a run.
-
-    Args:
-        fixed: the number, when it is given.
-    """
-
-    def __init__(self, fixed: int | None = None) -> None:
-        self._trials = [] if fixed else [size for size in _TRIED for _ in range(_TRIALS)]
-        self._rates: dict[int, list[float]] = {size: [] for size in _TRIED}
-        self._chosen = fixed or BATCH_SIZE
-        self._tried = 0
-
-    @property
-    def size(self) -> int:
-        """The size of the next batch."""
-        return self._trials[self._tried] if self._tried < len(self._trials) else self._chosen
-
-    def took(self, pictures: int, seconds: float) -> None:
-        """Take note of how long a batch took."""
-        if self._tried >= len(self._trials) or pictures != self.size:
-            return
-        if self._tried % _TRIALS:
-            self._rates[self.size].append(pictures / max(seconds, 1e-9))
-        self._tried += 1
-        if self._tried == len(self._trials):
-            medians = {size: statistics.median(rates) for size, rates in self._rates.items()}
-            best = max(medians, key=lambda size: medians[size])
-            if medians[best] > _FASTER * medians[BATCH_SIZE]:
-                self._chosen = best
-
-
 class Made(NamedTuple):
     """A picture's document, and whether it was made without a forward pass of its own."""
 
-    task: Task
+    found: Found
     document: Document
     reused: bool
 
@@ -78,9 +39,9 @@ class Made(NamedTuple):
 class _Batch(NamedTuple):
     """A batch that the model has been given, and the pictures that wait for it."""
 
-    analyses: Future[tuple[list[Analysis], float]]
+    analyses: Future[list[Analysis]]
     contents: dict[str, Ready]
-    waiting: list[tuple[Resolved, Ready]]
+    waiting: list[Ready]
 
 
 class BatchAnalyzer:
@@ -88,7 +49,7 @@ class BatchAnalyzer:
 
     Args:
         analyzer: gives the analyzer; asked when the first picture needs it.
-        batch_size: pictures per forward pass; None chooses.
+        batch_size: pictures per forward pass; None for 32.
         stages: where to add the time.
     """
 
@@ -96,39 +57,38 @@ class BatchAnalyzer:
         self, analyzer: Callable[[], Analyzer], batch_size: int | None, stages: Stages
     ) -> None:
         self._analyzer = analyzer
-        self._size = BatchSize(batch_size)
+        self._size = batch_size or BATCH_SIZE
         self._stages = stages
         self._model: ThreadPoolExecutor | None = None
         self._given: deque[_Batch] = deque()
-        self._waiting: list[tuple[Resolved, Ready]] = []
+        self._waiting: list[Ready] = []
         self._contents: dict[str, Ready] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
         self._lock = threading.Lock()
         self._busy = 0
         self._ended = self._idle = self._told = 0.0
 
-    def add(self, resolved: Resolved, ready: Ready) -> Iterator[Made]:
+    def add(self, ready: Ready) -> Iterator[Made]:
         """Take a picture; give the documents that are done with it, often none."""
-        sha256, stored = ready.picture.sha256, resolved.stored
+        sha256, stored = ready.picture.sha256, ready.found.stored
         known = self._recent.get(sha256)
         if stored is not None:
             known = Analysis(stored.terms, stored.embedding)
         if known is not None:
-            yield _made(resolved, ready, known, reused=True)
+            yield _made(ready, known, reused=True)
             return
         if ready.analysis is not None:
-            yield _made(resolved, ready, ready.analysis, reused=False)
+            yield _made(ready, ready.analysis, reused=False)
             return
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
-            given.waiting.append((resolved, ready))
-            if len(given.waiting) >= _COPIES * self._size.size:
+            given.waiting.append(ready)
+            if len(given.waiting) >= _COPIES * self._size:
                 yield from self._take(0)
             return
-        self._waiting.append((resolved, ready))
+        self._waiting.append(ready)
         self._contents.setdefault(sha256, ready)
-        size = self._size.size
-        if len(self._contents) >= size or len(self._waiting) >= _COPIES * size:
+        if len(self._contents) >= self._size or len(self._waiting) >= _COPIES * self._size:
             self._give()
             yield from self._take(_AT_ONCE)
 
@@ -169,18 +129,17 @@ class BatchAnalyzer:
         """Take batches from the model, until so many are left with it."""
         while len(self._given) > left:
             batch = self._given[0]
-            analyses, seconds = batch.analyses.result()
+            analyses = batch.analyses.result()
             self._given.popleft()
-            self._size.took(len(analyses), seconds)
             found = dict(zip(batch.contents, analyses, strict=True))
             self._remember(found)
-            for resolved, ready in batch.waiting:
+            for ready in batch.waiting:
                 sha256 = ready.picture.sha256
                 reused = ready is not batch.contents[sha256]
-                yield _made(resolved, ready, found[sha256], reused=reused)
+                yield _made(ready, found[sha256], reused=reused)
 
-    def _analyze(self, batch: Sequence[Ready]) -> tuple[list[Analysis], float]:
-        """In a thread of the model: the analyses, and how many seconds they took alone."""
+    def _analyze(self, batch: Sequence[Ready]) -> list[Analysis]:
+        """In a thread of the model: the analyses; adds the seconds that they took alone."""
         analyzer = self._analyzer()
         with self._lock:
             started = time.perf_counter()
@@ -188,7 +147,7 @@ class BatchAnalyzer:
                 self._idle += started - self._ended
             self._busy += 1
         try:
-            analyses = analyzer.analyze_prepared([ready.pixels for ready in batch])
+            analyses = analyzer.analyze_prepared([ready.picture.pixels for ready in batch])
         finally:
             with self._lock:
                 self._busy -= 1
@@ -196,7 +155,7 @@ class BatchAnalyzer:
                 seconds = now - max(started, self._ended)
                 self._ended = now
         self._stages.add("analyze", seconds, len(batch))
-        return analyses, seconds
+        return analyses
 
     def _remember(self, found: dict[str, Analysis]) -> None:
         self._recent.update(found)
@@ -204,15 +163,17 @@ class BatchAnalyzer:
             self._recent.popitem(last=False)
 
 
-def relabeled(resolved: Resolved) -> Document | None:
+def relabeled(found: Found) -> Made | None:
     """The stored document with new labels and metadata; None when it is as it should be."""
-    if resolved.stored is None:
+    if found.stored is None:
         return None
-    return replace(resolved.stored, labels=resolved.labels, metadata=resolved.metadata)
+    document = replace(found.stored, labels=found.labels or (), metadata=found.metadata)
+    return Made(found, document, reused=False)
 
 
-def _made(resolved: Resolved, ready: Ready, analysis: Analysis, *, reused: bool) -> Made:
+def _made(ready: Ready, analysis: Analysis, *, reused: bool) -> Made:
+    found = ready.found
     document = Document.from_picture(
-        ready.picture, analysis, labels=resolved.labels, metadata=resolved.metadata
+        ready.picture, analysis, labels=found.labels or (), metadata=found.metadata
     )
-    return Made(ready.task, document, reused)
+    return Made(found, document, reused)

@@ -13,7 +13,7 @@ from typing import Protocol
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.environment import environment
-from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.read import Outcome, Readers
 from imgsearch_es.indexing.report import Stages
@@ -24,7 +24,7 @@ ENGINES = ("local", "ray")
 class Reader(Protocol):
     """The stages between looking pictures up and resolving them."""
 
-    def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def read(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
         """What became of each picture; works ahead, up to a limit."""
         ...
 

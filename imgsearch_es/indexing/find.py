@@ -12,6 +12,7 @@ from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
 
@@ -21,16 +22,20 @@ WALK_AHEAD = 65_536
 """Names found before they are needed, so that the number of pictures is soon known."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """A picture to look at.
+@dataclass(slots=True, eq=False)
+class Found:
+    """A picture to look at, and what is found out about it on its way through the stages.
 
     Attributes:
         uri: what to read.
         picture: a picture from memory, opened already.
         error: why there is nothing to read.
-        labels: what its source calls it; None where it says nothing.
-        metadata: what else its source says of it.
+        labels: what its source calls it, None where it says nothing; once resolved, what its
+            document shall have.
+        metadata: likewise what else its source says of it.
+        known: its document, in short.
+        before: its entry in the ledger.
+        stored: the document to change or to copy the analysis from; None when there is none.
     """
 
     uri: str
@@ -38,26 +43,14 @@ class Item:
     error: str | None = None
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    known: Known | None = None
+    before: Rejected | None = None
+    stored: Document | None = None
 
     @property
     def id(self) -> str:
         """The id of its document."""
         return picture_id(self.uri)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """A picture with what the index knows of it.
-
-    Attributes:
-        item: the picture.
-        known: its document, in short.
-        before: its entry in the ledger.
-    """
-
-    item: Item
-    known: Known | None
-    before: Rejected | None
 
 
 class Finder:
@@ -93,7 +86,7 @@ class Finder:
         """How many pictures there are; None until the end of the walk."""
         return self.found if self.is_done else None
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[Found]:
         """The pictures, as they are found; reads no file.
 
         Raises:
@@ -104,28 +97,28 @@ class Finder:
             yield item
         self.is_done = True
 
-    def _find(self) -> Iterator[Item]:
+    def _find(self) -> Iterator[Found]:
         for entry in self._entries:
             yield from self._broken()
-            yield Item(entry.uri, error=entry.error, labels=entry.labels, metadata=entry.metadata)
+            yield Found(entry.uri, error=entry.error, labels=entry.labels, metadata=entry.metadata)
         yield from self._broken()
         seen: set[str] = set()
         for source in self._in_memory:
             try:
                 picture = self._open_memory(source)
             except ImageError as error:
-                yield Item(error.uri, error=error.reason)
+                yield Found(error.uri, error=error.reason)
                 continue
             if picture.uri not in seen:
                 seen.add(picture.uri)
-                yield Item(picture.uri, picture)
+                yield Found(picture.uri, picture)
 
-    def _broken(self) -> Iterator[Item]:
+    def _broken(self) -> Iterator[Found]:
         while self._errors:
             error = self._errors.pop(0)
-            yield Item(error.uri, error=error.reason)
+            yield Found(error.uri, error=error.reason)
 
-    def _timed(self, items: Iterator[Item]) -> Iterator[Item]:
+    def _timed(self, items: Iterator[Found]) -> Iterator[Found]:
         while True:
             with self._stages.measure("find"):
                 item = next(items, None)
@@ -134,15 +127,14 @@ class Finder:
             yield item
 
 
-def look_up(store: Store, groups: Iterable[Sequence[Item]], stages: Stages) -> Iterator[Task]:
+def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> Iterator[Found]:
     """Ask the store what it knows of each picture, many at a time."""
-    for items in groups:
-        known: Mapping[str, Known] = {}
-        before: Mapping[str, Rejected] = {}
+    for group in groups:
         with stages.measure("find"):
             if store.settings():
-                ids = [item.id for item in items]
+                ids = [found.id for found in group]
                 known = store.known(ids)
                 before = {entry.id: entry for entry in store.ledger.read(ids)}
-        for item in items:
-            yield Task(item, known.get(item.id), before.get(item.id))
+                for key, found in zip(ids, group, strict=True):
+                    found.known, found.before = known.get(key), before.get(key)
+        yield from group

@@ -23,7 +23,6 @@ from imgsearch_es.indexing.ray_rows import (
 )
 from imgsearch_es.indexing.read import Failed, Outcome, Readers, Ready
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.indexing.resolve import Resolved
 from imgsearch_es.pictures.files import Limits
 
 
@@ -36,7 +35,7 @@ class Analyst:
         runtime: what runs the model.
         limits: the largest picture to accept, as keywords of `Limits`.
         retry: also try pictures again that were rejected and have not changed.
-        batch_size: pictures per forward pass; None chooses.
+        batch_size: pictures per forward pass; None for 32.
         workers: processes that decode.
     """
 
@@ -76,10 +75,10 @@ class Analyst:
         try:
             self._checked()
             for outcome in self._readers.read(places):
-                for task, row in self._advance(outcome):
-                    rows.append({"place": places[task], **row})
+                for found, row in self._advance(outcome):
+                    rows.append({"place": places[found], **row})
             for made in self._batches.flush():
-                rows.append({"place": places[made.task], **ready_row(made.document)})
+                rows.append({"place": places[made.found], **ready_row(made.document)})
         except ImgsearchError as error:
             rows.append({"place": -1, "kind": "stopped", "reason": str(error)})
         rows[-1]["seconds"] = stage_seconds(self._stages.seconds, before)
@@ -87,12 +86,12 @@ class Analyst:
 
     def _advance(self, outcome: Outcome) -> Iterator[tuple[Any, dict[str, Any]]]:
         if isinstance(outcome, Failed):
-            yield outcome.task, failed_row(outcome)
+            yield outcome.found, failed_row(outcome)
         elif isinstance(outcome, Ready):
-            for made in self._batches.add(Resolved(outcome, (), {}), outcome):
-                yield made.task, ready_row(made.document)
+            for made in self._batches.add(outcome):
+                yield made.found, ready_row(made.document)
         else:
-            yield outcome.task, {"kind": "unchanged"}
+            yield outcome.found, {"kind": "unchanged"}
 
     def _checked(self) -> Analyzer:
         """The analyzer, which must be the one that the driver has; the model loads when used."""

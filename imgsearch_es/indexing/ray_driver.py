@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.ray_actor import Analyst
 from imgsearch_es.indexing.ray_cluster import Cluster, Share, share
@@ -66,14 +66,14 @@ class RayReaders:
         self._outcomes: Channel[Outcome] = Channel(_AHEAD)
         self._closed = threading.Event()
 
-    def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def read(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
         """What became of each picture, in the order in which actors are done.
 
         Raises:
             ConfigurationError: a picture is in memory.
             AnalyzerError: the actors have not the analyzer of the index, or Ray failed.
         """
-        pump(self._thread, self._rounds(tasks), self._outcomes)
+        pump(self._thread, self._rounds(pictures), self._outcomes)
         for outcomes in self._outcomes.batches(1):
             yield outcomes[0]
 
@@ -87,12 +87,12 @@ class RayReaders:
         self._cluster.stop()
         self._thread.shutdown(wait=wait, cancel_futures=True)
 
-    def _rounds(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        source = iter(tasks)
+    def _rounds(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
+        source = iter(pictures)
         while tasks_now := dict(enumerate(islice(source, ROUND))):
             if self._closed.is_set():
                 return
-            if any(task.item.picture is not None for task in tasks_now.values()):
+            if any(task.picture is not None for task in tasks_now.values()):
                 raise ConfigurationError(
                     "a picture in memory cannot be analyzed on a cluster: add it with "
                     "engine='local', or give its path or URL"
@@ -107,7 +107,7 @@ class RayReaders:
                     "go on after what is stored"
                 ) from error
 
-    def _round(self, tasks: dict[int, Task]) -> Iterator[Outcome]:
+    def _round(self, tasks: dict[int, Found]) -> Iterator[Outcome]:
         self._cluster.start()
         part = share(ray.cluster_resources(), self._options.workers)
         for row in self._dataset(tasks, part).iter_rows():
@@ -123,13 +123,13 @@ class RayReaders:
                         self._stages.add(stage, 0.0, 1)
                 yield outcome
         if tasks and not self._closed.is_set():
-            uri = next(iter(tasks.values())).item.uri
+            uri = next(iter(tasks.values())).uri
             raise AnalyzerError(
                 f"Ray gave back nothing for {len(tasks)} pictures, {uri} among them; run the "
                 "command again"
             )
 
-    def _dataset(self, tasks: dict[int, Task], part: Share) -> ray.data.Dataset:
+    def _dataset(self, tasks: dict[int, Found], part: Share) -> ray.data.Dataset:
         size = min(PARTITION, max(_LEAST, len(tasks) // (_EACH * part.actors)))
         rows = iter(tasks.items())
         partitions = []

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Term
-from imgsearch_es.indexing.find import Item, Task
+from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Failed, Outcome, Ready, Unchanged
 from imgsearch_es.indexing.report import STAGES
-from imgsearch_es.pictures.images import Picture
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known
@@ -49,17 +48,16 @@ OUTCOMES = pa.schema(
         ("seconds", pa.list_(pa.float64())),  # by stage, since the outcome before
     ]
 )
-_NO_IMAGE = Image.new("RGB", (1, 1))
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
 
-def write_tasks(tasks: Iterable[tuple[int, Task]]) -> pa.Table:
+def write_tasks(tasks: Iterable[tuple[int, Found]]) -> pa.Table:
     """Tasks as a table."""
     rows = [
         {
             "place": place,
-            "uri": task.item.uri,
-            "error": task.item.error,
+            "uri": task.uri,
+            "error": task.error,
             "known_sha256": task.known.sha256 if task.known else None,
             "before_sha256": task.before.sha256 if task.before else None,
             "before_tried_with": task.before.tried_with if task.before else None,
@@ -69,20 +67,19 @@ def write_tasks(tasks: Iterable[tuple[int, Task]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TASKS)
 
 
-def read_tasks(table: pa.Table) -> dict[Task, int]:
+def read_tasks(table: pa.Table) -> dict[Found, int]:
     """The tasks of a table, with their places; without labels, which actors need not know."""
     return {_task(row): row["place"] for row in table.to_pylist()}
 
 
-def _task(row: Mapping[str, Any]) -> Task:
-    known, before = row["known_sha256"], row["before_sha256"]
-    return Task(
-        Item(row["uri"], error=row["error"]),
-        None if known is None else Known(known, (), {}),
-        None
-        if before is None
-        else Rejected(row["uri"], "", sha256=before, tried_with=row["before_tried_with"]),
-    )
+def _task(row: Mapping[str, Any]) -> Found:
+    found = Found(row["uri"], error=row["error"])
+    if (known := row["known_sha256"]) is not None:
+        found.known = Known(known, (), {})
+    if (before := row["before_sha256"]) is not None:
+        tried_with = row["before_tried_with"]
+        found.before = Rejected(found.uri, "", sha256=before, tried_with=tried_with)
+    return found
 
 
 def failed_row(failed: Failed) -> dict[str, Any]:
@@ -116,9 +113,9 @@ def write_outcomes(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=OUTCOMES)
 
 
-def read_outcome(row: Mapping[str, Any], task: Task) -> Outcome:
+def read_outcome(row: Mapping[str, Any], task: Found) -> Outcome:
     """What became of a task."""
-    uri, kind = task.item.uri, row["kind"]
+    uri, kind = task.uri, row["kind"]
     if kind == "unchanged":
         return Unchanged(task)
     if kind == "again" and task.before is not None:
@@ -132,8 +129,7 @@ def read_outcome(row: Mapping[str, Any], task: Task) -> Outcome:
         tuple(map(Term, row["keys"], row["scores"])),
         None if embedding is None else np.asarray(embedding, np.float32),
     )
-    picture = Picture(uri, row["sha256"], *size, _NO_IMAGE)
-    return Ready(task, picture, _NO_PIXELS, analysis)
+    return Ready(task, Decoded(uri, row["sha256"], *size, _NO_PIXELS), analysis)
 
 
 def stage_seconds(seconds: Mapping[str, float], before: Mapping[str, float]) -> list[float]:

@@ -8,19 +8,16 @@ threads, if they are not large: starting a worker costs as much as decoding a hu
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded, Large, Refused, described
@@ -29,10 +26,9 @@ from imgsearch_es.analysis.decoding.turns import LARGE, LargeError, Turn, Turns
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.find import Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits, read_bytes, to_path
-from imgsearch_es.pictures.images import Picture
 from imgsearch_es.retrieval.ledger import Rejected
 
 AHEAD = 96
@@ -48,7 +44,6 @@ _PHOTO = 25_000_000
 _FIRST_WORKERS = 2
 _WAITED = 0.1
 """When the model waits for more than this part of its time, another worker is started."""
-_NO_IMAGE = Image.new("RGB", (1, 1))
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -56,11 +51,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """A picture ready for the model, or analyzed elsewhere; its full-size pixels are let go."""
+    """A picture ready for the model, or analyzed elsewhere."""
 
-    task: Task
-    picture: Picture
-    pixels: NDArray[np.uint8]
+    found: Found
+    picture: Decoded
     analysis: Analysis | None = None
 
 
@@ -68,14 +62,14 @@ class Ready:
 class Unchanged:
     """A picture whose content the index has."""
 
-    task: Task
+    found: Found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failed:
     """A picture that is rejected; ``again`` says that it was not even tried again."""
 
-    task: Task
+    found: Found
     entry: Rejected
     again: bool = False
 
@@ -127,14 +121,14 @@ class Readers:
         self._closed = False
         self._pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
 
-    def read(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def read(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
         """What became of each picture, in the order given; works ahead, up to a limit.
 
         May be called again when the pictures of the call before have ended.
         """
         pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
         self._pending = pending
-        pump(self._threads, self._submit(tasks), pending)
+        pump(self._threads, self._submit(pictures), pending)
         for futures in pending.batches(1):
             yield from futures[0].result()
 
@@ -156,86 +150,75 @@ class Readers:
             for worker in self._all:
                 worker.close()
 
-    def _submit(self, tasks: Iterable[Task]) -> Iterator[Future[list[Outcome]]]:
-        rest = iter(tasks)
+    def _submit(self, pictures: Iterable[Found]) -> Iterator[Future[list[Outcome]]]:
+        rest = iter(pictures)
         first = list(islice(rest, self._few + 1))
         self._in_processes = len(first) > self._few
-        all_tasks = chain(first, rest)
-        while chunk := list(islice(all_tasks, self._chunk)):
+        rest = chain(first, rest)
+        while chunk := list(islice(rest, self._chunk)):
             yield self._threads.submit(self._look_at, chunk)
 
-    def _look_at(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def _look_at(self, pictures: Sequence[Found]) -> list[Outcome]:
         """In a thread: read, hash, and decode where that is needed."""
         with self._permits:
-            done = self._by_worker([task for task in tasks if _is_new_file(task)])
-            return [done.get(task) or self._look_at_one(task) for task in tasks]
+            done = self._by_worker([found for found in pictures if _is_new_file(found)])
+            return [done.get(found) or self._look_at_one(found) for found in pictures]
 
-    def _by_worker(self, tasks: Sequence[Task]) -> dict[Task, Outcome]:
+    def _by_worker(self, pictures: Sequence[Found]) -> dict[Found, Outcome]:
         """What a worker makes of files that certainly have to be decoded, all at once.
 
         Nothing of large ones, nor when it crashes or hangs; those are looked at one by one.
         """
-        uris = [task.item.uri for task in tasks]
+        uris = [found.uri for found in pictures]
         if not uris or not self._in_processes:
             return {}
         try:
-            found = self._with_worker(lambda worker: worker.decode_files(uris))
+            decodings = self._with_worker(lambda worker: worker.decode_files(uris))
         except WorkerLostError:
             return {}
-        if found is None:
+        if decodings is None:
             return {}
-        for stage, seconds in found.seconds.items():
+        for stage, seconds in decodings.seconds.items():
             self._stages.add(stage, seconds)
-        each = sum(found.seconds.values()) / len(uris)
+        each = sum(decodings.seconds.values()) / len(uris)
         is_small = each * CHUNK <= _CHUNK_SECONDS
         self._chunk = CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
         return {
-            task: self._outcome(task, picture)
-            for task, picture in zip(tasks, found.pictures, strict=True)
+            found: self._outcome(found, picture)
+            for found, picture in zip(pictures, decodings.pictures, strict=True)
             if not isinstance(picture, Large)
         }
 
-    def _look_at_one(self, task: Task) -> Outcome:
-        item, known = task.item, task.known
-        if item.error is not None:
-            return self._outcome(task, Refused(item.error, ""))
-        if item.picture is not None:
-            if known and known.sha256 == item.picture.sha256:
-                return Unchanged(task)
-            pixels = self._analyzer().prepare(item.picture.image)
-            return Ready(task, replace(item.picture, image=_NO_IMAGE), pixels)
+    def _look_at_one(self, found: Found) -> Outcome:
+        known, picture = found.known, found.picture
+        if found.error is not None:
+            return self._outcome(found, Refused(found.error, ""))
+        if picture is not None:
+            if known and known.sha256 == picture.sha256:
+                return Unchanged(found)
+            return Ready(found, Decoded.of(picture, self._analyzer().prepare(picture.image)))
         sha256 = ""
         try:
             with self._stages.measure("read"):
-                data = read_bytes(item.uri, self._limits)
+                data = read_bytes(found.uri, self._limits)
                 sha256 = hashlib.sha256(data).hexdigest()
             if known and known.sha256 == sha256:
-                return Unchanged(task)
-            if task.before and self._is_hopeless(task.before, sha256):
-                return Failed(task, task.before, again=True)
+                return Unchanged(found)
+            if found.before and self._is_hopeless(found.before, sha256):
+                return Failed(found, found.before, again=True)
             with self._stages.measure("decode"):
-                return self._outcome(task, self._decode(data, item.uri))
+                return self._outcome(found, self._decode(data, found.uri))
         except ShortageError as error:
-            return self._outcome(task, Refused(error.reason, "", is_shortage=True))
+            return self._outcome(found, Refused(error.reason, "", is_shortage=True))
         except ImageError as error:
-            return self._outcome(task, Refused(error.reason, sha256))
+            return self._outcome(found, Refused(error.reason, sha256))
 
-    def _outcome(self, task: Task, found: Decoded | Refused) -> Outcome:
-        uri = task.item.uri
-        if isinstance(found, Refused):
-            return Failed(
-                task,
-                Rejected(
-                    uri,
-                    found.reason,
-                    sha256=found.sha256,
-                    tried_with=self._tried_with,
-                    is_shortage=found.is_shortage,
-                ),
-            )
+    def _outcome(self, found: Found, picture: Decoded | Refused) -> Outcome:
+        if isinstance(picture, Refused):
+            entry = Rejected(found.uri, tried_with=self._tried_with, **dataclasses.asdict(picture))
+            return Failed(found, entry)
         self._stages.add("decode", 0.0, 1)
-        size = (found.width, found.height, found.bytes, found.format)
-        return Ready(task, Picture(uri, found.sha256, *size, _NO_IMAGE), found.pixels)
+        return Ready(found, picture)
 
     def _is_hopeless(self, before: Rejected, sha256: str) -> bool:
         same = (before.sha256, before.tried_with) == (sha256, self._tried_with)
@@ -298,9 +281,8 @@ class Readers:
         raise NoWorkerError("the run ends")
 
 
-def _is_new_file(task: Task) -> bool:
+def _is_new_file(found: Found) -> bool:
     """Whether a local file has to be decoded, whatever is in it."""
-    item = task.item
-    if item.error is not None or item.picture is not None or task.known or task.before:
+    if found.error is not None or found.picture is not None or found.known or found.before:
         return False
-    return to_path(item.uri) is not None
+    return to_path(found.uri) is not None

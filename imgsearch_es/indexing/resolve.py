@@ -10,10 +10,9 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from imgsearch_es.indexing.find import Item
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Failed, Outcome, Ready, Unchanged
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
@@ -25,22 +24,6 @@ GROUP_SECONDS = 0.5
 """The longest that the first of a group waits for the others."""
 
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Resolved:
-    """A picture with all that its document needs but, perhaps, the analysis.
-
-    Attributes:
-        outcome: the picture.
-        labels, metadata: what its document shall have.
-        stored: the document to change or to copy the analysis from; None when there is none.
-    """
-
-    outcome: Ready | Unchanged
-    labels: tuple[str, ...]
-    metadata: Mapping[str, Any]
-    stored: Document | None = None
 
 
 class Resolver:
@@ -68,14 +51,14 @@ class Resolver:
         self._labels = labels
         self._metadata = metadata
 
-    def resolve(self, groups: Iterable[Sequence[Outcome]]) -> Iterator[list[Resolved | Failed]]:
-        """The groups, with what the store has of each picture."""
+    def resolve(self, groups: Iterable[list[Outcome]]) -> Iterator[list[Outcome]]:
+        """The groups; each picture then has all that its document needs but the analysis."""
         for group in groups:
             stored = self._stored(group)
-            yield [
-                outcome if isinstance(outcome, Failed) else self._resolved(outcome, stored)
-                for outcome in group
-            ]
+            for outcome in group:
+                if not isinstance(outcome, Failed):
+                    self._complete(outcome, stored)
+            yield group
 
     def _stored(self, group: Sequence[Outcome]) -> dict[str, Document]:
         """Documents by what is asked for: content where new, id where only labels are."""
@@ -86,9 +69,9 @@ class Resolver:
             return {}
         by_content = self._store.by_content(hashes) if hashes else {}
         relabeled = [
-            each.task.item.id
+            each.found.id
             for each in group
-            if isinstance(each, Unchanged) and self._is_relabeled(each)
+            if isinstance(each, Unchanged) and self._is_relabeled(each.found)
         ]
         ids = [*by_content.values(), *relabeled]
         found = self._store.get(ids) if ids else {}
@@ -98,37 +81,34 @@ class Resolver:
             **{sha256: found[key] for sha256, key in wanted.items()},
         }
 
-    def _is_relabeled(self, unchanged: Unchanged) -> bool:
-        item, known = unchanged.task.item, unchanged.task.known
-        wanted = (self._labels_of(item, known), self._metadata_of(item, known))
-        return known is not None and wanted != (known.labels, known.metadata)
+    def _is_relabeled(self, found: Found) -> bool:
+        known = found.known
+        return known is not None and self._named(found, known) != (known.labels, known.metadata)
 
-    def _resolved(self, outcome: Ready | Unchanged, stored: Mapping[str, Document]) -> Resolved:
-        item, known = outcome.task.item, outcome.task.known
+    def _complete(self, outcome: Ready | Unchanged, documents: Mapping[str, Document]) -> None:
+        found = outcome.found
+        known = found.known
         if isinstance(outcome, Unchanged):
-            found = stored.get(item.id)
+            found.stored = documents.get(found.id)
         else:
-            found = stored.get(outcome.picture.sha256)
-            if known is None and outcome.task.before and outcome.task.before.given:
-                given = json.loads(outcome.task.before.given)  # it was no picture for a while
+            found.stored = stored = documents.get(outcome.picture.sha256)
+            if known is None and found.before and found.before.given:
+                given = json.loads(found.before.given)  # it was no picture for a while
                 known = Known("", tuple(given["labels"]), given["metadata"])
-            if known is None and found is not None and is_gone(found.uri):
-                known = Known(found.sha256, found.labels, found.metadata)  # it was moved
-        labels, metadata = self._labels_of(item, known), self._metadata_of(item, known)
-        return Resolved(outcome, labels, metadata, found)
+            if known is None and stored is not None and is_gone(stored.uri):
+                known = Known(stored.sha256, stored.labels, stored.metadata)  # it was moved
+        found.labels, found.metadata = self._named(found, known)
 
-    def _labels_of(self, item: Item, known: Known | None) -> tuple[str, ...]:
-        if item.labels is not None:
-            return item.labels
-        labels = self._labels(item.uri) if callable(self._labels) else self._labels
+    def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The labels and metadata that a document shall have: its own, those given or as before."""
+        labels, metadata = found.labels, {**(self._metadata or {}), **found.metadata}
         if labels is None:
-            return known.labels if known else ()
-        return as_labels(labels)
-
-    def _metadata_of(self, item: Item, known: Known | None) -> Mapping[str, Any]:
-        if self._metadata is None and not item.metadata:
-            return known.metadata if known else {}
-        return {**(self._metadata or {}), **item.metadata}
+            given = self._labels(found.uri) if callable(self._labels) else self._labels
+            before = known.labels if known else ()
+            labels = before if given is None else as_labels(given)
+        if self._metadata is None and not found.metadata:
+            metadata = dict(known.metadata) if known else {}
+        return labels, metadata
 
 
 class _Contents:

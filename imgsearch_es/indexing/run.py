@@ -14,27 +14,20 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
-from imgsearch_es.indexing.analyze import BatchAnalyzer, Made, relabeled
+from imgsearch_es.indexing.analyze import BatchAnalyzer, relabeled
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.engines import Engine, Reader, local_engine
-from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Item, look_up
+from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Found, look_up
 from imgsearch_es.indexing.options import Options
 from imgsearch_es.indexing.prune import prune
-from imgsearch_es.indexing.read import Failed, Outcome, Unchanged
+from imgsearch_es.indexing.read import Failed, Outcome, Ready
 from imgsearch_es.indexing.report import IndexReport, Progress
-from imgsearch_es.indexing.resolve import (
-    GROUP_SECONDS,
-    GROUP_SIZE,
-    Resolved,
-    Resolver,
-)
+from imgsearch_es.indexing.resolve import GROUP_SECONDS, GROUP_SIZE, Resolver
 from imgsearch_es.indexing.stopping import Stop, StoppedError
-from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer
+from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer, check_store
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
-
-Group = list[Resolved | Failed]
 
 
 class Indexer:
@@ -66,7 +59,7 @@ class Indexer:
         self._options = options
         self._progress = progress or (lambda report, total: None)
         self.report = IndexReport()
-        self._groups: Channel[Group] = Channel(1)
+        self._groups: Channel[list[Outcome]] = Channel(1)
         self._finished: Channel[Finished] = Channel(2 * WRITE_SIZE)
         self._writer = Writer(store, self.report)
 
@@ -93,7 +86,10 @@ class Indexer:
                     self._run(finder, stop, is_new=before == 0)
                 finally:
                     self.report.seconds = time.perf_counter() - started
-                self._check_store(before)
+                if self._store.settings() is not None:
+                    self._store.finish()
+                    expected = before + self.report.added - self.report.removed
+                    check_store(self._store, expected, self._writer.written, "run the command")
                 if stop.requested:
                     raise StoppedError(self.report)
                 self._check_found(finder)
@@ -107,12 +103,12 @@ class Indexer:
         options, stages = self._options, self.report.stages
         threads = ThreadPoolExecutor(4, "imgsearch-index")
         readers = self._engine(self._analyzer, options, stages)
-        items: Channel[Item] = Channel(WALK_AHEAD)
+        items: Channel[Found] = Channel(WALK_AHEAD)
         outcomes: Channel[Outcome] = Channel(GROUP_SIZE)
         try:
             pump(threads, finder.items(), items)
-            tasks = look_up(self._store, items.batches(LOOKUP_SIZE), stages)
-            pump(threads, readers.read(tasks), outcomes)
+            pictures = look_up(self._store, items.batches(LOOKUP_SIZE), stages)
+            pump(threads, readers.read(pictures), outcomes)
             resolver = Resolver(self._store, options.labels, options.metadata, is_new=is_new)
             groups = outcomes.batches(GROUP_SIZE, GROUP_SECONDS)
             pump(threads, resolver.resolve(groups), self._groups)
@@ -160,20 +156,20 @@ class Indexer:
         finally:
             analyzer.close(wait=not stop.at_once)
 
-    def _advance(self, each: Resolved | Failed, analyzer: BatchAnalyzer) -> Iterator[Finished]:
+    def _advance(self, each: Outcome, analyzer: BatchAnalyzer) -> Iterator[Finished]:
         """What is done once this picture has come: itself, a whole batch, or nothing yet."""
         if isinstance(each, Failed):
             self.report.rejected.append(each.entry)
             self.report.as_before += each.again
             yield each
-        elif not isinstance(each.outcome, Unchanged):
+        elif isinstance(each, Ready):
             self._ensure_index()
-            yield from analyzer.add(each, each.outcome)
-        elif (document := relabeled(each)) is not None:
-            yield Made(each.outcome.task, document, reused=False)
+            yield from analyzer.add(each)
+        elif (made := relabeled(each.found)) is not None:
+            yield made
         else:
             self.report.unchanged += 1
-            yield each.outcome
+            yield each
 
     def _open(self, source: ImageSource) -> Picture:
         return self._analyzer().open(source, limits=self._options.limits)
@@ -190,29 +186,6 @@ class Indexer:
             # Another program created it just now; it must have done so for the same analyzer.
             location = self._store.location
             self._analyzer().check_is(settings.analyzer, settings.weights, location)
-
-    def _check_store(self, before: int) -> None:
-        """The index must hold what was written.
-
-        Its size tells, unless another program writes at the same time: then every document that
-        this run wrote is looked for.
-        """
-        if self._store.settings() is None:
-            return
-        self._store.finish()
-        if self._store.count() == before + self.report.added - self.report.removed:
-            return
-        written = self._writer.written()
-        lost = 0
-        for start in range(0, len(written), LOOKUP_SIZE):
-            ids = set(written[start : start + LOOKUP_SIZE])
-            lost += len(ids) - len(self._store.known(list(ids)))
-        if lost:
-            raise ReconciliationError(
-                f"{lost} of the {len(written)} documents written to {self._store.location} are "
-                "not there: another program removed them, or the index lost them; run the "
-                "command again"
-            )
 
     def _check_found(self, finder: Finder) -> None:
         """Every picture found must be counted once."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from imgsearch_es.errors import ReconciliationError
 from imgsearch_es.indexing.analyze import Made
 from imgsearch_es.indexing.read import Failed, Unchanged
 from imgsearch_es.indexing.report import IndexReport
 from imgsearch_es.indexing.resolve import is_no_file
-from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
@@ -29,13 +29,16 @@ class Writer:
     Args:
         store: the index; when it does not exist, nothing but rejected pictures may come.
         report: where to count.
+
+    Attributes:
+        written: the ids of all documents written, one after the other.
     """
 
     def __init__(self, store: Store, report: IndexReport) -> None:
         self._store = store
         self._report = report
         self._unrecorded: list[Rejected] = []
-        self._written = bytearray()
+        self.written = bytearray()
 
     def write(self, batches: Iterable[Sequence[Finished]]) -> None:
         """Write batch after batch, until their end."""
@@ -55,25 +58,20 @@ class Writer:
         """Whether pictures were rejected that only an index that does not exist could note."""
         return any(entry.can_be_named for entry in self._unrecorded)
 
-    def written(self) -> list[str]:
-        """The ids of all documents written."""
-        whole = self._written.hex()
-        return [whole[i : i + 2 * _ID_BYTES] for i in range(0, len(whole), 2 * _ID_BYTES)]
-
     def _write(self, made: Sequence[Made]) -> None:
         if not made:
             return
         refused = dict(self._store.write([each.document for each in made]).rejected)
-        for task, document, reused in made:
+        for found, document, reused in made:
             if document.uri in refused:
-                given = task.before.given if task.before else ""
+                given = found.before.given if found.before else ""
                 entry = Rejected(document.uri, refused[document.uri], given=given)
                 self._report.rejected.append(entry)
                 self._unrecorded.append(entry)
                 continue
-            self._written += bytes.fromhex(document.id)
+            self.written += bytes.fromhex(document.id)
             self._report.reused += reused
-            if task.known:
+            if found.known:
                 self._report.updated += 1
             else:
                 self._report.added += 1
@@ -85,12 +83,30 @@ class Writer:
             self._store.ledger.write(entries)
         failing = {entry.id for entry in entries}
         stricken = [
-            picture_id(each.task.item.uri)
-            for each in batch
-            if each.task.before and not isinstance(each, Failed)
+            each.found.id for each in batch if each.found.before and not isinstance(each, Failed)
         ]
         if stricken := [key for key in stricken if key not in failing]:
             self._store.ledger.remove(stricken)
+
+
+def check_store(store: Store, expected: int, written: bytearray, again: str) -> None:
+    """The index must have as many documents as expected, or, where others write, those written.
+
+    Raises:
+        ReconciliationError: it has not; the message says what to do ``again``.
+    """
+    if store.count() == expected:
+        return
+    size, lost = _ID_BYTES * WRITE_SIZE, 0
+    for start in range(0, len(written), size):
+        part = written[start : start + size]
+        ids = {part[i : i + _ID_BYTES].hex() for i in range(0, len(part), _ID_BYTES)}
+        lost += len(ids) - len(store.known(list(ids)))
+    if lost:
+        raise ReconciliationError(
+            f"{lost} of the {len(written) // _ID_BYTES} documents written to {store.location} are "
+            f"not there: another program removed them, or the index lost them; {again} again"
+        )
 
 
 def _is_stale(failed: Failed) -> bool:
@@ -99,12 +115,12 @@ def _is_stale(failed: Failed) -> bool:
     One that could not be read just now may be what it was.
     """
     entry = failed.entry
-    return failed.task.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
+    return failed.found.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
 
 
 def _noted(failed: Failed) -> Rejected:
     """The entry, with what a person gave the document that it takes the place of."""
-    known, before = failed.task.known, failed.task.before
+    known, before = failed.found.known, failed.found.before
     given = before.given if before else ""
     if known is not None:
         given = naming(known.labels, known.metadata)

@@ -134,6 +134,7 @@ def quantize(
     )
     import_keras()
     network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
+    _name_anew(network)
     with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
         small = nncf.quantize(
             network,
@@ -154,6 +155,18 @@ def quantize(
         speed=_speed(plain, quick, kept[:_BATCH]),
         **_effect(analyzer, plain(kept), quick(kept)),
     )
+
+
+def _name_anew(network: Any) -> None:
+    """Name the parts of a converted network by their order.
+
+    Keras numbers layers through the whole life of a process. The numbers would be in the file, and
+    what NNCF adds is placed by them, so the same pictures would give another file.
+    """
+    for i, operation in enumerate(network.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{i}")
+        for output in operation.outputs():
+            output.get_tensor().set_names(set())
 
 
 def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, Any]:

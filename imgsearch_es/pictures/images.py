@@ -97,8 +97,8 @@ _warnings_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """One picture, decoded.
+class Facts:
+    """What is known of a picture beside its pixels.
 
     Attributes:
         uri: where it comes from; see `imgsearch_es.pictures.files`.
@@ -107,7 +107,6 @@ class Picture:
         height: in pixels, upright.
         bytes: size of the file; of the RGB pixels for a Pillow image or an array.
         format: "JPEG", "PNG", ..., "array" for an array or a Pillow image without a format.
-        image: the pixels: 8-bit RGB, upright, the first frame.
     """
 
     uri: str
@@ -116,7 +115,6 @@ class Picture:
     height: int
     bytes: int
     format: str
-    image: Image.Image
 
     @property
     def id(self) -> str:
@@ -127,6 +125,17 @@ class Picture:
     def filename(self) -> str:
         """The last part of the URI, for people to read."""
         return filename(self.uri)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture(Facts):
+    """One picture, opened.
+
+    Attributes:
+        image: the pixels: 8-bit RGB, upright, the first frame.
+    """
+
+    image: Image.Image
 
 
 def open_image(

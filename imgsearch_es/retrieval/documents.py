@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analysis, Term
 
 if TYPE_CHECKING:
-    from imgsearch_es.pictures.images import Picture
+    from imgsearch_es.pictures.images import Facts
     from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -119,7 +119,7 @@ class Document:
     @classmethod
     def from_picture(
         cls,
-        picture: Picture,
+        picture: Facts,
         analysis: Analysis,
         *,
         labels: Sequence[str] = (),

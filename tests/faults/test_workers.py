@@ -22,7 +22,7 @@ from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Refused
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.decoding.turns import LARGE, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError
-from imgsearch_es.indexing.find import Item, Task
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Readers, Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
@@ -276,7 +276,7 @@ def test_without_worker_processes_threads_decode(tmp_path, photos, monkeypatch, 
 def test_no_picture_comes_twice_when_no_worker_can_be_had(tmp_path, photos, monkeypatch, caplog):
     """Also when that is known before the last picture is."""
     monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
-    tasks = [Task(Item(str(path)), None, None) for path in sorted(photos.iterdir())]
+    tasks = [Found(str(path)) for path in sorted(photos.iterdir())]
 
     def known_first():
         yield from tasks[:-1]
@@ -290,5 +290,5 @@ def test_no_picture_comes_twice_when_no_worker_can_be_had(tmp_path, photos, monk
         outcomes = list(readers.read(known_first()))
     finally:
         readers.close()
-    assert [outcome.task for outcome in outcomes] == tasks
+    assert [outcome.found for outcome in outcomes] == tasks
     assert all(isinstance(outcome, Ready) for outcome in outcomes)

@@ -221,6 +221,12 @@ def made_of(folder, name, text=""):
     return path.read_bytes()
 
 
+def test_the_same_pictures_give_the_same_file_whatever_was_built_before(made, photos, tmp_path):
+    create_model("efficientnet-lite0").checked_network()  # Keras counts its layers on
+    again = quantize(photos, tmp_path / "again.zip", pictures=200)
+    assert again.sha256 == made.sha256
+
+
 def test_the_command_gives_the_same_file_for_the_same_pictures(made, photos, tmp_path):
     def run(name):
         command = [sys.executable, "-m", "imgsearch_es", "quantize", str(photos)]

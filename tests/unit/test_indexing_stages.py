@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.indexing.analyze import BATCH_SIZE, BatchAnalyzer, BatchSize
+from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
-from imgsearch_es.indexing.find import Finder, Item, Task
+from imgsearch_es.indexing.find import Finder, Found
 from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.indexing.resolve import Resolved
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
 
@@ -90,40 +90,6 @@ def test_a_batch_does_not_wait_for_ever():
     assert list(batches) == []
 
 
-def run_trials(size: BatchSize, rates: dict[int, float]) -> None:
-    for _ in range(12):
-        size.took(size.size, size.size / rates[size.size])
-
-
-def test_the_fastest_batch_size_is_taken():
-    size = BatchSize()
-    run_trials(size, {8: 10, 16: 20, 32: 30, 64: 40})
-    assert size.size == 64
-
-
-def test_a_batch_size_that_is_hardly_faster_is_not_taken():
-    size = BatchSize()
-    run_trials(size, {8: 31, 16: 30, 32: 30, 64: 32})
-    assert size.size == BATCH_SIZE
-
-
-def test_the_first_batch_of_each_size_and_short_batches_do_not_count():
-    size = BatchSize()
-    tried = []
-    for _ in range(12):
-        tried.append(size.size)
-        size.took(size.size - 1, 1e-6)
-        slow = tried.count(size.size) == 1
-        size.took(size.size, 1000.0 if slow and size.size == BATCH_SIZE else 1.0 * size.size)
-    assert (tried.count(BATCH_SIZE), size.size) == (3, BATCH_SIZE)
-
-
-def test_a_fixed_batch_size_stays():
-    size = BatchSize(5)
-    size.took(5, 1.0)
-    assert size.size == 5
-
-
 @pytest.mark.parametrize("is_safe", [False, True])
 def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
     photos, fake_model, monkeypatch, is_safe
@@ -149,8 +115,8 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
     try:
         for number in range(6):
             copy = replace(picture, uri=f"/{number}.png", sha256=f"{number:064}")
-            ready = Ready(Task(Item(copy.uri), None, None), copy, pixels)
-            made += batches.add(Resolved(ready, (), {}), ready)
+            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
+            made += batches.add(ready)
         made += batches.flush()
     finally:
         batches.close()
@@ -167,9 +133,9 @@ def test_copies_do_not_wait_for_ever(photos, fake_model):
     try:
         done = []
         for number in range(100):
-            task = Task(Item(f"/copies/{number}.png"), None, None)
-            ready = Ready(task, replace(picture, uri=task.item.uri), pixels)
-            done.append(sum(1 for _ in batches.add(Resolved(ready, (), {}), ready)))
+            copy = replace(picture, uri=f"/copies/{number}.png")
+            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
+            done.append(sum(1 for _ in batches.add(ready)))
         waited = [number - made for number, made in enumerate(itertools.accumulate(done))]
         assert max(waited) <= 2 * 2 * 8
         assert sum(done) + sum(1 for _ in batches.flush()) == 100

@@ -15,8 +15,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models import openvino, runtime_cache, runtime_choice
 from imgsearch_es.analysis.models.base import NetworkModel
 from imgsearch_es.analysis.models.probe_pictures import probe_pictures
-from imgsearch_es.analysis.models.runtime_cache import known_choices
-from imgsearch_es.analysis.models.runtime_choice import differences
+from imgsearch_es.analysis.models.runtime_choice import differences, known_choices
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
 
 
@@ -34,20 +33,12 @@ class Network(NetworkModel):
 class Fake:
     """A runtime that computes something of the pixels, with an error of its own."""
 
-    def __init__(self, name, *, error=0.0, seconds=0.0):
-        self.name, self.error, self.seconds = name, error, seconds
-        self.batches = []
+    def __init__(self, name, *, error=0.0):
+        self.name, self.error = name, error
 
     def __call__(self, pixels):
-        self.batches.append(len(pixels))
-        Clock.now += self.seconds * len(pixels)
         mean = pixels.mean(axis=(1, 2)).astype(np.float32) / 255
         return mean + np.float32(self.error), mean * 10
-
-
-class Clock:
-    now = 0.0
-    """Seconds; it moves when a made-up runtime works."""
 
 
 @pytest.fixture
@@ -55,9 +46,10 @@ def world(monkeypatch, tmp_path):
     """A machine with OpenVINO, an empty cache, and runtimes that can be exchanged."""
 
     class World:
-        tensorflow = Fake("tensorflow", seconds=0.02)
-        openvino = Fake("openvino", error=1e-6, seconds=0.01)
+        tensorflow = Fake("tensorflow")
+        openvino = Fake("openvino", error=1e-6)
         processor = "fast one"
+        has_gpu = False
 
     def open_tensorflow(model):
         World.opened.append("tensorflow")
@@ -80,7 +72,7 @@ def world(monkeypatch, tmp_path):
     World.opened = []
     monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("IMGSEARCH_RUNTIME", raising=False)
-    monkeypatch.setattr(runtime_choice, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr(runtime_choice, "has_gpu", lambda: World.has_gpu)
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
     monkeypatch.setattr(openvino, "import_openvino", lambda: None)
     monkeypatch.setattr(openvino, "processor", lambda: World.processor)
@@ -96,15 +88,13 @@ def runtime_of(model):
     return model._runtime
 
 
-def test_the_faster_one_is_taken_and_remembered(world):
+def test_openvino_is_taken_where_it_agrees_and_remembered(world):
     model = Network()
     assert runtime_of(model) is world.openvino
     assert world.opened == ["tensorflow", "converted"]
     assert model.choice.runtime == "openvino"
     assert model.choice.differences["posterior"] == pytest.approx(1e-6, rel=0.2)
-    assert model.choice.speed["openvino"] == {"32": 100.0, "1": 100.0}
-    assert model.choice.speed["tensorflow"] == {"32": 50.0, "1": 50.0}
-    assert "100 pictures/s" in model.choice.reason
+    assert "differs from TensorFlow by 1.0e-06 in scores" in model.choice.reason
 
     world.opened.clear()
     again = Network()
@@ -114,15 +104,16 @@ def test_the_faster_one_is_taken_and_remembered(world):
     assert known_choices() == [model.choice]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "taken"), [(0.05, "tensorflow"), (0.021, "openvino"), (0.019, "openvino")]
-)
-def test_the_slower_one_is_not_but_a_tie_is_for_the_one_that_starts_sooner(world, seconds, taken):
-    world.openvino.seconds = seconds
-    assert runtime_of(Network()).name == taken
+def test_on_a_gpu_it_is_tensorflow_unless_openvino_is_asked_for(world):
+    world.has_gpu = True
+    assert runtime_of(Network()) is world.tensorflow
     world.opened.clear()
-    assert runtime_of(Network()).name == taken
-    assert world.opened == [taken]
+    model = Network()
+    assert runtime_of(model) is world.tensorflow
+    assert world.opened == ["tensorflow"]
+    assert model.choice.reason.startswith("it has a GPU; OpenVINO differs")
+    model.use_runtime("openvino")
+    assert runtime_of(model) is world.openvino
 
 
 @pytest.mark.parametrize("error", [2e-4, np.nan])
@@ -155,12 +146,10 @@ def test_one_may_be_asked_for(world, monkeypatch):
     model.use_runtime("tensorflow")
     assert runtime_of(model) is world.tensorflow
     assert world.opened == ["tensorflow"]
-    world.openvino.seconds = 1.0
     model.use_runtime("openvino")
     assert runtime_of(model) is world.openvino
-    assert runtime_of(Network()) is world.tensorflow  # auto: the faster one
-    monkeypatch.setenv("IMGSEARCH_RUNTIME", "openvino")
-    assert runtime_of(Network()) is world.openvino
+    monkeypatch.setenv("IMGSEARCH_RUNTIME", "tensorflow")
+    assert runtime_of(Network()) is world.tensorflow
     monkeypatch.setenv("IMGSEARCH_RUNTIME", "theano")
     with pytest.raises(ConfigurationError, match=r"no runtime 'theano': .*auto, tensorflow, openv"):
         runtime_of(Network())
@@ -183,17 +172,20 @@ def test_without_openvino_all_is_as_before(world, monkeypatch):
 
 
 def test_what_the_decision_depends_on(world, monkeypatch):
-    folder = runtime_cache.folder_of(Network())
-    assert folder == runtime_cache.folder_of(Network())
+    folder = runtime_choice.folder_of(Network())
+    assert folder == runtime_choice.folder_of(Network())
     assert folder.name.startswith("network-")
-    others = [runtime_cache.folder_of(Network(weights="two"))]
+    others = [runtime_choice.folder_of(Network(weights="two"))]
     world.processor = "slow one"
-    others.append(runtime_cache.folder_of(Network()))
+    others.append(runtime_choice.folder_of(Network()))
     world.processor = "fast one"
-    monkeypatch.setattr(runtime_cache, "_version", lambda name: "3")
-    others.append(runtime_cache.folder_of(Network()))
+    for name, found in (("_version", "3"), ("version_of", "3")):  # others', and the model's own
+        monkeypatch.setattr(runtime_choice, name, lambda *names, found=found: found)
+        others.append(runtime_choice.folder_of(Network()))
+    monkeypatch.setattr(runtime_choice, "NETWORKS", 2)
+    others.append(runtime_choice.folder_of(Network()))
     monkeypatch.undo()
-    assert len({folder, *others}) == 4
+    assert len({folder, *others}) == 6
 
 
 def test_decisions_of_other_machines_are_not_listed(world):
@@ -227,17 +219,16 @@ def is_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("moment", ["tempfile.mkdtemp", "checksums.record"])
+@pytest.mark.parametrize("moment", ["tempfile.mkdtemp", "record"])
 def test_a_cache_that_cannot_be_written(world, monkeypatch, caplog, moment):
-    module = runtime_cache if moment.startswith("temp") else runtime_choice
-    monkeypatch.setattr(f"{module.__name__}.{moment}", is_full)
+    monkeypatch.setattr(f"{runtime_cache.__name__}.{moment}", is_full)
     assert runtime_of(Network()) is world.openvino
     assert "nothing is kept for the next start" in caplog.text
 
 
 def test_measuring_replaces_the_decision(world):
     runtime_of(Network())
-    world.openvino.seconds = 1.0
+    world.openvino.error = 1.0
     assert runtime_choice.measure(Network()).runtime == "tensorflow"
     assert runtime_of(Network()) is world.tensorflow
 

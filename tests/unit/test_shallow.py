@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer, describe, is_same_analyzer
-from imgsearch_es.analysis.models.runtime_cache import folder_of
+from imgsearch_es.analysis.models.runtime_choice import folder_of
 from imgsearch_es.errors import (
     AnalyzerError,
     AnalyzerMismatchError,

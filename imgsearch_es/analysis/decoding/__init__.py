@@ -8,7 +8,7 @@ TensorFlow: ``process.py`` is the parent's side, ``worker.py`` the child's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,36 +17,27 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.filters import create_image_filter, decode_size, run_image_filters
 from imgsearch_es.pictures.files import Limits
-from imgsearch_es.pictures.images import Picture, open_image
+from imgsearch_es.pictures.images import Facts, Picture, open_image
 
 AREA = 4 << 20
 """Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """One picture, ready for the model.
+class Decoded(Facts):
+    """One picture, ready for the model; its full-size pixels are let go.
 
     Attributes:
-        sha256: of the file's bytes, hexadecimal.
-        bytes: size of the file.
-        width, height: pixels of the picture, upright.
-        format: "JPEG", "PNG", ...
         pixels: what the image filters made of it: uint8 of shape (height, width, 3), RGB.
     """
 
-    sha256: str
-    bytes: int
-    width: int
-    height: int
-    format: str
     pixels: NDArray[np.uint8]
 
     @classmethod
     def of(cls, picture: Picture, pixels: NDArray[np.uint8]) -> Decoded:
         """An opened picture with what the image filters made of it."""
-        size = (picture.bytes, picture.width, picture.height)
-        return cls(picture.sha256, *size, picture.format, pixels)
+        facts = {field.name: getattr(picture, field.name) for field in fields(Facts)}
+        return cls(**facts, pixels=pixels)
 
 
 @dataclass(frozen=True, slots=True)

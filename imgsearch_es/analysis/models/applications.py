@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -43,81 +44,27 @@ class Application:
     source: str
 
 
-_TF = "weights_tf_dim_ordering_tf_kernels"
-APPLICATIONS = {
-    "vgg16": Application(
-        "VGG16",
-        "vgg16",
-        224,
-        f"vgg16/vgg16_{_TF}.h5",
-        "md5:64373286793e3c8b2b4e3219cbf3544b",
-        "Simonyan and Zisserman 2014; the paper's model",
-    ),
-    "vgg19": Application(
-        "VGG19",
-        "vgg19",
-        224,
-        f"vgg19/vgg19_{_TF}.h5",
-        "md5:cbe5617147190e668d6c5d5026f83318",
-        "Simonyan and Zisserman 2014",
-    ),
-    "resnet50": Application(
-        "ResNet50",
-        "resnet50",
-        224,
-        f"resnet/resnet50_{_TF}.h5",
-        "md5:2cb95161c43110f7111970584f804107",
-        "He et al. 2015",
-    ),
-    "inception_v3": Application(
-        "InceptionV3",
-        "inception_v3",
-        299,
-        f"inception_v3/inception_v3_{_TF}.h5",
-        "md5:9a0d58056eeedaa3f26cb7ebd46da564",
-        "Szegedy et al. 2015",
-    ),
-    "xception": Application(
-        "Xception",
-        "xception",
-        299,
-        f"xception/xception_{_TF}.h5",
-        "md5:0a58e3b7378bc2990ea3b43d5981f1f6",
-        "Chollet 2016",
-    ),
-    "densenet121": Application(
-        "DenseNet121",
-        "densenet",
-        224,
-        f"densenet/densenet121_{_TF}.h5",
-        "md5:9d60b8095a5708f2dcce2bca79d332c7",
-        "Huang et al. 2016",
-    ),
-    "mobilenet_v2": Application(
-        "MobileNetV2",
-        "mobilenet_v2",
-        224,
-        f"mobilenet_v2/mobilenet_v2_{_TF}_1.0_224.h5",
-        "",
-        "Sandler et al. 2018",
-    ),
-    "efficientnet_v2_b0": Application(
-        "EfficientNetV2B0",
-        "efficientnet_v2",
-        224,
-        "efficientnet_v2/efficientnetv2-b0.h5",
-        "md5:21ecbf6da12460d5c40bb2f29ceb2188",
-        "Tan and Le 2021",
-    ),
-    "convnext_tiny": Application(
-        "ConvNeXtTiny",
-        "convnext",
-        224,
-        "convnext/convnext_tiny.h5",
-        "sha256:8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff",
-        "Liu et al. 2022",
-    ),
-}
+_TABLE = """
+vgg16 | VGG16 | vgg16 | 224 | vgg16/vgg16_{TF}.h5 | md5:64373286793e3c8b2b4e3219cbf3544b | Simonyan and Zisserman 2014; the paper's model
+vgg19 | VGG19 | vgg19 | 224 | vgg19/vgg19_{TF}.h5 | md5:cbe5617147190e668d6c5d5026f83318 | Simonyan and Zisserman 2014
+resnet50 | ResNet50 | resnet50 | 224 | resnet/resnet50_{TF}.h5 | md5:2cb95161c43110f7111970584f804107 | He et al. 2015
+inception_v3 | InceptionV3 | inception_v3 | 299 | inception_v3/inception_v3_{TF}.h5 | md5:9a0d58056eeedaa3f26cb7ebd46da564 | Szegedy et al. 2015
+xception | Xception | xception | 299 | xception/xception_{TF}.h5 | md5:0a58e3b7378bc2990ea3b43d5981f1f6 | Chollet 2016
+densenet121 | DenseNet121 | densenet | 224 | densenet/densenet121_{TF}.h5 | md5:9d60b8095a5708f2dcce2bca79d332c7 | Huang et al. 2016
+mobilenet_v2 | MobileNetV2 | mobilenet_v2 | 224 | mobilenet_v2/mobilenet_v2_{TF}_1.0_224.h5 |  | Sandler et al. 2018
+efficientnet_v2_b0 | EfficientNetV2B0 | efficientnet_v2 | 224 | efficientnet_v2/efficientnetv2-b0.h5 | md5:21ecbf6da12460d5c40bb2f29ceb2188 | Tan and Le 2021
+convnext_tiny | ConvNeXtTiny | convnext | 224 | convnext/convnext_tiny.h5 | sha256:8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff | Liu et al. 2022
+"""  # noqa: E501
+
+
+def _read_table() -> Iterator[tuple[str, Application]]:
+    for line in _TABLE.strip().splitlines():
+        name, function, module, size, file, checksum, source = map(str.strip, line.split("|"))
+        file = file.format(TF="weights_tf_dim_ordering_tf_kernels")
+        yield name, Application(function, module, int(size), file, checksum, source)
+
+
+APPLICATIONS = dict(_read_table())
 """By the name they are registered under. Files and checksums: keras/src/applications/*.py."""
 
 

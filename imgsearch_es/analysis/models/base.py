@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from imgsearch_es.analysis.models.runtime import Runtime
-    from imgsearch_es.analysis.models.runtime_cache import Choice
+    from imgsearch_es.analysis.models.runtime_choice import Choice
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
@@ -96,30 +96,9 @@ class WrappedModel(ABC):
 
     def __init__(self, model: Model) -> None:
         self._model = model
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self._model.name
-
-    @property
-    def config(self) -> dict[str, JSON]:
-        """The model's."""
-        return self._model.config
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The model's."""
-        return self._model.vocabulary
-
-    @property
-    def image_filters(self) -> list[dict[str, JSON]]:
-        """The model's."""
-        return self._model.image_filters
-
-    def fingerprint(self) -> str:
-        """The model's."""
-        return self._model.fingerprint()
+        self.name, self.config = model.name, model.config
+        self.vocabulary, self.image_filters = model.vocabulary, model.image_filters
+        self.fingerprint = model.fingerprint
 
     @abstractmethod
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
@@ -277,7 +256,7 @@ class NetworkModel(ABC):
         return layer_shapes(self.build_network())
 
     def use_runtime(self, name: str) -> None:
-        """Run on "tensorflow", "openvino" or ("auto") the faster of them.
+        """Run on "tensorflow", "openvino" or ("auto") OpenVINO where both agree.
 
         Without this call the environment variable IMGSEARCH_RUNTIME says which, else it is "auto".
 

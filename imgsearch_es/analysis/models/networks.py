@@ -67,8 +67,8 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
     import keras
 
     pixels = keras.Input(network.inputs[0].shape[1:], name="pixels")
-    pooled = _pooled_anew if feature.is_pooled else _as_it_is
-    posterior, vector = pooled(network, pixels, feature)
+    both = _pooled_anew(network, pixels, feature) if feature.is_pooled else network(pixels)
+    posterior, vector = both
     if feature.parallel is not None:
         vector = in_parallel(pixels, vector, feature.parallel)
     return keras.Model(pixels, [posterior, vector], name=network.name)
@@ -91,11 +91,6 @@ def output_activation(classifier: keras.Model) -> str | None:
     if isinstance(layer, keras.Model):
         return output_activation(layer)
     return getattr(getattr(layer, "activation", None), "__name__", None)
-
-
-def _as_it_is(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
-    """The posterior and the network's own deep feature."""
-    return network(pixels)
 
 
 def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import checksums
+from imgsearch_es.analysis.models import runtime_cache
 from imgsearch_es.analysis.models.runtime import Outputs, cores, reason
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
 
@@ -100,7 +100,7 @@ class OpenVINORuntime:
             return self._compiled_by({}, hint, streams)
         try:
             found = self._compiled_by({"CACHE_DIR": str(self._folder)}, hint, streams)
-            checksums.record(self._folder)
+            runtime_cache.record(self._folder)
         except (RuntimeError, OSError) as error:  # the disk is full, say
             _log.warning("nothing compiled is kept for the next start: %s", error)
             self._folder = None

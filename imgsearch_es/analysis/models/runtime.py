@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -25,8 +25,6 @@ from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDepend
 
 if TYPE_CHECKING:
     import keras
-
-    from imgsearch_es.analysis.models.deep_feature import DeepFeature
 
 RUNTIMES = ("auto", "tensorflow", "openvino")
 VARIABLE = "IMGSEARCH_RUNTIME"
@@ -49,38 +47,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class Network(Protocol):
-    """What is asked of a `NetworkModel` when a runtime is chosen for it."""
-
-    @property
-    def name(self) -> str:
-        """As of the model."""
-        ...
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """As of the model."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of its input, in pixels."""
-        ...
-
-    @property
-    def deep_feature(self) -> DeepFeature:
-        """Which one the network gives."""
-        ...
-
-    def fingerprint(self) -> str:
-        """As of the model."""
-        ...
-
-    def checked_network(self) -> keras.Model:
-        """The network, built."""
-        ...
 
 
 class Runtime(Protocol):
@@ -166,6 +132,14 @@ def import_keras() -> Any:
     """
     with _importing:
         return _import_keras()
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow runs on a GPU here."""
+    import_keras()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def reason(error: Exception) -> str:

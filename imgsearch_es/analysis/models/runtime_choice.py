@@ -1,51 +1,92 @@
-"""Which runtime a network gets: the fastest one here whose output is TensorFlow's.
+"""Which runtime a network gets: OpenVINO where it is installed and its output is TensorFlow's.
 
-That is measured once for each network, machine and set of versions. The decision is kept in the
-user's cache folder beside the converted network, so that later processes need no TensorFlow.
+That is found out once for each network, machine and set of versions, and kept beside the converted
+network, so that later processes need no TensorFlow. Where TensorFlow has a GPU, it stays.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import checksums, openvino
+from imgsearch_es.analysis.models import openvino, runtime_cache
+from imgsearch_es.analysis.models.learnt_file import without_paths
 from imgsearch_es.analysis.models.probe_pictures import probe_pictures
 from imgsearch_es.analysis.models.runtime import (
     VARIABLE,
-    Network,
     Outputs,
     Runtime,
     TensorFlowRuntime,
     check_runtime,
+    has_gpu,
     import_keras,
 )
-from imgsearch_es.analysis.models.runtime_cache import (
-    Choice,
-    empty,
-    folder_of,
-    made_for,
-    read_choice,
-    replaced,
-    write,
-)
+from imgsearch_es.analysis.plugins import version_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import keras
+
+    from imgsearch_es.analysis.models.deep_feature import DeepFeature
 
 TOLERANCE = 1e-4
 """How far an output may be from TensorFlow's; see `differences`."""
+NETWORKS = 1
+"""To be raised when the same configuration gives another network: older ones are then not used."""
 
-_BATCH = 32
-_ROUNDS = 3
-_ENOUGH_SECONDS = 2.0
-_CLEARLY = 1.1
-"""Below this ratio, speeds count as equal; then OpenVINO is taken, which starts sooner."""
+_CHOICE = "choice.json"
+_PICTURES = 32
+_DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
 _log = logging.getLogger(__name__)
+
+
+class Network(Protocol):
+    """What is asked of a `NetworkModel`."""
+
+    name: str
+    config: Any
+    size: tuple[int, int]
+    deep_feature: DeepFeature
+
+    def fingerprint(self) -> str:
+        """As of the model."""
+
+    def checked_network(self) -> keras.Model:
+        """The network, built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A decision, and what it rests on.
+
+    Attributes:
+        runtime: "tensorflow" or "openvino".
+        reason: in a sentence.
+        model: the model's name.
+        differences: of OpenVINO's output from TensorFlow's; see `differences`.
+        agrees: whether OpenVINO may be used at all.
+        made_for: the versions and the machine that this holds for.
+    """
+
+    runtime: str
+    reason: str
+    model: str = ""
+    differences: dict[str, float] = field(default_factory=dict)
+    agrees: bool = False
+    made_for: dict[str, str] = field(default_factory=dict)
 
 
 def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Choice]:
@@ -71,11 +112,11 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
         return _tensorflow(model), Choice("tensorflow", str(error), model.name)
     folder = folder_of(model)
     runtimes: dict[str, Runtime] = {}
-    choice = read_choice(folder)
+    choice = _read(folder)
     if choice:
         try:
-            checksums.check(folder)
-            if choice.agrees and _named(wanted, choice) == "openvino":
+            runtime_cache.check(folder)
+            if choice.agrees and "openvino" in (wanted, choice.runtime):
                 return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
         except AnalyzerError as error:
             _log.warning("%s; measuring again", error)
@@ -84,11 +125,8 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
         runtimes, choice = _decide(model, folder)
     if wanted == "openvino" and not choice.agrees:
         raise AnalyzerError(f"{model.name} cannot use the runtime openvino: {choice.reason}")
-    return runtimes.get(_named(wanted, choice)) or _tensorflow(model), choice
-
-
-def _named(wanted: str, choice: Choice) -> str:
-    return choice.runtime if wanted == "auto" else wanted
+    name = choice.runtime if wanted == "auto" else wanted
+    return runtimes.get(name) or _tensorflow(model), choice
 
 
 def measure(model: Network) -> Choice:
@@ -117,12 +155,63 @@ def differences(reference: Outputs, other: Outputs) -> dict[str, float]:
     }
 
 
+def known_choices() -> list[Choice]:
+    """The decisions that hold for this machine and what is installed, by model."""
+    if not openvino.is_installed():
+        return []
+    current = _made_for()
+    kept = [_read(path.parent) for path in runtime_cache.cache_folder().glob(f"*/{_CHOICE}")]
+    holding = [choice for choice in kept if choice and choice.made_for == current]
+    return sorted(holding, key=lambda choice: choice.model)
+
+
+def folder_of(model: Network) -> Path:
+    """The folder of a network on this machine; it need not exist.
+
+    Its name holds a hash of all that the output depends on: the model's options and weights, its
+    deep feature, the version of the package that has it, other versions and the processor.
+
+    Raises:
+        WeightsError: the weights are missing.
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    feature = without_paths(model.deep_feature.to_config())
+    made = (type(model).__qualname__, version_of("imgsearch_es.models", model.name), NETWORKS)
+    parts = (model.config, feature, model.fingerprint(), made, _made_for())
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    name = re.sub(r"\W+", "-", Path(model.name).name)
+    return runtime_cache.cache_folder() / f"{name}-{digest[:16]}"
+
+
+def _made_for() -> dict[str, str]:
+    """The versions and the machine that a decision holds for."""
+    versions = {name: number for name in _DISTRIBUTIONS if (number := _version(name))}
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    gpu = not hidden and any(map(os.path.exists, _GPU_DEVICES))  # said without TensorFlow
+    return {**versions, "processor": openvino.processor(), "gpu": "yes" if gpu else "no"}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(folder: Path) -> Choice | None:
+    """The decision kept in a folder; None where there is none, or it cannot be read."""
+    try:
+        return Choice(**json.loads((folder / _CHOICE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     """Run the probe on both runtimes; keep the decision, and the network if it may be used."""
-    _log.info("measuring once which runtime is the fastest for %s", model.name)
+    _log.info("finding out once whether OpenVINO agrees with TensorFlow on %s", model.name)
     reference = _tensorflow(model)
     try:
-        with replaced(folder) as place:
+        with runtime_cache.replaced(folder) as place:
             return _probe(model, reference, place)
     except OSError as error:  # the disk is full, say
         _log.warning("nothing is kept for the next start: %s", error)
@@ -132,65 +221,41 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
 def _probe(
     model: Network, reference: TensorFlowRuntime, place: Path | None
 ) -> tuple[dict[str, Runtime], Choice]:
-    choice = Choice("tensorflow", "", model.name, made_for=made_for())
+    choice = Choice("tensorflow", "", model.name, made_for=_made_for())
+    runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
         other = _openvino(reference, place)
-        choice = _compare(reference, other, probe_pictures(_BATCH, model.size), choice)
+        pixels = probe_pictures(_PICTURES, model.size)
+        choice = _compared(choice, differences(reference(pixels), other(pixels)))
     except AnalyzerError as error:
         choice = dataclasses.replace(choice, reason=str(error))
-    if not choice.agrees:
-        _log.warning("%s runs on TensorFlow: %s", model.name, choice.reason)
-        if place:
-            empty(place)
-    if place:
-        write(place, choice)
-        checksums.record(place)
-    runtimes: dict[str, Runtime] = {"tensorflow": reference}
     if choice.agrees:
         runtimes["openvino"] = other
+    else:
+        _log.warning("%s runs on TensorFlow: %s", model.name, choice.reason)
+        if place:
+            shutil.rmtree(place)
+            place.mkdir()
+    if place:
+        text = json.dumps(dataclasses.asdict(choice), indent=2)
+        (place / _CHOICE).write_text(text, encoding="utf-8")
+        runtime_cache.record(place)
     return runtimes, choice
 
 
-def _compare(
-    reference: Runtime, other: Runtime, pixels: NDArray[np.uint8], choice: Choice
-) -> Choice:
-    apart = differences(reference(pixels), other(pixels))
-    said = f"differs from TensorFlow by {apart['posterior']:.1e} in scores and by "
-    said += f"{apart['embedding']:.1e} in deep features"
+def _compared(choice: Choice, apart: dict[str, float]) -> Choice:
+    reason = f"OpenVINO differs from TensorFlow by {apart['posterior']:.1e} in scores and by "
+    reason += f"{apart['embedding']:.1e} in deep features"
     # Written so that a NaN disagrees.
     if not all(difference <= TOLERANCE for difference in apart.values()):
-        reason = f"OpenVINO {said}, more than {TOLERANCE:.0e}"
+        reason += f", more than {TOLERANCE:.0e}"
         return dataclasses.replace(choice, reason=reason, differences=apart)
-    speed = _speeds({"tensorflow": reference, "openvino": other}, pixels)
-    ours, theirs = speed["tensorflow"], speed["openvino"]
-    size = str(_BATCH)
-    runtime = "openvino" if theirs[size] * _CLEARLY >= ours[size] else "tensorflow"
-    reason = (
-        f"OpenVINO {said}; it analyzes {theirs[size]:g} pictures/s in batches of {size} and "
-        f"{theirs['1']:g} one by one, TensorFlow {ours[size]:g} and {ours['1']:g}"
-    )
+    runtime = "openvino"
+    if has_gpu():
+        runtime, reason = "tensorflow", f"it has a GPU; {reason}"
     return dataclasses.replace(
-        choice, runtime=runtime, reason=reason, differences=apart, speed=speed, agrees=True
+        choice, runtime=runtime, reason=reason, differences=apart, agrees=True
     )
-
-
-def _speeds(runtimes: dict[str, Runtime], pixels: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
-    """Pictures per second, the best of a few rounds in turn; fewer for slow networks."""
-    best: dict[str, dict[str, float]] = {name: {} for name in runtimes}
-    for batch in (pixels, pixels[:1]):
-        for run in runtimes.values():
-            run(batch)  # the first pass allocates
-        began = perf_counter()
-        for _ in range(_ROUNDS):
-            for name, run in runtimes.items():
-                started = perf_counter()
-                run(batch)
-                rate = len(batch) / max(perf_counter() - started, 1e-9)
-                size = str(len(batch))
-                best[name][size] = round(max(rate, best[name].get(size, 0.0)), 1)
-            if perf_counter() - began > _ENOUGH_SECONDS:
-                break
-    return best
 
 
 def _tensorflow(model: Network) -> TensorFlowRuntime:

@@ -12,7 +12,6 @@ import http.client
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -97,16 +96,21 @@ class Published:
             part.unlink(missing_ok=True)
 
     def _copy_to(self, file: IO[bytes]) -> None:
+        from rich.console import Console
+        from rich.progress import wrap_file
+
         with urllib.request.urlopen(self.url, timeout=_TIMEOUT) as response:  # noqa: S310 - https
             total = int(response.headers.get("Content-Length") or 0)
             _log.warning(
                 "downloading the weights of %s (%d MB) to %s", self.model, total >> 20, self.path
             )
-            done = 0
-            while block := response.read(_BLOCK):
-                done += file.write(block)
-                _show(done, total)
-            if total and done != total:
+            console = Console(stderr=True)
+            quiet = not total or not console.is_terminal
+            with wrap_file(
+                response, total, description="", console=console, disable=quiet
+            ) as source:
+                shutil.copyfileobj(source, file, _BLOCK)
+            if total and (done := file.tell()) != total:
                 raise OSError(f"the connection ended after {done} of {total} bytes")
 
 
@@ -186,16 +190,6 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
-
-
-def _show(done: int, total: int) -> None:
-    """Draw the progress on standard error, where that is a terminal."""
-    if not total or sys.stderr is None or not sys.stderr.isatty():
-        return
-    width = max(10, min(40, shutil.get_terminal_size().columns - 30))
-    bar = "#" * (width * done // total)
-    end = "\n" if done >= total else ""
-    print(f"\r[{bar:<{width}}] {done >> 20}/{total >> 20} MB", end=end, file=sys.stderr, flush=True)
 
 
 def _reason(error: Exception) -> str:

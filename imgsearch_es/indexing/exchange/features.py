@@ -15,7 +15,6 @@ from imgsearch_es.indexing.exchange.arrays import NAMES, VECTORS, Hdf5, NumPyPai
 from imgsearch_es.indexing.exchange.reading import (
     ImportReport,
     RejectedRow,
-    check_store,
     readable,
     store_documents,
 )
@@ -28,6 +27,7 @@ from imgsearch_es.indexing.exchange.vectors import (
     ParquetFeatures,
 )
 from imgsearch_es.indexing.exchange.writing import whole
+from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
@@ -144,7 +144,7 @@ def import_features(
             store.finish()
     if before is None:
         raise ExchangeError(_nothing(place, report))
-    check_store(store, before + report.added, written)
+    check_store(store, before + report.added, written, "import the file")
     return report
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, NoReturn, Protocol, cast
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ _GROUP_ROWS, _GROUP_BYTES = 10_000, 64 * 1024**2
 """Of a row group of Parquet; the pictures count."""
 _BATCH_ROWS = 512
 Mode = Literal["rb", "wb"]
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
+"""How it is written."""
+T = TypeVar("T")
 EXTENSIONS = ".jsonl, .jsonl.gz or .parquet"
 
 
@@ -55,9 +58,9 @@ def format_of(path: Path) -> Format:
     """
     name = path.name.lower()
     if name.endswith((".jsonl", ".ndjson")):
-        return JsonLines(_open_plain)
+        return JsonLines(open)
     if name.endswith((".jsonl.gz", ".ndjson.gz")):
-        return JsonLines(_open_zipped)
+        return JsonLines(gzip.open)
     if name.endswith(".parquet"):
         return Parquet()
     raise ExchangeError(f"{path} is neither JSON Lines nor Parquet by its name: use {EXTENSIONS}")
@@ -66,7 +69,7 @@ def format_of(path: Path) -> Format:
 class JsonLines:
     """One JSON object a line, in UTF-8; the first line is the header."""
 
-    def __init__(self, opened: Callable[[Path, Mode], IO[bytes]]) -> None:
+    def __init__(self, opened: Callable[[Path, Mode], Any]) -> None:
         self._open = opened
 
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
@@ -103,14 +106,7 @@ class Parquet:
     """Columns of the document; the header is JSON in the file's key-value metadata."""
 
     def __init__(self) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"Parquet needs pyarrow: {pip_install('parquet')}, or use .jsonl"
-            ) from error
-        self._arrow, self._parquet = pyarrow, pyarrow.parquet
+        self._arrow = import_parquet(".jsonl")
 
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write row groups of bounded size."""
@@ -127,17 +123,13 @@ class Parquet:
             ],
             metadata={HEADER: json.dumps(header)},
         )
-        options = {"compression": "zstd", "write_page_checksum": True}
-        with self._parquet.ParquetWriter(path, schema, **options) as writer:
+        with self._arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
             for group in _groups(rows):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
         """The header, and the rows of one record batch after the other."""
-        try:
-            file = self._parquet.ParquetFile(path, page_checksum_verification=True)
-        except (OSError, self._arrow.ArrowException) as error:
-            raise ExchangeError(f"cannot read {path}: {error}") from error
+        file = open_parquet(path)
         kept = (file.schema_arrow.metadata or {}).get(HEADER.encode())
         if kept is None:
             kept = (file.metadata.metadata or {}).get(HEADER.encode())
@@ -145,32 +137,52 @@ class Parquet:
             header = None if kept is None else _parse(kept)
         except (ValueError, RowError) as error:
             raise ExchangeError(f"{path}: its {HEADER!r} is no JSON: {error}") from error
-        return header, self._rows(path, file)
-
-    def _rows(self, path: Path, file: Any) -> Iterator[Row]:
-        number = 0
-        with closing(file):
-            batches = file.iter_batches(batch_size=_BATCH_ROWS)
-            while True:
-                try:
-                    batch = next(batches, None)
-                    values = [] if batch is None else batch.to_pylist()
-                except (OSError, self._arrow.ArrowException) as error:
-                    problem = f"cannot read {path} after row {number}: {error}"
-                    raise ExchangeError(problem) from error
-                for row in values:
-                    number += 1
-                    yield Row(number, _read_metadata(row))
-                if batch is None:
-                    return
+        rows = parquet_rows(path, file, lambda batch: batch.to_pylist())
+        return header, (Row(number, _read_metadata(row)) for number, row in enumerate(rows, 1))
 
 
-def _open_plain(path: Path, mode: Mode) -> IO[bytes]:
-    return path.open(mode)
+def import_parquet(instead: str) -> Any:
+    """PyArrow with its Parquet; MissingDependencyError names what to use ``instead``."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Parquet needs pyarrow: {pip_install('parquet')}, or use {instead}"
+        ) from error
+    return pyarrow
 
 
-def _open_zipped(path: Path, mode: Mode) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, mode))
+def open_parquet(path: Path) -> Any:
+    """A Parquet file whose pages are checked as they are read; ExchangeError if it cannot be."""
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ExchangeError(f"cannot read {path}: {error}") from error
+
+
+def parquet_rows(
+    path: Path, file: Any, rows_of: Callable[[Any], Iterable[T]], columns: list[str] | None = None
+) -> Iterator[T]:
+    """The rows of one record batch after the other; the file is closed in the end."""
+    import pyarrow
+
+    number = 0
+    with closing(file):
+        batches = map(rows_of, file.iter_batches(batch_size=_BATCH_ROWS, columns=columns))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pyarrow.ArrowException) as error:
+                problem = f"cannot read {path} after row {number}: {error}"
+                raise ExchangeError(problem) from error
+            if batch is None:
+                return
+            for row in batch:
+                number += 1
+                yield row
 
 
 def _line(values: Mapping[str, Any]) -> bytes:

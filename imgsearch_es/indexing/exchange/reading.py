@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import describe, is_same_analyzer
-from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ReconciliationError
+from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError
 from imgsearch_es.indexing.exchange.formats import Row, format_of
 from imgsearch_es.indexing.exchange.rows import RowError, from_header, to_document
+from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import picture_id, reason, replacing, to_uri
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.stores.base import IndexSettings, Store
@@ -22,7 +23,6 @@ _WRITE_SIZE = 1000
 _WRITE_BYTES = 64 * 1024**2
 """Of pictures, in memory at a time."""
 _LISTED = 10_000
-_ID_BYTES = 16
 
 
 class RejectedRow(NamedTuple):
@@ -101,25 +101,8 @@ def import_documents(
                 progress(report)
     finally:
         store.finish()
-    check_store(store, before + report.added, written)
+    check_store(store, before + report.added, written, "import the file")
     return report
-
-
-def check_store(store: Store, expected: int, written: bytearray) -> None:
-    """The index must hold what was written, as after indexing (see ``Indexer``)."""
-    if store.count() == expected:
-        return
-    size = _ID_BYTES * _WRITE_SIZE
-    lost = 0
-    for start in range(0, len(written), size):
-        part = written[start : start + size].hex()
-        ids = {part[i : i + 2 * _ID_BYTES] for i in range(0, len(part), 2 * _ID_BYTES)}
-        lost += len(ids) - len(store.known(list(ids)))
-    if lost:
-        raise ReconciliationError(
-            f"{lost} of the {len(written) // _ID_BYTES} documents written to {store.location} are "
-            "not there: another program removed them, or the index lost them; import the file again"
-        )
 
 
 def readable(path: Path) -> Path:

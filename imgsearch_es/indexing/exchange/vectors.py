@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
+from imgsearch_es.errors import ExchangeError
+from imgsearch_es.indexing.exchange.formats import (
+    PARQUET,
+    import_parquet,
+    open_parquet,
+    parquet_rows,
+)
 from imgsearch_es.indexing.exchange.rows import RowError
 from imgsearch_es.pictures.files import reason
 
@@ -100,14 +105,7 @@ class ParquetFeatures:
     """
 
     def __init__(self) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"Parquet needs pyarrow: {pip_install('parquet')}, or use .csv"
-            ) from error
-        self._arrow, self._parquet = pyarrow, pyarrow.parquet
+        self._arrow = import_parquet(".csv")
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write row groups of `BLOCK` rows and more, as the writer puts them together."""
@@ -119,8 +117,7 @@ class ParquetFeatures:
                 ("labels", arrow.list_(arrow.string())),
             ]
         )
-        options = {"compression": "zstd", "write_page_checksum": True}
-        with self._parquet.ParquetWriter(path, schema, **options) as writer:
+        with self._arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
             for block in blocks(features):
                 columns = {
                     "path": [feature.path for feature in block],
@@ -131,30 +128,15 @@ class ParquetFeatures:
 
     def read(self, path: Path) -> Iterator[FeatureRow]:
         """The rows of one record batch after the other."""
-        try:
-            file = self._parquet.ParquetFile(path, page_checksum_verification=True)
-        except (OSError, self._arrow.ArrowException) as error:
-            raise ExchangeError(f"cannot read {path}: {error}") from error
-        with closing(file):
-            names = file.schema_arrow.names
-            columns = [_one_of(names, known, path) for known in (_PATHS, _VECTORS)]
-            labels = next((name for name in _LABELS if name in names), None)
-            batches = file.iter_batches(
-                batch_size=BLOCK, columns=[*columns, *([labels] if labels else [])]
-            )
-            number = 0
-            while True:
-                try:
-                    batch = next(batches, None)
-                except (OSError, self._arrow.ArrowException) as error:
-                    problem = f"cannot read {path} after row {number}: {error}"
-                    raise ExchangeError(problem) from error
-                if batch is None:
-                    return
-                marks = batch.column(labels) if labels else [None] * len(batch)
-                for place, values, mark in zip(*map(batch.column, columns), marks, strict=True):
-                    number += 1
-                    yield FeatureRow(number, _from_arrow(place, values, mark))
+        file = open_parquet(path)
+        names = file.schema_arrow.names
+        columns = [_one_of(names, known, path) for known in (_PATHS, _VECTORS)]
+        columns += [name for name in _LABELS if name in names][:1]
+        rows = parquet_rows(
+            path, file, lambda batch: zip(*map(batch.column, columns), strict=True), columns
+        )
+        for number, row in enumerate(rows, 1):
+            yield FeatureRow(number, _from_arrow(*row))
 
 
 def to_feature(path: object, values: Any, labels: Iterable[object] = ()) -> Feature | RowError:
@@ -219,7 +201,7 @@ def _from_fields(fields: Sequence[str]) -> Feature | RowError:
     return found
 
 
-def _from_arrow(place: Any, values: Any, labels: Any) -> Feature | RowError:
+def _from_arrow(place: Any, values: Any, labels: Any = None) -> Feature | RowError:
     path = place.as_py()
     if getattr(values, "values", None) is None:
         return RowError("there are no features")

@@ -22,7 +22,7 @@ from imgsearch_es.interfaces.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from imgsearch_es.analysis.models.runtime_cache import Choice
+    from imgsearch_es.analysis.models.runtime_choice import Choice
 
 _NEEDED = (
     "numpy", "pillow", "duckdb", "elasticsearch", "keras", "tensorflow",
@@ -48,9 +48,7 @@ def doctor(
     model: ModelOption = None,
     measure: Annotated[
         bool,
-        typer.Option(
-            "--measure", help="Measure now which runtime is faster for --model or the index's."
-        ),
+        typer.Option("--measure", help="Compare the runtimes now, for --model or the index's."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -101,7 +99,8 @@ def _runtimes() -> Iterator[Finding]:
     """The decisions that are known; measuring takes longer than people wait for a doctor."""
     from imgsearch_es.analysis.models.openvino import is_installed
     from imgsearch_es.analysis.models.runtime import VARIABLE
-    from imgsearch_es.analysis.models.runtime_cache import cache_folder, known_choices
+    from imgsearch_es.analysis.models.runtime_cache import cache_folder
+    from imgsearch_es.analysis.models.runtime_choice import known_choices
 
     if asked := os.environ.get(VARIABLE):
         yield Finding("runtime", None, f"{VARIABLE} asks for {asked}")

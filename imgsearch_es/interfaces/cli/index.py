@@ -95,7 +95,7 @@ def index(
         under_speed(
             min=1,
             show_default=False,
-            help="Pictures in a forward pass. By default what proves fastest.",
+            help="Pictures in a forward pass. By default 32.",
         ),
     ] = None,
     workers: Annotated[

@@ -57,8 +57,8 @@ RuntimeOption = Annotated[
     under_analyzer(
         "--runtime",
         show_default="IMGSEARCH_RUNTIME, else auto",
-        help="What runs the classifier: tensorflow, openvino, or auto, the faster of the two if "
-        "they agree. `imgsearch doctor` tells which.",
+        help="What runs the classifier: tensorflow, openvino, or auto: openvino where both agree. "
+        "`imgsearch doctor` tells which.",
     ),
 ]
 ShardsOption = Annotated[
