@@ -20,6 +20,7 @@ from imgsearch_es.interfaces.server.state import PAGE_SIZE, State
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
 
 PATHS = ("/", "/results", "/why")
@@ -157,5 +158,5 @@ def _about(document: Document, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
-    text = _templates().get_template(template).render(strategies=view.STRATEGIES, **content)
+    text = _templates().get_template(template).render(strategies=STRATEGIES.values(), **content)
     return HTMLResponse(text, status)
