@@ -35,7 +35,8 @@ from needs import needs  # noqa: E402
 from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
 
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
-from imgsearch_es.retrieval.scoring import Statistics, formula_of  # noqa: E402
+from imgsearch_es.retrieval.scoring import Statistics  # noqa: E402
+from imgsearch_es.retrieval.strategies import STRATEGIES as REGISTERED  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.answers import read  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
@@ -79,7 +80,7 @@ class Reference:
             for term, c in zip(query.terms, columns, strict=True)
         }
         known = Statistics(count, float(self._lengths.mean()), frequencies)
-        formula = formula_of(query.strategy)
+        formula = query.formula
         total = np.zeros(count)
         for term in formula.query_weights(query.terms, known):
             column = self._matrix[:, [COLUMNS[term.key]]]
@@ -113,7 +114,7 @@ def agree(answer: Answer, expected: Answer, strategy: str) -> bool:
     """
     if len(answer) != len(expected):
         return False
-    if formula_of(strategy).name == "inner":
+    if REGISTERED[strategy].formula.name == "inner":
         return [(key, float(np.float32(score))) for key, score in answer] == expected
     scores = zip((s for _, s in answer), (s for _, s in expected), strict=True)
     near = all(abs(a - b) <= 1e-6 * max(1.0, abs(b)) for a, b in scores)

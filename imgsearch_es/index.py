@@ -62,22 +62,17 @@ from imgsearch_es.retrieval.duplicates import (
     to_threshold,
 )
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
-from imgsearch_es.retrieval.feedback import (
-    ROCCHIO,
-    Region,
-    Rocchio,
-)
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.storable import check_own
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.paging import pages
-from imgsearch_es.search.query_building import QueryBuilder, VectorLike
+from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import (
     QueryImages,
     several,
     to_id,
 )
+from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -600,121 +595,19 @@ class ImageIndex:
 
     # -- finding -------------------------------------------------------------------------------
 
-    def query(
-        self,
-        image: QueryImages | None = None,
-        text: str | None = None,
-        *,
-        vector: VectorLike | None = None,
-        where: Mapping[str, Any] | None = None,
-        k: int = 10,
-        offset: int = 0,
-        strategy: str = "auto",
-        parameters: Mapping[str, float] | None = None,
-        threshold: float | None = None,
-        approximate: bool = False,
-        candidates: int | None = None,
-        exclude_self: bool = False,
-        like: QueryImages | None = None,
-        dislike: QueryImages | None = None,
-        region: Region | None = None,
-        views: Sequence[str] = (),
-        feedback: int = 0,
-        rocchio: Rocchio = ROCCHIO,
-        fuse: Mapping[str, float] | Fusion | None = None,
-    ) -> Query:
+    @asks
+    def query(self, request: SearchRequest) -> Query:
         """Build a query without running it; takes what ``search`` takes.
 
         With ``feedback``, the first of the two searches is run: its hits are in the query.
         """
-        builder = QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary)
-        return builder.build(
-            image,
-            text,
-            vector=vector,
-            where=where,
-            k=k,
-            offset=offset,
-            strategy=strategy,
-            parameters=parameters,
-            threshold=threshold,
-            approximate=approximate,
-            candidates=candidates,
-            exclude_self=exclude_self,
-            like=like,
-            dislike=dislike,
-            region=region,
-            views=views,
-            feedback=feedback,
-            rocchio=rocchio,
-            fuse=fuse,
-        )
+        return QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
 
-    def search(
-        self,
-        image: QueryImages | None = None,
-        text: str | None = None,
-        *,
-        vector: VectorLike | None = None,
-        where: Mapping[str, Any] | None = None,
-        k: int = 10,
-        offset: int = 0,
-        strategy: str = "auto",
-        parameters: Mapping[str, float] | None = None,
-        threshold: float | None = None,
-        approximate: bool = False,
-        candidates: int | None = None,
-        exclude_self: bool = False,
-        like: QueryImages | None = None,
-        dislike: QueryImages | None = None,
-        region: Region | None = None,
-        views: Sequence[str] = (),
-        feedback: int = 0,
-        rocchio: Rocchio = ROCCHIO,
-        fuse: Mapping[str, float] | Fusion | None = None,
-    ) -> Hits:
+    @asks
+    def search(self, request: SearchRequest) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
-        Args:
-            image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
-                the index (or a hit), whose stored terms are used so that no model is loaded.
-                Of several, the mean counts.
-            text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
-                conditions among them: ``label:pets`` (see ``imgsearch_es.retrieval.language``).
-                Added to the picture's synsets, with weight 1 each unless boosted.
-            vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
-                one more picture.
-            where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
-                before a field negates.
-            k: how many hits.
-            offset: how many of the best to leave out, for the next page.
-            strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
-                compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
-                are other formulas (see ``imgsearch_es.retrieval.scoring``); "dense-cosine" and the
-                other "dense-*" compare deep features instead (see
-                ``imgsearch_es.retrieval.dense``). "auto" is "dense-cosine" for an index made from a
-                file of features alone.
-            parameters: of the formula: k1 and b of "bm25".
-            threshold: the least score of a hit, for the strategies "dense-*".
-            approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
-                candidates that the index of nearest neighbors gives, not every picture. Faster on
-                many pictures; a hit may be missing, so ``hits.exact`` is False. On Elasticsearch
-                for an index made with ``vectors="int8_hnsw"`` or the like; an index file answers
-                exactly all the same.
-            candidates: how many of them, by default 200; more find more, and take longer.
-            exclude_self: leave out the query's own pictures.
-            like: pictures to search closer to, given as ``image`` is; alone or with the rest.
-            dislike: pictures to search further from.
-            region: the part of the picture to search for: left, top, right, bottom in pixels of
-                the upright picture, or in fractions of it where all four are 1 or less.
-            views: also look at the picture's "mirror", "rotations" and "crops", and take the mean.
-            feedback: search twice, the second time with so many of the best hits liked
-                (pseudo-relevance feedback).
-            rocchio: the weights of the query, the liked and the disliked pictures.
-            fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
-                "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
-                ranks (see ``imgsearch_es.retrieval.fusion``). "image" and "words" are the pictures'
-                and the words' synsets by formula (1); a strategy takes both.
+        The arguments are the fields of a `SearchRequest`: ``index.search("cat.jpg", k=5)``.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -723,27 +616,7 @@ class ImageIndex:
         """
 
         def ask() -> Hits:
-            query = self.query(
-                image,
-                text,
-                vector=vector,
-                where=where,
-                k=k,
-                offset=offset,
-                strategy=strategy,
-                parameters=parameters,
-                threshold=threshold,
-                approximate=approximate,
-                candidates=candidates,
-                exclude_self=exclude_self,
-                like=like,
-                dislike=dislike,
-                region=region,
-                views=views,
-                feedback=feedback,
-                rocchio=rocchio,
-                fuse=fuse,
-            )
+            query = QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
             return Hits(query, self.store.search(query), self.store)
 
         return self._of_one_index(ask)

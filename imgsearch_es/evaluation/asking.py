@@ -17,6 +17,7 @@ from imgsearch_es.retrieval.feedback import Example, Region
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage
+from imgsearch_es.search.request import SearchRequest
 
 _TOGETHER = 64
 """Queries of one request."""
@@ -75,13 +76,14 @@ class Questions:
     def _query(self, name: str, system: System, depth: int) -> Query | None:
         topic = self._topics[name]
         try:
-            query = self._builder.build(
+            request = SearchRequest(
                 topic.image,
                 topic.text,
                 region=topic.region,
                 k=min(depth, system.reach),
                 **system.options,
             )
+            query = self._builder.build(request)
         except UnknownWordError as error:
             self.unknown[name] = str(error)
             return None

@@ -18,10 +18,9 @@ import numpy as np
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS
+from imgsearch_es.retrieval.dense import CANDIDATES
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import formula_of
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES, strategy_of
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 QUERIES = 50
@@ -39,13 +38,13 @@ class Contender:
     @property
     def reference(self) -> Contender:
         """The exact way to score by the same formula."""
-        inner = not self.is_dense and formula_of(self.strategy) == formula_of(_EXACT_INNER)
+        inner = STRATEGIES[self.strategy].scores is STRATEGIES[_EXACT_INNER].scores
         return Contender(_EXACT_INNER if inner else self.strategy)
 
     @property
     def is_dense(self) -> bool:
         """Whether it compares deep features."""
-        return self.strategy in COMPARISONS
+        return STRATEGIES[self.strategy].is_dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +152,9 @@ def _contenders(
     index: ImageIndex, strategies: Sequence[str] | None, candidates: Sequence[int]
 ) -> list[Contender]:
     has_vectors = known_settings(index.store).embedding_dimensions > 0
-    names = [name for name in STRATEGIES if has_vectors or name not in COMPARISONS]
+    names = [name for name, way in STRATEGIES.items() if has_vectors or not way.is_dense]
     for name in strategies or ():
-        if name not in STRATEGIES:
-            raise QueryError(f"there is no strategy {name!r}; there are {', '.join(STRATEGIES)}")
-        if name not in names:
+        if strategy_of(name).name not in names:
             raise QueryError(f"{name} compares deep features: {index.location} has none")
     chosen = list(dict.fromkeys(strategies or names))
     approximable = index.store.approximable()

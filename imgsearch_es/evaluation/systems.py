@@ -16,8 +16,7 @@ from typing import Any
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.fusion import Fusion
-from imgsearch_es.retrieval.scoring import formula_of
-from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
 
 AUTO = "auto"
 """The strategy where none is named."""
@@ -61,9 +60,7 @@ class System:
         if fusion is not None:
             return fusion
         (name,) = self.parts
-        if name in COMPARISONS:
-            return name
-        return formula_of(name).name, dict(self.options.get("parameters", {}))
+        return STRATEGIES[name].scores, dict(self.options.get("parameters", {}))
 
     @property
     def reach(self) -> int:
@@ -112,9 +109,7 @@ def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
 
 
 def _strategy(name: str) -> str:
-    if name not in STRATEGIES:
-        raise QueryError(f"there is no strategy {name!r}; there are {', '.join(STRATEGIES)}")
-    return name
+    return strategy_of(name).name
 
 
 def _part(text: str, name: str) -> tuple[str, float]:

@@ -20,15 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import QueryError
-
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.float64]
 
 CHI2_EPSILON = 1e-10
 
-APPROXIMABLE = ("dense-cosine", "dense-dot", "dense-euclidean")
-"""Comparisons for which an index of nearest neighbors can be made."""
 CANDIDATES = 200
 """How many near pictures an approximate search compares exactly, unless told."""
 
@@ -64,24 +60,6 @@ class Comparison:
 
 TO_POSITIVE = "return {0} >= 0 ? {0} + 1 : 1 / (1 - {0});"
 """``Comparison.to_painless`` in Painless."""
-
-
-def to_distance(strategy: str, score: float) -> float:
-    """The distance that a score stands for: 0 for equal features, larger for less alike ones.
-
-    Of "dense-cosine" it is 1 minus the score, the cosine distance; of distances the score without
-    its sign.
-
-    Raises:
-        QueryError: the strategy's score is no distance.
-    """
-    if strategy == "dense-cosine":
-        return 1 - score
-    if strategy == "dense-dot" or strategy not in COMPARISONS:
-        raise QueryError(
-            f"a score of {strategy} stands for no distance: see imgsearch_es.retrieval.dense"
-        )
-    return abs(score)
 
 
 def direction(vector: Vectors) -> Vectors:

@@ -28,14 +28,13 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.scoring import Formula
+from imgsearch_es.retrieval.strategies import DISTANCES, MAX_RESULTS, STRATEGIES
 
 PICTURES, WORDS = "image", "words"
 METHODS = ("sum", "rrf")
 LIGHTEST, HEAVIEST = 1e-6, 1e6
 """Bounds of a weight: beyond them float32 scores lose what the lighter part says."""
-DISTANCES = ("dense-euclidean", "dense-manhattan", "dense-chi2")
-"""Strategies whose score is minus a distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +158,11 @@ class Part:
     def is_dense(self) -> bool:
         """Whether the part compares deep features."""
         return self.strategy in COMPARISONS
+
+    @property
+    def formula(self) -> Formula:
+        """By which the part scores synsets."""
+        return STRATEGIES[self.strategy].formula
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,16 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.dense import APPROXIMABLE, CANDIDATES, COMPARISONS
+from imgsearch_es.retrieval.dense import CANDIDATES
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
-from imgsearch_es.retrieval.scoring import Statistics, formula_of
-from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.scoring import Formula, Statistics
+from imgsearch_es.retrieval.strategies import (
+    APPROXIMABLE,
+    MAX_RESULTS,
+    STRATEGIES,
+    strategy_of,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -98,10 +103,7 @@ class Query:
     candidates: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise QueryError(
-                f"there is no strategy {self.strategy!r}; there are {', '.join(STRATEGIES)}"
-            )
+        strategy_of(self.strategy)
         if self.fusion is not None:
             self._check_fusion(self.fusion)
         elif self.is_dense:
@@ -117,7 +119,7 @@ class Query:
             raise QueryError("the threshold is no number")
         self._check_candidates()
         if self.fusion is None:
-            formula_of(self.strategy).with_defaults(self.parameters)
+            self.formula.with_defaults(self.parameters)
         rounded = tuple(Term(term.key, to_score(term.score)) for term in self.terms)
         object.__setattr__(self, "terms", rounded)
         if self.k < 1 or self.offset < 0:
@@ -130,7 +132,12 @@ class Query:
     @property
     def is_dense(self) -> bool:
         """Whether the strategy compares deep features, and not synsets."""
-        return self.strategy in COMPARISONS
+        return STRATEGIES[self.strategy].is_dense
+
+    @property
+    def formula(self) -> Formula:
+        """By which it scores synsets."""
+        return STRATEGIES[self.strategy].formula
 
     @property
     def has_features(self) -> bool:
@@ -152,7 +159,7 @@ class Query:
                 f"each part ranks {fusion.window} pictures, and offset + k is "
                 f"{self.offset + self.k}: raise window"
             )
-        known = {name for part in self.parts for name in formula_of(part.strategy).parameters}
+        known = {name for part in self.parts for name in part.formula.parameters}
         for name in self.parameters:
             if name not in known:
                 has = ", ".join(sorted(known)) or "none"
@@ -234,7 +241,7 @@ def part_queries(query: Query) -> tuple[Query, ...]:
             parameters={
                 name: value
                 for name, value in query.parameters.items()
-                if name in formula_of(part.strategy).parameters
+                if name in part.formula.parameters
             },
             embedding=query.embedding if part.is_dense else None,
             k=fusion.window if fusion.is_ranked else query.k,
@@ -253,21 +260,20 @@ def fused_terms(parts: Iterable[Part]) -> tuple[Term, ...]:
 
 def needs_statistics(query: Query) -> bool:
     """Whether a formula of the query weights by the collection."""
-    strategies = [part.strategy for part in query.parts] or [query.strategy]
-    return any(formula_of(strategy).needs_statistics for strategy in strategies)
+    return any(part.formula.needs_statistics for part in query.parts or (query,))
 
 
 def with_weights(query: Query, statistics: Statistics) -> Query:
     """The query with its synsets, or those of its parts, as the formula weights them."""
     if query.fusion is not None:
         parts = [
-            replace(part, terms=formula_of(part.strategy).query_weights(part.terms, statistics))
+            replace(part, terms=part.formula.query_weights(part.terms, statistics))
             for part in query.parts
         ]
         return replace(query, parts=tuple(parts))
     if query.is_dense:
         return query
-    return replace(query, terms=formula_of(query.strategy).query_weights(query.terms, statistics))
+    return replace(query, terms=query.formula.query_weights(query.terms, statistics))
 
 
 def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:

@@ -92,7 +92,7 @@ class Formula:
     """One way to score.
 
     Attributes:
-        name: in ``retrieval.strategies`` (formula "inner" has several strategies).
+        name: as in the table above.
         query_weights: the query's terms after what the collection says of them.
         summand: of a weight, a document's score and the context; or of the scores of many
             documents and their context.
@@ -212,14 +212,9 @@ FORMULAS = {
 }
 
 
-def formula_of(strategy: str) -> Formula:
-    """The formula that a strategy computes."""
-    return FORMULAS.get(strategy, FORMULAS["inner"])
-
-
 def summands(
     document: Document,
-    strategy: str,
+    formula: Formula,
     parameters: Mapping[str, float],
     terms: Sequence[Term],
     average_length: float,
@@ -228,13 +223,12 @@ def summands(
 
     Args:
         document: what is scored.
-        strategy: how.
-        parameters: of its formula; those not given by default.
+        formula: how.
+        parameters: of the formula; those not given by default.
         terms: the query's synsets as the formula weighted them.
         average_length: mean length of the collection's documents, where the formula uses it.
     """
     scores = {term.key: term.score for term in document.terms}
-    formula = formula_of(strategy)
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
     return tuple(

@@ -100,7 +100,7 @@ def explain(
     if query.is_dense:
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
-    rows = summands(hit.document, query.strategy, query.parameters, terms, average_length)
+    rows = summands(hit.document, query.formula, query.parameters, terms, average_length)
     return Explanation(hit, _largest_first(rows), score_of(rows))
 
 
@@ -122,7 +122,7 @@ def _explain_parts(
     )
     part_rows = {
         part.name: _largest_first(
-            summands(hit.document, single.strategy, single.parameters, terms, average_length)
+            summands(hit.document, single.formula, single.parameters, terms, average_length)
         )
         for part, single, terms in zip(query.parts, part_queries(query), part_terms, strict=True)
         if not part.is_dense

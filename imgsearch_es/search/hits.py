@@ -12,10 +12,10 @@ import numpy as np
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, replacing
-from imgsearch_es.retrieval.dense import to_distance
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.explanations import Explanation, explain
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.reranking import reciprocal_order
@@ -106,7 +106,8 @@ class Hits(Sequence[Hit]):
         Raises:
             QueryError: the strategy's scores are no distances.
         """
-        return [to_distance(self.query.strategy, hit.score) for hit in self._hits]
+        way = strategy_of(self.query.strategy)
+        return [way.to_distance(hit.score) for hit in self._hits]
 
     def refine(
         self,

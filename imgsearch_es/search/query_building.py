@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +12,14 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
-from imgsearch_es.retrieval.feedback import (
-    ROCCHIO,
-    Region,
-    Rocchio,
-    features,
-    mean_embedding,
-    mean_terms,
-)
-from imgsearch_es.retrieval.fusion import Fusion, Part, to_fusion
+from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
+from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
-from imgsearch_es.search.query_pictures import (
-    PictureReader,
-    QueryImages,
-    ids_of,
-    region_text,
-    several,
-)
+from imgsearch_es.search.query_pictures import PictureReader, ids_of, region_text, several
+from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
-
-VectorLike = Sequence[float] | NDArray[np.floating[Any]]
-"""A deep feature: numbers, of shape (dimensions,)."""
 
 
 class QueryBuilder:
@@ -59,50 +43,30 @@ class QueryBuilder:
         self._reader = reader or PictureReader(store, analyzer)
         self._vocabulary = vocabulary
 
-    def build(
-        self,
-        image: QueryImages | None = None,
-        text: str | None = None,
-        *,
-        vector: VectorLike | None = None,
-        where: Mapping[str, Any] | None = None,
-        k: int = 10,
-        offset: int = 0,
-        strategy: str = "auto",
-        parameters: Mapping[str, float] | None = None,
-        threshold: float | None = None,
-        approximate: bool = False,
-        candidates: int | None = None,
-        exclude_self: bool = False,
-        like: QueryImages | None = None,
-        dislike: QueryImages | None = None,
-        region: Region | None = None,
-        views: Sequence[str] = (),
-        feedback: int = 0,
-        rocchio: Rocchio = ROCCHIO,
-        fuse: Mapping[str, float] | Fusion | None = None,
-    ) -> Query:
-        """The query; takes what ``ImageIndex.search`` takes, and says there what it means.
+    def build(self, request: SearchRequest) -> Query:
+        """The query of a request.
 
         Raises:
             QueryError: the query cannot be understood.
         """
-        images, good, bad = several(image), several(like), several(dislike)
-        if not images and not good and text is None and vector is None:
+        images, text = several(request.image), request.text
+        good, bad = several(request.like), several(request.dislike)
+        region, views, rocchio = request.region, request.views, request.rocchio
+        if not images and not good and text is None and request.vector is None:
             also = "; dislike= only moves what they ask for" if bad else ""
             raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
-        given = None if vector is None else to_vector(vector)
+        given = None if request.vector is None else to_vector(request.vector)
         if region is not None and len(images) != 1:
             raise QueryError(f"a region is of one picture: image= has {len(images)}")
         if views and not images:
             raise QueryError("views are of the pictures of image=: there are none")
         words = parse_words(text, self._vocabulary) if text is not None else None
         by_words = words is not None and bool(words.terms or words.must or words.must_not)
-        strategy = self._possible(strategy, fuse, given, words=by_words)
+        strategy = self._possible(request, given, words=by_words)
         seen = self._reader.read(images, region, views)
         liked, disliked = self._reader.read(good), self._reader.read(bad)
         pictures = [*seen, *liked, *disliked]
-        fusion = to_fusion(fuse)
+        fusion = to_fusion(request.fuse)
         if words is not None and words.terms and strategy in COMPARISONS:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
@@ -119,20 +83,21 @@ class QueryBuilder:
         if fusion is not None:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), named, terms)
             terms = fused_terms(parts)
+        filters = parse_filters(request.where, self._vocabulary)
         query = Query(
             terms=terms,
             must=words.must if words else (),
             must_not=words.must_not if words else (),
-            filters=(words.filters if words else ()) + parse_filters(where, self._vocabulary),
-            exclude=ids_of(pictures) if exclude_self else (),
-            k=k,
-            offset=offset,
+            filters=(words.filters if words else ()) + filters,
+            exclude=ids_of(pictures) if request.exclude_self else (),
+            k=request.k,
+            offset=request.offset,
             strategy=strategy,
-            parameters=dict(parameters or {}),
+            parameters=dict(request.parameters or {}),
             text=words.text if words else None,
             embedding=embedding,
-            threshold=threshold,
-            candidates=to_candidates(approximate, candidates),
+            threshold=request.threshold,
+            candidates=to_candidates(request.approximate, request.candidates),
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=region_text(region, seen)
@@ -141,19 +106,14 @@ class QueryBuilder:
             fusion=fusion,
             parts=parts,
         )
-        return self._expanded(query, feedback, rocchio) if feedback else query
+        return self._expanded(query, request) if request.feedback else query
 
     def _possible(
-        self,
-        strategy: str,
-        fuse: Mapping[str, float] | Fusion | None,
-        vector: NDArray[np.float32] | None,
-        *,
-        words: bool,
+        self, request: SearchRequest, vector: NDArray[np.float32] | None, *, words: bool
     ) -> str:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""
-        settings = known_settings(self._store)
-        if settings.has_model:
+        strategy, fuse = request.strategy, request.fuse
+        if known_settings(self._store).has_model:
             if vector is not None and strategy not in COMPARISONS and fuse is None:
                 raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
             return strategy
@@ -166,8 +126,9 @@ class QueryBuilder:
             )
         return strategy
 
-    def _expanded(self, query: Query, feedback: int, rocchio: Rocchio) -> Query:
+    def _expanded(self, query: Query, request: SearchRequest) -> Query:
         """The query moved towards its own best hits."""
+        feedback, rocchio = request.feedback, request.rocchio
         if feedback < 1:
             raise QueryError(f"feedback is a number of hits, not {feedback}")
         if query.fusion is not None:

@@ -31,7 +31,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query, synset_vector
-from imgsearch_es.retrieval.scoring import FORMULAS, formula_of
+from imgsearch_es.retrieval.scoring import FORMULAS
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
@@ -222,7 +222,7 @@ def expected(reference: Reference, query: Query) -> tuple[dict[str, float], floa
             for d in reference.documents
             if d.embedding is not None and query.embedding is not None
         }
-    elif formula_of(query.strategy).name == "inner":
+    elif query.formula.name == "inner":
         ranked, _ = reference.rank(replace(query, k=10_000, offset=0))
         return {key: score for score, key in ranked}, 0.0
     else:

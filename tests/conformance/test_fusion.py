@@ -14,8 +14,9 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import DISTANCES, Fusion
+from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector
+from imgsearch_es.retrieval.strategies import DISTANCES
 from imgsearch_es.search.hits import Hits
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors, rectified, ties
 from tests.conformance.collections import document as one_document

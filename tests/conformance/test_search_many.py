@@ -59,6 +59,15 @@ def test_every_strategy_mixed(case):
     check(case.store, mixed(case.documents[:150]))
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_of_the_registry_is_executed(case, strategy):
+    document = case.documents[0]
+    query = Query(synset_vector(document.terms), strategy=strategy, embedding=document.embedding)
+    result = case.store.search(query)
+    assert len(result.hits) == query.k
+    assert result.exact
+
+
 def test_queries_that_the_first_window_does_not_prove(case):
     terms = [Term("tabby", 1.0), Term("tiger_cat", 0.5)]
     check(

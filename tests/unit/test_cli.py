@@ -15,7 +15,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.cli.output import printable
-from imgsearch_es.retrieval.strategies import COSTS, STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES
 
 COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
@@ -365,7 +365,7 @@ def test_models(run):
 def test_strategies(run):
     listed = json.loads(run("models", "--strategies", "--json").stdout)
     assert [item["name"] for item in listed] == list(STRATEGIES)
-    assert [item["cost"] for item in listed] == list(COSTS.values())
+    assert [item["cost"] for item in listed] == [way.cost for way in STRATEGIES.values()]
     approximable = [item["name"] for item in listed if item["can_be_approximate"]]
     assert approximable == ["dense-cosine", "dense-dot", "dense-euclidean"]
     out = run("models", "--strategies").stdout

@@ -11,11 +11,18 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.dense import CANDIDATES
+from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, synset_vector, to_candidates
-from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.strategies import COSTS, MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.scoring import FORMULAS, Statistics
+from imgsearch_es.retrieval.strategies import (
+    FEATURES,
+    MAX_RESULTS,
+    PICTURES,
+    POSTINGS,
+    SHARING,
+    STRATEGIES,
+)
 from imgsearch_es.vocabulary.synsets import imagenet
 
 DOGS = set(imagenet().resolve("dog").keys)
@@ -132,8 +139,23 @@ def test_to_elasticsearch_takes_every_strategy_and_its_own_by_default():
         assert query.to_elasticsearch(name, statistics=statistics)["size"] >= query.k
 
 
-def test_every_strategy_says_what_it_costs():
-    assert list(COSTS) == list(STRATEGIES)
+def test_every_strategy_is_complete():
+    ways = STRATEGIES.values()
+    assert [way.name for way in ways] == list(STRATEGIES)
+    assert all(way.description and way.cost for way in ways)
+    assert {way.scores.name for way in ways} == {*FORMULAS, *COMPARISONS}
+    assert {way.reads for way in ways} == {POSTINGS, SHARING, PICTURES, FEATURES}
+    labels = [way.label for way in ways if way.label]
+    assert STRATEGIES["auto"].label
+    assert len(set(labels)) == len(labels)
+    for way in ways:
+        assert way.scores.name in (way.name, "inner")
+        assert way.is_dense == (way.reads == FEATURES) == way.name.startswith("dense-")
+        assert way.is_dense or not (way.is_distance or way.can_be_approximate)
+        assert all(
+            f"{name} ({value:g})" in way.description for name, value in way.parameters.items()
+        )
+        assert way.is_distance == way.description.startswith("minus the ")
 
 
 def test_candidates_of_an_approximate_search():

@@ -116,20 +116,18 @@ def _row(model: ModelInfo) -> tuple[str, str, str, str]:
 
 
 def _print_strategies(json: bool) -> None:
-    from imgsearch_es.retrieval.dense import APPROXIMABLE, COMPARISONS
-    from imgsearch_es.retrieval.scoring import formula_of
-    from imgsearch_es.retrieval.strategies import COSTS, STRATEGIES
+    from imgsearch_es.retrieval.strategies import STRATEGIES
 
     items = [
         {
-            "name": name,
-            "formula": name if name in COMPARISONS else formula_of(name).name,
+            "name": way.name,
+            "formula": way.scores.name,
             "exact": True,
-            "can_be_approximate": name in APPROXIMABLE,
-            "cost": COSTS[name],
-            "description": text,
+            "can_be_approximate": way.can_be_approximate,
+            "cost": way.cost,
+            "description": way.description,
         }
-        for name, text in STRATEGIES.items()
+        for way in STRATEGIES.values()
     ]
     if json:
         print_json(items)

@@ -21,7 +21,7 @@ from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.facets import conditions_of
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -63,10 +63,6 @@ class SearchBox:
     def __init__(
         self, index: ImageIndex, text: str = "", *, k: int = 12, strategy: str = "auto"
     ) -> None:
-        if strategy not in STRATEGIES:
-            raise QueryError(
-                f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}"
-            )
         if not 1 <= k <= MOST:
             raise QueryError(f"a page has 1 to {MOST} hits, not {k}")
         self._index = index
@@ -74,7 +70,7 @@ class SearchBox:
         self._picture: Any = None
         self._past: list[Step] = []
         self._step: Step | None = None
-        self._make_inputs(text, strategy)
+        self._make_inputs(text, strategy_of(strategy).name)
         self._make_outputs()
         middle = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="24px")
         self.widget = widgets.VBox(

@@ -18,6 +18,7 @@ from imgsearch_es.interfaces.server.state import PAGE_SIZE, State
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.explanations import Explanation
 from imgsearch_es.search.hits import Hits
 
@@ -134,4 +135,5 @@ def _explained(parts: Services, state: State, picture: str) -> dict[str, Any]:
 
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
-    return HTMLResponse(render(template, view=view, in_memory=in_memory, **content), status)
+    content |= {"view": view, "in_memory": in_memory, "strategies": STRATEGIES.values()}
+    return HTMLResponse(render(template, **content), status)

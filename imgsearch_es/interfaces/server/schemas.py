@@ -11,8 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imgsearch_es.retrieval.fusion import HEAVIEST
+
 MAX_K = 1000
 MAX_PICTURES = 64
+MAX_DIMENSIONS = 10_000
+
+Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]
 
 PictureId = Annotated[
     str,
@@ -45,12 +50,18 @@ class What(_Request):
     image: PictureIds = Field([], description="Pictures; of several the mean counts.")
     like: PictureIds = Field([], description="Pictures to search closer to.")
     dislike: PictureIds = Field([], description="Pictures to search further from.")
+    vector: list[float] | None = Field(
+        None, min_length=1, max_length=MAX_DIMENSIONS, description="A deep feature, for dense-*."
+    )
     where: dict[str, Any] = Field(
         {}, description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`.'
     )
     region: RegionBox | None = Field(None, description="The part of the one picture to search for.")
     views: list[Literal["mirror", "rotations", "crops"]] = []
     feedback: int = Field(0, ge=0, le=100, description="Search twice, with so many hits liked.")
+    rocchio: tuple[Weight, Weight, Weight] | None = Field(
+        None, description="Weights of the query, the liked and the disliked pictures."
+    )
     strategy: str = Field("auto", max_length=40, description="How to score.")
     parameters: dict[str, float] = Field({}, description="Of the strategy: k1 and b of bm25.")
     threshold: float | None = Field(None, description="The least score, of strategies dense-*.")
@@ -58,6 +69,8 @@ class What(_Request):
     candidates: int | None = Field(None, ge=1, le=10_000)
     fuse: dict[str, float] | None = Field(None, description="Parts and weights: `{'image': 1}`.")
     fusion: Literal["sum", "rrf"] = "sum"
+    rank_constant: int = Field(60, ge=1, le=1_000_000, description="Of rrf, as of the next.")
+    window: int = Field(100, ge=1, le=MAX_K, description="How many pictures each part ranks.")
     exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
 
 

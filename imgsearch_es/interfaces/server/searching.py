@@ -14,11 +14,13 @@ from imgsearch_es.interfaces.server.uploads import Upload
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets
+from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.explanations import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_pictures import Prepared, QueryImage
+from imgsearch_es.search.request import OPTIONS
 
 _ALL_SYNSETS = 1000
 """How many of the most frequent synsets stand for all, where everything is shown."""
@@ -39,25 +41,17 @@ class Searching:
     def query(self, what: What, k: int = 10, offset: int = 0) -> Query:
         """The query of a request; pictures that the index does not know are analyzed."""
         opened = what.region is not None or bool(what.views)
-        image = [self._picture(name, opened) for name in what.image]
-        query = self._index.query(
-            image or None,
-            what.text,
-            where=what.where,
-            k=k,
-            offset=offset,
-            strategy=what.strategy,
-            parameters=what.parameters,
-            threshold=what.threshold,
-            approximate=what.approximate,
-            candidates=what.candidates,
-            like=[self._picture(name) for name in what.like] or None,
-            dislike=[self._picture(name) for name in what.dislike] or None,
-            region=what.region,
-            views=what.views,
-            feedback=what.feedback,
-            fuse=None if what.fuse is None else Fusion(what.fuse, what.fusion),
-        )
+        given = {name: getattr(what, name) for name in OPTIONS if name in What.model_fields}
+        given |= {
+            "image": [self._picture(name, opened) for name in what.image],
+            "like": [self._picture(name) for name in what.like],
+            "dislike": [self._picture(name) for name in what.dislike],
+            "exclude_self": False,
+            "rocchio": ROCCHIO if what.rocchio is None else Rocchio(*what.rocchio),
+        }
+        if what.fuse is not None:
+            given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
+        query = self._index.query(k=k, offset=offset, **given)
         if what.exclude_self:
             known = [name for name in (*what.image, *what.like, *what.dislike) if len(name) == 32]
             query = replace(query, exclude=tuple(dict.fromkeys(known)))
@@ -108,7 +102,7 @@ class Searching:
     def facets(self, request: FacetsRequest) -> Facets:
         """Counts of what a request matches."""
         fields = request.fields if request.fields is not None else FACETS
-        if not (request.text or request.image or request.like):
+        if not (request.text or request.image or request.like or request.vector):
             return self._index.facets(None, fields, request.size, where=request.where)
         return self._index.facets(self.query(request), fields, request.size)
 

@@ -25,15 +25,6 @@ FACET_FIELDS = {
     "width": "Width in pixels",
     "bytes": "File size",
 }
-STRATEGIES = {
-    "auto": "Inner product",
-    "tfidf": "TF-IDF",
-    "cosine": "Cosine",
-    "sqrt": "Bhattacharyya",
-    "bm25": "BM25",
-    "dense-cosine": "Deep feature, cosine",
-    "dense-euclidean": "Deep feature, distance",
-}
 _CHIPS = 4
 _VECTOR = 9
 _TELLING = 0.005

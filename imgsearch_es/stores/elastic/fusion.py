@@ -19,7 +19,7 @@ from imgsearch_es.retrieval.dense import COMPARISONS, TO_POSITIVE, direction
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import Part, fused_score, summed
 from imgsearch_es.retrieval.queries import Query, part_queries
-from imgsearch_es.retrieval.scoring import Statistics, formula_of, score_of, summands
+from imgsearch_es.retrieval.scoring import Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
@@ -110,7 +110,7 @@ def read_fused(
 
 def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
     """A part's score times its weight, for the documents that share a synset with it."""
-    if formula_of(part.strategy).is_linear:
+    if part.formula.is_linear:
         boost = part.weight / scale_of(part.terms)
         return {"bool": {"must": [sparse_clause(part.terms)], "boost": boost}}
     scored = {**matching_body(query), "script": script(query, statistics.average_length)}
@@ -177,7 +177,7 @@ def _dense_scores(query: Query, documents: Sequence[Document]) -> list[float | N
 def _sparse_score(query: Query, statistics: Statistics, document: Document) -> float | None:
     """The part's score; None where it is 0, because score 0 is no hit."""
     rows = summands(
-        document, query.strategy, query.parameters, query.terms, statistics.average_length
+        document, query.formula, query.parameters, query.terms, statistics.average_length
     )
     score = score_of(rows)
     return score if score > 0 else None

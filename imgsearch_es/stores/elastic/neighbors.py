@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.retrieval.strategies import APPROXIMABLE
 
 Version = tuple[int, int]
 
@@ -23,7 +24,7 @@ NONE = "none"
 KINDS = ("flat", "int8_flat", "bbq_flat", "hnsw", "int8_hnsw", "bbq_hnsw")
 """Elasticsearch's index types: HNSW graphs, or flat lists (which compare everything), of numbers of
 32 bits, of 8 bits, or of one bit."""
-SIMILARITIES = {"cosine": "dense-cosine", "dot": "dense-dot", "euclidean": "dense-euclidean"}
+SIMILARITIES = {name.removeprefix("dense-"): name for name in APPROXIMABLE}
 """What makes neighbors near, and the strategy that scores by it."""
 _SERVER_SIMILARITIES = {
     "cosine": "max_inner_product",  # of directions; unlike dot_product it takes a zero vector

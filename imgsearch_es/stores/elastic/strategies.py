@@ -19,8 +19,12 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.scoring import formula_of
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import (
+    MAX_RESULTS,
+    POSTINGS,
+    SHARING,
+    STRATEGIES,
+)
 from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 
 _LENGTHS = """
@@ -136,23 +140,16 @@ class Impact:
         }
 
 
-_STRATEGIES: dict[str, Exhaustive | Impact] = {
-    "auto": Impact(),
-    "impact": Impact(),
-    "script": Exhaustive("script", filtered=False),
-    "script-filtered": Exhaustive("script-filtered", filtered=True),
-    "tfidf": Impact("tfidf"),
-    "cosine": Exhaustive("cosine", filtered=True),
-    "sqrt": Exhaustive("sqrt", filtered=True),
-    "bm25": Exhaustive("bm25", filtered=True),
-}
 FALLBACK = Exhaustive("impact", filtered=True, scripted=False)
 """What answers when no window proves the ranking."""
 
 
 def get_strategy(name: str) -> Exhaustive | Impact:
-    """The strategy of this name (one of ``retrieval.strategies``)."""
-    return _STRATEGIES[name]
+    """How a strategy of synsets is executed: by what it reads."""
+    reads = STRATEGIES[name].reads
+    if reads == POSTINGS:
+        return Impact("impact" if name == "auto" else name)
+    return Exhaustive(name, filtered=reads == SHARING)
 
 
 def first_window(query: Query) -> int:
@@ -208,7 +205,7 @@ def script(query: Query, average: float = 0.0) -> dict[str, Any]:
         query: the query, weighted.
         average: mean length of the collection's documents, where the formula uses it.
     """
-    formula = formula_of(query.strategy)
+    formula = query.formula
     source = _SCRIPT.replace("{summand}", formula.painless)
     parameters: dict[str, Any] = {
         "fields": [f"synset.{term.key}.score" for term in query.terms],

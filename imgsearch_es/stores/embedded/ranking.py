@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.scoring import Context, Statistics, formula_of
+from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.stores.embedded.selecting import selection
 
 _POSTINGS = """
@@ -150,7 +150,7 @@ def _read(
     parameters: dict[str, Any] = {
         "terms": [term_numbers[key] for key in keys if key in term_numbers]
     }
-    needs_lengths = not all(formula_of(query.strategy).is_linear for query, _ in queries)
+    needs_lengths = not all(query.formula.is_linear for query, _ in queries)
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
     sql = _POSTINGS.format(
         lengths=lengths, joined=joined, selection=selection(conditions, term_numbers, parameters)
@@ -174,7 +174,7 @@ def _add_up(
     lists: _Lists, query: Query, statistics: Statistics, term_numbers: dict[str, int]
 ) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
-    formula = formula_of(query.strategy)
+    formula = query.formula
     parameters = formula.with_defaults(query.parameters)
     documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
     for term in query.terms:

@@ -1,0 +1,124 @@
+"""A search request: every option of a search, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import update_wrapper
+from inspect import cleandoc, signature
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.retrieval.feedback import ROCCHIO, Region, Rocchio
+from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.search.query_pictures import QueryImages
+
+VectorLike = Sequence[float] | NDArray[np.floating[Any]]
+"""A deep feature: numbers, of shape (dimensions,)."""
+
+Holder = TypeVar("Holder")
+Answer = TypeVar("Answer")
+Options = ParamSpec("Options")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchRequest:
+    """What to search for: the arguments of ``ImageIndex.search`` and ``query``.
+
+    Attributes:
+        image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
+            the index (or a hit), whose stored terms are used so that no model is loaded.
+            Of several, the mean counts.
+        text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
+            conditions among them: ``label:pets`` (see ``imgsearch_es.retrieval.language``).
+            Added to the picture's synsets, with weight 1 each unless boosted.
+        vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
+            one more picture.
+        where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
+            before a field negates.
+        k: how many hits.
+        offset: how many of the best to leave out, for the next page.
+        strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
+            compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
+            are other formulas (see ``imgsearch_es.retrieval.scoring``); "dense-cosine" and the
+            other "dense-*" compare deep features instead (see
+            ``imgsearch_es.retrieval.dense``). "auto" is "dense-cosine" for an index made from a
+            file of features alone.
+        parameters: of the formula: k1 and b of "bm25".
+        threshold: the least score of a hit, for the strategies "dense-*".
+        approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
+            candidates that the index of nearest neighbors gives, not every picture. Faster on
+            many pictures; a hit may be missing, so ``hits.exact`` is False. On Elasticsearch
+            for an index made with ``vectors="int8_hnsw"`` or the like; an index file answers
+            exactly all the same.
+        candidates: how many of them, by default 200; more find more, and take longer.
+        exclude_self: leave out the query's own pictures.
+        like: pictures to search closer to, given as ``image`` is; alone or with the rest.
+        dislike: pictures to search further from.
+        region: the part of the picture to search for: left, top, right, bottom in pixels of
+            the upright picture, or in fractions of it where all four are 1 or less.
+        views: also look at the picture's "mirror", "rotations" and "crops", and take the mean.
+        feedback: search twice, the second time with so many of the best hits liked
+            (pseudo-relevance feedback).
+        rocchio: the weights of the query, the liked and the disliked pictures.
+        fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
+            "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
+            ranks (see ``imgsearch_es.retrieval.fusion``). "image" and "words" are the pictures'
+            and the words' synsets by formula (1); a strategy takes both.
+    """
+
+    image: QueryImages | None = None
+    text: str | None = None
+    _: KW_ONLY
+    vector: VectorLike | None = None
+    where: Mapping[str, Any] | None = None
+    k: int = 10
+    offset: int = 0
+    strategy: str = "auto"
+    parameters: Mapping[str, float] | None = None
+    threshold: float | None = None
+    approximate: bool = False
+    candidates: int | None = None
+    exclude_self: bool = False
+    like: QueryImages | None = None
+    dislike: QueryImages | None = None
+    region: Region | None = None
+    views: Sequence[str] = ()
+    feedback: int = 0
+    rocchio: Rocchio = ROCCHIO
+    fuse: Mapping[str, float] | Fusion | None = None
+
+
+OPTIONS = tuple(signature(SearchRequest).parameters)
+"""Their names."""
+
+
+def _taking(
+    request: Callable[Options, SearchRequest],
+) -> Callable[
+    [Callable[[Holder, SearchRequest], Answer]], Callable[Concatenate[Holder, Options], Answer]
+]:
+    described = cleandoc(SearchRequest.__doc__ or "").partition("Attributes:\n")[2]
+
+    def decorate(
+        method: Callable[[Holder, SearchRequest], Answer],
+    ) -> Callable[Concatenate[Holder, Options], Answer]:
+        def ask(self: Holder, /, *args: Options.args, **options: Options.kwargs) -> Answer:
+            return method(self, request(*args, **options))
+
+        update_wrapper(ask, method)
+        own, taken = signature(method), signature(request).parameters.values()
+        with_self = [next(iter(own.parameters.values())), *taken]
+        ask.__signature__ = own.replace(parameters=with_self)  # type: ignore[attr-defined]
+        text, raises, errors = cleandoc(method.__doc__ or "").partition("Raises:\n")
+        ask.__doc__ = f"{text.rstrip()}\n\nArgs:\n{described.rstrip()}\n\n{raises}{errors}"
+        return ask
+
+    return decorate
+
+
+asks = _taking(SearchRequest)
+"""Decorates a method that takes a request: it is called with the request's fields as arguments,
+which its signature and its help show."""
