@@ -14,7 +14,7 @@ from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import cutoff, parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
-from imgsearch_es.evaluation.plan import Plan
+from imgsearch_es.evaluation.plan import Plan, as_text
 from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import check_interval
@@ -76,9 +76,11 @@ def evaluate(
     folder = None if pictures is None else Path(pictures).expanduser()
     task = make_task(judgements, collection, queries=queries, pictures=folder)
     names = parse_measures(measures or task.measures)
-    plan = Plan.of(
-        judgements, asked, names, compare, queries, pictures, others,
-        depth=depth, sample=sample, confidence=confidence, interval=interval, seed=seed,
+    plan = Plan(
+        as_text(judgements), tuple(system.name for system in asked), names, compare,
+        None if queries is None else as_text(queries),
+        None if pictures is None else as_text(pictures),
+        tuple(map(as_text, others)), depth, sample, confidence, interval, seed,
     )  # fmt: skip
     check_plan(plan)
     if sample is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.text_files import read_lines, token, write_lines
+from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
 
 Ranking = Sequence[tuple[str, float]]
 """(document id, score), best first."""
@@ -72,6 +72,11 @@ class Run:
                 for key, ranking in self.rankings.items()
             },
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the order of all rankings from others: a SHA-256."""
+        return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
 
     @classmethod
     def from_features(

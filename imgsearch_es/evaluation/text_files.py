@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable
@@ -39,11 +40,10 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:
     data = "".join(f"{line}\n" for line in lines).encode()
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time, which would differ
-    write_bytes(target, data)
-    return target
+    return write_bytes(target, data)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
+def write_bytes(target: Path, data: bytes) -> Path:
     """Write a file in one step, with the folders above it.
 
     Raises:
@@ -55,6 +55,7 @@ def write_bytes(target: Path, data: bytes) -> None:
             draft.write_bytes(data)
     except OSError as error:
         raise EvaluationError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
 
 
 def token(name: str, what: str) -> str:
@@ -69,3 +70,11 @@ def token(name: str, what: str) -> str:
             "names without white space"
         )
     return name
+
+
+def fingerprint(rows: Iterable[object]) -> str:
+    """Tells these rows from others: a SHA-256 of how Python writes them."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row!r}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -86,11 +86,6 @@ class Setting:
     top_k: int
 
 
-def point_name(system: str, setting: Setting | None) -> str:
-    """What a system with a setting is called: ``auto/plain/10``; without one ``dense-cosine``."""
-    return system if setting is None else f"{system}/{setting.chain.name}/{setting.top_k}"
-
-
 def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary) -> list[Setting]:
     """Every chain with every number of terms; numbers above all there are become all, once."""
     return [
@@ -151,21 +146,17 @@ def _filter(text: str) -> dict[str, Any]:
 def _only_option(name: str) -> str:
     factory = load_plugin(TERM_FILTERS, name)
     fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
-    if len(fields) != 1:
-        raise EvaluationError(
-            f"{name} has {len(fields) or 'no'} options: name each, as in {name}:option=1"
-            if fields
-            else f"the term filter {name} has no options"
-        )
+    if not fields:
+        raise EvaluationError(f"the term filter {name} has no options")
+    if len(fields) > 1:
+        raise EvaluationError(f"{name} has {len(fields)} options: name each, as in {name}:option=1")
     return fields[0].name
 
 
-def _number(text: str, where: str) -> float | int | str:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError as error:
-        raise EvaluationError(f"{where}: {text!r} is no number") from error
+def _number(text: str, where: str) -> float | int:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise EvaluationError(f"{where}: {text!r} is no number")

@@ -46,7 +46,7 @@ class Point:
     @property
     def name(self) -> str:
         """All but the model: ``auto/plain/10``, ``dense-cosine``."""
-        return f"{self.system}/{self.filters}/{self.top_k}" if self.top_k else self.system
+        return point_name(self.system, self.filters, self.top_k)
 
     @property
     def curve(self) -> tuple[str, str, str]:
@@ -56,6 +56,11 @@ class Point:
     def cost(self, kind: str) -> float:
         """Bytes per picture, or milliseconds per query."""
         return self.bytes if kind == "bytes" else self.p50_ms
+
+
+def point_name(system: str, filters: str, top_k: int | None) -> str:
+    """What a point is called, but for its model."""
+    return f"{system}/{filters}/{top_k}" if top_k else system
 
 
 def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
+from imgsearch_es.evaluation.sweeps.grid import Setting
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
@@ -28,8 +30,13 @@ from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, known_settings
+from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
+POSTING_BYTES = 10
+"""A term's number (2 bytes), a document's (4) and a score (4)."""
+FEATURE_BYTES = 4
+"""A float32 number."""
 _TOGETHER = 256
 """Documents whose posteriors are in memory at a time."""
 Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
@@ -128,6 +135,58 @@ class Posteriors:
     def close(self) -> None:
         """Let go of the file."""
         self.index.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An index that was made for a setting.
+
+    Attributes:
+        index: open; its file is in a temporary folder.
+        terms: mean number of terms per picture.
+        dimensions: of the deep feature; 0 without one.
+        file_bytes: of the whole file, per picture.
+    """
+
+    index: ImageIndex
+    terms: float
+    dimensions: int
+    file_bytes: float
+
+    def compared_bytes(self, *, synsets: bool, features: bool) -> float:
+        """Bytes per picture of what is compared: postings, deep features or both, uncompressed."""
+        postings = synsets * self.terms * POSTING_BYTES
+        return postings + float(features * self.dimensions * FEATURE_BYTES)
+
+
+def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool) -> Filled:
+    """Make the index of a setting: the terms that its filters make of kept posteriors.
+
+    Args:
+        posteriors: of all pictures.
+        setting: its term filters.
+        path: of the file, which does not exist yet.
+        features: put the deep features into it, too.
+    """
+    filters = setting.chain.term_filters(setting.top_k)
+    analyzer = posteriors.analyzer(filters, features=features)
+    settings = posteriors.settings(analyzer)
+    store = EmbeddedStore(path)
+    store.create(settings)
+    terms = documents = 0
+    for some, scores in posteriors.documents():
+        made = [
+            replace(document, terms=kept, embedding=document.embedding if features else None)
+            for document, kept in zip(some, analyzer.to_terms(scores), strict=True)
+        ]
+        store.write(made)
+        documents += len(made)
+        terms += sum(len(document.terms) for document in made)
+    store.finish()
+    size = path.stat().st_size / documents
+    store.close()
+    index = ImageIndex(path, analyzer=analyzer)
+    return Filled(index, terms / documents, settings.embedding_dimensions, size)
 
 
 class RememberingModel(WrappedModel):

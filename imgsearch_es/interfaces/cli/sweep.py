@@ -15,31 +15,19 @@ from imgsearch_es.interfaces.cli.evaluating import (
     IntervalOption,
     JudgementsOption,
     MeasuresOption,
+    Output,
     PlotsOption,
     QueriesOption,
     QueryPicturesOption,
     SampleOption,
     SeedOption,
-    check_alone,
-    print_form,
     progress_line,
-    repetition,
-    say_files,
-    say_repetition,
+    show_again,
 )
 from imgsearch_es.interfaces.cli.options import given
-from imgsearch_es.interfaces.cli.output import (
-    JsonOption,
-    RuntimeOption,
-    fail,
-    print_json,
-    print_table,
-    say,
-    warn,
-)
+from imgsearch_es.interfaces.cli.output import JsonOption, RuntimeOption, fail
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.manifest import Difference
     from imgsearch_es.evaluation.sweeps import Sweep
 
 
@@ -147,7 +135,12 @@ def sweep(
     every number of terms and chain of term filters is made of them, as the
     analyzer would.
     """
-    places = given(judgements=judgements, queries=queries, query_pictures=query_pictures)
+    from imgsearch_es.pictures.manifests import PictureList
+
+    pictures = [*(sources or ()), *map(PictureList, lists or ())] or None
+    places = given(
+        pictures=pictures, judgements=judgements, queries=queries, query_pictures=query_pictures
+    )
     settings = given(
         models=model,
         top_k=top_k,
@@ -163,76 +156,19 @@ def sweep(
         seed=seed,
     )
     keep = cache or (None if out is None else out / "posteriors")
-    pictures = _pictures(sources, lists)
+    output = Output(out, plots, form, json)
+
+    def run(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
+        from imgsearch_es.evaluation.sweeps import sweep as run
+
+        with progress_line("reading the pictures ...", quiet=json) as progress:
+            return run(cache=keep, runtime=runtime, progress=progress, **options)
+
     try:
         if manifest is None:
-            options = {"pictures": pictures, **places, **settings}
-            found, differences = _sweep(options, keep, runtime, quiet=json), None
+            output.show(run({**places, **settings}, {}))
         else:
-            check_alone(settings)
-            found, differences = _again(manifest, pictures, places, keep, runtime, quiet=json)
+            show_again(manifest, run, places, settings, output)
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
-    files = [] if out is None else [str(path) for path in found.write(out, plots=plots)]
-    extra: dict[str, Any] = {"files": files}
-    if manifest is None or differences is None:
-        _print(found, form, json, extra)
-        return
-    _print(found, form, json, extra | repetition(differences))
-    say_repetition(manifest, differences, [], json=json)
-
-
-def _pictures(sources: list[str] | None, lists: list[str] | None) -> list[Any] | None:
-    from imgsearch_es.pictures.manifests import PictureList
-
-    return [*(sources or ()), *map(PictureList, lists or ())] or None
-
-
-def _sweep(
-    options: dict[str, Any], cache: Path | None, runtime: str | None, *, quiet: bool
-) -> Sweep:
-    from imgsearch_es.evaluation.sweeps import sweep as run
-
-    with progress_line("reading the pictures ...", quiet=quiet) as progress:
-        return run(cache=cache, runtime=runtime, progress=progress, **options)
-
-
-def _again(
-    path: Path,
-    pictures: list[Any] | None,
-    places: dict[str, Any],
-    cache: Path | None,
-    runtime: str | None,
-    *,
-    quiet: bool,
-) -> tuple[Sweep, list[Difference]]:
-    """Do the sweep of a manifest again: what it found, and what differs."""
-    from imgsearch_es.evaluation.sweeps.manifest import arguments_of, differences, read_manifest
-
-    kept = read_manifest(path)
-    options = arguments_of(kept, {name: str(place) for name, place in places.items()})
-    if pictures is not None:
-        options["pictures"] = pictures
-    found = _sweep(options, cache, runtime, quiet=quiet)
-    return found, differences(kept, found)
-
-
-def _print(found: Sweep, form: Form, json: bool, extra: dict[str, Any]) -> None:
-    from imgsearch_es.evaluation.sweeps import report
-
-    for note in () if json else found.notes:
-        warn(f"note: {note}")
-    if json:
-        print_json(report.to_dict(found) | extra)
-    elif form is Form.TABLE:
-        columns, rows = report.cells(found)
-        print_table(columns, rows, right=("top_k", "terms", "bytes", "p50 ms"))
-        say(report.caption(found))
-        for number, line in enumerate(report.answers(found)):
-            if not number:
-                say(f"\n{report.ENOUGH}:")
-            say(f"  {line}")
-        say_files(extra["files"])
-    else:
-        print_form(found, form)
