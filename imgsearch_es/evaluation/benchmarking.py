@@ -213,14 +213,7 @@ def _contenders(
 def sample_pictures(
     index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: Store | None = None
 ) -> list[str]:
-    """Ids of random pictures that can be searched for.
-
-    Args:
-        index: the pictures.
-        count: how many; all where there are fewer.
-        seed: of the choice.
-        dense: whether a picture needs a deep feature that is not zero.
-        also_in: another index that must have them, too.
+    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has too.
 
     Raises:
         QueryError: there is none.

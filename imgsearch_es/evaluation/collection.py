@@ -119,6 +119,10 @@ class Collection:
         """Whether a picture, or several, are called so."""
         return any(text in names for names in self._names) or _uri(text) in self._names[0]
 
+    def id_of(self, text: str) -> str:
+        """The id of a picture that is called so, or the text itself where there is none."""
+        return self.find(text) if self.has(text) else text
+
     @cached_property
     def _names(self) -> tuple[dict[str, str | None], ...]:
         """What pictures are called, surest first; None where several are called so."""

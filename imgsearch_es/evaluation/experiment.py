@@ -93,13 +93,7 @@ def evaluate(
     answers = {system.name: questions.ask(system, reach, progress) for system in asked}
     answers |= {run.name: run for run in given}
     scores = {name: score(task.judgements, run, names) for name, run in answers.items()}
-    notes = task.notes + tuple(
-        f"the query {query} has no answer: {why}" for query, why in questions.unknown.items()
-    )
-    notes += tuple(
-        f"{count} queries have no synset, and so no answer by {name}"
-        for name, count in questions.empty.items()
-    )
+    notes = (*task.notes, *questions.notes)
     notes += tuple(_shallow(system, reach) for system in asked if system.reach < reach)
     return Evaluation(plan, task, collection, answers, scores, _about(index), notes)
 
@@ -145,14 +139,10 @@ def _about(index: ImageIndex) -> dict[str, Any]:
 
 def _read_run(run: str | os.PathLike[str] | Run, task: Task, collection: Collection) -> Run:
     """A run with the index's ids; what the index lacks keeps its name and is not relevant."""
-    read = run if isinstance(run, Run) else Run.read(run)
-
-    def key(name: str) -> str:
-        return collection.find(name) if collection.has(name) else name
-
+    key = collection.id_of
     asked = {collection.name(query): query for query in task.judgements.queries}
     asked |= {query: query for query in task.judgements.queries}
-    found = read.renamed(key, lambda name: asked.get(name) or key(name))
+    found = Run.of(run).renamed(key, lambda name: asked.get(name) or key(name))
     if not set(task.judgements.queries) & found.rankings.keys():
-        raise EvaluationError(f"the run {read.name} answers none of the queries")
+        raise EvaluationError(f"the run {found.name} answers none of the queries")
     return found

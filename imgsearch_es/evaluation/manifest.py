@@ -101,10 +101,6 @@ def arguments_of(
 ) -> dict[str, Any]:
     """The arguments of ``evaluate`` or ``sweep`` to do what a manifest is of again.
 
-    Args:
-        manifest: as ``read_manifest`` gives it.
-        places: where judgements, queries, pictures and runs are, if they are elsewhere now.
-
     Raises:
         EvaluationError: it is not whole, or something of it was given in Python.
     """

@@ -38,11 +38,7 @@ class BasePlan:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
     def arguments(self) -> dict[str, Any]:
-        """What ``evaluate`` or ``sweep`` takes to do it again.
-
-        Raises:
-            EvaluationError: something of it was given in Python.
-        """
+        """What ``evaluate`` or ``sweep`` takes to do it again."""
         values = self.to_dict()
         lost = [k for k, v in values.items() if IN_PYTHON in (v if isinstance(v, list) else [v])]
         if lost:
@@ -54,11 +50,7 @@ class BasePlan:
 
     @classmethod
     def from_dict(cls: type[P], values: Mapping[str, Any]) -> P:
-        """Read what ``to_dict`` gave.
-
-        Raises:
-            EvaluationError: it is no plan.
-        """
+        """Read what ``to_dict`` gave."""
         kinds = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
         hints = get_type_hints(cls)
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

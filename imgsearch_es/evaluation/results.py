@@ -78,11 +78,7 @@ class Results(Tables):
 
 
 def check_known(name: str, known: Iterable[str], otherwise: str) -> str:
-    """A name that is among the known ones.
-
-    Raises:
-        EvaluationError: it is not.
-    """
+    """A name that is among the known ones."""
     names = list(known)
     if name not in names:
         raise EvaluationError(f"{name} {otherwise.format(', '.join(names))}")

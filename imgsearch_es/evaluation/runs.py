@@ -114,6 +114,11 @@ class Run:
         )
 
     @classmethod
+    def of(cls, run: str | os.PathLike[str] | Run) -> Run:
+        """A run, or the one of a file."""
+        return run if isinstance(run, Run) else cls.read(run)
+
+    @classmethod
     def read(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:
         """Read a run in TREC's format, plain or .gz; ordered as trec_eval orders it.
 

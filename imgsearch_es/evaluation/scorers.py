@@ -42,22 +42,9 @@ _MEANS = ("rbo", "tau", "overlap", "recall")
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a contender answers, compared with the reference; means over the queries.
+    """How a contender answers, compared with the reference: the columns of docs/sweeps.md.
 
-    Attributes:
-        scorer: its name.
-        identical: the share of queries with the same pictures in the same order.
-        rbo: rank-biased overlap, extrapolated.
-        tau: Kendall's tau of the pictures that both found; over the queries where both found two.
-        overlap: the share of pictures in common.
-        recall: the share of the reference's best k that were found, where another picture that
-            scores as much counts, too; None where another formula is computed.
-        largest_difference: between two scores of one picture; None where another formula is
-            computed, or no picture in common.
-        mean_difference: of these differences, without their signs.
-        exact: the share of queries whose answer was certainly exact, by ``SearchResult.exact``.
-        p50_ms: median time of a query in milliseconds.
-        p95_ms: time that 95 % of the queries stay below.
+    ``recall`` and the differences are None where another formula is computed.
     """
 
     scorer: str

@@ -30,13 +30,7 @@ _CUT = "top_k"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Term filters around the cut to so many terms.
-
-    Attributes:
-        name: as it was written, without spaces.
-        before: configurations of the filters before ``top_k``.
-        after: of those behind it.
-    """
+    """Term filters before and after the cut to so many terms, and what they are called."""
 
     name: str
     before: tuple[dict[str, Any], ...] = ()
@@ -75,12 +69,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to make terms of a posterior.
-
-    Attributes:
-        chain: the filters.
-        top_k: how many terms are kept at the cut.
-    """
+    """One way to make terms of a posterior."""
 
     chain: Chain
     top_k: int
@@ -96,12 +85,7 @@ def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary)
 
 
 def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
-    """Chains by their short names, or one text with commas between them.
-
-    Raises:
-        EvaluationError: one comes twice, or there is none.
-        AnalyzerError: one is wrong.
-    """
+    """Chains by their short names, or one text with commas between them."""
     names = texts.split(",") if isinstance(texts, str) else list(texts)
     chains = tuple(Chain.parse(name) for name in names if name.strip())
     if not chains or len({chain.name for chain in chains}) < len(chains):
@@ -112,11 +96,7 @@ def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
 
 
 def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
-    """Numbers of terms, ascending, or one text with commas between them.
-
-    Raises:
-        EvaluationError: one is no whole number above 0, or there is none.
-    """
+    """Numbers of terms, ascending, or one text with commas between them."""
     given = numbers.split(",") if isinstance(numbers, str) else list(numbers)
     try:
         found = sorted({int(number) for number in given})

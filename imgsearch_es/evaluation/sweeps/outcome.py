@@ -39,16 +39,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Enough:
-    """How many terms are enough for one model, system and chain of term filters.
-
-    Attributes:
-        model: the analyzer's name.
-        system: the system's name.
-        filters: the chain.
-        top_k: the least number of terms that is enough, and every larger one, too.
-        most: the largest number of terms, which it is compared with.
-        difference: of the means, with the confidence interval of the sweep.
-    """
+    """The least number of terms that is enough, and every larger one, compared with the most."""
 
     model: str
     system: str

@@ -50,9 +50,6 @@ class Posteriors:
         model: a model's name, or the path of a TOML file with an analyzer, whose term filters are
             left out.
         runtime: what runs the model; see `Analyzer`.
-
-    Raises:
-        AnalyzerError: there is no such model.
     """
 
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
@@ -139,14 +136,7 @@ class Posteriors:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An index that was made for a setting.
-
-    Attributes:
-        index: open; its file is in a temporary folder.
-        terms: mean number of terms per picture.
-        dimensions: of the deep feature; 0 without one.
-        file_bytes: of the whole file, per picture.
-    """
+    """An index that was made for a setting, open; ``terms`` and bytes are means per picture."""
 
     index: ImageIndex
     terms: float
@@ -160,14 +150,7 @@ class Filled:
 
 
 def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool) -> Filled:
-    """Make the index of a setting: the terms that its filters make of kept posteriors.
-
-    Args:
-        posteriors: of all pictures.
-        setting: its term filters.
-        path: of the file, which does not exist yet.
-        features: put the deep features into it, too.
-    """
+    """Make the index of a setting: the terms that its filters make of kept posteriors."""
     filters = setting.chain.term_filters(setting.top_k)
     analyzer = posteriors.analyzer(filters, features=features)
     settings = posteriors.settings(analyzer)
@@ -190,12 +173,7 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
 
 
 class RememberingModel(WrappedModel):
-    """A model that sees each picture once, also in later runs: for queries by new pictures.
-
-    Args:
-        model: which is asked.
-        path: of the file with what it said, by the SHA-256 of the pixels.
-    """
+    """A model that sees each picture once, also in later runs: for queries by new pictures."""
 
     def __init__(self, model: Model, path: Path) -> None:
         super().__init__(model)

@@ -8,23 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluating import (
-    ConfidenceOption,
-    DepthOption,
-    Form,
-    FormOption,
-    IntervalOption,
-    JudgementsOption,
-    MeasuresOption,
-    Output,
-    PlotsOption,
-    QueriesOption,
-    QueryPicturesOption,
-    SampleOption,
-    SeedOption,
-    asking_progress,
-    show_again,
-)
+from imgsearch_es.interfaces.cli import evaluating as shared
 from imgsearch_es.interfaces.cli.options import given
 from imgsearch_es.interfaces.cli.output import IndexOption, JsonOption, fail
 
@@ -45,28 +29,28 @@ StrategiesOption = Annotated[
 
 def evaluate(
     index: IndexOption = None,
-    judgements: JudgementsOption = None,
+    judgements: shared.JudgementsOption = None,
     strategies: StrategiesOption = None,
-    measures: MeasuresOption = None,
+    measures: shared.MeasuresOption = None,
     compare: Annotated[
         str | None,
         typer.Option(
             metavar="SYSTEM", show_default=False, help="Test all others against this one."
         ),
     ] = None,
-    queries: QueriesOption = None,
-    pictures: QueryPicturesOption = None,
+    queries: shared.QueriesOption = None,
+    pictures: shared.QueryPicturesOption = None,
     run: Annotated[
         list[Path] | None,
         typer.Option(
             "--run", metavar="FILE", show_default=False, help="Another program's run, as TREC's."
         ),
     ] = None,
-    depth: DepthOption = None,
-    sample: SampleOption = None,
-    confidence: ConfidenceOption = None,
-    interval: IntervalOption = None,
-    seed: SeedOption = None,
+    depth: shared.DepthOption = None,
+    sample: shared.SampleOption = None,
+    confidence: shared.ConfidenceOption = None,
+    interval: shared.IntervalOption = None,
+    seed: shared.SeedOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +59,7 @@ def evaluate(
             help="Write tables, TREC runs and qrels, plots and the manifest there.",
         ),
     ] = None,
-    plots: PlotsOption = True,
+    plots: shared.PlotsOption = True,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +69,7 @@ def evaluate(
             "where they are elsewhere.",
         ),
     ] = None,
-    form: FormOption = Form.TABLE,
+    form: shared.FormOption = shared.Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Measure how well strategies find what is relevant.
@@ -105,7 +89,7 @@ def evaluate(
         interval=interval,
         seed=seed,
     )
-    output = Output(out, plots, form, json)
+    output = shared.Output(out, plots, form, json)
 
     def run_on(options: dict[str, Any], kept: dict[str, Any]) -> Evaluation:
         location = index or kept.get("index", {}).get("location")
@@ -116,7 +100,7 @@ def evaluate(
             output.show(run_on({**places, **settings}, {}))
         else:
             beside = partial(_pictures, manifest)
-            show_again(manifest, run_on, places, settings, output, beside)
+            shared.show_again(manifest, run_on, places, settings, output, beside)
     except KeyboardInterrupt:
         fail("stopped; an evaluation keeps nothing until it is done", code=130)
 
@@ -127,7 +111,7 @@ def _evaluate(index: str | None, *, quiet: bool, **options: Any) -> Evaluation:
 
     if "runs" in options and "systems" not in options:
         options["systems"] = ()
-    with ImageIndex(index) as target, asking_progress(quiet=quiet) as progress:
+    with ImageIndex(index) as target, shared.asking_progress(quiet=quiet) as progress:
         return run(target, progress=progress, **options)
 
 

@@ -94,14 +94,7 @@ FormOption = Annotated[Form, typer.Option("--format", help="Of the table that is
 
 
 def print_tables(found: Tables, form: Form, json: bool, extra: dict[str, Any]) -> None:
-    """Print a result in the form that was asked for.
-
-    Args:
-        found: what is printed.
-        form: of the table.
-        json: print JSON instead, with ``extra``.
-        extra: ``files`` that were written, and more for JSON.
-    """
+    """Print a result in the form that was asked for."""
     if json:
         print_json(found.to_dict() | extra)
         return
@@ -127,14 +120,7 @@ def print_tables(found: Tables, form: Form, json: bool, extra: dict[str, Any]) -
 
 @dataclass(frozen=True)
 class Output:
-    """What becomes of the result of `evaluate` and `sweep`.
-
-    Attributes:
-        out: a folder for its files.
-        plots: whether plots are among them.
-        form: of the table that is printed.
-        json: print JSON instead.
-    """
+    """What becomes of the result of `evaluate` and `sweep`."""
 
     out: Path | None
     plots: bool
@@ -155,16 +141,7 @@ def show_again(
     output: Output,
     details: Callable[[R], list[str]] | None = None,
 ) -> None:
-    """Do what a manifest is of again, and say what differs; fails where the figures are others.
-
-    Args:
-        path: of the manifest.
-        run: does it, with these arguments, of this manifest.
-        places: files and folders that are elsewhere now.
-        settings: options that were given: none may be, for the manifest says all of them.
-        output: what becomes of it.
-        details: says how data differ, where they do.
-    """
+    """Do what a manifest is of again, and say what differs; fails where the figures are others."""
     from imgsearch_es.evaluation.manifest import arguments_of, differences, read_manifest
 
     if settings:
@@ -194,13 +171,7 @@ def show_again(
 
 @contextmanager
 def progress_line(first: str, counted: str = "", *, quiet: bool) -> Iterator[Progress | None]:
-    """A line that says what is being done, on a terminal only.
-
-    Args:
-        first: what it says before anything is counted.
-        counted: what is counted.
-        quiet: say nothing.
-    """
+    """A line that says what is being done, on a terminal only."""
     if quiet:
         yield None
         return

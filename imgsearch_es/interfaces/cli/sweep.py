@@ -7,23 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluating import (
-    ConfidenceOption,
-    DepthOption,
-    Form,
-    FormOption,
-    IntervalOption,
-    JudgementsOption,
-    MeasuresOption,
-    Output,
-    PlotsOption,
-    QueriesOption,
-    QueryPicturesOption,
-    SampleOption,
-    SeedOption,
-    progress_line,
-    show_again,
-)
+from imgsearch_es.interfaces.cli import evaluating as shared
 from imgsearch_es.interfaces.cli.options import given
 from imgsearch_es.interfaces.cli.output import JsonOption, RuntimeOption, fail
 
@@ -79,8 +63,8 @@ def sweep(
             help="Strategies and fusions, as of `imgsearch evaluate`.",
         ),
     ] = None,
-    judgements: JudgementsOption = None,
-    measures: MeasuresOption = None,
+    judgements: shared.JudgementsOption = None,
+    measures: shared.MeasuresOption = None,
     compare: Annotated[
         str | None,
         typer.Option(
@@ -97,16 +81,16 @@ def sweep(
             help="What the models say of the pictures is kept here, so another sweep needs none.",
         ),
     ] = None,
-    queries: QueriesOption = None,
-    query_pictures: QueryPicturesOption = None,
-    depth: DepthOption = None,
-    sample: SampleOption = None,
+    queries: shared.QueriesOption = None,
+    query_pictures: shared.QueryPicturesOption = None,
+    depth: shared.DepthOption = None,
+    sample: shared.SampleOption = None,
     timed: Annotated[
         int | None, typer.Option(show_default="50", help="Queries that are timed; 0 for none.")
     ] = None,
-    confidence: ConfidenceOption = None,
-    interval: IntervalOption = None,
-    seed: SeedOption = None,
+    confidence: shared.ConfidenceOption = None,
+    interval: shared.IntervalOption = None,
+    seed: shared.SeedOption = None,
     runtime: RuntimeOption = None,
     out: Annotated[
         Path | None,
@@ -116,7 +100,7 @@ def sweep(
             help="Write tables, Parquet, Pareto plots and the manifest there.",
         ),
     ] = None,
-    plots: PlotsOption = True,
+    plots: shared.PlotsOption = True,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -126,7 +110,7 @@ def sweep(
             "be given where they are elsewhere.",
         ),
     ] = None,
-    form: FormOption = Form.TABLE,
+    form: shared.FormOption = shared.Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Find out how many terms are enough, at what size and time.
@@ -156,19 +140,19 @@ def sweep(
         seed=seed,
     )
     keep = cache or (None if out is None else out / "posteriors")
-    output = Output(out, plots, form, json)
+    output = shared.Output(out, plots, form, json)
 
     def run(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
         from imgsearch_es.evaluation.sweeps import sweep as run
 
-        with progress_line("reading the pictures ...", quiet=json) as progress:
+        with shared.progress_line("reading the pictures ...", quiet=json) as progress:
             return run(cache=keep, runtime=runtime, progress=progress, **options)
 
     try:
         if manifest is None:
             output.show(run({**places, **settings}, {}))
         else:
-            show_again(manifest, run, places, settings, output)
+            shared.show_again(manifest, run, places, settings, output)
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
