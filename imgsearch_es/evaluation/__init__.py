@@ -3,11 +3,11 @@
 To be read in this order, which is that of an experiment: ``judgements`` (what is relevant),
 ``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
 ``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
-(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan`` and
-``experiment`` (all of it), ``measured`` and ``outcome`` (what it found), ``hardest``, ``report``,
-``manifest`` and ``results`` (what is kept). ``agreement`` and ``scorers`` compare rankings without
-judgements; ``rankings`` is for plain NumPy features, without an index. ``judging`` makes
-judgements, ``clicks`` measures what people choose, ``sweeps`` evaluates many settings, and
+(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan``,
+``tables``, ``results`` and ``manifest`` (what is asked, shown, kept and found again, of sweeps,
+too), ``outcome``, ``experiment`` (all of it) and ``hardest``. ``agreement`` and ``scorers`` compare
+rankings without judgements; ``rankings`` is for plain NumPy features, without an index. ``judging``
+makes judgements, ``clicks`` measures what people choose, ``sweeps`` evaluates many settings, and
 ``benchmarking`` says how long a search takes.
 """
 

@@ -55,15 +55,7 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """Kendall's tau between the orders of the documents that both rankings hold, from -1 to 1.
 
     Without ties tau-a and tau-b are the same. Of fewer than two shared documents nothing can be
-    said: nan.
-
-    Args:
-        first: documents, best first, each once.
-        second: the same of the other ranking.
-
-    Raises:
-        EvaluationError: a ranking has a document twice.
-        MissingDependencyError: SciPy is not installed.
+    said: nan. Each document comes once in a ranking.
     """
     ranks = _ranks(second)
     _ranks(first)  # raises where a document comes twice

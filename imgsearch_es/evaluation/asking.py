@@ -26,13 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Questions:
-    """The queries of an experiment.
-
-    Args:
-        index: to search.
-        topics: what each query searches for, by query id.
-        junk: documents to leave out, by query id.
-    """
+    """The queries of an experiment."""
 
     def __init__(
         self,
@@ -54,11 +48,6 @@ class Questions:
     def ask(self, system: System, depth: int, progress: Progress | None = None) -> Run:
         """The rankings of a system.
 
-        Args:
-            system: that answers.
-            depth: how many documents of a ranking.
-            progress: told from time to time.
-
         Raises:
             QueryError: a query makes no sense to the system; says which.
         """
@@ -72,6 +61,16 @@ class Questions:
             if progress is not None:
                 progress(system.name, min(start + _TOGETHER, len(names)), len(names))
         return Run(system.name, rankings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of queries that have no answer."""
+        unknown = (f"the query {query} has no answer: {why}" for query, why in self.unknown.items())
+        empty = (
+            f"{count} queries have no synset, and so no answer by {name}"
+            for name, count in self.empty.items()
+        )
+        return *unknown, *empty
 
     def _query(self, name: str, system: System, depth: int) -> Query | None:
         topic = self._topics[name]

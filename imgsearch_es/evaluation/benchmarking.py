@@ -1,8 +1,7 @@
 """Time per query and recall on a person's own index: pictures of it as queries, all ways in turn.
 
-Each query is answered by every contender before the next one comes, so that a busy machine slows
-all of them alike. Times are those of ``store.search``, without analysis: stored pictures have it
-behind them.
+All that is timed in this package is timed by ``take_turns``. Times are those of ``store.search``,
+without analysis: stored pictures have it behind them.
 """
 
 from __future__ import annotations
@@ -12,20 +11,80 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.dense import CANDIDATES
-from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES, strategy_of
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 QUERIES = 50
 _EXACT_INNER = "script-filtered"
 """The strategy for formula (1) that scores all that match: the reference for the others."""
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with the queries, or rounds of them, that are done, and all of them."""
+
+
+class Timed(NamedTuple):
+    """An answer, and the milliseconds that the store's search took."""
+
+    ms: float
+    result: SearchResult
+
+
+def searcher(index: ImageIndex, **options: Any) -> Callable[[str], Timed]:
+    """Searches for a picture of an index; the options are those of ``ImageIndex.query``."""
+
+    def search(picture: str) -> Timed:
+        query = index.query(image=picture, **options)
+        started = time.perf_counter()
+        result = index.store.search(query)
+        return Timed((time.perf_counter() - started) * 1000, result)
+
+    return search
+
+
+def take_turns(
+    askers: Sequence[Callable[[str], T]],
+    pictures: Sequence[str],
+    progress: Progress | None = None,
+    *,
+    rounds: int | None = None,
+) -> list[list[T]]:
+    """Ask for every picture in every way, in turn, so that a busy machine slows all of them alike.
+
+    In each round another one begins, so nobody is always the first to warm what all read.
+
+    Args:
+        askers: the ways to ask.
+        pictures: ids.
+        progress: told after each round.
+        rounds: so many, each with some of the pictures, for ways whose files are closed meanwhile:
+            each begins with an answer that does not count. By default a round for each picture.
+
+    Returns:
+        The answers of each way. Without ``rounds`` they are in the order of the pictures.
+    """
+    answers: list[list[T]] = [[] for _ in askers]
+    batches = [
+        pictures[start :: rounds or len(pictures)] for start in range(rounds or len(pictures))
+    ]
+    batches = [batch for batch in batches if batch]
+    for ask in askers if rounds is None else ():
+        ask(pictures[0])  # opens files and connections
+    for done, batch in enumerate(batches):
+        for turn in range(len(askers)):
+            number = (done + turn) % len(askers)
+            if rounds is not None:
+                askers[number](batch[0])
+            answers[number] += map(askers[number], batch)
+        if progress is not None:
+            progress(done + 1, len(batches))
+    return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +132,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A table of contenders.
-
-    Attributes:
-        location: of the index.
-        pictures: how many it holds.
-        queries: how many were asked.
-        k: how many hits each.
-        rows: one for each contender.
-    """
+    """A table of contenders: a row for each, on so many queries for the best k."""
 
     location: str
     pictures: int
@@ -92,10 +143,6 @@ class Benchmark:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
-
-
-Progress = Callable[[int, int], None]
-"""Called with the queries that are done, and all of them."""
 
 
 def benchmark(
@@ -128,24 +175,20 @@ def benchmark(
             raise QueryError(f"queries, k and candidates are at least 1, not {count}")
     contenders = _contenders(index, strategies, candidates)
     chosen = sample_pictures(index, queries, seed, dense=any(c.is_dense for c in contenders))
-    answers: dict[Contender, list[_Answer]] = {contender: [] for contender in contenders}
-    for contender in contenders:
-        index.store.search(_query(index, chosen[0], contender, k))  # opens files and connections
-    for done, picture in enumerate(chosen, start=1):
-        found = _answer(index, picture, contenders, k)
-        for contender in contenders:
-            answers[contender].append(found[contender])
-        if progress is not None:
-            progress(done, len(chosen))
-    rows = tuple(_row(contender, answers[contender]) for contender in contenders)
+    everyone = list(dict.fromkeys([*contenders, *(c.reference for c in contenders)]))
+    askers = [
+        searcher(
+            index,
+            strategy=contender.strategy,
+            k=k,
+            approximate=contender.candidates > 0,
+            candidates=contender.candidates or None,
+        )
+        for contender in everyone
+    ]
+    answers = dict(zip(everyone, take_turns(askers, chosen, progress), strict=True))
+    rows = tuple(_row(c, answers[c], answers[c.reference]) for c in contenders)
     return Benchmark(index.location, index.count(), len(chosen), k, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    ms: float
-    result: SearchResult
-    recall: float
 
 
 def _contenders(
@@ -156,11 +199,10 @@ def _contenders(
     for name in strategies or ():
         if strategy_of(name).name not in names:
             raise QueryError(f"{name} compares deep features: {index.location} has none")
-    chosen = list(dict.fromkeys(strategies or names))
     approximable = index.store.approximable()
     return [
         Contender(name, count)
-        for name in chosen
+        for name in dict.fromkeys(strategies or names)
         for count in (0, *(dict.fromkeys(candidates) if name in approximable else ()))
     ]
 
@@ -168,14 +210,7 @@ def _contenders(
 def sample_pictures(
     index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: Store | None = None
 ) -> list[str]:
-    """Ids of random pictures that can be searched for.
-
-    Args:
-        index: the pictures.
-        count: how many; all where there are fewer.
-        seed: of the choice.
-        dense: whether a picture needs a deep feature that is not zero.
-        also_in: another index that must have them, too.
+    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has too.
 
     Raises:
         QueryError: there is none.
@@ -209,13 +244,6 @@ def _usable(
             return
 
 
-def timed_search(store: Store, query: Query) -> tuple[float, SearchResult]:
-    """The milliseconds that a search took, and its answer."""
-    started = time.perf_counter()
-    result = store.search(query)
-    return (time.perf_counter() - started) * 1000, result
-
-
 def percentiles(times: Sequence[float]) -> tuple[float, float]:
     """The median of times, and what 95 % of them stay below; rounded to 0.001."""
     p95 = round(float(np.percentile(times, 95)), 3)
@@ -231,41 +259,16 @@ def recall_of(result: SearchResult, reference: SearchResult) -> float:
     return min(1.0, found / len(reference.hits))
 
 
-def _query(index: ImageIndex, picture: str, contender: Contender, k: int) -> Query:
-    return index.query(
-        image=picture,
-        strategy=contender.strategy,
-        k=k,
-        approximate=contender.candidates > 0,
-        candidates=contender.candidates or None,
-    )
-
-
-def _answer(
-    index: ImageIndex, picture: str, contenders: Sequence[Contender], k: int
-) -> dict[Contender, _Answer]:
-    """All answers to one query, each compared with the exact one by its formula."""
-    timed: dict[Contender, tuple[float, SearchResult]] = {}
-    for contender in contenders:
-        timed[contender] = timed_search(index.store, _query(index, picture, contender, k))
-    references = {contender: result for contender, (_, result) in timed.items()}
-    for contender in {contender.reference for contender in contenders} - set(references):
-        references[contender] = index.store.search(_query(index, picture, contender, k))
-    return {
-        contender: _Answer(ms, result, recall_of(result, references[contender.reference]))
-        for contender, (ms, result) in timed.items()
-    }
-
-
-def _row(contender: Contender, answers: Sequence[_Answer]) -> Measured:
+def _row(contender: Contender, answers: Sequence[Timed], reference: Sequence[Timed]) -> Measured:
     p50, p95 = percentiles([answer.ms for answer in answers])
     windows = [answer.result.windows for answer in answers]
+    recalls = [recall_of(a.result, b.result) for a, b in zip(answers, reference, strict=True)]
     return Measured(
         contender.strategy,
         contender.candidates,
         p50_ms=p50,
         p95_ms=p95,
         exact=statistics.fmean(answer.result.exact for answer in answers),
-        recall=round(statistics.fmean(answer.recall for answer in answers), 6),
+        recall=round(statistics.fmean(recalls), 6),
         proven_at_first=statistics.fmean(n == 1 for n in windows) if any(windows) else None,
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from urllib.parse import quote
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError
+from imgsearch_es.evaluation.text_files import fingerprint
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
@@ -118,6 +119,10 @@ class Collection:
         """Whether a picture, or several, are called so."""
         return any(text in names for names in self._names) or _uri(text) in self._names[0]
 
+    def id_of(self, text: str) -> str:
+        """The id of a picture that is called so, or the text itself where there is none."""
+        return self.find(text) if self.has(text) else text
+
     @cached_property
     def _names(self) -> tuple[dict[str, str | None], ...]:
         """What pictures are called, surest first; None where several are called so."""
@@ -130,23 +135,17 @@ class Collection:
     @property
     def pictures(self) -> str:
         """Tells this collection from others by names and bytes: a SHA-256."""
-        return self._digest(lambda item: (item.name, item.sha256))
+        return fingerprint((item.name, item.sha256) for item in self.items)
 
     @property
     def labels(self) -> str:
         """Tells what the pictures are labeled from other labels."""
-        return self._digest(lambda item: (item.name, item.labels))
+        return fingerprint((item.name, item.labels) for item in self.items)
 
     @property
     def analysis(self) -> str:
         """Tells the pictures' terms and deep features from others, to the last bit."""
-        return self._digest(lambda item: (item.name, item.analysis))
-
-    def _digest(self, row: Callable[[Item], object]) -> str:
-        digest = hashlib.sha256()
-        for item in self.items:
-            digest.update(f"{row(item)!r}\n".encode())
-        return f"sha256:{digest.hexdigest()}"
+        return fingerprint((item.name, item.analysis) for item in self.items)
 
 
 def _uri(text: str) -> str:

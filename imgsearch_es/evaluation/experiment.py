@@ -14,7 +14,7 @@ from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import cutoff, parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
-from imgsearch_es.evaluation.plan import Plan
+from imgsearch_es.evaluation.plan import Plan, as_text
 from imgsearch_es.evaluation.protocols import make_task
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import check_interval
@@ -76,9 +76,11 @@ def evaluate(
     folder = None if pictures is None else Path(pictures).expanduser()
     task = make_task(judgements, collection, queries=queries, pictures=folder)
     names = parse_measures(measures or task.measures)
-    plan = Plan.of(
-        judgements, asked, names, compare, queries, pictures, others,
-        depth=depth, sample=sample, confidence=confidence, interval=interval, seed=seed,
+    plan = Plan(
+        as_text(judgements), tuple(system.name for system in asked), names, compare,
+        None if queries is None else as_text(queries),
+        None if pictures is None else as_text(pictures),
+        tuple(map(as_text, others)), depth, sample, confidence, interval, seed,
     )  # fmt: skip
     check_plan(plan)
     if sample is not None:
@@ -91,13 +93,7 @@ def evaluate(
     answers = {system.name: questions.ask(system, reach, progress) for system in asked}
     answers |= {run.name: run for run in given}
     scores = {name: score(task.judgements, run, names) for name, run in answers.items()}
-    notes = task.notes + tuple(
-        f"the query {query} has no answer: {why}" for query, why in questions.unknown.items()
-    )
-    notes += tuple(
-        f"{count} queries have no synset, and so no answer by {name}"
-        for name, count in questions.empty.items()
-    )
+    notes = (*task.notes, *questions.notes)
     notes += tuple(_shallow(system, reach) for system in asked if system.reach < reach)
     return Evaluation(plan, task, collection, answers, scores, _about(index), notes)
 
@@ -143,14 +139,10 @@ def _about(index: ImageIndex) -> dict[str, Any]:
 
 def _read_run(run: str | os.PathLike[str] | Run, task: Task, collection: Collection) -> Run:
     """A run with the index's ids; what the index lacks keeps its name and is not relevant."""
-    read = run if isinstance(run, Run) else Run.read(run)
-
-    def key(name: str) -> str:
-        return collection.find(name) if collection.has(name) else name
-
+    key = collection.id_of
     asked = {collection.name(query): query for query in task.judgements.queries}
     asked |= {query: query for query in task.judgements.queries}
-    found = read.renamed(key, lambda name: asked.get(name) or key(name))
+    found = Run.of(run).renamed(key, lambda name: asked.get(name) or key(name))
     if not set(task.judgements.queries) & found.rankings.keys():
-        raise EvaluationError(f"the run {read.name} answers none of the queries")
+        raise EvaluationError(f"the run {found.name} answers none of the queries")
     return found

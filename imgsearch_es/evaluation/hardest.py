@@ -13,6 +13,7 @@ from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
+from imgsearch_es.evaluation.results import check_known
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.text_files import write_bytes
@@ -85,10 +86,8 @@ class Hardest(Sequence[HardQuery]):
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        queries = [query.to_dict() for query in self]
-        return {
-            "system": self.system, "measure": self.measure, "of": self.of, "queries": queries,
-        }  # fmt: skip
+        about = {"system": self.system, "measure": self.measure, "of": self.of}
+        return {**about, "queries": [query.to_dict() for query in self]}
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write a page that needs nothing but a browser; gives its absolute path.
@@ -146,7 +145,8 @@ def hardest(
     if n < 1 or k < 1:
         raise EvaluationError(f"n and k are at least 1, not {n} and {k}")
     if isinstance(found, Evaluation):
-        run = _run_of(found, system)
+        chosen = system or next(iter(found.runs))
+        run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
         judged, asked, collection = found.task.judgements, found.task.topics, found.collection
         name = measure or found.plan.measures[0]
     elif judgements is None:
@@ -155,64 +155,38 @@ def hardest(
         run, judged, name = found, judgements, measure or "nDCG@10"
         asked = topics or {query: Topic(image=query) for query in judged.queries}
         collection = Collection.of(index)
-    (name,) = _one(parse_measures(name))
-    scores = score(judged, run, name)
-    worst = scores.hardest(name, n)
-    gallery = _Gallery(index, run, k)
-    return Hardest(
-        run.name,
-        name,
-        len(scores.queries),
-        [_hard(query, figure, asked, judged, collection, gallery) for query, figure in worst],
-    )
-
-
-def _run_of(found: Evaluation, system: str | None) -> Run:
-    name = system or next(iter(found.runs))
-    if name not in found.runs:
-        raise EvaluationError(f"{name} is not one of the systems: {', '.join(found.runs)} are")
-    return found.runs[name]
-
-
-def _one(names: tuple[str, ...]) -> tuple[str, ...]:
+    names = parse_measures(name)
     if len(names) != 1:
         raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
-    return names
-
-
-def _hard(
-    query: str,
-    figure: float,
-    topics: Mapping[str, Topic],
-    judgements: Judgements,
-    collection: Collection,
-    gallery: _Gallery,
-) -> HardQuery:
-    if query not in topics:
-        raise EvaluationError(f"what does the query {query} search for? Give it in topics=")
-    junk = judgements.junk.get(query, frozenset())
-    ranking = [d for d in gallery.run.documents(query) if d not in junk]
-    relevant = judgements.relevant(query)
-    hits, problem = gallery.hits(query, topics[query], junk)
-    return HardQuery(
-        query,
-        topics[query].text or collection.name(query),
-        figure,
-        hits,
-        problem,
-        judgements.of(query),
-        tuple(rank for rank, d in enumerate(ranking, start=1) if d in relevant),
-        tuple(sorted(relevant.difference(ranking), key=collection.name)),
-    )
+    scores = score(judged, run, names)
+    gallery = _Gallery(index, run, k)
+    queries = []
+    for query, figure in scores.hardest(names[0], n):
+        if query not in asked:
+            raise EvaluationError(f"what does the query {query} search for? Give it in topics=")
+        junk, relevant = judged.junk.get(query, frozenset()), judged.relevant(query)
+        ranking = [d for d in run.documents(query) if d not in junk]
+        hits, problem = gallery.hits(query, asked[query], junk)
+        queries.append(
+            HardQuery(
+                query,
+                asked[query].text or collection.name(query),
+                figure,
+                hits,
+                problem,
+                judged.of(query),
+                tuple(rank for rank, d in enumerate(ranking, start=1) if d in relevant),
+                tuple(sorted(relevant.difference(ranking), key=collection.name)),
+            )
+        )
+    return Hardest(run.name, names[0], len(scores.queries), queries)
 
 
 class _Gallery:
     """What a run has for a query, as Hits: searched again, or as another program ranked it."""
 
     def __init__(self, index: ImageIndex, run: Run, k: int) -> None:
-        self.run = run
-        self._index = index
-        self._k = k
+        self.run, self._index, self._k = run, index, k
         try:
             self._system: System | None = System.parse(run.name)
         except QueryError:  # the run of another program

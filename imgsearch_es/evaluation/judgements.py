@@ -9,21 +9,20 @@ and Paris benchmarks that show too little of a building.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.text_files import read_lines, token, write_lines
+from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
 JUNK = -1
 """The grade of junk in the files that ``write_qrels`` makes."""
-_COLUMNS = ("query", "document")
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -136,7 +135,7 @@ class Judgements:
         shared: dict[frozenset[Hashable], dict[str, int]] = {}
         for names in set(kept.values()):
             several = [members[name] for name in names]
-            shared[names] = several[0] if len(several) == 1 else _united(several)
+            shared[names] = several[0] if len(several) == 1 else dict(ChainMap(*several))
         wanted = kept if queries is None else list(queries)
         least = 1 if count_query else 2
         found = {
@@ -159,15 +158,7 @@ class Judgements:
         Raises:
             EvaluationError: the file cannot be read or is no such file.
         """
-        reader = _Reader(Path(path))
-        for number, line in read_lines(path):
-            columns = line.split()
-            if len(columns) != 4:
-                raise reader.error(number, "not 4 columns: query, iteration, document, grade")
-            query, _, document, text = columns
-            grade = reader.grade(number, text)
-            reader.add(number, query, document, None if grade == junk else grade)
-        return reader.judgements()
+        return _gathered(path, _qrels_rows(path, junk))
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> Judgements:
@@ -178,21 +169,7 @@ class Judgements:
         Raises:
             EvaluationError: the file cannot be read or is no such file.
         """
-        reader = _Reader(Path(path))
-        numbered = read_lines(path)
-        rows = csv.DictReader(line for _, line in numbered)
-        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise reader.error(1, f"no column {' or '.join(missing)}: the first line names them")
-        for row in rows:
-            number = numbered[rows.line_num - 1][0]
-            query, document = row["query"], row["document"]
-            if not query or not document:
-                raise reader.error(number, "a query or document is missing")
-            text = (row.get("grade") or "1").strip()
-            grade = None if text.lower() == "junk" else reader.grade(number, text)
-            reader.add(number, query.strip(), document.strip(), grade)
-        return reader.judgements()
+        return _gathered(path, _csv_rows(path))
 
     def write_qrels(self, path: str | os.PathLike[str]) -> Path:
         """Write TREC's qrels, .gz by its name; what is junk has the grade -1 (see ``JUNK``).
@@ -211,41 +188,46 @@ class Judgements:
         return write_lines(path, lines)
 
 
-class _Reader:
-    """Gathers the judgements of a file, and names the line of a mistake."""
+Row = tuple[str, str, str, int | None]
+"""Where it stands, query, document and grade; None for junk."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._grades: dict[str, dict[str, int]] = {}
-        self._junk: dict[str, set[str]] = {}
 
-    def error(self, number: int, reason: str) -> EvaluationError:
-        return EvaluationError(f"{self._path}, line {number}: {reason}")
+def _qrels_rows(path: str | os.PathLike[str], junk: int | None) -> Iterator[Row]:
+    for number, line in read_lines(path):
+        columns, where = line.split(), f"{path}, line {number}"
+        if len(columns) != 4:
+            raise EvaluationError(f"{where}: not 4 columns: query, iteration, document, grade")
+        grade = _grade(columns[3], where)
+        yield where, columns[0], columns[2], None if grade == junk else grade
 
-    def grade(self, number: int, text: str) -> int:
-        try:
-            return int(text)
-        except ValueError:
-            raise self.error(number, f"the grade {text!r} is no whole number") from None
 
-    def add(self, number: int, query: str, document: str, grade: int | None) -> None:
-        """Note a judgement; of None, that the document is junk."""
-        grades = self._grades.setdefault(query, {})
-        if document in grades or document in self._junk.get(query, ()):
-            raise self.error(number, f"{document} is judged twice for the query {query}")
+def _csv_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
+    for where, row in read_rows(path, ("query", "document")):
+        if not row["query"] or not row["document"]:
+            raise EvaluationError(f"{where}: a query or document is missing")
+        text = row.get("grade") or "1"
+        grade = None if text.lower() == "junk" else _grade(text, where)
+        yield where, row["query"], row["document"], grade
+
+
+def _grade(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise EvaluationError(f"{where}: the grade {text!r} is no whole number") from None
+
+
+def _gathered(path: str | os.PathLike[str], rows: Iterable[Row]) -> Judgements:
+    grades: dict[str, dict[str, int]] = {}
+    junk: dict[str, set[str]] = {}
+    for where, query, document, grade in rows:
+        row = grades.setdefault(query, {})
+        if document in row or document in junk.get(query, ()):
+            raise EvaluationError(f"{where}: {document} is judged twice for the query {query}")
         if grade is None:
-            self._junk.setdefault(query, set()).add(document)
+            junk.setdefault(query, set()).add(document)
         else:
-            grades[document] = grade
-
-    def judgements(self) -> Judgements:
-        if not self._grades:
-            raise EvaluationError(f"{self._path} holds no judgements")
-        return Judgements(self._grades, {key: frozenset(v) for key, v in self._junk.items()})
-
-
-def _united(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    united: dict[str, int] = {}
-    for grades in several:
-        united.update(grades)
-    return united
+            row[document] = grade
+    if not grades:
+        raise EvaluationError(f"{path} holds no judgements")
+    return Judgements(grades, {query: frozenset(names) for query, names in junk.items()})

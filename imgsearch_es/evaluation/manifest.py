@@ -8,7 +8,6 @@ have the same fingerprints.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,21 +15,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.measured import Measured
-from imgsearch_es.evaluation.plan import IN_PYTHON, Plan
-from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.plan import BasePlan, Plan, SweepPlan, as_text
+from imgsearch_es.evaluation.results import Results
 from imgsearch_es.evaluation.text_files import read_lines
 
-FORMAT = "imgsearch_evaluation"
 VERSION = 1
 PACKAGES = (
     *("imgsearch-es", "numpy", "scipy", "ir-measures", "pytrec-eval-terrier"),
     *("duckdb", "elasticsearch", "keras", "tensorflow", "openvino", "pillow"),
 )
-_COMPARED = ("data", "judgements", "analyzer", "weights", "rankings", "figures")
+_PLANS: Mapping[str, tuple[str, type[BasePlan]]] = {
+    "evaluate": ("imgsearch_evaluation", Plan),
+    "sweep": ("imgsearch_sweep", SweepPlan),
+}
+"""By command: the key of the format's version, and what the plan is."""
+_COMPARED = ("data", "judgements", "analyzer", "weights", "models", "rankings", "figures")
 """What decides the figures, and the figures; versions and places only may."""
 
 
@@ -57,36 +60,10 @@ class Difference:
         return f"{self.what}: {_show(self.now)}, was {_show(self.was)}"
 
 
-def manifest_of(evaluation: Measured) -> dict[str, Any]:
-    """See ``Evaluation.manifest``."""
-    collection, judgements = evaluation.collection, evaluation.task.judgements
-    named = judgements.renamed(collection.name)
-    return {
-        FORMAT: VERSION,
-        "experiment": evaluation.plan.to_dict(),
-        "data": {
-            "pictures": len(collection),
-            "contents": collection.pictures,
-            "labels": collection.labels,
-            "analysis": collection.analysis,
-        },
-        "judgements": {
-            "task": evaluation.task.name,
-            "queries": len(judgements),
-            "fingerprint": named.fingerprint,
-        },
-        "analyzer": evaluation.about["analyzer"],
-        "weights": evaluation.about["weights"],
-        "index": {key: evaluation.about[key] for key in ("location", "store")},
-        "versions": versions(),
-        "rankings": {
-            name: _rankings(run.renamed(collection.name)) for name, run in evaluation.runs.items()
-        },
-        "figures": {
-            name: {measure: scores.mean(measure) for measure in scores.values}
-            for name, scores in evaluation.scores.items()
-        },
-    }
+def head_of(plan: BasePlan) -> dict[str, Any]:
+    """How a manifest begins: with its format and what was asked for."""
+    (key,) = (key for key, kind in _PLANS.values() if isinstance(plan, kind))
+    return {key: VERSION, plan.kind: plan.to_dict()}
 
 
 def versions() -> dict[str, str]:
@@ -100,85 +77,59 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a manifest.
+def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:
+    """Read the manifest that `imgsearch evaluate` or `imgsearch sweep` wrote.
 
     Raises:
-        EvaluationError: the file cannot be read, or is none of this version.
-    """
-    manifest = read_json(path)
-    if manifest.get(FORMAT) != VERSION:
-        raise EvaluationError(f"{path} is no manifest of `imgsearch evaluate` (version {VERSION})")
-    if not isinstance(manifest.get("experiment"), dict):
-        raise EvaluationError(f"{path} does not say which experiment it is of")
-    return manifest
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        EvaluationError: the file cannot be read, or holds none.
+        EvaluationError: the file cannot be read, or is none of this command and version.
     """
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        found = json.loads(text)
+        manifest = json.loads(text)
     except ValueError as error:
         raise EvaluationError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise EvaluationError(f"{path} is no JSON object")
-    return found
+    key, kind = _PLANS[command]
+    if not isinstance(manifest, dict) or manifest.get(key) != VERSION:
+        raise EvaluationError(f"{path} is no manifest of `imgsearch {command}` (version {VERSION})")
+    if not isinstance(manifest.get(kind.kind), dict):
+        raise EvaluationError(f"{path} does not say which {kind.kind} it is of")
+    return cast("dict[str, Any]", manifest)
 
 
-def plan_of(manifest: Mapping[str, Any], places: Mapping[str, Any] | None = None) -> Plan:
-    """The experiment of a manifest, to be run again.
-
-    Args:
-        manifest: as ``read_manifest`` gives it.
-        places: where judgements, queries, pictures and runs are, if they are elsewhere now.
+def arguments_of(
+    manifest: Mapping[str, Any], places: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The arguments of ``evaluate`` or ``sweep`` to do what a manifest is of again.
 
     Raises:
-        EvaluationError: it is not whole, or its judgements were given in Python.
+        EvaluationError: it is not whole, or something of it was given in Python.
     """
+    (kind,) = (kind for key, kind in _PLANS.values() if key in manifest)
     moved = {
-        key: [str(one) for one in value] if isinstance(value, list) else str(value)
+        key: [as_text(one) for one in value] if isinstance(value, list) else as_text(value)
         for key, value in (places or {}).items()
     }
-    plan = Plan.from_dict({**manifest["experiment"], **moved})
-    if IN_PYTHON in (plan.judgements, plan.queries, *plan.runs):
-        raise EvaluationError(
-            "the judgements, queries or runs of this experiment were given in Python, and no file "
-            "holds them: give their files, or compare with differences(manifest, evaluation)"
-        )
-    return plan
+    return kind.from_dict({**manifest[kind.kind], **moved}).arguments()
 
 
-def differences(manifest: Mapping[str, Any], evaluation: Measured) -> list[Difference]:
+def differences(manifest: Mapping[str, Any], found: Results) -> list[Difference]:
     """What is not as the manifest says, what decides the figures first."""
-    now = json.loads(json.dumps(manifest_of(evaluation)))
-    found = [
+    now = json.loads(json.dumps(found.manifest()))
+    different = [
         difference
         for key in (*_COMPARED, "versions", "index")
-        for difference in compare_values(key, manifest.get(key), now[key])
+        if key in now
+        for difference in _compare(key, manifest.get(key), now[key])
     ]
-    return sorted(found, key=lambda difference: not difference.decides)
+    return sorted(different, key=lambda difference: not difference.decides)
 
 
-def compare_values(what: str, was: object, now: object) -> Iterator[Difference]:
-    """Where two JSON values differ; ``what`` is what to call them."""
+def _compare(what: str, was: object, now: object) -> Iterator[Difference]:
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*was, *now)):
-            yield from compare_values(f"{what}, {key}", was.get(key), now.get(key))
+            yield from _compare(f"{what}, {key}", was.get(key), now.get(key))
     elif was != now:
         yield Difference(what, was, now)
-
-
-def _rankings(run: Run) -> str:
-    """The order of all rankings, as a SHA-256."""
-    digest = hashlib.sha256()
-    for query in sorted(run.rankings):
-        digest.update(f"{(query, run.documents(query))!r}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _show(value: object) -> str:
@@ -186,13 +137,13 @@ def _show(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:24]}..."
 
 
-def picture_differences(path: Path, evaluation: Measured) -> list[str]:
+def picture_differences(path: Path, collection: Collection) -> list[str]:
     """In which pictures a collection differs from the list that ``write`` put beside a manifest."""
     was = {}
     for _, line in read_lines(path)[1:]:
         name, content, labels = line.split("\t")
         was[name] = (content, labels)
-    now = {item.name: (item.sha256, " ".join(item.labels)) for item in evaluation.collection.items}
+    now = {item.name: (item.sha256, " ".join(item.labels)) for item in collection.items}
     kinds = {
         "are gone": was.keys() - now.keys(),
         "are new": now.keys() - was.keys(),

@@ -184,12 +184,7 @@ def _by_ir_measures(
 
 
 def ukbench_score(found: NDArray[np.bool_], relevant: int = GROUP) -> float:
-    """How many of the first four documents are relevant: NS, at most 4.
-
-    Args:
-        found: whether the documents of a ranking are relevant, best first.
-        relevant: how many relevant documents there are.
-    """
+    """How many of the first four documents are relevant: NS, at most 4."""
     return float(np.count_nonzero(found[:GROUP]))
 
 
@@ -204,10 +199,6 @@ def trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
     At each relevant document recall rises by 1 / relevant, and the mean of the precision before and
     at it counts; before the first rank it is 1. (So in compute_ap of Oxford5k, in holidays_map.py
     and in the evaluation of the revisited Oxford and Paris sets.)
-
-    Args:
-        found: whether the documents of a ranking are relevant, best first.
-        relevant: how many relevant documents there are.
     """
     if not relevant:
         return 0.0

@@ -1,23 +1,32 @@
-"""What an experiment found: figures, comparisons, tables, plots, and all of it in a folder."""
+"""What an experiment found: figures, how sure they are, comparisons, and plots."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import manifest, report, results
-from imgsearch_es.evaluation.measured import Measured
+from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.manifest import head_of, versions
+from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.plan import Plan
+from imgsearch_es.evaluation.results import PICTURES, Results, check_known
+from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval, compare, interval
+from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show, to_csv
+from imgsearch_es.evaluation.tasks import Task
+from imgsearch_es.evaluation.text_files import write_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation(Measured):
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Results):
     """What an experiment found; shows itself as a table in a notebook.
 
     Attributes:
@@ -30,6 +39,67 @@ class Evaluation(Measured):
         notes: what a reader of the figures should know.
     """
 
+    plan: Plan
+    task: Task
+    collection: Collection
+    runs: Mapping[str, Run]
+    scores: Mapping[str, Scores]
+    about: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    csv_file = "table.csv"
+
+    def mean(self, system: str, measure: str) -> Interval:
+        """A system's mean with its confidence interval.
+
+        Raises:
+            EvaluationError: there is no such system or measure.
+        """
+        return self._means[self._known(system), self._measured(measure)]
+
+    @cached_property
+    def _means(self) -> dict[tuple[str, str], Interval]:
+        return {
+            (name, measure): interval(values, **self.plan.sureness)
+            for name, scores in self.scores.items()
+            for measure, values in scores.values.items()
+        }
+
+    def compare(self, baseline: str, systems: Iterable[str] | None = None) -> list[Comparison]:
+        """Compare systems, by default all others, with a baseline by every measure.
+
+        Raises:
+            EvaluationError: there is no such system.
+        """
+        figures = self.scores[self._known(baseline)]
+        others = [self._known(name) for name in systems or self.scores if name != baseline]
+        return [
+            comparison
+            for measure in self.plan.measures
+            for comparison in compare(
+                measure,
+                (baseline, figures.values[measure]),
+                {name: self.scores[name].values[measure] for name in others},
+                **self.plan.sureness,
+            )
+        ]
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """All other systems against the one of ``plan.compare``; none without it."""
+        return () if self.plan.compare is None else tuple(self.compare(self.plan.compare))
+
+    def topic_name(self, query: str) -> str:
+        """What to call a query: the name of its picture, or its id."""
+        return self.collection.name(query)
+
+    def _known(self, system: str) -> str:
+        return check_known(system, self.scores, "is not one of the systems: {} are")
+
+    def _measured(self, measure: str) -> str:
+        return check_known(measure, self.plan.measures, "was not measured: {} were")
+
+    # -- plots ---------------------------------------------------------------------------------
+
     def plot_differences(
         self, system: str, baseline: str | None = None, measure: str | None = None
     ) -> Figure:
@@ -39,7 +109,7 @@ class Evaluation(Measured):
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
         from imgsearch_es.interfaces.plots.evaluation import differences
 
-        name = measure or self.plan.measures[0]
+        name = self._measured(measure or self.plan.measures[0])
         return differences(self, self._known(system), self._known(other), name)
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
@@ -48,48 +118,143 @@ class Evaluation(Measured):
 
         return precision_recall(self, [self._known(s) for s in systems or self.scores])
 
-    def manifest(self) -> dict[str, Any]:
-        """All that another person needs to get the same figures, as JSON values."""
-        return manifest.manifest_of(self)
-
-    def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
-        """Write tables, runs, qrels, manifest and plots into a folder; gives the files.
-
-        Raises:
-            EvaluationError: a file cannot be written.
-            MissingDependencyError: plots need matplotlib.
-        """
-        return results.write_results(self, Path(folder), list(self._plots()) if plots else [])
-
-    def _plots(self) -> Iterator[tuple[str, Figure]]:
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Precision against recall, and the differences of every system to the baseline."""
         yield "precision-recall", self.plot_precision_recall()
-        baseline = self.plan.compare
-        for name in self.scores if baseline else ():
-            if name != baseline:
-                yield f"differences-{results.file_name(name)}", self.plot_differences(name)
+        for name in self.scores if self.plan.compare else ():
+            if name != self.plan.compare:
+                yield f"differences-{_file_name(name)}", self.plot_differences(name)
 
-    def to_markdown(self) -> str:
-        """The table of means, and of comparisons where there are some."""
-        return report.to_markdown(self)
+    # -- tables --------------------------------------------------------------------------------
 
-    def to_latex(self) -> str:
-        """The table of means for the package booktabs."""
-        return report.to_latex(self)
+    @property
+    def caption(self) -> str:
+        """What the table is of."""
+        queries, pictures = len(self.task.judgements), len(self.collection)
+        marks = self.plan.compare is not None
+        return self.captioned(self.task.name, queries, pictures, "", marks=marks)
 
-    def to_csv(self) -> str:
-        """All means, intervals and comparisons, a line for each system and measure."""
-        return report.to_csv(self)
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells of the table of means; the marks are those of ``comparisons``."""
+        marks = {(c.system, c.measure): mark(c) for c in self.comparisons}
+        rows = [
+            [
+                name,
+                *(show(self.mean(name, m)) + marks.get((name, m), "") for m in self.plan.measures),
+            ]
+            for name in self.scores
+        ]
+        return ["system", *self.plan.measures], rows
+
+    def sections(self) -> list[Section]:
+        """The comparisons, if there are some."""
+        columns = ("measure", "system", "difference", "better/equal/worse")
+        rows = [
+            [
+                found.measure,
+                found.system,
+                show(found.difference, sign=True),
+                f"{found.better}/{found.equal}/{found.worse}",
+                *(_probability(found.corrected[test]) for test in TESTS),
+            ]
+            for found in self.comparisons
+        ]
+        title = f"Differences to {self.plan.compare}; p-values by Holm's correction"
+        return [(title, (*columns, *(f"p {test}" for test in TESTS)), rows)] if rows else []
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each system and measure, with the comparison where one was asked for."""
+        found = {(c.system, c.measure): c for c in self.comparisons}
+        rows = []
+        for name in self.scores:
+            for measure in self.plan.measures:
+                row = {"system": name, "measure": measure, "queries": len(self.task.judgements)}
+                row |= plain(self.mean(name, measure))
+                if self.plan.compare is not None:
+                    one = found.get((name, measure))
+                    row |= {"difference": one and one.difference.mean, **p_values(one)}
+                rows.append(row)
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return report.to_dict(self)
+        """As JSON values: what `imgsearch evaluate --json` prints."""
+        measures = self.plan.measures
+        return {
+            "task": self.task.name,
+            "queries": len(self.task.judgements),
+            "pictures": len(self.collection),
+            "notes": list(self.notes),
+            "systems": [
+                {"system": name, "measures": {m: plain(self.mean(name, m)) for m in measures}}
+                for name in self.scores
+            ],
+            "comparisons": list(map(compared, self.comparisons)),
+            "manifest": self.manifest(),
+        }
 
-    def _repr_html_(self) -> str:
-        return report.to_html(self)
+    # -- files ---------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        return self.to_markdown()
+    def manifest(self) -> dict[str, Any]:
+        """All that another person needs to get the same figures, as JSON values."""
+        collection, judgements = self.collection, self.task.judgements
+        return {
+            **head_of(self.plan),
+            "data": {
+                "pictures": len(collection),
+                "contents": collection.pictures,
+                "labels": collection.labels,
+                "analysis": collection.analysis,
+            },
+            "judgements": {
+                "task": self.task.name,
+                "queries": len(judgements),
+                "fingerprint": judgements.renamed(collection.name).fingerprint,
+            },
+            "analyzer": self.about["analyzer"],
+            "weights": self.about["weights"],
+            "index": {key: self.about[key] for key in ("location", "store")},
+            "versions": versions(),
+            "rankings": {
+                name: run.renamed(collection.name).fingerprint for name, run in self.runs.items()
+            },
+            "figures": {
+                name: {measure: scores.mean(measure) for measure in scores.values}
+                for name, scores in self.scores.items()
+            },
+        }
 
-    def _known(self, system: str) -> str:
-        self._scores(system)
-        return system
+    def more_files(self, folder: Path) -> Iterator[Path]:
+        """Figures by query, qrels, the list of pictures and runs."""
+        name = self.collection.name
+        values = {
+            f"{system} {measure}": scores.values[measure].tolist()
+            for system, scores in self.scores.items()
+            for measure in self.plan.measures
+        }
+        queries = [
+            {
+                "query": self.topic_name(query),
+                **{key: column[row] for key, column in values.items()},
+            }
+            for row, query in enumerate(self.task.judgements.queries)
+        ]
+        yield write_lines(folder / "queries.csv", [to_csv(queries).rstrip("\n")])
+        yield self.task.judgements.renamed(name).write_qrels(folder / "qrels.txt")
+        lines = ["name\tsha256\tlabels"]
+        for item in self.collection.items:
+            labels = re.sub(r"\s", " ", " ".join(item.labels))
+            lines.append(f"{item.name}\t{item.sha256}\t{labels}")
+        yield write_lines(folder / PICTURES, lines)
+        for system, run in self.runs.items():
+            yield run.renamed(name).write(folder / "runs" / f"{_file_name(system)}.txt.gz")
+
+
+def _probability(p: float) -> str:
+    """A p-value to three decimals."""
+    if p != p:  # nan
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def _file_name(system: str) -> str:
+    return re.sub(r"[^\w.+=-]", "_", system)

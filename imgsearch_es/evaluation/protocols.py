@@ -49,13 +49,6 @@ def make_task(
 ) -> Task:
     """The task that a person names.
 
-    Args:
-        source: judgements, or where they come from: one of SOURCES.
-        collection: of the index.
-        queries: what each query searches for, or the CSV that says it; by default a query is the
-            picture of the index that is called as it is.
-        pictures: the folder of query pictures that are not in the index.
-
     Raises:
         EvaluationError: there is no such source, or it does not fit the collection.
     """
@@ -99,10 +92,9 @@ def judged(
     lacking: set[str] = set()
 
     def document(text: str) -> str:
-        if collection.has(text):
-            return collection.find(text)
-        lacking.add(text)
-        return text
+        if not collection.has(text):
+            lacking.add(text)
+        return collection.id_of(text)
 
     keys = {query: topic.image or query for query, topic in topics.items() if queries is None}
     renamed = judgements.renamed(document, lambda query: keys.get(query, query))
@@ -123,17 +115,7 @@ def judged(
 def oxford(
     folder: Path, collection: Collection, benchmark: str, pictures: Path | None = None
 ) -> Task:
-    """Oxford5k or Paris6k: 55 queries by region; good and ok are relevant, junk is taken out; AP.
-
-    Args:
-        folder: the ground truth, ``all_souls_1_query.txt``, ``..._good.txt`` and so on.
-        collection: of the index.
-        benchmark: its name.
-        pictures: the folder of query pictures that are not in the index.
-
-    Raises:
-        EvaluationError: the folder has no such files, or they do not fit the index.
-    """
+    """Oxford5k or Paris6k: 55 queries by region; good and ok are relevant, junk is taken out."""
     found = sorted(folder.expanduser().glob("*_query.txt"))
     if not found:
         raise EvaluationError(f"{folder} has no ground truth, such as all_souls_1_query.txt")
@@ -160,15 +142,6 @@ def revisited(path: Path, collection: Collection, level: str, pictures: Path | N
 
     Queries without a relevant picture at this level are not asked, as in the benchmark's program.
     Pictures of the index that the benchmark does not list are junk: so the queries' own.
-
-    Args:
-        path: the ground truth as JSON: imlist, qimlist, and gnd with bbx, easy, hard and junk.
-        collection: of the index.
-        level: "easy", "medium" or "hard".
-        pictures: the folder of query pictures that are not in the index.
-
-    Raises:
-        EvaluationError: there is no such level, or the file is no such ground truth.
     """
     if level not in LEVELS:
         raise EvaluationError(f"revisited has the levels {', '.join(LEVELS)}, not {level!r}")
@@ -215,7 +188,7 @@ def _landmarks(
     def ids(texts: Iterable[str]) -> list[str]:
         known = [text for text in texts if collection.has(text)]
         lacking.update(set(texts) - set(known))
-        return [collection.find(text) if collection.has(text) else text for text in texts]
+        return list(map(collection.id_of, texts))
 
     grades, junks, topics = {}, {}, {}
     for query, row in truth.items():

@@ -1,17 +1,18 @@
-"""The folder of an experiment: tables, runs, qrels, figures for each query, plots, manifest."""
+"""What experiments and sweeps found: tables with a plan, and a folder that keeps all of it."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
+import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from imgsearch_es.evaluation import report
-from imgsearch_es.evaluation.manifest import manifest_of
-from imgsearch_es.evaluation.measured import Measured
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation.plan import BasePlan
+from imgsearch_es.evaluation.tables import Tables
 from imgsearch_es.evaluation.text_files import write_bytes, write_lines
 
 if TYPE_CHECKING:
@@ -20,43 +21,65 @@ if TYPE_CHECKING:
 MANIFEST, PICTURES = "manifest.json", "pictures.tsv.gz"
 
 
-def write_results(
-    evaluation: Measured, folder: Path, figures: Iterable[tuple[str, Figure]]
-) -> list[Path]:
-    """See ``Evaluation.write``; the manifest comes last, so where it is the folder is whole."""
-    where, collection = folder.expanduser(), evaluation.collection
-    written = [
-        write_lines(where / "table.md", [report.to_markdown(evaluation)]),
-        write_lines(where / "table.tex", [report.to_latex(evaluation)]),
-        write_lines(where / "table.csv", [report.to_csv(evaluation).rstrip("\n")]),
-        write_lines(where / "queries.csv", [report.queries_csv(evaluation).rstrip("\n")]),
-        evaluation.task.judgements.renamed(collection.name).write_qrels(where / "qrels.txt"),
-        write_lines(where / PICTURES, _pictures(evaluation)),
-    ]
-    for name, run in evaluation.runs.items():
-        path = where / "runs" / f"{file_name(name)}.txt.gz"
-        written.append(run.renamed(collection.name).write(path))
-    for name, figure in figures:
-        written.append(write_figure(figure, where / f"{name}.png"))
-    text = json.dumps(manifest_of(evaluation), indent=2, ensure_ascii=False)
-    return [*written, write_lines(where / MANIFEST, [text])]
+class Results(Tables):
+    """Tables of figures that were planned, and can be found again."""
+
+    plan: BasePlan
+    csv_file: ClassVar[str]
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """All that another person needs to get the same figures, as JSON values."""
+
+    @abstractmethod
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """The plots of the folder, by name (needs matplotlib)."""
+
+    @abstractmethod
+    def more_files(self, folder: Path) -> Iterator[Path]:
+        """Write what the folder holds besides tables, plots and the manifest."""
+
+    def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
+        """Write tables, manifest, plots and all that belongs to them into a folder.
+
+        The manifest comes last: where it is, the folder is whole.
+
+        Raises:
+            EvaluationError: a file cannot be written.
+            MissingDependencyError: plots need matplotlib.
+        """
+        where = Path(folder).expanduser()
+        figures = dict(self.figures()) if plots else {}
+        written = [
+            write_lines(where / "table.md", [self.to_markdown()]),
+            write_lines(where / "table.tex", [self.to_latex()]),
+            write_lines(where / self.csv_file, [self.to_csv().rstrip("\n")]),
+            *self.more_files(where),
+        ]
+        for name, figure in figures.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
+        text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+        return [*written, write_lines(where / MANIFEST, [text])]
+
+    def captioned(self, task: str, queries: int, pictures: int, more: str, *, marks: bool) -> str:
+        """The caption of a table of means."""
+        plan = self.plan
+        kind = "Student's t" if plan.interval == "t" else "bootstrap"
+        stars = (
+            f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
+            "randomization test, Holm's correction)."
+        )
+        return (
+            f"{task}: {queries:,} queries, {pictures:,} pictures; means with "
+            f"{plan.confidence:.0%} confidence intervals ({kind}).{more}{stars if marks else ''}"
+        )
 
 
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-    write_bytes(path, buffer.getvalue())
-    return path
-
-
-def _pictures(evaluation: Measured) -> Iterator[str]:
-    yield "name\tsha256\tlabels"
-    for item in evaluation.collection.items:
-        labels = re.sub(r"\s", " ", " ".join(item.labels))
-        yield f"{item.name}\t{item.sha256}\t{labels}"
-
-
-def file_name(system: str) -> str:
-    """A system's name, as files have it."""
-    return re.sub(r"[^\w.+=-]", "_", system)
+def check_known(name: str, known: Iterable[str], otherwise: str) -> str:
+    """A name that is among the known ones."""
+    names = list(known)
+    if name not in names:
+        raise EvaluationError(f"{name} {otherwise.format(', '.join(names))}")
+    return name

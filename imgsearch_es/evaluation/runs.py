@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.text_files import read_lines, token, write_lines
+from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
 
 Ranking = Sequence[tuple[str, float]]
 """(document id, score), best first."""
@@ -73,6 +73,11 @@ class Run:
             },
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells the order of all rankings from others: a SHA-256."""
+        return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
+
     @classmethod
     def from_features(
         cls,
@@ -107,6 +112,11 @@ class Run:
                 for query, row, values in rows
             },
         )
+
+    @classmethod
+    def of(cls, run: str | os.PathLike[str] | Run) -> Run:
+        """A run, or the one of a file."""
+        return run if isinstance(run, Run) else cls.read(run)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:

@@ -8,14 +8,13 @@ another. No judgements are needed: this says what a way to score changes, not wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import tables
 from imgsearch_es.evaluation.agreement import (
     PERSISTENCE,
     kendall_tau,
@@ -23,41 +22,29 @@ from imgsearch_es.evaluation.agreement import (
     rank_biased_overlap,
 )
 from imgsearch_es.evaluation.benchmarking import (
+    QUERIES,
+    Progress,
+    Timed,
     percentiles,
     recall_of,
     sample_pictures,
-    timed_search,
+    searcher,
+    take_turns,
 )
-from imgsearch_es.evaluation.report import blank, null, show, values_of
 from imgsearch_es.evaluation.significance import Interval, interval
 from imgsearch_es.evaluation.systems import System, parse_systems
+from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.stores.base import SearchResult
 
-QUERIES = 50
-Progress = Callable[[int, int], None]
-"""Called with the queries that are done, and all of them."""
+_NOTHING = Interval(math.nan, math.nan, math.nan)
+_MEANS = ("rbo", "tau", "overlap", "recall")
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a contender answers, compared with the reference; means over the queries.
+    """How a contender answers, compared with the reference: the columns of docs/sweeps.md.
 
-    Attributes:
-        scorer: its name.
-        identical: the share of queries with the same pictures in the same order.
-        rbo: rank-biased overlap, extrapolated.
-        tau: Kendall's tau of the pictures that both found; over the queries where both found two.
-        overlap: the share of pictures in common.
-        recall: the share of the reference's best k that were found, where another picture that
-            scores as much counts, too; None where another formula is computed.
-        largest_difference: between two scores of one picture; None where another formula is
-            computed, or no picture in common.
-        mean_difference: of these differences, without their signs.
-        exact: the share of queries whose answer was certainly exact, by ``SearchResult.exact``.
-        p50_ms: median time of a query in milliseconds.
-        p95_ms: time that 95 % of the queries stay below.
+    ``recall`` and the differences are None where another formula is computed.
     """
 
     scorer: str
@@ -73,8 +60,8 @@ class Agreement:
     p95_ms: float
 
 
-@dataclass(frozen=True)
-class ScorerReport:
+@dataclass(frozen=True, repr=False)
+class ScorerReport(Tables):
     """Contenders compared with the first of them; shows itself as a table in a notebook.
 
     Attributes:
@@ -116,42 +103,29 @@ class ScorerReport:
         columns += ["largest difference", "mean difference", "exact", "p50 ms", "p95 ms"]
         return columns, [_cells(row) for row in self.rows]
 
-    def to_markdown(self) -> str:
-        """A table for a README or a notebook."""
-        return f"{tables.to_markdown(*self.cells())}\n\n{self.caption}"
+    @property
+    def numbers(self) -> Sequence[str]:
+        """Headings of the columns that a terminal shows to the right."""
+        return self.cells()[0][1:]
 
-    def to_latex(self) -> str:
-        """A table for the package booktabs."""
-        return tables.to_latex(*self.cells(), self.caption)
-
-    def to_csv(self) -> str:
-        """A line for each contender, with all digits."""
-        columns = [
-            *("scorer", "identical", "rbo", "rbo_low", "rbo_high", "tau", "tau_low", "tau_high"),
-            *("overlap", "overlap_low", "overlap_high", "recall", "recall_low", "recall_high"),
-            *("largest_difference", "mean_difference", "exact", "p50_ms", "p95_ms"),
-        ]
-        return tables.to_csv(columns, [_values(row) for row in self.rows])
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each contender."""
+        rows = []
+        for agreement in self.rows:
+            row: dict[str, Any] = {}
+            for name, value in plain(agreement).items():
+                if name in _MEANS:
+                    mean = plain(_NOTHING) if value is None else value
+                    row |= {name: mean["mean"], f"{name}_low": mean["low"]}
+                    row[f"{name}_high"] = mean["high"]
+                else:
+                    row[name] = value
+            rows.append(row)
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        rows = []
-        for row in self.rows:
-            values: dict[str, Any] = asdict(row)
-            for name in ("rbo", "tau", "overlap", "recall"):
-                found: Interval | None = getattr(row, name)
-                values[name] = None if found is None else values_of(found)
-                if found is not None:
-                    values[name]["mean"] = null(found.mean)
-            rows.append(values)
-        whole = {name: getattr(self, name) for name in ("pictures", "queries", "k", "p", "seed")}
-        return {"locations": list(self.locations), **whole, "scorers": rows}
-
-    def _repr_html_(self) -> str:
-        return tables.to_html(*self.cells(), self.caption)
-
-    def __repr__(self) -> str:
-        return self.to_markdown()
+        """As JSON values: what `imgsearch compare --json` prints."""
+        return {"scorers" if key == "rows" else key: v for key, v in plain(self).items()}
 
 
 def compare_scorers(
@@ -185,10 +159,10 @@ def compare_scorers(
         MissingDependencyError: SciPy is not installed.
     """
     asked = parse_systems(systems)
-    contenders = [_Contender(index, system, system.name) for system in asked]
+    contenders = [(index, system, system.name) for system in asked]
     if against is not None:
         against.count()  # raises when there is no index
-        contenders += [_Contender(against, s, f"{s.name} @ {against.location}") for s in asked]
+        contenders += [(against, s, f"{s.name} @ {against.location}") for s in asked]
     if len(contenders) < 2:
         raise EvaluationError(
             f"what is {asked[0].name} to be compared with? Name two strategies or a second index"
@@ -204,72 +178,41 @@ def compare_scorers(
         dense=any(system.uses_features for system in asked),
         also_in=None if against is None else against.store,
     )
-    for contender in contenders:
-        contender.answer(chosen[0], k)  # opens files and connections
-    answers: list[list[_Answer]] = [[] for _ in contenders]
-    for done, picture in enumerate(chosen):
-        for turn in range(len(contenders)):  # nobody is always the first to warm what all read
-            number = (done + turn) % len(contenders)
-            answers[number].append(contenders[number].answer(picture, k))
-        if progress is not None:
-            progress(done + 1, len(chosen))
+    askers = [searcher(i, k=k, exclude_self=True, **s.options) for i, s, _ in contenders]
+    answers = take_turns(askers, chosen, progress)
     rows = tuple(
-        _agreement(contender, answers[number], contenders[0], answers[0], p)
-        for number, contender in enumerate(contenders)
+        _agreement(name, found, answers[0], p, same_formula=system.scores_as(asked[0]))
+        for (_, system, name), found in zip(contenders, answers, strict=True)
     )
     locations = (index.location,) if against is None else (index.location, against.location)
     return ScorerReport(locations, index.count(), len(chosen), k, p, seed, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    ms: float
-    result: SearchResult
-
-    @property
-    def ids(self) -> list[str]:
-        return [hit.document.id for hit in self.result.hits]
-
-    @property
-    def scores(self) -> dict[str, float]:
-        return {hit.document.id: hit.score for hit in self.result.hits}
-
-
-@dataclass(frozen=True, slots=True)
-class _Contender:
-    index: ImageIndex
-    system: System
-    name: str
-
-    def answer(self, picture: str, k: int) -> _Answer:
-        query: Query = self.index.query(
-            image=picture, k=k, exclude_self=True, **self.system.options
-        )
-        return _Answer(*timed_search(self.index.store, query))
-
-
 def _agreement(
-    contender: _Contender,
-    answers: Sequence[_Answer],
-    reference: _Contender,
-    expected: Sequence[_Answer],
+    name: str,
+    answers: Sequence[Timed],
+    expected: Sequence[Timed],
     p: float,
+    *,
+    same_formula: bool,
 ) -> Agreement:
-    pairs = [(ours.ids, theirs.ids) for ours, theirs in zip(answers, expected, strict=True)]
-    same_formula = contender.system.scores_as(reference.system)
-    differences = _score_differences(answers, expected) if same_formula else []
+    both = [(a.result, b.result) for a, b in zip(answers, expected, strict=True)]
+    scores = [[{hit.document.id: hit.score for hit in r.hits} for r in pair] for pair in both]
+    pairs = [(list(ours), list(theirs)) for ours, theirs in scores]
+    differences = [
+        abs(score - theirs[key])
+        for ours, theirs in scores
+        for key, score in ours.items()
+        if key in theirs and same_formula
+    ]
     p50, p95 = percentiles([answer.ms for answer in answers])
     return Agreement(
-        contender.name,
+        name,
         identical=sum(ours == theirs for ours, theirs in pairs) / len(pairs),
         rbo=_mean([rank_biased_overlap(*pair, p) for pair in pairs]),
         tau=_mean([tau for pair in pairs if not math.isnan(tau := kendall_tau(*pair))]),
         overlap=_mean([overlap(*pair) for pair in pairs]),
-        recall=_mean(
-            [recall_of(a.result, b.result) for a, b in zip(answers, expected, strict=True)]
-        )
-        if same_formula
-        else None,
+        recall=_mean([recall_of(*pair) for pair in both]) if same_formula else None,
         largest_difference=max(differences, default=None),
         mean_difference=math.fsum(differences) / len(differences) if differences else None,
         exact=sum(answer.result.exact for answer in answers) / len(answers),
@@ -278,17 +221,8 @@ def _agreement(
     )
 
 
-def _score_differences(answers: Sequence[_Answer], expected: Sequence[_Answer]) -> list[float]:
-    """Of the pictures that both found, without signs."""
-    found: list[float] = []
-    for ours, theirs in zip(answers, expected, strict=True):
-        scores = theirs.scores
-        found += [abs(s - scores[key]) for key, s in ours.scores.items() if key in scores]
-    return found
-
-
 def _mean(values: Sequence[float]) -> Interval:
-    return interval(np.asarray(values)) if values else Interval(math.nan, math.nan, math.nan)
+    return interval(np.asarray(values)) if values else _NOTHING
 
 
 def _cells(row: Agreement) -> list[str]:
@@ -306,12 +240,3 @@ def _show(value: Interval) -> str:
     if math.isnan(value.mean):
         return ""
     return f"{value.mean:.3f}" if value.low == value.high else show(value)
-
-
-def _values(row: Agreement) -> list[object]:
-    values: list[object] = [row.scorer, row.identical]
-    for found in (row.rbo, row.tau, row.overlap, row.recall):
-        numbers = (math.nan,) * 3 if found is None else (found.mean, found.low, found.high)
-        values += map(blank, numbers)
-    values += ["" if d is None else d for d in (row.largest_difference, row.mean_difference)]
-    return [*values, row.exact, row.p50_ms, row.p95_ms]

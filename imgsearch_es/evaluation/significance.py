@@ -117,11 +117,7 @@ def interval(
 
 
 def check_interval(kind: str, confidence: float) -> None:
-    """Whether there is such an interval.
-
-    Raises:
-        EvaluationError: there is none.
-    """
+    """Whether there is such an interval."""
     if kind not in INTERVALS:
         raise EvaluationError(f"there is no interval {kind!r}; there are {', '.join(INTERVALS)}")
     if not 0 < confidence < 1:
@@ -190,36 +186,21 @@ def compare(
     kind: str = "t",
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compare systems with a baseline by one measure.
-
-    Args:
-        measure: its name.
-        baseline: name and figures.
-        systems: names and figures of the others; Holm's correction is over these.
-        confidence: of the difference's interval.
-        kind: of the interval; see ``interval``.
-        seed: of all that is random.
-    """
+    """Compare systems with a baseline by one measure."""
     name, figures = baseline
     found = {other: paired_tests(figures, theirs, seed=seed) for other, theirs in systems.items()}
     corrected = {
         test: dict(zip(found, holm([p[test] for p in found.values()]), strict=True))
         for test in TESTS
     }
-    return [
-        Comparison(
-            measure,
-            name,
-            other,
-            interval(theirs - figures, confidence=confidence, kind=kind, seed=seed),
-            found[other],
-            {test: corrected[test][other] for test in TESTS},
-            better=int(np.count_nonzero(_differences(figures, theirs) > 0)),
-            equal=int(np.count_nonzero(_differences(figures, theirs) == 0)),
-            worse=int(np.count_nonzero(_differences(figures, theirs) < 0)),
-        )
-        for other, theirs in systems.items()
-    ]
+    compared = []
+    for other, theirs in systems.items():
+        difference = interval(theirs - figures, confidence=confidence, kind=kind, seed=seed)
+        holms = {test: corrected[test][other] for test in TESTS}
+        signs = np.sign(_differences(figures, theirs))
+        counts = [int(np.count_nonzero(signs == sign)) for sign in (1, 0, -1)]
+        compared.append(Comparison(measure, name, other, difference, found[other], holms, *counts))
+    return compared
 
 
 def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -228,14 +209,7 @@ def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> 
 
 
 def scipy_stats(what: str) -> Any:
-    """SciPy's statistics.
-
-    Args:
-        what: needs them.
-
-    Raises:
-        MissingDependencyError: SciPy is not installed.
-    """
+    """SciPy's statistics."""
     try:
         from scipy import stats
     except ImportError as error:

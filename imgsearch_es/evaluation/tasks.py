@@ -38,11 +38,7 @@ class Task:
 
 
 def by_label(collection: Collection) -> Task:
-    """Pictures that share a label are relevant to each other; each is searched for, left out.
-
-    Raises:
-        EvaluationError: fewer than two pictures share a label.
-    """
+    """Pictures that share a label are relevant to each other; each is searched for, left out."""
     groups = {item.id: item.labels for item in collection.items}
     return _leave_one_out("labels", groups, "two pictures of the index share a label")
 
@@ -61,9 +57,6 @@ def by_name(collection: Collection, pattern: str) -> Task:
         pattern: the file name with ``{label}`` where the label is; ``{number}`` stands for digits
             and ``*`` for anything: ``{label}.{number}.jpg``. Others are searched through, and not
             for.
-
-    Raises:
-        EvaluationError: the pattern has no ``{label}``, or no two names say the same label.
     """
     expression = _expression(pattern)
     groups = {
@@ -82,9 +75,6 @@ def ukbench(collection: Collection) -> Task:
 
     ukbench00000 to ukbench00003 show the first object, and so on. Each picture is searched for, is
     itself in the collection, and counts (Nister and Stewenius, CVPR 2006).
-
-    Raises:
-        EvaluationError: a name has no number, or an object has not four pictures.
     """
     groups = {item.id: (_number(item) // GROUP,) for item in collection.items}
     sizes: dict[int, int] = {}
@@ -106,9 +96,6 @@ def holidays(collection: Collection) -> Task:
 
     The group is the number in the name without its last two digits: 100000 is a query, 100001 and
     100002 are relevant to it (Jegou, Douze and Schmid, ECCV 2008).
-
-    Raises:
-        EvaluationError: a name has no number, or there is no query with a relevant picture.
     """
     numbers = {item.id: _number(item) for item in collection.items}
     queries = [key for key, number in numbers.items() if number % 100 == 0]

@@ -1,11 +1,16 @@
-"""Lines of text files, plain or ``.gz``: what TREC's formats and CSV are made of."""
+"""Lines of text files, plain or ``.gz``: what TREC's formats and CSV are made of.
+
+What cannot be read or written is an EvaluationError that names the file.
+"""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import hashlib
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
@@ -13,11 +18,7 @@ from imgsearch_es.pictures.files import replacing
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers, counted from 1.
-
-    Raises:
-        EvaluationError: the file cannot be read, or is not UTF-8.
-    """
+    """The lines of a file that are not blank, with their numbers, counted from 1."""
     source = Path(path).expanduser()
     try:
         data = source.read_bytes()
@@ -29,43 +30,54 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line.strip()]
 
 
-def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:
-    """Write lines; the file is there whole or not, and the same lines give the same bytes.
+def read_rows(
+    path: str | os.PathLike[str], needed: Sequence[str], delimiter: str = ","
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV whose first line names its columns, each with where it stands."""
+    numbered = read_lines(path)
+    rows = csv.DictReader((line for _, line in numbered), delimiter=delimiter)
+    if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
+        raise EvaluationError(
+            f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
+        )
+    for row in rows:
+        where = f"{path}, line {numbered[rows.line_num - 1][0]}"
+        yield where, {name: (value or "").strip() for name, value in row.items() if name}
 
-    Raises:
-        EvaluationError: the file cannot be written.
-    """
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:
+    """Write lines; the file is there whole or not, and the same lines give the same bytes."""
     target = Path(path).expanduser()
     data = "".join(f"{line}\n" for line in lines).encode()
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time, which would differ
-    write_bytes(target, data)
-    return target
+    return write_bytes(target, data)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file in one step, with the folders above it.
-
-    Raises:
-        EvaluationError: the file cannot be written.
-    """
+def write_bytes(target: Path, data: bytes) -> Path:
+    """Write a file in one step, with the folders above it."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as draft:
             draft.write_bytes(data)
     except OSError as error:
         raise EvaluationError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
 
 
 def token(name: str, what: str) -> str:
-    """A name as a column of TREC's formats, which spaces separate.
-
-    Raises:
-        EvaluationError: it is empty or holds white space.
-    """
+    """A name as a column of TREC's formats, which spaces separate."""
     if not name or name.split() != [name]:
         raise EvaluationError(
             f"the {what} {name!r} cannot stand in TREC's formats, which spaces separate: give "
             "names without white space"
         )
     return name
+
+
+def fingerprint(rows: Iterable[object]) -> str:
+    """Tells these rows from others: a SHA-256 of how Python writes them."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row!r}\n".encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.evaluation.text_files import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +42,16 @@ def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[st
         EvaluationError: the file cannot be read or is no such file.
     """
     source = Path(path).expanduser()
-    numbered = read_lines(source)
-    delimiter = "\t" if ".tsv" in source.suffixes else ","
-    rows = csv.DictReader((line for _, line in numbered), delimiter=delimiter)
-    if "query" not in (rows.fieldnames or ()):
-        raise EvaluationError(f"{source} has no column query: its first line names the columns")
     topics: dict[str, Topic] = {}
-    for row in rows:
-        number, query = numbered[rows.line_num - 1][0], (row["query"] or "").strip()
+    for where, row in read_rows(source, ["query"], "\t" if ".tsv" in source.suffixes else ","):
+        query, image = row["query"], row.get("image")
         if not query or query in topics:
-            raise EvaluationError(
-                f"{source}, line {number}: the query {query!r} is empty or comes a second time"
-            )
+            raise EvaluationError(f"{where}: the query {query!r} is empty or comes a second time")
         try:
-            image = (row.get("image") or "").strip()
             found = locate(image, collection, source.parent) if image else None
-            topics[query] = Topic(found, (row.get("text") or "").strip() or None)
+            topics[query] = Topic(found, row.get("text") or None)
         except EvaluationError as error:
-            raise EvaluationError(f"{source}, line {number}: {error}") from error
+            raise EvaluationError(f"{where}: {error}") from error
     if not topics:
         raise EvaluationError(f"{source} holds no queries")
     return topics

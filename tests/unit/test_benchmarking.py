@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.evaluation.benchmarking import Contender, benchmark
+from imgsearch_es.evaluation.benchmarking import Contender, benchmark, take_turns
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.queries import Query
@@ -94,6 +94,24 @@ def test_more_queries_than_pictures(index):
     )
     assert found.queries == 12
     assert told == [(n, 12) for n in range(1, 13)]
+
+
+def test_all_take_turns():
+    asked: list[str] = []
+
+    def way(name: str):
+        return lambda picture: asked.append(name + picture) or name + picture
+
+    ways = [way("a"), way("b")]
+    assert take_turns(ways, ["1", "2", "3"]) == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
+    assert asked == ["a1", "b1", *("a1", "b1", "b2", "a2", "a3", "b3")]
+    asked.clear()
+    told: list[tuple[int, int]] = []
+    found = take_turns(ways, ["1", "2", "3"], lambda *done: told.append(done), rounds=2)
+    assert found == [["a1", "a3", "a2"], ["b1", "b3", "b2"]]
+    assert asked == [*("a1", "a1", "a3", "b1", "b1", "b3"), *("b2", "b2", "a2", "a2")]
+    assert told == [(1, 2), (2, 2)]
+    assert take_turns(ways, ["1"], rounds=5) == [["a1"], ["b1"]]
 
 
 def test_references():

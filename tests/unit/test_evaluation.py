@@ -15,7 +15,7 @@ import pytrec_eval
 from imgsearch_es import ImageIndex, evaluate, folder_label
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation import Judgements, Run, System, Topic, differences, read_manifest
-from imgsearch_es.evaluation.manifest import picture_differences, plan_of
+from imgsearch_es.evaluation.manifest import arguments_of, picture_differences
 from tests.fakes import noise
 
 SYSTEMS = "auto,sqrt,bm25:k1=1.5,dense-euclidean,auto+dense-cosine,auto+sqrt:rrf"
@@ -214,7 +214,7 @@ def test_two_runs_of_a_manifest_are_identical(index, tmp_path):
     found = evaluate(index, "labels", SYSTEMS, MEASURES, **options)
     found.write(tmp_path, plots=False)
     manifest = read_manifest(tmp_path / "manifest.json")
-    again = evaluate(index, **plan_of(manifest).to_dict())
+    again = evaluate(index, **arguments_of(manifest))
     assert again.to_markdown() == found.to_markdown()
     assert again.to_csv() == found.to_csv()
     assert differences(manifest, again) == []
@@ -246,7 +246,7 @@ def test_what_differs_is_said_exactly(index, photos, tmp_path):
     assert whats[-1] == "versions, numpy"
     assert str(different[0]) == "data, pictures: 11, was 12"
     assert not different[-1].decides
-    assert picture_differences(tmp_path / "out" / "pictures.tsv.gz", again) == [
+    assert picture_differences(tmp_path / "out" / "pictures.tsv.gz", again.collection) == [
         "1 pictures are gone: dogs/dog.1.png",
         "1 pictures have other labels: cats/cat.1.png",
     ]
@@ -267,7 +267,7 @@ def test_manifests_that_are_none(index, tmp_path, change, message):
     path = tmp_path / "m.json"
     path.write_text(json.dumps(manifest))
     with pytest.raises(EvaluationError, match=message):
-        plan_of(read_manifest(path))
+        arguments_of(read_manifest(path))
     path.write_text("{")
     with pytest.raises(EvaluationError, match="is no JSON"):
         read_manifest(path)
@@ -277,7 +277,7 @@ def test_judgements_from_python_are_not_in_a_manifest(index):
     own = Judgements.from_groups({d.id: d.labels for d in index.store.documents()})
     manifest = evaluate(index, own, "auto", "AP").manifest()
     with pytest.raises(EvaluationError, match="given in Python"):
-        plan_of(manifest)
+        arguments_of(manifest)
     assert differences(manifest, evaluate(index, own, "auto", "AP")) == []
 
 

@@ -26,14 +26,12 @@ from imgsearch_es.errors import (
     EvaluationError,
     IndexNotFoundError,
 )
-from imgsearch_es.evaluation import Scores, Topic
+from imgsearch_es.evaluation import Scores, Topic, differences, read_manifest
 from imgsearch_es.evaluation.significance import Interval
-from imgsearch_es.evaluation.sweeps import Point, Sweep, results, sweep
-from imgsearch_es.evaluation.sweeps.filling import fill
+from imgsearch_es.evaluation.sweeps import Point, Sweep, outcome, sweep
 from imgsearch_es.evaluation.sweeps.grid import Chain, Setting, parse_chains, parse_top_k, settings
-from imgsearch_es.evaluation.sweeps.manifest import differences, read_manifest
 from imgsearch_es.evaluation.sweeps.points import pareto_front
-from imgsearch_es.evaluation.sweeps.posteriors import Posteriors
+from imgsearch_es.evaluation.sweeps.posteriors import Posteriors, fill
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.fakes import FakeModel, noise, register
@@ -327,7 +325,7 @@ def test_files(fake_model, photos, tmp_path, monkeypatch):
     for row, kept in zip(rows, table.to_pylist(), strict=True):
         assert {name: "" if v is None else str(v) for name, v in kept.items()} == row
     assert table.schema.field("top_k").type == "int64"
-    monkeypatch.setattr(results, "find_spec", lambda name: None)
+    monkeypatch.setattr(outcome, "find_spec", lambda name: None)
     untimed = sweep(photos, "folder", measures="P@3", **QUICK)
     files = {path.name for path in untimed.write(tmp_path / "without")}
     assert "sweep.parquet" not in files
@@ -396,7 +394,7 @@ def test_what_was_given_in_python_is_not_in_a_manifest(fake_model, photos, tmp_p
         }
     found = sweep(photos, Judgements.from_groups(groups), "auto", "P@3", **QUICK)
     found.write(tmp_path / "out", plots=False)
-    assert differences(read_manifest(tmp_path / "out" / "manifest.json"), found) == []
+    assert differences(read_manifest(tmp_path / "out" / "manifest.json", "sweep"), found) == []
     result = run("sweep", "--manifest", tmp_path / "out" / "manifest.json", code=1)
     assert "given in Python" in result.output
 

@@ -12,7 +12,7 @@ chance; interleaving (``team_draft``) is made for it, and needs far fewer search
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgsearch_es.errors import ConfigurationError
@@ -45,14 +45,9 @@ class ClickFigures:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "strategy": self.strategy,
-            "searches": self.searches,
-            "clicks": self.clicks,
-            "clicked": self.clicked,
-            "MRR": self.reciprocal_rank,
-            **{f"CTR@{k}": value for k, value in self.through.items()},
-        }
+        names = ("strategy", "searches", "clicks", "clicked")
+        through = {f"CTR@{k}": value for k, value in self.through.items()}
+        return {n: getattr(self, n) for n in names} | {"MRR": self.reciprocal_rank} | through
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +72,13 @@ class Duel:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "first": self.first, "second": self.second, "wins": self.wins, "losses": self.losses,
-            "ties": self.ties, "p": self.p,
-        }  # fmt: skip
+        return asdict(self)
 
 
 def click_figures(
     searches: Iterable[Shown], cutoffs: Sequence[int] = CUTOFFS
 ) -> list[ClickFigures]:
-    """The figures of all searches, then of each strategy by name.
-
-    Args:
-        searches: as ``read_interactions`` gives them.
-        cutoffs: of CTR@k.
-
-    Raises:
-        ConfigurationError: a cutoff is below 1.
-    """
+    """The figures of all searches, then of each strategy by name."""
     if any(k < 1 for k in cutoffs):
         raise ConfigurationError("the cutoffs of CTR@k are at least 1")
     listed = list(searches)
@@ -108,11 +92,7 @@ def click_figures(
 
 
 def duels(searches: Iterable[Shown]) -> list[Duel]:
-    """Who won where two strategies were interleaved, by names.
-
-    Raises:
-        MissingDependencyError: SciPy is not installed.
-    """
+    """Who won where two strategies were interleaved, by names."""
     outcomes: dict[tuple[str, str], list[int]] = {}
     for shown in searches:
         names = sorted(set(shown.teams.values()))

@@ -61,11 +61,7 @@ class Interactions:
 
 
 def read_interactions(path: str | os.PathLike[str]) -> Interactions:
-    """Read a log, those of its files that were put aside first.
-
-    Raises:
-        LogError: there is no such file, or it cannot be read.
-    """
+    """Read a log, those of its files that were put aside first."""
     reader = _Reader()
     for file in _files(Path(path).expanduser()):
         try:

@@ -50,11 +50,7 @@ class InterleavedHits(Hits):
         super().__init__(first.query, result, None)
 
     def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score, by its own strategy.
-
-        Raises:
-            QueryError: there is no such hit.
-        """
+        """The summands of the i-th hit's score, by its own strategy."""
         (hit,) = self._judged(i)
         source, place = self._places[hit.rank - 1]
         return replace(self.sources[source].explain(place), hit=hit)
@@ -66,11 +62,7 @@ class InterleavedHits(Hits):
         return {**shown, "hits": hits}
 
     def refine(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Not of interleaved hits: they have two queries.
-
-        Raises:
-            QueryError: always.
-        """
+        """Not of interleaved hits: they have two queries."""
         raise QueryError("interleaved hits have two queries: refine one of hits.sources")
 
 

@@ -76,17 +76,11 @@ class InteractionLog:
         self._old_files = old_files
 
     def shown(self, hits: Hits, *, continues: str | None = None) -> str:
-        """Note that these hits were shown.
+        """Note that these hits were shown; gives the search's id, for ``clicked``.
 
         Args:
             hits: as they were shown, all of them.
             continues: of a further page of the same search: the id of its first page.
-
-        Returns:
-            The search's id, for ``clicked``; of a further page that of the first.
-
-        Raises:
-            LogError: the file cannot be written.
         """
         return self.write_search(
             query=str(hits.query),
@@ -121,15 +115,7 @@ class InteractionLog:
         return search
 
     def clicked(self, search: str, document: str) -> None:
-        """Note that a picture was clicked.
-
-        Args:
-            search: the id that ``shown`` gave.
-            document: the picture's id.
-
-        Raises:
-            LogError: the file cannot be written, or these are no ids.
-        """
+        """Note that a picture was clicked."""
         for text in (search, document):
             if not 0 < len(text) <= 200:
                 raise LogError("a click names a search and a document by their ids")

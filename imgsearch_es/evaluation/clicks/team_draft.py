@@ -36,17 +36,7 @@ class Drafted(Generic[T]):
 def team_draft(
     first: Sequence[T], second: Sequence[T], k: int, *, seed: int | None = None
 ) -> list[Drafted[T]]:
-    """Interleave two rankings; each document comes once.
-
-    Args:
-        first: a ranking, best first.
-        second: another one.
-        k: how many documents.
-        seed: of the coin; by default every call throws its own.
-
-    Raises:
-        QueryError: k is below 1.
-    """
+    """Interleave two rankings; each document comes once."""
     if k < 1:
         raise QueryError(f"k is at least 1, not {k}")
     coin = random.Random(seed)  # noqa: S311
@@ -64,13 +54,7 @@ def team_draft(
 
 
 def credit(clicked: Iterable[str | None], first: str, second: str) -> int:
-    """Who won a search: 1 the first, -1 the second, 0 neither.
-
-    Args:
-        clicked: whose each clicked document is, documents of neither included.
-        first: the name of a team.
-        second: the name of the other.
-    """
+    """Who won a search: 1 the first, -1 the second, 0 neither."""
     teams = list(clicked)
     ours, theirs = teams.count(first), teams.count(second)
     return (ours > theirs) - (ours < theirs)
@@ -80,9 +64,6 @@ def sign_test(wins: int, losses: int) -> float:
     """The p-value of the two-sided sign test: would a fair coin give so uneven a result?
 
     Ties say nothing and are left out. Without wins and losses it is 1.
-
-    Raises:
-        MissingDependencyError: SciPy is not installed.
     """
     if not wins + losses:
         return 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -146,9 +146,7 @@ def judge(
     topics = _topics(queries, sample, seed, collection)
     given = queries is not None
 
-    def document(name: str) -> str:
-        return collection.find(name) if collection.has(name) else name
-
+    document = collection.id_of
     file = QrelsFile(
         out,
         document=document,
@@ -161,15 +159,12 @@ def judge(
     questions = Questions(index, topics, junk)
     reach = min(depth, len(collection))
     answers = [questions.ask(system, reach, progress) for system in asked]
-    answers += [_read(run, document, str if given else document) for run in runs]
+    answers += [Run.of(run).renamed(document, str if given else document) for run in runs]
     answers = [_known(run, collection) for run in answers]
     pool = pool_runs(
         answers, depth, queries=list(topics), junk=junk, seed=seed, name=collection.name
     )
-    notes = tuple(
-        f"the query {query} has no answer: {why}" for query, why in questions.unknown.items()
-    )
-    return Judging(Session(pool, file), collection, topics, notes)
+    return Judging(Session(pool, file), collection, topics, questions.notes)
 
 
 def own_pictures(topics: Mapping[str, Topic], collection: Collection) -> dict[str, frozenset[str]]:
@@ -203,13 +198,6 @@ def _topics(
     ids = [item.id for item in collection.items]
     places = random.Random(seed).sample(range(len(ids)), min(sample, len(ids)))  # noqa: S311
     return {ids[place]: Topic(image=ids[place]) for place in sorted(places)}
-
-
-def _read(
-    run: str | os.PathLike[str] | Run, document: Callable[[str], str], query: Callable[[str], str]
-) -> Run:
-    """A run with the index's ids."""
-    return (run if isinstance(run, Run) else Run.read(run)).renamed(document, query)
 
 
 def _known(run: Run, collection: Collection) -> Run:

@@ -28,18 +28,10 @@ def pool_runs(
     seed: int = 0,
     name: Callable[[str], str] = str,
 ) -> dict[str, tuple[str, ...]]:
-    """The first documents of all runs, for each query.
+    """The first documents of all runs, for each query; ``name`` is the same on other machines.
 
     The order of two documents does not depend on which others there are, so a pool that grows (a
     further system, a greater depth) keeps the order that it had.
-
-    Args:
-        runs: of the systems.
-        depth: how many documents of each ranking, counted without junk.
-        queries: those that are judged, in this order.
-        junk: documents that are not judged, by query: the query's own picture.
-        seed: another one gives another order.
-        name: of a document, by which it is ordered: one that is the same on other machines.
 
     Raises:
         EvaluationError: the depth is below 1.

@@ -47,11 +47,7 @@ class QrelsFile:
         self._query_name = query_name
 
     def read(self) -> Grades:
-        """The grades of each query's documents, by the index's ids; none where there is no file.
-
-        Raises:
-            EvaluationError: the file cannot be read, is no qrels file, or judges a picture twice.
-        """
+        """The grades of each query's documents, by the index's ids; none where there is no file."""
         if not self.path.exists() or not read_lines(self.path):
             return {}
         grades: Grades = {}
@@ -59,31 +55,18 @@ class QrelsFile:
             for query, rows in Judgements.from_qrels(self.path).grades.items():
                 kept = grades.setdefault(self._query(query), {})
                 for name, grade in rows.items():
-                    self._keep(kept, name, grade)
+                    if (key := self._document(name)) in kept:
+                        raise EvaluationError(
+                            f"two lines judge the same picture, and one calls it {name}: remove one"
+                        )
+                    kept[key] = grade
         except EvaluationError as error:
             where = "" if str(self.path) in str(error) else f"{self.path}: "
             raise EvaluationError(f"{where}{error}") from error
         return grades
 
-    def _keep(self, kept: dict[str, int], name: str, grade: int) -> None:
-        key = self._document(name)
-        if key in kept:
-            raise EvaluationError(
-                f"two lines judge the same picture, and one calls it {name}: remove one"
-            )
-        kept[key] = grade
-
     def change(self, query: str, document: str, grade: int | None) -> Grades:
-        """Write one judgement, or take it back, and give all that the file then holds.
-
-        Args:
-            query: id.
-            document: id.
-            grade: None takes the judgement back: the document is unjudged, which is not grade 0.
-
-        Raises:
-            EvaluationError: the file cannot be read or written, or a name holds white space.
-        """
+        """Write one judgement, or take it back (None), and give all that the file then holds."""
         with self._locked():
             grades = self.read()
             row = grades.setdefault(query, {})

@@ -24,17 +24,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a session is.
-
-    Attributes:
-        judged: documents of the pool that have a judgement.
-        skipped: documents that were set aside in this session.
-        total: documents of the pool.
-        place: which document of the query is next, counted from 1; 0 when all is done.
-        of_query: documents of that query.
-        query_place: which query it is, counted from 1; 0 when all is done.
-        queries: how many there are.
-    """
+    """How far a session is; places are counted from 1, and 0 when all is done."""
 
     judged: int
     skipped: int
@@ -62,9 +52,6 @@ class Session:
     Args:
         pool: the documents to judge for each query.
         file: where judgements are kept.
-
-    Raises:
-        EvaluationError: the file cannot be read.
     """
 
     def __init__(self, pool: Pool, file: QrelsFile) -> None:
@@ -77,10 +64,7 @@ class Session:
         self.current: Candidate | None = self._next()
 
     def judge(self, grade: str | int) -> None:
-        """Judge the current document, save, and go on to the next.
-
-        Args:
-            grade: one of GRADES, or its number.
+        """Judge the current document by one of GRADES, save, and go on to the next.
 
         Raises:
             EvaluationError: there is no such grade, nothing is left to judge, or the file cannot
@@ -104,14 +88,7 @@ class Session:
         self.current = self._next()
 
     def undo(self) -> bool:
-        """Take the last judgement or skip of this session back, and ask for it again.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            EvaluationError: the file cannot be written.
-        """
+        """Take the last judgement or skip of this session back, and ask for it again."""
         if not self._done:
             return False
         last, before = self._done[-1]

@@ -30,13 +30,7 @@ _CUT = "top_k"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Term filters around the cut to so many terms.
-
-    Attributes:
-        name: as it was written, without spaces.
-        before: configurations of the filters before ``top_k``.
-        after: of those behind it.
-    """
+    """Term filters before and after the cut to so many terms, and what they are called."""
 
     name: str
     before: tuple[dict[str, Any], ...] = ()
@@ -75,20 +69,10 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to make terms of a posterior.
-
-    Attributes:
-        chain: the filters.
-        top_k: how many terms are kept at the cut.
-    """
+    """One way to make terms of a posterior."""
 
     chain: Chain
     top_k: int
-
-
-def point_name(system: str, setting: Setting | None) -> str:
-    """What a system with a setting is called: ``auto/plain/10``; without one ``dense-cosine``."""
-    return system if setting is None else f"{system}/{setting.chain.name}/{setting.top_k}"
 
 
 def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary) -> list[Setting]:
@@ -101,12 +85,7 @@ def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary)
 
 
 def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
-    """Chains by their short names, or one text with commas between them.
-
-    Raises:
-        EvaluationError: one comes twice, or there is none.
-        AnalyzerError: one is wrong.
-    """
+    """Chains by their short names, or one text with commas between them."""
     names = texts.split(",") if isinstance(texts, str) else list(texts)
     chains = tuple(Chain.parse(name) for name in names if name.strip())
     if not chains or len({chain.name for chain in chains}) < len(chains):
@@ -117,11 +96,7 @@ def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
 
 
 def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
-    """Numbers of terms, ascending, or one text with commas between them.
-
-    Raises:
-        EvaluationError: one is no whole number above 0, or there is none.
-    """
+    """Numbers of terms, ascending, or one text with commas between them."""
     given = numbers.split(",") if isinstance(numbers, str) else list(numbers)
     try:
         found = sorted({int(number) for number in given})
@@ -151,21 +126,17 @@ def _filter(text: str) -> dict[str, Any]:
 def _only_option(name: str) -> str:
     factory = load_plugin(TERM_FILTERS, name)
     fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
-    if len(fields) != 1:
-        raise EvaluationError(
-            f"{name} has {len(fields) or 'no'} options: name each, as in {name}:option=1"
-            if fields
-            else f"the term filter {name} has no options"
-        )
+    if not fields:
+        raise EvaluationError(f"the term filter {name} has no options")
+    if len(fields) > 1:
+        raise EvaluationError(f"{name} has {len(fields)} options: name each, as in {name}:option=1")
     return fields[0].name
 
 
-def _number(text: str, where: str) -> float | int | str:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError as error:
-        raise EvaluationError(f"{where}: {text!r} is no number") from error
+def _number(text: str, where: str) -> float | int:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise EvaluationError(f"{where}: {text!r} is no number")

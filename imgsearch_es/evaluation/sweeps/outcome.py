@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
-import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.evaluation.sweeps import manifest, report, results
-from imgsearch_es.evaluation.sweeps.measured import Measured, check_cost
-from imgsearch_es.evaluation.sweeps.points import COSTS
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation.manifest import head_of, versions
+from imgsearch_es.evaluation.plan import SweepPlan
+from imgsearch_es.evaluation.results import Results, check_known
+from imgsearch_es.evaluation.significance import Comparison, Interval, compare, interval
+from imgsearch_es.evaluation.sweeps.points import COSTS, Point, curves, pareto_front
+from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
+from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARGIN = 0.01
+"""A loss that does not matter, where nobody says."""
+_ENOUGH = (
+    "Terms that are enough: the confidence interval of the difference to the most terms lies above "
+    "-0.01"
+)
+_COLUMNS = (
+    *("model", "name", "system", "filters", "top_k", "terms", "bytes", "file_bytes"),
+    *("p50_ms", "p95_ms"),
+)
+"""What files say of a point."""
 
-@dataclass(frozen=True, eq=False)
-class Sweep(Measured):
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The least number of terms that is enough, and every larger one, compared with the most."""
+
+    model: str
+    system: str
+    filters: str
+    top_k: int
+    most: int
+    difference: Interval
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sweep(Results):
     """Quality, time and size of many settings; shows itself as a table in a notebook.
 
     Attributes:
@@ -30,6 +63,100 @@ class Sweep(Measured):
         notes: what a reader of the figures should know.
     """
 
+    plan: SweepPlan
+    task: str
+    pictures: int
+    queries: int
+    points: tuple[Point, ...]
+    about: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    csv_file = "sweep.csv"
+
+    def point(self, name: str, model: str | None = None) -> Point:
+        """A point by its name, such as ``auto/plain/10`` or ``dense-cosine``.
+
+        Args:
+            name: of the point.
+            model: by default the first that has it.
+
+        Raises:
+            EvaluationError: there is none.
+        """
+        for point in self.points:
+            if point.name == name and model in (None, point.model):
+                return point
+        raise EvaluationError(
+            f"the sweep has no point {name}; there are {', '.join(p.name for p in self.points[:9])}"
+        )
+
+    def front(self, measure: str | None = None, cost: str = "bytes") -> list[Point]:
+        """The Pareto front: points to which no other is equal or better in both, cheapest first.
+
+        Args:
+            measure: of quality; by default the first.
+            cost: "bytes" per picture, or "latency" of a query.
+
+        Raises:
+            EvaluationError: there is no such measure or cost.
+        """
+        if cost not in COSTS:
+            raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
+        return pareto_front(self.points, self._measured(measure), cost)
+
+    @cached_property
+    def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
+        """Points against the baseline of their model, by model, point's name and measure."""
+        found: dict[tuple[str, str, str], Comparison] = {}
+        baseline = self.plan.compare
+        for model in self._models:
+            mine = {p.name: p.scores.values for p in self.points if p.model == model}
+            for measure in self.plan.measures if baseline in mine else ():
+                others = {n: values[measure] for n, values in mine.items() if n != baseline}
+                base = (str(baseline), mine[str(baseline)][measure])
+                for one in compare(measure, base, others, **self.plan.sureness):
+                    found[model, one.system, measure] = one
+        return found
+
+    def enough(self, measure: str | None = None, margin: float = MARGIN) -> list[Enough]:
+        """How many terms are enough: the mean is hardly below that of the most terms.
+
+        So many are enough when, query by query, the confidence interval of the difference to the
+        most terms lies above minus the margin, for this number of terms and every larger one.
+
+        Args:
+            measure: by default the first.
+            margin: the loss that does not matter, in the units of the measure.
+
+        Raises:
+            EvaluationError: there is no such measure, or the margin is not above 0.
+        """
+        name = self._measured(measure)
+        if margin <= 0:
+            raise EvaluationError(f"the margin is above 0, not {margin}")
+        found = []
+        for curve in curves(self.points).values():
+            *fewer, most = curve
+            chosen, difference = most, Interval(0.0, 0.0, 0.0)
+            for point in reversed(fewer):
+                losses = point.scores.values[name] - most.scores.values[name]
+                lost = interval(losses, **self.plan.sureness)
+                if not lost.low >= -margin:
+                    break
+                chosen, difference = point, lost
+            if chosen.top_k is not None and most.top_k is not None:
+                found.append(Enough(*most.curve, chosen.top_k, most.top_k, difference))
+        return found
+
+    @property
+    def _models(self) -> list[str]:
+        return list(dict.fromkeys(point.model for point in self.points))
+
+    def _measured(self, name: str | None) -> str:
+        measures = self.plan.measures
+        return check_known(name or measures[0], measures, "was not measured: {} were")
+
+    # -- plots ---------------------------------------------------------------------------------
+
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front (needs matplotlib).
 
@@ -41,45 +168,140 @@ class Sweep(Measured):
             EvaluationError: there is no such measure or cost, or nothing was timed.
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.interfaces.plots.sweeps import pareto
+        from imgsearch_es.interfaces.plots.evaluation import pareto
 
-        return pareto(self, self._measure(measure), check_cost(cost))
+        return pareto(self, self._measured(measure), cost)
 
-    def manifest(self) -> dict[str, Any]:
-        """All that another person needs to get the same figures, as JSON values."""
-        return manifest.manifest_of(self)
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Quality against bytes, and against time where it was measured."""
+        for cost in COSTS:
+            if self.front(cost=cost):
+                yield f"pareto-{cost}", self.plot(cost=cost)
 
-    def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
-        """Write tables, Parquet (with pyarrow), plots and the manifest; gives the files.
+    # -- tables --------------------------------------------------------------------------------
 
-        Raises:
-            EvaluationError: a file cannot be written.
-            MissingDependencyError: plots need matplotlib.
-        """
-        return results.write_results(self, Path(folder), self._plots() if plots else {})
+    @property
+    def caption(self) -> str:
+        """What the table is of."""
+        more = (
+            " Bytes per picture of what is compared, uncompressed; front: nothing is better by "
+            f"{self.plan.measures[0]} and as small, or as fast."
+        )
+        marks = bool(self.comparisons)
+        return self.captioned(self.task, self.queries, self.pictures, more, marks=marks)
 
-    def _plots(self) -> dict[str, Figure]:
-        timed = any(not math.isnan(point.p50_ms) for point in self.points)
-        return {cost: self.plot(cost=cost) for cost in COSTS if cost == "bytes" or timed}
+    @property
+    def numbers(self) -> Sequence[str]:
+        """Headings of the columns that a terminal shows to the right."""
+        return "top_k", "terms", "bytes", "p50 ms"
 
-    def to_markdown(self) -> str:
-        """The table of points, and how many terms are enough."""
-        return report.to_markdown(self)
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells of the table of points."""
+        fronts = {
+            name: self.front(cost=cost) for cost, name in (("bytes", "bytes"), ("latency", "ms"))
+        }
+        several = len(self._models) > 1
+        columns = ["system", "filters", "top_k", "terms", "bytes", "p50 ms", *self.plan.measures]
+        rows = []
+        for point in self.points:
+            row = [point.system, point.filters, "" if point.top_k is None else str(point.top_k)]
+            row += ["" if point.top_k is None else f"{point.terms:.1f}", f"{point.bytes:,.0f}"]
+            row += ["" if math.isnan(point.p50_ms) else f"{point.p50_ms:.1f}"]
+            row += [
+                show(mean) + mark(self.comparisons.get((point.model, point.name, measure)))
+                for measure, mean in point.means.items()
+            ]
+            on = ", ".join(name for name, front in fronts.items() if point in front)
+            rows.append([point.model] * several + [*row, on])
+        return ["model"] * several + [*columns, "front"], rows
 
-    def to_latex(self) -> str:
-        """The table for the package booktabs."""
-        return report.to_latex(self)
+    def sections(self) -> list[Section]:
+        """How many terms are enough, in a sentence for each curve."""
+        if len(self.plan.top_k) == 1:
+            return []
+        several = len(self._models) > 1
+        sentences = [
+            f"{f'{e.model}, ' * several}{e.system}, {e.filters}: {e.top_k} of {e.most} terms are "
+            f"enough; {self.plan.measures[0]} {show(e.difference, sign=True)}"
+            for e in self.enough()
+        ]
+        return [(_ENOUGH, (), [[sentence] for sentence in sentences])] if sentences else []
 
-    def to_csv(self) -> str:
-        """A line for each point and measure, with all digits."""
-        return report.to_csv(self)
+    def records(self) -> list[dict[str, Any]]:
+        """A row for each point and measure."""
+        nothing = Interval(math.nan, math.nan, math.nan)
+        rows = []
+        for point in self.points:
+            for measure in self.plan.measures:
+                found = self.comparisons.get((point.model, point.name, measure))
+                lost, mean = found.difference if found else nothing, point.means[measure]
+                row = {name: getattr(point, name) for name in _COLUMNS}
+                row |= {"measure": measure, "queries": self.queries, **plain(mean)}
+                row |= {"difference": lost.mean, "difference_low": lost.low}
+                row |= {"difference_high": lost.high, **p_values(found)}
+                rows.append(row)
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return report.to_dict(self)
+        """As JSON values: what `imgsearch sweep --json` prints."""
+        points = [
+            {**{name: plain(getattr(p, name)) for name in _COLUMNS}, "measures": plain(p.means)}
+            for p in self.points
+        ]
+        shown = ("baseline", "measure", "difference", "p", "p_corrected")
+        comparisons = []
+        for (model, name, _), found in self.comparisons.items():
+            values = compared(found)
+            about = {key: values[key] for key in shown}
+            comparisons.append({"model": model, "name": name, **about})
+        return {
+            "task": self.task,
+            "queries": self.queries,
+            "pictures": self.pictures,
+            "notes": list(self.notes),
+            "points": points,
+            "comparisons": comparisons,
+            "fronts": {c: [[p.model, p.name] for p in self.front(cost=c)] for c in COSTS},
+            "enough": plain(self.enough()),
+            "manifest": self.manifest(),
+        }
 
-    def _repr_html_(self) -> str:
-        return report.to_html(self)
+    # -- files ---------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        return self.to_markdown()
+    def manifest(self) -> dict[str, Any]:
+        """All that another person needs to get the same figures, as JSON values.
+
+        Times are not in it, because nobody gets the same again.
+        """
+        figures: dict[str, dict[str, Any]] = {}
+        for point in self.points:
+            values = {measure: mean.mean for measure, mean in point.means.items()}
+            costs = {"terms": point.terms, "bytes": point.bytes}
+            figures.setdefault(point.model, {})[point.name] = values | costs
+        return {**head_of(self.plan), **self.about, "versions": versions(), "figures": figures}
+
+    def more_files(self, folder: Path) -> Iterator[Path]:
+        """The rows of the CSV as Parquet, with the manifest in the schema (needs pyarrow)."""
+        if find_spec("pyarrow") is None:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path, buffer = folder / "sweep.parquet", io.BytesIO()
+        rows = plain(self.records())
+        schema = pa.schema(
+            [(name, _kind(name)) for name in rows[0]],
+            metadata={"manifest": json.dumps(self.manifest(), ensure_ascii=False)},
+        )
+        try:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
+        except pa.ArrowException as error:
+            raise EvaluationError(f"{path} cannot be written: {error}") from error
+        yield write_bytes(path, buffer.getvalue())
+
+
+def _kind(column: str) -> str:
+    """The type of a column: also right where all its values are missing."""
+    if column in ("model", "name", "system", "filters", "measure"):
+        return "string"
+    return "int64" if column in ("top_k", "queries") else "double"

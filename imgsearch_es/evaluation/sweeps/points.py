@@ -14,21 +14,10 @@ COSTS = ("bytes", "latency")
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """What one system achieves with one setting.
+    """What one system achieves with one setting: the columns of docs/sweeps.md.
 
-    Attributes:
-        model: the analyzer's name.
-        system: the system's name.
-        filters: the chain of term filters; empty where no synsets are compared.
-        top_k: how many terms are kept at the cut; None where no synsets are compared.
-        terms: mean number of terms per picture; 0 where no synsets are compared.
-        bytes: per picture, of what is compared: 10 for each term, 4 for each number of the deep
-            feature, uncompressed.
-        file_bytes: per picture, of the whole index file.
-        p50_ms: median time of a query in milliseconds; nan where nothing was timed.
-        p95_ms: time that 95 % of the queries stay below.
-        scores: figures of each query.
-        means: of each measure, with their confidence intervals.
+    Where no synsets are compared, ``filters`` is empty, ``top_k`` None and ``terms`` 0. Times are
+    nan where nothing was timed.
     """
 
     model: str
@@ -46,7 +35,7 @@ class Point:
     @property
     def name(self) -> str:
         """All but the model: ``auto/plain/10``, ``dense-cosine``."""
-        return f"{self.system}/{self.filters}/{self.top_k}" if self.top_k else self.system
+        return point_name(self.system, self.filters, self.top_k)
 
     @property
     def curve(self) -> tuple[str, str, str]:
@@ -58,14 +47,13 @@ class Point:
         return self.bytes if kind == "bytes" else self.p50_ms
 
 
-def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
-    """The points to which no other is at least equal in both and better in one; cheapest first.
+def point_name(system: str, filters: str, top_k: int | None) -> str:
+    """What a point is called, but for its model."""
+    return f"{system}/{filters}/{top_k}" if top_k else system
 
-    Args:
-        points: those without a cost are passed over.
-        measure: of quality; higher is better.
-        cost: one of COSTS; lower is better.
-    """
+
+def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
+    """The points to which no other is at least equal in both and better in one; cheapest first."""
     best: list[Point] = []
     priced = [point for point in points if not math.isnan(point.cost(cost))]
     for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[measure].mean, p.name)):

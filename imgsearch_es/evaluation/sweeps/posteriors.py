@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
+from imgsearch_es.evaluation.sweeps.grid import Setting
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
@@ -28,8 +30,13 @@ from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, known_settings
+from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
+POSTING_BYTES = 10
+"""A term's number (2 bytes), a document's (4) and a score (4)."""
+FEATURE_BYTES = 4
+"""A float32 number."""
 _TOGETHER = 256
 """Documents whose posteriors are in memory at a time."""
 Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
@@ -43,9 +50,6 @@ class Posteriors:
         model: a model's name, or the path of a TOML file with an analyzer, whose term filters are
             left out.
         runtime: what runs the model; see `Analyzer`.
-
-    Raises:
-        AnalyzerError: there is no such model.
     """
 
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
@@ -130,13 +134,46 @@ class Posteriors:
         self.index.close()
 
 
-class RememberingModel(WrappedModel):
-    """A model that sees each picture once, also in later runs: for queries by new pictures.
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An index that was made for a setting, open; ``terms`` and bytes are means per picture."""
 
-    Args:
-        model: which is asked.
-        path: of the file with what it said, by the SHA-256 of the pixels.
-    """
+    index: ImageIndex
+    terms: float
+    dimensions: int
+    file_bytes: float
+
+    def compared_bytes(self, *, synsets: bool, features: bool) -> float:
+        """Bytes per picture of what is compared: postings, deep features or both, uncompressed."""
+        postings = synsets * self.terms * POSTING_BYTES
+        return postings + float(features * self.dimensions * FEATURE_BYTES)
+
+
+def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool) -> Filled:
+    """Make the index of a setting: the terms that its filters make of kept posteriors."""
+    filters = setting.chain.term_filters(setting.top_k)
+    analyzer = posteriors.analyzer(filters, features=features)
+    settings = posteriors.settings(analyzer)
+    store = EmbeddedStore(path)
+    store.create(settings)
+    terms = documents = 0
+    for some, scores in posteriors.documents():
+        made = [
+            replace(document, terms=kept, embedding=document.embedding if features else None)
+            for document, kept in zip(some, analyzer.to_terms(scores), strict=True)
+        ]
+        store.write(made)
+        documents += len(made)
+        terms += sum(len(document.terms) for document in made)
+    store.finish()
+    size = path.stat().st_size / documents
+    store.close()
+    index = ImageIndex(path, analyzer=analyzer)
+    return Filled(index, terms / documents, settings.embedding_dimensions, size)
+
+
+class RememberingModel(WrappedModel):
+    """A model that sees each picture once, also in later runs: for queries by new pictures."""
 
     def __init__(self, model: Model, path: Path) -> None:
         super().__init__(model)

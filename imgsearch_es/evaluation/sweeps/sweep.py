@@ -7,19 +7,25 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.errors import EmptyQueryError, EvaluationError
 from imgsearch_es.evaluation import Evaluation, evaluate
-from imgsearch_es.evaluation.benchmarking import sample_pictures
+from imgsearch_es.evaluation.asking import Progress
+from imgsearch_es.evaluation.benchmarking import (
+    percentiles,
+    sample_pictures,
+    searcher,
+    take_turns,
+)
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures
-from imgsearch_es.evaluation.plan import as_text
+from imgsearch_es.evaluation.plan import SweepPlan, as_text
 from imgsearch_es.evaluation.significance import check_interval
-from imgsearch_es.evaluation.sweeps.filling import Filled, fill
 from imgsearch_es.evaluation.sweeps.grid import (
     PLAIN,
     TOP_K,
@@ -27,27 +33,24 @@ from imgsearch_es.evaluation.sweeps.grid import (
     Setting,
     parse_chains,
     parse_top_k,
-    point_name,
     settings,
 )
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
-from imgsearch_es.evaluation.sweeps.plan import LIST, SweepPlan
-from imgsearch_es.evaluation.sweeps.points import Point
-from imgsearch_es.evaluation.sweeps.posteriors import Posteriors, Sources
-from imgsearch_es.evaluation.sweeps.timing import Times, measure_times
+from imgsearch_es.evaluation.sweeps.points import Point, point_name
+from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.topics import Topic
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
-from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.search.query_pictures import QueryImages, several
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and all of it."""
 SYSTEMS = "auto,dense-cosine"
 TIMED = 50
 _FEATURES = Setting(Chain(PLAIN), 1)
 """Of the index in which deep features alone are compared: hardly any terms."""
-_UNTIMED: Times = (math.nan, math.nan)
+_NONE = "", None
+"""Filters and number of terms of a system that compares deep features alone."""
+_HITS, _ROUNDS = 10, 5
 
 
 def sweep(
@@ -110,37 +113,19 @@ def sweep(
         StoppedError: a KeyboardInterrupt, as of ``ImageIndex.add``; the next run goes on.
     """
     asked, chains = parse_systems(systems), parse_chains(filters)
-    numbers, names = parse_top_k(top_k), _models(models)
-    measured = None if measures is None else parse_measures(measures)
     check_interval(interval, confidence)
     if timed < 0:
         raise EvaluationError(f"timed is a number of queries, or 0, not {timed}")
     if pictures is None and cache is None:
         raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
     places = None if pictures is None else several(cast(QueryImages, pictures))
-    options: dict[str, Any] = {"depth": depth, "sample": sample, "confidence": confidence}
-    options |= {"interval": interval, "seed": seed, "queries": queries, "pictures": query_pictures}
-    run = _Run(judgements, asked, measured, options, timed, seed, progress or _silent)
-    with _cache_folder(cache) as folder:
-        opened = [Posteriors(folder, name, runtime) for name in names]
-        grids = [settings(chains, numbers, posteriors.classes) for posteriors in opened]
-        for wanted in grids if compare is not None else ():
-            _check_baseline(compare, asked, wanted)
-        for posteriors, wanted in zip(opened, grids, strict=True):
-            with closing(posteriors):
-                report = posteriors.update(
-                    cast("Sources | None", places), labels, run.pictures_of(posteriors.name)
-                )
-                run.note(posteriors.name, report)
-                run.sweep(posteriors, wanted)
-                posteriors.keep_queries()
     plan = SweepPlan(
-        pictures=tuple(map(_place, places or ())),
+        pictures=tuple(map(as_text, places or ())),
         judgements=as_text(judgements),
-        models=names,
+        models=_models(models),
         systems=tuple(system.name for system in asked),
-        measures=run.first.plan.measures,
-        top_k=numbers,
+        measures=() if measures is None else parse_measures(measures),
+        top_k=parse_top_k(top_k),
         filters=tuple(chain.name for chain in chains),
         compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
         queries=None if queries is None else as_text(queries),
@@ -152,16 +137,38 @@ def sweep(
         interval=interval,
         seed=seed,
     )
-    return run.outcome(plan)
+    ask = partial(
+        evaluate,
+        judgements=judgements,
+        measures=plan.measures or None,
+        queries=queries,
+        pictures=query_pictures,
+        depth=depth,
+        sample=sample,
+        confidence=confidence,
+        interval=interval,
+        seed=seed,
+    )
+    run = _Run(plan, asked, ask, progress or _silent)
+    with _cache_folder(cache) as folder:
+        opened = [Posteriors(folder, name, runtime) for name in plan.models]
+        grids = [settings(chains, plan.top_k, posteriors.classes) for posteriors in opened]
+        for grid in grids if compare is not None else ():
+            _check_baseline(compare, asked, grid)
+        for posteriors, grid in zip(opened, grids, strict=True):
+            with closing(posteriors):
+                run.update(posteriors, cast("Sources | None", places), labels)
+                run.sweep(posteriors, grid)
+                posteriors.keep_queries()
+    return run.outcome()
 
 
-def _check_baseline(name: str | None, systems: Iterable[System], wanted: Iterable[Setting]) -> None:
+def _check_baseline(name: str | None, systems: Iterable[System], grid: Sequence[Setting]) -> None:
     """Refuse a baseline that there will not be, before anything is measured."""
-    grid = list(wanted)
     known = [
-        point_name(system.name, setting)
+        point_name(system.name, *setting)
         for system in systems
-        for setting in (grid if system.uses_synsets else (None,))
+        for setting in ([(s.chain.name, s.top_k) for s in grid] if system.uses_synsets else [_NONE])
     ]
     if name not in known:
         raise EvaluationError(f"compare names {name}, which is none of {', '.join(known)}")
@@ -169,130 +176,116 @@ def _check_baseline(name: str | None, systems: Iterable[System], wanted: Iterabl
 
 @dataclass
 class _Run:
-    """The work of a sweep, model after model."""
+    """The work of a sweep, model after model: ``evaluate`` on an index for each setting."""
 
-    judgements: str | os.PathLike[str] | Judgements
+    plan: SweepPlan
     systems: tuple[System, ...]
-    measures: tuple[str, ...] | None
-    options: Mapping[str, Any]
-    timed: int
-    seed: int
+    ask: Callable[..., Evaluation]
     progress: Progress
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     models: dict[str, Any] = field(default_factory=dict)
-    evaluations: list[Evaluation] = field(default_factory=list)
+    found: Evaluation | None = None
+    """Any of the evaluations: all have one task on one collection."""
 
-    def pictures_of(self, model: str) -> Callable[[IndexReport, int | None], None]:
-        """Tells of pictures as they are analyzed."""
-        return lambda report, total: self.progress(
-            f"{model}: pictures", report.found, report.found if total is None else total
-        )
+    def update(self, posteriors: Posteriors, pictures: Sources | None, labels: Labels) -> None:
+        """Let the model see what it has not seen yet."""
+        name = posteriors.name
 
-    def note(self, model: str, report: IndexReport | None) -> None:
-        """Say what a reader should know of how the pictures were read."""
+        def told(report: IndexReport, total: int | None) -> None:
+            self.progress(f"{name}: pictures", report.found, total or report.found)
+
+        report = posteriors.update(pictures, labels, told)
         if report is not None and report.rejected:
-            self.notes.append(f"{model}: {len(report.rejected)} pictures could not be read")
+            self.notes.append(f"{name}: {len(report.rejected)} pictures could not be read")
 
-    def outcome(self, plan: SweepPlan) -> Sweep:
-        """All of it."""
-        task, pictures = self.first.task, len(self.first.collection)
-        points, notes = tuple(self.points), tuple(dict.fromkeys(self.notes))
-        return Sweep(plan, task.name, pictures, len(task.judgements), points, self.about, notes)
-
-    @property
-    def first(self) -> Evaluation:
-        """Any of the evaluations: all have one task on one collection."""
-        return self.evaluations[0]
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Fingerprints of what was measured."""
-        manifest = self.first.manifest()
-        data = {key: manifest["data"][key] for key in ("pictures", "contents", "labels")}
-        return {"data": data, "judgements": manifest["judgements"], "models": self.models}
-
-    def sweep(self, posteriors: Posteriors, wanted: Sequence[Setting]) -> None:
+    def sweep(self, posteriors: Posteriors, grid: Sequence[Setting]) -> None:
         """Measure all settings of one model."""
         dense = [system for system in self.systems if not system.uses_synsets]
         others = [system for system in self.systems if system.uses_synsets]
         fused = any(system.uses_features for system in others)
-        work = [(setting, others, fused) for setting in wanted if others]
+        work = [(setting, others, fused) for setting in grid if others]
         work += [(_FEATURES, dense, True)] if dense else []
+        made: list[tuple[Setting, System, Filled, Evaluation]] = []
         with (
             tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as scratch,
             ExitStack() as open_,
         ):
-            filled: list[tuple[Setting, Filled, Evaluation]] = []
             for number, (setting, systems, features) in enumerate(work):
                 self.progress(f"{posteriors.name}: settings", number, len(work))
                 path = Path(scratch) / f"{number}.duckdb"
-                made = fill(posteriors, setting, path, features=features)
-                open_.callback(made.index.close)
-                found = evaluate(
-                    made.index, self.judgements, systems, self.measures, **self.options
-                )
-                filled.append((setting, made, found))
-            times = self._times(posteriors, work, [made for _, made, _ in filled])
-            for number, (setting, made, found) in enumerate(filled):
-                self._keep(posteriors.name, setting, made, found, times, number)
-            self._describe(posteriors, filled[0][2])
-
-    def _times(
-        self,
-        posteriors: Posteriors,
-        work: Sequence[tuple[Setting, Sequence[System], bool]],
-        filled: Sequence[Filled],
-    ) -> dict[tuple[str, str], Times]:
-        if not self.timed:
-            return {}
-        dense = any(system.uses_features for system in self.systems)
-        chosen = sample_pictures(posteriors.index, self.timed, self.seed, dense=dense)
-        indexes = {
-            str(number): (made.index, systems)
-            for number, (made, (_, systems, _)) in enumerate(zip(filled, work, strict=True))
-        }
-        return measure_times(
-            indexes,
-            chosen,
-            lambda done, total: self.progress(f"{posteriors.name}: rounds of timing", done, total),
-        )
-
-    def _keep(
-        self,
-        model: str,
-        setting: Setting,
-        made: Filled,
-        found: Evaluation,
-        times: Mapping[tuple[str, str], Times],
-        number: int,
-    ) -> None:
-        self.evaluations.append(found)
-        self.notes += found.notes
-        for name, scores in found.scores.items():
-            system = next(s for s in self.systems if s.name == name)
-            p50, p95 = times.get((str(number), name), _UNTIMED)
-            synsets = system.uses_synsets
+                filled = fill(posteriors, setting, path, features=features)
+                open_.callback(filled.index.close)
+                self.found = self.ask(filled.index, systems=systems)
+                self.notes += self.found.notes
+                made += [(setting, system, filled, self.found) for system in systems]
+            times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
+        for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
+            synsets, features = system.uses_synsets, system.uses_features
+            filters, top_k = (setting.chain.name, setting.top_k) if synsets else _NONE
             self.points.append(
                 Point(
-                    model,
-                    name,
-                    setting.chain.name if synsets else "",
-                    setting.top_k if synsets else None,
-                    made.terms if synsets else 0.0,
-                    made.compared_bytes(synsets=synsets, features=system.uses_features),
-                    made.file_bytes,
+                    posteriors.name,
+                    system.name,
+                    filters,
+                    top_k,
+                    filled.terms if synsets else 0.0,
+                    filled.compared_bytes(synsets=synsets, features=features),
+                    filled.file_bytes,
                     p50,
                     p95,
-                    scores,
-                    {measure: found.mean(name, measure) for measure in found.plan.measures},
+                    found.scores[system.name],
+                    {m: found.mean(system.name, m) for m in found.plan.measures},
                 )
             )
+        about = made[0][3].about
+        analyzer = {**about["analyzer"], "term_filters": [], "embedding": True}
+        self.models[posteriors.name] = {"analyzer": analyzer, "weights": about["weights"]}
 
-    def _describe(self, posteriors: Posteriors, found: Evaluation) -> None:
-        """What the posteriors are, for the manifest."""
-        analyzer = {**found.about["analyzer"], "term_filters": [], "embedding": True}
-        self.models[posteriors.name] = {"analyzer": analyzer, "weights": found.about["weights"]}
+    def _times(
+        self, posteriors: Posteriors, made: Sequence[tuple[ImageIndex, System]]
+    ) -> list[tuple[float, float]]:
+        """Median and 95th percentile of each, in milliseconds; nan where nothing was timed."""
+        if not self.plan.timed:
+            return [(math.nan, math.nan)] * len(made)
+        dense = any(system.uses_features for system in self.systems)
+        chosen = sample_pictures(posteriors.index, self.plan.timed, self.plan.seed, dense=dense)
+        answers = take_turns(
+            [_timed(index, system) for index, system in made],
+            chosen,
+            partial(self.progress, f"{posteriors.name}: rounds of timing"),
+            rounds=_ROUNDS,
+        )
+        kept = [[ms for ms in times if not math.isnan(ms)] for times in answers]
+        return [percentiles(times) if times else (math.nan, math.nan) for times in kept]
+
+    def outcome(self) -> Sweep:
+        """All of it."""
+        assert self.found is not None  # noqa: S101  (there is a model, and a system)
+        manifest, task = self.found.manifest(), self.found.task
+        data = {key: manifest["data"][key] for key in ("pictures", "contents", "labels")}
+        return Sweep(
+            replace(self.plan, measures=self.found.plan.measures),
+            task.name,
+            len(self.found.collection),
+            len(task.judgements),
+            tuple(self.points),
+            {"data": data, "judgements": manifest["judgements"], "models": self.models},
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+
+def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
+    """Milliseconds of a search for a picture; nan where the filters left nothing of it."""
+    search = searcher(index, k=_HITS, exclude_self=True, **system.options)
+
+    def ask(picture: str) -> float:
+        try:
+            return search(picture).ms
+        except EmptyQueryError:
+            return math.nan
+
+    return ask
 
 
 def _models(models: str | Iterable[str]) -> tuple[str, ...]:
@@ -301,13 +294,6 @@ def _models(models: str | Iterable[str]) -> tuple[str, ...]:
     if not found or len(set(found)) < len(found):
         raise EvaluationError(f"name models, each once, not {', '.join(found) or 'none'}")
     return found
-
-
-def _place(source: object) -> str:
-    """What a source of pictures is called in the plan."""
-    if isinstance(source, PictureList):
-        return f"{LIST}{os.fspath(source.place)}"
-    return as_text(source)
 
 
 @contextmanager

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluating import Form, FormOption, print_form
-from imgsearch_es.interfaces.cli.output import (
-    IndexOption,
-    JsonOption,
-    console,
-    print_json,
-    print_table,
-    say,
-)
+from imgsearch_es.interfaces.cli.evaluating import Form, FormOption, print_tables
+from imgsearch_es.interfaces.cli.output import IndexOption, JsonOption, console
 from imgsearch_es.interfaces.cli.search import CountOption
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.scorers import ScorerReport
 
 
 def compare(
@@ -72,15 +62,4 @@ def compare(
         found = compare_scorers(
             target, strategies, against=other, queries=queries, k=k, p=persistence, seed=seed
         )
-    _print(found, form, json=json)
-
-
-def _print(found: ScorerReport, form: Form, *, json: bool) -> None:
-    if json:
-        print_json(found.to_dict())
-    elif form is Form.TABLE:
-        columns, rows = found.cells()
-        print_table(columns, rows, right=columns[1:])
-        say(found.caption)
-    else:
-        print_form(found, form)
+    print_tables(found, form, json, {})

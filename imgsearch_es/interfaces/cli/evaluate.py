@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluating import (
-    ConfidenceOption,
-    DepthOption,
-    Form,
-    FormOption,
-    IntervalOption,
-    JudgementsOption,
-    MeasuresOption,
-    PlotsOption,
-    QueriesOption,
-    QueryPicturesOption,
-    SampleOption,
-    SeedOption,
-    asking_progress,
-    check_alone,
-    print_form,
-    repetition,
-    say_files,
-    say_repetition,
-)
+from imgsearch_es.interfaces.cli import evaluating as shared
 from imgsearch_es.interfaces.cli.headings import under_files, under_statistics
 from imgsearch_es.interfaces.cli.options import given
-from imgsearch_es.interfaces.cli.output import (
-    IndexOption,
-    JsonOption,
-    fail,
-    print_json,
-    print_table,
-    say,
-    warn,
-)
+from imgsearch_es.interfaces.cli.output import IndexOption, JsonOption, fail
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
@@ -56,9 +30,9 @@ StrategiesOption = Annotated[
 
 def evaluate(
     index: IndexOption = None,
-    judgements: JudgementsOption = None,
+    judgements: shared.JudgementsOption = None,
     strategies: StrategiesOption = None,
-    measures: MeasuresOption = None,
+    measures: shared.MeasuresOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -67,19 +41,19 @@ def evaluate(
             help="Write tables, TREC runs and qrels, plots and the manifest to this folder.",
         ),
     ] = None,
-    queries: QueriesOption = None,
-    pictures: QueryPicturesOption = None,
-    depth: DepthOption = None,
-    sample: SampleOption = None,
+    queries: shared.QueriesOption = None,
+    pictures: shared.QueryPicturesOption = None,
+    depth: shared.DepthOption = None,
+    sample: shared.SampleOption = None,
     compare: Annotated[
         str | None,
         under_statistics(
             metavar="SYSTEM", show_default=False, help="Test all others against this system."
         ),
     ] = None,
-    confidence: ConfidenceOption = None,
-    interval: IntervalOption = None,
-    seed: SeedOption = None,
+    confidence: shared.ConfidenceOption = None,
+    interval: shared.IntervalOption = None,
+    seed: shared.SeedOption = None,
     run: Annotated[
         list[Path] | None,
         under_files(
@@ -89,7 +63,7 @@ def evaluate(
             help="A run file of another program, in TREC's format, to evaluate.",
         ),
     ] = None,
-    plots: PlotsOption = True,
+    plots: shared.PlotsOption = True,
     manifest: Annotated[
         Path | None,
         under_files(
@@ -99,7 +73,7 @@ def evaluate(
             "folders again if they have moved.",
         ),
     ] = None,
-    form: FormOption = Form.TABLE,
+    form: shared.FormOption = shared.Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Measure how well strategies find what is relevant.
@@ -119,12 +93,18 @@ def evaluate(
         interval=interval,
         seed=seed,
     )
+    output = shared.Output(out, plots, form, json)
+
+    def run_on(options: dict[str, Any], kept: dict[str, Any]) -> Evaluation:
+        location = index or kept.get("index", {}).get("location")
+        return _evaluate(location, quiet=json, **options)
+
     try:
-        if manifest is not None:
-            _again(manifest, index, places, settings, out, plots, form, json)
+        if manifest is None:
+            output.show(run_on({**places, **settings}, {}))
         else:
-            found = _evaluate(index, quiet=json, **places, **settings)
-            _print(found, form, json, {"files": _write(found, out, plots)})
+            beside = partial(_pictures, manifest)
+            shared.show_again(manifest, run_on, places, settings, output, beside)
     except KeyboardInterrupt:
         fail("stopped; an evaluation keeps nothing until it is done", code=130)
 
@@ -135,66 +115,14 @@ def _evaluate(index: str | None, *, quiet: bool, **options: Any) -> Evaluation:
 
     if "runs" in options and "systems" not in options:
         options["systems"] = ()
-    with ImageIndex(index) as target, asking_progress(quiet=quiet) as progress:
+    with ImageIndex(index) as target, shared.asking_progress(quiet=quiet) as progress:
         return run(target, progress=progress, **options)
 
 
-def _again(
-    path: Path,
-    index: str | None,
-    places: dict[str, Any],
-    settings: dict[str, Any],
-    out: Path | None,
-    plots: bool,
-    form: Form,
-    json: bool,
-) -> None:
-    """Do the experiment of a manifest again."""
-    from imgsearch_es.evaluation.manifest import differences, plan_of, read_manifest
-
-    check_alone(settings)
-    kept = read_manifest(path)
-    options = plan_of(kept, places).to_dict()
-    location = index or kept.get("index", {}).get("location")
-    found = _evaluate(location, quiet=json, **options)
-    different = differences(kept, found)
-    more = _pictures(path, found) if any(d.what.startswith("data") for d in different) else []
-    extra = {
-        "files": _write(found, out, plots),
-        **repetition(different),
-        "pictures_that_differ": more,
-    }
-    _print(found, form, json, extra)
-    say_repetition(path, different, more, json=json)
-
-
-def _write(found: Evaluation, out: Path | None, plots: bool) -> list[str]:
-    return [] if out is None else [str(path) for path in found.write(out, plots=plots)]
-
-
 def _pictures(manifest: Path, found: Evaluation) -> list[str]:
+    """Which pictures differ from those of a manifest, where their list lies beside it."""
     from imgsearch_es.evaluation.manifest import picture_differences
     from imgsearch_es.evaluation.results import PICTURES
 
     beside = manifest.with_name(PICTURES)
-    return picture_differences(beside, found) if beside.is_file() else []
-
-
-def _print(found: Evaluation, form: Form, json: bool, extra: dict[str, Any]) -> None:
-    from imgsearch_es.evaluation import report
-
-    for note in () if json else found.notes:
-        warn(f"note: {note}")
-    if json:
-        print_json(report.to_dict(found) | extra)
-    elif form is not Form.TABLE:
-        print_form(found, form)
-    else:
-        columns, rows = report.means(found)
-        print_table(columns, rows)  # to the left, so that marks shift no number
-        say(report.caption(found))
-        if found.comparisons:
-            say("")
-            say(f"Differences to {found.plan.compare}; p-values by Holm's correction:")
-            print_table(report.COMPARED, report.comparisons(found), right=report.COMPARED[2:])
-        say_files(extra["files"])
+    return picture_differences(beside, found.collection) if beside.is_file() else []

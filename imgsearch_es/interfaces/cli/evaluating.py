@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.interfaces.cli.headings import under_files, under_queries, under_statistics
-from imgsearch_es.interfaces.cli.output import console, fail, print_line, say
+from imgsearch_es.interfaces.cli.output import (
+    console,
+    fail,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    warn,
+)
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.asking import Progress
-    from imgsearch_es.evaluation.manifest import Difference
+    from imgsearch_es.evaluation.results import Results
+    from imgsearch_es.evaluation.tables import Tables
+
+R = TypeVar("R", bound="Results")
 
 
 class Form(str, Enum):
@@ -86,76 +98,85 @@ PlotsOption = Annotated[bool, under_files(help="Draw plots, with --out.")]
 FormOption = Annotated[Form, typer.Option("--format", help="How to print the table.")]
 
 
-class Tables(Protocol):
-    """A result that is a table in several forms."""
-
-    def to_markdown(self) -> str:
-        """For Markdown."""
-        ...
-
-    def to_latex(self) -> str:
-        """For the package booktabs."""
-        ...
-
-    def to_csv(self) -> str:
-        """With all digits."""
-        ...
-
-
-def print_form(found: Tables, form: Form) -> None:
-    """Print a table in another form than the terminal's own."""
-    texts = {Form.MARKDOWN: found.to_markdown, Form.LATEX: found.to_latex, Form.CSV: found.to_csv}
-    for line in texts[form]().rstrip("\n").split("\n"):
-        print_line(line)
-
-
-def say_files(files: list[str]) -> None:
-    """Say where files were written, if any were."""
-    if files:
+def print_tables(found: Tables, form: Form, json: bool, extra: dict[str, Any]) -> None:
+    """Print a result in the form that was asked for."""
+    if json:
+        print_json(found.to_dict() | extra)
+        return
+    for note in found.notes:
+        warn(f"note: {note}")
+    if form is not Form.TABLE:
+        texts = {Form.MARKDOWN: found.to_markdown, Form.LATEX: found.to_latex}
+        for line in texts.get(form, found.to_csv)().rstrip("\n").split("\n"):
+            print_line(line)
+        return
+    print_table(*found.cells(), right=found.numbers)
+    say(found.caption)
+    for title, columns, rows in found.sections():
+        say("")
+        say(f"{title}:")
+        if columns:
+            print_table(columns, rows, right=columns[2:])
+        for row in () if columns else rows:
+            say(f"  {row[0]}")
+    if files := extra.get("files"):
         say(f"{len(files)} files in {Path(files[-1]).parent}")
 
 
-def check_alone(settings: dict[str, Any]) -> None:
-    """Refuse options beside a manifest, which says all of them.
+@dataclass(frozen=True)
+class Output:
+    """What becomes of the result of `evaluate` and `sweep`."""
 
-    Raises:
-        EvaluationError: there are some.
-    """
+    out: Path | None
+    plots: bool
+    form: Form
+    json: bool
+
+    def show(self, found: Results, **extra: Any) -> None:
+        """Write and print it."""
+        files = [] if self.out is None else found.write(self.out, plots=self.plots)
+        print_tables(found, self.form, self.json, {"files": list(map(str, files)), **extra})
+
+
+def show_again(
+    path: Path,
+    run: Callable[[dict[str, Any], dict[str, Any]], R],
+    places: dict[str, Any],
+    settings: dict[str, Any],
+    output: Output,
+    details: Callable[[R], list[str]] | None = None,
+) -> None:
+    """Do what a manifest is of again, and say what differs; fails where the figures are others."""
+    from imgsearch_es.evaluation.manifest import arguments_of, differences, read_manifest
+
     if settings:
         name = next(iter(settings))
         option = {"systems": "strategies"}.get(name, name).replace("_", "-")
         raise EvaluationError(f"the manifest says it all: leave out --{option}")
-
-
-def repetition(differences: list[Difference]) -> dict[str, Any]:
-    """As JSON values, whether a manifest's figures were found again, and what differs."""
-    return {
-        "identical_figures": not any(one.what.startswith("figures") for one in differences),
-        "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in differences],
+    kept = read_manifest(path, "sweep" if details is None else "evaluate")
+    found = run(arguments_of(kept, places), kept)
+    different = differences(kept, found)
+    is_same = not any(one.what.startswith("figures") for one in different)
+    extra: dict[str, Any] = {
+        "identical_figures": is_same,
+        "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in different],
     }
-
-
-def say_repetition(
-    manifest: Path, differences: list[Difference], more: list[str], *, json: bool
-) -> None:
-    """Say the same to people; ends the command where the figures are others."""
-    for line in () if json else (*map(str, differences), *more):
+    more: list[str] = []
+    if details is not None:
+        more = details(found) if any(d.what.startswith("data") for d in different) else []
+        extra["pictures_that_differ"] = more
+    output.show(found, **extra)
+    for line in () if output.json else (*map(str, different), *more):
         say(f"differs: {line}")
-    if not repetition(differences)["identical_figures"]:
-        fail(f"the figures are not those of {manifest}")
-    if not json:
-        say(f"the figures are those of {manifest}, to the last bit")
+    if not is_same:
+        fail(f"the figures are not those of {path}")
+    if not output.json:
+        say(f"the figures are those of {path}, to the last bit")
 
 
 @contextmanager
 def progress_line(first: str, counted: str = "", *, quiet: bool) -> Iterator[Progress | None]:
-    """A line that says what is being done, on a terminal only.
-
-    Args:
-        first: what it says before anything is counted.
-        counted: what is counted.
-        quiet: say nothing.
-    """
+    """A line that says what is being done, on a terminal only."""
     if quiet:
         yield None
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -64,11 +65,8 @@ def hardest(
     asked = given(judgements=judgements, measures=measure, queries=queries, pictures=pictures)
     systems: tuple[str, ...] = () if run is not None else (strategy or "auto",)
     with ImageIndex(index) as target:
-        if json:
+        with nullcontext() if json else console().status("searching ..."):
             found = evaluate(target, systems=systems, runs=[run] if run else (), **asked)
-        else:
-            with console().status("searching ..."):
-                found = evaluate(target, systems=systems, runs=[run] if run else (), **asked)
         worst = find(target, found, n=n, k=k)
     page = None if html is None else worst.to_html(html)
     if json:

@@ -21,16 +21,8 @@ if TYPE_CHECKING:
 
 KEYS: Mapping[str, str] = MappingProxyType(
     {
-        "r": "relevant",
-        "p": "partly",
-        "n": "not",
-        "2": "relevant",
-        "1": "partly",
-        "0": "not",
-        "s": "skip",
-        "u": "undo",
-        "o": "open",
-        "q": "quit",
+        **{"r": "relevant", "p": "partly", "n": "not", "2": "relevant", "1": "partly", "0": "not"},
+        **{"s": "skip", "u": "undo", "o": "open", "q": "quit"},
     }
 )
 HELP = "r relevant  p partly  n not  s skip  u undo  o open  q quit"

@@ -7,40 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluating import (
-    ConfidenceOption,
-    DepthOption,
-    Form,
-    FormOption,
-    IntervalOption,
-    JudgementsOption,
-    MeasuresOption,
-    PlotsOption,
-    QueriesOption,
-    QueryPicturesOption,
-    SampleOption,
-    SeedOption,
-    check_alone,
-    print_form,
-    progress_line,
-    repetition,
-    say_files,
-    say_repetition,
-)
+from imgsearch_es.interfaces.cli import evaluating as shared
 from imgsearch_es.interfaces.cli.headings import under_files, under_queries, under_statistics
 from imgsearch_es.interfaces.cli.options import given
-from imgsearch_es.interfaces.cli.output import (
-    JsonOption,
-    RuntimeOption,
-    fail,
-    print_json,
-    print_table,
-    say,
-    warn,
-)
+from imgsearch_es.interfaces.cli.output import JsonOption, RuntimeOption, fail
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.manifest import Difference
     from imgsearch_es.evaluation.sweeps import Sweep
 
 
@@ -94,8 +66,8 @@ def sweep(
             help="Strategies and fusions, as in `imgsearch evaluate`.",
         ),
     ] = None,
-    judgements: JudgementsOption = None,
-    measures: MeasuresOption = None,
+    judgements: shared.JudgementsOption = None,
+    measures: shared.MeasuresOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -104,10 +76,10 @@ def sweep(
             help="Write tables, Parquet, Pareto plots and the manifest to this folder.",
         ),
     ] = None,
-    queries: QueriesOption = None,
-    query_pictures: QueryPicturesOption = None,
-    depth: DepthOption = None,
-    sample: SampleOption = None,
+    queries: shared.QueriesOption = None,
+    query_pictures: shared.QueryPicturesOption = None,
+    depth: shared.DepthOption = None,
+    sample: shared.SampleOption = None,
     timed: Annotated[
         int | None, under_queries(show_default="50", help="How many queries to time; 0 for none.")
     ] = None,
@@ -119,9 +91,9 @@ def sweep(
             help="Test the other points of a model against this one: dense-cosine, auto/plain/10.",
         ),
     ] = None,
-    confidence: ConfidenceOption = None,
-    interval: IntervalOption = None,
-    seed: SeedOption = None,
+    confidence: shared.ConfidenceOption = None,
+    interval: shared.IntervalOption = None,
+    seed: shared.SeedOption = None,
     runtime: RuntimeOption = None,
     cache: Annotated[
         Path | None,
@@ -132,7 +104,7 @@ def sweep(
             "model.",
         ),
     ] = None,
-    plots: PlotsOption = True,
+    plots: shared.PlotsOption = True,
     manifest: Annotated[
         Path | None,
         under_files(
@@ -142,7 +114,7 @@ def sweep(
             "judgements and queries again if they have moved.",
         ),
     ] = None,
-    form: FormOption = Form.TABLE,
+    form: shared.FormOption = shared.Form.TABLE,
     json: JsonOption = False,
 ) -> None:
     """Find out how many terms are enough, at what size and time.
@@ -151,7 +123,12 @@ def sweep(
     number of terms and chain of term filters is computed from them, as the
     analyzer would.
     """
-    places = given(judgements=judgements, queries=queries, query_pictures=query_pictures)
+    from imgsearch_es.pictures.manifests import PictureList
+
+    pictures = [*(sources or ()), *map(PictureList, lists or ())] or None
+    places = given(
+        pictures=pictures, judgements=judgements, queries=queries, query_pictures=query_pictures
+    )
     settings = given(
         models=model,
         top_k=top_k,
@@ -167,76 +144,19 @@ def sweep(
         seed=seed,
     )
     keep = cache or (None if out is None else out / "posteriors")
-    pictures = _pictures(sources, lists)
+    output = shared.Output(out, plots, form, json)
+
+    def run(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
+        from imgsearch_es.evaluation.sweeps import sweep as run
+
+        with shared.progress_line("reading the pictures ...", quiet=json) as progress:
+            return run(cache=keep, runtime=runtime, progress=progress, **options)
+
     try:
         if manifest is None:
-            options = {"pictures": pictures, **places, **settings}
-            found, differences = _sweep(options, keep, runtime, quiet=json), None
+            output.show(run({**places, **settings}, {}))
         else:
-            check_alone(settings)
-            found, differences = _again(manifest, pictures, places, keep, runtime, quiet=json)
+            shared.show_again(manifest, run, places, settings, output)
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
-    files = [] if out is None else [str(path) for path in found.write(out, plots=plots)]
-    extra: dict[str, Any] = {"files": files}
-    if manifest is None or differences is None:
-        _print(found, form, json, extra)
-        return
-    _print(found, form, json, extra | repetition(differences))
-    say_repetition(manifest, differences, [], json=json)
-
-
-def _pictures(sources: list[str] | None, lists: list[str] | None) -> list[Any] | None:
-    from imgsearch_es.pictures.manifests import PictureList
-
-    return [*(sources or ()), *map(PictureList, lists or ())] or None
-
-
-def _sweep(
-    options: dict[str, Any], cache: Path | None, runtime: str | None, *, quiet: bool
-) -> Sweep:
-    from imgsearch_es.evaluation.sweeps import sweep as run
-
-    with progress_line("reading the pictures ...", quiet=quiet) as progress:
-        return run(cache=cache, runtime=runtime, progress=progress, **options)
-
-
-def _again(
-    path: Path,
-    pictures: list[Any] | None,
-    places: dict[str, Any],
-    cache: Path | None,
-    runtime: str | None,
-    *,
-    quiet: bool,
-) -> tuple[Sweep, list[Difference]]:
-    """Do the sweep of a manifest again: what it found, and what differs."""
-    from imgsearch_es.evaluation.sweeps.manifest import arguments_of, differences, read_manifest
-
-    kept = read_manifest(path)
-    options = arguments_of(kept, {name: str(place) for name, place in places.items()})
-    if pictures is not None:
-        options["pictures"] = pictures
-    found = _sweep(options, cache, runtime, quiet=quiet)
-    return found, differences(kept, found)
-
-
-def _print(found: Sweep, form: Form, json: bool, extra: dict[str, Any]) -> None:
-    from imgsearch_es.evaluation.sweeps import report
-
-    for note in () if json else found.notes:
-        warn(f"note: {note}")
-    if json:
-        print_json(report.to_dict(found) | extra)
-    elif form is Form.TABLE:
-        columns, rows = report.cells(found)
-        print_table(columns, rows, right=("top_k", "terms", "bytes", "p50 ms"))
-        say(report.caption(found))
-        for number, line in enumerate(report.answers(found)):
-            if not number:
-                say(f"\n{report.ENOUGH}:")
-            say(f"  {line}")
-        say_files(extra["files"])
-    else:
-        print_form(found, form)
