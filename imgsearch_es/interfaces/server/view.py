@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
@@ -123,7 +123,7 @@ def choices(state: State) -> list[dict[str, str]]:
 
 
 def summary(hits: Hits, state: State) -> dict[str, Any]:
-    """Where in the ranking this page is, and how it was found."""
+    """Where in the ranking this page is."""
     first = (state.page - 1) * PAGE_SIZE + 1
     last = min(LAST_PAGE, math.ceil(hits.total / PAGE_SIZE))
     return {
@@ -131,28 +131,9 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
         "last": first + len(hits) - 1,
         "total": f"{hits.total:,}" + ("" if hits.total_is_exact else "+"),
         "pages": last,
-        "took": f"{hits.took_ms:.0f} ms",
-        "exact": hits.exact,
-        "hints": hits.query.hints,
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,
     }
-
-
-def suggestions(q: str, wrong: str, better: Sequence[str], state: State) -> list[dict[str, str]]:
-    """Links to the same query with a word replaced."""
-    return [
-        {"text": word, "url": state.url(q=q.replace(wrong, word, 1) if wrong in q else word)}
-        for word in better
-    ]
-
-
-def frequent(counted: Iterable[Any], state: State) -> list[dict[str, str]]:
-    """The synsets that most pictures have, as links to search for."""
-    return [
-        {"text": words(item["value"]), "url": state.url(q=f"synset:{item['value']}")}
-        for item in counted
-    ]
 
 
 def share(score: float, best: float) -> float:
