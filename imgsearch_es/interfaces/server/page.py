@@ -100,7 +100,6 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "asked": {term.key for term in query.terms} if query is not None else (),
         "summary": None if hits is None or not len(hits) else view.summary(hits, state),
         "facets": view.facet_groups(counted, state),
-        "choices": view.choices(state),
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,

@@ -11,7 +11,7 @@ from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.state import LAST_PAGE, PAGE_SIZE, State
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
-from imgsearch_es.retrieval.conditions import shown_value
+from imgsearch_es.retrieval.conditions import METADATA, shown_value
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.language import MAX_PARTS
@@ -38,7 +38,7 @@ _CHIPS = 4
 _VECTOR = 9
 _TELLING = 0.005
 """A synset with a smaller score is 0.00 to a person."""
-_FACETS_SHOWN = 7
+FACETS_SHOWN = 7
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 
@@ -83,43 +83,27 @@ def example(picture: Document | Upload, role: str) -> dict[str, str]:
     return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version}
 
 
-def facet_groups(counted: Facets, state: State) -> list[dict[str, Any]]:
-    """The facets with a link for each value; fields that say nothing are left out."""
+def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCount], set[str]]]:
+    """Fields with their counts, the chosen values first; fields that say nothing are left out."""
     groups = []
     for field, counts in counted.items():
         chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
-        values = [
-            {
-                "text": words(item["value"]) if field == "synsets" else item["value"],
-                "count": f"{item['count']:,}",
-                "chosen": item["value"] in chosen,
-                "url": state.with_choice(field, item["value"]),
-            }
-            for item in [*counts, *gone]
-        ]
+        values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
         if len(values) > 1 or chosen:
-            ordered = sorted(values, key=lambda value: not value["chosen"])
-            groups.append(
-                {
-                    "title": FACET_FIELDS[field],
-                    "values": ordered[:_FACETS_SHOWN],
-                    "more": ordered[_FACETS_SHOWN:],
-                }
-            )
+            groups.append((field, values, chosen))
     return groups
 
 
-def choices(state: State) -> list[dict[str, str]]:
-    """The chosen conditions, each with a link that lets it go."""
-    found = []
-    for one in state.where:
-        field, _, value = one.partition("=")
-        title = FACET_FIELDS.get(field, field.removeprefix("metadata."))
-        shown = words(value) if field == "synsets" else value
-        found.append({"text": f"{title}: {shown}", "url": state.with_choice(field, value)})
-    return found
+def title_of(field: str) -> str:
+    """What a facet is called; a person's own field by its own name."""
+    return FACET_FIELDS.get(field, field.removeprefix(METADATA))
+
+
+def name_of(field: str, value: str) -> str:
+    """What a value of a facet is called."""
+    return words(value) if field == "synsets" else value
 
 
 def summary(hits: Hits, state: State) -> dict[str, Any]:
