@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -249,6 +249,14 @@ class Hits(Sequence[Hit]):
             shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
             shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
         return plot(shown, columns=columns)
+
+    def labeled(self, labels: Callable[[Hit], tuple[str, ...]]) -> Hits:
+        """The same hits with other labels, to show."""
+        shown = copy.copy(self)
+        shown._hits = tuple(
+            replace(hit, document=replace(hit.document, labels=labels(hit))) for hit in self._hits
+        )
+        return shown
 
     def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
         """Count what all pictures that match have, not these hits only.

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexNotFoundError, QueryError
+from imgsearch_es.errors import IndexNotFoundError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.ledger import Ledger
-from imgsearch_es.retrieval.queries import Query, Selection, needs_statistics, with_weights
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -168,23 +168,23 @@ class WriteReport:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-NO_STATISTICS = Statistics(0, 0.0, {})
-"""For formulas that need none."""
-
-
-class Store(Protocol):
-    """An index of documents."""
+class Described(Protocol):
+    """An index that tells what it is."""
 
     location: str
     """A path or a URL without credentials, for messages."""
 
+    def settings(self) -> IndexSettings | None:
+        """What the index remembers; None when it does not exist yet."""
+        ...
+
+
+class Store(Described, Protocol):
+    """An index of documents."""
+
     @property
     def ledger(self) -> Ledger:
         """The pictures that could not be indexed."""
-        ...
-
-    def settings(self) -> IndexSettings | None:
-        """What the index remembers; None when it does not exist yet."""
         ...
 
     def stored_settings(self) -> IndexSettings | None:
@@ -367,7 +367,7 @@ class Store(Protocol):
         ...
 
 
-def known_settings(store: Store) -> IndexSettings:
+def known_settings(store: Described) -> IndexSettings:
     """What an index remembers.
 
     Raises:
@@ -379,35 +379,3 @@ def known_settings(store: Store) -> IndexSettings:
             f"there is no index at {store.location}; `imgsearch index` or add() makes one"
         )
     return settings
-
-
-def check_dimensions(settings: IndexSettings, query: Query) -> None:
-    """A query's deep feature must be as long as the stored ones.
-
-    Raises:
-        QueryError: it is not.
-    """
-    given = 0 if query.embedding is None else len(query.embedding)
-    if given != settings.embedding_dimensions:
-        raise QueryError(
-            f"the index's deep features have {settings.embedding_dimensions} dimensions, the "
-            f"query's has {given}"
-        )
-
-
-def weighted(store: Store, query: Query) -> tuple[Query, Statistics]:
-    """The query with its synsets weighted by its strategy's formula, and what that was based on."""
-    return weighted_all(store, [query])[0]
-
-
-def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
-    """Each query as ``weighted`` gives it, asking the store once; dense ones as they are."""
-    needing = [query for query in queries if needs_statistics(query)]
-    keys = dict.fromkeys(term.key for query in needing for term in query.terms)
-    known = store.statistics(list(keys)) if needing else NO_STATISTICS
-    return [_weighted(query, known) for query in queries]
-
-
-def _weighted(query: Query, known: Statistics) -> tuple[Query, Statistics]:
-    statistics = known if needs_statistics(query) else NO_STATISTICS
-    return with_weights(query, statistics), statistics

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from elasticsearch import helpers
+
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import StoppedError, run
 from imgsearch_es.retrieval import documents, ledger
 from imgsearch_es.stores.elastic import waiting
-from imgsearch_es.stores.elastic.store import helpers
 from imgsearch_es.stores.embedded import store as embedded
 from tests.fakes import FakeModel, register
 

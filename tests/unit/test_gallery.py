@@ -22,6 +22,7 @@ from imgsearch_es.interfaces import gallery
 from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
 from imgsearch_es.interfaces.plots import figures
 from imgsearch_es.retrieval.facets import Facets
+from imgsearch_es.retrieval.scoring import Summand
 
 CSS = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
 SCRIPT = Path(gallery.__file__).with_name("gallery.js").read_text(encoding="utf-8")
@@ -43,6 +44,7 @@ class Query:
     text: str | None = "tabby cat"
     pictures: tuple[str | Image.Image, ...] = ()
     terms: tuple[Term, ...] = (Term("tabby", 0.5),)
+    roles: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"words: {self.text}" if self.text else ""
@@ -56,6 +58,7 @@ class Hits:
     strategy: str = "script"
     exact: bool = True
     took_ms: float = 6.32
+    total_is_exact: bool = True
 
     def __len__(self) -> int:
         return len(self.results)
@@ -71,7 +74,8 @@ class Hits:
 
 class Explanation:
     def __init__(self, *rows: tuple[str, float, float]) -> None:
-        self.rows = [(key, weight, score, weight * score) for key, weight, score in rows]
+        self.rows = [Summand(key, weight, score, weight * score) for key, weight, score in rows]
+        self.part_rows: dict[str, tuple[Summand, ...]] = {}
         self.total = sum(row[3] for row in self.rows)
 
 
@@ -174,7 +178,7 @@ class TestResults:
         class ByAnotherFormula(Hits):
             def explain(self, i: int) -> Explanation:
                 explanation = Explanation()
-                explanation.rows = [("tabby", 3.2, 0.61, 1.75)]
+                explanation.rows = [Summand("tabby", 3.2, 0.61, 1.75)]
                 return explanation
 
         results = (hit("/gone.jpg", synsets=(Term("tabby", 0.61),)),)
@@ -281,7 +285,7 @@ class TestExplanations:
         class Fused(Hits):
             def explain(self, i: int) -> Explanation:
                 explanation = Explanation(("image", 1.0, 0.3), ("dense-cosine", 2.0, 0.9))
-                explanation.part_rows = {"image": [("tabby", 0.5, 0.6, 0.3)]}
+                explanation.part_rows = {"image": (Summand("tabby", 0.5, 0.6, 0.3),)}
                 return explanation
 
         text = Page(gallery_html(Fused((hit("/a"),)))).one("details").text

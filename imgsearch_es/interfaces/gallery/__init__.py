@@ -7,23 +7,11 @@ become markup.
 """
 
 from imgsearch_es.interfaces.gallery.page import gallery_html
-from imgsearch_es.interfaces.gallery.protocols import (
-    ExplanationLike,
-    HitLike,
-    HitsLike,
-    QueryLike,
-    TermLike,
-)
 from imgsearch_es.interfaces.gallery.texts import title
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import thumbnail
 
 __all__ = [
-    "ExplanationLike",
-    "HitLike",
-    "HitsLike",
-    "QueryLike",
-    "TermLike",
     "gallery_html",
     "number",
     "thumbnail",

@@ -5,16 +5,11 @@ In a gallery each picture says in place of its labels whether it is relevant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imgsearch_es.interfaces.gallery.page import gallery_html
 from imgsearch_es.interfaces.gallery.page import page as page_of
 from imgsearch_es.interfaces.html import render
-from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.explanations import Explanation
-from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.hits import Hits
 
 if TYPE_CHECKING:
@@ -42,7 +37,7 @@ def fragment(found: Hardest) -> str:
 def _gallery(hard: HardQuery, limit: int) -> str:
     if hard.hits is None:
         return ""
-    return gallery_html(Marked.of(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit)
+    return gallery_html(marked(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit)
 
 
 def summary(hard: HardQuery) -> str:
@@ -64,34 +59,6 @@ def mark(grade: int | None) -> str:
     return "✗ not relevant" if grade < 1 else "✓ relevant" + (f" ({grade})" if grade > 1 else "")
 
 
-@dataclass(frozen=True)
-class Marked:
-    """Hits whose labels say whether they are relevant; what a gallery shows."""
-
-    hits: Hits
-    shown: Sequence[Hit]
-    query: Query
-    total: int
-    strategy: str
-    exact: bool
-    took_ms: float
-
-    @classmethod
-    def of(cls, hard: HardQuery, hits: Hits) -> Marked:
-        """Mark the hits of a query."""
-        shown = [
-            replace(hit, document=replace(hit.document, labels=(mark(hard.grades.get(hit.id)),)))
-            for hit in hits
-        ]
-        about = hits.query, hits.total, hits.strategy, hits.exact, hits.took_ms
-        return cls(hits, shown, *about)
-
-    def explain(self, i: int) -> Explanation:
-        """Of the hit itself."""
-        return self.hits.explain(i)
-
-    def __len__(self) -> int:
-        return len(self.shown)
-
-    def __iter__(self) -> Iterator[Hit]:
-        return iter(self.shown)
+def marked(hard: HardQuery, hits: Hits) -> Hits:
+    """Hits whose labels say whether they are relevant."""
+    return hits.labeled(lambda hit: (mark(hard.grades.get(hit.id)),))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.gallery.explanation import summands
 from imgsearch_es.interfaces.gallery.facets import facet_groups
-from imgsearch_es.interfaces.gallery.protocols import HitsLike
 from imgsearch_es.interfaces.gallery.terms import hit_chip, notable, query_chips, summands_of
 from imgsearch_es.interfaces.gallery.texts import basename, link, matches, summary, title
 from imgsearch_es.interfaces.html import macros, render
@@ -22,11 +21,13 @@ from imgsearch_es.retrieval.facets import FacetCount
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from imgsearch_es.search.hits import Hits
+
 _ROLES = {"image": "Query picture", "like": "Liked picture", "dislike": "Disliked picture"}
 
 
 def gallery_html(
-    hits: HitsLike,
+    hits: Hits,
     *,
     columns: int | None = None,
     thumbnail: int = 192,
@@ -73,11 +74,11 @@ def parts() -> Any:
 
 
 def query_head(
-    hits: HitsLike, shown: int, thumbs: Sequence[Thumb], *, standalone: bool = False
+    hits: Hits, shown: int, thumbs: Sequence[Thumb], *, standalone: bool = False
 ) -> Markup:
     """The query's pictures, words and terms, and how many pictures match."""
     query = hits.query
-    roles = getattr(query, "roles", ()) or ["image"] * len(thumbs)
+    roles = query.roles or ["image"] * len(thumbs)
     chips = query_chips(query.terms)
     head: Markup = parts().query_head(
         title=title(query),
@@ -94,7 +95,7 @@ def query_head(
     return head
 
 
-def cards_of(hits: HitsLike, thumbs: Sequence[Thumb], *, standalone: bool = False) -> list[Markup]:
+def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -> list[Markup]:
     """The results as items of a list, each with its thumbnail; bars are relative to the best."""
     best = max((hit.score for hit in hits), default=0.0)
     cards = []

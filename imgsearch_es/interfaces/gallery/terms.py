@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, TermLike
 from imgsearch_es.interfaces.html import number, words
+
+if TYPE_CHECKING:
+    from imgsearch_es.analysis.analyzer import Term
+    from imgsearch_es.search.explanations import Explanation
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
@@ -25,7 +28,7 @@ class Chip(NamedTuple):
     shared: bool
 
 
-def query_chips(terms: Sequence[TermLike]) -> list[Chip]:
+def query_chips(terms: Sequence[Term]) -> list[Chip]:
     """The leading terms with at least 1 % of the best one's weight."""
     least = 0.01 * max((abs(term.score) for term in terms), default=0.0)
     return [
@@ -35,14 +38,13 @@ def query_chips(terms: Sequence[TermLike]) -> list[Chip]:
     ]
 
 
-def summands_of(explanation: ExplanationLike) -> Summands:
+def summands_of(explanation: Explanation) -> Summands:
     """What each synset adds to a score, and how; where ranks are fused, to its part's."""
-    part_rows = getattr(explanation, "part_rows", {})
-    if not part_rows:
+    if not explanation.part_rows:
         return {key: (weight, part) for key, weight, _, part in explanation.rows}
     added: dict[str, tuple[float, float]] = {}
     for name, factor, score, _ in explanation.rows:
-        rows = part_rows.get(name, ())
+        rows = explanation.part_rows.get(name, ())
         of_score = math.isclose(math.fsum(row[3] for row in rows), score, rel_tol=1e-6)
         for key, weight, _, product in rows:
             share = factor if of_score else 1.0
@@ -51,7 +53,7 @@ def summands_of(explanation: ExplanationLike) -> Summands:
     return added
 
 
-def notable(terms: Sequence[TermLike], summands: Summands) -> list[TermLike]:
+def notable(terms: Sequence[Term], summands: Summands) -> list[Term]:
     """The best term and those that make the score, else the next best; best first."""
     rest = sorted(
         range(1, len(terms)),
@@ -60,7 +62,7 @@ def notable(terms: Sequence[TermLike], summands: Summands) -> list[TermLike]:
     return [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
 
 
-def hit_chip(term: TermLike, summands: Summands) -> Chip:
+def hit_chip(term: Term, summands: Summands) -> Chip:
     """A term of a result; one that the query has says what it adds."""
     if term.key not in summands:
         return _chip(term, f"{term.key}: {number(term.score)}", shared=False)
@@ -71,6 +73,6 @@ def hit_chip(term: TermLike, summands: Summands) -> Chip:
     return _chip(term, f"{term.key}: adds {number(part)}", shared=True)
 
 
-def _chip(term: TermLike, tip: str, *, shared: bool) -> Chip:
+def _chip(term: Term, tip: str, *, shared: bool) -> Chip:
     digits = "<0.01" if 0 < term.score < 0.005 else f"{term.score:.2f}".replace("-", "−")
     return Chip(words(term.key), digits, tip, shared)

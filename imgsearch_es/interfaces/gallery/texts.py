@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgsearch_es.interfaces.gallery.protocols import HitsLike, QueryLike
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.pictures.files import filename
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from imgsearch_es.retrieval.queries import Query
+    from imgsearch_es.search.hits import Hits
 
-def title(query: QueryLike) -> str:
+
+def title(query: Query) -> str:
     """A line for a person; synsets given as such have no words, and are named themselves."""
     shown = str(query).removeprefix("words: ")
     return shown or ", ".join(words(term.key) for term in query.terms[:3])
@@ -31,13 +33,13 @@ def basename(source: str | Image.Image) -> str:
     return filename(source) if isinstance(source, str) else ""
 
 
-def matches(hits: HitsLike) -> str:
+def matches(hits: Hits) -> str:
     """How many pictures match, for people; "or more" where counting was ended early."""
-    more = "" if getattr(hits, "total_is_exact", True) else " or more"
+    more = "" if hits.total_is_exact else " or more"
     return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
 
 
-def summary(hits: HitsLike, shown: int) -> str:
+def summary(hits: Hits, shown: int) -> str:
     """How many pictures match, and how they were found."""
     took = f"{hits.took_ms:.1f}" if hits.took_ms < 100 else f"{hits.took_ms:,.0f}"
     parts = (

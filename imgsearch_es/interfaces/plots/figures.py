@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
-from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, HitsLike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hits import Hits
 
-def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | None = None) -> Figure:
+
+def plot(hits: Hits, *, columns: int = 5, figsize: tuple[float, float] | None = None) -> Figure:
     """Hits as a matplotlib figure: the query on top, then a grid titled by score.
 
     The figure does not belong to pyplot: a notebook shows it once, nothing has to be closed.
@@ -34,7 +36,7 @@ def plot(hits: HitsLike, *, columns: int = 5, figsize: tuple[float, float] | Non
     return plot_hits(hits, columns, figsize)
 
 
-def plot_explanation(explanation: ExplanationLike) -> Figure:
+def plot_explanation(explanation: Explanation) -> Figure:
     """The summands of one score as horizontal bars, largest first, with their factors.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.axes import Axes
@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.gallery.protocols import ExplanationLike, HitsLike
 from imgsearch_es.interfaces.gallery.texts import title
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import reason, shrink_all
 
 if TYPE_CHECKING:
-    from imgsearch_es.retrieval.scoring import Summand
+    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hits import Hits
 
 ROWS = 20  # summands drawn; the rest become one bar
 PART_ROWS = 6  # summands drawn below a part of a fused query
@@ -49,7 +49,7 @@ class NotebookFigure(Figure):
         return buffer.getvalue()
 
 
-def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None) -> Figure:
+def plot_hits(hits: Hits, columns: int, figsize: tuple[float, float] | None) -> Figure:
     """See ``figures.plot``."""
     results = list(hits)
     pictures = list(hits.query.pictures)[:columns]
@@ -64,7 +64,7 @@ def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None)
         figure.suptitle(title(hits.query), fontsize="x-large", fontweight="bold", parse_math=False)
     grid = figure.add_gridspec(max(rows, 1), columns)
     start = (columns - len(pictures)) // 2
-    roles = list(getattr(hits.query, "roles", ())) or ["image"] * len(pictures)
+    roles = hits.query.roles or ["image"] * len(pictures)
     for i, image in enumerate(images[: len(pictures)]):
         caption = "query" if roles[i] == "image" else f"{roles[i]}d"
         _draw(figure.add_subplot(grid[0, start + i]), image, caption)
@@ -76,20 +76,20 @@ def plot_hits(hits: HitsLike, columns: int, figsize: tuple[float, float] | None)
     return figure
 
 
-def plot_summands(explanation: ExplanationLike) -> Figure:
+def plot_summands(explanation: Explanation) -> Figure:
     """See ``figures.plot_explanation``."""
-    bars = _part_bars(explanation) if _inside(explanation) else _summand_bars(explanation)
+    bars = _part_bars(explanation) if explanation.part_rows else _summand_bars(explanation)
     figure = NotebookFigure(figsize=(7.5, 0.9 + 0.34 * max(len(bars), 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
     _bars(axes, bars)
-    if _inside(explanation):
+    if explanation.part_rows:
         more = "; below it what its synsets add" if any(bar.is_inside for bar in bars) else ""
         axes.set_xlabel(f"what each part adds{more}", color=_QUIET)
     return figure
 
 
-def _summand_bars(explanation: ExplanationLike) -> list[Bar]:
+def _summand_bars(explanation: Explanation) -> list[Bar]:
     rows = sorted(explanation.rows, key=lambda row: -abs(row[3]))
     bars = [_bar(words(key), rest) for key, *rest in rows[:ROWS]]
     if left := [row[3] for row in rows[ROWS:]]:
@@ -97,13 +97,12 @@ def _summand_bars(explanation: ExplanationLike) -> list[Bar]:
     return bars
 
 
-def _part_bars(explanation: ExplanationLike) -> list[Bar]:
+def _part_bars(explanation: Explanation) -> list[Bar]:
     """A bar for each part of a fused query, and below it those of its largest summands."""
     bars = []
-    inside = _inside(explanation)
     for name, *factors in explanation.rows:
         bars.append(_bar(name, factors))
-        summands = inside.get(name, ())
+        summands = explanation.part_rows.get(name, ())
         weight, score, _ = factors
         if math.isclose(math.fsum(row[3] for row in summands), score, rel_tol=1e-6):
             for key, _, _, product in summands[:PART_ROWS]:
@@ -115,12 +114,6 @@ def _part_bars(explanation: ExplanationLike) -> list[Bar]:
 def _bar(name: str, factors: Sequence[float]) -> Bar:
     weight, score, product = factors
     return Bar(name, product, f"{number(weight)} × {number(score)} = {number(product)}")
-
-
-def _inside(explanation: ExplanationLike) -> Mapping[str, Sequence[Summand]]:
-    """The summands of each part of a fused query; none of other queries."""
-    rows: Mapping[str, Sequence[Summand]] = getattr(explanation, "part_rows", {})
-    return rows
 
 
 def _bars(axes: Axes, bars: Sequence[Bar]) -> None:

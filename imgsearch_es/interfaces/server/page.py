@@ -68,7 +68,7 @@ async def clicks(parts: Parts, click: Click) -> None:
 
 def problem_page(request: Request, problem: Problem) -> Response:
     """An error of the page, as a page or as a part of one."""
-    content = {"state": State(), "problem": problem, "better": []}
+    content = {"state": State(), "problem": problem, "unknown": None}
     if request.url.path == "/":
         parts = services_of(request)
         return _render("page.html", problem.status, **content, locked=False, parts=parts)
@@ -82,11 +82,9 @@ async def _content(request: Request, parts: Services) -> dict[str, Any]:
         state = State.from_params(request.query_params)
         return await parts.work(lambda: _found(parts, state))
     except ImgsearchError as error:
-        better = []
-        if isinstance(error, UnknownWordError):
-            better = view.suggestions(state.q, error.word, error.suggestions, state)
         problem = problem_of(error, parts.index.location)
-        return {"state": state, "problem": problem, "better": better, "status": problem.status}
+        unknown = error if isinstance(error, UnknownWordError) else None
+        return {"state": state, "problem": problem, "unknown": unknown, "status": problem.status}
 
 
 def _found(parts: Services, state: State) -> dict[str, Any]:
@@ -95,7 +93,6 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
     examples = [
         view.example(parts.pictures.find(name), role) for role, names in roles for name in names
     ]
-    ideas = counted["synsets"][:_IDEAS] if not state.has_query else []
     return {
         "state": state,
         "search": parts.interactions.shown(hits) if hits and state.has_query else None,
@@ -104,11 +101,10 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "asked": {term.key for term in query.terms} if query is not None else (),
         "summary": None if hits is None or not len(hits) else view.summary(hits, state),
         "facets": view.facet_groups(counted, state),
-        "choices": view.choices(state),
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
-        "ideas": view.frequent(ideas, state),
+        "ideas": counted["synsets"][:_IDEAS] if not state.has_query else [],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
@@ -11,7 +11,7 @@ from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.state import LAST_PAGE, PAGE_SIZE, State
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
-from imgsearch_es.retrieval.conditions import shown_value
+from imgsearch_es.retrieval.conditions import METADATA, shown_value
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.language import MAX_PARTS
@@ -29,7 +29,7 @@ _CHIPS = 4
 _VECTOR = 9
 _TELLING = 0.005
 """A synset with a smaller score is 0.00 to a person."""
-_FACETS_SHOWN = 7
+FACETS_SHOWN = 7
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 
@@ -74,47 +74,31 @@ def example(picture: Document | Upload, role: str) -> dict[str, str]:
     return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version}
 
 
-def facet_groups(counted: Facets, state: State) -> list[dict[str, Any]]:
-    """The facets with a link for each value; fields that say nothing are left out."""
+def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCount], set[str]]]:
+    """Fields with their counts, the chosen values first; fields that say nothing are left out."""
     groups = []
     for field, counts in counted.items():
         chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
-        values = [
-            {
-                "text": words(item["value"]) if field == "synsets" else item["value"],
-                "count": f"{item['count']:,}",
-                "chosen": item["value"] in chosen,
-                "url": state.with_choice(field, item["value"]),
-            }
-            for item in [*counts, *gone]
-        ]
+        values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
         if len(values) > 1 or chosen:
-            ordered = sorted(values, key=lambda value: not value["chosen"])
-            groups.append(
-                {
-                    "title": FACET_FIELDS[field],
-                    "values": ordered[:_FACETS_SHOWN],
-                    "more": ordered[_FACETS_SHOWN:],
-                }
-            )
+            groups.append((field, values, chosen))
     return groups
 
 
-def choices(state: State) -> list[dict[str, str]]:
-    """The chosen conditions, each with a link that lets it go."""
-    found = []
-    for one in state.where:
-        field, _, value = one.partition("=")
-        title = FACET_FIELDS.get(field, field.removeprefix("metadata."))
-        shown = words(value) if field == "synsets" else value
-        found.append({"text": f"{title}: {shown}", "url": state.with_choice(field, value)})
-    return found
+def title_of(field: str) -> str:
+    """What a facet is called; a person's own field by its own name."""
+    return FACET_FIELDS.get(field, field.removeprefix(METADATA))
+
+
+def name_of(field: str, value: str) -> str:
+    """What a value of a facet is called."""
+    return words(value) if field == "synsets" else value
 
 
 def summary(hits: Hits, state: State) -> dict[str, Any]:
-    """Where in the ranking this page is, and how it was found."""
+    """Where in the ranking this page is."""
     first = (state.page - 1) * PAGE_SIZE + 1
     last = min(LAST_PAGE, math.ceil(hits.total / PAGE_SIZE))
     return {
@@ -122,28 +106,9 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
         "last": first + len(hits) - 1,
         "total": f"{hits.total:,}" + ("" if hits.total_is_exact else "+"),
         "pages": last,
-        "took": f"{hits.took_ms:.0f} ms",
-        "exact": hits.exact,
-        "hints": hits.query.hints,
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,
     }
-
-
-def suggestions(q: str, wrong: str, better: Sequence[str], state: State) -> list[dict[str, str]]:
-    """Links to the same query with a word replaced."""
-    return [
-        {"text": word, "url": state.url(q=q.replace(wrong, word, 1) if wrong in q else word)}
-        for word in better
-    ]
-
-
-def frequent(counted: Iterable[Any], state: State) -> list[dict[str, str]]:
-    """The synsets that most pictures have, as links to search for."""
-    return [
-        {"text": words(item["value"]), "url": state.url(q=f"synset:{item['value']}")}
-        for item in counted
-    ]
 
 
 def share(score: float, best: float) -> float:

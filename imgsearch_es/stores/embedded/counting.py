@@ -1,4 +1,4 @@
-"""Going over many documents of the file: facets, and what tells duplicates."""
+"""Going over many documents of the file: statistics, facets, and what tells duplicates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 
 from imgsearch_es.retrieval.conditions import METADATA
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import (
     BOUNDS,
@@ -19,6 +20,8 @@ from imgsearch_es.retrieval.facets import (
     ranges,
 )
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.stores.embedded.rows import one
 from imgsearch_es.stores.embedded.selecting import leaves, selection
 
 _BLOCK = 4096
@@ -29,6 +32,36 @@ _VALUES = {
     "synsets": "unnest(terms)",
     "top_synset": "terms[1]",
 }
+
+
+def statistics(
+    connection: duckdb.DuckDBPyConnection, keys: Sequence[str], term_numbers: dict[str, int]
+) -> Statistics:
+    """Counts of documents and postings."""
+    known = {term_numbers[key]: key for key in keys if key in term_numbers}
+    row = connection.execute(
+        "SELECT count(*), coalesce(avg(length), 0) FROM documents"
+    ).fetchone() or (0, 0.0)
+    frequencies = connection.execute(
+        "SELECT term, count(*) FROM postings "
+        "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
+        [list(known)],
+    ).fetchall()
+    return Statistics(row[0], to_score(row[1]), {known[term]: n for term, n in frequencies})
+
+
+def figures(connection: duckdb.DuckDBPyConnection, size: int) -> dict[str, Any]:
+    """How many documents and postings there are in so many bytes, and the most frequent synsets."""
+    top = connection.execute(
+        "SELECT synset, count(*) AS documents, avg(score) FROM postings "
+        "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
+    ).fetchall()
+    return {
+        "documents": one(connection, "SELECT count(*) FROM documents"),
+        "postings": one(connection, "SELECT count(*) FROM postings"),
+        "bytes": size,
+        "synsets": [{"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top],
+    }
 
 
 def facets(

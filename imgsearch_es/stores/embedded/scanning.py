@@ -1,4 +1,4 @@
-"""Going over all documents of the file in blocks, and telling whether any of them changed."""
+"""Documents of the file: by id, all of them in blocks, and whether any of them changed."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ def documents(
         [numbers[0], numbers[-1], list(numbers)],
     ).fetchall()
     return [to_document(row[:-2], keys, *row[-2:]) for row in rows]
+
+
+def stored(
+    connection: duckdb.DuckDBPyConnection,
+    ids: Sequence[str],
+    keys: Sequence[str],
+    *,
+    embeddings: bool,
+) -> dict[str, Document]:
+    """Documents by id, with or without embeddings."""
+    wanted = "(FROM documents JOIN (SELECT unnest($1) AS id) USING (id))"
+    vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    more = f"embedding, {checksums(connection)}" if embeddings else "NULL, NULL"
+    rows = connection.execute(
+        f"SELECT {', '.join(COLUMNS)}, {more} FROM {wanted} {vectors}", [list(ids)]
+    ).fetchall()
+    return {row[0]: to_document(row[:-2], keys, *row[-2:]) for row in rows}
 
 
 def mark(connection: duckdb.DuckDBPyConnection) -> str:

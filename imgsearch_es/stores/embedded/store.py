@@ -13,7 +13,7 @@ import duckdb
 
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, to_score
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -25,9 +25,7 @@ from imgsearch_es.stores.base import (
     Scored,
     SearchResult,
     WriteReport,
-    check_dimensions,
     known_settings,
-    weighted_all,
 )
 from imgsearch_es.stores.embedded import (
     counting,
@@ -41,9 +39,10 @@ from imgsearch_es.stores.embedded.faults import check_place
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.open_file import Identity, make_room
-from imgsearch_es.stores.embedded.rows import COLUMNS, delete, insert, one, to_document, to_metadata
+from imgsearch_es.stores.embedded.rows import delete, insert, one, to_metadata
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.stores.inspecting import Harm, Inspected
+from imgsearch_es.stores.weighting import check_dimensions, weighted_all
 
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
@@ -172,17 +171,8 @@ class EmbeddedStore:
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
         numbers = self._term_numbers()
-        known = {numbers[key]: key for key in keys if key in numbers}
         with self._reading() as connection:
-            row = connection.execute(
-                "SELECT count(*), coalesce(avg(length), 0) FROM documents"
-            ).fetchone() or (0, 0.0)
-            frequencies = connection.execute(
-                "SELECT term, count(*) FROM postings "
-                "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
-                [list(known)],
-            ).fetchall()
-        return Statistics(row[0], to_score(row[1]), {known[term]: n for term, n in frequencies})
+            return counting.statistics(connection, keys, numbers)
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that share a synset with the query, or have what it compares."""
@@ -197,26 +187,14 @@ class EmbeddedStore:
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
+        counted = self.facets(None, ["label"], 10)["label"]
         with self._reading() as connection:
-            top = connection.execute(
-                "SELECT synset, count(*) AS documents, avg(score) FROM postings "
-                "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
-            ).fetchall()
-            documents = one(connection, "SELECT count(*) FROM documents")
-            postings = one(connection, "SELECT count(*) FROM postings")
+            figures = counting.figures(connection, self._file.path.stat().st_size)
         return {
             "store": "embedded",
             "location": self.location,
-            "documents": documents,
-            "postings": postings,
-            "bytes": self._file.path.stat().st_size,
-            "synsets": [
-                {"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top
-            ],
-            "labels": [
-                {"label": found["value"], "documents": found["count"]}
-                for found in self.facets(None, ["label"], 10)["label"]
-            ],
+            **figures,
+            "labels": [{"label": item["value"], "documents": item["count"]} for item in counted],
         }
 
     def sample(self, size: int) -> list[Document]:
@@ -289,14 +267,8 @@ class EmbeddedStore:
     def _stored(self, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
         """The documents of these ids, with or without embeddings."""
         keys = self._keys()
-        wanted = "(FROM documents JOIN (SELECT unnest($1) AS id) USING (id))"
-        vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
         with self._reading() as connection:
-            more = f"embedding, {schema.checksums(connection)}" if embeddings else "NULL, NULL"
-            rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)}, {more} FROM {wanted} {vectors}", [list(ids)]
-            ).fetchall()
-            return {row[0]: to_document(row[:-2], keys, *row[-2:]) for row in rows}
+            return scanning.stored(connection, ids, keys, embeddings=embeddings)
 
     def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
