@@ -141,6 +141,7 @@ def quantize(
             nncf.Dataset([picture[np.newaxis] for picture in fitted]),
             subset_size=len(fitted),
         )
+    _name_anew(small)
     with tempfile.TemporaryDirectory() as folder:
         openvino.save(small, Path(folder))
         write(path, origin, Path(folder))
@@ -158,10 +159,10 @@ def quantize(
 
 
 def _name_anew(network: Any) -> None:
-    """Name the parts of a converted network by their order.
+    """Name the parts of a network by their order.
 
-    Keras numbers layers through the whole life of a process. The numbers would be in the file, and
-    what NNCF adds is placed by them, so the same pictures would give another file.
+    Keras and OpenVINO number them through the whole life of a process. The numbers would be in the
+    file, and what NNCF adds is placed by them, so the same pictures would give another file.
     """
     for i, operation in enumerate(network.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{i}")
