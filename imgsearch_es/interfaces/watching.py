@@ -25,7 +25,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.prune import prune
 from imgsearch_es.indexing.resolve import is_no_file
-from imgsearch_es.pictures.files import beginnings, picture_id, to_uri
+from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
 from imgsearch_es.pictures.sources import is_picture
 from imgsearch_es.retrieval.ledger import now
 
@@ -43,6 +43,8 @@ _TICK_SECONDS = 0.25
 _RETRIES = 5
 """A picture that cannot be read is tried again after 1, 2, 4, ... seconds."""
 _LONGEST_PAUSE = 30.0
+_LOST_SECONDS = 5.0
+"""How often everything is looked at while changes cannot be followed."""
 _SYNCHRONIZE_SECONDS = 3600.0
 """How often everything is looked at again: of very many changes a system may lose some, and
 watchfiles tells nothing of names that are no UTF-8."""
@@ -105,7 +107,7 @@ class Watcher:
         for folder in self._folders:
             if not folder.is_dir():
                 raise ConfigurationError(f"{folder} is no folder to watch")
-        self._changes: SimpleQueue[set[str]] = SimpleQueue()
+        self._changes: SimpleQueue[set[str] | Exception] = SimpleQueue()
         self._unreadable: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
         self.report = WatchReport()
@@ -143,7 +145,12 @@ class Watcher:
                         self._tell(f"{folder} is gone: nothing of it is removed until it is back")
                 return
             try:
-                waiting |= self._changes.get(timeout=_TICK_SECONDS)
+                found = self._changes.get(timeout=_TICK_SECONDS)
+                if isinstance(found, Exception):
+                    self._tell(f"looking at everything, as changes were not told: {reason(found)}")
+                    self._stop.wait(_LOST_SECONDS)
+                    return
+                waiting |= found
             except Empty:
                 waiting |= self._due()
                 if waiting and self._identities() == there:
@@ -275,10 +282,17 @@ class Watcher:
 
 
 class _Watch:
-    """A thread that puts the paths of changes into a queue; ready once entered."""
+    """A thread that puts the paths of changes into a queue; ready once entered.
+
+    Where they cannot be told, as the system has no more watches or a name is not in UTF-8, it puts
+    the error there and ends.
+    """
 
     def __init__(
-        self, folders: Sequence[Path], changes: SimpleQueue[set[str]], debounce: float
+        self,
+        folders: Sequence[Path],
+        changes: SimpleQueue[set[str] | Exception],
+        debounce: float,
     ) -> None:
         try:
             import watchfiles
@@ -318,6 +332,8 @@ class _Watch:
                 if batch:
                     self._changes.put({path for _, path in batch})
                 self._ready.set()
+        except (OSError, RuntimeError) as error:
+            self._changes.put(error)
         finally:
             self._ready.set()
 

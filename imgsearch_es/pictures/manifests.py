@@ -223,18 +223,17 @@ def _csv_rows(uri: str) -> Rows:
         reader = csv.DictReader(
             io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True
         )
-        _check_columns(uri, reader.fieldnames or ())
-        while True:
-            try:
-                row = next(reader, None)
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise SourceError(f"{uri}, after line {reader.line_num}: {error}") from error
-            if row is None:
-                return
-            where = f"line {reader.line_num}"
-            if None in row or None in row.values():
-                raise SourceError(f"{uri}, {where}: it has not as many fields as the heading")
-            yield where, row
+        try:
+            _check_columns(uri, reader.fieldnames or ())
+            for row in reader:
+                where = f"line {reader.line_num}"
+                if None in row or None in row.values():
+                    raise SourceError(f"{uri}, {where}: it has not as many fields as the heading")
+                yield where, row
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{uri} is not in UTF-8: save it as UTF-8") from error
+        except csv.Error as error:
+            raise SourceError(f"{uri}, after line {reader.line_num}: {error}") from error
 
 
 def _parquet_rows(uri: str) -> Rows:
@@ -258,6 +257,8 @@ def _parquet_rows(uri: str) -> Rows:
 
 
 def _check_columns(uri: str, names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SourceError(f"{uri} has several columns {twice[0]!r}")
     given = [name for name in ("uri", "path") if name in names]
     if len(given) != 1:
         has = "both" if given else f"neither, but {', '.join(names) or 'nothing'}"

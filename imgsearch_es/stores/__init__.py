@@ -28,6 +28,12 @@ def open_store(location: str, **options: Any) -> Store:
         return ElasticStore(location, **options)
     from imgsearch_es.stores.embedded.store import EmbeddedStore
 
+    scheme, is_url, _ = location.partition("://")
+    if is_url:
+        raise ConfigurationError(
+            f"an index is a file of this machine or an address that begins with http:// or "
+            f"https://, not with {scheme}://"
+        )
     if options:
         raise ConfigurationError(
             f"{location} is a file, which has no option {next(iter(options))!r}"

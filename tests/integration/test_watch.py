@@ -139,6 +139,21 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
     assert summary.endswith(" removed, 0 rejected")
 
 
+def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
+    watch: Callable[..., Watch], folder: Path
+):
+    watching = watch(folder)
+    watching.has("a.png", "b.png")
+    strange = Path(os.fsdecode(os.fsencode(folder) + b"/d\xff"))
+    strange.mkdir()
+    noise(3).save(strange / "c.png")
+    watching.says("looking at everything, as changes were not told: ")
+    watching.has("a.png", "b.png", "c.png")
+    (folder / "a.png").unlink()
+    watching.has("b.png", "c.png")
+    watching.end()
+
+
 def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
     watch: Callable[..., Watch], folder: Path
 ):

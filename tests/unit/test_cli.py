@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.interfaces.cli.output import printable
+from imgsearch_es.interfaces.cli.output import printable, say
 from imgsearch_es.retrieval.strategies import STRATEGIES
 
 COMMANDS = (
@@ -502,6 +502,11 @@ def test_help_shows_first_what_most_people_need(run):
 )
 def test_printable(text, shown):
     assert printable(text) == shown
+
+
+def test_names_are_no_pictograms(capsys):
+    say("/photos/:cat:/a.png")
+    assert capsys.readouterr().out == "/photos/:cat:/a.png\n"
 
 
 def test_control_characters_in_a_name_do_not_reach_the_terminal(run, tmp_path):

@@ -46,6 +46,23 @@ def test_a_folder_is_no_index(tmp_path):
         ImageIndex(tmp_path / "nowhere" / "a.duckdb")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("s3://me:secret@bucket/a.duckdb", "begins with http:// or https://, not with s3://$"),
+        ("file:///tmp/a.duckdb", "begins with http:// or https://, not with file://$"),
+        ("\udcff.duckdb", "is not in UTF-8"),
+        ("a\udcff/a.duckdb", "is not in UTF-8"),
+        ("n" * 300, "File name too long$"),
+    ],
+)
+def test_names_that_no_index_has(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a\udcff").mkdir()
+    with pytest.raises((ConfigurationError, StoreError), match=message):
+        ImageIndex(name, model="fake").create()
+
+
 def test_a_device_is_no_index_and_stays(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigurationError, match="is a FIFO, socket or device"):

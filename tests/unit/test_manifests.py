@@ -86,6 +86,9 @@ def test_parquet_of_many_rows(tmp_path):
         ("l.csv", "label\nx\n", r"l\.csv must have a column 'uri' or 'path'; it has neither, but"),
         ("l.csv", "uri,path\na,b\n", r"it has both"),
         ("l.csv", "", r"neither, but nothing"),
+        ("l.csv", "uri,uri\na,b\n", r"l\.csv has several columns 'uri'$"),
+        ("l.csv", "uri,label\na.jpg,\udcfc\n", r"l\.csv is not in UTF-8: save it as UTF-8$"),
+        ("l.csv", "uri,label\n" + 9_000 * "a.jpg,x\n" + "\udcfc", r"l\.csv is not in UTF-8"),
         (
             "l.csv",
             "uri,label\na.jpg,x\n,y\n",
@@ -102,7 +105,7 @@ def test_parquet_of_many_rows(tmp_path):
 )
 def test_mistakes_name_file_and_line(tmp_path, name, text, message):
     path = tmp_path / name
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(SourceError, match=message):
         entries(path)
 

@@ -83,7 +83,7 @@ def console() -> Console:
     """Where text goes: colored on a terminal, plain in a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def say(text: str) -> None:

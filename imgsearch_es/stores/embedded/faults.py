@@ -20,9 +20,14 @@ def check_place(path: Path) -> None:
     """An index file may be there, or could be made.
 
     Raises:
-        ConfigurationError: it is a folder, a FIFO or a device, or its folder does not exist.
+        ConfigurationError: it is a folder, a FIFO or a device, its folder does not exist, or DuckDB
+            cannot be told its name.
         StoreError: the folder may not be read.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        raise ConfigurationError(
+            f"{path} is not in UTF-8, as the path of an index must be: choose another one"
+        )
     with translated(path):
         if path.is_dir():
             raise ConfigurationError(
@@ -63,7 +68,8 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
-    whole = str(error).strip() or type(error).__name__
+    said = error.strerror if isinstance(error, OSError) else None
+    whole = said or str(error).strip() or type(error).__name__
     text = whole.splitlines()[0]
     if full := _NO_ROOM.search(whole):  # a failing checkpoint says why in its second line
         return StoreError(
