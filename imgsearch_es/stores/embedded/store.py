@@ -215,7 +215,7 @@ class EmbeddedStore:
             ],
             "labels": [
                 {"label": found["value"], "documents": found["count"]}
-                for found in self.facets(None, ["label"], 10)["label"]
+                for found in self.facets(Selection(), ["label"], 10)["label"]
             ],
         }
 
@@ -298,7 +298,7 @@ class EmbeddedStore:
             ).fetchall()
             return {row[0]: to_document(row[:-2], keys, *row[-2:]) for row in rows}
 
-    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
         with self._reading() as connection:
