@@ -742,12 +742,8 @@ class ImageIndex:
         check_facets(fields, size)
         if query is not None and query.threshold is not None:
             raise QueryError("facets count what meets conditions: leave out the threshold")
-        conditions = parse_filters(where, self.vocabulary)
-        wanted: Query | Selection | None = query
-        if conditions and query is not None:
-            wanted = replace(query, filters=query.filters + conditions)
-        elif conditions:
-            wanted = Selection(conditions)
+        wanted = Selection() if query is None else query
+        wanted = replace(wanted, filters=wanted.filters + parse_filters(where, self.vocabulary))
         return self.store.facets(wanted, list(dict.fromkeys(fields)), size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:

@@ -41,9 +41,16 @@ ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """Conditions alone: what meets them counts, and nothing scores. As the parts of a Query."""
+    """Conditions alone: what meets them counts, and nothing scores.
+
+    Attributes:
+        filters: conditions that every hit meets, or must not meet.
+        must: groups of keys of synsets; a hit must have a synset of each group.
+        must_not: keys of synsets that a hit must not have.
+        exclude: ids of documents left out.
+    """
 
     filters: tuple[Filter, ...] = ()
     must: tuple[tuple[str, ...], ...] = ()
@@ -52,16 +59,14 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Query:
+class Query(Selection):
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
+
+    It has the conditions of a Selection, too.
 
     Attributes:
         terms: the weighted synset vector, heaviest first, ties by key. Weights are rounded to
             float32, because some functions of Elasticsearch take no others.
-        must_not: keys of synsets that a hit must not have.
-        must: groups of keys; a hit must have a synset of each group.
-        filters: conditions that every hit meets, or must not meet.
-        exclude: ids of documents left out.
         k: how many hits, after leaving out the first ``offset``.
         strategy: how to score, one of STRATEGIES.
         parameters: of the strategy's formula.
@@ -82,10 +87,6 @@ class Query:
     """
 
     terms: tuple[Term, ...]
-    must_not: tuple[str, ...] = ()
-    must: tuple[tuple[str, ...], ...] = ()
-    filters: tuple[Filter, ...] = ()
-    exclude: tuple[str, ...] = ()
     k: int = 10
     offset: int = 0
     strategy: str = "auto"

@@ -298,12 +298,12 @@ class Store(Described, Protocol):
         """
         ...
 
-    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
         the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
-        Selection matches what meets it, None every picture.
+        Selection that is no query matches what meets it.
         """
         ...
 

@@ -27,9 +27,9 @@ from tests.conformance.test_ranking import LAW, conditions
 FIELDS = (*VALUE_FIELDS, *BOUNDS)
 
 
-def expected(documents: Sequence[Document], query: Query | None, fields, size: int):
+def expected(documents: Sequence[Document], query: Selection, fields, size: int):
     """The counts, one document at a time."""
-    wanted = [d for d in documents if query is None or matches(d, query)]
+    wanted = [d for d in documents if matches(d, query)]
     counted = {}
     for field in fields:
         found = Counter(value for d in wanted for value in values(d, field))
@@ -42,8 +42,8 @@ def expected(documents: Sequence[Document], query: Query | None, fields, size: i
     return counted
 
 
-def matches(document: Document, query: Query) -> bool:
-    if isinstance(query, Selection):
+def matches(document: Document, query: Selection) -> bool:
+    if not isinstance(query, Query):
         return _is_wanted(document, query)
     keys = {term.key for term in query.terms}
     shares = document.embedding is not None if query.is_dense else False
@@ -85,18 +85,18 @@ def make_documents() -> list[Document]:
     return made
 
 
-def check(case: Case, query: Query | None, fields: Sequence[str] = FIELDS, size: int = 10) -> None:
+def check(case: Case, query: Selection, fields: Sequence[str] = FIELDS, size: int = 10) -> None:
     assert case.store.facets(query, fields, size) == expected(case.documents, query, fields, size)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_all_documents(case, size):
-    check(case, None, size=size)
+    check(case, Selection(), size=size)
 
 
 def test_the_default_fields(case):
-    check(case, None, FACETS)
-    assert case.store.facets(None, [], 10) == {}
+    check(case, Selection(), FACETS)
+    assert case.store.facets(Selection(), [], 10) == {}
 
 
 @LAW
@@ -119,8 +119,11 @@ def test_of_a_picture_by_its_deep_feature(case):
 
 
 def test_of_conditions_alone(case):
-    check(case, Selection(parse_filters({"label": "pets", "width": {"gte": 500}})))
-    check(case, Selection(parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]))
+    check(case, Selection(filters=parse_filters({"label": "pets", "width": {"gte": 500}})))
+    check(
+        case,
+        Selection(filters=parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]),
+    )
     check(case, Selection())
 
 
@@ -138,8 +141,8 @@ def test_of_conditions_alone(case):
     ],
 )
 def test_of_metadata(case, field):
-    check(case, None, [field])
-    check(case, Selection(parse_filters({"label": "pets"})), [field, "format"], size=1)
+    check(case, Selection(), [field])
+    check(case, Selection(filters=parse_filters({"label": "pets"})), [field, "format"], size=1)
     words = Query((Term(KEYS[0], 1.0), Term(KEYS[1], 1.0)))
     check(case, words, [field], size=10_000)
 
@@ -165,11 +168,11 @@ def test_many_values_on_several_shards(fresh_index_name: str, elasticsearch_url:
     store.create(IndexSettings(**{f: getattr(SETTINGS, f) for f in SETTINGS.__slots__}))
     assert store.write(documents).rejected == []
     store.finish()
-    found = store.facets(None, ["label", "format"], 12)
-    assert found == expected(documents, None, ["label", "format"], 12)
+    found = store.facets(Selection(), ["label", "format"], 12)
+    assert found == expected(documents, Selection(), ["label", "format"], 12)
     many = {"many": [f"once {i}" for i in range(11_000)]}
     assert store.write([replace(d, metadata=many) for d in documents[:9]]).rejected == []
     store.finish()
     with pytest.raises(StoreError, match=r"metadata\.many on several shards"):
-        store.facets(None, ["metadata.many"], 12)
+        store.facets(Selection(), ["metadata.many"], 12)
     store.close()

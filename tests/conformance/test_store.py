@@ -14,7 +14,7 @@ from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.storable import DEPTH, TEXT_BYTES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
@@ -37,7 +37,7 @@ def test_nothing_is_there_before_create(store: Store):
         lambda: store.search(TABBY),
         lambda: store.search_many([TABBY]),
         lambda: next(store.pages(TABBY)),
-        lambda: store.facets(None, FACETS, 10),
+        lambda: store.facets(Selection(), FACETS, 10),
         lambda: list(store.documents()),
         lambda: list(store.fingerprints(embeddings=False)),
     ):
@@ -53,7 +53,7 @@ def test_settings_come_back(place: Callable[[], str]):
             open_store(store.location).create(SETTINGS)
         assert store.count() == 0
         assert store.search(TABBY).hits == ()
-        assert store.facets(None, FACETS, 10) == {field: [] for field in FACETS}
+        assert store.facets(Selection(), FACETS, 10) == {field: [] for field in FACETS}
         assert list(store.fingerprints(embeddings=True)) == []
 
 

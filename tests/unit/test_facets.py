@@ -16,7 +16,7 @@ from imgsearch_es.retrieval.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.elastic.counting import all_values_body, facets_body
 
 
@@ -72,8 +72,8 @@ def test_the_request():
         {"key": "<256", "to": 256},
         {"key": "256-511", "from": 256, "to": 512},
     ]
-    assert facets_body(None, ["label"], 5)["query"] == {"match_all": {}}
-    following = all_values_body(None, "label", {"label": "x"})["aggs"]["all"]["composite"]
+    assert facets_body(Selection(), ["label"], 5)["query"] == {"match_all": {}}
+    following = all_values_body(Selection(), "label", {"label": "x"})["aggs"]["all"]["composite"]
     assert following["after"] == {"label": "x"}
 
 

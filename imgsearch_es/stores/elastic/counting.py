@@ -24,9 +24,7 @@ from imgsearch_es.stores.elastic.strategies import (
 )
 
 
-def facets_body(
-    query: Query | Selection | None, fields: Sequence[str], size: int
-) -> dict[str, Any]:
+def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:
     """The body of the request that counts.
 
     Fields go by their number, because the server forbids some characters in a name. A shard counts
@@ -40,13 +38,11 @@ def facets_body(
     }
 
 
-def counted_query(query: Query | Selection | None) -> dict[str, Any]:
+def counted_query(query: Selection) -> dict[str, Any]:
     """Every document that a query matches, unscored."""
-    every: dict[str, Any] = {"match_all": {}}
-    if query is None:
-        return every
-    if isinstance(query, Selection):
-        return bool_query(filter=filter_clauses(query), must_not=exclusions(query)) or every
+    if not isinstance(query, Query):
+        conditions = bool_query(filter=filter_clauses(query), must_not=exclusions(query))
+        return conditions or {"match_all": {}}
     if query.fusion is not None:
         wanted = [candidates(query), *filter_clauses(query)]
         return bool_query(filter=wanted, must_not=exclusions(query))
@@ -74,9 +70,7 @@ def uncertain(aggregations: Mapping[str, Any], fields: Sequence[str]) -> list[st
     ]
 
 
-def all_values_body(
-    query: Query | Selection | None, field: str, after: object = None
-) -> dict[str, Any]:
+def all_values_body(query: Selection, field: str, after: object = None) -> dict[str, Any]:
     """The body of a request for the next values of a field, all of them in the end."""
     composite: dict[str, Any] = {
         "sources": [{"value": {"terms": {"field": field}}}],

@@ -99,7 +99,7 @@ class Reading(ServedIndex):
         client, version = self._connection
         with translated(self._address):
             indices = client.indices.stats(index=self._name, metric=["docs", "store"])
-            counted = self.facets(None, ["synsets", "label"], 10)
+            counted = self.facets(Selection(), ["synsets", "label"], 10)
             means = self._mean_scores([found["value"] for found in counted["synsets"]])
         primaries = indices["_all"]["primaries"]
         return {
@@ -173,7 +173,7 @@ class Reading(ServedIndex):
             "painless scripts": scripts,
         }
 
-    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
         known_settings(self)
         if not fields:
@@ -191,7 +191,7 @@ class Reading(ServedIndex):
                 counted[field] = most_frequent(self._all_values(query, field), size)
         return counted
 
-    def _all_values(self, query: Query | Selection | None, field: str) -> Iterator[tuple[str, int]]:
+    def _all_values(self, query: Selection, field: str) -> Iterator[tuple[str, int]]:
         after = None
         while True:
             body = counting.all_values_body(query, field, after)

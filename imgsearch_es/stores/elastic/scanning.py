@@ -35,7 +35,7 @@ def hits(
         filters: the conditions.
         asked: what to send of each document, as parts of a request.
     """
-    wanted = counted_query(Selection(tuple(filters)))
+    wanted = counted_query(Selection(filters=tuple(filters)))
     client.indices.refresh(index=index)
     view = client.open_point_in_time(index=index, keep_alive=_KEEP_ALIVE)["id"]
     after: list[Any] | None = None

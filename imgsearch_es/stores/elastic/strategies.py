@@ -257,14 +257,14 @@ def exact_clause(terms: Sequence[Term]) -> dict[str, Any]:
     }
 
 
-def filter_clauses(query: Query | Selection) -> list[dict[str, Any]]:
+def filter_clauses(query: Selection) -> list[dict[str, Any]]:
     """What hits must have and meet."""
     groups = [{"terms": {"synsets": list(group)}} for group in query.must]
     wanted = (item.normalized() for item in query.filters)
     return groups + [_filter_clause(item) for item in wanted if not item.negated]
 
 
-def exclusions(query: Query | Selection) -> list[dict[str, Any]]:
+def exclusions(query: Selection) -> list[dict[str, Any]]:
     """What hits must not be, have or meet."""
     clauses: list[dict[str, Any]] = []
     if query.must_not:

@@ -66,14 +66,14 @@ def figures(connection: duckdb.DuckDBPyConnection, size: int) -> dict[str, Any]:
 
 def facets(
     connection: duckdb.DuckDBPyConnection,
-    query: Query | Selection | None,
+    query: Selection,
     fields: Sequence[str],
     size: int,
     term_numbers: dict[str, int],
 ) -> Facets:
     """Count values and ranges of the documents that a query matches, or of all."""
     parameters: dict[str, Any] = {}
-    where = "WHERE true" if query is None else _matching(query, term_numbers, parameters)
+    where = _matching(query, term_numbers, parameters)
     keys = list(term_numbers)
     counted: Facets = {}
     for field in fields:
@@ -120,12 +120,10 @@ def _ranges(
     return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
 
 
-def _matching(
-    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
-) -> str:
+def _matching(query: Selection, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
     """The documents that a query matches, as a WHERE clause."""
     where = selection(query, term_numbers, parameters) or "WHERE true"
-    if isinstance(query, Selection):
+    if not isinstance(query, Query):
         return where
     has_feature = "document IN (SELECT document FROM embeddings)"
     if query.is_dense or (query.fusion is not None and query.fusion.needs_features):

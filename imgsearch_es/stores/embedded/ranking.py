@@ -78,11 +78,13 @@ def many_scores(
 
 def alike(queries: Sequence[Query]) -> list[tuple[Selection, list[int]]]:
     """The conditions that queries have, but for excluded ids, and which queries have them."""
-    together: dict[Selection, list[int]] = {}
+    together: dict[tuple[Any, ...], list[int]] = {}
     for i, query in enumerate(queries):
-        conditions = Selection(query.filters, query.must, query.must_not)
-        together.setdefault(conditions, []).append(i)
-    return list(together.items())
+        together.setdefault((query.filters, query.must, query.must_not), []).append(i)
+    return [
+        (Selection(filters=filters, must=must, must_not=must_not), numbers)
+        for (filters, must, must_not), numbers in together.items()
+    ]
 
 
 def excluded_numbers(

@@ -26,7 +26,7 @@ def next_numbers(
 ) -> list[int]:
     """The numbers of the next documents after one's that meet conditions, in order."""
     parameters: dict[str, Any] = {"after": after, "block": _BLOCK}
-    where = selection(Selection(tuple(filters)), term_numbers, parameters) or "WHERE true"
+    where = selection(Selection(filters=tuple(filters)), term_numbers, parameters) or "WHERE true"
     found = connection.execute(
         f"SELECT document FROM documents {where} AND document > $after "
         "ORDER BY document LIMIT $block",

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.retrieval.wildcards import wildcard_matches
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
@@ -16,9 +16,7 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
-def selection(
-    query: Query | Selection, term_numbers: dict[str, int], parameters: dict[str, Any]
-) -> str:
+def selection(query: Selection, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
     """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
     conditions = []
     excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]

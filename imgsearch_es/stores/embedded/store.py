@@ -187,7 +187,7 @@ class EmbeddedStore:
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
-        counted = self.facets(None, ["label"], 10)["label"]
+        counted = self.facets(Selection(), ["label"], 10)["label"]
         with self._reading() as connection:
             figures = counting.figures(connection, self._file.path.stat().st_size)
         return {
@@ -270,7 +270,7 @@ class EmbeddedStore:
         with self._reading() as connection:
             return scanning.stored(connection, ids, keys, embeddings=embeddings)
 
-    def facets(self, query: Query | Selection | None, fields: Sequence[str], size: int) -> Facets:
+    def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         numbers = self._term_numbers()
         with self._reading() as connection:
