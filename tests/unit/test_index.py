@@ -53,6 +53,7 @@ def test_a_folder_is_no_index(tmp_path):
         ("file:///tmp/a.duckdb", "begins with http:// or https://, not with file://$"),
         ("\udcff.duckdb", "is not in UTF-8"),
         ("a\udcff/a.duckdb", "is not in UTF-8"),
+        ("C:\\a.duckdb", "has a backslash, which DuckDB takes for a slash"),
         ("n" * 300, "File name too long$"),
     ],
 )
