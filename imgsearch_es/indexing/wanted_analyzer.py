@@ -13,6 +13,7 @@ from imgsearch_es.analysis.embedding_filters import EmbeddingFilter
 from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
 from imgsearch_es.analysis.models.runtime import check_runtime
+from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
 
@@ -40,6 +41,11 @@ class WantedAnalyzer:
             raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
         if self.runtime is not None:
             check_runtime(self.runtime)
+        for name in ("analyzer", "weights"):  # the current folder may be another when it is read
+            given = getattr(self, name)
+            is_place = isinstance(given, str | Path) and Path(given).suffix  # no name of a model
+            if is_place and absolute(given).is_file():
+                object.__setattr__(self, name, absolute(given))
 
     @property
     def is_asked_for(self) -> bool:

@@ -44,7 +44,8 @@ _RETRIES = 5
 """A picture that cannot be read is tried again after 1, 2, 4, ... seconds."""
 _LONGEST_PAUSE = 30.0
 _LOST_SECONDS = 5.0
-"""How often everything is looked at while changes cannot be followed."""
+"""How often everything is looked at while changes cannot be followed: less often where it takes
+long. Also what reads a file may be a change."""
 _SYNCHRONIZE_SECONDS = 3600.0
 """How often everything is looked at again: of very many changes a system may lose some, and
 watchfiles tells nothing of names that are no UTF-8."""
@@ -110,6 +111,7 @@ class Watcher:
         self._changes: SimpleQueue[set[str] | Exception] = SimpleQueue()
         self._unreadable: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
+        self._pause = 0.0
         self.report = WatchReport()
 
     def stop(self) -> None:
@@ -126,9 +128,11 @@ class Watcher:
         while not self._stop.is_set():
             there = self._identities()
             with self._watching([folder for folder, known in there.items() if known]):
+                began = time.monotonic()
                 for folder, known in there.items():
                     if known:
                         self._synchronize(folder)
+                self._pause = max(_LOST_SECONDS, 10 * (time.monotonic() - began))
                 self._tell(f"watching {', '.join(map(str, self._folders))}: {self.report}")
                 self._follow(there)
         return self.report
@@ -148,7 +152,7 @@ class Watcher:
                 found = self._changes.get(timeout=_TICK_SECONDS)
                 if isinstance(found, Exception):
                     self._tell(f"looking at everything, as changes were not told: {reason(found)}")
-                    self._stop.wait(_LOST_SECONDS)
+                    self._stop.wait(self._pause)
                     return
                 waiting |= found
             except Empty:

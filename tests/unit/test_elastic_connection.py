@@ -53,6 +53,7 @@ def test_url(url, server, index):
         (f"http://me:{SECRET}@localhost:9200", "http://localhost:9200 does not name an index"),
         ("http://localhost:9200/", "does not name an index"),
         (f"http://localhost:9200/Pets?api_key={SECRET}", "lower-case"),
+        ("http://localhost:9200///pets", "does not name an index"),
         ("http://localhost:9200/_all", "does not name an index"),
         ("http://localhost:9200/a,b", "does not name an index"),
         ("http://localhost:9200/pets*", "does not name an index"),

@@ -53,6 +53,7 @@ def test_a_folder_is_no_index(tmp_path):
         ("file:///tmp/a.duckdb", "begins with http:// or https://, not with file://$"),
         ("\udcff.duckdb", "is not in UTF-8"),
         ("a\udcff/a.duckdb", "is not in UTF-8"),
+        ("C:\\a.duckdb", "has a backslash, which DuckDB takes for a slash"),
         ("n" * 300, "File name too long$"),
     ],
 )
@@ -359,3 +360,17 @@ def test_query_builds_without_searching(index, cat, monkeypatch):
     assert isinstance(query, Query)
     assert str(query) == "image: cat.0.png; words: tabby"
     assert query.pictures == (str(cat),)
+
+
+def test_files_of_the_analyzer_are_those_of_the_folder_in_which_it_was_asked_for(
+    tmp_path, monkeypatch, fake_model
+):
+    (tmp_path / "a.toml").write_text('model = "fake"')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    index = ImageIndex("a.duckdb", analyzer="a.toml")
+    weighed = ImageIndex("b.duckdb", model="efficientnet-lite0", weights="a.toml")
+    monkeypatch.chdir("elsewhere")
+    index.create()
+    assert index.analyzer.model.name == "fake"
+    assert weighed.analyzer.fingerprint().startswith("sha256:")  # of the file, wherever we are

@@ -65,7 +65,7 @@ def parse_address(
     """
     parts, server = split_url(url)
     prefix, _, index = parts.path.rstrip("/").rpartition("/")
-    if not _INDEX_NAME.fullmatch(index):
+    if not _INDEX_NAME.fullmatch(index) or "//" in parts.path:
         raise ConfigurationError(
             f"{_shown(url)} does not name an index; write for example http://localhost:9200/pets "
             "(lower-case letters, digits, '.', '_', '-')"

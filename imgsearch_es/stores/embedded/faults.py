@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ def check_place(path: Path) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
         raise ConfigurationError(
             f"{path} is not in UTF-8, as the path of an index must be: choose another one"
+        )
+    if os.sep == "/" and "\\" in str(path):
+        raise ConfigurationError(
+            f"{path} has a backslash, which DuckDB takes for a slash: choose another path"
         )
     with translated(path):
         if path.is_dir():
