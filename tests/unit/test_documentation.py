@@ -84,8 +84,10 @@ def calls_of(act: Callable[[], object]) -> set[tuple[Function, tuple[Function, .
     def note(frame: FrameType | None, event: str, argument: object) -> None:
         stack = []
         while event == "call" and frame:
-            if (file := Path(frame.f_code.co_filename)).is_relative_to(PACKAGE):
-                stack.append((file.relative_to(PACKAGE).as_posix(), frame.f_code.co_name))
+            if (file := frame.f_code.co_filename).startswith(f"{PACKAGE}/"):
+                stack.append((file.removeprefix(f"{PACKAGE}/"), frame.f_code.co_name))
+            elif not stack:
+                return
             frame = frame.f_back
         if stack:
             calls.add((stack[0], tuple(stack[1:])))
