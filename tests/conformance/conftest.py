@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -84,7 +84,7 @@ class Case:
     """A store, the documents in it, and what it must answer."""
 
     store: Store
-    documents: Sequence[Document]
+    documents: Sequence[Document] = field(repr=False)
 
     @cached_property
     def reference(self) -> Reference:

@@ -25,10 +25,10 @@ def test_it_is_the_old_server_and_the_old_client(
 @pytest.mark.parametrize(
     "files",
     [
-        ("exchange", "pages", "ranking", "rebuild", "store"),
+        ("pages", "ranking", "store"),
         pytest.param(("",), marks=pytest.mark.long),
     ],
-    ids=["the ways to and from it", "all"],
+    ids=["writing, ranking, pages", "all"],
 )
 def test_conformance_of_what_needs_no_script(
     elasticsearch8_url: str, python_with_client8: Callable[..., str], files: tuple[str, ...]

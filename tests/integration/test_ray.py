@@ -224,6 +224,7 @@ def test_a_real_model(tmp_path):
     far.close()
 
 
+@pytest.mark.long
 def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_path, undisturbed):  # noqa: F811
     location = tmp_path / "index.duckdb"
     command = [sys.executable, "-m", "imgsearch_es", "index", str(folder), "-i", str(location)]
