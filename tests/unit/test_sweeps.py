@@ -133,7 +133,7 @@ def test_a_picture_is_seen_once_whatever_the_settings(seen, photos, tmp_path):
     options = {"judgements": "folder", "models": "fake", "timed": 2, "cache": tmp_path / "cache"}
     first = sweep(photos, top_k=(1, 10), **options)
     assert seen() == 12 + 2  # and two blank pictures, for the length of the deep feature
-    more = sweep(photos, filters=CHAINS, top_k=(1, 2, 10), **options)
+    more = sweep(photos, filters=(CHAINS[0], *CHAINS[4:6]), top_k=(1, 2, 10), **options)
     assert seen() == 0
     alone = sweep(top_k=(1, 10), **options)  # the cache is enough
     assert seen() == 0
