@@ -14,8 +14,8 @@ help:  ## list the targets
 demo: venv  ## index a few photos, search them, write a gallery page
 	@$(BIN)/imgsearch demo
 
-check: lint  ## lint, types and unit tests: no server, no TensorFlow, a minute
-	@$(PYTEST) tests/unit -m "not long" $(PARALLEL)
+check: lint  ## lint, types and quick unit tests: no server, no TensorFlow, a minute or so
+	@$(PYTEST) tests/unit -m "not long and not slow" $(PARALLEL)
 
 ifdef ARGS
 test: venv

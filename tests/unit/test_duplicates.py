@@ -82,6 +82,7 @@ def test_rounding_does_not_decide():
             np.testing.assert_array_equal(_are_near(rows, rows, float(threshold)), expected)
 
 
+@pytest.mark.slow
 def test_thousands_of_the_same_picture():
     prints = [print_of(f"{i:05}", str(i), 1, 2, 3) for i in range(5000)]
     (group,) = find_groups(prints, 1.0)

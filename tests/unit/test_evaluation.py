@@ -32,6 +32,7 @@ def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
     return pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_trec_eval_on_the_files(index, tmp_path):
     found = evaluate(index, "labels", SYSTEMS, MEASURES, compare="auto")
     files = found.write(tmp_path / "out", plots=False)
@@ -173,6 +174,7 @@ def test_tables(index, tmp_path):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_plots(index, tmp_path):
     found = evaluate(index, "labels", "auto,sqrt", "P@3,AP", compare="auto")
     files = {path.name for path in found.write(tmp_path)}
@@ -209,6 +211,7 @@ def test_mistakes(index, options, message):
 # -- the manifest ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_manifest_are_identical(index, tmp_path):
     options = {"compare": "auto", "interval": "bootstrap", "sample": 9, "seed": 5}
     found = evaluate(index, "labels", SYSTEMS, MEASURES, **options)

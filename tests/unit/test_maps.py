@@ -11,6 +11,8 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError
 from imgsearch_es.interfaces.maps import CollectionMap, map_collection, project
 
+pytestmark = pytest.mark.slow
+
 
 def clusters() -> np.ndarray:
     rng = np.random.default_rng(2)

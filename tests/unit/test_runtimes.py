@@ -257,6 +257,7 @@ def runtime_of_name(analyzer):
     return analyzer.model._wanted
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_built():
     with pytest.raises(AnalyzerError, match="network of network cannot be built: no such layer"):
         Network().checked_network()

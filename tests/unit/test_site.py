@@ -15,6 +15,7 @@ import imgsearch_es.errors
 from tests.snippets import ROOT
 from tools import cli_reference
 
+pytestmark = pytest.mark.slow
 API = sorted((ROOT / "docs" / "api").glob("*.md"))
 
 

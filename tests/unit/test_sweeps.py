@@ -36,6 +36,8 @@ from imgsearch_es.pictures.images import open_image
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.fakes import FakeModel, noise, register
 
+pytestmark = pytest.mark.slow
+
 CHAINS = (
     "plain", "sqrt", "l2_normalize", "min_score=0.002", "min_score=0.001+sqrt+l2_normalize",
     "hypernyms", "hypernyms+top_k", "sqrt+top_k+l2_normalize",
