@@ -7,7 +7,7 @@ few bytes at its end, so that its hash is new and its pixels are not. Each conte
 process of its own, so that its peak of resident memory is its own; the network is built, and run
 once, before its time begins. The contenders take turns, and the medians of all turns are shown:
 
-    seeds loop         load_img, predict and one index call for each picture, as the seeds do
+    simple loop        load_img, predict and one write for each picture
     batch loop         threads load, one thread predicts batches, everything to one .npy file at
                        the end, as clip-retrieval's inference does
     bare model         batches of arrays in memory, no files and no index
@@ -56,7 +56,7 @@ BATCH = 32
 Result = dict[str, Any]
 
 
-def seeds_loop(analyzer: Analyzer, paths: list[Path], location: str) -> Result:
+def simple_loop(analyzer: Analyzer, paths: list[Path], location: str) -> Result:
     import keras
 
     network = analyzer.model.build_network()  # type: ignore[attr-defined]
@@ -123,13 +123,13 @@ def pipeline(analyzer: Analyzer, paths: list[Path], location: str) -> Result:
 
 
 CONTENDERS: dict[str, Callable[[Analyzer, list[Path], str], Result]] = {
-    "seeds loop": seeds_loop,
+    "simple loop": simple_loop,
     "batch loop": batch_loop,
     "bare model": bare_model,
     "bare decoding": bare_decoding,
     "pipeline": pipeline,
 }
-SLOW = ("seeds loop",)
+SLOW = ("simple loop",)
 STORELESS = ("batch loop", "bare model", "bare decoding")
 
 
@@ -280,8 +280,8 @@ def limit(table: list[Result]) -> float | None:
 
 def show(table: list[Result], most: float | None) -> None:
     base = {row["contender"].partition(", ")[2]: row["images_per_second"] for row in table
-            if row["contender"].startswith("seeds loop")}  # fmt: skip
-    print("| contender | pictures | pictures/s | times the seeds' loop | of the limit | peak MB |")
+            if row["contender"].startswith("simple loop")}  # fmt: skip
+    print("| contender | pictures | pictures/s | times the simple loop | of the limit | peak MB |")
     print("|---|---:|---:|---:|---:|---:|")
     for row in table:
         rate = row["images_per_second"]
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--random-weights", action="store_true", help="for models to download")
     parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--slow", type=int, default=100, help="pictures for the seeds' loop")
+    parser.add_argument("--slow", type=int, default=100, help="pictures for the simple loop")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--stores", nargs="+", default=["embedded", "elasticsearch"])
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)

@@ -595,13 +595,16 @@ class ImageIndex:
 
     # -- finding -------------------------------------------------------------------------------
 
+    def _build(self, request: SearchRequest) -> Query:
+        return QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
+
     @asks
     def query(self, request: SearchRequest) -> Query:
         """Build a query without running it; takes what ``search`` takes.
 
         With ``feedback``, the first of the two searches is run: its hits are in the query.
         """
-        return QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
+        return self._build(request)
 
     @asks
     def search(self, request: SearchRequest) -> Hits:
@@ -616,7 +619,7 @@ class ImageIndex:
         """
 
         def ask() -> Hits:
-            query = QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
+            query = self._build(request)
             return Hits(query, self.store.search(query), self.store)
 
         return self._of_one_index(ask)

@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +26,7 @@ from imgsearch_es.errors import (
     pip_install,
 )
 from imgsearch_es.interfaces.gallery import words
-from imgsearch_es.interfaces.plots.figures import make_figure
-from imgsearch_es.pictures.files import reason, replacing
+from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -104,12 +102,7 @@ class CollectionMap:
         Raises:
             ConfigurationError: the file cannot be written.
         """
-        figure = self.plot(**options)
-        try:
-            with replacing(Path(path)) as draft:
-                figure.savefig(draft, format=Path(path).suffix[1:] or "png", dpi=150)
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"cannot write the map {path}: {reason(error)}") from error
+        save_figure(self.plot(**options), path, "map", dpi=150)
 
     def _draw_thumbnails(self, axes: Axes, most: int, colors: Mapping[str, str]) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage

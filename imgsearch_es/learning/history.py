@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.pictures.files import reason, replacing
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -105,9 +102,6 @@ class TrainingReport:
             ConfigurationError: it cannot be written.
             MissingDependencyError: matplotlib is not installed.
         """
-        figure = self.plot()
-        try:
-            with replacing(Path(path)) as draft:
-                figure.savefig(draft, format=Path(path).suffix[1:] or "png")
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"cannot write the figure {path}: {reason(error)}") from error
+        from imgsearch_es.interfaces.plots.training import save_curves
+
+        save_curves(self, path)

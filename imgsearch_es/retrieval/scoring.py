@@ -54,6 +54,10 @@ class Statistics:
     frequencies: Mapping[str, int]
 
 
+NO_STATISTICS = Statistics(0, 0.0, {})
+"""For formulas that need none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a summand depends on besides weight and score.

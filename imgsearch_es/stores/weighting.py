@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.base import IndexSettings, Store
-
-_NO_STATISTICS = Statistics(0, 0.0, {})
-"""For formulas that need none."""
 
 
 def check_dimensions(settings: IndexSettings, query: Query) -> None:
@@ -34,10 +31,10 @@ def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, St
     """
     needing = [query for query in queries if needs_statistics(query)]
     keys = dict.fromkeys(term.key for query in needing for term in query.terms)
-    known = store.statistics(list(keys)) if needing else _NO_STATISTICS
+    known = store.statistics(list(keys)) if needing else NO_STATISTICS
     return [_weighted(query, known) for query in queries]
 
 
 def _weighted(query: Query, known: Statistics) -> tuple[Query, Statistics]:
-    statistics = known if needs_statistics(query) else _NO_STATISTICS
+    statistics = known if needs_statistics(query) else NO_STATISTICS
     return with_weights(query, statistics), statistics

@@ -17,7 +17,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Part, by_ranks, fused_score, summed
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from tests.unit.test_documents import SOURCE
 
@@ -25,7 +25,6 @@ PICTURE = (Term("tabby", 0.5), Term("lynx", 0.25))
 WORDS = (Term("sofa", 1.0),)
 BOTH = (Term("sofa", 1.0), *PICTURE)
 FEATURE = np.array([1, 0], np.float32)
-NO_STATISTICS = Statistics(0, 0.0, {})
 
 
 def query(weights, method: str = "sum", pictures=PICTURE, words=WORDS, **options) -> Query:

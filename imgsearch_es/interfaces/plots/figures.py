@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, pip_install
+from imgsearch_es.pictures.files import reason, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +63,25 @@ def make_figure(size: tuple[float, float]) -> Figure:
     except ModuleNotFoundError as error:
         raise no_matplotlib() from error
     return NotebookFigure(figsize=size, layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **options: Any) -> None:
+    """Write a figure into a file, of the kind that its name says; it is there whole or not.
+
+    Args:
+        figure: what to write.
+        path: of the file; without a suffix it is a PNG.
+        what: the figure is called in an error.
+        options: of ``Figure.savefig``.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    try:
+        with replacing(Path(path)) as draft:
+            figure.savefig(draft, format=Path(path).suffix[1:] or "png", **options)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot write the {what} {path}: {reason(error)}") from error
 
 
 def no_matplotlib() -> MissingDependencyError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from imgsearch_es.interfaces.plots.figures import make_figure
+from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,11 @@ def plot_curves(report: TrainingReport) -> Figure:
     for axes in (losses, scores):
         _finish(axes)
     return figure
+
+
+def save_curves(report: TrainingReport, path: str | os.PathLike[str]) -> None:
+    """See ``TrainingReport.save_plot``."""
+    save_figure(plot_curves(report), path, "figure")
 
 
 def _finish(axes: Axes) -> None:

@@ -10,7 +10,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic import dense, fusion
@@ -37,7 +37,7 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
     if needs_statistics(query) and statistics is None:
         named = query.strategy if query.fusion is None else "a part of the fusion"
         raise QueryError(f"{named} weights by the collection: give its statistics")
-    statistics = statistics or Statistics(0, 0.0, {})
+    statistics = statistics or NO_STATISTICS
     query = with_weights(query, statistics)
     if query.is_dense:
         return dense.dense_body(query)

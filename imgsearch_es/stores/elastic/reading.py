@@ -18,9 +18,9 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Known, known_settings
 from imgsearch_es.stores.elastic import counting, inspecting, scanning, waiting
+from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import WHOLE, embedding_of, whole_document_of
-from imgsearch_es.stores.elastic.served import ServedIndex
 from imgsearch_es.stores.elastic.strategies import matching_body
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
@@ -30,7 +30,7 @@ _SCANNED = 500
 """Vectors in one answer of a scan."""
 
 
-class Reading(ServedIndex):
+class Reading(AliasedIndex):
     """An index that is read."""
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:

@@ -31,7 +31,7 @@ _TRUSTED_SECONDS = 1.0
 """How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
 
 
-class ServedIndex:
+class AliasedIndex:
     """An index on Elasticsearch, without what is done with it; see `ElasticStore`."""
 
     def __init__(
