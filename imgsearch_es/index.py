@@ -31,7 +31,6 @@ from imgsearch_es.indexing import (
     as_labels,
     is_gone,
 )
-from imgsearch_es.indexing.engines import create_engine
 from imgsearch_es.indexing.exchange import (
     ExportReport,
     FeatureExport,
@@ -242,8 +241,9 @@ class ImageIndex:
             batch_size=batch_size,
             workers=workers,
             limits=limits,
+            engine=engine,
+            runtime=self._wanted.runtime,
         )
-        where = create_engine(engine, self._wanted.runtime)
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists and not self._settings().has_model:  # raises when another one was asked for
             raise ConfigurationError(
@@ -252,7 +252,7 @@ class ImageIndex:
                 "that made them, which then takes pictures"
             )
         with self._for_one_index(), shown(progress) as tell:
-            indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell, where)
+            indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell)
             return indexer.run(pictures)
 
     def rejected(self) -> list[Rejected]:

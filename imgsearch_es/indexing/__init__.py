@@ -2,20 +2,19 @@
 
 To be read in this order, which is that of the stages; each runs in threads of its own:
 
-    find -> read -> (decoding) -> resolve -> analyze -> write
+    find -> read -> (decoding) -> find.Resolver -> analyze -> write
 
 ``run`` holds them together, ``channel`` is what lies between two of them, ``report`` what a run
-gives back, ``stopping`` how it is interrupted, ``prune`` how documents without files are removed.
-Then: ``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange``
-(documents in files), ``verifying``; ``engines`` and ``ray_driver`` are for a cluster.
+gives back, ``prune`` how documents without files are removed. Then: ``wanted_analyzer``,
+``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in files),
+``verifying``; ``ray_driver`` is for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE
-from imgsearch_es.indexing.options import DEFAULT_LIMITS, Options
+from imgsearch_es.indexing.find import Labels, as_labels, folder_label
+from imgsearch_es.indexing.prune import is_gone
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
-from imgsearch_es.indexing.resolve import Labels, as_labels, folder_label, is_gone
-from imgsearch_es.indexing.run import Indexer
-from imgsearch_es.indexing.stopping import StoppedError
+from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options, StoppedError
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [

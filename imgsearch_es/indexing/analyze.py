@@ -10,9 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.indexing.find import Found
-from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.retrieval.documents import Document
 
@@ -26,22 +28,15 @@ _COPIES = 8
 a folder may hold one picture a hundred thousand times."""
 _RECENT = 2048
 """Analyses kept for copies that come soon after; older ones are asked of the store."""
-
-
-class Made(NamedTuple):
-    """A picture's document, and whether it was made without a forward pass of its own."""
-
-    found: Found
-    document: Document
-    reused: bool
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
 
 class _Batch(NamedTuple):
     """A batch that the model has been given, and the pictures that wait for it."""
 
     analyses: Future[list[Analysis]]
-    contents: dict[str, Ready]
-    waiting: list[Ready]
+    contents: dict[str, Decoded]
+    waiting: list[tuple[Found, Decoded]]
 
 
 class BatchAnalyzer:
@@ -61,38 +56,38 @@ class BatchAnalyzer:
         self._stages = stages
         self._model: ThreadPoolExecutor | None = None
         self._given: deque[_Batch] = deque()
-        self._waiting: list[Ready] = []
-        self._contents: dict[str, Ready] = {}
+        self._waiting: list[tuple[Found, Decoded]] = []
+        self._contents: dict[str, Decoded] = {}
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
         self._lock = threading.Lock()
         self._busy = 0
         self._ended = self._idle = self._told = 0.0
 
-    def add(self, ready: Ready) -> Iterator[Made]:
-        """Take a picture; give the documents that are done with it, often none."""
-        sha256, stored = ready.picture.sha256, ready.found.stored
+    def add(self, found: Found, decoded: Decoded) -> Iterator[Found]:
+        """Take a picture; give those that have their document with it, often none."""
+        sha256, stored = decoded.sha256, found.stored
         known = self._recent.get(sha256)
         if stored is not None:
             known = Analysis(stored.terms, stored.embedding)
         if known is not None:
-            yield _made(ready, known, reused=True)
+            yield _complete(found, decoded, known, reused=True)
             return
-        if ready.analysis is not None:
-            yield _made(ready, ready.analysis, reused=False)
+        if found.analysis is not None:  # elsewhere
+            yield _complete(found, decoded, found.analysis, reused=False)
             return
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
-            given.waiting.append(ready)
+            given.waiting.append((found, decoded))
             if len(given.waiting) >= _COPIES * self._size:
                 yield from self._take(0)
             return
-        self._waiting.append(ready)
-        self._contents.setdefault(sha256, ready)
+        self._waiting.append((found, decoded))
+        self._contents.setdefault(sha256, decoded)
         if len(self._contents) >= self._size or len(self._waiting) >= _COPIES * self._size:
             self._give()
             yield from self._take(_AT_ONCE)
 
-    def flush(self) -> Iterator[Made]:
+    def flush(self) -> Iterator[Found]:
         """Analyze what waits, although the batch is not full."""
         self._give()
         yield from self._take(0)
@@ -103,42 +98,35 @@ class BatchAnalyzer:
         return self._told - told
 
     def close(self, *, wait: bool = True) -> None:
-        """End the model's threads.
-
-        Args:
-            wait: for the batches that it works on.
-        """
+        """End the model's threads, perhaps without waiting for the batches that it works on."""
         if self._model is not None:
             self._model.shutdown(wait=wait, cancel_futures=True)
 
     def _give(self) -> None:
         """Let the model have the batch."""
         if self._waiting:
-            analyses = self._threads().submit(self._analyze, list(self._contents.values()))
+            if self._model is None:  # one thread for a model that need not be safe in many
+                is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
+                self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
+            analyses = self._model.submit(self._analyze, list(self._contents.values()))
             self._given.append(_Batch(analyses, self._contents, self._waiting))
         self._waiting, self._contents = [], {}
 
-    def _threads(self) -> ThreadPoolExecutor:
-        """The model's: one for a model that need not be safe in many."""
-        if self._model is None:
-            is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
-            self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
-        return self._model
-
-    def _take(self, left: int) -> Iterator[Made]:
+    def _take(self, left: int) -> Iterator[Found]:
         """Take batches from the model, until so many are left with it."""
         while len(self._given) > left:
             batch = self._given[0]
-            analyses = batch.analyses.result()
+            analyses = dict(zip(batch.contents, batch.analyses.result(), strict=True))
             self._given.popleft()
-            found = dict(zip(batch.contents, analyses, strict=True))
-            self._remember(found)
-            for ready in batch.waiting:
-                sha256 = ready.picture.sha256
-                reused = ready is not batch.contents[sha256]
-                yield _made(ready, found[sha256], reused=reused)
+            self._recent.update(analyses)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+            for found, decoded in batch.waiting:
+                sha256 = decoded.sha256
+                reused = decoded is not batch.contents[sha256]
+                yield _complete(found, decoded, analyses[sha256], reused=reused)
 
-    def _analyze(self, batch: Sequence[Ready]) -> list[Analysis]:
+    def _analyze(self, batch: Sequence[Decoded]) -> list[Analysis]:
         """In a thread of the model: the analyses; adds the seconds that they took alone."""
         analyzer = self._analyzer()
         with self._lock:
@@ -147,7 +135,7 @@ class BatchAnalyzer:
                 self._idle += started - self._ended
             self._busy += 1
         try:
-            analyses = analyzer.analyze_prepared([ready.picture.pixels for ready in batch])
+            analyses = analyzer.analyze_prepared([decoded.pixels for decoded in batch])
         finally:
             with self._lock:
                 self._busy -= 1
@@ -157,23 +145,11 @@ class BatchAnalyzer:
         self._stages.add("analyze", seconds, len(batch))
         return analyses
 
-    def _remember(self, found: dict[str, Analysis]) -> None:
-        self._recent.update(found)
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
 
-
-def relabeled(found: Found) -> Made | None:
-    """The stored document with new labels and metadata; None when it is as it should be."""
-    if found.stored is None:
-        return None
-    document = replace(found.stored, labels=found.labels or (), metadata=found.metadata)
-    return Made(found, document, reused=False)
-
-
-def _made(ready: Ready, analysis: Analysis, *, reused: bool) -> Made:
-    found = ready.found
-    document = Document.from_picture(
-        ready.picture, analysis, labels=found.labels or (), metadata=found.metadata
+def _complete(found: Found, decoded: Decoded, analysis: Analysis, *, reused: bool) -> Found:
+    found.document = Document.from_picture(
+        decoded, analysis, labels=found.labels or (), metadata=found.metadata
     )
-    return Made(found, document, reused)
+    found.decoded, found.analysis = replace(decoded, pixels=_NO_PIXELS), analysis
+    found.reused = reused
+    return found

@@ -19,8 +19,7 @@ class ClosedError(Exception):
 class Channel(Generic[T]):
     """A queue to one thread, which is not woken before there is enough for it.
 
-    Args:
-        size: how many items may wait; who puts more waits as well, and so memory stays bounded.
+    Who puts more than ``size`` items waits, and so memory stays bounded.
     """
 
     def __init__(self, size: int) -> None:
@@ -61,12 +60,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
     def batches(self, size: int, seconds: float | None = None) -> Iterator[list[T]]:
-        """Take what comes, ``size`` items at a time, until the end.
-
-        Args:
-            size: items in a batch; the last one may have fewer.
-            seconds: after this time a batch is given although it is not full.
-        """
+        """Take what comes, ``size`` items at a time, until the end; after so many seconds fewer."""
         while batch := self._take(size, seconds):
             yield batch
         if self._error is not None and not self._closed:

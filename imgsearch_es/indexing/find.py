@@ -1,30 +1,38 @@
-"""The first stage: find pictures, and ask the store what it knows of them."""
+"""The first and the third stage: find pictures, and ask the store what it knows of them.
+
+It is asked before a file is read, whether it has changed, and afterwards for an analysis of the
+same content. A file that was moved, and a copy of one, take over that analysis; a moved one its
+labels and metadata as well.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from imgsearch_es.analysis.analyzer import Analysis
+from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ImageError
+from imgsearch_es.indexing.prune import is_gone
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.pictures.files import picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
 
-LOOKUP_SIZE = 512
-"""Pictures per question to the store which of them it knows."""
-WALK_AHEAD = 65_536
-"""Names found before they are needed, so that the number of pictures is soon known."""
+Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 
 
 @dataclass(slots=True, eq=False)
 class Found:
-    """A picture to look at, and what is found out about it on its way through the stages.
+    """A picture on its way through the stages, with what each of them adds.
+
+    Once it is read, it is decoded, rejected, or neither, because the index has its content.
 
     Attributes:
         uri: what to read.
@@ -35,7 +43,13 @@ class Found:
         metadata: likewise what else its source says of it.
         known: its document, in short.
         before: its entry in the ledger.
-        stored: the document to change or to copy the analysis from; None when there is none.
+        decoded: what the model is given; once it is analyzed, without pixels.
+        rejected: why it is not indexed.
+        as_before: it was not even tried again.
+        stored: the document to change or to copy the analysis from.
+        analysis: what the model said of it.
+        document: what to write.
+        reused: the document was made without a forward pass of its own.
     """
 
     uri: str
@@ -45,7 +59,13 @@ class Found:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     known: Known | None = None
     before: Rejected | None = None
+    decoded: Decoded | None = None
+    rejected: Rejected | None = None
+    as_before: bool = False
     stored: Document | None = None
+    analysis: Analysis | None = None
+    document: Document | None = None
+    reused: bool = False
 
     @property
     def id(self) -> str:
@@ -72,19 +92,15 @@ class Finder:
         stages: Stages,
     ) -> None:
         places = [source for source in sources if isinstance(source, str | os.PathLike)]
-        self._errors: list[ImageError] = []
         lists = [source for source in sources if isinstance(source, PictureList)]
+        self._errors: list[ImageError] = []
         self._entries = find_entries(places, lists, on_error=self._errors.append)
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._open_memory = open_memory
         self._stages = stages
         self.found = 0
-        self.is_done = False
-
-    @property
-    def total(self) -> int | None:
+        self.total: int | None = None
         """How many pictures there are; None until the end of the walk."""
-        return self.found if self.is_done else None
 
     def items(self) -> Iterator[Found]:
         """The pictures, as they are found; reads no file.
@@ -92,10 +108,15 @@ class Finder:
         Raises:
             SourceError: a folder named cannot be listed.
         """
-        for item in self._timed(self._find()):
+        found = self._find()
+        while True:
+            with self._stages.measure("find"):
+                item = next(found, None)
+            if item is None:
+                break
             self.found += 1
             yield item
-        self.is_done = True
+        self.total = self.found
 
     def _find(self) -> Iterator[Found]:
         for entry in self._entries:
@@ -118,14 +139,6 @@ class Finder:
             error = self._errors.pop(0)
             yield Found(error.uri, error=error.reason)
 
-    def _timed(self, items: Iterator[Found]) -> Iterator[Found]:
-        while True:
-            with self._stages.measure("find"):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
-
 
 def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> Iterator[Found]:
     """Ask the store what it knows of each picture, many at a time."""
@@ -138,3 +151,107 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
                 for key, found in zip(ids, group, strict=True):
                     found.known, found.before = known.get(key), before.get(key)
         yield from group
+
+
+class Resolver:
+    """Asks the store for what need not be analyzed.
+
+    Args:
+        store: the index; it need not exist.
+        labels: what to call the pictures that have no labels of their own; None leaves what is
+            stored.
+        metadata: fields for every picture, below those of its own; None leaves what is stored.
+        is_new: the index had no document when the run began; then the store need be asked only
+            for contents that came before in this run.
+    """
+
+    def __init__(
+        self, store: Store, labels: Labels, metadata: Mapping[str, Any] | None, *, is_new: bool
+    ) -> None:
+        self._store = store
+        self._seen = _Contents() if is_new else None
+        self._labels = labels
+        self._metadata = metadata
+
+    def resolve(self, groups: Iterable[list[Found]]) -> Iterator[list[Found]]:
+        """The groups; each picture then has all that its document needs but the analysis."""
+        for group in groups:
+            taken = [found for found in group if not found.rejected]
+            stored = self._stored(taken)
+            for found in taken:
+                self._complete(found, stored)
+            yield group
+
+    def _stored(self, group: Sequence[Found]) -> dict[str, Document]:
+        """Documents by what is asked for: content where new, id where only labels are."""
+        hashes = [found.decoded.sha256 for found in group if found.decoded]
+        if self._seen is not None:
+            hashes = [sha256 for sha256 in hashes if self._seen.add(sha256)]
+        if not self._store.settings():
+            return {}
+        keys = self._store.by_content(hashes) if hashes else {}
+        keys |= {found.id: found.id for found in group if self._is_relabeled(found)}
+        stored = self._store.get(list(keys.values())) if keys else {}
+        return {asked: stored[key] for asked, key in keys.items() if key in stored}
+
+    def _is_relabeled(self, found: Found) -> bool:
+        known = found.known
+        if found.decoded or known is None:
+            return False
+        return self._named(found, known) != (known.labels, known.metadata)
+
+    def _complete(self, found: Found, documents: Mapping[str, Document]) -> None:
+        known, decoded = found.known, found.decoded
+        found.stored = stored = documents.get(decoded.sha256 if decoded else found.id)
+        if known is None and found.before and found.before.given:
+            given = json.loads(found.before.given)  # it was no picture for a while
+            known = Known("", tuple(given["labels"]), given["metadata"])
+        if known is None and stored is not None and is_gone(stored.uri):
+            known = Known(stored.sha256, stored.labels, stored.metadata)  # it was moved
+        found.labels, found.metadata = self._named(found, known)
+
+    def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The labels and metadata that a document shall have: its own, those given or as before."""
+        labels, metadata = found.labels, {**(self._metadata or {}), **found.metadata}
+        if labels is None:
+            given = self._labels(found.uri) if callable(self._labels) else self._labels
+            before = known.labels if known else ()
+            labels = before if given is None else as_labels(given)
+        if self._metadata is None and not found.metadata:
+            metadata = dict(known.metadata) if known else {}
+        return labels, metadata
+
+
+class _Contents:
+    """Which hashes may have been added: a Bloom filter of two probes in 2 MB.
+
+    (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
+    A million pictures make one answer in seventy wrong, which costs a question to the store.
+    """
+
+    _BITS = 24
+
+    def __init__(self) -> None:
+        self._bits = bytearray(1 << (self._BITS - 3))
+
+    def add(self, sha256: str) -> bool:
+        """Add a hash; whether it may have been there."""
+        number = int(sha256[:16], 16)
+        there = True
+        for place in (number, number >> self._BITS):
+            byte, bit = divmod(place % (1 << self._BITS), 8)
+            there = there and bool(self._bits[byte] >> bit & 1)
+            self._bits[byte] |= 1 << bit
+        return there
+
+
+def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
+    """One label or several, as several."""
+    return (labels,) if isinstance(labels, str) else tuple(labels)
+
+
+def folder_label(uri: str) -> tuple[str, ...]:
+    """The name of the folder that a picture is in, as its label."""
+    path = to_path(uri)
+    name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
+    return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -25,7 +25,7 @@ WINDOW_SECONDS = 15.0
 DELAY_SECONDS = 0.5
 """A notebook shows no bar for a run that has ended by then."""
 EVERY_SECONDS = 0.2
-"""Between two drawings of a notebook's bar."""
+"""Between two drawings of a bar."""
 LINE_SECONDS = 10.0
 """Between two lines where there is neither a notebook nor a terminal."""
 
@@ -74,11 +74,7 @@ class Reading:
 
 
 class Meter:
-    """Reads rate and time left from the reports of one run.
-
-    Args:
-        clock: seconds, from any beginning.
-    """
+    """Reads rate and time left from the reports of one run."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
@@ -110,55 +106,63 @@ class Meter:
         return (done - before) / (now - then) if now > then else 0.0
 
 
-class Display(Protocol):
-    """Shows the progress of one run."""
-
-    def __call__(self, report: IndexReport, total: int | None) -> None:
-        """Show how far it is."""
-        ...
-
-    def end(self, *, stopped: bool) -> None:
-        """Show that it has ended."""
-        ...
-
-
-class NotebookBar:
-    """A bar below a notebook's cell, redrawn in place; it stays when the run has ended.
+class Display:
+    """Shows the progress of one run, within whose ``with`` it is called with each report.
 
     Args:
-        show: gives a new output that can be replaced; IPython's ``display``.
+        delay: seconds before the first drawing.
+        every: seconds between two.
         clock: seconds, from any beginning.
     """
 
-    def __init__(
-        self, show: Callable[..., Any] | None = None, clock: Clock = time.monotonic
-    ) -> None:
-        self._show = show or _ipython_display()
+    def __init__(self, delay: float, every: float, clock: Clock) -> None:
+        self._every = every
         self._clock = clock
         self._meter = Meter(clock)
-        self._next = clock() + DELAY_SECONDS
-        self._output: Any = None
+        self._next = clock() + delay
         self._last: tuple[IndexReport, int | None] | None = None
 
     def __call__(self, report: IndexReport, total: int | None) -> None:
-        """Redraw the bar, though not each time."""
+        """Show how far the run is, though not each time."""
         self._last = (report, total)
         if self._clock() >= self._next:
-            self._next = self._clock() + EVERY_SECONDS
-            reading = self._meter.read(report, total)
-            self._draw(reading, f"{reading.position} · {reading.pace}")
+            self._next = self._clock() + self._every
+            self._draw(self._meter.read(report, total))
 
-    def end(self, *, stopped: bool) -> None:
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Show that the run has ended, and whether by an error or Ctrl-C."""
+
+    def _draw(self, reading: Reading) -> None:
+        raise NotImplementedError
+
+
+class NotebookBar(Display):
+    """A bar below a notebook's cell, redrawn in place; it stays when the run has ended."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        from IPython.display import display
+
+        super().__init__(DELAY_SECONDS, EVERY_SECONDS, clock)
+        self._show: Callable[..., Any] = display
+        self._output: Any = None
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Say how it ended, where the bar was shown at all."""
         if self._last is None or self._output is None:
             return
         report, total = self._last
         reading = self._meter.read(report, total)
-        how = "Stopped after" if stopped else "Indexed"
+        how = "Indexed" if kind is None else "Stopped after"
         took = f" in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
-        self._draw(reading, f"{how} {reading.done:,} pictures{took}")
+        self._draw_with(reading, f"{how} {reading.done:,} pictures{took}")
 
-    def _draw(self, reading: Reading, head: str) -> None:
+    def _draw(self, reading: Reading) -> None:
+        self._draw_with(reading, f"{reading.position} · {reading.pace}")
+
+    def _draw_with(self, reading: Reading, head: str) -> None:
         plain = f"{head} · {reading.counts}"
         bundle = {"text/html": str(_html(reading, head)), "text/plain": plain}
         if self._output is None:
@@ -167,12 +171,8 @@ class NotebookBar:
             self._output.update(bundle, raw=True)
 
 
-class TerminalBar:
-    """A bar on a terminal, drawn by rich; gone when the run has ended.
-
-    Args:
-        console: where to draw.
-    """
+class TerminalBar(Display):
+    """A bar on a terminal, drawn by rich; gone when the run has ended."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
@@ -181,6 +181,7 @@ class TerminalBar:
         def text(of: str, style: str = "none", **options: Any) -> TextColumn:
             return TextColumn(f"{{task.fields[reading].{of}}}", style, **options)
 
+        super().__init__(0.0, EVERY_SECONDS, time.monotonic)
         self._bar = Progress(
             BarColumn(bar_width=16),
             text("position"),
@@ -192,46 +193,31 @@ class TerminalBar:
             transient=True,
             expand=True,
         )
-        self._meter = Meter()
         nothing = Reading(0, None, "", "", 0.0, None)
         self._task = self._bar.add_task("", total=None, reading=nothing)
+
+    def __enter__(self) -> Display:
         self._bar.start()
+        return self
 
-    def __call__(self, report: IndexReport, total: int | None) -> None:
-        """Redraw the bar."""
-        reading = self._meter.read(report, total)
-        self._bar.update(self._task, total=total, completed=reading.done, reading=reading)
-
-    def end(self, *, stopped: bool) -> None:
-        """Take the bar away."""
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._bar.stop()
 
+    def _draw(self, reading: Reading) -> None:
+        self._bar.update(self._task, total=reading.total, completed=reading.done, reading=reading)
 
-class Lines:
-    """A plain line every ten seconds, for log files.
 
-    Args:
-        say: prints a line; by default to standard error.
-        clock: seconds, from any beginning.
-    """
+class Lines(Display):
+    """A plain line every ten seconds, for log files, by default to standard error."""
 
     def __init__(
         self, say: Callable[[str], None] | None = None, clock: Clock = time.monotonic
     ) -> None:
+        super().__init__(LINE_SECONDS, LINE_SECONDS, clock)
         self._say = say or (lambda line: print(line, file=sys.stderr))
-        self._clock = clock
-        self._meter = Meter(clock)
-        self._next = clock() + LINE_SECONDS
 
-    def __call__(self, report: IndexReport, total: int | None) -> None:
-        """Print a line when it is time."""
-        reading = self._meter.read(report, total)
-        if self._clock() >= self._next:
-            self._next += LINE_SECONDS
-            self._say(str(reading))
-
-    def end(self, *, stopped: bool) -> None:
-        """Say nothing; the report does."""
+    def _draw(self, reading: Reading) -> None:
+        self._say(str(reading))
 
 
 @contextmanager
@@ -251,7 +237,7 @@ def shown(progress: Progress | bool | None) -> Iterator[Progress | None]:
         return
     from rich.console import Console
 
-    with ended(NotebookBar() if notebook else suiting(Console(stderr=True))) as place:
+    with NotebookBar() if notebook else suiting(Console(stderr=True)) as place:
         yield place
 
 
@@ -259,17 +245,6 @@ def suiting(console: Console, say: Callable[[str], None] | None = None) -> Displ
     """A bar on a terminal that can redraw a line, lines elsewhere."""
     redraws = console.file.isatty() and not console.is_dumb_terminal
     return TerminalBar(console) if redraws else Lines(say)
-
-
-@contextmanager
-def ended(display: Display) -> Iterator[Display]:
-    """Tell a display when the block has ended, and whether by an error or Ctrl-C."""
-    stopped = True
-    try:
-        yield display
-        stopped = False
-    finally:
-        display.end(stopped=stopped)
 
 
 def in_notebook() -> bool:
@@ -297,10 +272,3 @@ def _html(reading: Reading, head: str) -> Markup:
         'aria-label="Pictures indexed"{}></progress> {}<br>'
         '<span style="opacity: .75">{}</span></div>'
     ).format(value if reading.total else "", head, reading.counts)
-
-
-def _ipython_display() -> Callable[..., Any]:
-    from IPython.display import display
-
-    show: Callable[..., Any] = display
-    return show

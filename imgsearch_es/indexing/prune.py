@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from imgsearch_es.errors import SourceError
-from imgsearch_es.indexing.resolve import is_gone, is_no_file
-from imgsearch_es.pictures.files import beginnings, to_path, to_uri
+from imgsearch_es.pictures.files import beginnings, in_memory, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 2048
+
+
+def is_gone(uri: str) -> bool:
+    """Whether a local file is certainly no longer there; what cannot be reached is not gone."""
+    path = to_path(uri)
+    if in_memory(uri) or path is None:
+        return False
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
+
+
+def is_no_file(uri: str) -> bool:
+    """Whether a folder, a FIFO or the like is where a picture's URI says that its file is."""
+    path = to_path(uri)
+    try:
+        return path is not None and not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
@@ -46,8 +67,7 @@ def _check_mounted(uris: Sequence[str]) -> None:
     def nearest(folder: Path) -> Path:
         return folder if folder.is_dir() else nearest(folder.parent)
 
-    above = {nearest(path.parent) for path in map(to_path, uris) if path is not None}
-    for folder in sorted(above):
+    for folder in sorted({nearest(path.parent) for path in map(to_path, uris) if path is not None}):
         with os.scandir(folder) as entries:
             if next(entries, None) is None:
                 raise _refusal(str(folder), "it is empty now")
@@ -62,12 +82,12 @@ def _refusal(folder: str, why: str) -> SourceError:
 
 def _strike_out(store: Store, prefixes: Sequence[str]) -> None:
     """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
+
+    def can_be_listed(uri: str) -> bool:
+        path = to_path(uri)
+        return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+
     inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
-    outdated = [each.id for each in inside if is_gone(each.uri) or _can_be_listed(each.uri)]
+    outdated = [each.id for each in inside if is_gone(each.uri) or can_be_listed(each.uri)]
     if outdated:
         store.ledger.remove(outdated)
-
-
-def _can_be_listed(uri: str) -> bool:
-    path = to_path(uri)
-    return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)

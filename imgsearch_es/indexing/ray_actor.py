@@ -1,11 +1,13 @@
 """The analyzer in an actor of a Ray cluster.
 
 It is made of the stages of the local engine: the same threads and worker processes read and decode,
-and the same batches go through the model.
+and the same batches go through the model. Pictures travel pickled, in Arrow tables of one value:
+there as they were found, back with what became of them.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,26 +16,20 @@ import pyarrow as pa
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing.analyze import BatchAnalyzer
-from imgsearch_es.indexing.ray_rows import (
-    failed_row,
-    read_tasks,
-    ready_row,
-    stage_seconds,
-    write_outcomes,
-)
-from imgsearch_es.indexing.read import Failed, Outcome, Readers, Ready
+from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 
 
 class Analyst:
-    """Analyzes one table of tasks after the other.
+    """Analyzes one table of pictures after the other.
 
     Args:
         config: the analyzer's configuration.
         weights: the fingerprint of its model's weights, which must be found here as well.
         runtime: what runs the model.
-        limits: the largest picture to accept, as keywords of `Limits`.
+        limits: the largest picture to accept.
         retry: also try pictures again that were rejected and have not changed.
         batch_size: pictures per forward pass; None for 32.
         workers: processes that decode.
@@ -45,7 +41,7 @@ class Analyst:
         config: Mapping[str, Any],
         weights: str,
         runtime: str | None,
-        limits: Mapping[str, Any],
+        limits: Limits,
         retry: bool,
         batch_size: int | None,
         workers: int,
@@ -57,41 +53,36 @@ class Analyst:
         self._readers = Readers(
             self._checked,
             workers=workers,
-            limits=Limits(**limits),
+            limits=limits,
             retry=retry,
             stages=self._stages,
             few=0,  # a decoder that crashes must not take the actor along
         )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The outcomes of a table of tasks.
+        """What became of the pictures, what each stage worked, and the error that ends the run.
 
-        An error that ends the run is its last row: Ray would take it for a defect of this program
-        and wrap it in tracebacks.
+        (Ray would take an exception for a defect of this program and wrap it in tracebacks.)
         """
-        places = read_tasks(table)
-        rows: list[dict[str, Any]] = []
-        before = dict(self._stages.seconds)
+        places = {found: place for place, found in from_table(table)}
+        before, done, error = dict(self._stages.seconds), [], None
         try:
             self._checked()
-            for outcome in self._readers.read(places):
-                for found, row in self._advance(outcome):
-                    rows.append({"place": places[found], **row})
-            for made in self._batches.flush():
-                rows.append({"place": places[made.found], **ready_row(made.document)})
-        except ImgsearchError as error:
-            rows.append({"place": -1, "kind": "stopped", "reason": str(error)})
-        rows[-1]["seconds"] = stage_seconds(self._stages.seconds, before)
-        return write_outcomes(rows)
+            for found in self._analyzed(places):
+                found.document = None  # labels and metadata are the driver's to give
+                done.append((places[found], found))
+        except ImgsearchError as stopped:
+            error = str(stopped)
+        seconds = {stage: now - before[stage] for stage, now in self._stages.seconds.items()}
+        return to_table((done, seconds, error))
 
-    def _advance(self, outcome: Outcome) -> Iterator[tuple[Any, dict[str, Any]]]:
-        if isinstance(outcome, Failed):
-            yield outcome.found, failed_row(outcome)
-        elif isinstance(outcome, Ready):
-            for made in self._batches.add(outcome):
-                yield made.found, ready_row(made.document)
-        else:
-            yield outcome.found, {"kind": "unchanged"}
+    def _analyzed(self, pictures: Mapping[Found, int]) -> Iterator[Found]:
+        for found in self._readers.read(pictures):
+            if found.decoded is None:
+                yield found
+            else:
+                yield from self._batches.add(found, found.decoded)
+        yield from self._batches.flush()
 
     def _checked(self) -> Analyzer:
         """The analyzer, which must be the one that the driver has; the model loads when used."""
@@ -100,3 +91,13 @@ class Analyst:
             analyzer.check_is(self._config, self._weights, "the index")
             self._analyzer = analyzer
         return self._analyzer
+
+
+def to_table(value: object) -> pa.Table:
+    """A value in a table."""
+    return pa.table({"value": [pickle.dumps(value)]})
+
+
+def from_table(table: pa.Table) -> Any:
+    """The value in a table of this program's."""
+    return pickle.loads(table["value"][0].as_py())  # noqa: S301 - as Ray does with all it carries

@@ -7,37 +7,61 @@ and the counts in one place. What comes back is some kB for each picture.
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
+import re
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
-
-import ray
-import ray.data
-from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import RayError
+from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Found
-from imgsearch_es.indexing.options import Options
-from imgsearch_es.indexing.ray_actor import Analyst
-from imgsearch_es.indexing.ray_cluster import Cluster, Share, share
-from imgsearch_es.indexing.ray_rows import read_outcome, write_tasks
-from imgsearch_es.indexing.read import Outcome, Ready
-from imgsearch_es.indexing.report import STAGES, Stages
+from imgsearch_es.indexing.ray_actor import Analyst, to_table
+from imgsearch_es.indexing.report import Stages
 
-ROUND = 1_000_000
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables for what is imported or started meanwhile, unless they are set already."""
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+# Ray would connect by itself, in a thread that goes on when its cluster has been ended.
+with _environment({"RAY_ENABLE_AUTO_CONNECT": "0"}):
+    import ray
+    import ray.data
+    from ray.data.exceptions import ExecutionTimeoutError
+    from ray.exceptions import RayError
+
+_CPUS_PER_ACTOR = 4
+"""An actor decodes with all its processors and runs one model."""
+_ROUND = 1_000_000
 """Pictures whose names the driver holds at a time; for the next ones actors start anew."""
-PARTITION = 256
+_PARTITION = 256
 """Pictures in a partition, at most: what a lost worker costs ..."""
 _LEAST = 32
 _EACH = 4
 """... and at least so many partitions for each actor, if that leaves them some pictures."""
 _AHEAD = 1024
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else its C++ part writes on standard error
+}
+_RAY_LINE = re.compile(rb"\[[-\d]+ [:,\d]+ [A-Z] \d+ \d+\] \w+\.cc:")
+"""How that part begins a line; one says that there is a log level, whatever the level."""
 
 
 class RayReaders:
@@ -45,28 +69,29 @@ class RayReaders:
 
     Args:
         analyzer: gives the analyzer; asked when the first picture comes.
-        options: how to run; ``workers`` is the number of actors.
+        workers: the number of actors; None takes what the cluster has room for.
         stages: where to add the time that actors work.
-        runtime: what runs the model; None lets each machine choose.
+        options: more of `Analyst`: limits, retry, runtime and batch_size.
     """
 
     def __init__(
         self,
         analyzer: Callable[[], Analyzer],
-        options: Options,
+        *,
+        workers: int | None,
         stages: Stages,
-        runtime: str | None,
+        **options: Any,
     ) -> None:
         self._analyzer = analyzer
-        self._options = options
+        self._workers = workers
         self._stages = stages
-        self._runtime = runtime
-        self._cluster = Cluster()
+        self._options = options
+        self._cluster = _Cluster()
         self._thread = ThreadPoolExecutor(1, "imgsearch-ray")
-        self._outcomes: Channel[Outcome] = Channel(_AHEAD)
+        self._outcomes: Channel[Found] = Channel(_AHEAD)
         self._closed = threading.Event()
 
-    def read(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
+    def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
         """What became of each picture, in the order in which actors are done.
 
         Raises:
@@ -87,41 +112,43 @@ class RayReaders:
         self._cluster.stop()
         self._thread.shutdown(wait=wait, cancel_futures=True)
 
-    def _rounds(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
+    def _rounds(self, pictures: Iterable[Found]) -> Iterator[Found]:
         source = iter(pictures)
-        while tasks_now := dict(enumerate(islice(source, ROUND))):
+        while tasks := dict(enumerate(islice(source, _ROUND))):
             if self._closed.is_set():
                 return
-            if any(task.picture is not None for task in tasks_now.values()):
+            if any(found.picture is not None for found in tasks.values()):
                 raise ConfigurationError(
                     "a picture in memory cannot be analyzed on a cluster: add it with "
                     "engine='local', or give its path or URL"
                 )
             try:
-                yield from self._round(tasks_now)
+                yield from self._round(tasks)
             except (RayError, ExecutionTimeoutError) as error:
                 if self._closed.is_set():
                     return  # the cluster was ended under it
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                said = lines[-1][:300] if lines else type(error).__name__
                 raise AnalyzerError(
-                    f"Ray failed: {_last_line(error)}; run the command again to "
-                    "go on after what is stored"
+                    f"Ray failed: {said}; run the command again to go on after what is stored"
                 ) from error
 
-    def _round(self, tasks: dict[int, Found]) -> Iterator[Outcome]:
+    def _round(self, tasks: dict[int, Found]) -> Iterator[Found]:
         self._cluster.start()
-        part = share(ray.cluster_resources(), self._options.workers)
+        part = share(ray.cluster_resources(), self._workers)
         for row in self._dataset(tasks, part).iter_rows():
-            if row["kind"] == "stopped":
-                raise AnalyzerError(row["reason"])
-            for stage, seconds in zip(STAGES, row["seconds"] or (), strict=False):
-                self._stages.add(stage, seconds)
-            task = tasks.pop(row["place"], None)
-            if task is not None:  # nothing that came before comes twice
-                outcome = read_outcome(row, task)
-                if isinstance(outcome, Ready):
-                    for stage in ("decode", "analyze"):
-                        self._stages.add(stage, 0.0, 1)
-                yield outcome
+            done, seconds, error = pickle.loads(row["value"])  # noqa: S301 - of our own actor
+            for stage, worked in seconds.items():
+                self._stages.add(stage, worked)
+            for place, found in done:
+                if tasks.pop(place, None) is None:
+                    continue  # nothing that came before comes twice
+                if found.decoded is not None:
+                    self._stages.add("decode", 0.0, 1)
+                    self._stages.add("analyze", 0.0, 1)
+                yield found
+            if error is not None:
+                raise AnalyzerError(error)
         if tasks and not self._closed.is_set():
             uri = next(iter(tasks.values())).uri
             raise AnalyzerError(
@@ -130,20 +157,17 @@ class RayReaders:
             )
 
     def _dataset(self, tasks: dict[int, Found], part: Share) -> ray.data.Dataset:
-        size = min(PARTITION, max(_LEAST, len(tasks) // (_EACH * part.actors)))
+        size = min(_PARTITION, max(_LEAST, len(tasks) // (_EACH * part.actors)))
         rows = iter(tasks.items())
         partitions = []
         while some := list(islice(rows, size)):
-            partitions.append(write_tasks(some))
-        analyzer, options = self._analyzer(), self._options
+            partitions.append(to_table(some))
+        analyzer = self._analyzer()
         arguments: dict[str, Any] = {
             "config": analyzer.config,
             "weights": analyzer.fingerprint(),
-            "runtime": self._runtime,
-            "limits": asdict(options.limits),
-            "retry": options.retry,
-            "batch_size": options.batch_size,
             "workers": part.cpus,
+            **self._options,
         }
         return ray.data.from_arrow(partitions).map_batches(
             Analyst,
@@ -157,6 +181,98 @@ class RayReaders:
         )
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+class Share(NamedTuple):
+    """What actors get of a cluster: how many there are, and each one's processors and GPUs."""
+
+    actors: int
+    cpus: int
+    gpus: float
+
+
+def share(resources: Mapping[str, float], actors: int | None = None) -> Share:
+    """Divide a cluster.
+
+    Args:
+        resources: Ray's, in total: ``CPU`` and, where there are some, ``GPU``.
+        actors: how many; None takes one for each GPU, or for each four processors.
+
+    Raises:
+        ConfigurationError: there are fewer processors than actors.
+    """
+    processors = int(resources.get("CPU", 0))
+    gpus = int(resources.get("GPU", 0))
+    count = actors or gpus or max(1, processors // _CPUS_PER_ACTOR)
+    if processors < count:
+        raise ConfigurationError(
+            f"{count} actors need as many processors, and the Ray cluster has {processors}: "
+            "give fewer by workers= (--workers)"
+        )
+    return Share(count, min(_CPUS_PER_ACTOR, processors // count), min(1.0, gpus / count))
+
+
+class _Cluster:
+    """The cluster that RAY_ADDRESS names or this machine runs; else one of this machine alone."""
+
+    def __init__(self) -> None:
+        self._is_ours = self._is_stopped = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Connect, unless this process is connected already, or ``stop`` was called.
+
+        Raises:
+            ConfigurationError: there is no cluster at RAY_ADDRESS.
+        """
+        with self._lock:
+            _be_quiet()
+            if ray.is_initialized() or self._is_stopped:
+                return
+            try:
+                with _environment(_SETTINGS), _without_ray_lines():
+                    ray.init(
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                    )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                address = os.environ.get("RAY_ADDRESS", "this machine")
+                raise ConfigurationError(
+                    f"Ray does not start on {address}: {' '.join(str(error).split())[:300]}"
+                ) from error
+            self._is_ours = True
+
+    def stop(self) -> None:
+        """Let go of the cluster if ``start`` connected: one that it started ends."""
+        with self._lock:
+            self._is_stopped = True
+            if self._is_ours and ray.is_initialized():
+                ray.shutdown()
+
+
+def _be_quiet() -> None:
+    """Ray's messages stay in its own log files; errors come back as exceptions."""
+    for name in ("ray", "ray.data"):
+        for handler in logging.getLogger(name).handlers:
+            is_rays = type(handler).__module__.partition(".")[0] == "ray"  # and nobody else's
+            if is_rays and isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+@contextmanager
+def _without_ray_lines() -> Iterator[None]:
+    """Hold back standard error, and let through afterwards all that is not of Ray's C++ part."""
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not _RAY_LINE.match(line):
+                    os.write(2, line)

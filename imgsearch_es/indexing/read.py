@@ -15,11 +15,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TypeVar
 
-from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Decoded, Large, Refused, described
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.decoding.turns import LARGE, LargeError, Turn, Turns
@@ -31,13 +30,13 @@ from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits, read_bytes, to_path
 from imgsearch_es.retrieval.ledger import Rejected
 
-AHEAD = 96
+_AHEAD = 96
 """Pictures read and decoded before the next stage takes them; at least some for each thread."""
-CHUNK = 8
+_CHUNK = 8
 """Pictures that a thread takes at a time, when they are small ..."""
 _CHUNK_SECONDS = 0.05
 """... which means: that a worker decodes in this time."""
-FEW = 16
+_FEW = 16
 """So many pictures are not worth a worker process."""
 _PHOTO = 25_000_000
 """Pixels for each core, of the large pictures that are decoded at once: those of a good camera."""
@@ -47,34 +46,6 @@ _WAITED = 0.1
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
-    """A picture ready for the model, or analyzed elsewhere."""
-
-    found: Found
-    picture: Decoded
-    analysis: Analysis | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unchanged:
-    """A picture whose content the index has."""
-
-    found: Found
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Failed:
-    """A picture that is rejected; ``again`` says that it was not even tried again."""
-
-    found: Found
-    entry: Rejected
-    again: bool = False
-
-
-Outcome = Ready | Unchanged | Failed
 
 
 class Readers:
@@ -97,7 +68,7 @@ class Readers:
         limits: Limits,
         retry: bool,
         stages: Stages,
-        few: int = FEW,
+        few: int = _FEW,
     ) -> None:
         most = workers or cores()
         first = workers or min(_FIRST_WORKERS, most)
@@ -107,7 +78,7 @@ class Readers:
         self._retry = retry
         self._few = few
         self._stages = stages
-        self._ahead = max(AHEAD // CHUNK, 2 * most)
+        self._ahead = max(_AHEAD // _CHUNK, 2 * most)
         self._chunk = 1
         self._more = most - first
         self._permits = threading.Semaphore(first)
@@ -119,14 +90,14 @@ class Readers:
         self._all: list[WorkerProcess] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
+        self._pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
 
-    def read(self, pictures: Iterable[Found]) -> Iterator[Outcome]:
-        """What became of each picture, in the order given; works ahead, up to a limit.
+    def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
+        """Each picture, decoded, rejected or neither, in the order given; works ahead, to a limit.
 
         May be called again when the pictures of the call before have ended.
         """
-        pending: Channel[Future[list[Outcome]]] = Channel(self._ahead)
+        pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
         self._pending = pending
         pump(self._threads, self._submit(pictures), pending)
         for futures in pending.batches(1):
@@ -150,7 +121,7 @@ class Readers:
             for worker in self._all:
                 worker.close()
 
-    def _submit(self, pictures: Iterable[Found]) -> Iterator[Future[list[Outcome]]]:
+    def _submit(self, pictures: Iterable[Found]) -> Iterator[Future[Sequence[Found]]]:
         rest = iter(pictures)
         first = list(islice(rest, self._few + 1))
         self._in_processes = len(first) > self._few
@@ -158,67 +129,71 @@ class Readers:
         while chunk := list(islice(rest, self._chunk)):
             yield self._threads.submit(self._look_at, chunk)
 
-    def _look_at(self, pictures: Sequence[Found]) -> list[Outcome]:
+    def _look_at(self, pictures: Sequence[Found]) -> Sequence[Found]:
         """In a thread: read, hash, and decode where that is needed."""
         with self._permits:
-            done = self._by_worker([found for found in pictures if _is_new_file(found)])
-            return [done.get(found) or self._look_at_one(found) for found in pictures]
+            self._decode_new([found for found in pictures if _is_new_file(found)])
+            for found in pictures:
+                if found.decoded is None and found.rejected is None:
+                    self._look_at_one(found)
+            return pictures
 
-    def _by_worker(self, pictures: Sequence[Found]) -> dict[Found, Outcome]:
-        """What a worker makes of files that certainly have to be decoded, all at once.
+    def _decode_new(self, pictures: Sequence[Found]) -> None:
+        """Let a worker decode files that certainly have to be, all at once.
 
-        Nothing of large ones, nor when it crashes or hangs; those are looked at one by one.
+        Large ones are left, and all when it crashes or hangs; those are looked at one by one.
         """
         uris = [found.uri for found in pictures]
         if not uris or not self._in_processes:
-            return {}
+            return
         try:
             decodings = self._with_worker(lambda worker: worker.decode_files(uris))
         except WorkerLostError:
-            return {}
+            return
         if decodings is None:
-            return {}
+            return
         for stage, seconds in decodings.seconds.items():
             self._stages.add(stage, seconds)
         each = sum(decodings.seconds.values()) / len(uris)
-        is_small = each * CHUNK <= _CHUNK_SECONDS
-        self._chunk = CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
-        return {
-            found: self._outcome(found, picture)
-            for found, picture in zip(pictures, decodings.pictures, strict=True)
-            if not isinstance(picture, Large)
-        }
+        is_small = each * _CHUNK <= _CHUNK_SECONDS
+        self._chunk = _CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
+        for found, picture in zip(pictures, decodings.pictures, strict=True):
+            if not isinstance(picture, Large):
+                self._take(found, picture)
 
-    def _look_at_one(self, found: Found) -> Outcome:
+    def _look_at_one(self, found: Found) -> None:
         known, picture = found.known, found.picture
         if found.error is not None:
-            return self._outcome(found, Refused(found.error, ""))
+            self._take(found, Refused(found.error, ""))
+            return
         if picture is not None:
-            if known and known.sha256 == picture.sha256:
-                return Unchanged(found)
-            return Ready(found, Decoded.of(picture, self._analyzer().prepare(picture.image)))
+            if not known or known.sha256 != picture.sha256:
+                found.decoded = Decoded.of(picture, self._analyzer().prepare(picture.image))
+            return
         sha256 = ""
         try:
             with self._stages.measure("read"):
                 data = read_bytes(found.uri, self._limits)
                 sha256 = hashlib.sha256(data).hexdigest()
             if known and known.sha256 == sha256:
-                return Unchanged(found)
+                return
             if found.before and self._is_hopeless(found.before, sha256):
-                return Failed(found, found.before, again=True)
+                found.rejected, found.as_before = found.before, True
+                return
             with self._stages.measure("decode"):
-                return self._outcome(found, self._decode(data, found.uri))
+                self._take(found, self._decode(data, found.uri))
         except ShortageError as error:
-            return self._outcome(found, Refused(error.reason, "", is_shortage=True))
+            self._take(found, Refused(error.reason, "", is_shortage=True))
         except ImageError as error:
-            return self._outcome(found, Refused(error.reason, sha256))
+            self._take(found, Refused(error.reason, sha256))
 
-    def _outcome(self, found: Found, picture: Decoded | Refused) -> Outcome:
+    def _take(self, found: Found, picture: Decoded | Refused) -> None:
         if isinstance(picture, Refused):
-            entry = Rejected(found.uri, tried_with=self._tried_with, **dataclasses.asdict(picture))
-            return Failed(found, entry)
-        self._stages.add("decode", 0.0, 1)
-        return Ready(found, picture)
+            facts = dataclasses.asdict(picture)
+            found.rejected = Rejected(found.uri, tried_with=self._tried_with, **facts)
+        else:
+            self._stages.add("decode", 0.0, 1)
+            found.decoded = picture
 
     def _is_hopeless(self, before: Rejected, sha256: str) -> bool:
         same = (before.sha256, before.tried_with) == (sha256, self._tried_with)

@@ -28,15 +28,13 @@ class Stages:
         self.pictures = dict.fromkeys(STAGES, 0)
 
     @contextmanager
-    def measure(self, stage: str, pictures: int = 0) -> Iterator[None]:
-        """Add the time that the block takes to a stage, and its pictures if it succeeds."""
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
         started = time.perf_counter()
-        done = 0
         try:
             yield
-            done = pictures
         finally:
-            self.add(stage, time.perf_counter() - started, done)
+            self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float, pictures: int = 0) -> None:
         """Add time and pictures to a stage; any thread may."""
@@ -95,13 +93,9 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
+        counts = ("found", "added", "updated", "unchanged", "removed", "reused")
         return {
-            "found": self.found,
-            "added": self.added,
-            "updated": self.updated,
-            "unchanged": self.unchanged,
-            "removed": self.removed,
-            "reused": self.reused,
+            **{name: getattr(self, name) for name in counts},
             "rejected": [item.to_dict() for item in self.rejected],
             "as_before": self.as_before,
             "shortages": self.shortages,

@@ -3,31 +3,143 @@
     find -> look up -> read, hash, decode -> resolve -> analyze -> write
 
 The thread that called feeds the model's; each arrow is a bounded queue. So all stages overlap, and
-memory does not grow with the collection.
+memory does not grow with the collection. On a Ray cluster only reading, decoding and analyzing are
+done elsewhere, so that both engines make the same documents, the same ledger and the same counts.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.errors import ReconciliationError, StoreError
-from imgsearch_es.indexing.analyze import BatchAnalyzer, relabeled
+from imgsearch_es.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    ReconciliationError,
+    StoreError,
+    pip_install,
+)
+from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.engines import Engine, Reader, local_engine
-from imgsearch_es.indexing.find import LOOKUP_SIZE, WALK_AHEAD, Finder, Found, look_up
-from imgsearch_es.indexing.options import Options
+from imgsearch_es.indexing.find import Finder, Found, Labels, Resolver, look_up
 from imgsearch_es.indexing.prune import prune
-from imgsearch_es.indexing.read import Failed, Outcome, Ready
+from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import IndexReport, Progress
-from imgsearch_es.indexing.resolve import GROUP_SECONDS, GROUP_SIZE, Resolver
-from imgsearch_es.indexing.stopping import Stop, StoppedError
-from imgsearch_es.indexing.write import WRITE_SECONDS, WRITE_SIZE, Finished, Writer, check_store
+from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store
+from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
+from imgsearch_es.stores.interrupts import RAISING
+
+if TYPE_CHECKING:
+    from imgsearch_es.indexing.ray_driver import RayReaders
+
+DEFAULT_LIMITS = Limits()
+_ENGINES = ("local", "ray")
+_WALK_AHEAD = 65_536
+"""Names found before they are needed, so that the number of pictures is soon known."""
+_LOOKUP_SIZE = 512
+"""Pictures per question to the store which of them it knows ..."""
+_GROUP_SIZE = 64
+"""... and which contents ..."""
+_GROUP_SECONDS = 0.5
+"""... for which the first of a group waits no longer for the others."""
+_WRITE_SECONDS = 5.0
+"""Documents of so many seconds at most wait to be written: what being killed can cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; see ``ImageIndex.add``.
+
+    Raises:
+        ConfigurationError: there is no such engine.
+        MissingDependencyError: its packages are not installed.
+    """
+
+    labels: Labels = None
+    metadata: Mapping[str, Any] | None = None
+    prune: bool = False
+    retry: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    limits: Limits = DEFAULT_LIMITS
+    engine: str = "local"
+    runtime: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in _ENGINES:
+            known = " and ".join(_ENGINES)
+            raise ConfigurationError(f"there is no engine {self.engine!r}; known are {known}")
+        missing = [package for package in ("ray", "pyarrow") if find_spec(package) is None]
+        if self.engine == "ray" and missing:
+            raise MissingDependencyError(
+                f"the engine ray needs a package that is not installed ({missing[0]}): "
+                + pip_install("ray")
+            )
+
+
+class StoppedError(KeyboardInterrupt):
+    """A run was asked to stop, and has written all that it had analyzed.
+
+    Attributes:
+        report: what was done.
+    """
+
+    def __init__(self, report: IndexReport) -> None:
+        super().__init__(
+            f"stopped after {report.found} pictures ({report}); what was done is stored, "
+            "run the command again to go on"
+        )
+        self.report = report
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM: the first ends a run in good order, the second at once.
+
+    Args:
+        tell: each called when it shall end, in the main thread, between any two instructions.
+    """
+
+    def __init__(self, *tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.requested = False
+        self.at_once = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals that nobody else handles; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        taken = {}
+        for number, defaults in ((signal.SIGINT, RAISING), (signal.SIGTERM, (signal.SIG_DFL,))):
+            if (handler := signal.getsignal(number)) in defaults:
+                taken[number] = handler
+                signal.signal(number, self._handle)
+        try:
+            yield
+        finally:
+            for number, handler in taken.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            self.at_once = True
+            raise KeyboardInterrupt
+        self.requested = True
+        for tell in self._tell:
+            tell()
 
 
 class Indexer:
@@ -40,7 +152,6 @@ class Indexer:
             finds no picture leaves nothing behind.
         options: how to run.
         progress: told how far the run is.
-        engine: where pictures are read, decoded and analyzed.
     """
 
     def __init__(
@@ -50,17 +161,15 @@ class Indexer:
         create: Callable[[], None],
         options: Options,
         progress: Progress | None = None,
-        engine: Engine = local_engine,
     ) -> None:
-        self._engine = engine
         self._store = store
         self._analyzer = analyzer
         self._create = create
         self._options = options
         self._progress = progress or (lambda report, total: None)
         self.report = IndexReport()
-        self._groups: Channel[list[Outcome]] = Channel(1)
-        self._finished: Channel[Finished] = Channel(2 * WRITE_SIZE)
+        self._groups: Channel[list[Found]] = Channel(1)
+        self._finished: Channel[Found] = Channel(2 * WRITE_SIZE)
         self._writer = Writer(store, self.report)
 
     def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
@@ -78,7 +187,7 @@ class Indexer:
         finder = Finder(sources, self._open, self.report.stages)
         is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
-            stop = Stop(self._groups.close, end_waiting)
+            stop = _Stop(self._groups.close, end_waiting)
             with stop.listening():
                 try:
                     # Another run may have created it just now, and no shard be ready.
@@ -92,27 +201,31 @@ class Indexer:
                     check_store(self._store, expected, self._writer.written, "run the command")
                 if stop.requested:
                     raise StoppedError(self.report)
-                self._check_found(finder)
+                if finder.found != self.report.found:
+                    raise ReconciliationError(
+                        f"{finder.found} pictures were found, but {self.report.found} accounted "
+                        f"for ({self.report}); please report this, and run the command again"
+                    )
                 if self._options.prune:
                     self.report.removed += prune(self._store, sources)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report
 
-    def _run(self, finder: Finder, stop: Stop, *, is_new: bool) -> None:
+    def _run(self, finder: Finder, stop: _Stop, *, is_new: bool) -> None:
         options, stages = self._options, self.report.stages
         threads = ThreadPoolExecutor(4, "imgsearch-index")
-        readers = self._engine(self._analyzer, options, stages)
-        items: Channel[Found] = Channel(WALK_AHEAD)
-        outcomes: Channel[Outcome] = Channel(GROUP_SIZE)
+        readers = self._readers()
+        items: Channel[Found] = Channel(_WALK_AHEAD)
+        outcomes: Channel[Found] = Channel(_GROUP_SIZE)
         try:
             pump(threads, finder.items(), items)
-            pictures = look_up(self._store, items.batches(LOOKUP_SIZE), stages)
+            pictures = look_up(self._store, items.batches(_LOOKUP_SIZE), stages)
             pump(threads, readers.read(pictures), outcomes)
             resolver = Resolver(self._store, options.labels, options.metadata, is_new=is_new)
-            groups = outcomes.batches(GROUP_SIZE, GROUP_SECONDS)
+            groups = outcomes.batches(_GROUP_SIZE, _GROUP_SECONDS)
             pump(threads, resolver.resolve(groups), self._groups)
-            batches = self._finished.batches(WRITE_SIZE, WRITE_SECONDS)
+            batches = self._finished.batches(WRITE_SIZE, _WRITE_SECONDS)
             writing = threads.submit(self._writer.write, batches)
             writing.add_done_callback(lambda done: self._finished.close(done.exception()))
             try:
@@ -132,7 +245,22 @@ class Indexer:
             readers.close(wait=not stop.at_once)
             threads.shutdown(wait=not stop.at_once)
 
-    def _analyze(self, readers: Reader, finder: Finder, stop: Stop) -> None:
+    def _readers(self) -> Readers | RayReaders:
+        options = self._options
+        both: dict[str, Any] = {
+            "workers": options.workers,
+            "limits": options.limits,
+            "retry": options.retry,
+            "stages": self.report.stages,
+        }
+        if options.engine == "local":
+            return Readers(self._analyzer, **both)
+        from imgsearch_es.indexing.ray_driver import RayReaders
+
+        runtime, batch_size = options.runtime, options.batch_size
+        return RayReaders(self._analyzer, **both, runtime=runtime, batch_size=batch_size)
+
+    def _analyze(self, readers: Readers | RayReaders, finder: Finder, stop: _Stop) -> None:
         """The stage of the calling thread: feed the model, and hand all that is done to the writer.
 
         For how long the model had nothing to do tells the readers whether another worker is worth
@@ -156,20 +284,21 @@ class Indexer:
         finally:
             analyzer.close(wait=not stop.at_once)
 
-    def _advance(self, each: Outcome, analyzer: BatchAnalyzer) -> Iterator[Finished]:
+    def _advance(self, found: Found, analyzer: BatchAnalyzer) -> Iterator[Found]:
         """What is done once this picture has come: itself, a whole batch, or nothing yet."""
-        if isinstance(each, Failed):
-            self.report.rejected.append(each.entry)
-            self.report.as_before += each.again
-            yield each
-        elif isinstance(each, Ready):
+        if found.decoded is not None:
             self._ensure_index()
-            yield from analyzer.add(each)
-        elif (made := relabeled(each.found)) is not None:
-            yield made
+            yield from analyzer.add(found, found.decoded)
+            return
+        if found.rejected is not None:
+            self.report.rejected.append(found.rejected)
+            self.report.as_before += found.as_before
+        elif found.stored is not None:  # it has new labels or metadata
+            labels = found.labels or ()
+            found.document = replace(found.stored, labels=labels, metadata=found.metadata)
         else:
             self.report.unchanged += 1
-            yield each
+        yield found
 
     def _open(self, source: ImageSource) -> Picture:
         return self._analyzer().open(source, limits=self._options.limits)
@@ -186,11 +315,3 @@ class Indexer:
             # Another program created it just now; it must have done so for the same analyzer.
             location = self._store.location
             self._analyzer().check_is(settings.analyzer, settings.weights, location)
-
-    def _check_found(self, finder: Finder) -> None:
-        """Every picture found must be counted once."""
-        if finder.found != self.report.found:
-            raise ReconciliationError(
-                f"{finder.found} pictures were found, but {self.report.found} accounted for "
-                f"({self.report}); please report this, and run the command again"
-            )

@@ -6,21 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from imgsearch_es.errors import ReconciliationError
-from imgsearch_es.indexing.analyze import Made
-from imgsearch_es.indexing.read import Failed, Unchanged
+from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.prune import is_no_file
 from imgsearch_es.indexing.report import IndexReport
-from imgsearch_es.indexing.resolve import is_no_file
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
 WRITE_SIZE = 512
-"""Documents per write ..."""
-WRITE_SECONDS = 5.0
-"""... or those of so many seconds: what being killed can cost."""
+"""Documents per write."""
 _ID_BYTES = 16
-
-Finished = Made | Unchanged | Failed
-"""What the earlier stages made of a picture; an unchanged one is struck out of the ledger."""
 
 
 class Writer:
@@ -40,29 +34,41 @@ class Writer:
         self._unrecorded: list[Rejected] = []
         self.written = bytearray()
 
-    def write(self, batches: Iterable[Sequence[Finished]]) -> None:
-        """Write batch after batch, until their end."""
+    def write(self, batches: Iterable[Sequence[Found]]) -> None:
+        """Write batch after batch, until their end; an unchanged picture leaves the ledger."""
         for batch in batches:
             with self._report.stages.measure("write"):
-                self._write([each for each in batch if isinstance(each, Made)])
-                failed = [each for each in batch if isinstance(each, Failed)]
-                stale = [each for each in failed if _is_stale(each)]
-                self._unrecorded += [_noted(each) for each in failed if not each.again]
-                self._unrecorded += [_noted(each) for each in stale if each.again]
+                self._write(batch)
+                stale = []
+                for found in batch:
+                    if (entry := found.rejected) is None:
+                        continue
+                    # A document of a file that holds no picture any more; one that could not be
+                    # read just now may be what it was.
+                    if found.known and (entry.sha256 or is_no_file(entry.uri)):
+                        stale.append(found.id)
+                    elif found.as_before:
+                        continue
+                    given = found.before.given if found.before else ""
+                    if found.known:
+                        given = naming(found.known.labels, found.known.metadata)
+                    self._unrecorded.append(replace(entry, given=given))
                 if self._store.settings():
                     self._record(batch)
                 if stale:  # when the ledger has what a person gave them
-                    self._report.removed += self._store.remove([each.entry.id for each in stale])
+                    self._report.removed += self._store.remove(stale)
 
     def has_unrecorded(self) -> bool:
         """Whether pictures were rejected that only an index that does not exist could note."""
         return any(entry.can_be_named for entry in self._unrecorded)
 
-    def _write(self, made: Sequence[Made]) -> None:
-        if not made:
-            return
-        refused = dict(self._store.write([each.document for each in made]).rejected)
-        for found, document, reused in made:
+    def _write(self, batch: Sequence[Found]) -> None:
+        documents = [found.document for found in batch if found.document]
+        refused = dict(self._store.write(documents).rejected) if documents else {}
+        for found in batch:
+            document = found.document
+            if document is None:
+                continue
             if document.uri in refused:
                 given = found.before.given if found.before else ""
                 entry = Rejected(document.uri, refused[document.uri], given=given)
@@ -70,21 +76,19 @@ class Writer:
                 self._unrecorded.append(entry)
                 continue
             self.written += bytes.fromhex(document.id)
-            self._report.reused += reused
+            self._report.reused += found.reused
             if found.known:
                 self._report.updated += 1
             else:
                 self._report.added += 1
 
-    def _record(self, batch: Sequence[Finished]) -> None:
+    def _record(self, batch: Sequence[Found]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]
         self._unrecorded = []
         if entries:
             self._store.ledger.write(entries)
         failing = {entry.id for entry in entries}
-        stricken = [
-            each.found.id for each in batch if each.found.before and not isinstance(each, Failed)
-        ]
+        stricken = [found.id for found in batch if found.before and not found.rejected]
         if stricken := [key for key in stricken if key not in failing]:
             self._store.ledger.remove(stricken)
 
@@ -107,21 +111,3 @@ def check_store(store: Store, expected: int, written: bytearray, again: str) -> 
             f"{lost} of the {len(written) // _ID_BYTES} documents written to {store.location} are "
             f"not there: another program removed them, or the index lost them; {again} again"
         )
-
-
-def _is_stale(failed: Failed) -> bool:
-    """Whether there is a document of a file that holds no picture any more.
-
-    One that could not be read just now may be what it was.
-    """
-    entry = failed.entry
-    return failed.found.known is not None and bool(entry.sha256 or is_no_file(entry.uri))
-
-
-def _noted(failed: Failed) -> Rejected:
-    """The entry, with what a person gave the document that it takes the place of."""
-    known, before = failed.found.known, failed.found.before
-    given = before.given if before else ""
-    if known is not None:
-        given = naming(known.labels, known.metadata)
-    return replace(failed.entry, given=given)

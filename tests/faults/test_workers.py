@@ -23,7 +23,7 @@ from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostErro
 from imgsearch_es.analysis.decoding.turns import LARGE, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.indexing.find import Found
-from imgsearch_es.indexing.read import Readers, Ready
+from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 
@@ -290,5 +290,5 @@ def test_no_picture_comes_twice_when_no_worker_can_be_had(tmp_path, photos, monk
         outcomes = list(readers.read(known_first()))
     finally:
         readers.close()
-    assert [outcome.found for outcome in outcomes] == tasks
-    assert all(isinstance(outcome, Ready) for outcome in outcomes)
+    assert outcomes == tasks
+    assert all(found.decoded for found in outcomes)

@@ -15,7 +15,6 @@ from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
 from imgsearch_es.indexing.find import Finder, Found
-from imgsearch_es.indexing.read import Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
@@ -115,8 +114,7 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
     try:
         for number in range(6):
             copy = replace(picture, uri=f"/{number}.png", sha256=f"{number:064}")
-            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
-            made += batches.add(ready)
+            made += batches.add(Found(copy.uri), Decoded.of(copy, pixels))
         made += batches.flush()
     finally:
         batches.close()
@@ -134,8 +132,8 @@ def test_copies_do_not_wait_for_ever(photos, fake_model):
         done = []
         for number in range(100):
             copy = replace(picture, uri=f"/copies/{number}.png")
-            ready = Ready(Found(copy.uri), Decoded.of(copy, pixels))
-            done.append(sum(1 for _ in batches.add(ready)))
+            added = batches.add(Found(copy.uri), Decoded.of(copy, pixels))
+            done.append(sum(1 for _ in added))
         waited = [number - made for number, made in enumerate(itertools.accumulate(done))]
         assert max(waited) <= 2 * 2 * 8
         assert sum(done) + sum(1 for _ in batches.flush()) == 100

@@ -17,7 +17,6 @@ from imgsearch_es.indexing.progress import (
     NotebookBar,
     TerminalBar,
     duration,
-    ended,
     in_notebook,
     shown,
 )
@@ -53,11 +52,17 @@ def clock():
 
 
 @pytest.fixture
-def notebook(monkeypatch):
+def cell(monkeypatch):
+    """What a notebook's cell shows."""
+    shown_there = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=shown_there))
+    return shown_there
+
+
+@pytest.fixture
+def notebook(monkeypatch, cell):
     """Makes this process a notebook's kernel."""
-    cell = Notebook()
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: Kernel()))
-    monkeypatch.setattr(progress, "_ipython_display", lambda: cell)
     monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
     return cell
@@ -113,10 +118,9 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock):
-    cell = Notebook()
-    bar = NotebookBar(cell, clock)
-    with ended(bar):
+def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock, cell):
+    bar = NotebookBar(clock)
+    with bar:
         bar(report(analyzed=1), None)
         assert cell.outputs == []  # a short run shows none
         for second in range(1, 4):
@@ -134,22 +138,20 @@ def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock):
     )
 
 
-def test_while_pictures_are_being_found_the_bar_has_no_end(clock):
-    cell = Notebook()
-    bar = NotebookBar(cell, clock)
+def test_while_pictures_are_being_found_the_bar_has_no_end(clock, cell):
+    bar = NotebookBar(clock)
     clock.now += 1
     bar(report(analyzed=7), None)
     assert "value=" not in cell.outputs[0][0]["text/html"]
     assert "7 of ?" in cell.outputs[0][0]["text/plain"]
 
 
-def test_a_bar_says_that_a_run_was_stopped(clock):
-    cell = Notebook()
-    bar = NotebookBar(cell, clock)
+def test_a_bar_says_that_a_run_was_stopped(clock, cell):
+    bar = NotebookBar(clock)
     clock.now += 1
 
     def interrupted_run():
-        with ended(bar):
+        with bar:
             bar(report(analyzed=7, added=7, seconds=1.0), 40)
             raise KeyboardInterrupt
 
@@ -161,7 +163,7 @@ def test_a_bar_says_that_a_run_was_stopped(clock):
 def test_a_terminals_bar_fits_80_columns():
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     rejected = [Rejected("/a.jpg", "broken")]
-    with ended(TerminalBar(console)) as bar:
+    with TerminalBar(console) as bar:
         bar(report(analyzed=1024, decoded=1100, rejected=rejected), 25_000)
         bar._bar.refresh()
     printed = console.file.getvalue()
@@ -172,7 +174,7 @@ def test_a_terminals_bar_fits_80_columns():
 
 def test_lines_come_now_and_then(clock):
     said = []
-    with ended(Lines(said.append, clock)) as lines:
+    with Lines(said.append, clock) as lines:
         for second in range(25):
             clock.now += 1
             lines(report(analyzed=second), 100)

@@ -306,10 +306,10 @@ def _summarize(report: IndexReport, location: str) -> None:
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Progress]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
-    from imgsearch_es.indexing.progress import ended, suiting
+    from imgsearch_es.indexing.progress import suiting
 
     if quiet:
         yield lambda report, total: None
         return
-    with ended(suiting(console(), say)) as progress:
+    with suiting(console(), say) as progress:
         yield progress
