@@ -14,7 +14,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError, ExchangeError, QueryError
-from imgsearch_es.indexing.exchange.arrays import NAMES, VECTORS
+from imgsearch_es.indexing.exchange.feature_files import NAMES, VECTORS
 
 KINDS = ("f.csv", "f.h5", "f.hdf5", "f.parquet", "pair")
 VECTORS_OF = {"a.jpg": [1.0, 0.0, 2.0], "b.jpg": [0.0, 1.0, 1.0], "c.jpg": [3.0, 0.1, 0.0]}

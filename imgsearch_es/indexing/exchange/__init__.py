@@ -4,9 +4,14 @@
 ``docs/features.md`` the files of deep features alone.
 """
 
+from imgsearch_es.indexing.exchange.documents import (
+    ExportReport,
+    ImportReport,
+    RejectedRow,
+    export_documents,
+    import_documents,
+)
 from imgsearch_es.indexing.exchange.features import FeatureExport, export_features, import_features
-from imgsearch_es.indexing.exchange.reading import ImportReport, RejectedRow, import_documents
-from imgsearch_es.indexing.exchange.writing import ExportReport, export_documents
 
 __all__ = [
     "ExportReport",

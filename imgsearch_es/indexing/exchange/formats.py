@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet: rows into a file and out of it, some at a time."""
+"""JSON Lines and Parquet: rows into a file and out of it, some at a time; files that are whole."""
 
 from __future__ import annotations
 
@@ -8,48 +8,29 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
-from imgsearch_es.indexing.exchange.rows import HEADER, RowError
+from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
+from imgsearch_es.pictures.files import reason
 
+ARRAYS = ("filenames.npy", "vectors.npy", "labels.npy")
+"""The files of a folder of features."""
 _LONGEST_LINE = 512 * 1024**2
 """Characters: more is no document, and would fill the memory."""
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 64 * 1024**2
 """Of a row group of Parquet; the pictures count."""
 _BATCH_ROWS = 512
-Mode = Literal["rb", "wb"]
 PARQUET = {"compression": "zstd", "write_page_checksum": True}
 """How it is written."""
-T = TypeVar("T")
-EXTENSIONS = ".jsonl, .jsonl.gz or .parquet"
 
 
-class Row(NamedTuple):
-    """One row of a file: its number, counted from 1, and its values or what is wrong with it."""
-
-    number: int
-    values: dict[str, Any] | RowError
-
-
-class Format(Protocol):
-    """A kind of file."""
-
-    def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
-        """Write rows as ``rows.to_row`` makes them."""
-        ...
-
-    def read(self, path: Path) -> tuple[object, Iterator[Row]]:
-        """The header (None without one), and the rows as they are asked for."""
-        ...
-
-
-def format_of(path: Path) -> Format:
+def format_of(path: Path) -> JsonLines | Parquet:
     """The kind of a file, by its name.
 
     Raises:
@@ -63,13 +44,15 @@ def format_of(path: Path) -> Format:
         return JsonLines(gzip.open)
     if name.endswith(".parquet"):
         return Parquet()
-    raise ExchangeError(f"{path} is neither JSON Lines nor Parquet by its name: use {EXTENSIONS}")
+    raise ExchangeError(
+        f"{path} is neither JSON Lines nor Parquet by its name: use .jsonl, .jsonl.gz or .parquet"
+    )
 
 
 class JsonLines:
     """One JSON object a line, in UTF-8; the first line is the header."""
 
-    def __init__(self, opened: Callable[[Path, Mode], Any]) -> None:
+    def __init__(self, opened: Callable[[Path, Literal["rb", "wb"]], Any]) -> None:
         self._open = opened
 
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
@@ -80,13 +63,12 @@ class JsonLines:
                 file.write(_line({k: v for k, v in row.items() if v is not None}))
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
-        """The header in the first line; every other line is a row."""
+        """The header in the first line, None without one; every other line is a row."""
         lines = self._lines(path)
         first = next(lines, None)
         if first is None:
             raise ExchangeError(f"{path} is empty")
-        header = None if isinstance(first.values, RowError) else first.values.get(HEADER)
-        return header, lines
+        return None if isinstance(first.values, RowError) else first.values.get(HEADER), lines
 
     def _lines(self, path: Path) -> Iterator[Row]:
         number = 0
@@ -97,7 +79,7 @@ class JsonLines:
                     if len(line) == _LONGEST_LINE:
                         raise ExchangeError(f"{path}: line {number} does not end")
                     if line.strip():
-                        yield Row(number, _read_line(line))
+                        yield Row.of(number, _read_line(line))
         except (OSError, EOFError) as error:
             raise ExchangeError(f"cannot read {path}, line {number + 1}: {error}") from error
 
@@ -111,24 +93,22 @@ class Parquet:
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write row groups of bounded size."""
         arrow = self._arrow
-        texts = ("id", "uri", "filename", "sha256")
-        schema = arrow.schema(
-            [
-                *((name, arrow.string()) for name in texts),
-                *(("width", arrow.int32()), ("height", arrow.int32()), ("bytes", arrow.int64())),
-                *(("format", arrow.string()), ("indexed_at", arrow.timestamp("us", tz="UTC"))),
-                *(("label", arrow.list_(arrow.string())), ("metadata", arrow.string())),
-                *((name, arrow.list_(arrow.float32())) for name in ("scores", "embedding")),
-                *(("synsets", arrow.list_(arrow.string())), ("picture", arrow.binary())),
-            ],
-            metadata={HEADER: json.dumps(header)},
-        )
-        with self._arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
+        texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
+        columns = {
+            **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
+            **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
+            **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
+            **{"label": texts, "metadata": arrow.string()},
+            **{"scores": numbers, "embedding": numbers},
+            **{"synsets": texts, "picture": arrow.binary()},
+        }
+        schema = arrow.schema(columns.items(), metadata={HEADER: json.dumps(header)})
+        with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
             for group in _groups(rows):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
-        """The header, and the rows of one record batch after the other."""
+        """The header, None without one, and the rows of one record batch after the other."""
         file = open_parquet(path)
         kept = (file.schema_arrow.metadata or {}).get(HEADER.encode())
         if kept is None:
@@ -137,8 +117,8 @@ class Parquet:
             header = None if kept is None else _parse(kept)
         except (ValueError, RowError) as error:
             raise ExchangeError(f"{path}: its {HEADER!r} is no JSON: {error}") from error
-        rows = parquet_rows(path, file, lambda batch: batch.to_pylist())
-        return header, (Row(number, _read_metadata(row)) for number, row in enumerate(rows, 1))
+        rows = enumerate(parquet_rows(path, file), 1)
+        return header, (Row.of(number, _read_metadata(row)) for number, row in rows)
 
 
 def import_parquet(instead: str) -> Any:
@@ -164,25 +144,80 @@ def open_parquet(path: Path) -> Any:
 
 
 def parquet_rows(
-    path: Path, file: Any, rows_of: Callable[[Any], Iterable[T]], columns: list[str] | None = None
-) -> Iterator[T]:
+    path: Path, file: Any, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of one record batch after the other; the file is closed in the end."""
     import pyarrow
 
     number = 0
     with closing(file):
-        batches = map(rows_of, file.iter_batches(batch_size=_BATCH_ROWS, columns=columns))
+        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
         while True:
             try:
                 batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
             except (OSError, pyarrow.ArrowException) as error:
                 problem = f"cannot read {path} after row {number}: {error}"
                 raise ExchangeError(problem) from error
             if batch is None:
                 return
-            for row in batch:
-                number += 1
-                yield row
+            number += len(rows)
+            yield from rows
+
+
+def readable(path: Path) -> Path:
+    """The path of a file that can be read; ExchangeError otherwise."""
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+
+
+@contextmanager
+def whole(path: Path, *, force: bool) -> Iterator[Path]:
+    """Where to write what shall be at ``path``, and is there in the end whole or not at all.
+
+    Args:
+        path: of a file, or of a folder of arrays.
+        force: replace what is there.
+
+    Raises:
+        ExchangeError: something is there, or it cannot be written. A folder is replaced only when
+            all files in it are arrays of ours.
+    """
+    if path.exists() and not force:
+        raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
+    if path.is_dir() and (others := {file.name for file in path.iterdir()} - set(ARRAYS)):
+        raise ExchangeError(
+            f"{path} is a folder with other files in it, such as {min(others)}: give a new one"
+        )
+    path = path if path.name else path.absolute()  # of the current folder
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # the extension says the format
+    try:
+        yield part
+        if path.exists() and not force:
+            raise ExchangeError(f"{path} was made by another program meanwhile")
+        if part.is_dir():
+            _remove_files(path)
+        else:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise ExchangeError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        _remove_files(part)
+
+
+def _remove_files(place: Path) -> None:
+    """Remove a file, or a folder of arrays; a folder with anything else in it stays."""
+    if not place.is_dir():
+        place.unlink(missing_ok=True)
+        return
+    for name in ARRAYS:
+        (place / name).unlink(missing_ok=True)
+    place.rmdir()
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
@@ -227,11 +262,10 @@ def _read_metadata(row: dict[str, Any]) -> dict[str, Any] | RowError:
 
 
 def _parse(text: str | bytes) -> Any:
-    return json.loads(text, parse_constant=_refuse)
+    def refuse(constant: str) -> NoReturn:
+        raise RowError(f"{constant} is no number of JSON")
 
-
-def _refuse(constant: str) -> NoReturn:
-    raise RowError(f"{constant} is no number of JSON")
+    return json.loads(text, parse_constant=refuse)
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -246,12 +280,3 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,35 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"[A-Za-z0-9]{1,20}")
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 _LARGEST = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
+_AS_THEY_ARE = (
+    *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
+    "embedding",
+)
 T = TypeVar("T")
 
 
 class RowError(Exception):
     """A row is no document; ``str(error)`` says why."""
+
+
+class Row(NamedTuple):
+    """A row of a file: its number (the line of a text, else counted from 1), and what is in it.
+
+    Attributes:
+        number: see above.
+        uri: what the row says it is of, if anything.
+        values: of ``to_row``, or of deep features a `Feature`; a RowError where something is wrong.
+    """
+
+    number: int
+    uri: str
+    values: Any
+
+    @classmethod
+    def of(cls, number: int, values: dict[str, Any] | RowError) -> Row:
+        """A row of a document."""
+        uri = "" if isinstance(values, RowError) else str(values.get("uri", ""))
+        return cls(number, uri, values)
 
 
 def to_header(settings: IndexSettings) -> dict[str, Any]:
@@ -74,20 +98,11 @@ def from_header(header: object, place: str) -> IndexSettings:
 def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
     """A document as the values of a row; ``picture`` is the bytes of its file."""
     return {
-        "id": document.id,
-        "uri": document.uri,
-        "filename": document.filename,
-        "sha256": document.sha256,
-        "width": document.width,
-        "height": document.height,
-        "bytes": document.bytes,
-        "format": document.format,
-        "indexed_at": document.indexed_at,
+        **{name: getattr(document, name) for name in _AS_THEY_ARE},
         "label": list(document.labels),
         "metadata": dict(document.metadata),
         "synsets": [term.key for term in document.terms],
         "scores": [term.score for term in document.terms],
-        "embedding": document.embedding,
         "picture": picture,
     }
 
@@ -110,9 +125,11 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
     form = _typed(row, "format", str)
     if not _FORMAT.fullmatch(form):
         raise RowError(f"format is not a name such as JPEG: {form!r}")
-    labels = row.get("label") or []
+    labels, metadata = row.get("label") or [], row.get("metadata")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise RowError("label is not a list of texts")
+    if not isinstance(metadata, dict | None):
+        raise RowError("metadata is no JSON object")
     return Document(
         id=key,
         uri=uri,
@@ -124,7 +141,7 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         format=form,
         indexed_at=_moment(row.get("indexed_at")),
         labels=tuple(labels),
-        metadata=_metadata(row.get("metadata")),
+        metadata=metadata or {},
         terms=_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
     )
@@ -170,14 +187,6 @@ def _moment(value: object) -> datetime:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.astimezone(timezone.utc)
-
-
-def _metadata(value: object) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise RowError("metadata is no JSON object")
-    return value
 
 
 def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:

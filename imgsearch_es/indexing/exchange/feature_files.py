@@ -1,0 +1,360 @@
+"""Deep features in files: CSV, Parquet, HDF5, a pair of NumPy files. None is ever unpickled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
+from imgsearch_es.indexing.exchange.formats import (
+    ARRAYS,
+    PARQUET,
+    import_parquet,
+    open_parquet,
+    parquet_rows,
+)
+from imgsearch_es.indexing.exchange.rows import Row, RowError
+from imgsearch_es.pictures.files import reason
+
+NAMES, VECTORS, LABELS = ARRAYS
+_BLOCK = 512
+"""Rows that are read or written at a time."""
+_LONGEST_LINE = 64 * 1024**2
+"""Characters: more is no row of numbers, and would fill the memory."""
+_SEPARATOR = ";"
+"""Between several labels of one picture, where a file has one text for each picture."""
+
+
+class Feature(NamedTuple):
+    """A picture and its vector.
+
+    Attributes:
+        path: of the picture, as the file has it; may be relative.
+        vector: float32 of shape (dimensions,), finite.
+        labels: of the picture, where the file keeps labels.
+    """
+
+    path: str
+    vector: NDArray[np.float32]
+    labels: tuple[str, ...] = ()
+
+
+class Csv:
+    """``path,f1,f2,...``: a picture a line, with a line of names above, or without."""
+
+    def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
+        """Write the names and a line for each feature; nine digits tell float32 numbers apart."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", *(f"f{i}" for i in range(1, dimensions + 1))])
+            for feature in features:
+                writer.writerow([feature.path, *(f"{x:.9g}" for x in feature.vector.tolist())])
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """The lines; the first one is of names when its second field is no number."""
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(_lines(path, file), strict=True)
+            try:
+                for i, fields in enumerate(reader):
+                    are_names = i == 0 and len(fields) > 1 and not _is_number(fields[1])
+                    if fields and not are_names:
+                        yield _row(reader.line_num, fields[0], fields[1:])
+            except csv.Error as error:
+                problem = f"cannot read {path}, line {reader.line_num}: {error}"
+                raise ExchangeError(problem) from error
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    try:
+        while line := file.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                raise ExchangeError(f"{path} is no CSV: a line has {_LONGEST_LINE:,} characters")
+            yield line
+    except OSError as error:
+        raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+
+
+class ParquetFeatures:
+    """The columns ``path``, ``features`` (a list of float) and ``labels`` (a list of string).
+
+    Also read: a column ``uri``, ``filename`` or ``image_id`` in place of the first, ``embedding``
+    or ``vector`` in place of the second, and ``label``; so a file of documents is one of features.
+    """
+
+    def __init__(self) -> None:
+        self._arrow = import_parquet(".csv")
+
+    def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
+        """Write a row group for each block."""
+        arrow = self._arrow
+        columns = {
+            "path": arrow.string(),
+            "features": arrow.list_(arrow.float32()),
+            "labels": arrow.list_(arrow.string()),
+        }
+        schema = arrow.schema(columns.items())
+        with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
+            for block in _blocks(features):
+                values = [list(column) for column in zip(*block, strict=True)]
+                writer.write_table(arrow.table(values, schema=schema))
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """The rows of one record batch after the other."""
+        file = open_parquet(path)
+        names = file.schema_arrow.names
+
+        def column(*known: str) -> str:
+            if found := next((name for name in known if name in names), ""):
+                return found
+            raise ExchangeError(
+                f"{path} has none of the columns {', '.join(known)}; it has {', '.join(names[:20])}"
+            )
+
+        place = column("path", "uri", "filename", "image_id")
+        vector = column("features", "embedding", "vector")
+        labels = [name for name in ("labels", "label") if name in names][:1]
+        rows = parquet_rows(path, file, [place, vector, *labels])
+        for number, values in enumerate(rows, 1):
+            named = values[labels[0]] if labels else []
+            if not isinstance(named, list):
+                named = [] if named is None else [named]
+            yield _row(number, values[place], values[vector], named)
+
+
+class NumPyPair:
+    """A folder with ``filenames.npy``, texts, and ``vectors.npy``, float32 (pictures, dimensions).
+
+    ``labels.npy``, texts, is written where a picture has a label, and read where it is there.
+    """
+
+    def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
+        """Write the files into a new folder; texts wait in plain files for their longest one."""
+        path.mkdir()
+        count, widths = 0, [1, 0]
+        with ExitStack() as stack:
+            vectors = stack.enter_context((path / VECTORS).open("wb"))
+            _write_header(vectors, (0, dimensions), "<f4")
+            texts = [stack.enter_context(TemporaryFile(dir=path)) for _ in widths]
+            for feature in features:
+                vectors.write(np.ascontiguousarray(feature.vector, "<f4").tobytes())
+                for i, text in enumerate((feature.path, _joined(feature))):
+                    widths[i] = max(widths[i], len(text))
+                    texts[i].write(f"{json.dumps(text)}\n".encode("ascii"))
+                count += 1
+            vectors.seek(0)
+            _write_header(vectors, (count, dimensions), "<f4")
+            for source, name, width in zip(texts, (NAMES, LABELS), widths, strict=True):
+                if width:
+                    _write_texts(source, path / name, count, width)
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """Rows of both arrays, which are mapped into memory and not read whole."""
+        names, vectors = _mapped(path / NAMES), _mapped(path / VECTORS)
+        if names.dtype.kind not in "US":
+            raise ExchangeError(
+                f"{path / NAMES} holds {names.dtype}, not the names of pictures as texts"
+            )
+        labels = _mapped(path / LABELS) if (path / LABELS).exists() else None
+        yield from _rows(str(path), names, vectors, labels)
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...], kind: str) -> None:
+    """NumPy leaves room for the first dimension to grow, so that a header can be written again."""
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_texts(lines: IO[bytes], target: Path, count: int, width: int) -> None:
+    lines.seek(0)
+    with target.open("wb") as file:
+        _write_header(file, (count,), f"<U{width}")
+        for line in lines:
+            file.write(np.array(json.loads(line), f"<U{width}").tobytes())
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+    except (ValueError, EOFError) as error:
+        raise ExchangeError(
+            f"{path} is no array of numbers or texts that NumPy saved ({reason(error)}); what was "
+            "pickled is not read: save it again with numpy.save(..., allow_pickle=False)"
+        ) from error
+    if not isinstance(found, np.ndarray):
+        raise ExchangeError(f"{path} holds several arrays: save one with numpy.save")
+    return found
+
+
+class Hdf5:
+    """The datasets ``image_ids``, ``features`` and ``labels`` of an HDF5 file.
+
+    Features of shape (pictures, height, width, channels) are read as their mean over the positions.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import h5py
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"HDF5 needs h5py: {pip_install('features')}, or use .csv"
+            ) from error
+        self._h5py = h5py
+
+    def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
+        """Write blocks to the end of datasets that grow."""
+        with _Noting(path, "w+") as target:
+            try:
+                self._write(target, features, dimensions)
+            finally:
+                if target.problem is not None:
+                    raise target.problem
+
+    def _write(self, target: IO[bytes], features: Iterable[Feature], dimensions: int) -> None:
+        text = self._h5py.string_dtype("utf-8")
+        with self._h5py.File(target, "w") as file:
+            chunk = max(1, min(_BLOCK, 2**20 // (4 * dimensions)))
+            options: dict[str, Any] = {"chunks": (_BLOCK,), "maxshape": (None,), "dtype": text}
+            ids = file.create_dataset("image_ids", (0,), **options)
+            vectors = file.create_dataset(
+                "features",
+                (0, dimensions),
+                chunks=(chunk, dimensions),
+                maxshape=(None, dimensions),
+                dtype="<f4",
+            )
+            labels = file.create_dataset("labels", (0,), **options)
+            for block in _blocks(features):
+                start, end = len(ids), len(ids) + len(block)
+                for dataset in (ids, vectors, labels):
+                    dataset.resize(end, axis=0)
+                ids[start:end] = [feature.path for feature in block]
+                vectors[start:end] = np.stack([feature.vector for feature in block])
+                labels[start:end] = [_joined(feature) for feature in block]
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """Rows of the datasets, block by block."""
+        try:
+            with self._h5py.File(path, "r") as file:
+                for name in ("image_ids", "features", *({"labels"} & set(file))):
+                    if not isinstance(file.get(name), self._h5py.Dataset):
+                        there = ", ".join(file) or "none"
+                        raise ExchangeError(f"{path} has no dataset {name!r}; it has {there}")
+                yield from _rows(str(path), file["image_ids"], file["features"], file.get("labels"))
+        except (OSError, RuntimeError) as error:
+            raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+
+
+class _Noting(io.FileIO):
+    """Keeps why a write failed and goes on as if it had not: HDF5 ends the process otherwise."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or nothing after the first problem."""
+        rest = memoryview(data)
+        try:
+            while rest and self.problem is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.problem = error
+        return len(data)
+
+
+def _joined(feature: Feature) -> str:
+    """A picture's labels as one text; ExchangeError where one has the separator in it."""
+    for label in feature.labels:
+        if _SEPARATOR in label:
+            raise ExchangeError(
+                f"the label {label!r} of {feature.path} has a {_SEPARATOR!r}, which separates "
+                "labels in this kind of file: write Parquet instead"
+            )
+    return _SEPARATOR.join(feature.labels)
+
+
+def _blocks(features: Iterable[Feature]) -> Iterator[list[Feature]]:
+    rest = iter(features)
+    while block := list(islice(rest, _BLOCK)):
+        yield block
+
+
+def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
+    """Rows of arrays, or of datasets, of the same length."""
+    if vectors.dtype.kind not in "fiu" or vectors.ndim not in (2, 4):
+        raise ExchangeError(
+            f"{place}: features are {vectors.dtype} of shape {tuple(vectors.shape)}, and should be "
+            "numbers of shape (pictures, dimensions)"
+        )
+    lengths = {len(array) for array in (names, vectors, labels) if array is not None}
+    if len(lengths) > 1:
+        said = " and ".join(map(str, sorted(lengths)))
+        raise ExchangeError(f"{place}: its arrays have different lengths, {said}")
+    if any(array is not None and array.ndim != 1 for array in (names, labels)):
+        raise ExchangeError(f"{place}: names and labels are not one for each picture")
+    for start in range(0, len(vectors), _BLOCK):
+        block = np.asarray(vectors[start : start + _BLOCK])
+        if block.ndim == 4:
+            block = block.mean(axis=(1, 2))
+        paths = names[start : start + _BLOCK]
+        marks = [None] * len(block) if labels is None else labels[start : start + _BLOCK]
+        for i, (path, values, mark) in enumerate(zip(paths, block, marks, strict=True), 1):
+            yield _row(start + i, _text(path), values, filter(None, _text(mark).split(_SEPARATOR)))
+
+
+def _text(value: object) -> str:
+    """A name or a label as a text: bytes are decoded, 3.0 is "3"."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _row(number: int, path: object, values: Any, labels: Iterable[object] = ()) -> Row:
+    """A row's values, checked."""
+    try:
+        if not isinstance(path, str) or not path.strip():
+            raise RowError("the path is missing")
+        return Row(number, path, Feature(path, _vector(values), tuple(map(str, labels))))
+    except RowError as error:
+        return Row(number, "", error)
+
+
+def _vector(values: Any) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.array(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        many = values if isinstance(values, list) else [values]
+        wrongs = (pair for pair in enumerate(many, 1) if not _is_number(pair[1]))
+        place, wrong = next(wrongs, (1, values))
+        is_empty = isinstance(wrong, str) and not wrong.strip()
+        problem = f"feature {place} is empty" if is_empty else f"{wrong!r:.60} is no number"
+        raise RowError(problem) from None
+    if vector.ndim != 1 or not vector.size:
+        raise RowError("there are no features")
+    if not np.isfinite(vector).all():
+        place = int(np.flatnonzero(~np.isfinite(vector))[0]) + 1
+        raise RowError(f"feature {place} is not finite, or too large for float32")
+    return vector
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
