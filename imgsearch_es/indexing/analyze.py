@@ -42,10 +42,7 @@ class _Batch(NamedTuple):
 class BatchAnalyzer:
     """Collects pictures until a batch is full; the model works on it while the next one fills.
 
-    Args:
-        analyzer: gives the analyzer; asked when the first picture needs it.
-        batch_size: pictures per forward pass; None for 32.
-        stages: where to add the time.
+    The analyzer is asked for when the first picture needs it, and adds its time to ``stages``.
     """
 
     def __init__(

@@ -74,15 +74,11 @@ class Found:
 
 
 class Finder:
-    """Finds pictures and counts them.
+    """Finds pictures and counts them; SourceError where a file or folder does not exist.
 
-    Args:
-        sources: files, folders, URLs, tar files, lists and pictures in memory.
-        open_memory: opens a picture in memory.
-        stages: where to add the time.
-
-    Raises:
-        SourceError: a file or folder named does not exist.
+    Attributes:
+        found: how many there are so far.
+        total: how many there are; None until the end of the walk.
     """
 
     def __init__(
@@ -100,14 +96,9 @@ class Finder:
         self._stages = stages
         self.found = 0
         self.total: int | None = None
-        """How many pictures there are; None until the end of the walk."""
 
     def items(self) -> Iterator[Found]:
-        """The pictures, as they are found; reads no file.
-
-        Raises:
-            SourceError: a folder named cannot be listed.
-        """
+        """The pictures, as they are found; reads no file."""
         found = self._find()
         while True:
             with self._stages.measure("find"):
@@ -156,13 +147,8 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
 class Resolver:
     """Asks the store for what need not be analyzed.
 
-    Args:
-        store: the index; it need not exist.
-        labels: what to call the pictures that have no labels of their own; None leaves what is
-            stored.
-        metadata: fields for every picture, below those of its own; None leaves what is stored.
-        is_new: the index had no document when the run began; then the store need be asked only
-            for contents that came before in this run.
+    Labels and metadata given are of the pictures that have none of their own; None leaves what is
+    stored. Where the index ``is_new``, it is asked only for contents that came before in this run.
     """
 
     def __init__(

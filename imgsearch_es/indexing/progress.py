@@ -11,11 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from rich.console import Console
 
     from imgsearch_es.indexing import IndexReport, Progress
@@ -32,78 +30,32 @@ LINE_SECONDS = 10.0
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How far a run is.
+class Reading(NamedTuple):
+    """How far a run is; the texts are for people.
 
     Attributes:
         done: pictures that are analyzed, unchanged or rejected; some may wait to be written.
         total: all pictures; None while they are being found.
-        work: what the stages have done, for people.
-        failures: how many pictures are rejected, for people; nothing where none is.
         rate: pictures per second, of late.
         seconds_left: at this rate; None where it is not known.
+        counts: what the stages have done.
+        failures: how many pictures are rejected, as a text; empty where none is.
     """
 
     done: int
     total: int | None
-    work: str
-    failures: str
     rate: float
     seconds_left: float | None
+    counts: str
+    failures: str
 
     @property
-    def counts(self) -> str:
-        """Work and failures."""
-        return ", ".join(filter(None, [self.work, self.failures]))
-
-    @property
-    def pace(self) -> str:
-        """Rate and time left, for people."""
+    def head(self) -> str:
+        """``1,024 of 25,000 · 85 pictures/s, 4:42 left``."""
+        total = "?" if self.total is None else f"{self.total:,}"
         rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
         left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-        return f"{rate} pictures/s{left}"
-
-    @property
-    def position(self) -> str:
-        """``1,024 of 25,000``, for people."""
-        return f"{self.done:,} of {'?' if self.total is None else f'{self.total:,}'}"
-
-    def __str__(self) -> str:
-        return f"{self.position} pictures: {self.counts} ({self.pace})"
-
-
-class Meter:
-    """Reads rate and time left from the reports of one run."""
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
-        self._past: deque[tuple[float, int]] = deque([(clock(), 0)])
-
-    def read(self, report: IndexReport, total: int | None) -> Reading:
-        """How far the run is now.
-
-        Documents are written hundreds at a time, so what is analyzed counts as done.
-        """
-        rejected, made = len(report.rejected), report.stages.pictures
-        done = max(report.found, report.unchanged + rejected + made["analyze"])
-        written = report.added + report.updated
-        work = f"{made['decode']:,} decoded, {made['analyze']:,} analyzed, {written:,} written"
-        if report.unchanged:
-            work += f", {report.unchanged:,} unchanged"
-        failures = f"{rejected:,} rejected" if rejected else ""
-        rate = self._rate(done)
-        left = max(total - done, 0) / rate if total is not None and rate > 0 else None
-        return Reading(done, total, work, failures, rate, left)
-
-    def _rate(self, done: int) -> float:
-        now = self._clock()
-        while len(self._past) > 1 and now - self._past[1][0] >= WINDOW_SECONDS:
-            self._past.popleft()
-        if now - self._past[-1][0] >= EVERY_SECONDS:
-            self._past.append((now, done))
-        then, before = self._past[0]
-        return (done - before) / (now - then) if now > then else 0.0
+        return f"{self.done:,} of {total} · {rate} pictures/s{left}"
 
 
 class Display:
@@ -118,8 +70,8 @@ class Display:
     def __init__(self, delay: float, every: float, clock: Clock) -> None:
         self._every = every
         self._clock = clock
-        self._meter = Meter(clock)
         self._next = clock() + delay
+        self._past: deque[tuple[float, int]] = deque([(clock(), 0)])
         self._last: tuple[IndexReport, int | None] | None = None
 
     def __call__(self, report: IndexReport, total: int | None) -> None:
@@ -127,7 +79,24 @@ class Display:
         self._last = (report, total)
         if self._clock() >= self._next:
             self._next = self._clock() + self._every
-            self._draw(self._meter.read(report, total))
+            reading = self.read(report, total)
+            self._draw(reading, reading.head)
+
+    def read(self, report: IndexReport, total: int | None) -> Reading:
+        """How far the run is now.
+
+        Documents are written hundreds at a time, so what is analyzed counts as done.
+        """
+        rejected, made = len(report.rejected), report.stages.pictures
+        done = max(report.found, report.unchanged + rejected + made["analyze"])
+        written = report.added + report.updated
+        counts = f"{made['decode']:,} decoded, {made['analyze']:,} analyzed, {written:,} written"
+        if report.unchanged:
+            counts += f", {report.unchanged:,} unchanged"
+        failures = f"{rejected:,} rejected" if rejected else ""
+        rate = self._rate(done)
+        left = max(total - done, 0) / rate if total is not None and rate > 0 else None
+        return Reading(done, total, rate, left, counts, failures)
 
     def __enter__(self) -> Display:
         return self
@@ -135,7 +104,16 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Show that the run has ended, and whether by an error or Ctrl-C."""
 
-    def _draw(self, reading: Reading) -> None:
+    def _rate(self, done: int) -> float:
+        now = self._clock()
+        while len(self._past) > 1 and now - self._past[1][0] >= WINDOW_SECONDS:
+            self._past.popleft()
+        if now - self._past[-1][0] >= EVERY_SECONDS:
+            self._past.append((now, done))
+        then, before = self._past[0]
+        return (done - before) / (now - then) if now > then else 0.0
+
+    def _draw(self, reading: Reading, head: str) -> None:
         raise NotImplementedError
 
 
@@ -150,21 +128,26 @@ class NotebookBar(Display):
         self._output: Any = None
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Say how it ended, where the bar was shown at all."""
         if self._last is None or self._output is None:
             return
         report, total = self._last
-        reading = self._meter.read(report, total)
+        reading = self.read(report, total)
         how = "Indexed" if kind is None else "Stopped after"
-        took = f" in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
-        self._draw_with(reading, f"{how} {reading.done:,} pictures{took}")
+        took = f"in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
+        self._draw(reading, f"{how} {reading.done:,} pictures {took}")
 
-    def _draw(self, reading: Reading) -> None:
-        self._draw_with(reading, f"{reading.position} · {reading.pace}")
+    def _draw(self, reading: Reading, head: str) -> None:
+        from markupsafe import Markup
 
-    def _draw_with(self, reading: Reading, head: str) -> None:
-        plain = f"{head} · {reading.counts}"
-        bundle = {"text/html": str(_html(reading, head)), "text/plain": plain}
+        counts = ", ".join(filter(None, [reading.counts, reading.failures]))
+        value = Markup(' max="{}" value="{}"').format(max(reading.total or 1, 1), reading.done)
+        html = Markup(
+            '<div style="font-variant-numeric: tabular-nums; line-height: 1.6"><progress '
+            'style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
+            'aria-label="Pictures indexed"{}></progress> {}<br>'
+            '<span style="opacity: .75">{}</span></div>'
+        ).format(value if reading.total else "", head, counts)
+        bundle = {"text/html": str(html), "text/plain": f"{head} · {counts}"}
         if self._output is None:
             self._output = self._show(bundle, raw=True, display_id=True)
         else:
@@ -178,23 +161,17 @@ class TerminalBar(Display):
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
-        def text(of: str, style: str = "none", **options: Any) -> TextColumn:
-            return TextColumn(f"{{task.fields[reading].{of}}}", style, **options)
-
         super().__init__(0.0, EVERY_SECONDS, time.monotonic)
         self._bar = Progress(
             BarColumn(bar_width=16),
-            text("position"),
-            text("pace"),
-            text("failures", "yellow"),
+            TextColumn("{task.description}"),
             # what the others leave of a narrow terminal
-            text("work", "dim", table_column=Column(ratio=1, no_wrap=True)),
+            TextColumn("{task.fields[counts]}", "dim", table_column=Column(ratio=1, no_wrap=True)),
             console=console,
             transient=True,
             expand=True,
         )
-        nothing = Reading(0, None, "", "", 0.0, None)
-        self._task = self._bar.add_task("", total=None, reading=nothing)
+        self._task = self._bar.add_task("", total=None, counts="")
 
     def __enter__(self) -> Display:
         self._bar.start()
@@ -203,8 +180,15 @@ class TerminalBar(Display):
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._bar.stop()
 
-    def _draw(self, reading: Reading) -> None:
-        self._bar.update(self._task, total=reading.total, completed=reading.done, reading=reading)
+    def _draw(self, reading: Reading, head: str) -> None:
+        failures = f" [yellow]{reading.failures}[/yellow]" if reading.failures else ""
+        self._bar.update(
+            self._task,
+            total=reading.total,
+            completed=reading.done,
+            description=head + failures,
+            counts=reading.counts,
+        )
 
 
 class Lines(Display):
@@ -216,8 +200,10 @@ class Lines(Display):
         super().__init__(LINE_SECONDS, LINE_SECONDS, clock)
         self._say = say or (lambda line: print(line, file=sys.stderr))
 
-    def _draw(self, reading: Reading) -> None:
-        self._say(str(reading))
+    def _draw(self, reading: Reading, head: str) -> None:
+        place, pace = head.split(" · ")
+        counts = ", ".join(filter(None, [reading.counts, reading.failures]))
+        self._say(f"{place} pictures: {counts} ({pace})")
 
 
 @contextmanager
@@ -260,15 +246,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _html(reading: Reading, head: str) -> Markup:
-    from markupsafe import Markup
-
-    value = Markup(' max="{}" value="{}"').format(max(reading.total or 1, 1), reading.done)
-    return Markup(
-        '<div style="font-variant-numeric: tabular-nums; line-height: 1.6">'
-        '<progress style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
-        'aria-label="Pictures indexed"{}></progress> {}<br>'
-        '<span style="opacity: .75">{}</span></div>'
-    ).format(value if reading.total else "", head, reading.counts)

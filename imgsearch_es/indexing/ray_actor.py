@@ -19,7 +19,6 @@ from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.files import Limits
 
 
 class Analyst:
@@ -29,10 +28,8 @@ class Analyst:
         config: the analyzer's configuration.
         weights: the fingerprint of its model's weights, which must be found here as well.
         runtime: what runs the model.
-        limits: the largest picture to accept.
-        retry: also try pictures again that were rejected and have not changed.
         batch_size: pictures per forward pass; None for 32.
-        workers: processes that decode.
+        readers: options of `Readers`.
     """
 
     def __init__(
@@ -41,23 +38,15 @@ class Analyst:
         config: Mapping[str, Any],
         weights: str,
         runtime: str | None,
-        limits: Limits,
-        retry: bool,
         batch_size: int | None,
-        workers: int,
+        **readers: Any,
     ) -> None:
         self._config, self._weights, self._runtime = config, weights, runtime
         self._stages = Stages()
         self._analyzer: Analyzer | None = None
         self._batches = BatchAnalyzer(self._checked, batch_size, self._stages)
-        self._readers = Readers(
-            self._checked,
-            workers=workers,
-            limits=limits,
-            retry=retry,
-            stages=self._stages,
-            few=0,  # a decoder that crashes must not take the actor along
-        )
+        # None are few: a decoder that crashes must not take the actor along.
+        self._readers = Readers(self._checked, stages=self._stages, few=0, **readers)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """What became of the pictures, what each stage worked, and the error that ends the run.

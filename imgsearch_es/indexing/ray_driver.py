@@ -82,22 +82,15 @@ class RayReaders:
         stages: Stages,
         **options: Any,
     ) -> None:
-        self._analyzer = analyzer
-        self._workers = workers
-        self._stages = stages
-        self._options = options
+        self._analyzer, self._options = analyzer, options
+        self._workers, self._stages = workers, stages
         self._cluster = _Cluster()
         self._thread = ThreadPoolExecutor(1, "imgsearch-ray")
         self._outcomes: Channel[Found] = Channel(_AHEAD)
         self._closed = threading.Event()
 
     def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
-        """What became of each picture, in the order in which actors are done.
-
-        Raises:
-            ConfigurationError: a picture is in memory.
-            AnalyzerError: the actors have not the analyzer of the index, or Ray failed.
-        """
+        """What became of each picture, in the order in which actors are done."""
         pump(self._thread, self._rounds(pictures), self._outcomes)
         for outcomes in self._outcomes.batches(1):
             yield outcomes[0]
@@ -190,15 +183,7 @@ class Share(NamedTuple):
 
 
 def share(resources: Mapping[str, float], actors: int | None = None) -> Share:
-    """Divide a cluster.
-
-    Args:
-        resources: Ray's, in total: ``CPU`` and, where there are some, ``GPU``.
-        actors: how many; None takes one for each GPU, or for each four processors.
-
-    Raises:
-        ConfigurationError: there are fewer processors than actors.
-    """
+    """Divide a cluster; by default an actor for each GPU, or for each four processors."""
     processors = int(resources.get("CPU", 0))
     gpus = int(resources.get("GPU", 0))
     count = actors or gpus or max(1, processors // _CPUS_PER_ACTOR)
@@ -218,22 +203,15 @@ class _Cluster:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Connect, unless this process is connected already, or ``stop`` was called.
-
-        Raises:
-            ConfigurationError: there is no cluster at RAY_ADDRESS.
-        """
+        """Connect, unless this process is connected already, or ``stop`` was called."""
         with self._lock:
             _be_quiet()
             if ray.is_initialized() or self._is_stopped:
                 return
             try:
                 with _environment(_SETTINGS), _without_ray_lines():
-                    ray.init(
-                        include_dashboard=False,
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                    )
+                    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+                    ray.init(include_dashboard=False, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 address = os.environ.get("RAY_ADDRESS", "this machine")
                 raise ConfigurationError(

@@ -54,8 +54,7 @@ class Readers:
     Args:
         analyzer: gives the analyzer; asked only when a picture has to be decoded.
         workers: how many; None starts with two, and more when the model waits, one per core.
-        limits: the largest picture to accept.
-        retry: also try pictures again that were rejected and have not changed.
+        limits, retry: see ``ImageIndex.add``.
         stages: where to add the time.
         few: so many pictures are decoded in threads.
     """

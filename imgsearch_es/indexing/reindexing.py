@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -56,23 +56,18 @@ class ReindexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "documents": self.documents,
-            "analyzed": self.analyzed,
-            "copied": self.copied,
-            "missing": [{"uri": uri, "reason": reason} for uri, reason in self.missing],
-        }
+        missing = [{"uri": uri, "reason": reason} for uri, reason in self.missing]
+        return {**asdict(self), "missing": missing}
 
 
 class Rebuild:
-    """One run.
+    """One run; ``old`` is only read.
 
     Args:
-        old: the index to be replaced; it is only read.
-        new: the store of the index beside it.
+        old, new: the index to be replaced, and the one beside it.
         settings: of the new index.
-        analyze: adds pictures to the new index; None copies the documents.
-        convert: what documents become when they are copied; by default they stay as they are.
+        analyze: None copies the documents.
+        convert: for documents that are copied; by default they stay as they are.
         allow_missing: go on without pictures that cannot be read.
         progress: told how far the run is.
     """
@@ -89,10 +84,8 @@ class Rebuild:
         progress: ReindexProgress | None = None,
     ) -> None:
         self._old, self._new = old, new
-        self._convert = convert or (lambda documents: documents)
-        self._settings = settings
-        self._analyze = analyze
-        self._allow_missing = allow_missing
+        self._settings, self._allow_missing = settings, allow_missing
+        self._analyze, self._convert = analyze, convert or (lambda documents: documents)
         self._progress = progress or (lambda done, total: None)
         self._report = ReindexReport()
         self._missing: dict[str, str] = {}
@@ -104,7 +97,12 @@ class Rebuild:
             MissingPicturesError: pictures are missing and that is not allowed.
             StoreError: the old index was written to again and again.
         """
-        self._begin()
+        left = self._new.stored_settings()  # by a run that was interrupted
+        if left is not None and not _are_same(left, self._settings):
+            self._new.delete()
+            left = None
+        if left is None:
+            self._new.create(self._settings)
         for _ in range(_PASSES):
             mark = self._old.mark()
             self._bring_up_to_date()
@@ -119,22 +117,15 @@ class Rebuild:
             "this again; what was analyzed is kept"
         )
 
-    def _begin(self) -> None:
-        """Take what an interrupted run left, if it was to become the same."""
-        left = self._new.stored_settings()
-        if left is not None and not _are_same(left, self._settings):
-            self._new.delete()
-            left = None
-        if left is None:
-            self._new.create(self._settings)
-
     def _bring_up_to_date(self) -> None:
         self._missing = {}
         total, done = self._old.count(), 0
         waiting: list[Document] = []
         for block in _chunks(self._old.documents(), _LOOKUP_SIZE):
             known = self._new.known([document.id for document in block])
-            waiting += [d for d in block if _is_stale(d, known.get(d.id))]
+            waiting += [
+                d for d in block if Known(d.sha256, d.labels, d.metadata) != known.get(d.id)
+            ]
             if self._analyze is None or len(waiting) >= _ANALYZED_TOGETHER:
                 self._take(waiting)
                 waiting = []
@@ -142,20 +133,23 @@ class Rebuild:
             self._progress(done - len(waiting), total)
         self._take(waiting)
         self._new.finish()
-        self._remove_others()
+        gone: list[str] = []  # from the old index since an earlier pass
+        for others in _chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
+            there = self._old.known([item.id for item in others])
+            gone += [item.id for item in others if item.id not in there]
+        if gone:
+            self._new.remove(gone)
         self._take_ledger()
         self._new.finish()
         self._progress(total, total)
 
     def _take(self, documents: list[Document]) -> None:
-        if not documents:
-            return
-        if self._analyze is not None:
+        if documents and self._analyze is None:
+            report = self._new.write(self._convert(documents))
+            self._report.copied += report.stored
+            self._missing |= dict(report.rejected)
+        elif documents and self._analyze is not None:
             self._read_again(documents, self._analyze)
-            return
-        report = self._new.write(self._convert(documents))
-        self._report.copied += report.stored
-        self._missing |= dict(report.rejected)
 
     def _read_again(self, documents: list[Document], analyze: Analyze) -> None:
         """Analyze pictures anew, and take over what people said of them."""
@@ -169,10 +163,9 @@ class Rebuild:
         self._report.analyzed += report.added + report.updated
         self._missing |= {item.uri: item.reason for item in report.rejected}
         described = [by_uri[uri].id for uri in there if by_uri[uri].metadata]
-        stored = self._new.get(described)
         changed = [
             replace(document, metadata=by_uri[document.uri].metadata)
-            for document in stored.values()
+            for document in self._new.get(described).values()
             if document.metadata != by_uri[document.uri].metadata
         ]
         if changed:
@@ -185,16 +178,6 @@ class Rebuild:
         elif path is not None and not os.path.isfile(path):  # noqa: PTH113 - no error for odd names
             self._missing[uri] = "the file is gone"
         return uri not in self._missing
-
-    def _remove_others(self) -> None:
-        """What was removed from the old index since an earlier pass."""
-        gone: list[str] = []
-        for block in _chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
-            ids = [item.id for item in block]
-            known = self._old.known(ids)
-            gone += [key for key in ids if key not in known]
-        if gone:
-            self._new.remove(gone)
 
     def _take_ledger(self) -> None:
         """Take over which pictures were rejected, but those that could be analyzed now.
@@ -239,14 +222,6 @@ def _are_same(one: IndexSettings, other: IndexSettings) -> bool:
         and one.vocabulary == other.vocabulary
         and one.embedding_dimensions == other.embedding_dimensions
         and one.schema_version == other.schema_version
-    )
-
-
-def _is_stale(document: Document, known: Known | None) -> bool:
-    return known is None or (known.sha256, known.labels, known.metadata) != (
-        document.sha256,
-        document.labels,
-        document.metadata,
     )
 
 

@@ -60,12 +60,7 @@ _WRITE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run; see ``ImageIndex.add``.
-
-    Raises:
-        ConfigurationError: there is no such engine.
-        MissingDependencyError: its packages are not installed.
-    """
+    """How to run; see ``ImageIndex.add``."""
 
     labels: Labels = None
     metadata: Mapping[str, Any] | None = None
@@ -90,11 +85,7 @@ class Options:
 
 
 class StoppedError(KeyboardInterrupt):
-    """A run was asked to stop, and has written all that it had analyzed.
-
-    Attributes:
-        report: what was done.
-    """
+    """A run was asked to stop, and has written all that it had analyzed, as ``report`` says."""
 
     def __init__(self, report: IndexReport) -> None:
         super().__init__(
@@ -107,14 +98,12 @@ class StoppedError(KeyboardInterrupt):
 class _Stop:
     """Ctrl-C and SIGTERM: the first ends a run in good order, the second at once.
 
-    Args:
-        tell: each called when it shall end, in the main thread, between any two instructions.
+    When it shall end, each of ``tell`` is called, in the main thread between any two instructions.
     """
 
     def __init__(self, *tell: Callable[[], None]) -> None:
         self._tell = tell
-        self.requested = False
-        self.at_once = False
+        self.requested = self.at_once = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -148,8 +137,7 @@ class Indexer:
     Args:
         store: an index; it need not exist.
         analyzer: gives the analyzer; called only when a picture has to be decoded.
-        create: creates the index; called before the first picture is analyzed, so that a run that
-            finds no picture leaves nothing behind.
+        create: creates the index; called before the first picture is analyzed.
         options: how to run.
         progress: told how far the run is.
     """
@@ -173,15 +161,10 @@ class Indexer:
         self._writer = Writer(store, self.report)
 
     def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
-        """Bring the index up to date with these pictures.
+        """Bring the index up to date with these pictures; see ``ImageIndex.add``.
 
         What was analyzed before an error or an interruption is stored, but for the last batch or
         two; the next run goes on after it.
-
-        Raises:
-            SourceError: a file or folder named does not exist; or pruning would be a mistake.
-            StoppedError: the run was asked to stop.
-            StoreError: the index cannot be written, or holds less at the end than was written.
         """
         started = time.perf_counter()
         finder = Finder(sources, self._open, self.report.stages)

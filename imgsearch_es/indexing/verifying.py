@@ -1,14 +1,14 @@
-"""Is an index whole? Everything it keeps is compared with everything else that it keeps.
+"""Is an index whole? A store compares the forms of each document (``Store.inspect``).
 
-A store compares the forms of each document (``Store.inspect``). Here documents are held against
-what a document may be, their files and their analyzer, and the index against its sums.
+Here documents are held against what a document may be, their files and their analyzer, and the
+index against its sums.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -29,16 +29,17 @@ from imgsearch_es.errors import (
 from imgsearch_es.indexing.exchange.rows import RowError, to_document, to_row
 from imgsearch_es.pictures.files import content_hash, in_memory
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.inspecting import Harm, Inspected, waits
 
-MOST = 10_000
+_MOST = 10_000
 """Harms that a report lists; all are counted."""
 _TOGETHER = 500
 """Documents that are repaired in one write."""
-SAME_SCORE = 0.001
+_SAME_SCORE = 0.001
 """Runtimes agree to within 0.0001, and decoders of JPEG to within a little more."""
-SAME_DIRECTION = 0.999
+_SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
 VerifyProgress = Callable[[int, int], None]
@@ -74,13 +75,13 @@ class VerifyReport:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is wrong, or nothing is any more."""
+        """Whether nothing is wrong."""
         return not self.counts
 
     def add(self, harm: Harm) -> None:
         """Count a harm, and list it while there is room."""
         self.counts[harm.part] += 1
-        if len(self.harms) < MOST:
+        if len(self.harms) < _MOST:
             self.harms.append(harm)
 
     def __str__(self) -> str:
@@ -94,12 +95,10 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
+        looked_at = ("documents", "without_checksum", "files", "sampled")
         return {
             "whole": self.is_whole,
-            "documents": self.documents,
-            "without_checksum": self.without_checksum,
-            "files": self.files,
-            "sampled": self.sampled,
+            **{name: getattr(self, name) for name in looked_at},
             "counts": dict(self.counts),
             "harms": [harm._asdict() for harm in self.harms],
             "repaired": self.repaired,
@@ -109,15 +108,7 @@ class VerifyReport:
 
 
 class Verifier:
-    """Looks at one index.
-
-    Args:
-        store: the index.
-        analyzer: gives the index's analyzer.
-        files: also read each picture's file and compare its hash.
-        sample: how many pictures to analyze again.
-        progress: told how far it is.
-    """
+    """Looks at one index; see ``ImageIndex.verify``."""
 
     def __init__(
         self,
@@ -137,9 +128,6 @@ class Verifier:
 
         What nothing whole says how to put right loses what the analyzer said of it, so that the
         next run of indexing takes it for changed.
-
-        Raises:
-            StoreError: there is no such index, or it cannot be reached.
         """
         report = self._look(attrgetter("document") if repair else None)
         if repair and not report.is_whole:
@@ -158,8 +146,9 @@ class Verifier:
             mark, sums = self._store.mark(), _Sums()
             self._check_documents(settings, report, sums, mend)
             if report.is_whole and mark == self._store.mark():
-                for harm in sums.harms(self._store, settings):
-                    report.add(harm)
+                keys = settings.vocabulary.keys
+                for what in sums.harms(self._store.statistics(keys), keys):
+                    report.add(Harm("statistics", what))
             for document in self._store.sample(self._sample) if self._sample else ():
                 report.sampled += 1
                 for what in self._analyzed_again(document):
@@ -204,13 +193,14 @@ class Verifier:
         for item in self._store.inspect():
             report.documents += 1
             report.without_checksum += not item.has_checksum
-            sums.add(item)
+            if item.document is not None:
+                sums.add(item.document)
             item = _judged(item, settings)
             for part, what in item.harms:
                 report.add(Harm(part, what, item.id, item.uri))
-            if item.harms and item.document is None and len(report.left) < MOST:
+            if item.harms and item.document is None and len(report.left) < _MOST:
                 report.left.append((item.id, item.uri))
-            if self._files and item.document is not None and item.document.is_read:
+            if self._files and item.document and item.document.is_read:
                 self._check_file(item.document, report)
             if mend and (item.harms or not item.has_checksum) and (right := mend(item)):
                 waiting.append((item.id, right))
@@ -225,8 +215,7 @@ class Verifier:
         """Write documents anew, as they should be, in the place of those with these ids."""
         if not items:
             return 0
-        misnamed = [key for key, document in items if key != document.id]
-        if misnamed:
+        if misnamed := [key for key, document in items if key != document.id]:
             self._store.remove(misnamed)
         written = self._store.write([document for _, document in items]).stored
         self._store.finish()
@@ -262,7 +251,7 @@ class Verifier:
         elif made.embedding is not None and document.embedding is not None:
             one, other = made.embedding.astype(float), document.embedding.astype(float)
             norms = float(np.linalg.norm(one) * np.linalg.norm(other))
-            if one.shape != other.shape or one @ other < SAME_DIRECTION * norms:
+            if one.shape != other.shape or one @ other < _SAME_DIRECTION * norms:
                 yield "its deep feature is another than the one stored"
 
 
@@ -273,39 +262,34 @@ class _Sums:
         self._documents, self._length = 0, 0.0
         self._frequencies: Counter[str] = Counter()
 
-    def add(self, item: Inspected) -> None:
-        if item.document is not None:
-            self._documents += 1
-            self._length += item.document.length
-            self._frequencies.update(term.key for term in item.document.terms)
+    def add(self, document: Document) -> None:
+        self._documents += 1
+        self._length += document.length
+        self._frequencies.update(term.key for term in document.terms)
 
-    def harms(self, store: Store, settings: IndexSettings) -> Iterator[Harm]:
-        known = store.statistics(settings.vocabulary.keys)
+    def harms(self, known: Statistics, keys: Sequence[str]) -> Iterator[str]:
         if known.documents != self._documents:
-            what = f"there are {known.documents:,} documents, {self._documents:,} were looked at"
-            yield Harm("statistics", what)
+            yield f"there are {known.documents:,} documents, {self._documents:,} were looked at"
         mean = self._length / max(self._documents, 1)
         if not math.isclose(known.average_length, mean, rel_tol=1e-7):  # a float32 number
-            yield Harm("statistics", f"the mean length is {known.average_length}, not {mean}")
-        for key in settings.vocabulary.keys:
+            yield f"the mean length is {known.average_length}, not {mean}"
+        for key in keys:
             count, right = known.frequencies.get(key, 0), self._frequencies[key]
             if count != right:
-                yield Harm("statistics", f"{count:,} documents are found by {key}, not {right:,}")
+                yield f"{count:,} documents are found by {key}, not {right:,}"
 
 
 def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
     """With what is wrong with a document that agrees with itself."""
     if item.document is None:
         return item
-    what = None
     try:
         to_document(to_row(item.document, None), settings)
-        if waits(item.document):
-            what = "it waits to be indexed again"
+        if not waits(item.document):
+            return item
+        what = "it waits to be indexed again"
     except RowError as error:
         what = str(error)
-    if what is None:
-        return item
     return replace(item, harms=[*item.harms, ("document", what)], stored=None, document=None)
 
 
@@ -314,6 +298,6 @@ def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:
     one, other = ({term.key: term.score for term in terms} for terms in (stored, made))
     floors = [min(scores.values(), default=0.0) for scores in (one, other)]
     return all(
-        abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= SAME_SCORE
+        abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= _SAME_SCORE
         for key in one.keys() | other.keys()
     )

@@ -20,11 +20,7 @@ from imgsearch_es.stores.base import IndexSettings
 
 @dataclass(frozen=True)
 class WantedAnalyzer:
-    """What a person asks for; see ``ImageIndex``.
-
-    Raises:
-        ConfigurationError: the options contradict each other.
-    """
+    """What a person asks for; see ``ImageIndex``."""
 
     model: str | None = None
     analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None
@@ -37,9 +33,9 @@ class WantedAnalyzer:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.fast_decode and self.analyzer is not None:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
-        if self.runtime is not None and isinstance(self.analyzer, Analyzer):
-            raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=...)")
         if self.runtime is not None:
+            if isinstance(self.analyzer, Analyzer):
+                raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=)")
             check_runtime(self.runtime)
         for name in ("analyzer", "weights"):  # the current folder may be another when it is read
             given = getattr(self, name)
@@ -56,9 +52,6 @@ class WantedAnalyzer:
         """The analyzer, for an index that remembers ``settings``, or for a new one.
 
         Whether it is the index's own is for the caller to check (`check_fits`).
-
-        Raises:
-            ConfigurationError: the index knows no model, and none is named.
         """
         if settings is not None and not settings.has_model:
             if not self.is_asked_for:
@@ -97,11 +90,7 @@ class WantedAnalyzer:
 
 
 def check_fits(analyzer: Analyzer, settings: IndexSettings, location: str) -> None:
-    """An analyzer must be that of the index; of an index without one, its dimensions count.
-
-    Raises:
-        AnalyzerMismatchError: it is another one.
-    """
+    """An analyzer must be that of the index; of an index without one, its dimensions count."""
     if settings.has_model:
         analyzer.check_is(settings.analyzer, settings.weights, location)
     elif analyzer.embedding_dimensions != settings.embedding_dimensions:

@@ -13,7 +13,6 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.indexing import IndexReport, Rejected, progress
 from imgsearch_es.indexing.progress import (
     Lines,
-    Meter,
     NotebookBar,
     TerminalBar,
     duration,
@@ -80,17 +79,15 @@ def report(analyzed=0, decoded=0, **counts):
 
 
 def test_rate_and_time_left(clock):
-    meter = Meter(clock)
+    meter = Lines(clock=clock)
     clock.now += 2
     reading = meter.read(report(analyzed=64, decoded=80), 364)
     assert (reading.done, reading.total, reading.rate, reading.seconds_left) == (64, 364, 32, 9.375)
-    assert str(reading) == (
-        "64 of 364 pictures: 80 decoded, 64 analyzed, 0 written (32 pictures/s, 9.4 s left)"
-    )
+    assert reading.head == "64 of 364 · 32 pictures/s, 9.4 s left"
 
 
 def test_the_rate_is_a_recent_one(clock):
-    meter = Meter(clock)
+    meter = Lines(clock=clock)
     for done in range(0, 1000, 100):
         clock.now += 1
         meter.read(report(analyzed=done), None)
@@ -103,10 +100,11 @@ def test_the_rate_is_a_recent_one(clock):
 
 def test_unchanged_and_rejected_pictures_are_done(clock):
     rejected = [Rejected("/a.jpg", "broken")]
-    reading = Meter(clock).read(report(analyzed=3, unchanged=5, rejected=rejected), 10)
+    reading = Lines(clock=clock).read(report(analyzed=3, unchanged=5, rejected=rejected), 10)
     assert reading.done == 9
-    assert reading.counts.endswith("0 written, 5 unchanged, 1 rejected")
-    written = Meter(clock).read(report(analyzed=1, added=4), 4)
+    assert reading.counts.endswith("0 written, 5 unchanged")
+    assert reading.failures == "1 rejected"
+    written = Lines(clock=clock).read(report(analyzed=1, added=4), 4)
     assert written.done == 4  # three of them had the same content
 
 
@@ -178,7 +176,10 @@ def test_lines_come_now_and_then(clock):
         for second in range(25):
             clock.now += 1
             lines(report(analyzed=second), 100)
-    assert [line.partition(" pictures")[0] for line in said] == ["9 of 100", "19 of 100"]
+    assert said == [
+        "9 of 100 pictures: 0 decoded, 9 analyzed, 0 written (0.9 pictures/s, 1:41 left)",
+        "19 of 100 pictures: 0 decoded, 19 analyzed, 0 written (0.9 pictures/s, 1:25 left)",
+    ]
 
 
 def test_a_script_prints_nothing_unless_asked(index, photos, capsys, monkeypatch):
