@@ -5,14 +5,12 @@ To be read in this order, which is that of the stages; each runs in threads of i
     find -> read -> (decoding) -> find.Resolver -> analyze -> write
 
 ``run`` holds them together, ``channel`` is what lies between two of them, ``report`` what a run
-gives back, ``prune`` how documents without files are removed. Then: ``wanted_analyzer``,
-``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in files),
-``verifying``; ``ray_driver`` is for a cluster.
+gives back. Then: ``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``,
+``exchange`` (documents in files), ``verifying``; ``ray_driver`` is for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE
-from imgsearch_es.indexing.find import Labels, as_labels, folder_label
-from imgsearch_es.indexing.prune import is_gone
+from imgsearch_es.indexing.find import Labels, as_labels, folder_label, is_gone
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
 from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options, StoppedError
 from imgsearch_es.retrieval.ledger import Rejected

@@ -31,11 +31,7 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Hand on an item; waits for room.
-
-        Raises:
-            ClosedError: the taker has gone; or whatever error the taker died of.
-        """
+        """Hand on an item; waits for room. Raises what the taker died of, or ClosedError."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
             if self._closed:

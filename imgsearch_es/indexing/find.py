@@ -16,9 +16,8 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ImageError
-from imgsearch_es.indexing.prune import is_gone
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.files import picture_id, to_path
+from imgsearch_es.pictures.files import in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
 from imgsearch_es.retrieval.documents import Document
@@ -155,7 +154,7 @@ class Resolver:
         self, store: Store, labels: Labels, metadata: Mapping[str, Any] | None, *, is_new: bool
     ) -> None:
         self._store = store
-        self._seen = _Contents() if is_new else None
+        self._seen = bytearray(1 << 21) if is_new else None
         self._labels = labels
         self._metadata = metadata
 
@@ -169,22 +168,19 @@ class Resolver:
             yield group
 
     def _stored(self, group: Sequence[Found]) -> dict[str, Document]:
-        """Documents by what is asked for: content where new, id where only labels are."""
+        """Documents by content where that is new, by id where only labels or metadata are."""
         hashes = [found.decoded.sha256 for found in group if found.decoded]
         if self._seen is not None:
-            hashes = [sha256 for sha256 in hashes if self._seen.add(sha256)]
+            hashes = [sha256 for sha256 in hashes if _add(self._seen, sha256)]
         if not self._store.settings():
             return {}
         keys = self._store.by_content(hashes) if hashes else {}
-        keys |= {found.id: found.id for found in group if self._is_relabeled(found)}
+        for found in group:
+            known = None if found.decoded else found.known
+            if known and self._named(found, known) != (known.labels, known.metadata):
+                keys[found.id] = found.id
         stored = self._store.get(list(keys.values())) if keys else {}
         return {asked: stored[key] for asked, key in keys.items() if key in stored}
-
-    def _is_relabeled(self, found: Found) -> bool:
-        known = found.known
-        if found.decoded or known is None:
-            return False
-        return self._named(found, known) != (known.labels, known.metadata)
 
     def _complete(self, found: Found, documents: Mapping[str, Document]) -> None:
         known, decoded = found.known, found.decoded
@@ -197,7 +193,7 @@ class Resolver:
         found.labels, found.metadata = self._named(found, known)
 
     def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """The labels and metadata that a document shall have: its own, those given or as before."""
+        """What a document shall have: its own, those given or as before."""
         labels, metadata = found.labels, {**(self._metadata or {}), **found.metadata}
         if labels is None:
             given = self._labels(found.uri) if callable(self._labels) else self._labels
@@ -208,27 +204,18 @@ class Resolver:
         return labels, metadata
 
 
-class _Contents:
-    """Which hashes may have been added: a Bloom filter of two probes in 2 MB.
+def _add(seen: bytearray, sha256: str) -> bool:
+    """Add a hash to a Bloom filter of two probes in 2 MB; whether it may have been there.
 
     (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
     A million pictures make one answer in seventy wrong, which costs a question to the store.
     """
-
-    _BITS = 24
-
-    def __init__(self) -> None:
-        self._bits = bytearray(1 << (self._BITS - 3))
-
-    def add(self, sha256: str) -> bool:
-        """Add a hash; whether it may have been there."""
-        number = int(sha256[:16], 16)
-        there = True
-        for place in (number, number >> self._BITS):
-            byte, bit = divmod(place % (1 << self._BITS), 8)
-            there = there and bool(self._bits[byte] >> bit & 1)
-            self._bits[byte] |= 1 << bit
-        return there
+    number, there = int(sha256[:16], 16), True
+    for place in (number, number >> 24):
+        byte, bit = divmod(place % (8 * len(seen)), 8)
+        there = there and bool(seen[byte] >> bit & 1)
+        seen[byte] |= 1 << bit
+    return there
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
@@ -241,3 +228,15 @@ def folder_label(uri: str) -> tuple[str, ...]:
     path = to_path(uri)
     name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
     return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()
+
+
+def is_gone(uri: str) -> bool:
+    """Whether a local file is certainly no longer there; what cannot be reached is not gone."""
+    path = to_path(uri)
+    if in_memory(uri) or path is None:
+        return False
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False

@@ -84,7 +84,8 @@ class RayReaders:
     ) -> None:
         self._analyzer, self._options = analyzer, options
         self._workers, self._stages = workers, stages
-        self._cluster = _Cluster()
+        self._is_ours = False
+        self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, "imgsearch-ray")
         self._outcomes: Channel[Found] = Channel(_AHEAD)
         self._closed = threading.Event()
@@ -102,7 +103,9 @@ class RayReaders:
         """End the actors, and the cluster if it was started here."""
         self._closed.set()
         self._outcomes.close()
-        self._cluster.stop()
+        with self._lock:
+            if self._is_ours and ray.is_initialized():
+                ray.shutdown()
         self._thread.shutdown(wait=wait, cancel_futures=True)
 
     def _rounds(self, pictures: Iterable[Found]) -> Iterator[Found]:
@@ -127,7 +130,7 @@ class RayReaders:
                 ) from error
 
     def _round(self, tasks: dict[int, Found]) -> Iterator[Found]:
-        self._cluster.start()
+        self._start()
         part = share(ray.cluster_resources(), self._workers)
         for row in self._dataset(tasks, part).iter_rows():
             done, seconds, error = pickle.loads(row["value"])  # noqa: S301 - of our own actor
@@ -148,6 +151,26 @@ class RayReaders:
                 f"Ray gave back nothing for {len(tasks)} pictures, {uri} among them; run the "
                 "command again"
             )
+
+    def _start(self) -> None:
+        """Connect to the cluster that RAY_ADDRESS names or this machine runs, else start one here.
+
+        Unless this process is connected already.
+        """
+        with self._lock:
+            _be_quiet()
+            if ray.is_initialized() or self._closed.is_set():
+                return
+            try:
+                with _environment(_SETTINGS), _without_ray_lines():
+                    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+                    ray.init(include_dashboard=False, **quiet)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                address = os.environ.get("RAY_ADDRESS", "this machine")
+                raise ConfigurationError(
+                    f"Ray does not start on {address}: {' '.join(str(error).split())[:300]}"
+                ) from error
+            self._is_ours = True
 
     def _dataset(self, tasks: dict[int, Found], part: Share) -> ray.data.Dataset:
         size = min(_PARTITION, max(_LEAST, len(tasks) // (_EACH * part.actors)))
@@ -193,38 +216,6 @@ def share(resources: Mapping[str, float], actors: int | None = None) -> Share:
             "give fewer by workers= (--workers)"
         )
     return Share(count, min(_CPUS_PER_ACTOR, processors // count), min(1.0, gpus / count))
-
-
-class _Cluster:
-    """The cluster that RAY_ADDRESS names or this machine runs; else one of this machine alone."""
-
-    def __init__(self) -> None:
-        self._is_ours = self._is_stopped = False
-        self._lock = threading.Lock()
-
-    def start(self) -> None:
-        """Connect, unless this process is connected already, or ``stop`` was called."""
-        with self._lock:
-            _be_quiet()
-            if ray.is_initialized() or self._is_stopped:
-                return
-            try:
-                with _environment(_SETTINGS), _without_ray_lines():
-                    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-                    ray.init(include_dashboard=False, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                address = os.environ.get("RAY_ADDRESS", "this machine")
-                raise ConfigurationError(
-                    f"Ray does not start on {address}: {' '.join(str(error).split())[:300]}"
-                ) from error
-            self._is_ours = True
-
-    def stop(self) -> None:
-        """Let go of the cluster if ``start`` connected: one that it started ends."""
-        with self._lock:
-            self._is_stopped = True
-            if self._is_ours and ray.is_initialized():
-                ray.shutdown()
 
 
 def _be_quiet() -> None:

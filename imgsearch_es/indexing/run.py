@@ -31,10 +31,9 @@ from imgsearch_es.errors import (
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Finder, Found, Labels, Resolver, look_up
-from imgsearch_es.indexing.prune import prune
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import IndexReport, Progress
-from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store
+from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store, prune
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList

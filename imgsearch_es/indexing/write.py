@@ -1,28 +1,35 @@
-"""The last stage: documents go to the store in bulk, in a thread of its own."""
+"""The last stage: documents go to the store in bulk, in a thread of its own.
+
+And those of files that are gone leave it when a person says so, but never for a drive that is not
+mounted.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
-from imgsearch_es.errors import ReconciliationError
-from imgsearch_es.indexing.find import Found
-from imgsearch_es.indexing.prune import is_no_file
+from imgsearch_es.errors import ReconciliationError, SourceError
+from imgsearch_es.indexing.find import Found, is_gone
 from imgsearch_es.indexing.report import IndexReport
+from imgsearch_es.pictures.files import beginnings, to_path, to_uri
+from imgsearch_es.pictures.images import ImageSource
+from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
 WRITE_SIZE = 512
 """Documents per write."""
 _ID_BYTES = 16
+_REMOVED_TOGETHER = 2048
 
 
 class Writer:
-    """Writes documents and keeps the ledger.
-
-    Args:
-        store: the index; when it does not exist, nothing but rejected pictures may come.
-        report: where to count.
+    """Writes documents and keeps the ledger; without an index only rejected pictures may come.
 
     Attributes:
         written: the ids of all documents written, one after the other.
@@ -94,11 +101,7 @@ class Writer:
 
 
 def check_store(store: Store, expected: int, written: bytearray, again: str) -> None:
-    """The index must have as many documents as expected, or, where others write, those written.
-
-    Raises:
-        ReconciliationError: it has not; the message says what to do ``again``.
-    """
+    """The index must have as many documents as expected, or, where others write, those written."""
     if store.count() == expected:
         return
     size, lost = _ID_BYTES * WRITE_SIZE, 0
@@ -111,3 +114,67 @@ def check_store(store: Store, expected: int, written: bytearray, again: str) -> 
             f"{lost} of the {len(written) // _ID_BYTES} documents written to {store.location} are "
             f"not there: another program removed them, or the index lost them; {again} again"
         )
+
+
+def is_no_file(uri: str) -> bool:
+    """Whether a folder, a FIFO or the like is where a picture's URI says that its file is."""
+    path = to_path(uri)
+    try:
+        return path is not None and not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
+    """Remove documents below the folders named whose files are gone; gives how many.
+
+    A folder that looks as one does whose drive is not mounted is a SourceError.
+    """
+    if not store.settings():
+        return 0
+    folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
+    gone: list[str] = []
+    for folder in folders:
+        inside = [each for prefix in beginnings(folder) for each in store.below(prefix)]
+        missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
+        if missing and len(missing) == len(inside):
+            raise _refusal(to_uri(folder), f"none of its {len(inside)} pictures is there any more")
+        _check_mounted([uri for _, uri in missing])
+        gone += [key for key, _ in missing]
+    size = _REMOVED_TOGETHER
+    removed = sum(store.remove(gone[i : i + size]) for i in range(0, len(gone), size))
+    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)])
+    return removed
+
+
+def _check_mounted(uris: Sequence[str]) -> None:
+    """A drive that is not mounted leaves an empty folder where its files were."""
+
+    @cache
+    def nearest(folder: Path) -> Path:
+        return folder if folder.is_dir() else nearest(folder.parent)
+
+    for folder in sorted({nearest(path.parent) for path in map(to_path, uris) if path is not None}):
+        with os.scandir(folder) as entries:
+            if next(entries, None) is None:
+                raise _refusal(str(folder), "it is empty now")
+
+
+def _refusal(folder: str, why: str) -> SourceError:
+    return SourceError(
+        f"nothing was removed for {folder}: {why}. Is the drive mounted? If the pictures are meant "
+        "to go, remove the empty folder as well, or take them out by `imgsearch remove`"
+    )
+
+
+def _strike_out(store: Store, prefixes: Sequence[str]) -> None:
+    """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
+
+    def can_be_listed(uri: str) -> bool:
+        path = to_path(uri)
+        return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+
+    inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
+    outdated = [each.id for each in inside if is_gone(each.uri) or can_be_listed(each.uri)]
+    if outdated:
+        store.ledger.remove(outdated)

@@ -23,7 +23,7 @@ from imgsearch_es.errors import (
     pip_install,
 )
 from imgsearch_es.indexing import Labels
-from imgsearch_es.indexing.prune import is_no_file, prune
+from imgsearch_es.indexing.write import is_no_file, prune
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
 from imgsearch_es.pictures.sources import is_picture
 from imgsearch_es.retrieval.ledger import now

@@ -209,13 +209,8 @@ def import_rows(
 ) -> ImportReport:
     """Write the documents of rows into a store, some at a time.
 
-    Args:
-        store: the index.
-        rows: of a file.
-        made: the document of a row; RowError where it is none.
-        progress: told what was done.
-        begin: called when there is a document.
-        merged: what to write in place of a document that the index has, of the new one and this.
+    ``made`` gives the document of a row, or raises a RowError; ``begin`` is called once there is
+    one; of a new document and that of the index ``merged`` makes the one to be written.
     """
     report, written, before = ImportReport(), bytearray(), -1
     try:

@@ -28,8 +28,6 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 
-FeatureFile = Csv | Hdf5 | NumPyPair | ParquetFeatures
-
 
 @dataclass(slots=True)
 class FeatureExport:
@@ -55,18 +53,19 @@ class FeatureExport:
         return f"{self.features} features of {self.dimensions} dimensions"
 
 
-def _feature_file(path: Path) -> tuple[FeatureFile, Path]:
+def _feature_file(path: Path) -> tuple[Csv | Hdf5 | NumPyPair | ParquetFeatures, Path]:
     """The kind of a file by its name, and where it is: of a pair of NumPy files their folder."""
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return Csv(), path
-    if suffix in (".h5", ".hdf5"):
-        return Hdf5(), path
-    if suffix == ".parquet":
-        return ParquetFeatures(), path
+    kinds: dict[str, type[Csv | Hdf5 | ParquetFeatures]] = {
+        ".csv": Csv,
+        ".h5": Hdf5,
+        ".hdf5": Hdf5,
+        ".parquet": ParquetFeatures,
+    }
+    if (kind := kinds.get(path.suffix.lower())) is not None:
+        return kind(), path
     if path.name in (NAMES, VECTORS):
         return NumPyPair(), path.parent
-    if path.is_dir() or not suffix:
+    if path.is_dir() or not path.suffix:
         return NumPyPair(), path
     raise ExchangeError(
         f"{path} is no file of features by its name: use .csv, .h5 or .hdf5, .parquet, or a folder "
@@ -170,18 +169,13 @@ class _Reader:
             self._limit = f"row {row.number} and the others have {self.dimensions}"
         if len(vector) != self.dimensions:
             raise RowError(f"it has {len(vector)} features, {self._limit}")
-        uri = self._uri(path)
+        is_whole = Path(path).is_absolute() or in_memory(path) or "://" in path or path[0] == "~"
+        try:
+            uri = to_uri(path if is_whole or self._folder is None else self._folder / path)
+        except (ConfigurationError, ValueError) as error:
+            raise RowError(f"path: {error}") from error
         key = picture_id(uri)
         if (identity := bytes.fromhex(key)) in self.seen:
             raise RowError("this path stands twice in the file")
         self.seen.add(identity)
         return Document.from_feature(key, uri, filename(uri), vector, labels)
-
-    def _uri(self, path: str) -> str:
-        try:
-            is_whole = Path(path).is_absolute() or in_memory(path) or "://" in path
-            if is_whole or path[0] == "~" or self._folder is None:
-                return to_uri(path)
-            return to_uri(self._folder / path)
-        except (ConfigurationError, ValueError) as error:
-            raise RowError(f"path: {error}") from error

@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import numpy as np
-
 from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
 from imgsearch_es.pictures.files import reason
@@ -31,12 +29,7 @@ PARQUET = {"compression": "zstd", "write_page_checksum": True}
 
 
 def format_of(path: Path) -> JsonLines | Parquet:
-    """The kind of a file, by its name.
-
-    Raises:
-        ExchangeError: the name has another extension.
-        MissingDependencyError: Parquet needs pyarrow.
-    """
+    """The kind of a file, by its name."""
     name = path.name.lower()
     if name.endswith((".jsonl", ".ndjson")):
         return JsonLines(open)
@@ -110,13 +103,11 @@ class Parquet:
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
         """The header, None without one, and the rows of one record batch after the other."""
         file = open_parquet(path)
-        kept = (file.schema_arrow.metadata or {}).get(HEADER.encode())
-        if kept is None:
-            kept = (file.metadata.metadata or {}).get(HEADER.encode())
-        try:
-            header = None if kept is None else _parse(kept)
-        except (ValueError, RowError) as error:
-            raise ExchangeError(f"{path}: its {HEADER!r} is no JSON: {error}") from error
+        both = {**(file.metadata.metadata or {}), **(file.schema_arrow.metadata or {})}
+        kept = both.get(HEADER.encode())
+        header = None if kept is None else _parse(kept, "no JSON")
+        if isinstance(header, RowError):
+            raise ExchangeError(f"{path}: its {HEADER!r} is wrong: {header}")
         rows = enumerate(parquet_rows(path, file), 1)
         return header, (Row.of(number, _read_metadata(row)) for number, row in rows)
 
@@ -178,13 +169,7 @@ def readable(path: Path) -> Path:
 def whole(path: Path, *, force: bool) -> Iterator[Path]:
     """Where to write what shall be at ``path``, and is there in the end whole or not at all.
 
-    Args:
-        path: of a file, or of a folder of arrays.
-        force: replace what is there.
-
-    Raises:
-        ExchangeError: something is there, or it cannot be written. A folder is replaced only when
-            all files in it are arrays of ours.
+    With ``force`` it replaces a file, or a folder with nothing but arrays of ours in it.
     """
     if path.exists() and not force:
         raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
@@ -221,51 +206,47 @@ def _remove_files(place: Path) -> None:
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, default=_to_json, allow_nan=False) + "\n").encode()
+    def to_json(value: Any) -> object:
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+        return value.isoformat() if isinstance(value, datetime) else value.tolist()
 
-
-def _to_json(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} is not JSON")
+    return (json.dumps(values, default=to_json, allow_nan=False) + "\n").encode()
 
 
 def _read_line(line: bytes) -> dict[str, Any] | RowError:
-    try:
-        values = _parse(line)
-        if not isinstance(values, dict):
-            return RowError("the line is no JSON object")
-        if isinstance(picture := values.get("picture"), str):
-            values["picture"] = base64.b64decode(picture, validate=True)
+    values = _parse(line, "the line is no JSON in UTF-8")
+    if isinstance(values, RowError):
         return values
-    except RowError as error:
-        return error
-    except binascii.Error as error:
-        return RowError(f"picture is not base64: {error}")
-    except (ValueError, RecursionError) as error:
-        return RowError(f"the line is no JSON in UTF-8: {error}")
+    if not isinstance(values, dict):
+        return RowError("the line is no JSON object")
+    if isinstance(picture := values.get("picture"), str):
+        try:
+            values["picture"] = base64.b64decode(picture, validate=True)
+        except binascii.Error as error:
+            return RowError(f"picture is not base64: {error}")
+    return values
 
 
 def _read_metadata(row: dict[str, Any]) -> dict[str, Any] | RowError:
     """Parquet has no column of any JSON: metadata is a text."""
-    try:
-        text = row.get("metadata")
-        return {**row, "metadata": _parse(text) if text else None}
-    except RowError as error:
-        return error
-    except (ValueError, TypeError, RecursionError) as error:
-        return RowError(f"metadata is no JSON: {error}")
+    text = row.get("metadata")
+    metadata = _parse(text, "metadata is no JSON") if text else None
+    return metadata if isinstance(metadata, RowError) else {**row, "metadata": metadata}
 
 
-def _parse(text: str | bytes) -> Any:
+def _parse(text: str | bytes, problem: str) -> Any:
+    """The value, or a RowError."""
+
     def refuse(constant: str) -> NoReturn:
         raise RowError(f"{constant} is no number of JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RowError as error:
+        return error
+    except (ValueError, TypeError, RecursionError) as error:
+        return RowError(f"{problem}: {error}")
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -39,12 +39,12 @@ class RowError(Exception):
 
 
 class Row(NamedTuple):
-    """A row of a file: its number (the line of a text, else counted from 1), and what is in it.
+    """A row of a file.
 
     Attributes:
-        number: see above.
+        number: the line of a text, else counted from 1.
         uri: what the row says it is of, if anything.
-        values: of ``to_row``, or of deep features a `Feature`; a RowError where something is wrong.
+        values: as ``to_row`` makes them; of deep features a `Feature`; or what is wrong.
     """
 
     number: int
@@ -64,11 +64,7 @@ def to_header(settings: IndexSettings) -> dict[str, Any]:
 
 
 def from_header(header: object, place: str) -> IndexSettings:
-    """Read what ``to_header`` gave.
-
-    Raises:
-        ExchangeError: it is missing, incomplete, or of a newer version.
-    """
+    """Read what ``to_header`` gave; an ExchangeError says what is wrong with it."""
     if not isinstance(header, Mapping):
         raise ExchangeError(
             f"{place} does not say which analyzer made its documents: it has no {HEADER!r} "
@@ -108,13 +104,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
 
 
 def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
-    """The document in a row whose values are those of ``to_row``.
-
-    ``id``, ``filename``, ``label``, ``metadata`` and ``indexed_at`` may be missing or None.
-
-    Raises:
-        RowError: a value is missing or wrong.
-    """
+    """The document in a row as ``to_row`` makes it; docs/exchange.md says what may be missing."""
     uri = _uri(row)
     key = picture_id(uri)
     if row.get("id") not in (None, key):
