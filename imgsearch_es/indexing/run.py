@@ -41,7 +41,7 @@ from imgsearch_es.stores.base import Store
 from imgsearch_es.stores.interrupts import RAISING
 
 if TYPE_CHECKING:
-    from imgsearch_es.indexing.ray_driver import RayReaders
+    from imgsearch_es.indexing.ray_engine import RayReaders
 
 DEFAULT_LIMITS = Limits()
 _ENGINES = ("local", "ray")
@@ -237,7 +237,7 @@ class Indexer:
         }
         if options.engine == "local":
             return Readers(self._analyzer, **both)
-        from imgsearch_es.indexing.ray_driver import RayReaders
+        from imgsearch_es.indexing.ray_engine import RayReaders
 
         runtime, batch_size = options.runtime, options.batch_size
         return RayReaders(self._analyzer, **both, runtime=runtime, batch_size=batch_size)

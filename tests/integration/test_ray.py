@@ -186,7 +186,7 @@ def test_lists_and_limits(tmp_path, photos):
     ],
 )
 def test_the_cluster_is_divided(resources, asked, expected):
-    from imgsearch_es.indexing.ray_driver import Share, share
+    from imgsearch_es.indexing.ray_engine import Share, share
 
     assert share(resources, asked) == Share(*expected)
 

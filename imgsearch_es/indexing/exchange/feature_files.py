@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -138,24 +135,20 @@ class NumPyPair:
     """
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
-        """Write the files into a new folder; texts wait in plain files for their longest one."""
+        """Write the files into a new folder; names and labels wait for the longest of them."""
         path.mkdir()
-        count, widths = 0, [1, 0]
-        with ExitStack() as stack:
-            vectors = stack.enter_context((path / VECTORS).open("wb"))
-            _write_header(vectors, (0, dimensions), "<f4")
-            texts = [stack.enter_context(TemporaryFile(dir=path)) for _ in widths]
+        names, labels = list[str](), list[str]()
+        with (path / VECTORS).open("wb") as file:
+            _write_header(file, (0, dimensions), "<f4")
             for feature in features:
-                vectors.write(np.ascontiguousarray(feature.vector, "<f4").tobytes())
-                for i, text in enumerate((feature.path, _joined(feature))):
-                    widths[i] = max(widths[i], len(text))
-                    texts[i].write(f"{json.dumps(text)}\n".encode("ascii"))
-                count += 1
-            vectors.seek(0)
-            _write_header(vectors, (count, dimensions), "<f4")
-            for source, name, width in zip(texts, (NAMES, LABELS), widths, strict=True):
-                if width:
-                    _write_texts(source, path / name, count, width)
+                file.write(np.ascontiguousarray(feature.vector, "<f4").tobytes())
+                names.append(feature.path)
+                labels.append(_joined(feature))
+            file.seek(0)
+            _write_header(file, (len(names), dimensions), "<f4")
+        _write_texts(path / NAMES, names)
+        if any(labels):
+            _write_texts(path / LABELS, labels)
 
     def read(self, path: Path) -> Iterator[Row]:
         """Rows of both arrays, which are mapped into memory and not read whole."""
@@ -174,12 +167,12 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], kind: str) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _write_texts(lines: IO[bytes], target: Path, count: int, width: int) -> None:
-    lines.seek(0)
-    with target.open("wb") as file:
-        _write_header(file, (count,), f"<U{width}")
-        for line in lines:
-            file.write(np.array(json.loads(line), f"<U{width}").tobytes())
+def _write_texts(path: Path, texts: list[str]) -> None:
+    kind = f"<U{max(map(len, texts), default=1)}"
+    with path.open("wb") as file:
+        _write_header(file, (len(texts),), kind)
+        for text in texts:
+            file.write(np.array(text, kind).tobytes())
 
 
 def _mapped(path: Path) -> Any:

@@ -1,8 +1,9 @@
-"""The driver's side of a Ray cluster: tasks go out in partitions, outcomes come back.
+"""Reading, decoding and analyzing on a Ray cluster.
 
 Ray Data hands partitions to actors, and again to another actor when one is lost. The driver alone
 talks to the store: DuckDB admits one writer, and with Elasticsearch it keeps the ledger, the copies
-and the counts in one place. What comes back is some kB for each picture.
+and the counts in one place. Pictures travel pickled, in Arrow tables of one value: there as they
+were found, back with what became of them, some kB for each.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.errors import AnalyzerError, ConfigurationError
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImgsearchError
+from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Found
-from imgsearch_es.indexing.ray_actor import Analyst, to_table
+from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 
 
@@ -71,7 +75,7 @@ class RayReaders:
         analyzer: gives the analyzer; asked when the first picture comes.
         workers: the number of actors; None takes what the cluster has room for.
         stages: where to add the time that actors work.
-        options: more of `Analyst`: limits, retry, runtime and batch_size.
+        options: more of `Analyst`.
     """
 
     def __init__(
@@ -177,7 +181,7 @@ class RayReaders:
         rows = iter(tasks.items())
         partitions = []
         while some := list(islice(rows, size)):
-            partitions.append(to_table(some))
+            partitions.append(_table(some))
         analyzer = self._analyzer()
         arguments: dict[str, Any] = {
             "config": analyzer.config,
@@ -195,6 +199,72 @@ class RayReaders:
             num_cpus=part.cpus,
             num_gpus=part.gpus,
         )
+
+
+class Analyst:
+    """Analyzes one table of pictures after the other.
+
+    Args:
+        config: the analyzer's configuration.
+        weights: the fingerprint of its model's weights, which must be found here as well.
+        runtime: what runs the model.
+        batch_size: pictures per forward pass; None for 32.
+        readers: options of `Readers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any],
+        weights: str,
+        runtime: str | None,
+        batch_size: int | None,
+        **readers: Any,
+    ) -> None:
+        self._config, self._weights, self._runtime = config, weights, runtime
+        self._stages = Stages()
+        self._analyzer: Analyzer | None = None
+        self._batches = BatchAnalyzer(self._checked, batch_size, self._stages)
+        # None are few: a decoder that crashes must not take the actor along.
+        self._readers = Readers(self._checked, stages=self._stages, few=0, **readers)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """What became of the pictures, what each stage worked, and the error that ends the run.
+
+        (Ray would take an exception for a defect of this program and wrap it in tracebacks.)
+        """
+        tasks = pickle.loads(table["value"][0].as_py())  # noqa: S301 - of our own driver
+        places = {found: place for place, found in tasks}
+        before, done, error = dict(self._stages.seconds), [], None
+        try:
+            self._checked()
+            for found in self._analyzed(places):
+                found.document = None  # labels and metadata are the driver's to give
+                done.append((places[found], found))
+        except ImgsearchError as stopped:
+            error = str(stopped)
+        seconds = {stage: now - before[stage] for stage, now in self._stages.seconds.items()}
+        return _table((done, seconds, error))
+
+    def _analyzed(self, pictures: Mapping[Found, int]) -> Iterator[Found]:
+        for found in self._readers.read(pictures):
+            if found.decoded is None:
+                yield found
+            else:
+                yield from self._batches.add(found, found.decoded)
+        yield from self._batches.flush()
+
+    def _checked(self) -> Analyzer:
+        """The analyzer, which must be the one that the driver has; the model loads when used."""
+        if self._analyzer is None:
+            analyzer = Analyzer(self._config, runtime=self._runtime)
+            analyzer.check_is(self._config, self._weights, "the index")
+            self._analyzer = analyzer
+        return self._analyzer
+
+
+def _table(value: object) -> pa.Table:
+    return pa.table({"value": [pickle.dumps(value)]})
 
 
 class Share(NamedTuple):
