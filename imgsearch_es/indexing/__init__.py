@@ -10,9 +10,16 @@ gives back. Then: ``wanted_analyzer``, ``progress`` (shown while it runs), ``rei
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE
-from imgsearch_es.indexing.find import Labels, as_labels, folder_label, is_gone
+from imgsearch_es.indexing.find import (
+    DEFAULT_LIMITS,
+    Labels,
+    Options,
+    as_labels,
+    folder_label,
+    is_gone,
+)
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
-from imgsearch_es.indexing.run import DEFAULT_LIMITS, Indexer, Options, StoppedError
+from imgsearch_es.indexing.run import Indexer, StoppedError
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [

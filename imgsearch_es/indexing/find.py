@@ -11,13 +11,19 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.errors import ImageError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    pip_install,
+)
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.files import in_memory, picture_id, to_path
+from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
 from imgsearch_es.retrieval.documents import Document
@@ -25,6 +31,36 @@ from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
 
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
+
+
+DEFAULT_LIMITS = Limits()
+_ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; see ``ImageIndex.add``."""
+
+    labels: Labels = None
+    metadata: Mapping[str, Any] | None = None
+    prune: bool = False
+    retry: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    limits: Limits = DEFAULT_LIMITS
+    engine: str = "local"
+    runtime: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in _ENGINES:
+            known = " and ".join(_ENGINES)
+            raise ConfigurationError(f"there is no engine {self.engine!r}; known are {known}")
+        missing = [package for package in ("ray", "pyarrow") if find_spec(package) is None]
+        if self.engine == "ray" and missing:
+            raise MissingDependencyError(
+                f"the engine ray needs a package that is not installed ({missing[0]}): "
+                + pip_install("ray")
+            )
 
 
 @dataclass(slots=True, eq=False)

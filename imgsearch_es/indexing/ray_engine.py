@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImgsearchError
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 
@@ -73,21 +74,12 @@ class RayReaders:
 
     Args:
         analyzer: gives the analyzer; asked when the first picture comes.
-        workers: the number of actors; None takes what the cluster has room for.
+        options: how to run; ``workers`` is the number of actors.
         stages: where to add the time that actors work.
-        options: more of `Analyst`.
     """
 
-    def __init__(
-        self,
-        analyzer: Callable[[], Analyzer],
-        *,
-        workers: int | None,
-        stages: Stages,
-        **options: Any,
-    ) -> None:
-        self._analyzer, self._options = analyzer, options
-        self._workers, self._stages = workers, stages
+    def __init__(self, analyzer: Callable[[], Analyzer], options: Options, stages: Stages) -> None:
+        self._analyzer, self._options, self._stages = analyzer, options, stages
         self._is_ours = False
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, "imgsearch-ray")
@@ -135,7 +127,7 @@ class RayReaders:
 
     def _round(self, tasks: dict[int, Found]) -> Iterator[Found]:
         self._start()
-        part = share(ray.cluster_resources(), self._workers)
+        part = share(ray.cluster_resources(), self._options.workers)
         for row in self._dataset(tasks, part).iter_rows():
             done, seconds, error = pickle.loads(row["value"])  # noqa: S301 - of our own actor
             for stage, worked in seconds.items():
@@ -183,15 +175,10 @@ class RayReaders:
         while some := list(islice(rows, size)):
             partitions.append(_table(some))
         analyzer = self._analyzer()
-        arguments: dict[str, Any] = {
-            "config": analyzer.config,
-            "weights": analyzer.fingerprint(),
-            "workers": part.cpus,
-            **self._options,
-        }
+        options = replace(self._options, labels=None, metadata=None, workers=part.cpus)
         return ray.data.from_arrow(partitions).map_batches(
             Analyst,
-            fn_constructor_kwargs=arguments,
+            fn_constructor_args=(analyzer.config, analyzer.fingerprint(), options),
             batch_size=None,  # a partition as it is
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -207,26 +194,16 @@ class Analyst:
     Args:
         config: the analyzer's configuration.
         weights: the fingerprint of its model's weights, which must be found here as well.
-        runtime: what runs the model.
-        batch_size: pictures per forward pass; None for 32.
-        readers: options of `Readers`.
+        options: how to run; ``workers`` is the number of processes that decode.
     """
 
-    def __init__(
-        self,
-        *,
-        config: Mapping[str, Any],
-        weights: str,
-        runtime: str | None,
-        batch_size: int | None,
-        **readers: Any,
-    ) -> None:
-        self._config, self._weights, self._runtime = config, weights, runtime
+    def __init__(self, config: Mapping[str, Any], weights: str, options: Options) -> None:
+        self._config, self._weights, self._runtime = config, weights, options.runtime
         self._stages = Stages()
         self._analyzer: Analyzer | None = None
-        self._batches = BatchAnalyzer(self._checked, batch_size, self._stages)
+        self._batches = BatchAnalyzer(self._checked, options.batch_size, self._stages)
         # None are few: a decoder that crashes must not take the actor along.
-        self._readers = Readers(self._checked, stages=self._stages, few=0, **readers)
+        self._readers = Readers(self._checked, options, self._stages, few=0)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """What became of the pictures, what each stage worked, and the error that ends the run.

@@ -25,9 +25,9 @@ from imgsearch_es.analysis.decoding.turns import LARGE, LargeError, Turn, Turns
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.files import Limits, read_bytes, to_path
+from imgsearch_es.pictures.files import read_bytes, to_path
 from imgsearch_es.retrieval.ledger import Rejected
 
 _AHEAD = 96
@@ -53,8 +53,8 @@ class Readers:
 
     Args:
         analyzer: gives the analyzer; asked only when a picture has to be decoded.
-        workers: how many; None starts with two, and more when the model waits, one per core.
-        limits, retry: see ``ImageIndex.add``.
+        options: how to run; without a number of workers there are two, and more when the model
+            waits, one per core.
         stages: where to add the time.
         few: so many pictures are decoded in threads.
     """
@@ -62,21 +62,17 @@ class Readers:
     def __init__(
         self,
         analyzer: Callable[[], Analyzer],
-        *,
-        workers: int | None,
-        limits: Limits,
-        retry: bool,
+        options: Options,
         stages: Stages,
+        *,
         few: int = _FEW,
     ) -> None:
-        most = workers or cores()
-        first = workers or min(_FIRST_WORKERS, most)
-        self._analyzer = analyzer
-        self._limits = limits
-        self._tried_with = described(limits)
-        self._retry = retry
+        most = options.workers or cores()
+        first = options.workers or min(_FIRST_WORKERS, most)
+        self._analyzer, self._stages = analyzer, stages
+        self._limits, self._retry = options.limits, options.retry
+        self._tried_with = described(options.limits)
         self._few = few
-        self._stages = stages
         self._ahead = max(_AHEAD // _CHUNK, 2 * most)
         self._chunk = 1
         self._more = most - first
@@ -176,8 +172,10 @@ class Readers:
                 sha256 = hashlib.sha256(data).hexdigest()
             if known and known.sha256 == sha256:
                 return
-            if found.before and self._is_hopeless(found.before, sha256):
-                found.rejected, found.as_before = found.before, True
+            before = found.before
+            tried = before and (before.sha256, before.tried_with) == (sha256, self._tried_with)
+            if tried and not self._retry:
+                found.rejected, found.as_before = before, True
                 return
             with self._stages.measure("decode"):
                 self._take(found, self._decode(data, found.uri))
@@ -193,10 +191,6 @@ class Readers:
         else:
             self._stages.add("decode", 0.0, 1)
             found.decoded = picture
-
-    def _is_hopeless(self, before: Rejected, sha256: str) -> bool:
-        same = (before.sha256, before.tried_with) == (sha256, self._tried_with)
-        return same and not self._retry
 
     def _decode(self, data: bytes, uri: str) -> Decoded:
         """By a worker where there are many pictures, or the picture is large; else here."""

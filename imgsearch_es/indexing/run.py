@@ -12,29 +12,21 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    ReconciliationError,
-    StoreError,
-    pip_install,
-)
+from imgsearch_es.errors import ReconciliationError, StoreError
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
-from imgsearch_es.indexing.find import Finder, Found, Labels, Resolver, look_up
+from imgsearch_es.indexing.find import Finder, Found, Options, Resolver, look_up
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store, prune
-from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
@@ -43,8 +35,6 @@ from imgsearch_es.stores.interrupts import RAISING
 if TYPE_CHECKING:
     from imgsearch_es.indexing.ray_engine import RayReaders
 
-DEFAULT_LIMITS = Limits()
-_ENGINES = ("local", "ray")
 _WALK_AHEAD = 65_536
 """Names found before they are needed, so that the number of pictures is soon known."""
 _LOOKUP_SIZE = 512
@@ -55,32 +45,6 @@ _GROUP_SECONDS = 0.5
 """... for which the first of a group waits no longer for the others."""
 _WRITE_SECONDS = 5.0
 """Documents of so many seconds at most wait to be written: what being killed can cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run; see ``ImageIndex.add``."""
-
-    labels: Labels = None
-    metadata: Mapping[str, Any] | None = None
-    prune: bool = False
-    retry: bool = False
-    batch_size: int | None = None
-    workers: int | None = None
-    limits: Limits = DEFAULT_LIMITS
-    engine: str = "local"
-    runtime: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.engine not in _ENGINES:
-            known = " and ".join(_ENGINES)
-            raise ConfigurationError(f"there is no engine {self.engine!r}; known are {known}")
-        missing = [package for package in ("ray", "pyarrow") if find_spec(package) is None]
-        if self.engine == "ray" and missing:
-            raise MissingDependencyError(
-                f"the engine ray needs a package that is not installed ({missing[0]}): "
-                + pip_install("ray")
-            )
 
 
 class StoppedError(KeyboardInterrupt):
@@ -228,19 +192,12 @@ class Indexer:
             threads.shutdown(wait=not stop.at_once)
 
     def _readers(self) -> Readers | RayReaders:
-        options = self._options
-        both: dict[str, Any] = {
-            "workers": options.workers,
-            "limits": options.limits,
-            "retry": options.retry,
-            "stages": self.report.stages,
-        }
-        if options.engine == "local":
-            return Readers(self._analyzer, **both)
+        arguments = self._analyzer, self._options, self.report.stages
+        if self._options.engine == "local":
+            return Readers(*arguments)
         from imgsearch_es.indexing.ray_engine import RayReaders
 
-        runtime, batch_size = options.runtime, options.batch_size
-        return RayReaders(self._analyzer, **both, runtime=runtime, batch_size=batch_size)
+        return RayReaders(*arguments)
 
     def _analyze(self, readers: Readers | RayReaders, finder: Finder, stop: _Stop) -> None:
         """The stage of the calling thread: feed the model, and hand all that is done to the writer.

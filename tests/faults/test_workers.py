@@ -22,7 +22,7 @@ from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Refused
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.decoding.turns import LARGE, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError
-from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
@@ -285,7 +285,7 @@ def test_no_picture_comes_twice_when_no_worker_can_be_had(tmp_path, photos, monk
         yield tasks[-1]
 
     analyzer = Analyzer("fake")
-    readers = Readers(lambda: analyzer, workers=2, limits=Limits(), retry=False, stages=Stages())
+    readers = Readers(lambda: analyzer, Options(workers=2), Stages())
     try:
         outcomes = list(readers.read(known_first()))
     finally:

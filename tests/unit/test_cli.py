@@ -65,7 +65,7 @@ def test_index_engines(run, photos, tmp_path, monkeypatch):
     options = [photos, "-i", tmp_path / "a.duckdb", "-m", "fake", "--engine"]
     wrong = run("index", *options, "spark", code=1)
     assert sentence(wrong) == "there is no engine 'spark'; known are local and ray"
-    monkeypatch.setattr("imgsearch_es.indexing.run.find_spec", lambda name: None)
+    monkeypatch.setattr("imgsearch_es.indexing.find.find_spec", lambda name: None)
     missing = run("index", *options, "ray", code=1)
     assert "is not installed (ray): pip install '.[ray]' in a clone" in sentence(missing)
     assert not (tmp_path / "a.duckdb").exists()

@@ -130,16 +130,13 @@ def test_documents_that_are_there_keep_all_but_their_feature(index, cat, tmp_pat
     assert (after.terms, after.sha256, after.width) == (before.terms, before.sha256, before.width)
 
 
-def test_csv_with_and_without_names_and_relative_paths(tmp_path, small):
+def test_csv_with_and_without_names_and_relative_paths(index, tmp_path, small):
     headed = write_csv(tmp_path / "h.csv", ["path,f1,f2,f3", *small.read_text().split()])
     with opened(tmp_path, "1.duckdb") as one, opened(tmp_path, "2.duckdb") as two:
         one.import_features(small, folder=tmp_path / "icons")
         two.import_features(headed, folder=tmp_path / "icons")
         assert set(embeddings(one)) == {str(tmp_path / "icons" / name) for name in VECTORS_OF}
         assert embeddings(one).keys() == embeddings(two).keys()
-
-
-def test_the_csv_is_plain(index, tmp_path):
     index.export_features(tmp_path / "f.csv")
     with (tmp_path / "f.csv").open(newline="") as file:
         names, *rows = csv.reader(file)
@@ -257,17 +254,14 @@ def test_files_that_cannot_be_read_make_no_index(tmp_path):
             assert not index.exists, name
 
 
-def test_nulls_in_parquet_are_bad_rows(tmp_path):
+def test_parquet_of_other_tools_and_of_documents(index, tmp_path):
     columns = {"path": ["a", None, "c", "d"], "features": [[1.0], [1.0], None, [None]]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "f.parquet")
-    with opened(tmp_path) as index:
-        report = index.import_features(tmp_path / "f.parquet")
-    assert (report.added, [row.row for row in report.rejected_rows]) == (1, [2, 3, 4])
-
-
-def test_documents_in_parquet_are_features_as_well(index, tmp_path):
-    index.export(tmp_path / "a.parquet")
     with opened(tmp_path) as new:
+        report = new.import_features(tmp_path / "f.parquet")
+    assert (report.added, [row.row for row in report.rejected_rows]) == (1, [2, 3, 4])
+    index.export(tmp_path / "a.parquet")
+    with opened(tmp_path, "2.duckdb") as new:
         assert new.import_features(tmp_path / "a.parquet").added == 12
 
 
@@ -304,14 +298,11 @@ def test_an_index_of_features_moves_as_others_do(small, tmp_path):
         assert [hit.score for hit in second.search(vector=[1, 2, 3])] == wanted
 
 
-def test_models_that_run_in_their_own_way_show_no_layers(run):
-    assert "shows no layers" in run("models", "--layers", "fake", code=1).stderr
-
-
 def test_commands(run, place, photos, tmp_path):
     new = tmp_path / "new.duckdb"
     found = run("export", "--features", tmp_path / "f.csv", "--index", place, "--json")
     assert json.loads(found.stdout)["features"] == 12
+    assert "shows no layers" in run("models", "--layers", "fake", code=1).stderr
     assert "12 added" in run("import", "--features", tmp_path / "f.csv", "--index", new).stdout
     picture = photos / "cats" / "cat.0.png"
     hits = run("search", "--image", picture, "--index", new, "--json")

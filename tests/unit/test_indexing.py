@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -71,11 +72,11 @@ def test_batches_do_not_change_what_is_stored(index, photos, tmp_path, fake_mode
     with ImageIndex(tmp_path / "other.duckdb", model="fake") as other:
         other.add(photos, batch_size=5, workers=3)
         assert fake_model.calls == 1 + 3  # one to learn the embedding's length
-        one, two = content(index), content(other)
-    assert one.keys() == two.keys()
-    for uri in one:
-        assert one[uri][:2] == two[uri][:2]
-        assert [t.key for t in one[uri][2]] == [t.key for t in two[uri][2]]
+        one, two = (
+            {uri: (*d[:2], [term.key for term in d[2]]) for uri, d in content(each).items()}
+            for each in (index, other)
+        )
+    assert one == two
 
 
 def test_changed_content_is_updated_and_keeps_its_labels(index, photos):
@@ -118,23 +119,12 @@ def test_what_no_index_holds_is_refused_before_the_run_or_for_its_picture(index,
 
 def test_labels_by_a_function_of_the_uri(index, photos):
     index.add(photos, labels=folder_label)
-    assert index.get(photos / "cats" / "cat.0.png").labels == ("cats",)
     assert index.get(photos / "dogs" / "dog.0.png").labels == ("dogs",)
     index.add(photos, labels=lambda uri: [])
     assert index.get(photos / "dogs" / "dog.0.png").labels == ()
-
-
-@pytest.mark.parametrize(
-    ("uri", "label"),
-    [
-        ("/photos/cats/a.jpg", ("cats",)),
-        ("/a.jpg", ()),
-        ("s3://bucket/cats/a.jpg", ("cats",)),
-        ("file:///photos/%FF/a.jpg", ("�",)),
-    ],
-)
-def test_folder_label(uri, label):
-    assert folder_label(uri) == label
+    assert folder_label("s3://bucket/cats/a.jpg") == ("cats",)
+    assert folder_label("file:///photos/%FF/a.jpg") == ("�",)
+    assert folder_label("/a.jpg") == ()
 
 
 def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatch):
@@ -154,9 +144,10 @@ def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatc
 
 
 def test_prune_removes_what_is_gone_below_the_folders_named(index, photos):
+    (photos / "dogs").rename(photos / "cats2")  # a name that begins as another folder's
     index.add(photos)
     (photos / "cats" / "cat.0.png").unlink()
-    shutil.rmtree(photos / "dogs")
+    shutil.rmtree(photos / "cats2")
     assert counts(index.add(photos)) == (0, 0, 5, 0, 0)
     assert counts(index.add(photos / "cats", prune=True)) == (0, 0, 5, 1, 0)
     assert counts(index.add(photos, prune=True)) == (0, 0, 5, 6, 0)
@@ -194,11 +185,10 @@ def test_prune_removes_names_that_are_no_text(index, photos):
 
 
 def test_prune_keeps_what_the_walk_passes_over(index, photos):
-    hidden = photos / ".hidden.png"
-    noise(5).save(hidden)
-    index.add(hidden)
+    noise(5).save(photos / ".hidden.png")
+    index.add(photos / ".hidden.png")
     assert counts(index.add(photos, prune=True)) == (12, 0, 0, 0, 0)
-    hidden.unlink()
+    (photos / ".hidden.png").unlink()
     assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
 
 
@@ -211,15 +201,10 @@ def test_prune_refuses_where_a_drive_may_not_be_mounted(index, photos):
     assert index.count() == 12
     (photos / "cats").rmdir()
     assert index.add(photos, prune=True).removed == 6
-
-
-def test_prune_refuses_where_nothing_is_left(index, photos):
-    index.add(photos)
-    shutil.rmtree(photos / "cats")
     shutil.rmtree(photos / "dogs")
-    with pytest.raises(SourceError, match="none of its 12 pictures is there any more"):
+    with pytest.raises(SourceError, match="none of its 6 pictures is there any more"):
         index.add(photos, prune=True)
-    assert index.count() == 12
+    assert index.count() == 6
 
 
 def test_prune_keeps_what_cannot_be_reached(index, photos, monkeypatch):
@@ -246,13 +231,9 @@ def test_prune_strikes_rejected_files_that_are_gone_out_of_the_ledger(index, pho
     assert len(index.rejected()) == 2
     index.add(photos, prune=True)
     assert [entry.uri for entry in index.rejected()] == [str(photos / "worse.png")]
-
-
-def test_prune_does_not_take_a_name_for_a_folder(index, photos):
-    shutil.copytree(photos / "cats", photos / "cats2")
-    index.add(photos)
-    shutil.rmtree(photos / "cats2")
-    assert index.add(photos / "cats", prune=True).removed == 0
+    (photos / "worse.png").unlink()
+    assert counts(index.retry()) == (0, 0, 0, 0, 0)
+    assert index.rejected() == []
 
 
 # -- moved files and copies ---------------------------------------------------------------------
@@ -339,29 +320,15 @@ def test_an_unchanged_rejected_picture_is_not_decoded_again(index, photos, monke
     assert (counts(report), report.as_before) == ((0, 0, 0, 0, 1), 0)
 
 
-def test_a_picture_that_was_too_large_is_tried_with_another_limit(index, photos):
+def test_what_was_too_large_or_could_not_be_read_is_tried_again(index, photos):
     noise(1).resize((40, 40)).save(photos / "large.png")
-    index.add(photos, limits=Limits(max_pixels=1000))
-    (entry,) = index.rejected()
-    assert "40 x 40 pixels are over the limit" in entry.reason
-    assert counts(index.add(photos)) == (1, 0, 12, 0, 0)
-    assert index.rejected() == []
-
-
-def test_what_could_not_be_read_is_tried_every_time(index, photos):
     (photos / "link.png").symlink_to(photos / "later.png")
-    assert counts(index.add(photos)) == (12, 0, 0, 0, 1)
-    assert index.rejected()[0].sha256 == ""
+    assert counts(index.add(photos, limits=Limits(max_pixels=1000))) == (12, 0, 0, 0, 2)
+    large, link = index.rejected()
+    assert "40 x 40 pixels are over the limit" in large.reason
+    assert link.sha256 == ""
     noise(4).save(photos / "later.png")
-    assert counts(index.add(photos)) == (2, 0, 12, 0, 0)
-    assert index.rejected() == []
-
-
-def test_retry_forgets_what_is_gone(index, photos):
-    (photos / "bad.png").touch()
-    index.add(photos)
-    (photos / "bad.png").unlink()
-    assert counts(index.retry()) == (0, 0, 0, 0, 0)
+    assert counts(index.add(photos)) == (3, 0, 12, 0, 0)
     assert index.rejected() == []
 
 
@@ -406,22 +373,16 @@ def test_another_program_that_writes_is_no_loss(index, photos, tmp_path, monkeyp
 # -- interruptions ------------------------------------------------------------------------------
 
 
-class _Interrupting:
-    """Progress that is interrupted, as by Ctrl-C, once so many pictures were looked at."""
-
-    def __init__(self, after: int) -> None:
-        self._after = after
-
-    def __call__(self, report: IndexReport, total: int) -> None:
-        self._after -= 1
-        if self._after == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("after", [1, 5, 6, 11, 12])
 def test_an_interrupted_run_is_completed_by_the_next(index, photos, tmp_path, fake_model, after):
+    calls = itertools.count(1)
+
+    def interrupt(report: IndexReport, total: int) -> None:
+        if next(calls) == after:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        index.add(photos, batch_size=4, progress=_Interrupting(after))
+        index.add(photos, batch_size=4, progress=interrupt)
     stored = index.count() if index.exists else 0
     assert stored == max(0, after // 4 - 2) * 4  # all but the two batches that the model has
     fake_model.calls = 0
@@ -467,21 +428,12 @@ def test_pictures_in_memory(index, fake_model):
 
 def test_a_file_named_twice_counts_once(index, photos):
     one = photos / "cats" / "cat.0.png"
-    assert counts(index.add([one, one, photos / "cats"])) == (6, 0, 0, 0, 0)
+    assert counts(index.add(path for path in (one, one, photos / "cats"))) == (6, 0, 0, 0, 0)
 
 
-def test_a_generator_of_paths(index, photos):
-    report = index.add((path for path in sorted((photos / "cats").iterdir())), prune=True)
-    assert counts(report) == (6, 0, 0, 0, 0)
-
-
-def test_a_wrong_path_makes_no_index(index, photos):
+def test_a_wrong_path_and_an_empty_folder_make_no_index(index, photos, tmp_path):
     with pytest.raises(SourceError, match="nowhere"):
         index.add([photos, photos / "nowhere"])
-    assert not index.exists
-
-
-def test_an_empty_folder_makes_no_index(index, tmp_path):
     (tmp_path / "empty").mkdir()
     assert counts(index.add(tmp_path / "empty")) == (0, 0, 0, 0, 0)
     assert not index.exists

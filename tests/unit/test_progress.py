@@ -24,8 +24,7 @@ from imgsearch_es.indexing.progress import (
 class Clock:
     """Seconds that pass when a test says so."""
 
-    def __init__(self):
-        self.now = 100.0
+    now = 100.0
 
     def __call__(self):
         return self.now
@@ -61,14 +60,11 @@ def cell(monkeypatch):
 @pytest.fixture
 def notebook(monkeypatch, cell):
     """Makes this process a notebook's kernel."""
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: Kernel()))
+    kernel = SimpleNamespace(kernel="a kernel")
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
     monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
     return cell
-
-
-class Kernel:
-    kernel = "a kernel"
 
 
 def report(analyzed=0, decoded=0, **counts):
@@ -108,12 +104,9 @@ def test_unchanged_and_rejected_pictures_are_done(clock):
     assert written.done == 4  # three of them had the same content
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (185, "3:05"), (3729, "1:02:09")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
+def test_durations():
+    found = [duration(seconds) for seconds in (0.04, 9.94, 12.4, 185, 3729)]
+    assert found == ["0.0 s", "9.9 s", "12 s", "3:05", "1:02:09"]
 
 
 def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock, cell):
@@ -136,26 +129,16 @@ def test_a_notebooks_bar_is_redrawn_in_place_and_stays(clock, cell):
     )
 
 
-def test_while_pictures_are_being_found_the_bar_has_no_end(clock, cell):
+def test_a_bar_has_no_end_while_pictures_are_found_and_says_that_a_run_was_stopped(clock, cell):
     bar = NotebookBar(clock)
     clock.now += 1
-    bar(report(analyzed=7), None)
-    assert "value=" not in cell.outputs[0][0]["text/html"]
-    assert "7 of ?" in cell.outputs[0][0]["text/plain"]
-
-
-def test_a_bar_says_that_a_run_was_stopped(clock, cell):
-    bar = NotebookBar(clock)
-    clock.now += 1
-
-    def interrupted_run():
-        with bar:
-            bar(report(analyzed=7, added=7, seconds=1.0), 40)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted_run()
-    assert cell.outputs[0][-1]["text/plain"].startswith("Stopped after 7 pictures in 1.0 s")
+    with pytest.raises(KeyboardInterrupt), bar:
+        bar(report(analyzed=7, added=7, seconds=1.0), None)
+        raise KeyboardInterrupt
+    first, last = cell.outputs[0]
+    assert "value=" not in first["text/html"]
+    assert "7 of ?" in first["text/plain"]
+    assert last["text/plain"].startswith("Stopped after 7 pictures in 1.0 s")
 
 
 def test_a_terminals_bar_fits_80_columns():
