@@ -37,9 +37,9 @@ def write(path, lines):
     return path
 
 
-def imported(tmp_path, lines, name="b.jsonl"):
+def imported(tmp_path, lines):
     with ImageIndex(tmp_path / "new.duckdb") as new:
-        report = new.import_(write(tmp_path / name, lines))
+        report = new.import_(write(tmp_path / "b.jsonl", lines))
         assert report.rows == report.added + report.updated + report.rejected
         return report, new.count()
 
@@ -74,7 +74,6 @@ def test_pictures_that_were_arrays_come_back(fake_model, tmp_path):
         ("{", "no JSON in UTF-8"),
         ("[1]", "no JSON object"),
         ({"uri": None}, "uri is missing"),
-        ({"uri": "photos/cat.jpg"}, "uri is 'photos/cat.jpg', an index says"),
         ({"uri": "file:///photos/cat.jpg"}, "an index says '/photos/cat.jpg'"),
         ({"uri": ""}, "uri"),
         ({"uri": "/a\ud800.jpg"}, "percent-encoding"),
@@ -92,7 +91,6 @@ def test_pictures_that_were_arrays_come_back(fake_model, tmp_path):
         ({"scores": [0.5]}, "same length"),
         ({"synsets": ["tabby"], "scores": [float("inf")]}, "Infinity is no number"),
         ({"synsets": ["tabby"], "scores": [0]}, "the score of tabby is 0"),
-        ({"synsets": ["tabby"], "scores": [-1]}, "not a number above 0"),
         ({"synsets": ["tabby"], "scores": ["1"]}, "not a number above 0"),
         ({"synsets": ["tabby"], "scores": [1e39]}, "not a number above 0"),
         ({"synsets": ["unicorn"], "scores": [0.5]}, "no synset 'unicorn'"),
@@ -114,15 +112,12 @@ def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path, change, rea
     assert reason in rejected.reason
 
 
-def test_optional_values_may_be_missing(lines, tmp_path):
+def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_first(
+    lines, tmp_path
+):
     needless = ("id", "filename", "label", "metadata", "indexed_at", "embedding")
     short = [{k: v for k, v in row.items() if k not in needless} for row in lines[1:]]
-    report, count = imported(tmp_path, [lines[0], *short])
-    assert (report.added, count) == (12, 12)
-
-
-def test_a_row_that_comes_twice_replaces_the_first(lines, tmp_path):
-    report, count = imported(tmp_path, [*lines, lines[1] | {"label": ["second"]}])
+    report, count = imported(tmp_path, [lines[0], *short, lines[1] | {"label": ["second"]}])
     assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
     with ImageIndex(tmp_path / "new.duckdb") as new:
         assert new.get(lines[1]["uri"]).labels == ("second",)
@@ -189,11 +184,11 @@ def test_a_byte_of_parquet_that_changed_is_told(index, tmp_path):
         new.import_(file)
 
 
-def test_pictures_travel_with_the_documents(index, photos, tmp_path):
+def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path):
     changed, gone = sorted(photos.rglob("*.png"))[:2]
     changed.write_bytes(b"something else")
     gone.unlink()
-    report = index.export(tmp_path / "a.jsonl", pictures=True)
+    report = index.export(tmp_path / "b.jsonl", pictures=True)
     assert report.documents == 12
     assert report.without_picture == [
         (str(changed), "has changed since it was analyzed"),
@@ -201,21 +196,17 @@ def test_pictures_travel_with_the_documents(index, photos, tmp_path):
     ]
     shutil.rmtree(photos)
     with ImageIndex(tmp_path / "new.duckdb") as new:
-        assert new.import_(tmp_path / "a.jsonl", pictures=tmp_path / "moved").added == 12
+        assert new.import_(tmp_path / "b.jsonl", pictures=tmp_path / "moved").added == 12
         written = [path for path in (tmp_path / "moved").rglob("*") if path.is_file()]
         assert len(written) == 10
         for path in written:
             document = new.get(path)
             assert hashlib.sha256(path.read_bytes()).hexdigest() == document.sha256
         assert new.add(tmp_path / "moved").unchanged == 10
-
-
-def test_a_picture_with_other_bytes_is_refused(lines, tmp_path):
-    wrong = lines[1] | {"picture": base64.b64encode(b"other").decode()}
-    write(tmp_path / "b.jsonl", [lines[0], wrong])
-    with ImageIndex(tmp_path / "new.duckdb") as new:
-        report = new.import_(tmp_path / "b.jsonl", pictures=tmp_path / "moved")
-    assert report.rejected_rows[0].reason == "picture has other bytes than sha256 says"
+        wrong = lines[1] | {"picture": base64.b64encode(b"other").decode()}
+        write(tmp_path / "c.jsonl", [lines[0], wrong])
+        report = new.import_(tmp_path / "c.jsonl", pictures=tmp_path / "moved")
+        assert report.rejected_rows[0].reason == "picture has other bytes than sha256 says"
 
 
 def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import describe, is_same_analyzer
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
-from imgsearch_es.indexing.exchange.formats import format_of, readable, whole
+from imgsearch_es.indexing.exchange.formats import format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
     Row,
     RowError,
@@ -147,7 +147,7 @@ def import_documents(
     progress: ImportProgress | None = None,
 ) -> ImportReport:
     """Write the documents of a file into a store; see ``ImageIndex.import_``."""
-    header, rows = format_of(path).read(readable(path))
+    header, rows = format_of(path).read(path)
     settings = from_header(header, str(path))
     present = store.settings()
     if present is None:

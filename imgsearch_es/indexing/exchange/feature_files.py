@@ -59,26 +59,25 @@ class Csv:
 
     def read(self, path: Path) -> Iterator[Row]:
         """The lines; the first one is of names when its second field is no number."""
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(_lines(path, file), strict=True)
-            try:
+        try:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                reader = csv.reader(_lines(path, file), strict=True)
                 for i, fields in enumerate(reader):
                     are_names = i == 0 and len(fields) > 1 and not _is_number(fields[1])
                     if fields and not are_names:
                         yield _row(reader.line_num, fields[0], fields[1:])
-            except csv.Error as error:
-                problem = f"cannot read {path}, line {reader.line_num}: {error}"
-                raise ExchangeError(problem) from error
+        except csv.Error as error:
+            problem = f"cannot read {path}, line {reader.line_num}: {error}"
+            raise ExchangeError(problem) from error
+        except OSError as error:
+            raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    try:
-        while line := file.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                raise ExchangeError(f"{path} is no CSV: a line has {_LONGEST_LINE:,} characters")
-            yield line
-    except OSError as error:
-        raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ExchangeError(f"{path} is no CSV: a line has {_LONGEST_LINE:,} characters")
+        yield line
 
 
 class ParquetFeatures:

@@ -21,7 +21,7 @@ from imgsearch_es.indexing.exchange.feature_files import (
     NumPyPair,
     ParquetFeatures,
 )
-from imgsearch_es.indexing.exchange.formats import readable, whole
+from imgsearch_es.indexing.exchange.formats import whole
 from imgsearch_es.indexing.exchange.rows import Row, RowError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.retrieval.conditions import Filter
@@ -116,8 +116,6 @@ def import_features(
     ``settings`` gives those of a new index; without it, a new index is one of features alone.
     """
     form, place = _feature_file(path)
-    if not place.is_dir():
-        readable(place)
     present = store.settings()
     if present is not None and not present.embedding_dimensions:
         raise ExchangeError(

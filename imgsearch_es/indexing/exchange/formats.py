@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import json
 import os
@@ -72,7 +71,7 @@ class JsonLines:
                     if len(line) == _LONGEST_LINE:
                         raise ExchangeError(f"{path}: line {number} does not end")
                     if line.strip():
-                        yield Row.of(number, _read_line(line))
+                        yield Row.of(number, _read_line, line)
         except (OSError, EOFError) as error:
             raise ExchangeError(f"cannot read {path}, line {number + 1}: {error}") from error
 
@@ -105,11 +104,12 @@ class Parquet:
         file = open_parquet(path)
         both = {**(file.metadata.metadata or {}), **(file.schema_arrow.metadata or {})}
         kept = both.get(HEADER.encode())
-        header = None if kept is None else _parse(kept, "no JSON")
-        if isinstance(header, RowError):
-            raise ExchangeError(f"{path}: its {HEADER!r} is wrong: {header}")
+        try:
+            header = None if kept is None else _parse(kept, "it is no JSON")
+        except RowError as error:
+            raise ExchangeError(f"{path}: its {HEADER!r} is wrong: {error}") from error
         rows = enumerate(parquet_rows(path, file), 1)
-        return header, (Row.of(number, _read_metadata(row)) for number, row in rows)
+        return header, (Row.of(number, _read_metadata, row) for number, row in rows)
 
 
 def import_parquet(instead: str) -> Any:
@@ -154,15 +154,6 @@ def parquet_rows(
                 return
             number += len(rows)
             yield from rows
-
-
-def readable(path: Path) -> Path:
-    """The path of a file that can be read; ExchangeError otherwise."""
-    try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
 
 
 @contextmanager
@@ -214,39 +205,32 @@ def _line(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, default=to_json, allow_nan=False) + "\n").encode()
 
 
-def _read_line(line: bytes) -> dict[str, Any] | RowError:
+def _read_line(line: bytes) -> dict[str, Any]:
     values = _parse(line, "the line is no JSON in UTF-8")
-    if isinstance(values, RowError):
-        return values
     if not isinstance(values, dict):
-        return RowError("the line is no JSON object")
+        raise RowError("the line is no JSON object")
     if isinstance(picture := values.get("picture"), str):
         try:
             values["picture"] = base64.b64decode(picture, validate=True)
-        except binascii.Error as error:
-            return RowError(f"picture is not base64: {error}")
+        except ValueError as error:
+            raise RowError(f"picture is not base64: {error}") from error
     return values
 
 
-def _read_metadata(row: dict[str, Any]) -> dict[str, Any] | RowError:
+def _read_metadata(row: dict[str, Any]) -> dict[str, Any]:
     """Parquet has no column of any JSON: metadata is a text."""
     text = row.get("metadata")
-    metadata = _parse(text, "metadata is no JSON") if text else None
-    return metadata if isinstance(metadata, RowError) else {**row, "metadata": metadata}
+    return {**row, "metadata": _parse(text, "metadata is no JSON") if text else None}
 
 
 def _parse(text: str | bytes, problem: str) -> Any:
-    """The value, or a RowError."""
-
     def refuse(constant: str) -> NoReturn:
         raise RowError(f"{constant} is no number of JSON")
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except RowError as error:
-        return error
     except (ValueError, TypeError, RecursionError) as error:
-        return RowError(f"{problem}: {error}")
+        raise RowError(f"{problem}: {error}") from error
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -52,10 +52,13 @@ class Row(NamedTuple):
     values: Any
 
     @classmethod
-    def of(cls, number: int, values: dict[str, Any] | RowError) -> Row:
-        """A row of a document."""
-        uri = "" if isinstance(values, RowError) else str(values.get("uri", ""))
-        return cls(number, uri, values)
+    def of(cls, number: int, read: Callable[[T], dict[str, Any]], raw: T) -> Row:
+        """A row of a document, by what reads its values, or raises a RowError."""
+        try:
+            values = read(raw)
+        except RowError as error:
+            return cls(number, "", error)
+        return cls(number, str(values.get("uri", "")), values)
 
 
 def to_header(settings: IndexSettings) -> dict[str, Any]:
