@@ -58,7 +58,7 @@ class BatchAnalyzer:
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
         self._lock = threading.Lock()
         self._busy = 0
-        self._ended = self._idle = self._told = 0.0
+        self._ended = self._idle = 0.0
 
     def add(self, found: Found, decoded: Decoded) -> Iterator[Found]:
         """Take a picture; give those that have their document with it, often none."""
@@ -91,8 +91,9 @@ class BatchAnalyzer:
 
     def idle(self) -> float:
         """For how many seconds the model had nothing to do since this was last asked."""
-        told, self._told = self._told, self._idle
-        return self._told - told
+        with self._lock:
+            idle, self._idle = self._idle, 0.0
+        return idle
 
     def close(self, *, wait: bool = True) -> None:
         """End the model's threads, perhaps without waiting for the batches that it works on."""

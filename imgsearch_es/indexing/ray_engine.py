@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -127,8 +127,7 @@ class RayReaders:
 
     def _round(self, tasks: dict[int, Found]) -> Iterator[Found]:
         self._start()
-        part = share(ray.cluster_resources(), self._options.workers)
-        for row in self._dataset(tasks, part).iter_rows():
+        for row in self._dataset(tasks).iter_rows():
             done, seconds, error = pickle.loads(row["value"])  # noqa: S301 - of our own actor
             for stage, worked in seconds.items():
                 self._stages.add(stage, worked)
@@ -168,23 +167,24 @@ class RayReaders:
                 ) from error
             self._is_ours = True
 
-    def _dataset(self, tasks: dict[int, Found], part: Share) -> ray.data.Dataset:
-        size = min(_PARTITION, max(_LEAST, len(tasks) // (_EACH * part.actors)))
+    def _dataset(self, tasks: dict[int, Found]) -> ray.data.Dataset:
+        actors, cpus, gpus = share(ray.cluster_resources(), self._options.workers)
+        size = min(_PARTITION, max(_LEAST, len(tasks) // (_EACH * actors)))
         rows = iter(tasks.items())
         partitions = []
         while some := list(islice(rows, size)):
             partitions.append(_table(some))
         analyzer = self._analyzer()
-        options = replace(self._options, labels=None, metadata=None, workers=part.cpus)
+        options = replace(self._options, labels=None, metadata=None, workers=cpus)
         return ray.data.from_arrow(partitions).map_batches(
             Analyst,
             fn_constructor_args=(analyzer.config, analyzer.fingerprint(), options),
             batch_size=None,  # a partition as it is
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=part.actors),
-            num_cpus=part.cpus,
-            num_gpus=part.gpus,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=cpus,
+            num_gpus=gpus,
         )
 
 
@@ -244,16 +244,11 @@ def _table(value: object) -> pa.Table:
     return pa.table({"value": [pickle.dumps(value)]})
 
 
-class Share(NamedTuple):
-    """What actors get of a cluster: how many there are, and each one's processors and GPUs."""
+def share(resources: Mapping[str, float], actors: int | None = None) -> tuple[int, int, float]:
+    """Divide a cluster: how many actors there are, and each one's processors and GPUs.
 
-    actors: int
-    cpus: int
-    gpus: float
-
-
-def share(resources: Mapping[str, float], actors: int | None = None) -> Share:
-    """Divide a cluster; by default an actor for each GPU, or for each four processors."""
+    By default there is an actor for each GPU, or for each four processors.
+    """
     processors = int(resources.get("CPU", 0))
     gpus = int(resources.get("GPU", 0))
     count = actors or gpus or max(1, processors // _CPUS_PER_ACTOR)
@@ -262,7 +257,7 @@ def share(resources: Mapping[str, float], actors: int | None = None) -> Share:
             f"{count} actors need as many processors, and the Ray cluster has {processors}: "
             "give fewer by workers= (--workers)"
         )
-    return Share(count, min(_CPUS_PER_ACTOR, processors // count), min(1.0, gpus / count))
+    return count, min(_CPUS_PER_ACTOR, processors // count), min(1.0, gpus / count)
 
 
 def _be_quiet() -> None:

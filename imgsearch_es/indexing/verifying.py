@@ -143,12 +143,7 @@ class Verifier:
             mend = None
         try:
             self._check_whole(report, repair=mend is not None)
-            mark, sums = self._store.mark(), _Sums()
-            self._check_documents(settings, report, sums, mend)
-            if report.is_whole and mark == self._store.mark():
-                keys = settings.vocabulary.keys
-                for what in sums.harms(self._store.statistics(keys), keys):
-                    report.add(Harm("statistics", what))
+            self._check_documents(settings, report, mend)
             for document in self._store.sample(self._sample) if self._sample else ():
                 report.sampled += 1
                 for what in self._analyzed_again(document):
@@ -187,14 +182,17 @@ class Verifier:
             report.add(harm)
 
     def _check_documents(
-        self, settings: IndexSettings, report: VerifyReport, sums: _Sums, mend: Mend | None
+        self, settings: IndexSettings, report: VerifyReport, mend: Mend | None
     ) -> None:
-        total, waiting = self._store.count(), list[tuple[str, Document]]()
+        mark, total = self._store.mark(), self._store.count()
+        waiting: list[tuple[str, Document]] = []
+        documents, length, frequencies = 0, 0.0, Counter[str]()
         for item in self._store.inspect():
             report.documents += 1
             report.without_checksum += not item.has_checksum
             if item.document is not None:
-                sums.add(item.document)
+                documents, length = documents + 1, length + item.document.length
+                frequencies.update(term.key for term in item.document.terms)
             item = _judged(item, settings)
             for part, what in item.harms:
                 report.add(Harm(part, what, item.id, item.uri))
@@ -210,6 +208,11 @@ class Verifier:
                 self._progress(report.documents, total)
         report.repaired += self._write(waiting)
         self._progress(report.documents, report.documents)
+        if report.is_whole and mark == self._store.mark():
+            keys = settings.vocabulary.keys
+            wanted = Statistics(documents, length / max(documents, 1), frequencies)
+            for what in _differences(self._store.statistics(keys), wanted, keys):
+                report.add(Harm("statistics", what))
 
     def _write(self, items: list[tuple[str, Document]]) -> int:
         """Write documents anew, as they should be, in the place of those with these ids."""
@@ -255,28 +258,15 @@ class Verifier:
                 yield "its deep feature is another than the one stored"
 
 
-class _Sums:
-    """What a store's statistics must be, from its documents."""
-
-    def __init__(self) -> None:
-        self._documents, self._length = 0, 0.0
-        self._frequencies: Counter[str] = Counter()
-
-    def add(self, document: Document) -> None:
-        self._documents += 1
-        self._length += document.length
-        self._frequencies.update(term.key for term in document.terms)
-
-    def harms(self, known: Statistics, keys: Sequence[str]) -> Iterator[str]:
-        if known.documents != self._documents:
-            yield f"there are {known.documents:,} documents, {self._documents:,} were looked at"
-        mean = self._length / max(self._documents, 1)
-        if not math.isclose(known.average_length, mean, rel_tol=1e-7):  # a float32 number
-            yield f"the mean length is {known.average_length}, not {mean}"
-        for key in keys:
-            count, right = known.frequencies.get(key, 0), self._frequencies[key]
-            if count != right:
-                yield f"{count:,} documents are found by {key}, not {right:,}"
+def _differences(found: Statistics, right: Statistics, keys: Sequence[str]) -> Iterator[str]:
+    if found.documents != right.documents:
+        yield f"there are {found.documents:,} documents, {right.documents:,} were looked at"
+    if not math.isclose(found.average_length, right.average_length, rel_tol=1e-7):  # a float32
+        yield f"the mean length is {found.average_length}, not {right.average_length}"
+    for key in keys:
+        count, known = found.frequencies.get(key, 0), right.frequencies.get(key, 0)
+        if count != known:
+            yield f"{count:,} documents are found by {key}, not {known:,}"
 
 
 def _judged(item: Inspected, settings: IndexSettings) -> Inspected:

@@ -186,9 +186,9 @@ def test_lists_and_limits(tmp_path, photos):
     ],
 )
 def test_the_cluster_is_divided(resources, asked, expected):
-    from imgsearch_es.indexing.ray_engine import Share, share
+    from imgsearch_es.indexing.ray_engine import share
 
-    assert share(resources, asked) == Share(*expected)
+    assert share(resources, asked) == expected
 
 
 @pytest.mark.usefixtures("cluster")

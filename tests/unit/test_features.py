@@ -203,7 +203,6 @@ def npy(path, array, *, pickled=False):
 def bad_files(folder):
     """Each kind of a file that cannot be read, and what is said of it."""
     (folder / "empty.csv").write_text("")
-    (folder / "names.csv").write_text("path,f1,f2\n")
     (folder / "semicolons.csv").write_text("a.jpg;1;2\nb.jpg;1;2\n")
     (folder / "quote.csv").write_text('a.jpg,1,2\n"b.jpg,1,2\n')
     (folder / "text.h5").write_text("no HDF5")
@@ -214,12 +213,10 @@ def bad_files(folder):
         file["features"], file["image_ids"] = np.zeros((2, 3)), np.array([b"a"])
     columns = {"name": ["a"], "features": [[1.0]]}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "less.parquet")
-    for name in ("pickled", "lengths", "half", "shape"):
+    for name in ("pickled", "half", "shape"):
         (folder / name).mkdir()
     npy(folder / "pickled" / NAMES, np.array(["a", 1], dtype=object), pickled=True)
     npy(folder / "pickled" / VECTORS, np.zeros((2, 3)))
-    npy(folder / "lengths" / NAMES, np.array(["a"]))
-    npy(folder / "lengths" / VECTORS, np.zeros((2, 3)))
     npy(folder / "half" / NAMES, np.array(["a"]))
     npy(folder / "shape" / NAMES, np.array(["a", "b"]))
     npy(folder / "shape" / VECTORS, np.zeros(2))
@@ -227,7 +224,6 @@ def bad_files(folder):
         "missing.csv": "no such file",
         "other.txt": "no file of features by its name",
         "empty.csv": "no rows of features",
-        "names.csv": "no rows of features",
         "semicolons.csv": "the first, 1: there are no features",
         "quote.csv": "line 2: unexpected end of data",
         "text.h5": "cannot read",
@@ -236,7 +232,6 @@ def bad_files(folder):
         "lengths.h5": "different lengths, 1 and 2",
         "less.parquet": "none of the columns path, uri",
         "pickled": "what was pickled is not read",
-        "lengths": "different lengths, 1 and 2",
         "half": "vectors.npy: no such file",
         "shape": r"shape \(2,\)",
     }

@@ -26,6 +26,18 @@ def threads():
         yield executor
 
 
+@pytest.fixture
+def decoded(photos, fake_model):
+    """Makes a picture, ready for the model, with this content."""
+    picture = open_image(photos / "cats" / "cat.0.png")
+    pixels = Analyzer("fake").prepare(picture.image)
+
+    def make(uri: str, sha256: str) -> tuple[Found, Decoded]:
+        return Found(uri), Decoded.of(replace(picture, uri=uri, sha256=sha256), pixels)
+
+    return make
+
+
 def test_a_full_channel_makes_the_putting_thread_wait(threads):
     channel: Channel[int] = Channel(3)
     made = []
@@ -81,7 +93,7 @@ def test_a_batch_does_not_wait_for_ever():
 
 @pytest.mark.parametrize("is_safe", [False, True])
 def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
-    photos, fake_model, monkeypatch, is_safe
+    decoded, monkeypatch, is_safe
 ):
     """Somebody else's model need not be; it gets one."""
     monkeypatch.setattr(FakeModel, "is_safe_in_threads", is_safe, raising=False)
@@ -97,14 +109,11 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
         return analyze(pixels)
 
     monkeypatch.setattr(analyzer, "analyze_prepared", watched)
-    picture = open_image(photos / "cats" / "cat.0.png")
-    pixels = analyzer.prepare(picture.image)
     batches = BatchAnalyzer(lambda: analyzer, 1, Stages())
     made = []
     try:
         for number in range(6):
-            copy = replace(picture, uri=f"/{number}.png", sha256=f"{number:064}")
-            made += batches.add(Found(copy.uri), Decoded.of(copy, pixels))
+            made += batches.add(*decoded(f"/{number}.png", f"{number:064}"))
         made += batches.flush()
     finally:
         batches.close()
@@ -112,17 +121,14 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
     assert max(seen) == (2 if is_safe else 1)
 
 
-def test_copies_do_not_wait_for_ever(photos, fake_model):
+def test_copies_do_not_wait_for_ever(decoded):
     """A folder may hold one picture a hundred thousand times, each with its pixels in memory."""
     analyzer = Analyzer("fake")
-    picture = open_image(photos / "cats" / "cat.0.png")
-    pixels = analyzer.prepare(picture.image)
     batches = BatchAnalyzer(lambda: analyzer, 2, Stages())
     try:
         done = []
         for number in range(100):
-            copy = replace(picture, uri=f"/copies/{number}.png")
-            added = batches.add(Found(copy.uri), Decoded.of(copy, pixels))
+            added = batches.add(*decoded(f"/copies/{number}.png", "0" * 64))
             done.append(sum(1 for _ in added))
         waited = [number - made for number, made in enumerate(itertools.accumulate(done))]
         assert max(waited) <= 2 * 2 * 8

@@ -12,11 +12,11 @@ from imgsearch_es.analysis.analyzer import describe, is_same_analyzer
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
 from imgsearch_es.indexing.exchange.formats import format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
+    FORMAT_VERSION,
     Row,
     RowError,
     from_header,
     to_document,
-    to_header,
     to_row,
 )
 from imgsearch_es.indexing.write import check_store
@@ -112,8 +112,8 @@ def export_documents(
     progress: Callable[[int], None] | None = None,
 ) -> ExportReport:
     """Write the documents of a store into a file; see ``ImageIndex.export``."""
-    settings, report = known_settings(store), ExportReport(str(path))
-    form = format_of(path)
+    header = {"format_version": FORMAT_VERSION, **known_settings(store).to_dict()}
+    form, report = format_of(path), ExportReport(str(path))
 
     def rows() -> Iterator[dict[str, Any]]:
         for document in store.documents(filters):
@@ -123,7 +123,7 @@ def export_documents(
                 progress(report.documents)
 
     with whole(path, force=force) as part:
-        form.write(part, to_header(settings), rows())
+        form.write(part, header, rows())
     return report
 
 

@@ -87,12 +87,9 @@ class ParquetFeatures:
     or ``vector`` in place of the second, and ``label``; so a file of documents is one of features.
     """
 
-    def __init__(self) -> None:
-        self._arrow = import_parquet(".csv")
-
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write a row group for each block."""
-        arrow = self._arrow
+        arrow = import_parquet(".csv")
         columns = {
             "path": arrow.string(),
             "features": arrow.list_(arrow.float32()),
@@ -106,7 +103,7 @@ class ParquetFeatures:
 
     def read(self, path: Path) -> Iterator[Row]:
         """The rows of one record batch after the other."""
-        file = open_parquet(path)
+        file = open_parquet(path, ".csv")
         names = file.schema_arrow.names
 
         def column(*known: str) -> str:

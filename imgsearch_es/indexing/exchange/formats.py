@@ -79,12 +79,9 @@ class JsonLines:
 class Parquet:
     """Columns of the document; the header is JSON in the file's key-value metadata."""
 
-    def __init__(self) -> None:
-        self._arrow = import_parquet(".jsonl")
-
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write row groups of bounded size."""
-        arrow = self._arrow
+        arrow = import_parquet(".jsonl")
         texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
         columns = {
             **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
@@ -101,7 +98,7 @@ class Parquet:
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
         """The header, None without one, and the rows of one record batch after the other."""
-        file = open_parquet(path)
+        file = open_parquet(path, ".jsonl")
         both = {**(file.metadata.metadata or {}), **(file.schema_arrow.metadata or {})}
         kept = both.get(HEADER.encode())
         try:
@@ -124,13 +121,12 @@ def import_parquet(instead: str) -> Any:
     return pyarrow
 
 
-def open_parquet(path: Path) -> Any:
+def open_parquet(path: Path, instead: str) -> Any:
     """A Parquet file whose pages are checked as they are read; ExchangeError if it cannot be."""
-    import pyarrow.parquet
-
+    arrow = import_parquet(instead)
     try:
-        return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pyarrow.ArrowException) as error:
+        return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, arrow.ArrowException) as error:
         raise ExchangeError(f"cannot read {path}: {error}") from error
 
 

@@ -61,13 +61,8 @@ class Row(NamedTuple):
         return cls(number, str(values.get("uri", "")), values)
 
 
-def to_header(settings: IndexSettings) -> dict[str, Any]:
-    """What a file says of all its documents, as JSON values."""
-    return {"format_version": FORMAT_VERSION, **settings.to_dict()}
-
-
 def from_header(header: object, place: str) -> IndexSettings:
-    """Read what ``to_header`` gave; an ExchangeError says what is wrong with it."""
+    """The settings in what a file says of all its documents; ExchangeError if it is wrong."""
     if not isinstance(header, Mapping):
         raise ExchangeError(
             f"{place} does not say which analyzer made its documents: it has no {HEADER!r} "
