@@ -4,9 +4,9 @@ To be read in this order, which is that of the stages; each runs in threads of i
 
     find -> read -> (decoding) -> find.Resolver -> analyze -> write
 
-``run`` holds them together, ``channel`` is what lies between two of them, ``report`` what a run
-gives back. Then: ``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``,
-``exchange`` (documents in files), ``verifying``; ``ray_engine`` is for a cluster.
+``run`` holds them together by ``channel``, and gives back a ``report``. Then:
+``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in
+files), ``verifying``; ``ray_engine`` is for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE

@@ -70,7 +70,9 @@ class Channel(Generic[T]):
                 is_timed = seconds is not None and until is None  # from the first item on
                 self._wanted = 1 if is_timed else min(size - len(batch), self._size)
                 left = None if until is None else max(0.0, until - time.monotonic())
-                is_enough = self._changed.wait_for(self._is_enough, left)
+                is_enough = self._changed.wait_for(
+                    lambda: len(self._items) >= self._wanted or self._ended, left
+                )
                 was_full = len(self._items) >= self._size
                 while self._items and len(batch) < size:
                     batch.append(self._items.popleft())
@@ -81,9 +83,6 @@ class Channel(Generic[T]):
                 if is_timed and seconds is not None:
                     until = time.monotonic() + seconds
         return batch
-
-    def _is_enough(self) -> bool:
-        return len(self._items) >= self._wanted or self._ended
 
 
 def pump(executor: Executor, items: Iterable[T], channel: Channel[T]) -> Future[None]:
@@ -96,9 +95,6 @@ def pump(executor: Executor, items: Iterable[T], channel: Channel[T]) -> Future[
             except ClosedError:
                 return
 
-    def end(future: Future[None]) -> None:
-        channel.end(future.exception())
-
     future = executor.submit(work)
-    future.add_done_callback(end)
+    future.add_done_callback(lambda done: channel.end(done.exception()))
     return future

@@ -34,7 +34,6 @@ Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 
 
 DEFAULT_LIMITS = Limits()
-_ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,8 @@ class Options:
     runtime: str | None = None
 
     def __post_init__(self) -> None:
-        if self.engine not in _ENGINES:
-            known = " and ".join(_ENGINES)
-            raise ConfigurationError(f"there is no engine {self.engine!r}; known are {known}")
+        if self.engine not in ("local", "ray"):
+            raise ConfigurationError(f"there is no engine {self.engine!r}; known are local and ray")
         missing = [package for package in ("ray", "pyarrow") if find_spec(package) is None]
         if self.engine == "ray" and missing:
             raise MissingDependencyError(
@@ -109,12 +107,7 @@ class Found:
 
 
 class Finder:
-    """Finds pictures and counts them; SourceError where a file or folder does not exist.
-
-    Attributes:
-        found: how many there are so far.
-        total: how many there are; None until the end of the walk.
-    """
+    """Finds pictures; ``found`` counts them, ``total`` is None until the end of the walk."""
 
     def __init__(
         self,
@@ -182,8 +175,7 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
 class Resolver:
     """Asks the store for what need not be analyzed.
 
-    Labels and metadata given are of the pictures that have none of their own; None leaves what is
-    stored. Where the index ``is_new``, it is asked only for contents that came before in this run.
+    Where the index ``is_new``, it is asked only for contents that came before in this run.
     """
 
     def __init__(

@@ -31,23 +31,18 @@ Clock = Callable[[], float]
 
 
 class Reading(NamedTuple):
-    """How far a run is; the texts are for people.
-
-    Attributes:
-        done: pictures that are analyzed, unchanged or rejected; some may wait to be written.
-        total: all pictures; None while they are being found.
-        rate: pictures per second, of late.
-        seconds_left: at this rate; None where it is not known.
-        counts: what the stages have done.
-        failures: how many pictures are rejected, as a text; empty where none is.
-    """
+    """How far a run is; what is not known is None."""
 
     done: int
+    """Pictures that are analyzed, unchanged or rejected; some may wait to be written."""
     total: int | None
     rate: float
+    """Pictures per second, of late."""
     seconds_left: float | None
     counts: str
+    """What the stages have done, for people."""
     failures: str
+    """How many pictures are rejected, for people; empty where none is."""
 
     @property
     def head(self) -> str:
@@ -61,10 +56,7 @@ class Reading(NamedTuple):
 class Display:
     """Shows the progress of one run, within whose ``with`` it is called with each report.
 
-    Args:
-        delay: seconds before the first drawing.
-        every: seconds between two.
-        clock: seconds, from any beginning.
+    It is drawn first after ``delay`` seconds, and then ``every`` so many.
     """
 
     def __init__(self, delay: float, every: float, clock: Clock) -> None:
@@ -208,12 +200,7 @@ class Lines(Display):
 
 @contextmanager
 def shown(progress: Progress | bool | None) -> Iterator[Progress | None]:
-    """The progress function that was asked for.
-
-    Args:
-        progress: a function; True for a bar that suits the place; False for none; None for one in
-            a notebook only.
-    """
+    """The progress function that was asked for; see ``ImageIndex.add``."""
     if callable(progress):
         yield progress
         return

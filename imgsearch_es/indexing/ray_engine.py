@@ -70,13 +70,7 @@ _RAY_LINE = re.compile(rb"\[[-\d]+ [:,\d]+ [A-Z] \d+ \d+\] \w+\.cc:")
 
 
 class RayReaders:
-    """Reads, decodes and analyzes on a Ray cluster; takes the place of `Readers`.
-
-    Args:
-        analyzer: gives the analyzer; asked when the first picture comes.
-        options: how to run; ``workers`` is the number of actors.
-        stages: where to add the time that actors work.
-    """
+    """Reads, decodes and analyzes with ``workers`` actors; takes the place of `Readers`."""
 
     def __init__(self, analyzer: Callable[[], Analyzer], options: Options, stages: Stages) -> None:
         self._analyzer, self._options, self._stages = analyzer, options, stages
@@ -148,10 +142,7 @@ class RayReaders:
             )
 
     def _start(self) -> None:
-        """Connect to the cluster that RAY_ADDRESS names or this machine runs, else start one here.
-
-        Unless this process is connected already.
-        """
+        """Connect to the cluster that RAY_ADDRESS names or this machine runs, else start one."""
         with self._lock:
             _be_quiet()
             if ray.is_initialized() or self._closed.is_set():
@@ -189,12 +180,9 @@ class RayReaders:
 
 
 class Analyst:
-    """Analyzes one table of pictures after the other.
+    """An actor, which analyzes one table of pictures after the other; ``workers`` decode.
 
-    Args:
-        config: the analyzer's configuration.
-        weights: the fingerprint of its model's weights, which must be found here as well.
-        options: how to run; ``workers`` is the number of processes that decode.
+    The analyzer is made anew of its configuration, and must have the same weights here.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: str, options: Options) -> None:
@@ -208,7 +196,7 @@ class Analyst:
     def __call__(self, table: pa.Table) -> pa.Table:
         """What became of the pictures, what each stage worked, and the error that ends the run.
 
-        (Ray would take an exception for a defect of this program and wrap it in tracebacks.)
+        Ray would take an exception for a defect of this program and wrap it in tracebacks.
         """
         tasks = pickle.loads(table["value"][0].as_py())  # noqa: S301 - of our own driver
         places = {found: place for place, found in tasks}

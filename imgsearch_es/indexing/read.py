@@ -51,12 +51,8 @@ T = TypeVar("T")
 class Readers:
     """Threads, each with a worker process that reads, hashes and decodes.
 
-    Args:
-        analyzer: gives the analyzer; asked only when a picture has to be decoded.
-        options: how to run; without a number of workers there are two, and more when the model
-            waits, one per core.
-        stages: where to add the time.
-        few: so many pictures are decoded in threads.
+    Unless their number is given there are two, and more when the model waits, one per core. The
+    analyzer is asked for when a picture has to be decoded; so many as ``few`` are in threads.
     """
 
     def __init__(
@@ -88,10 +84,7 @@ class Readers:
         self._pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
 
     def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
-        """Each picture, decoded, rejected or neither, in the order given; works ahead, to a limit.
-
-        May be called again when the pictures of the call before have ended.
-        """
+        """Each picture, decoded, rejected or neither, in the order given; works somewhat ahead."""
         pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
         self._pending = pending
         pump(self._threads, self._submit(pictures), pending)
@@ -134,10 +127,7 @@ class Readers:
             return pictures
 
     def _decode_new(self, pictures: Sequence[Found]) -> None:
-        """Let a worker decode files that certainly have to be, all at once.
-
-        Large ones are left, and all when it crashes or hangs; those are looked at one by one.
-        """
+        """Let a worker decode new files all at once, but large ones, and none if it crashes."""
         uris = [found.uri for found in pictures]
         if not uris or not self._in_processes:
             return
@@ -251,6 +241,5 @@ class Readers:
 
 def _is_new_file(found: Found) -> bool:
     """Whether a local file has to be decoded, whatever is in it."""
-    if found.error is not None or found.picture is not None or found.known or found.before:
-        return False
-    return to_path(found.uri) is not None
+    is_known = found.picture is not None or found.known or found.before
+    return found.error is None and not is_known and to_path(found.uri) is not None

@@ -91,12 +91,7 @@ class Rebuild:
         self._missing: dict[str, str] = {}
 
     def run(self, *, keep: bool) -> ReindexReport:
-        """Build the new index and put it in the old one's place.
-
-        Raises:
-            MissingPicturesError: pictures are missing and that is not allowed.
-            StoreError: the old index was written to again and again.
-        """
+        """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         if left is not None and not _are_same(left, self._settings):
             self._new.delete()

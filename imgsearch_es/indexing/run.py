@@ -97,12 +97,8 @@ class _Stop:
 class Indexer:
     """One run of the pipeline.
 
-    Args:
-        store: an index; it need not exist.
-        analyzer: gives the analyzer; called only when a picture has to be decoded.
-        create: creates the index; called before the first picture is analyzed.
-        options: how to run.
-        progress: told how far the run is.
+    ``analyzer`` is called only when a picture has to be decoded, ``create`` if there is no index
+    when the first one is to be analyzed.
     """
 
     def __init__(

@@ -49,10 +49,7 @@ class WantedAnalyzer:
         return self.model is not None or self.analyzer is not None or self.fast_decode
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
-        """The analyzer, for an index that remembers ``settings``, or for a new one.
-
-        Whether it is the index's own is for the caller to check (`check_fits`).
-        """
+        """The analyzer, for an index that remembers ``settings`` (`check_fits`), or a new one."""
         if settings is not None and not settings.has_model:
             if not self.is_asked_for:
                 raise ConfigurationError(

@@ -29,11 +29,7 @@ _REMOVED_TOGETHER = 2048
 
 
 class Writer:
-    """Writes documents and keeps the ledger; without an index only rejected pictures may come.
-
-    Attributes:
-        written: the ids of all documents written, one after the other.
-    """
+    """Writes documents and keeps the ledger; ``written`` are all ids, one after the other."""
 
     def __init__(self, store: Store, report: IndexReport) -> None:
         self._store = store

@@ -257,11 +257,12 @@ def test_a_copy_needs_no_analysis_and_has_labels_of_its_own(index, photos, fake_
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_copies_within_a_run_are_analyzed_once(index, photos, fake_model, monkeypatch, batch_size):
     seen, predict = [], fake_model.predict
-    monkeypatch.setattr(
-        fake_model,
-        "predict",
-        lambda self, pixels: seen.append(len(pixels)) or predict(self, pixels),
-    )
+
+    def count(self, pixels):
+        seen.append(len(pixels))
+        return predict(self, pixels)
+
+    monkeypatch.setattr(fake_model, "predict", count)
     for i in range(5):
         shutil.copy(photos / "cats" / "cat.0.png", photos / "dogs" / f"copy{i}.png")
     report = index.add(photos, batch_size=batch_size)

@@ -33,13 +33,7 @@ _SEPARATOR = ";"
 
 
 class Feature(NamedTuple):
-    """A picture and its vector.
-
-    Attributes:
-        path: of the picture, as the file has it; may be relative.
-        vector: float32 of shape (dimensions,), finite.
-        labels: of the picture, where the file keeps labels.
-    """
+    """A picture, by its path in the file, and its vector: float32 of (dimensions,), finite."""
 
     path: str
     vector: NDArray[np.float32]

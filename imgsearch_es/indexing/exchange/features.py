@@ -113,7 +113,7 @@ def import_features(
 ) -> ImportReport:
     """Write the features of a file into a store; see ``ImageIndex.import_features``.
 
-    ``settings`` gives those of a new index; without it, a new index is one of features alone.
+    Without ``settings`` a new index is one of features alone.
     """
     form, place = _feature_file(path)
     present = store.settings()
@@ -152,7 +152,7 @@ def import_features(
 
 
 class _Reader:
-    """Turns rows into documents; remembers what the first one says, and which paths there were."""
+    """Turns rows into documents; the first one says the dimensions, and each is of another path."""
 
     def __init__(self, folder: Path | None, dimensions: int) -> None:
         self._folder, self.dimensions = folder, dimensions

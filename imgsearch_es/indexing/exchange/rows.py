@@ -39,17 +39,13 @@ class RowError(Exception):
 
 
 class Row(NamedTuple):
-    """A row of a file.
-
-    Attributes:
-        number: the line of a text, else counted from 1.
-        uri: what the row says it is of, if anything.
-        values: as ``to_row`` makes them; of deep features a `Feature`; or what is wrong.
-    """
+    """A row of a file, and what it says it is of, if anything."""
 
     number: int
+    """The line of a text, else counted from 1."""
     uri: str
     values: Any
+    """As ``to_row`` makes them; of deep features a `Feature`; or a RowError."""
 
     @classmethod
     def of(cls, number: int, read: Callable[[T], dict[str, Any]], raw: T) -> Row:
