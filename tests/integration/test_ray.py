@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.pictures.files import Limits
 from tests.conftest import ROOT
-from tests.fakes import register
+from tests.fakes import noise, register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
 
 ALL = PICTURES + 3
@@ -260,11 +259,9 @@ def alive(process: int) -> bool:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Twelve small pictures in two folders."""
-    top = tmp_path / "photos"
-    noise = np.random.default_rng(3)
-    for kind in ("cats", "dogs"):
-        (top / kind).mkdir(parents=True)
-        for i in range(6):
-            pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(top / kind / f"{kind[:-1]}.{i}.png")
-    return top
+    for number in range(12):
+        kind = "cat" if number < 6 else "dog"
+        place = tmp_path / "photos" / f"{kind}s"
+        place.mkdir(parents=True, exist_ok=True)
+        noise(number).save(place / f"{kind}.{number % 6}.png")
+    return tmp_path / "photos"

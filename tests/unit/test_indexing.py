@@ -21,7 +21,7 @@ from imgsearch_es.errors import (
     ShortageError,
     SourceError,
 )
-from imgsearch_es.indexing import STAGES, IndexReport, Rejected, folder_label
+from imgsearch_es.indexing import STAGES, IndexReport, folder_label
 from imgsearch_es.pictures import images
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.stores.base import WriteReport
@@ -121,22 +121,6 @@ def test_labels_by_a_function_of_the_uri(index, photos):
     assert folder_label("s3://bucket/cats/a.jpg") == ("cats",)
     assert folder_label("file:///photos/%FF/a.jpg") == ("�",)
     assert folder_label("/a.jpg") == ()
-
-
-def test_a_document_that_the_store_refuses_is_rejected(index, photos, monkeypatch):
-    index.create()
-    refused = str(photos / "cats" / "cat.3.png")
-
-    store = index.store.write
-
-    def write(documents):
-        written = store([document for document in documents if document.uri != refused])
-        return WriteReport(written.stored, [(refused, "too long")])
-
-    monkeypatch.setattr(index.store, "write", write)
-    report = index.add(photos)
-    assert counts(report) == (11, 0, 0, 0, 1)
-    assert report.rejected == [Rejected(refused, "too long")]
 
 
 def test_prune_removes_what_is_gone_below_the_folders_named(index, photos):
