@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexNotFoundError
+from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.ledger import Ledger
-from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.queries import Query, Selection, needs_statistics, with_weights
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
@@ -169,14 +169,16 @@ class WriteReport:
 
 
 class Described(Protocol):
-    """An index that tells what it is."""
+    """An index that tells what it is.
+
+    Attributes:
+        location: a path or a URL without credentials, for messages.
+    """
 
     location: str
-    """A path or a URL without credentials, for messages."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
-        ...
 
 
 class Store(Described, Protocol):
@@ -185,18 +187,15 @@ class Store(Described, Protocol):
     @property
     def ledger(self) -> Ledger:
         """The pictures that could not be indexed."""
-        ...
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers, although an older version may have written it."""
-        ...
 
     def renew(self) -> None:
         """Look again at an index that may have been rebuilt, and remember what it is now.
 
         Until then an operation that needs the index as it was raises IndexRebuiltError.
         """
-        ...
 
     def create(self, settings: IndexSettings) -> None:
         """Create the index.
@@ -204,90 +203,72 @@ class Store(Described, Protocol):
         Raises:
             StoreError: it exists.
         """
-        ...
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add documents; one with an id that exists replaces the stored one.
 
         A document that the store refuses is reported, and does not stop the others.
         """
-        ...
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Within this block, requests wait for a server that cannot answer now, for some minutes.
 
         What it gives, when called, ends all waiting; a handler of signals may call it.
         """
-        ...
 
     def finish(self) -> None:
         """Make all that was written searchable, and lay it out well; call after a run."""
-        ...
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents; unknown ids are ignored. Gives how many were removed."""
-        ...
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these ids that exist, by id."""
-        ...
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of those of these ids that exist, by id."""
-        ...
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """Of each of these sha256 that a document has, the id of one such document.
 
         What was written a moment ago may be missing: Elasticsearch finds it after a refresh.
         """
-        ...
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""
-        ...
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that ``query`` matches, whatever k says."""
-        ...
 
     def count(self) -> int:
         """How many documents there are."""
-        ...
 
     def stats(self) -> dict[str, Any]:
         """Documents, bytes on disk, the best synsets with their counts, and the like."""
-        ...
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """What scoring may know of the collection, with the frequencies of these synsets."""
-        ...
 
     def sample(self, size: int) -> list[Document]:
         """The documents with the smallest ids, in order of id, with their embeddings.
 
         Ids are hashes, so this is a random sample, and the same one in every store.
         """
-        ...
 
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
-        ...
 
     def search(self, query: Query) -> SearchResult:
         """Rank documents by formula (1)."""
-        ...
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
-        ...
 
     def approximable(self) -> tuple[str, ...]:
         """The strategies that this index can answer approximately, by comparing candidates only.
 
         A store without such an index answers exactly what asks for an approximate answer.
         """
-        ...
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """All that a query matches from its offset on, best first, ``query.k`` at a time.
@@ -296,7 +277,6 @@ class Store(Described, Protocol):
         it goes. On a file, those removed meanwhile are left out, and the others are shown as they
         are when their page is read.
         """
-        ...
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
@@ -305,11 +285,9 @@ class Store(Described, Protocol):
         the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
         Selection that is no query matches what meets it.
         """
-        ...
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and, if asked for, deep feature of every document, some at a time."""
-        ...
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, in no certain order, some at a time.
@@ -317,22 +295,18 @@ class Store(Described, Protocol):
         What is written meanwhile may be among them or not; a document that is replaced meanwhile
         may come a second time, the newer one last.
         """
-        ...
 
     def beside(self) -> Self:
         """The store of a new index, to be built while this one is searched, and to replace it.
 
         It may exist already, from an attempt that was interrupted.
         """
-        ...
 
     def delete(self) -> None:
         """Delete the index with all that is in it; none there is no error."""
-        ...
 
     def mark(self) -> str:
         """A text that is another one after documents were written or removed."""
-        ...
 
     def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
         """Put ``new``, which ``beside`` gave, in the place of this index, in one step.
@@ -345,26 +319,21 @@ class Store(Described, Protocol):
             mark: of this index, before the other was last brought up to date with it.
             keep: keep the replaced index under another name.
         """
-        ...
 
     def glance(self) -> list[Harm]:
         """What counts and the like say against the index as a whole; cheap beside ``inspect``."""
-        ...
 
     def inspect(self) -> Iterator[Inspected]:
         """Every document with all that the store keeps of it, compared; some at a time.
 
         What is written meanwhile may be among them or not.
         """
-        ...
 
     def mend(self) -> None:
         """Put right what ``glance`` found and what no writing of a document would."""
-        ...
 
     def close(self) -> None:
         """Let go of files and connections."""
-        ...
 
 
 def known_settings(store: Described) -> IndexSettings:
@@ -379,3 +348,29 @@ def known_settings(store: Described) -> IndexSettings:
             f"there is no index at {store.location}; `imgsearch index` or add() makes one"
         )
     return settings
+
+
+def check_dimensions(settings: IndexSettings, query: Query) -> None:
+    """A query's deep feature must be as long as the stored ones.
+
+    Raises:
+        QueryError: it is not.
+    """
+    given = 0 if query.embedding is None else len(query.embedding)
+    if query.has_features and given != settings.embedding_dimensions:
+        raise QueryError(
+            f"the index's deep features have {settings.embedding_dimensions} dimensions, the "
+            f"query's has {given}"
+        )
+
+
+def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
+    """Each query with its synsets weighted by its strategy's formula, and what that was based on.
+
+    The store is asked once; dense queries stay as they are.
+    """
+    needing = [query for query in queries if needs_statistics(query)]
+    keys = dict.fromkeys(term.key for query in needing for term in query.terms)
+    known = store.statistics(list(keys)) if needing else NO_STATISTICS
+    based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
+    return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]

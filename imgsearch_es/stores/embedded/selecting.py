@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter
@@ -16,18 +17,16 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
-def selection(query: Selection, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
-    """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
-    conditions = []
-    excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
-    if excluded:
-        conditions.append(f"document NOT IN ({_having(excluded, parameters)})")
-    for group in query.must:
-        wanted = [term_numbers[key] for key in group if key in term_numbers]
-        conditions.append(f"document IN ({_having(wanted, parameters)})")
+def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
+    """The query's conditions on ``document`` as a WHERE clause, and its parameters."""
+    parameters: dict[str, Any] = {}
+    conditions = ["WHERE true"]
+    if query.must_not:
+        conditions.append(f"NOT {having(query.must_not, numbers, parameters)}")
+    conditions += [having(group, numbers, parameters) for group in query.must]
     fields = []
     for item in map(Filter.normalized, query.filters):
-        condition = _condition(item, term_numbers, parameters)
+        condition = _condition(item, numbers, parameters)
         fields.append(f"({condition}) IS {'NOT ' * item.negated}TRUE")
     if query.exclude:
         parameters["exclude"] = list(query.exclude)
@@ -35,15 +34,15 @@ def selection(query: Selection, term_numbers: dict[str, int], parameters: dict[s
     if fields:
         both = " AND ".join(fields)
         conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
-    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return " AND ".join(conditions), parameters
 
 
-def _having(terms: list[int], parameters: dict[str, Any]) -> str:
-    """The documents that have one of these terms."""
+def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    """Whether the document has one of these terms."""
     name = f"terms{len(parameters)}"
-    parameters[name] = terms
+    parameters[name] = [numbers[key] for key in keys if key in numbers]
     listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
-    return f"SELECT document FROM postings JOIN {listed} USING (term)"
+    return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
 
 
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
