@@ -1,7 +1,6 @@
-"""The Store protocol: what an index can do, whatever holds it.
+"""The Store protocol: what an index can do, whether DuckDB or Elasticsearch holds it.
 
-There are two: ``embedded`` (one DuckDB file) and ``elastic`` (Elasticsearch). Both pass one and
-the same conformance suite (tests/conformance) and rank exactly alike.
+Both stores pass one and the same conformance suite (tests/conformance) and rank exactly alike.
 """
 
 from __future__ import annotations
@@ -103,11 +102,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document and its score: a float32 number, as Elasticsearch's ``_score``.
-
-    Attributes:
-        parts: what each part of a fused query adds to the score.
-    """
+    """A document, its score (a float32 number), and what each part of a fused query adds to it."""
 
     document: Document
     score: float
@@ -127,15 +122,14 @@ class SearchResult:
         hits: highest score first, ties by id.
         total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
             (Elasticsearch counts to 10,000).
-        terms: the query's synsets as the formula weighted them.
-        part_terms: the same of each part of a fused query.
+        terms, part_terms: the query's synsets, and those of each part of a fused query, as the
+            formula weighted them.
         average_length: mean length of the collection's documents, where the formula uses it.
         strategy: the way that gave the answer, for example "impact".
         exact: True when the hits and their order are certainly those of the formula.
         means: by which means that is known, for a person.
         took_ms: milliseconds that the store worked.
-        windows: how many windows were rescored, each wider than the one before, until the answer
-            was certain; 0 where the strategy needs none.
+        windows: how many, each wider, were rescored until the answer was certain; 0 without.
     """
 
     hits: tuple[Scored, ...]
@@ -192,29 +186,16 @@ class Store(Described, Protocol):
         """What the index remembers, although an older version may have written it."""
 
     def renew(self) -> None:
-        """Look again at an index that may have been rebuilt, and remember what it is now.
-
-        Until then an operation that needs the index as it was raises IndexRebuiltError.
-        """
+        """Look again at an index that may have been rebuilt; IndexRebuiltError is raised before."""
 
     def create(self, settings: IndexSettings) -> None:
-        """Create the index.
-
-        Raises:
-            StoreError: it exists.
-        """
+        """Create the index; StoreError if it exists."""
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add documents; one with an id that exists replaces the stored one.
-
-        A document that the store refuses is reported, and does not stop the others.
-        """
+        """Add documents, or replace those of the same ids; those refused are in the report."""
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
-        """Within this block, requests wait for a server that cannot answer now, for some minutes.
-
-        What it gives, when called, ends all waiting; a handler of signals may call it.
-        """
+        """Within this block, wait for a server or file; what it gives, when called, ends that."""
 
     def finish(self) -> None:
         """Make all that was written searchable, and lay it out well; call after a run."""
@@ -229,10 +210,7 @@ class Store(Described, Protocol):
         """Hash, labels and metadata of those of these ids that exist, by id."""
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Of each of these sha256 that a document has, the id of one such document.
-
-        What was written a moment ago may be missing: Elasticsearch finds it after a refresh.
-        """
+        """Of each of these sha256 that a document has, the id of one; found after a refresh."""
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""
@@ -265,17 +243,13 @@ class Store(Described, Protocol):
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
 
     def approximable(self) -> tuple[str, ...]:
-        """The strategies that this index can answer approximately, by comparing candidates only.
-
-        A store without such an index answers exactly what asks for an approximate answer.
-        """
+        """The strategies that this index can answer approximately; others it answers exactly."""
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """All that a query matches from its offset on, best first, ``query.k`` at a time.
 
-        Documents written meanwhile do not appear and shift nothing; there is no limit to how far
-        it goes. On a file, those removed meanwhile are left out, and the others are shown as they
-        are when their page is read.
+        Documents written meanwhile do not appear and shift nothing. On a file, those removed
+        meanwhile are left out, and the others are shown as they are when their page is read.
         """
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
@@ -297,10 +271,7 @@ class Store(Described, Protocol):
         """
 
     def beside(self) -> Self:
-        """The store of a new index, to be built while this one is searched, and to replace it.
-
-        It may exist already, from an attempt that was interrupted.
-        """
+        """The store of a new index, to replace this one; it may exist, from an earlier attempt."""
 
     def delete(self) -> None:
         """Delete the index with all that is in it; none there is no error."""
@@ -311,23 +282,15 @@ class Store(Described, Protocol):
     def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
         """Put ``new``, which ``beside`` gave, in the place of this index, in one step.
 
-        Searches that run see the one or the other. Nothing happens, and the answer is False, when
-        this index was written to since it had ``mark``.
-
-        Args:
-            new: the index that was built beside this one.
-            mark: of this index, before the other was last brought up to date with it.
-            keep: keep the replaced index under another name.
+        Nothing happens, and the answer is False, when this index was written to since it had
+        ``mark``. With ``keep`` the replaced index stays under another name.
         """
 
     def glance(self) -> list[Harm]:
         """What counts and the like say against the index as a whole; cheap beside ``inspect``."""
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document with all that the store keeps of it, compared; some at a time.
-
-        What is written meanwhile may be among them or not.
-        """
+        """Every document with all that the store keeps of it, compared; see ``documents``."""
 
     def mend(self) -> None:
         """Put right what ``glance`` found and what no writing of a document would."""
@@ -337,11 +300,7 @@ class Store(Described, Protocol):
 
 
 def known_settings(store: Described) -> IndexSettings:
-    """What an index remembers.
-
-    Raises:
-        IndexNotFoundError: it does not exist.
-    """
+    """What an index remembers; IndexNotFoundError if it does not exist."""
     settings = store.settings()
     if settings is None:
         raise IndexNotFoundError(
@@ -351,11 +310,7 @@ def known_settings(store: Described) -> IndexSettings:
 
 
 def check_dimensions(settings: IndexSettings, query: Query) -> None:
-    """A query's deep feature must be as long as the stored ones.
-
-    Raises:
-        QueryError: it is not.
-    """
+    """QueryError unless a query's deep feature, if it compares one, is as long as the stored."""
     given = 0 if query.embedding is None else len(query.embedding)
     if query.has_features and given != settings.embedding_dimensions:
         raise QueryError(
@@ -365,10 +320,7 @@ def check_dimensions(settings: IndexSettings, query: Query) -> None:
 
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
-    """Each query with its synsets weighted by its strategy's formula, and what that was based on.
-
-    The store is asked once; dense queries stay as they are.
-    """
+    """Each query with its synsets weighted by its strategy's formula, and what that is based on."""
     needing = [query for query in queries if needs_statistics(query)]
     keys = dict.fromkeys(term.key for query in needing for term in query.terms)
     known = store.statistics(list(keys)) if needing else NO_STATISTICS

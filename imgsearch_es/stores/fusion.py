@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
-from imgsearch_es.retrieval.fusion import by_ranks
+from imgsearch_es.retrieval.fusion import Fusion, by_ranks
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.stores.base import Scored, SearchResult
 
@@ -13,32 +13,28 @@ from imgsearch_es.stores.base import Scored, SearchResult
 def search_parts(
     search_many: Callable[[Sequence[Query]], list[SearchResult]], queries: Sequence[Query]
 ) -> list[SearchResult]:
-    """Answer queries, those fused by ranks by way of their parts; all are asked together.
-
-    Args:
-        search_many: answers queries that are not fused by ranks.
-        queries: of any kind.
-    """
-    ranked = [query.fusion is not None and query.fusion.is_ranked for query in queries]
+    """Answer queries, those fused by ranks by way of their parts; all are asked together."""
+    ranked = [
+        query.fusion if query.fusion and query.fusion.is_ranked else None for query in queries
+    ]
     searches = [
-        part_queries(query) if is_ranked else (query,)
-        for query, is_ranked in zip(queries, ranked, strict=True)
+        part_queries(query) if fusion else (query,)
+        for query, fusion in zip(queries, ranked, strict=True)
     ]
     answers = iter(search_many([single for singles in searches for single in singles]))
     found = [list(islice(answers, len(singles))) for singles in searches]
     return [
-        _fuse(query, several) if is_ranked else several[0]
-        for query, is_ranked, several in zip(queries, ranked, found, strict=True)
+        _fuse(query, fusion, several) if fusion else several[0]
+        for query, fusion, several in zip(queries, ranked, found, strict=True)
     ]
 
 
-def _fuse(query: Query, answers: Sequence[SearchResult]) -> SearchResult:
-    fusion = query.fusion
-    assert fusion is not None  # noqa: S101  (the caller asks for nothing else)
+def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> SearchResult:
     documents = {hit.document.id: hit.document for found in answers for hit in found.hits}
     rankings = [{hit.document.id: hit.score for hit in found.hits} for found in answers]
     fused = by_ranks(fusion, query.parts, rankings)
-    inexact = list(_inexact(query, answers))
+    answered = zip(query.parts, answers, strict=True)
+    inexact = [part.name for part, answer in answered if not answer.exact]
     return SearchResult(
         hits=tuple(
             Scored(documents[key], score, parts)
@@ -55,9 +51,3 @@ def _fuse(query: Query, answers: Sequence[SearchResult]) -> SearchResult:
         took_ms=sum(found.took_ms for found in answers),
         part_terms=tuple(found.terms for found in answers),
     )
-
-
-def _inexact(query: Query, answers: Sequence[SearchResult]) -> Iterator[str]:
-    for part, found in zip(query.parts, answers, strict=True):
-        if not found.exact:
-            yield part.name

@@ -24,10 +24,8 @@ from weakref import WeakSet, WeakValueDictionary
 import duckdb
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
-from imgsearch_es.stores.embedded.drafting import clear_spilled, drafted
-from imgsearch_es.stores.embedded.faults import translated
-from imgsearch_es.stores.embedded.gate import Gate
-from imgsearch_es.stores.embedded.open_file import Identity, OpenFile
+from imgsearch_es.stores.embedded.beside import Gate, clear_spilled, drafted
+from imgsearch_es.stores.embedded.open_file import OpenFile, translated
 from imgsearch_es.stores.interrupts import Pending, deferred
 
 WAIT_SECONDS = 30.0
@@ -77,20 +75,11 @@ class DatabaseFile:
         self._readers = 0
         self._writer: Gate | None = None  # who writes, or waits to
         self._forking: Gate | None = None
-        self._open = OpenFile(self.path)
+        self.opened = OpenFile(self.path)
         self._used_at = 0.0
         self._keeper: threading.Thread | None = None
         self._patient = 0
         self._ended = False
-
-    @property
-    def identity(self) -> Identity | None:
-        """Which file was opened last; it stays so while a connection is in use."""
-        return self._open.identity
-
-    def on_disk(self) -> Identity | None:
-        """Which file is at the path now: another one once an index was rebuilt."""
-        return self._open.on_disk()
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
@@ -125,7 +114,7 @@ class DatabaseFile:
         with deferred() as interrupt:
             self._wait(self._may_read, interrupt)
             try:
-                with translated(self.path), self._open.cursor() as cursor:
+                with translated(self.path), self.opened.cursor() as cursor:
                     interrupt.hurry = lambda: _stop(cursor)
                     yield cursor
             finally:
@@ -147,7 +136,7 @@ class DatabaseFile:
                 self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
                 self._wait(self._may_write, interrupt)
                 clear_spilled(self.path)
-                with self._open.cursor() as cursor:
+                with self.opened.cursor() as cursor:
                     cursor.begin()
                     yield cursor
                     cursor.commit()
@@ -155,7 +144,7 @@ class DatabaseFile:
                 with self._changed:
                     try:
                         if self._writer is gate and not self._readers:
-                            self._open.detach()
+                            self.opened.detach()
                     finally:
                         self._writer = None if self._writer is gate else self._writer
                         gate.open()
@@ -206,7 +195,7 @@ class DatabaseFile:
         """Let go of the file now; it opens again when needed."""
         with deferred(), self._changed:
             if not self._readers and self._writer is None:
-                self._open.detach()
+                self.opened.detach()
 
     def before_fork(self) -> None:
         """Let go of DuckDB: a child would have what it holds, but not its threads."""
@@ -215,12 +204,12 @@ class DatabaseFile:
             if self._changed.wait_for(lambda: self._writer is None, _FORK_SECONDS):
                 self._writer = self._forking = turn
                 if self._changed.wait_for(lambda: not self._readers, _FORK_SECONDS):
-                    self._open.start_anew()
+                    self.opened.start_anew()
 
     def after_fork(self, *, is_child: bool) -> None:
         """Go on: the parent as before, a child anew, or not at all if DuckDB was in use."""
         if is_child:
-            self._lost = self._open.forget() or self._lost
+            self._lost = self.opened.forget() or self._lost
             self._begin()
             return
         with deferred(), self._changed:
@@ -259,19 +248,19 @@ class DatabaseFile:
             return False
         if Gate(self.path).is_shut():
             if not self._readers:
-                self._open.detach()
-            self._open.holder = ""
+                self.opened.detach()
+            self.opened.holder = ""
             return False
-        if not self._readers and self.on_disk() != self.identity:
-            self._open.detach()
-        if not self._open.is_attached and not self._open.attach(read_only=True):
+        if not self._readers and self.opened.on_disk() != self.opened.identity:
+            self.opened.detach()
+        if not self.opened.is_attached and not self.opened.attach(read_only=True):
             return False
         self._readers += 1
         return True
 
     def _is_next(self, gate: Gate) -> bool:
         """Whether no new reader is let in before this writer, in any process."""
-        self._open.holder = ""
+        self.opened.holder = ""
         if self._writer is None and gate.shut():
             self._writer = gate
         return self._writer is gate
@@ -279,22 +268,22 @@ class DatabaseFile:
     def _may_write(self) -> bool:
         if self._readers:
             return False
-        self._open.detach()
-        return self._open.attach(read_only=False)
+        self.opened.detach()
+        return self.opened.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:
         """Says who has the file."""
         with self._changed:
-            if self._readers or (self._writer is not None and self._open.is_attached):
+            if self._readers or (self._writer is not None and self.opened.is_attached):
                 return IndexLockedError(
                     f"another thread of this process has held {self.path} for "
                     f"{self.wait_seconds:.0f} seconds; try again later"
                 )
-            if not self._open.holder and self._open.attach(read_only=True):
-                self._open.holder = "another process that waits to write"
-                self._open.detach()
+            if not self.opened.holder and self.opened.attach(read_only=True):
+                self.opened.holder = "another process that waits to write"
+                self.opened.detach()
         return IndexLockedError(
-            f"{self.path} has been in use by {self._open.holder} for {self.wait_seconds:.0f} "
+            f"{self.path} has been in use by {self.opened.holder} for {self.wait_seconds:.0f} "
             "seconds; wait until it is done, or stop it"
         )
 
@@ -310,11 +299,11 @@ class DatabaseFile:
         while True:
             time.sleep(_LOOK_SECONDS)
             with self._changed:
-                idle = self._open.is_attached and not self._readers and self._writer is None
+                idle = self.opened.is_attached and not self._readers and self._writer is None
                 late = time.monotonic() - self._used_at > _KEEP_SECONDS
                 if idle and (late or Gate(self.path).is_shut()):
-                    self._open.detach()
-                if not self._open.is_attached:
+                    self.opened.detach()
+                if not self.opened.is_attached:
                     self._keeper = None
                     return
 
@@ -352,6 +341,6 @@ def _close_all() -> None:
     files = list(DatabaseFile._open_files.values())
     for file in files:
         file.close()
-        file._open.start_anew()
+        file.opened.start_anew()
     for keeper in set(DatabaseFile._keepers) - {file._keeper for file in files}:
         keeper.join(_FORK_SECONDS)

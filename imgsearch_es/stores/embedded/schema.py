@@ -42,8 +42,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings
     """Make an empty index."""
     connection.execute(TABLES)
     write_terms(connection, settings)
-    _write(connection, "settings", json.dumps(settings.to_stored()))
-    _write(connection, "clustered_postings", "0")
+    connection.execute(
+        "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",
+        [json.dumps(settings.to_stored())],
+    )
 
 
 def terms(settings: IndexSettings) -> list[tuple[int, str, str, str]]:
@@ -127,7 +129,3 @@ def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     """Replace one value of the settings table."""
     connection.execute("UPDATE settings SET value = $2 WHERE name = $1", [name, value])
-
-
-def _write(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
-    connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])

@@ -32,10 +32,9 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import counting, inspecting, schema, searching
-from imgsearch_es.stores.embedded.faults import check_place
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.open_file import Identity, make_room
+from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
 from imgsearch_es.stores.embedded.rows import (
     FIRST,
     Reader,
@@ -83,11 +82,11 @@ class EmbeddedStore:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
-                identity = self._file.identity
+                identity = self._file.opened.identity
             if settings.schema_version < SCHEMA_VERSION:
                 with self._file.writing() as connection:
                     settings = schema.migrate(connection, self.location)
-                    identity = self._file.identity
+                    identity = self._file.opened.identity
             self._settings, self._identity = settings, identity
             self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
         return self._settings
@@ -98,7 +97,7 @@ class EmbeddedStore:
 
     def renew(self) -> None:
         """Forget the settings when there is another file now."""
-        if self._settings is not None and self._file.on_disk() != self._identity:
+        if self._settings is not None and self._file.opened.on_disk() != self._identity:
             self._forget()
 
     def create(self, settings: IndexSettings) -> None:
@@ -347,7 +346,7 @@ class EmbeddedStore:
 
     def _check_file(self) -> None:
         """Numbers of terms and the analyzer are those of the file that the settings came from."""
-        if self._identity not in (None, self._file.identity):
+        if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
     def _forget(self) -> None:
