@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -60,8 +62,8 @@ class PictureList:
 
     A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
     column ``uri`` or ``path``, and may have ``label`` (one, or a list; in CSV a list is JSON) and
-    columns ``metadata.NAME``; others are passed over, and so are empty values. A relative path
-    begins at the folder of the list. A tar file that is named stands for its pictures.
+    columns ``metadata.NAME``. A relative path begins at the folder of the list. A tar file that is
+    named stands for its pictures.
 
     Args:
         place: the file, a path or URL.
@@ -85,11 +87,7 @@ class PictureList:
         return to_uri(self.place)
 
     def check(self) -> None:
-        """Look whether the list is there.
-
-        Raises:
-            SourceError: it is not, or cannot be read.
-        """
+        """SourceError unless the list is there and can be read."""
         with _source_errors(self.uri), opened(self.uri, _LONGEST):
             pass
 
@@ -130,13 +128,16 @@ def find_entries(
         SourceError: a place or list does not exist (before anything is yielded); or, later, one
             cannot be read.
     """
-    uris = list(dict.fromkeys(map(to_uri, places)))
-    archives = [uri for uri in uris if is_archive(uri) and not _is_folder(uri)]
-    inside = set(archives)
-    images = find_images([uri for uri in uris if uri not in inside], on_error=on_error)
-    for archive in archives:
-        if (path := to_path(archive)) is not None and not path.exists():
-            raise SourceError(f"cannot find {archive}: no such file or directory")
+    archives, others = [], []
+    for uri in dict.fromkeys(map(to_uri, places)):
+        path = to_path(uri)
+        if not is_archive(uri) or (path is not None and path.is_dir()):
+            others.append(uri)
+            continue
+        if path is not None and not path.exists():
+            raise SourceError(f"cannot find {uri}: no such file or directory")
+        archives.append(uri)
+    images = find_images(others, on_error=on_error)
     for one in lists:
         one.check()
     return _all_entries(images, archives, lists)
@@ -170,11 +171,11 @@ def _member(
     except ArchiveError as error:
         return Entry(archive, error=f"{name!r} in it cannot be indexed: {error}")
     try:
-        beside = read_sidecars(file, table, name)
+        labels, metadata = read_sidecars(file, table, name)
     except (ArchiveError, OSError) as error:
         return Entry(uri, error=str(error))
-    labels = default.labels if beside.labels is None else beside.labels
-    return Entry(uri, labels, {**default.metadata, **beside.metadata})
+    own = default.labels if labels is None else labels
+    return Entry(uri, own, {**default.metadata, **metadata})
 
 
 def _all_entries(
@@ -204,11 +205,9 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _text_rows(uri: str) -> Rows:
-    with _source_errors(uri), opened(uri, _LONGEST) as file:
-        reader = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-        number = 0
-        while line := reader.readline(_LONGEST_LINE):
-            number += 1
+    with _buffered(uri) as file:
+        lines = iter(partial(file.readline, _LONGEST_LINE), b"")
+        for number, line in enumerate(lines, start=1):
             if b"\0" in line or len(line) == _LONGEST_LINE:
                 raise SourceError(f"{uri}, line {number}: this is no list of paths")
             if number == 1:
@@ -218,11 +217,9 @@ def _text_rows(uri: str) -> Rows:
 
 
 def _csv_rows(uri: str) -> Rows:
-    with _source_errors(uri), opened(uri, _LONGEST) as file:
-        raw = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-        reader = csv.DictReader(
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True
-        )
+    with _buffered(uri) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, strict=True)
         try:
             _check_columns(uri, reader.fieldnames or ())
             for row in reader:
@@ -246,11 +243,9 @@ def _parquet_rows(uri: str) -> Rows:
                 _check_columns(uri, database.read_parquet(place).columns)
                 cursor = database.execute(_PARQUET, [place])
                 names = [column[0] for column in cursor.description]
-                number = 0
-                while rows := cursor.fetchmany(_ROWS):
-                    for row in rows:
-                        number += 1
-                        yield f"row {number}", dict(zip(names, row, strict=True))
+                rows = chain.from_iterable(iter(partial(cursor.fetchmany, _ROWS), []))
+                for number, row in enumerate(rows, start=1):
+                    yield f"row {number}", dict(zip(names, row, strict=True))
         except duckdb.Error as error:
             text = str(error).splitlines()[0]
             raise SourceError(f"{uri} cannot be read as Parquet: {text}") from error
@@ -269,13 +264,13 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
     place = row.get("uri") if "uri" in row else row.get("path")
     if not isinstance(place, str) or not place.strip():
         raise ValueError("the picture's path or URI is empty")
-    labels = None if row.get("label") in (None, "") else _labels(row["label"])
-    fields = {name: value for name, value in row.items() if name.startswith(_METADATA)}
+    given = {name: value for name, value in row.items() if value is not None and value != ""}
     metadata = {
         name[len(_METADATA) :]: _json_value(value, name)
-        for name, value in fields.items()
-        if value is not None and value != ""
+        for name, value in given.items()
+        if name.startswith(_METADATA)
     }
+    labels = _labels(given["label"]) if "label" in given else None
     return Entry(_absolute(place, base), labels, metadata)
 
 
@@ -321,11 +316,6 @@ def _folder(uri: str) -> str | None:
     return None if "::" in uri or "?" in uri else uri.rpartition("/")[0]
 
 
-def _is_folder(uri: str) -> bool:
-    path = to_path(uri)
-    return path is not None and path.is_dir()
-
-
 @contextmanager
 def _local(uri: str) -> Iterator[Path]:
     """The file itself, or a copy of a remote one for as long as it is needed."""
@@ -343,6 +333,12 @@ def _local(uri: str) -> Iterator[Path]:
 def _escaped(path: Path) -> str:
     """A path as DuckDB takes it, which expands patterns."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in os.fspath(path))
+
+
+@contextmanager
+def _buffered(uri: str) -> Iterator[BinaryIO]:
+    with _source_errors(uri), opened(uri, _LONGEST) as file:
+        yield io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
 
 
 @contextmanager

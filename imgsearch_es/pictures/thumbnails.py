@@ -41,11 +41,7 @@ def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) 
 
 
 def shrink(source: str | Image.Image, size: int) -> Image.Image:
-    """A picture in RGB, upright, transparency on white, its longer side at most ``size`` pixels.
-
-    Raises:
-        ImageError: the picture is gone or cannot be read.
-    """
+    """``thumbnail``, but as a picture in RGB."""
     from imgsearch_es.pictures.images import open_image
 
     image = open_image(source).image.copy()

@@ -372,7 +372,7 @@ def test_no_file(tmp_path):
     assert not (tmp_path / "none.duckdb").exists()
 
 
-# -- the schema and its migrations ------------------------------------------------------------
+# -- the schema ------------------------------------------------------------
 
 
 @pytest.fixture
@@ -381,19 +381,6 @@ def store(tmp_path):
     store.create(SETTINGS)
     store.close()
     return store
-
-
-@pytest.fixture
-def newer_version(monkeypatch):
-    """This version knows schema 3, and how to get there."""
-    steps = {
-        1: lambda c: c.execute("CREATE TABLE added_in_2 (n INTEGER)"),
-        2: lambda c: c.execute("INSERT INTO added_in_2 VALUES (3)"),
-    }
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr("imgsearch_es.stores.embedded.store.SCHEMA_VERSION", 3)
-    monkeypatch.setattr(schema, "MIGRATIONS", steps)
-    return steps
 
 
 def rows(store, sql):
@@ -411,40 +398,10 @@ def test_settings_are_remembered(store):
     assert EmbeddedStore(store.location).settings() == SETTINGS
 
 
-def test_an_older_file_is_brought_up_to_date_when_opened(store, newer_version):
-    again = EmbeddedStore(store.location)
-    assert again.settings() == replace(SETTINGS, schema_version=3)
-    assert rows(again, "SELECT n FROM added_in_2") == [(3,)]
-    newer_version.clear()  # the second time there is nothing to do
-    assert EmbeddedStore(store.location).settings().schema_version == 3
-
-
-def test_two_processes_may_find_an_older_file_at_once(store, newer_version):
-    file = DatabaseFile.at(Path(store.location))
-    for _ in range(2):
-        with file.writing() as connection:
-            assert schema.migrate(connection, store.location).schema_version == 3
-    assert rows(store, "SELECT n FROM added_in_2") == [(3,)]
-
-
-def test_a_migration_that_fails_leaves_the_file_as_it_was(store, newer_version):
-    newer_version[2] = lambda c: c.execute("INSERT INTO nothing VALUES (3)")
-    with pytest.raises(StoreError, match="nothing"):
-        EmbeddedStore(store.location).settings()
-    assert ("added_in_2",) not in rows(store, "SHOW TABLES")
-    del newer_version[2]
-    newer_version[2] = lambda c: None
-    assert EmbeddedStore(store.location).settings() is not None
-
-
 def test_a_newer_file_is_refused(store, monkeypatch):
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
     with pytest.raises(SchemaError, match=r"newer imgsearch-es \(schema 1, this one knows 0\)"):
         EmbeddedStore(store.location).settings()
-
-
-def test_every_older_version_has_a_migration():
-    assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA_VERSION))
 
 
 @pytest.mark.parametrize(

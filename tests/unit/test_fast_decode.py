@@ -12,7 +12,8 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.filters import Resize
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError, ImageError
-from imgsearch_es.pictures.images import Limits, open_image
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import open_image
 
 FILTER = {"name": "resize", "height": 8, "width": 8, "interpolation": "nearest"}
 FAST = {"model": "fake", "image_filters": [{**FILTER, "decode": "fast"}]}

@@ -24,16 +24,16 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import files, images, sources
-from imgsearch_es.pictures.images import (
+from imgsearch_es.pictures.files import (
     Limits,
     content_hash,
-    find_images,
-    open_image,
     picture_id,
     read_bytes,
     to_path,
     to_uri,
 )
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.sources import find_images
 
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
 ORIENTATION = 274

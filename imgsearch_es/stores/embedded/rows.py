@@ -65,7 +65,7 @@ class Reader(NamedTuple):
 
     def one(self, sql: str) -> int:
         """The one number that a statement answers; 0 for NULL."""
-        return one(self.connection, sql)
+        return int(self.rows(sql)[0][0] or 0)
 
     def documents(self, sql: str, parameters: object) -> list[Document]:
         """Documents of rows of COLUMNS, their deep features and checksums."""
@@ -79,7 +79,8 @@ def insert(
     """Add documents that are not there, with their postings and deep features."""
     if not documents:  # all were refused
         return
-    first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
+    last = connection.execute("SELECT coalesce(max(document), -1) FROM documents").fetchall()
+    first = last[0][0] + 1
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
     add_checksums(connection)
@@ -193,12 +194,6 @@ def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
                 [[number for (number,) in found]],
             )
     return len(found)
-
-
-def one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    """The one number that a statement answers; 0 for NULL."""
-    row = connection.execute(sql).fetchone()
-    return int(row[0] or 0) if row else 0
 
 
 def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:

@@ -15,7 +15,7 @@ import duckdb
 
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -83,16 +83,12 @@ class EmbeddedStore:
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
                 identity = self._file.opened.identity
-            if settings.schema_version < SCHEMA_VERSION:
-                with self._file.writing() as connection:
-                    settings = schema.migrate(connection, self.location)
-                    identity = self._file.opened.identity
-            self._settings, self._identity = settings, identity
             self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
+            self._settings, self._identity = settings, identity
         return self._settings
 
     def stored_settings(self) -> IndexSettings | None:
-        """What the index remembers; an older file is brought up to date when it is opened."""
+        """What the index remembers."""
         return self.settings()
 
     def renew(self) -> None:
