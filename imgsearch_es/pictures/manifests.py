@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -45,8 +45,7 @@ class Entry:
 
     Attributes:
         uri: where it is.
-        labels: its own labels; None where its source says nothing of them.
-        metadata: its own fields; empty likewise.
+        labels, metadata: its own; None and empty where its source says nothing of them.
         error: why there is nothing to read.
     """
 
@@ -105,10 +104,7 @@ class PictureList:
                 entry = _entry(row, base)
             except (ValueError, ConfigurationError) as error:
                 raise SourceError(f"{self.uri}, {where}: {error}") from error
-            if is_archive(entry.uri):
-                yield from archive_entries(entry.uri, entry)
-            else:
-                yield entry
+            yield from _in_archive(entry) if is_archive(entry.uri) else (entry,)
 
 
 def find_entries(
@@ -140,63 +136,53 @@ def find_entries(
     images = find_images(others, on_error=on_error)
     for one in lists:
         one.check()
-    return _all_entries(images, archives, lists)
 
-
-def archive_entries(archive: str, like: Entry | None = None) -> Iterator[Entry]:
-    """The pictures in a tar file, in its order, with what the files beside them say.
-
-    An archive that cannot be read is one entry, with the reason.
-
-    Args:
-        archive: its URI.
-        like: labels and metadata for the pictures, unless the archive has some.
-    """
-    default = like or Entry(archive)
-    try:
-        with open_archive(archive) as (file, table):
-            for name in table:
-                last = PurePosixPath(name).name
-                if PurePosixPath(name).suffix[1:].lower() in EXTENSIONS and last[0] != ".":
-                    yield _member(name, archive, file, table, default)
-    except ImageError as error:
-        yield Entry(archive, error=error.reason)
-
-
-def _member(
-    name: str, archive: str, file: BinaryIO, table: Mapping[str, Member], default: Entry
-) -> Entry:
-    try:
-        uri = member_uri(name, archive)
-    except ArchiveError as error:
-        return Entry(archive, error=f"{name!r} in it cannot be indexed: {error}")
-    try:
-        labels, metadata = read_sidecars(file, table, name)
-    except (ArchiveError, OSError) as error:
-        return Entry(uri, error=str(error))
-    own = default.labels if labels is None else labels
-    return Entry(uri, own, {**default.metadata, **metadata})
-
-
-def _all_entries(
-    images: Iterable[str], archives: Sequence[str], lists: Sequence[PictureList]
-) -> Iterator[Entry]:
     def found() -> Iterator[Entry]:
         yield from map(Entry, images)
         for archive in archives:
-            yield from archive_entries(archive)
+            yield from _in_archive(Entry(archive))
         for one in lists:
             yield from one.entries()
 
-    if not lists:  # folders and archives name nothing twice
-        yield from found()
-        return
+    return _each_once(found()) if lists else found()  # folders and archives name nothing twice
+
+
+def _each_once(entries: Iterator[Entry]) -> Iterator[Entry]:
     seen: set[int] = set()
-    for entry in found():
+    for entry in entries:
         key = int(picture_id(entry.uri)[:16], 16)
         if key not in seen:
             seen.add(key)
             yield entry
+
+
+def _in_archive(archive: Entry) -> Iterator[Entry]:
+    """The pictures in a tar file, in its order, with what the files beside them say.
+
+    Its own labels and metadata are for the pictures, unless they have some. An archive that cannot
+    be read is one entry, with the reason.
+    """
+    try:
+        with open_archive(archive.uri) as (file, table):
+            for name in table:
+                last = PurePosixPath(name)
+                if last.suffix[1:].lower() in EXTENSIONS and last.name[0] != ".":
+                    yield _member(name, archive, file, table)
+    except ImageError as error:
+        yield Entry(archive.uri, error=error.reason)
+
+
+def _member(name: str, archive: Entry, file: BinaryIO, table: Mapping[str, Member]) -> Entry:
+    try:
+        uri = member_uri(name, archive.uri)
+    except ArchiveError as error:
+        return Entry(archive.uri, error=f"{name!r} in it cannot be indexed: {error}")
+    try:
+        labels, metadata = read_sidecars(file, table, name)
+    except (ArchiveError, OSError) as error:
+        return Entry(uri, error=str(error))
+    own = archive.labels if labels is None else labels
+    return Entry(uri, own, {**archive.metadata, **metadata})
 
 
 # -- rows: (where in the file, for a message; fields) -------------------------------------------

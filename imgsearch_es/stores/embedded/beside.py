@@ -24,8 +24,7 @@ from imgsearch_es.errors import StoreError
 def drafted(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to a new file, which gets its name when all of it is on disk.
 
-    Only one may be made at a time. So what is found at its place was left by a program that was
-    killed, and is removed.
+    Only one is made at a time: a draft that is there was left by a program that was killed.
 
     Raises:
         StoreError: there is a file with something in it.
@@ -58,11 +57,7 @@ def clear_spilled(path: Path) -> None:
 
 
 class Gate:
-    """One writer's gate to a file.
-
-    Args:
-        path: of the file.
-    """
+    """One writer's gate to a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f".{path.name}.writer")
@@ -80,11 +75,7 @@ class Gate:
             os.close(descriptor)
 
     def shut(self) -> bool:
-        """Keep others out, unless somebody else does.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Keep others out, unless somebody else does; OSError where the folder is read-only."""
         if self._descriptor is not None:
             return True
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)

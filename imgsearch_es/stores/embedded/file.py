@@ -90,7 +90,7 @@ class DatabaseFile:
     def patient(self) -> Iterator[Callable[[], None]]:
         """Within this block, wait for the file as long as it takes, and say for whom.
 
-        What it gives, when called, ends all waiting; it may be called in a handler of signals.
+        What it gives, when called, ends that; a handler of signals may call it.
         """
         self._patient += 1
         try:
@@ -152,11 +152,7 @@ class DatabaseFile:
 
     @contextmanager
     def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to a new file; of two programs that create it at once one wins.
-
-        Raises:
-            StoreError: the file exists, or cannot be written.
-        """
+        """A connection to a new file; of two programs that create it at once one wins."""
         gate = Gate(self.path)
         with deferred() as interrupt, translated(self.path):
             self._wait(gate.shut, interrupt)
@@ -174,8 +170,7 @@ class DatabaseFile:
     ) -> bool:
         """Put another file in this one's place, unless ``is_wanted`` says otherwise when asked.
 
-        Both are locked meanwhile: nobody writes to the old file when it is looked at for the last
-        time, nor to the new one before the old one is let go.
+        Nobody writes to either of them meanwhile.
         """
         with other.writing() as new, self.writing() as old:
             if not is_wanted(old):

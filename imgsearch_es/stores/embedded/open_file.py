@@ -42,13 +42,9 @@ def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
 class OpenFile:
     """A file that is attached, or may be; used by one thread at a time, but for its cursors.
 
-    Args:
-        path: of the file.
-
     Attributes:
-        is_attached: whether it is.
         identity: which file was opened last.
-        holder: who had it when it could not be.
+        holder: who had it when it could not be attached.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,29 +126,24 @@ def check_place(path: Path) -> None:
     """An index file may be there, or could be made.
 
     Raises:
-        ConfigurationError: it is a folder, a FIFO or a device, its folder does not exist, or DuckDB
-            cannot be told its name.
+        ConfigurationError: it is no file, its folder does not exist, or DuckDB cannot be told its
+            name.
         StoreError: the folder may not be read.
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
-        raise ConfigurationError(
-            f"{path} is not in UTF-8, as the path of an index must be: choose another one"
-        )
-    if os.sep == "/" and "\\" in str(path):
-        raise ConfigurationError(
-            f"{path} has a backslash, which DuckDB takes for a slash: choose another path"
-        )
     with translated(path):
-        if path.is_dir():
-            raise ConfigurationError(
-                f"{path} is a folder; an index is a file, for example {path.name}.duckdb"
-            )
-        if path.exists() and not path.is_file():
-            raise ConfigurationError(
-                f"{path} is a FIFO, socket or device, which no index can take the place of"
-            )
-        if not path.parent.is_dir():
-            raise ConfigurationError(f"the folder of the index does not exist: {path.parent}")
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            problem = "is not in UTF-8, as the path of an index must be: choose another one"
+        elif os.sep == "/" and "\\" in str(path):
+            problem = "has a backslash, which DuckDB takes for a slash: choose another path"
+        elif path.is_dir():
+            problem = f"is a folder; an index is a file, for example {path.name}.duckdb"
+        elif path.exists() and not path.is_file():
+            problem = "is a FIFO, socket or device, which no index can take the place of"
+        elif not path.parent.is_dir():
+            problem = "cannot be made: the folder of the index does not exist"
+        else:
+            return
+    raise ConfigurationError(f"{path} {problem}")
 
 
 def _holder_of(error: BaseException) -> str | None:
@@ -170,11 +161,7 @@ def _holder_of(error: BaseException) -> str | None:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Errors of DuckDB and of the system become those of this package.
-
-    Args:
-        path: the file that they are about.
-    """
+    """Errors of DuckDB and of the system about a file become those of this package."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
