@@ -193,121 +193,83 @@ class FileTarget(Target):
         done = {}
         with duckdb.connect(self.location) as connection:
             for name in names:
-                kind = random.choice(FILE_HARMS)
-                number = self.numbers[name]
                 other = self.numbers[self.other(random, name).id]
-                for statement in kind(random, number, other):
+                harms = file_harms(random, self.numbers[name], other)
+                done[name] = random.choice([*harms, "changed field", "changed field"])
+                for statement in harms[done[name]]:
                     connection.execute(statement)
-                done[name] = kind.__name__
         return done
 
 
-Statements = Iterator[str]
-
-
-def dropped_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"DELETE FROM postings WHERE {_posting(random, n)}"
-
-
-def changed_posting(random: RANDOM, n: int, other: int) -> Statements:
-    factor = random.choice([0.5, 1.0000002, 0.9999998, 2, 0, -1])
-    value = random.choice([f"score * {factor}", "'nan'::FLOAT", "'inf'::FLOAT", "NULL"])
-    yield f"UPDATE postings SET score = {value} WHERE {_posting(random, n)}"
-
-
-def doubled_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"INSERT INTO postings FROM postings WHERE {_posting(random, n)}"
-
-
-def other_term(random: RANDOM, n: int, other: int) -> Statements:
-    posting = _posting(random, n)
-    yield f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
-
-
-def moved_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"UPDATE postings SET document = {other} WHERE {_posting(random, n)}"
-
-
-def no_postings(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"DELETE FROM postings WHERE document = {n}"
-
-
-def scores_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    names = random.choice(["scores", "terms", "terms, scores", "terms, scores, length, norm"])
-    yield _take(names, n, other)
-
-
-def all_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    yield _take("terms, scores, length, norm", n, other)
-    yield f"DELETE FROM postings WHERE document = {n}"
-    made = "SELECT unnest(terms), document, unnest(scores) FROM documents"
-    yield f"INSERT INTO postings {made} WHERE document = {n}"
-
-
-def feature_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    taken = f"(SELECT embedding FROM embeddings WHERE document = {other} LIMIT 1)"
-    yield f"UPDATE embeddings SET embedding = {taken} WHERE document = {n}"
-
-
-def changed_feature(random: RANDOM, n: int, other: int) -> Statements:
-    place = random.randrange(1, 17)
-    value = random.choice([f"embedding[{place}] * 1.0000002::FLOAT", "'nan'::FLOAT", "NULL", "7"])
-    changed = f"embedding[:{place - 1}] || [{value}] || embedding[{place + 1}:]"
-    yield f"UPDATE embeddings SET embedding = {changed} WHERE document = {n}"
-
-
-def lost_feature(random: RANDOM, n: int, other: int) -> Statements:
-    yield random.choice(
-        [
-            f"DELETE FROM embeddings WHERE document = {n}",
-            f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
-            f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
-            f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
-        ]
-    )
-
-
-def changed_field(random: RANDOM, n: int, other: int) -> Statements:
-    change = random.choice(
-        [
-            "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
-            "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",
-            "format = 'JPEG'", "filename = 'other.png'", "uri = uri || 'x'", "label = []",
-            "label = label || ['x']", "label = NULL", "metadata = '{\"camera\": \"Y\"}'",
-            "indexed_at = indexed_at + INTERVAL 1 SECOND", "id = reverse(id)",
-            "terms = terms[2:]", "terms = [-1::SMALLINT] || terms[2:]", "scores = NULL",
-            "terms = [2000::SMALLINT] || terms[2:]", "scores = list_reverse(scores)",
-            "checksum = reverse(checksum)", "checksum = NULL", "metadata = NULL", "uri = NULL",
-            "indexed_at = NULL", "terms = list_reverse(terms), scores = list_reverse(scores)",
-        ]
-    )  # fmt: skip
-    yield f"UPDATE documents SET {change} WHERE document = {n}"
-
-
-def doubled_document(random: RANDOM, n: int, other: int) -> Statements:
-    yield "CREATE OR REPLACE TEMP TABLE one AS FROM documents WHERE document = " + str(n)
-    if random.random() < 0.5:
-        yield "UPDATE one SET document = 1000000 + document"
-    yield "INSERT INTO documents FROM one"
-
-
-def other_number(random: RANDOM, n: int, other: int) -> Statements:
-    number = random.choice([1000000 + n, -1 - n])
-    yield f"UPDATE documents SET document = {number} WHERE document = {n}"
-
-
-FILE_HARMS = (
-    dropped_posting, changed_posting, doubled_posting, other_term, moved_posting, no_postings,
-    scores_of_another, all_of_another, feature_of_another, changed_feature, lost_feature,
-    changed_field, changed_field, changed_field, doubled_document, other_number,
-)  # fmt: skip
-
-
-def _posting(random: RANDOM, n: int) -> str:
-    """One of the ten postings of a document."""
+def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
+    """Statements that harm the document of one number, by what they do."""
     place = random.randrange(1, 11)
     term = f"(SELECT terms[{place}] FROM documents WHERE document = {n} LIMIT 1)"
-    return f"document = {n} AND term = {term}"
+    posting = f"document = {n} AND term = {term}"  # one of its ten
+    factor = random.choice([0.5, 1.0000002, 0.9999998, 2, 0, -1])
+    score = random.choice([f"score * {factor}", "'nan'::FLOAT", "'inf'::FLOAT", "NULL"])
+    names = random.choice(["scores", "terms", "terms, scores", "terms, scores, length, norm"])
+    made = "SELECT unnest(terms), document, unnest(scores) FROM documents"
+    taken = f"(SELECT embedding FROM embeddings WHERE document = {other} LIMIT 1)"
+    i = random.randrange(1, 17)
+    value = random.choice([f"embedding[{i}] * 1.0000002::FLOAT", "'nan'::FLOAT", "NULL", "7"])
+    renumbered = ["UPDATE one SET document = 1000000 + document"] * random.randrange(2)
+    return {
+        "dropped posting": [f"DELETE FROM postings WHERE {posting}"],
+        "changed posting": [f"UPDATE postings SET score = {score} WHERE {posting}"],
+        "doubled posting": [f"INSERT INTO postings FROM postings WHERE {posting}"],
+        "other term": [
+            f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
+        ],
+        "moved posting": [f"UPDATE postings SET document = {other} WHERE {posting}"],
+        "no postings": [f"DELETE FROM postings WHERE document = {n}"],
+        "scores of another": [_take(names, n, other)],
+        "all of another": [
+            _take("terms, scores, length, norm", n, other),
+            f"DELETE FROM postings WHERE document = {n}",
+            f"INSERT INTO postings {made} WHERE document = {n}",
+        ],
+        "feature of another": [f"UPDATE embeddings SET embedding = {taken} WHERE document = {n}"],
+        "changed feature": [
+            f"UPDATE embeddings SET embedding = embedding[:{i - 1}] || [{value}] || "
+            f"embedding[{i + 1}:] WHERE document = {n}"
+        ],
+        "lost feature": [
+            random.choice(
+                [
+                    f"DELETE FROM embeddings WHERE document = {n}",
+                    f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
+                    f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
+                    f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
+                ]
+            )
+        ],
+        "changed field": [
+            f"UPDATE documents SET {random.choice(FIELD_CHANGES)} WHERE document = {n}"
+        ],
+        "doubled document": [
+            f"CREATE OR REPLACE TEMP TABLE one AS FROM documents WHERE document = {n}",
+            *renumbered,
+            "INSERT INTO documents FROM one",
+        ],
+        "other number": [
+            f"UPDATE documents SET document = {random.choice([1000000 + n, -1 - n])} "
+            f"WHERE document = {n}"
+        ],
+    }
+
+
+FIELD_CHANGES = (
+    "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
+    "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",
+    "format = 'JPEG'", "filename = 'other.png'", "uri = uri || 'x'", "label = []",
+    "label = label || ['x']", "label = NULL", "metadata = '{\"camera\": \"Y\"}'",
+    "indexed_at = indexed_at + INTERVAL 1 SECOND", "id = reverse(id)",
+    "terms = terms[2:]", "terms = [-1::SMALLINT] || terms[2:]", "scores = NULL",
+    "terms = [2000::SMALLINT] || terms[2:]", "scores = list_reverse(scores)",
+    "checksum = reverse(checksum)", "checksum = NULL", "metadata = NULL", "uri = NULL",
+    "indexed_at = NULL", "terms = list_reverse(terms), scores = list_reverse(scores)",
+)  # fmt: skip
 
 
 def _take(names: str, n: int, other: int) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -109,43 +107,17 @@ def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top:
     run(index, top, {str(top / name): words for name, (_, words) in bad.items()}, 24)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of a size that it does not have."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    lines = zlib.compress(bytes(1_000_000), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
-
-
 def test_bombs(index: ImageIndex, top: Path) -> None:
     bomb = encoded(Image.new("1", (20_000, 20_000)), "PNG")
     assert len(bomb) < 100_000
     bad = {
         "bomb.png": (bomb, "pixels are over the limit"),
-        "claim.png": (png_header(60_000, 60_000), "pixels are over the limit"),
-        "short.png": (png_header(10_000, 10_000), "damaged PNG picture"),
-        "frame.gif": (
-            b"GIF89a"
-            + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
-            + struct.pack("<BHHHHB", 0x2C, 0, 0, 65_535, 65_535, 0)
-            + b"\x08\x01\x00\x00;",
-            "pixels are over the limit",
-        ),
-        "claim.bmp": (
-            b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 1 << 30, 1 << 30, 1, 24, *[0] * 6),
-            "over the limit",
-        ),
         "large.png": (encoded(picture(), "PNG") + bytes(200_000), "larger than the limit"),
     }
     for name, (data, _) in bad.items():
         (top / name).write_bytes(data)
-    limits = Limits(max_bytes=200_000)
     words = {str(top / name): words for name, (_, words) in bad.items()}
-    run(index, top, words, 20, limits=limits)
+    run(index, top, words, 20, limits=Limits(max_bytes=200_000))
 
 
 def deep(kind: str) -> Image.Image:
@@ -242,28 +214,15 @@ def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
 
 def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:
     odd = b"\xe9\xff" if sys.platform != "darwin" else "\u00e9".encode()  # there always UTF-8
-    names = [
-        b"two\nlines.png",
-        b"tab\there.png",
-        b"latin-" + odd + b".png",
-        odd + b".png",
-        "日本 \U0001f408.png".encode(),
-        b"a%20b.png",
-        b"a#b?c.png",
-        b"quo\"te'.png",
-        b"-rf.png",
-        b" .png",
-        b"x" * 250 + b".png",
-        b"back\\slash.png",
-        b"http:.png",
-    ]
-    for name in names:
-        with open(os.path.join(os.fsencode(top), name), "wb") as file:  # noqa: PTH118, PTH123
-            file.write(encoded(picture(), "PNG"))
-    broken = os.path.join(os.fsencode(top), b"broken-" + odd + b"\n.png")  # noqa: PTH118
-    with open(broken, "wb") as file:  # noqa: PTH123
-        file.write(b"nothing")
-    run(index, top, {to_uri(broken): "not a picture"}, 20 + len(names))
+    stems = [
+        b"two\nlines", b"tab\there", b"latin-" + odd, odd, "日本 \U0001f408".encode(), b"a%20b",
+        b"a#b?c", b"quo\"te'", b"-rf", b" ", b"x" * 250, b"back\\slash", b"http:",
+    ]  # fmt: skip
+    for stem in stems:
+        (top / os.fsdecode(stem + b".png")).write_bytes(encoded(picture(), "PNG"))
+    broken = top / os.fsdecode(b"broken-" + odd + b"\n.png")
+    broken.write_bytes(b"nothing")
+    run(index, top, {to_uri(broken): "not a picture"}, 20 + len(stems))
 
 
 def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *names: str) -> None:
