@@ -38,11 +38,7 @@ _lock = threading.Lock()
 
 
 def member_uri(member: str, archive: str) -> str:
-    """The URI of a file in an archive.
-
-    Raises:
-        ArchiveError: the member's name cannot be part of a URI.
-    """
+    """The URI of a file in an archive; ArchiveError for a name that cannot be part of one."""
     if "::" in member:
         raise ArchiveError("its name has '::', which separates a member from its archive")
     try:
@@ -65,13 +61,9 @@ def is_archive(uri: str) -> bool:
 
 
 def table_of(archive: str, file: BinaryIO) -> dict[str, Member]:
-    """The regular files of an archive by name; of several with one name, the last.
+    """The regular files of an archive, by URI and content; of several with one name, the last.
 
     The tables read last are kept, until the archive has another size or time of change.
-
-    Args:
-        archive: its URI.
-        file: its content; read from anywhere.
 
     Raises:
         ArchiveError: it is no plain tar file.

@@ -47,9 +47,8 @@ Weighted = tuple[Query, Statistics]
 class _Lists:
     """The lists of some terms: who has the term, and how much.
 
-    Attributes:
-        places: where each term's list begins and ends in the columns.
-        columns: "document" and "score", and "length" and "norm" of the document where needed.
+    Each term's list has its place in the columns "document" and "score", and, where needed,
+    "length" and "norm" of the document.
     """
 
     places: dict[int, slice]

@@ -42,13 +42,7 @@ _MOST = 1 << 18
 
 
 class Reader(NamedTuple):
-    """The index file while it is read.
-
-    Attributes:
-        connection: to the file.
-        settings: of the index.
-        numbers: the number of each of its terms, by key.
-    """
+    """The index file while it is read: a connection to it, and the number of each term by key."""
 
     connection: duckdb.DuckDBPyConnection
     settings: IndexSettings

@@ -63,15 +63,17 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
         sign = SIGNS[item.operator]
         if item.synset is not None:
             parameters[f"{name}_term"] = numbers.get(item.synset, -1)
-            having = f"term = ${name}_term AND score {sign} {values}"
-            return f"document IN (SELECT document FROM postings WHERE {having})"
+            wanted = f"term = ${name}_term AND score {sign} {values}"
+            return f"document IN (SELECT document FROM postings WHERE {wanted})"
         cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
         return f"{column} {sign} {values}{cast}"
     parameters[name] = list(item.values)
     if item.field == "label":
         return f"list_has_any(label, {values})"
-    if item.field.startswith(METADATA):
-        return _metadata_condition(item, name, parameters)
+    if item.field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
+        keywords = [str(v).lower() if isinstance(v, bool) else str(v) for v in item.values]
+        parameters |= {name: keywords, f"{name}_field": item.field.removeprefix(METADATA)}
+        return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains({values}, leaf))"
     if item.field == "indexed_at":
         days = [value for value in map(str, item.values) if len(value) == _DAY]
         parameters[f"{name}_days"] = days
@@ -83,18 +85,11 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
     return f"list_contains({values}, {column})"
 
 
-def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
-    """As Elasticsearch's flattened field: every leaf is a keyword, lists do not count as levels."""
-    parameters[name] = [_keyword(value) for value in item.values]
-    parameters[f"{name}_field"] = item.field.removeprefix(METADATA)
-    return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains(${name}, leaf))"
-
-
 def leaves(name: str) -> str:
     """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
 
-    A dot may belong to a name or join two: the path in the JSON text, without its quotation marks
-    and places in lists, is what a person writes.
+    Lists do not count as levels. A dot may belong to a name or join two: the path in the JSON text,
+    without its quotation marks and places in lists, is what a person writes.
     """
     return (
         "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
@@ -113,7 +108,3 @@ def _regex(pattern: str) -> str:
     """A wildcard pattern (``*``, ``?``) for RE2, which takes linear time; LIKE may take ages."""
     parts = re.split(r"([*?])", pattern)
     return "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
-
-
-def _keyword(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -147,30 +147,27 @@ class EmbeddedStore:
         """Hash, labels and metadata of the stored ones of these ids."""
         if not self._file.exists():
             return {}
-        with self._reading() as reader:
-            rows = reader.rows(
-                "SELECT id, sha256, label, metadata FROM documents "
-                "JOIN (SELECT unnest($1) AS id) USING (id)",
-                [list(ids)],
-            )
+        rows = self._rows(
+            "SELECT id, sha256, label, metadata FROM documents "
+            "JOIN (SELECT unnest($1) AS id) USING (id)",
+            list(ids),
+        )
         return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has."""
-        with self._reading() as reader:
-            rows = reader.rows(
-                "SELECT sha256, min(id) FROM documents "
-                "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
-                [list(hashes)],
-            )
+        rows = self._rows(
+            "SELECT sha256, min(id) FROM documents "
+            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+            list(hashes),
+        )
         return dict(rows)
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""
-        with self._reading() as reader:
-            return reader.rows(
-                "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", [prefix]
-            )
+        return self._rows(
+            "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
+        )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
@@ -184,8 +181,7 @@ class EmbeddedStore:
 
     def count(self) -> int:
         """How many documents there are."""
-        with self._reading() as reader:
-            return reader.one("SELECT count(*) FROM documents")
+        return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
@@ -333,6 +329,10 @@ class EmbeddedStore:
                     f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
                     "wrong and what to do"
                 ) from error
+
+    def _rows(self, sql: str, *parameters: object) -> list[Any]:
+        with self._reading() as reader:
+            return reader.rows(sql, list(parameters))
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
