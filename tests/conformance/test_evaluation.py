@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -28,9 +27,7 @@ def experiment(location: str) -> Evaluation:
 
 
 @pytest.mark.node
-def test_both_stores_give_the_same_manifest(
-    fresh_index_name: str, elasticsearch_url: str, tmp_path: Path
-):
+def test_both_stores_give_the_same_manifest(fresh_index_name, elasticsearch_url, tmp_path):
     expected = experiment(str(tmp_path / "reference.duckdb"))
     found = experiment(f"{elasticsearch_url}/{fresh_index_name}")
     assert len(found.task.judgements) == 20

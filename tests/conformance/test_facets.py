@@ -146,7 +146,7 @@ def test_nothing_matches(case):
 
 
 @pytest.mark.node
-def test_many_values_on_several_shards(fresh_index_name: str, elasticsearch_url: str):
+def test_many_values_on_several_shards(fresh_index_name, elasticsearch_url):
     """More values than a shard reports, so that the best can only be known by counting all."""
     base = make_documents()[:100]
     documents = [

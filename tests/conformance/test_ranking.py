@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.conformance.collections import KEYS, extremes, posteriors, ties
+from tests.conformance.collections import KEYS, posteriors, ties
 from tests.conformance.conftest import STRATEGIES, Case, case_of
 
 LAW = settings(
@@ -24,20 +24,14 @@ LAW = settings(
 
 
 @pytest.fixture(scope="module")
-def realistic(place: Callable[[], str]) -> Iterator[Case]:
+def realistic(place) -> Iterator[Case]:
     with case_of(place(), posteriors()) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def tied(place: Callable[[], str]) -> Iterator[Case]:
+def tied(place) -> Iterator[Case]:
     with case_of(place(), ties()) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def extreme(place: Callable[[], str]) -> Iterator[Case]:
-    with case_of(place(), extremes() + posteriors(200, seed=2)) as made:
         yield made
 
 

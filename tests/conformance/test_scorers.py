@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from imgsearch_es import ImageIndex, compare_scorers
@@ -16,7 +13,7 @@ pytestmark = pytest.mark.scripts
 SYSTEMS = "script-filtered,impact,bm25,dense-euclidean,sqrt=1+dense-cosine=2"
 
 
-def test_an_index_on_another_store_answers_alike(place: Callable[[], str], tmp_path: Path):
+def test_an_index_on_another_store_answers_alike(place, tmp_path):
     documents, mine, theirs = posteriors(80, seed=5), str(tmp_path / "mine.duckdb"), place()
     with (
         filled(mine, documents),

@@ -84,7 +84,7 @@ def check(index: ImageIndex, report: IndexReport, good: int) -> None:
     }
 
 
-def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top: Path) -> None:
+def test_files_that_are_no_pictures_or_not_what_they_say(index, top):
     bad = {
         "empty.jpg": (b"", "the file is empty"),
         "text.png": (b"Dear photo,\n" * 9, "not a picture of a known format"),
@@ -107,7 +107,7 @@ def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top:
     run(index, top, {str(top / name): words for name, (_, words) in bad.items()}, 24)
 
 
-def test_bombs(index: ImageIndex, top: Path) -> None:
+def test_bombs(index, top):
     bomb = encoded(Image.new("1", (20_000, 20_000)), "PNG")
     assert len(bomb) < 100_000
     bad = {
@@ -167,7 +167,7 @@ def unusual() -> dict[str, bytes]:
     return found
 
 
-def test_pictures_that_are_rare_and_right(index: ImageIndex, top: Path) -> None:
+def test_pictures_that_are_rare_and_right(index, top):
     rare = unusual()
     for name, data in rare.items():
         (top / name).write_bytes(data)
@@ -180,7 +180,7 @@ def test_pictures_that_are_rare_and_right(index: ImageIndex, top: Path) -> None:
     assert index.get(sizes["wide.png"]).width == 30_000
 
 
-def test_what_is_indexed_in_a_run_is_what_is_found_alone(index: ImageIndex, top: Path) -> None:
+def test_what_is_indexed_in_a_run_is_what_is_found_alone(index, top):
     for name, data in unusual().items():
         (top / name).write_bytes(data)
     index.add(top, batch_size=7)
@@ -189,7 +189,7 @@ def test_what_is_indexed_in_a_run_is_what_is_found_alone(index: ImageIndex, top:
         assert index.get(key).terms == alone.terms, uri
 
 
-def test_what_cannot_be_opened(index: ImageIndex, top: Path) -> None:
+def test_what_cannot_be_opened(index, top):
     os.mkfifo(top / "pipe.jpg")
     (top / "zero.jpg").symlink_to("/dev/zero")
     (top / "full.png").symlink_to("/dev/full")
@@ -203,7 +203,7 @@ def test_what_cannot_be_opened(index: ImageIndex, top: Path) -> None:
     run(index, top, {str(top / name): f"broken link: {words}" for name, words in bad.items()}, 21)
 
 
-def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
+def test_a_pipe_or_device_that_is_named(index, top):
     os.mkfifo(top / "pipe.jpg")
     report = index.add([top, top / "pipe.jpg", "/dev/zero"])
     assert (report.found, report.added) == (22, 20)
@@ -212,7 +212,7 @@ def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
     assert reasons == {str(top / "pipe.jpg"): special, "/dev/zero": special}
 
 
-def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:
+def test_names_of_all_kinds(index, top):
     odd = b"\xe9\xff" if sys.platform != "darwin" else "\u00e9".encode()  # there always UTF-8
     stems = [
         b"two\nlines", b"tab\there", b"latin-" + odd, odd, "日本 \U0001f408".encode(), b"a%20b",
@@ -238,9 +238,7 @@ def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *n
     monkeypatch.setattr(WorkerProcess, "decode_files", after_change)
 
 
-def test_files_that_vanish_while_the_run_goes_on(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_vanish_while_the_run_goes_on(index, top, monkeypatch):
     changing(monkeypatch, Path.unlink, "good03.png", "good17.png")
     report = index.add(top)
     assert (report.found, report.added) == (20, 18)
@@ -252,9 +250,7 @@ def test_files_that_vanish_while_the_run_goes_on(
     monkeypatch.undo()
 
 
-def test_files_that_are_replaced_while_the_run_goes_on(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_replaced_while_the_run_goes_on(index, top, monkeypatch):
     other = encoded(picture(), "JPEG")
     with monkeypatch.context() as patched:
         changing(patched, lambda path: path.write_bytes(other), "good03.png")
@@ -270,9 +266,7 @@ def test_files_that_are_replaced_while_the_run_goes_on(
     assert (again.found, again.unchanged, again.as_before) == (19, 18, 1)
 
 
-def test_a_file_that_grows_while_it_is_read(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_grows_while_it_is_read(index, top, monkeypatch):
     path = top / "growing.png"
     path.write_bytes(encoded(picture(), "PNG"))
     stop = threading.Event()
@@ -315,7 +309,7 @@ def count_in_a_process(location: Path, folder: Path) -> tuple[str, float]:
     return counts, int(kilobytes) / 1000
 
 
-def test_a_hundred_thousand_files_in_a_folder(tmp_path: Path) -> None:
+def test_a_hundred_thousand_files_in_a_folder(tmp_path):
     """Most are no pictures, and must be looked at: no name tells. The names take memory, sorted
     as they are, the files none."""
     few, many, pictures = tmp_path / "few", tmp_path / "many", 2_000
