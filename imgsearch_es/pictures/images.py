@@ -21,19 +21,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
 from imgsearch_es.pictures.colors import to_rgb
@@ -52,17 +50,13 @@ from imgsearch_es.pictures.sources import sniff
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
 
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "AVIF": AvifImagePlugin.AvifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-}
+_DECODERS: dict[str, type[ImageFile]] = {
+    str(decoder.format): decoder
+    for decoder in (
+        AvifImageFile, BmpImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile, PngImageFile,
+        PpmImageFile, TiffImageFile, WebPImageFile,
+    )
+}  # fmt: skip
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -217,7 +211,7 @@ def _decode(
             whole = image.size  # Pillow itself turns TIFF
         whole = whole[::-1] if turned else whole
         upright = _upright(image, uri, limits)
-        if isinstance(upright, ImageFile.ImageFile):
+        if isinstance(upright, ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
         return upright

@@ -287,7 +287,6 @@ class ServerTarget(Target):
         super().__init__(location, folder)
         self.index = ImageIndex(location)
         self.client, self.name = self.index.store.client, location.rpartition("/")[2]
-        self.vocabulary = imagenet()
         mapping = next(iter(self.client.indices.get_mapping(index=self.name).values()))
         self.meta = mapping["mappings"]["_meta"]
         self.client.indices.refresh(index=f"{self.name}-rejected")
@@ -338,7 +337,7 @@ class ServerTarget(Target):
     def _harm_entries(self, random: RANDOM, kind: str) -> str:
         if kind == "copy":
             one = self.other(random, "")
-            source = one.to_source(self.vocabulary)
+            source = one.to_source(imagenet())
             self.client.index(index=self.name, id=f"{random.random()}", document=source)
             self.client.indices.refresh(index=self.name)
             return "copy under another id"
@@ -360,15 +359,12 @@ class ServerTarget(Target):
         done, operations = {}, []
         for name in names:
             right, other = self.documents[name], self.other(random, name)
-            source = right.to_source(self.vocabulary)
-            kind = random.choice(SERVER_HARMS)
-            if kind is partly_updated:
-                change = kind(random, source, right, other, self.vocabulary)
-                operations += [{"update": {"_id": name}}, {"doc": change}]
+            harms = server_harms(random, right.to_source(imagenet()), right, other)
+            done[name] = kind = random.choice([*harms, *OFTEN])
+            if kind == PARTLY:
+                operations += [{"update": {"_id": name}}, {"doc": harms[kind]}]
             else:
-                source = kind(random, source, right, other, self.vocabulary) or source
-                operations += [{"index": {"_id": name}}, source]
-            done[name] = kind.__name__
+                operations += [{"index": {"_id": name}}, harms[kind]]
         answer = self.client.bulk(index=self.name, operations=operations, refresh=True)
         for item in answer["items"]:
             (outcome,) = item.values()
@@ -381,88 +377,67 @@ def _unordered(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(value, key=str) for name, value in fields.items()}
 
 
-Source = dict[str, Any]
-
-
-def weight(random: RANDOM, source: Source, right: Document, *_: Any) -> None:
-    key = random.choice(right.terms).key
-    if random.random() < 0.3:
-        del source["posterior"][key]
-    elif random.random() < 0.3:
-        source["posterior"]["tench"] = 0.5
-    else:
-        source["posterior"][key] *= random.choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
-
-
-def score(random: RANDOM, source: Source, right: Document, *_: Any) -> None:
-    key = random.choice(right.terms).key
-    if random.random() < 0.3:
-        del source["synset"][key]
-    elif random.random() < 0.3:
-        name = random.choice(["wind", "words"])
-        source["synset"][key][name] = "other"
-    else:
-        source["synset"][key]["score"] *= random.choice([0.5, 1.0000002, 2])
-
-
-def names(random: RANDOM, source: Source, *_: Any) -> None:
-    random.choice(
-        [source["synsets"].reverse, source["synsets"].pop, lambda: source["synsets"].append("x")]
-    )()
-
-
-def derived(random: RANDOM, source: Source, *_: Any) -> None:
-    name = random.choice(["top_synset", "top_score", "length", "norm", "words", "hit"])
-    source[name] = {"top_synset": "tench", "words": ["x"], "hit": "eHg="}.get(name, 0.5)
-
-
-def no_field(random: RANDOM, source: Source, *_: Any) -> None:
-    del source[random.choice(sorted(source))]
-
-
-def fact(random: RANDOM, source: Source, *_: Any) -> None:
-    changes = {
+def server_harms(
+    random: RANDOM, source: dict[str, Any], right: Document, other: Document
+) -> dict[str, dict[str, Any]]:
+    """The source of a document, harmed, by what was done; or what is partly updated."""
+    choice, key = random.choice, random.choice(right.terms).key
+    weights, scores, names = source["posterior"], source["synset"], source["synsets"]
+    factor = choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
+    score = scores[key]["score"] * choice([0.5, 1.0000002, 2])
+    place = random.randrange(len(source["embedding"]))
+    feature = list(source["embedding"])
+    feature[place] = feature[place] * 1.0000002 + 1e-30
+    derived = {
+        "top_synset": "tench", "top_score": 0.5, "length": 0.5, "norm": 0.5, "words": ["x"],
+        "hit": "eHg=",
+    }  # fmt: skip
+    facts = {
         "sha256": "0" * 64, "width": 7, "height": 0, "bytes": 1, "format": "GIF",
         "filename": "x", "uri": "/x", "label": ["x"], "metadata": {"x": 1}, "id": "0" * 32,
         "indexed_at": "2020-01-01T00:00:00+00:00", "checksum": "0" * 32,
     }  # fmt: skip
-    name = random.choice(list(changes))
-    source[name] = changes[name]
+    made = replace(right, terms=choice([other.terms, right.terms[1:], ()]))
+    changes: dict[str, dict[str, Any]] = {
+        "weight": {
+            "posterior": choice(
+                [
+                    _without(weights, key),
+                    {**weights, "tench": 0.5},
+                    {**weights, key: weights[key] * factor},
+                ]
+            )
+        },
+        "score": {
+            "synset": choice(
+                [
+                    _without(scores, key),
+                    {**scores, key: {**scores[key], choice(["wind", "words"]): "other"}},
+                    {**scores, key: {**scores[key], "score": score}},
+                ]
+            )
+        },
+        "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
+        "derived": dict([choice([*derived.items()])]),
+        "fact": dict([choice([*facts.items()])]),
+        "hit of another": {"hit": other.to_hit()},
+        "feature": {"embedding": choice([other.embedding.tolist(), feature])},
+        "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},
+        "no terms": {"posterior": {}, "synset": {}, "synsets": []},
+    }
+    return {
+        **{name: {**source, **change} for name, change in changes.items()},
+        "no field": _without(source, choice(sorted(source))),
+        PARTLY: choice([{"label": ["x"]}, {"top_score": 0.5}, {"metadata": {"x": 2}}]),
+    }
 
 
-def hit_of_another(
-    random: RANDOM, source: Source, right: Document, other: Document, *_: Any
-) -> None:
-    source["hit"] = other.to_hit()
+PARTLY = "partly updated"
+OFTEN = ("weight", "score", "derived", "no field", "fact", "feature")
 
 
-def feature(random: RANDOM, source: Source, right: Document, other: Document, *_: Any) -> None:
-    if random.random() < 0.4:
-        source["embedding"] = other.embedding.tolist()
-    else:
-        place = random.randrange(len(source["embedding"]))
-        source["embedding"][place] = source["embedding"][place] * 1.0000002 + 1e-30
-
-
-def terms_of_another(
-    random: RANDOM, source: Source, right: Document, other: Document, vocabulary: Any
-) -> Source:
-    made = replace(right, terms=random.choice([other.terms, right.terms[1:], ()]))
-    return {**made.to_source(vocabulary), "checksum": source["checksum"]}
-
-
-def no_terms(random: RANDOM, source: Source, *_: Any) -> None:
-    source |= {"posterior": {}, "synset": {}, "synsets": []}
-
-
-def partly_updated(random: RANDOM, source: Source, right: Document, *_: Any) -> Source:
-    return random.choice([{"label": ["x"]}, {"top_score": 0.5}, {"metadata": {"x": 2}}])
-
-
-SERVER_HARMS = (
-    weight, weight, score, score, names, derived, derived, no_field, no_field, fact, fact,
-    hit_of_another, feature, feature, terms_of_another, no_terms, partly_updated,
-)  # fmt: skip
+def _without(items: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in items.items() if key != name}
 
 
 class MissedError(Exception):
