@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -161,30 +160,6 @@ class DatabaseFile:
                     yield connection
             finally:
                 gate.open()
-
-    def replace_by(
-        self,
-        other: DatabaseFile,
-        is_wanted: Callable[[duckdb.DuckDBPyConnection], bool],
-        keep_as: Path | None,
-    ) -> bool:
-        """Put another file in this one's place, unless ``is_wanted`` says otherwise when asked.
-
-        Nobody writes to either of them meanwhile.
-        """
-        with other.writing() as new, self.writing() as old:
-            if not is_wanted(old):
-                return False
-            for connection in (new, old):  # so that no log of changes is left beside the files
-                connection.commit()
-                connection.execute("CHECKPOINT")
-                connection.begin()
-            shutil.copymode(self.path, other.path)
-            if keep_as is not None:
-                keep_as.unlink(missing_ok=True)
-                os.link(self.path, keep_as)
-            other.path.replace(self.path)
-        return True
 
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""

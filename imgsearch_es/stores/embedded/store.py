@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -286,17 +287,26 @@ class EmbeddedStore:
             return content_mark(reader.connection)
 
     def replace(self, new: EmbeddedStore, mark: str, *, keep: bool) -> bool:
-        """Move the new file to the place of this one; with ``keep`` this becomes ``.old``."""
+        """Move the new file to the place of this one; with ``keep`` this becomes ``.old``.
 
-        def is_unchanged(connection: duckdb.DuckDBPyConnection) -> bool:
-            self._check_file()
-            return content_mark(connection) == mark
-
-        kept = Path(f"{self._file.path}.old") if keep else None
-        done = self._file.replace_by(new._file, is_unchanged, kept)
-        if done:
-            self._forget()
-        return done
+        Nobody writes to either of them meanwhile.
+        """
+        path, other = self._file.path, new._file.path
+        with new._file.writing() as fresh, self._writing() as old:
+            if content_mark(old) != mark:
+                return False
+            for connection in (fresh, old):  # so that no log of changes is left beside the files
+                connection.commit()
+                connection.execute("CHECKPOINT")
+                connection.begin()
+            shutil.copymode(path, other)
+            if keep:
+                kept = path.with_name(f"{path.name}.old")
+                kept.unlink(missing_ok=True)
+                os.link(path, kept)
+            other.replace(path)
+        self._forget()
+        return True
 
     def glance(self) -> list[Harm]:
         """What the tables as a whole say."""
