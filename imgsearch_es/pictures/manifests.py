@@ -85,11 +85,6 @@ class PictureList:
         """Where the list is."""
         return to_uri(self.place)
 
-    def check(self) -> None:
-        """SourceError unless the list is there and can be read."""
-        with _source_errors(self.uri), opened(self.uri, _LONGEST):
-            pass
-
     def entries(self) -> Iterator[Entry]:
         """The pictures, as they are read.
 
@@ -135,7 +130,8 @@ def find_entries(
         archives.append(uri)
     images = find_images(others, on_error=on_error)
     for one in lists:
-        one.check()
+        with _source_errors(one.uri), opened(one.uri, _LONGEST):
+            pass  # it is there
 
     def found() -> Iterator[Entry]:
         yield from map(Entry, images)

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from PIL import Image
 
@@ -53,8 +52,17 @@ def shrink_all(
     sources: Iterable[str | Image.Image], size: int
 ) -> Iterator[Image.Image | ImgsearchError]:
     """``shrink`` each picture, a few at a time, in order; a picture's error takes its place."""
+
+    def shrunk(source: str | Image.Image) -> Image.Image | ImgsearchError:
+        try:
+            return shrink(source, size)
+        except ImgsearchError as error:
+            return error
+        except (OSError, ValueError) as error:
+            return ImageError(str(source), str(error))
+
     with ThreadPoolExecutor(4, thread_name_prefix="imgsearch-thumbnail") as pool:
-        yield from pool.map(partial(_shrink_or_error, size=size), sources)
+        yield from pool.map(shrunk, sources)
 
 
 def reason(error: ImgsearchError) -> str:
@@ -72,7 +80,8 @@ def embed(sources: Sequence[str | Image.Image], side: int, max_bytes: int) -> li
             continue
         data = _fit(image, side, left // (len(sources) - len(thumbs)), left)
         left -= len(data)
-        problem = "" if data else f"thumbnails are limited to {_size(max_bytes)}"
+        limit = f"{max_bytes / 1e6:.3g} MB" if max_bytes >= 1e6 else f"{max_bytes / 1e3:.3g} kB"
+        problem = "" if data else f"thumbnails are limited to {limit}"
         thumbs.append(Thumb(data, image.size, problem))
     return thumbs
 
@@ -94,16 +103,3 @@ def _jpeg(image: Image.Image, size: int, quality: int) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
     return buffer.getvalue()
-
-
-def _shrink_or_error(source: str | Image.Image, size: int) -> Image.Image | ImgsearchError:
-    try:
-        return shrink(source, size)
-    except ImgsearchError as error:
-        return error
-    except (OSError, ValueError) as error:
-        return ImageError(str(source), str(error))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
