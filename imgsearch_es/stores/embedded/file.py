@@ -244,17 +244,16 @@ class DatabaseFile:
     def _locked(self) -> IndexLockedError:
         """Says who has the file."""
         with self._changed:
+            holder = self.opened.holder
             if self._readers or (self._writer is not None and self.opened.is_attached):
-                return IndexLockedError(
-                    f"another thread of this process has held {self.path} for "
-                    f"{self.wait_seconds:.0f} seconds; try again later"
-                )
-            if not self.opened.holder and self.opened.attach(read_only=True):
-                self.opened.holder = "another process that waits to write"
+                holder = "another thread of this process"
+            elif not holder and self.opened.attach(read_only=True):
+                holder = "another process that waits to write"
                 self.opened.detach()
+            holder = holder or self.opened.holder
         return IndexLockedError(
-            f"{self.path} has been in use by {self.opened.holder} for {self.wait_seconds:.0f} "
-            "seconds; wait until it is done, or stop it"
+            f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} seconds; wait "
+            "until it is done, or stop it"
         )
 
     def _let_go_soon(self) -> None:

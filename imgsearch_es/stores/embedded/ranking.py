@@ -7,7 +7,6 @@ queries share one scan of what any of them needs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,22 +40,8 @@ Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Numbers of documents, and the score of each; some may be no hits, see ``least_score``."""
 Weighted = tuple[Query, Statistics]
 """A query whose synsets are weighted by its formula, and what that was based on."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """The lists of some terms: who has the term, and how much.
-
-    Each term's list has its place in the columns "document" and "score", and, where needed,
-    "length" and "norm" of the document.
-    """
-
-    places: dict[int, slice]
-    columns: dict[str, NDArray[Any]]
-
-    def of(self, term: int, name: str) -> NDArray[Any]:
-        """One column of a term's list."""
-        return self.columns[name][self.places.get(term, slice(0))]
+_Lists = dict[str, dict[str, NDArray[Any]]]
+"""Who has a term, and how much: "document", "score", and, where needed, its "length" and "norm"."""
 
 
 def least_score(query: Query) -> np.float32:
@@ -124,7 +109,7 @@ def _by_postings(
     reader: Reader, queries: Sequence[Weighted], conditions: Selection
 ) -> list[Scores]:
     lists = _read_lists(reader, queries, conditions)
-    return [_add_up(lists, query, statistics, reader.numbers) for query, statistics in queries]
+    return [_add_up(lists, query, statistics) for query, statistics in queries]
 
 
 def _read_lists(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> _Lists:
@@ -146,25 +131,26 @@ def _read_lists(reader: Reader, queries: Sequence[Weighted], conditions: Selecti
         columns = {name: column[order] for name, column in columns.items()}
     ends = [*(np.flatnonzero(term[1:] != term[:-1]) + 1).tolist(), len(term)]
     begins = [0, *ends[:-1]]
-    places = {int(term[a]): slice(a, b) for a, b in zip(begins, ends, strict=True) if a < b}
-    return _Lists(places, columns)
+    return {
+        reader.keys[term[a]]: {name: column[a:b] for name, column in columns.items()}
+        for a, b in zip(begins, ends, strict=True)
+        if a < b
+    }
 
 
-def _add_up(
-    lists: _Lists, query: Query, statistics: Statistics, term_numbers: dict[str, int]
-) -> Scores:
+def _add_up(lists: _Lists, query: Query, statistics: Statistics) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
     formula = query.formula
     parameters = formula.with_defaults(query.parameters)
     documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
     for term in query.terms:
-        number = term_numbers.get(term.key, -1)
-        scores = lists.of(number, "score").astype(np.float64)
-        lengths = norms = scores  # not looked at
-        if not formula.is_linear:
-            lengths, norms = lists.of(number, "length"), lists.of(number, "norm")
+        found = lists.get(term.key)
+        if found is None:
+            continue
+        scores = found["score"].astype(np.float64)
+        lengths, norms = found.get("length", scores), found.get("norm", scores)  # if looked at
         context = Context(lengths, norms, statistics.average_length, parameters)
-        documents.append(lists.of(number, "document"))
+        documents.append(found["document"])
         summands.append(np.asarray(formula.summand(term.score, scores, context)))
     return sums(np.concatenate(documents), np.concatenate(summands))
 
