@@ -7,10 +7,16 @@ from datetime import date
 import duckdb
 import pytest
 
-from imgsearch_es import PictureList
+from imgsearch_es import ImageIndex, PictureList
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.pictures.manifests import Entry
-from tests.unit.test_archives import index, png, write_tar  # noqa: F401 - a fixture
+from tests.unit.test_archives import png, write_tar
+
+
+@pytest.fixture
+def index(fake_model, tmp_path):
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
+        yield opened
 
 
 def entries(path) -> list[Entry]:
