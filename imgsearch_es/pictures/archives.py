@@ -61,12 +61,9 @@ def is_archive(uri: str) -> bool:
 
 
 def table_of(archive: str, file: BinaryIO) -> dict[str, Member]:
-    """The regular files of an archive, by URI and content; of several with one name, the last.
+    """The regular files of a plain tar file, by name; of several with one name, the last.
 
     The tables read last are kept, until the archive has another size or time of change.
-
-    Raises:
-        ArchiveError: it is no plain tar file.
     """
     with _lock:  # several threads want the same archive at the same time
         key = (archive, file.seek(0, io.SEEK_END), _changed_at(file))
@@ -89,13 +86,9 @@ def read_sidecars(
 ) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
     """What ``KEY.json``, ``KEY.txt`` and ``KEY.cls`` say of the picture ``KEY.jpg`` beside them.
 
-    The key is the name up to the first dot after the last slash, as in WebDataset.
-
-    Returns:
-        The text of ``.cls``, None without; the fields of ``.json``, and ``txt`` of ``.txt``.
-
-    Raises:
-        ArchiveError: one of them is too long, or not what its name says.
+    The key is the name up to the first dot after the last slash, as in WebDataset. Gives the text
+    of ``.cls``, None without; and the fields of ``.json``, with ``txt`` of ``.txt``. ArchiveError
+    where one of them is too long, or not what its name says.
     """
     folder, slash, last = name.rpartition("/")
     key = f"{folder}{slash}{last.partition('.')[0]}"

@@ -56,8 +56,7 @@ _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 def replacing(path: Path) -> Iterator[Path]:
     """A draft beside a file, which takes its place when the block ends well, and else goes.
 
-    Raises:
-        FileExistsError: there is something else than a file: a device must not be replaced.
+    FileExistsError where there is something else than a file: a device must not be replaced.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -114,11 +113,7 @@ def picture_id(uri: str) -> str:
 
 
 def to_uri(source: PathSource) -> str:
-    """The URI of a path or URL (see above); a URI is returned as it is.
-
-    Raises:
-        ConfigurationError: ``source`` is empty or is no path.
-    """
+    """The URI of a path or URL (see above), or of a URI; ConfigurationError if it is no path."""
     try:
         text = os.fsdecode(source)
     except TypeError:
@@ -215,12 +210,7 @@ def check_size(size: int, uri: str, limits: Limits) -> None:
 
 
 def remote(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it.
-
-    Raises:
-        MissingDependencyError: it needs a package that is not installed.
-        ValueError: fsspec knows no such kind of URL.
-    """
+    """The fsspec file system of a URL, and the path in it; ValueError for an unknown kind."""
     try:
         system, path = importlib.import_module("fsspec.core").url_to_fs(uri)
     except ImportError as error:

@@ -86,11 +86,7 @@ class PictureList:
         return to_uri(self.place)
 
     def entries(self) -> Iterator[Entry]:
-        """The pictures, as they are read.
-
-        Raises:
-            SourceError: the list cannot be read, or a line of it is wrong, and which.
-        """
+        """The pictures, as they are read; SourceError says which line is wrong, or why none is."""
         readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows}
         rows = readers.get(PurePosixPath(self.uri).suffix.lower(), _text_rows)(self.uri)
         base = _folder(self.uri)

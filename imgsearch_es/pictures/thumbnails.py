@@ -28,13 +28,8 @@ class Thumb:
 def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) -> bytes:
     """A small JPEG of a picture: upright, on white, its longer side at most ``size`` pixels.
 
-    Args:
-        source: a picture's URI, or a picture in memory.
-        size: longer side in pixels; a smaller picture is not enlarged.
-        quality: of the JPEG, 1 to 95.
-
-    Raises:
-        ImageError: the picture is gone or cannot be read.
+    The source is a picture's URI, or in memory; a smaller one is not enlarged. Quality is 1 to 95.
+    ImageError where the picture is gone or cannot be read.
     """
     return _jpeg(shrink(source, size), size, quality)
 

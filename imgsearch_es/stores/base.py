@@ -163,11 +163,7 @@ class WriteReport:
 
 
 class Described(Protocol):
-    """An index that tells what it is.
-
-    Attributes:
-        location: a path or a URL without credentials, for messages.
-    """
+    """An index that tells what it is; its location is a path or a URL without credentials."""
 
     location: str
 

@@ -25,9 +25,7 @@ def drafted(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to a new file, which gets its name when all of it is on disk.
 
     Only one is made at a time: a draft that is there was left by a program that was killed.
-
-    Raises:
-        StoreError: there is a file with something in it.
+    StoreError where there is a file with something in it.
     """
     draft = path.with_name(f".{path.name}.new")
     _remove(draft)

@@ -102,9 +102,7 @@ class DatabaseFile:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only cursor; many threads may have one at once.
 
-        Raises:
-            IndexNotFoundError: there is no such file.
-            IndexLockedError: another process is writing, for longer than the wait.
+        IndexLockedError where another process is writing, for longer than the wait.
         """
         if not self.exists():
             raise IndexNotFoundError(
@@ -124,11 +122,7 @@ class DatabaseFile:
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The only connection, in a transaction that is committed at the end or not at all.
-
-        Raises:
-            IndexLockedError: another process has the file, for longer than the wait.
-        """
+        """The only connection, in a transaction that is committed at the end or not at all."""
         gate = Gate(self.path)
         with deferred() as interrupt, translated(self.path):
             try:

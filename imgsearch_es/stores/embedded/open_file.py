@@ -123,13 +123,7 @@ class OpenFile:
 
 
 def check_place(path: Path) -> None:
-    """An index file may be there, or could be made.
-
-    Raises:
-        ConfigurationError: it is no file, its folder does not exist, or DuckDB cannot be told its
-            name.
-        StoreError: the folder may not be read.
-    """
+    """ConfigurationError unless an index file is there, or could be made."""
     with translated(path):
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             problem = "is not in UTF-8, as the path of an index must be: choose another one"

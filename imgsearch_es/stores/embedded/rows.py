@@ -141,11 +141,7 @@ def to_document(
     embedding: Sequence[float] | NDArray[np.float32] | None = None,
     checksum: str | None = None,
 ) -> Document:
-    """The document of a row of COLUMNS, which must have this checksum, if there is one.
-
-    Raises:
-        DamagedIndexError: it is none.
-    """
+    """The document of a row of COLUMNS; DamagedIndexError if it has not the checksum given."""
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores = fields.pop("terms"), fields.pop("scores")
     indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")

@@ -74,11 +74,7 @@ def checksums(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
-    """What the index remembers.
-
-    Raises:
-        SchemaError: the file is no index, or was written by a newer version.
-    """
+    """What the index remembers; SchemaError if it is none, or was written by a newer version."""
     try:
         data = json.loads(read_value(connection, "settings"))
         version = int(data["schema_version"])
