@@ -1,4 +1,4 @@
-"""The Store protocol: what an index can do, whether DuckDB or Elasticsearch holds it.
+"""What an index can do, whether DuckDB or Elasticsearch holds it, and what both do alike.
 
 Both stores pass one and the same conformance suite (tests/conformance) and rank exactly alike.
 """
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
@@ -18,9 +19,15 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
-from imgsearch_es.retrieval.fusion import PartScore
+from imgsearch_es.retrieval.fusion import Fusion, PartScore, by_ranks
 from imgsearch_es.retrieval.ledger import Ledger
-from imgsearch_es.retrieval.queries import Query, Selection, needs_statistics, with_weights
+from imgsearch_es.retrieval.queries import (
+    Query,
+    Selection,
+    needs_statistics,
+    part_queries,
+    with_weights,
+)
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -322,3 +329,46 @@ def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, St
     known = store.statistics(list(keys)) if needing else NO_STATISTICS
     based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
     return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]
+
+
+def search_parts(
+    search_many: Callable[[Sequence[Query]], list[SearchResult]], queries: Sequence[Query]
+) -> list[SearchResult]:
+    """Answer queries, those fused by ranks by way of their parts; all are asked together."""
+    ranked = [
+        query.fusion if query.fusion and query.fusion.is_ranked else None for query in queries
+    ]
+    searches = [
+        part_queries(query) if fusion else (query,)
+        for query, fusion in zip(queries, ranked, strict=True)
+    ]
+    answers = iter(search_many([single for singles in searches for single in singles]))
+    found = [list(islice(answers, len(singles))) for singles in searches]
+    return [
+        _fuse(query, fusion, several) if fusion else several[0]
+        for query, fusion, several in zip(queries, ranked, found, strict=True)
+    ]
+
+
+def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> SearchResult:
+    documents = {hit.document.id: hit.document for found in answers for hit in found.hits}
+    rankings = [{hit.document.id: hit.score for hit in found.hits} for found in answers]
+    fused = by_ranks(fusion, query.parts, rankings)
+    answered = zip(query.parts, answers, strict=True)
+    inexact = [part.name for part, answer in answered if not answer.exact]
+    return SearchResult(
+        hits=tuple(
+            Scored(documents[key], score, parts)
+            for key, score, parts in fused[query.offset : query.offset + query.k]
+        ),
+        total=len(fused),
+        total_is_exact=True,
+        terms=query.terms,
+        average_length=max(found.average_length for found in answers),
+        strategy=fusion.method,
+        exact=not inexact,
+        means=f"the best {fusion.window} of each part were ranked and fused"
+        + (f"; not certain of {', '.join(inexact)}" if inexact else ""),
+        took_ms=sum(found.took_ms for found in answers),
+        part_terms=tuple(found.terms for found in answers),
+    )

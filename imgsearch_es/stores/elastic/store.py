@@ -25,6 +25,7 @@ from imgsearch_es.stores.base import (
     WriteReport,
     check_dimensions,
     known_settings,
+    search_parts,
     weighted_all,
 )
 from imgsearch_es.stores.elastic import paging, rebuilding, waiting
@@ -48,7 +49,6 @@ from imgsearch_es.stores.elastic.strategies import (
     get_strategy,
     vanishing,
 )
-from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _SENDERS = 4

@@ -30,9 +30,10 @@ from imgsearch_es.stores.base import (
     WriteReport,
     check_dimensions,
     known_settings,
+    search_parts,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import counting, inspecting, schema, searching
+from imgsearch_es.stores.embedded import inspecting, schema, searching
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
@@ -47,7 +48,6 @@ from imgsearch_es.stores.embedded.rows import (
     stored,
     to_metadata,
 )
-from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 _Item = TypeVar("_Item")
@@ -173,12 +173,12 @@ class EmbeddedStore:
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
         with self._reading() as reader:
-            return counting.statistics(reader, keys)
+            return searching.statistics(reader, keys)
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that share a synset with the query, or have what it compares."""
         with self._reading() as reader:
-            return counting.matching(reader, query)
+            return searching.matching(reader, query)
 
     def count(self) -> int:
         """How many documents there are."""
@@ -187,7 +187,7 @@ class EmbeddedStore:
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
         with self._reading() as reader:
-            figures = counting.figures(reader, self._file.path.stat().st_size)
+            figures = searching.figures(reader, self._file.path.stat().st_size)
         return {"store": "embedded", "location": self.location, **figures}
 
     def sample(self, size: int) -> list[Document]:
@@ -250,7 +250,7 @@ class EmbeddedStore:
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
         with self._reading() as reader:
-            return counting.facets(reader, query, fields, size)
+            return searching.facets(reader, query, fields, size)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document."""
