@@ -49,7 +49,8 @@ from imgsearch_es.indexing.wanted_analyzer import (
     settings_of,
     with_more_filters,
 )
-from imgsearch_es.pictures.images import ImageSource, Limits
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document

@@ -48,7 +48,8 @@ from imgsearch_es.analysis.filters import (
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
 from imgsearch_es.analysis.models.learnt_file import without_paths
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
-from imgsearch_es.pictures.images import ImageSource, Limits, Picture, open_image
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.models.base import Model

@@ -14,8 +14,7 @@ import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 EXTENSION = ".tar"
 _SCHEME = "tar://"
@@ -27,33 +26,19 @@ class ArchiveError(ValueError):
     """A tar file or one of its members cannot be read; ``str(error)`` says why, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """Where the bytes of a file in an archive are: offset and size, in bytes."""
 
     offset: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sidecars:
-    """What the files beside a picture say of it.
-
-    Attributes:
-        labels: the text of ``.cls``; None where there is none.
-        metadata: the fields of ``.json``, and ``txt``: the text of ``.txt``.
-    """
-
-    labels: tuple[str, ...] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+_tables: OrderedDict[tuple[object, ...], dict[str, Member]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def member_uri(member: str, archive: str) -> str:
-    """The URI of a file in an archive.
-
-    Raises:
-        ArchiveError: the member's name cannot be part of a URI.
-    """
+    """The URI of a file in an archive; ArchiveError for a name that cannot be part of one."""
     if "::" in member:
         raise ArchiveError("its name has '::', which separates a member from its archive")
     try:
@@ -65,10 +50,9 @@ def member_uri(member: str, archive: str) -> str:
 
 def split_uri(uri: str) -> tuple[str, str] | None:
     """Member and archive of a URI; None when it is no ``tar://`` URI."""
-    if uri[: len(_SCHEME)].lower() != _SCHEME or "::" not in uri:
-        return None
-    member, _, archive = uri[len(_SCHEME) :].partition("::")
-    return member, archive
+    scheme, rest = uri[: len(_SCHEME)].lower(), uri[len(_SCHEME) :]
+    member, colons, archive = rest.partition("::")
+    return (member, archive) if scheme == _SCHEME and colons else None
 
 
 def is_archive(uri: str) -> bool:
@@ -76,34 +60,19 @@ def is_archive(uri: str) -> bool:
     return split_uri(uri) is None and uri.lower().endswith(EXTENSION)
 
 
-class Tables:
-    """The tables of contents of the archives read last, so that each is read once.
+def table_of(archive: str, file: BinaryIO) -> dict[str, Member]:
+    """The regular files of a plain tar file, by name; of several with one name, the last.
 
-    An archive that has another size or time of change is read again. Safe in many threads.
+    The tables read last are kept, until the archive has another size or time of change.
     """
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[object, ...], dict[str, Member]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, archive: str, file: BinaryIO) -> dict[str, Member]:
-        """The regular files of an archive by name; of several with one name, the last.
-
-        Args:
-            archive: its URI.
-            file: its content; read from anywhere.
-
-        Raises:
-            ArchiveError: it is no plain tar file.
-        """
-        with self._lock:  # several threads want the same archive at the same time
-            key = (archive, file.seek(0, io.SEEK_END), _changed_at(file))
-            if key not in self._known:
-                self._known[key] = _read_table(file)
-                while len(self._known) > _TABLES_KEPT:
-                    self._known.popitem(last=False)
-            self._known.move_to_end(key)
-            return self._known[key]
+    with _lock:  # several threads want the same archive at the same time
+        key = (archive, file.seek(0, io.SEEK_END), _changed_at(file))
+        if key not in _tables:
+            _tables[key] = _read_table(file)
+            if len(_tables) > _TABLES_KEPT:
+                _tables.popitem(last=False)
+        _tables.move_to_end(key)
+        return _tables[key]
 
 
 def section(file: BinaryIO, member: Member) -> BinaryIO:
@@ -112,13 +81,14 @@ def section(file: BinaryIO, member: Member) -> BinaryIO:
     return io.BufferedReader(_Section(file, member.size))
 
 
-def read_sidecars(file: BinaryIO, table: Mapping[str, Member], name: str) -> Sidecars:
-    """Read ``KEY.json``, ``KEY.txt`` and ``KEY.cls`` beside the picture ``KEY.jpg``.
+def read_sidecars(
+    file: BinaryIO, table: Mapping[str, Member], name: str
+) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+    """What ``KEY.json``, ``KEY.txt`` and ``KEY.cls`` say of the picture ``KEY.jpg`` beside them.
 
-    The key is the name up to the first dot after the last slash, as in WebDataset.
-
-    Raises:
-        ArchiveError: one of them is too long, or not what its name says.
+    The key is the name up to the first dot after the last slash, as in WebDataset. Gives the text
+    of ``.cls``, None without; and the fields of ``.json``, with ``txt`` of ``.txt``. ArchiveError
+    where one of them is too long, or not what its name says.
     """
     folder, slash, last = name.rpartition("/")
     key = f"{folder}{slash}{last.partition('.')[0]}"
@@ -133,7 +103,7 @@ def read_sidecars(file: BinaryIO, table: Mapping[str, Member], name: str) -> Sid
     if (text := _sidecar(file, table, f"{key}.txt")) is not None:
         metadata["txt"] = text.strip()
     label = _sidecar(file, table, f"{key}.cls")
-    return Sidecars(None if label is None else (label.strip(),), metadata)
+    return None if label is None else (label.strip(),), metadata
 
 
 def _sidecar(file: BinaryIO, table: Mapping[str, Member], name: str) -> str | None:

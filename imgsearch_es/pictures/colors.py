@@ -43,9 +43,6 @@ def to_rgb(image: Image.Image, *, is_turned: bool = False) -> Image.Image:
 
 def _tiles(image: Image.Image, side: int) -> Iterator[tuple[int, int, Image.Image]]:
     """The squares of a picture, each with its place in pixels; the last ones are smaller."""
-    if image.width <= side and image.height <= side:
-        yield 0, 0, image
-        return
     for top in range(0, image.height, side):
         for left in range(0, image.width, side):
             right, bottom = min(left + side, image.width), min(top + side, image.height)

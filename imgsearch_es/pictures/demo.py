@@ -17,6 +17,7 @@ PHOTOS = (
 )  # fmt: skip
 QUERY_PICTURE = "chelsea.jpg"
 QUERY_WORDS = "coffee"
+_ENDINGS = (".jpg", "-mirrored.jpg", "-cropped.jpg", "-small.webp")
 _LARGEST = 800
 """Longer side of the photos, in pixels."""
 
@@ -29,32 +30,22 @@ def make_photos(folder: Path) -> Path:
     Raises:
         MissingDependencyError: scikit-image is not installed.
     """
-    source = _scikit_image_data()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PHOTOS:
-        stem = Path(name).stem
-        if all((folder / variant).exists() for variant in _names(stem)):
-            continue
-        with Image.open(source / name) as opened:
-            photo = opened.convert("RGB")
-        photo.thumbnail((_LARGEST, _LARGEST))
-        width, height = photo.size
-        middle = photo.crop((width // 8, height // 8, width - width // 8, height - height // 8))
-        variants = (photo, ImageOps.mirror(photo), middle, photo)
-        for variant, target in zip(variants, _names(stem), strict=True):
-            quality = 40 if target.endswith("-small.webp") else 90
-            variant.save(folder / target, quality=quality)
-    return folder
-
-
-def _names(stem: str) -> tuple[str, str, str, str]:
-    return f"{stem}.jpg", f"{stem}-mirrored.jpg", f"{stem}-cropped.jpg", f"{stem}-small.webp"
-
-
-def _scikit_image_data() -> Path:
     found = find_spec("skimage")
     if found is None or found.origin is None:
         raise MissingDependencyError(
             "the demo's photos come with scikit-image: pip install scikit-image"
         )
-    return Path(found.origin).parent / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOS:
+        targets = [folder / f"{Path(name).stem}{ending}" for ending in _ENDINGS]
+        if all(target.exists() for target in targets):
+            continue
+        with Image.open(Path(found.origin).parent / "data" / name) as opened:
+            photo = opened.convert("RGB")
+        photo.thumbnail((_LARGEST, _LARGEST))
+        width, height = photo.size
+        middle = photo.crop((width // 8, height // 8, width - width // 8, height - height // 8))
+        variants = (photo, ImageOps.mirror(photo), middle, photo)
+        for variant, target in zip(variants, targets, strict=True):
+            variant.save(target, quality=40 if target.suffix == ".webp" else 90)
+    return folder

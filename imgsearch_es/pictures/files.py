@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 from imgsearch_es.errors import (
@@ -38,10 +38,10 @@ from imgsearch_es.errors import (
 from imgsearch_es.pictures.archives import (
     ArchiveError,
     Member,
-    Tables,
     member_uri,
     section,
     split_uri,
+    table_of,
 )
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -50,18 +50,13 @@ _BLOCK = 1 << 20
 _LONGEST_SECONDS = 86_400
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
-_tables = Tables()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A draft beside a file, which takes its place when the block ends well, and else goes.
 
-    So nobody ever sees half of the file, and two that write it at once do not mix. A link stays
-    one.
-
-    Raises:
-        FileExistsError: there is something else than a file: a device must not be replaced.
+    FileExistsError where there is something else than a file: a device must not be replaced.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -76,11 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_page(path: Path) -> None:
-    """An HTML page may be written here: no other file is written over.
-
-    Raises:
-        OSError: there is something else.
-    """
+    """OSError unless an HTML page may be written here: no other file is written over."""
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(9)
@@ -93,10 +84,10 @@ class Limits:
     """The largest picture that is read.
 
     Attributes:
-        max_pixels: width times height as the header gives them, checked before decoding. The
-            default is Pillow's own hard limit, which WebP, GIF and TIFF cannot exceed unless
-            the application raises ``PIL.Image.MAX_IMAGE_PIXELS``.
-        max_bytes: the size of the file, checked before and while reading.
+        max_pixels: width times height as the header gives them. The default is Pillow's own hard
+            limit, which WebP, GIF and TIFF cannot exceed unless the application raises
+            ``PIL.Image.MAX_IMAGE_PIXELS``.
+        max_bytes: the size of the file.
         max_seconds: how long decoding may take; watched over where worker processes decode.
     """
 
@@ -109,29 +100,11 @@ class Limits:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if not 0 < self.max_seconds <= _LONGEST_SECONDS:
-            raise ConfigurationError(
-                f"max_seconds must be above 0 and at most {_LONGEST_SECONDS}, "
-                f"not {self.max_seconds}"
-            )
+            limit = f"above 0 and at most {_LONGEST_SECONDS}"
+            raise ConfigurationError(f"max_seconds must be {limit}, not {self.max_seconds}")
 
 
 _ANY_SIZE = Limits(max_bytes=1 << 62)
-
-
-class RemoteFiles(Protocol):
-    """What is used of an fsspec file system."""
-
-    def open(self, path: str, mode: str) -> BinaryIO:
-        """Open a file."""
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file or folder."""
-
-    def isdir(self, path: str) -> bool:
-        """Whether a path is a folder."""
-
-    def walk(self, path: str, *, on_error: str) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Each folder at or below a path, with the names in it, as `os.walk`."""
 
 
 def picture_id(uri: str) -> str:
@@ -140,14 +113,7 @@ def picture_id(uri: str) -> str:
 
 
 def to_uri(source: PathSource) -> str:
-    """The URI of a path or URL; a URI is returned as it is.
-
-    A leading ``~`` is expanded and a relative path is made absolute, without following symbolic
-    links. ``file://`` URLs become paths.
-
-    Raises:
-        ConfigurationError: ``source`` is empty or is no path.
-    """
+    """The URI of a path or URL (see above), or of a URI; ConfigurationError if it is no path."""
     try:
         text = os.fsdecode(source)
     except TypeError:
@@ -243,14 +209,8 @@ def check_size(size: int, uri: str, limits: Limits) -> None:
         raise ImageError(uri, f"larger than the limit of {limits.max_bytes:,} bytes")
 
 
-def remote(uri: str) -> tuple[RemoteFiles, str]:
-    """The fsspec file system of a URL, and the path in it.
-
-    Raises:
-        MissingDependencyError: fsspec, or the package that it needs for this kind of URL, is
-            not installed.
-        ValueError: fsspec knows no such kind of URL.
-    """
+def remote(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it; ValueError for an unknown kind."""
     try:
         system, path = importlib.import_module("fsspec.core").url_to_fs(uri)
     except ImportError as error:
@@ -281,15 +241,10 @@ def url_path(url: str) -> str:
 
 @contextmanager
 def open_archive(uri: str) -> Iterator[tuple[BinaryIO, dict[str, Member]]]:
-    """Open a tar file: its content, and where each of its files is.
-
-    Raises:
-        ImageError: it cannot be read.
-        MissingDependencyError: a URL needs a package that is not installed.
-    """
+    """Open a tar file: its content, and where each of its files is; raises as `read_bytes` does."""
     with opened(uri, _ANY_SIZE) as file:
         try:
-            table = _tables.of(uri, file)
+            table = table_of(uri, file)
         except (ArchiveError, OSError) as error:
             raise ImageError(uri, f"cannot be read: {reason(error)}") from error
         yield file, table

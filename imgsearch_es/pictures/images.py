@@ -21,19 +21,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
 from imgsearch_es.pictures.colors import to_rgb
@@ -41,43 +39,24 @@ from imgsearch_es.pictures.files import (
     Limits,
     blocks,
     check_size,
-    content_hash,
     filename,
     picture_id,
     read_bytes,
     reason,
-    to_path,
     to_uri,
 )
-from imgsearch_es.pictures.sources import find_images, sniff
-
-__all__ = [
-    "ImageSource",
-    "Limits",
-    "Picture",
-    "content_hash",
-    "find_images",
-    "open_image",
-    "picture_id",
-    "read_bytes",
-    "to_path",
-    "to_uri",
-]
+from imgsearch_es.pictures.sources import sniff
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
 
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "AVIF": AvifImagePlugin.AvifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-}
+_DECODERS: dict[str, type[ImageFile]] = {
+    str(decoder.format): decoder
+    for decoder in (
+        AvifImageFile, BmpImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile, PngImageFile,
+        PpmImageFile, TiffImageFile, WebPImageFile,
+    )
+}  # fmt: skip
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -102,10 +81,8 @@ class Facts:
 
     Attributes:
         uri: where it comes from; see `imgsearch_es.pictures.files`.
-        sha256: of the file's bytes; of the RGB pixels for a Pillow image or an array.
-        width: in pixels, upright.
-        height: in pixels, upright.
-        bytes: size of the file; of the RGB pixels for a Pillow image or an array.
+        sha256, bytes: hash and size of the file; without one, of the RGB pixels.
+        width, height: in pixels, upright.
         format: "JPEG", "PNG", ..., "array" for an array or a Pillow image without a format.
     """
 
@@ -129,11 +106,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture(Facts):
-    """One picture, opened.
-
-    Attributes:
-        image: the pixels: 8-bit RGB, upright, the first frame.
-    """
+    """One picture, opened: ``image`` has the pixels, 8-bit RGB, upright, of the first frame."""
 
     image: Image.Image
 
@@ -200,9 +173,7 @@ def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     digest.update(pixels)
     sha256 = digest.hexdigest()
-    return Picture(
-        uri or f"sha256:{sha256}", sha256, image.width, image.height, len(pixels), kind, image
-    )
+    return Picture(uri or f"sha256:{sha256}", sha256, *image.size, len(pixels), kind, image)
 
 
 def _decode(
@@ -240,7 +211,7 @@ def _decode(
             whole = image.size  # Pillow itself turns TIFF
         whole = whole[::-1] if turned else whole
         upright = _upright(image, uri, limits)
-        if isinstance(upright, ImageFile.ImageFile):
+        if isinstance(upright, ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
         return upright
@@ -251,9 +222,8 @@ def _decode(
 def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Image:
     """Run a decoder; whatever it raises becomes an ImageError.
 
-    Pillow warns about oddities (a corrupt EXIF block, a picture of 90 megapixels) that are no
-    reason to reject a picture. Where the application has turned warnings into errors, and only
-    there, decoding is repeated with warnings off.
+    Pillow warns about oddities that are no reason to reject a picture. Where the application has
+    turned warnings into errors, and only there, decoding is repeated with warnings off.
     """
     try:
         try:

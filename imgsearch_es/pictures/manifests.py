@@ -11,11 +11,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -43,8 +45,7 @@ class Entry:
 
     Attributes:
         uri: where it is.
-        labels: its own labels; None where its source says nothing of them.
-        metadata: its own fields; empty likewise.
+        labels, metadata: its own; None and empty where its source says nothing of them.
         error: why there is nothing to read.
     """
 
@@ -60,8 +61,8 @@ class PictureList:
 
     A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
     column ``uri`` or ``path``, and may have ``label`` (one, or a list; in CSV a list is JSON) and
-    columns ``metadata.NAME``; others are passed over, and so are empty values. A relative path
-    begins at the folder of the list. A tar file that is named stands for its pictures.
+    columns ``metadata.NAME``. A relative path begins at the folder of the list. A tar file that is
+    named stands for its pictures.
 
     Args:
         place: the file, a path or URL.
@@ -84,21 +85,8 @@ class PictureList:
         """Where the list is."""
         return to_uri(self.place)
 
-    def check(self) -> None:
-        """Look whether the list is there.
-
-        Raises:
-            SourceError: it is not, or cannot be read.
-        """
-        with _source_errors(self.uri), opened(self.uri, _LONGEST):
-            pass
-
     def entries(self) -> Iterator[Entry]:
-        """The pictures, as they are read.
-
-        Raises:
-            SourceError: the list cannot be read, or a line of it is wrong, and which.
-        """
+        """The pictures, as they are read; SourceError says which line is wrong, or why none is."""
         readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows}
         rows = readers.get(PurePosixPath(self.uri).suffix.lower(), _text_rows)(self.uri)
         base = _folder(self.uri)
@@ -107,10 +95,7 @@ class PictureList:
                 entry = _entry(row, base)
             except (ValueError, ConfigurationError) as error:
                 raise SourceError(f"{self.uri}, {where}: {error}") from error
-            if is_archive(entry.uri):
-                yield from archive_entries(entry.uri, entry)
-            else:
-                yield entry
+            yield from _in_archive(entry) if is_archive(entry.uri) else (entry,)
 
 
 def find_entries(
@@ -130,72 +115,66 @@ def find_entries(
         SourceError: a place or list does not exist (before anything is yielded); or, later, one
             cannot be read.
     """
-    uris = list(dict.fromkeys(map(to_uri, places)))
-    archives = [uri for uri in uris if is_archive(uri) and not _is_folder(uri)]
-    inside = set(archives)
-    images = find_images([uri for uri in uris if uri not in inside], on_error=on_error)
-    for archive in archives:
-        if (path := to_path(archive)) is not None and not path.exists():
-            raise SourceError(f"cannot find {archive}: no such file or directory")
+    archives, others = [], []
+    for uri in dict.fromkeys(map(to_uri, places)):
+        path = to_path(uri)
+        if not is_archive(uri) or (path is not None and path.is_dir()):
+            others.append(uri)
+            continue
+        if path is not None and not path.exists():
+            raise SourceError(f"cannot find {uri}: no such file or directory")
+        archives.append(uri)
+    images = find_images(others, on_error=on_error)
     for one in lists:
-        one.check()
-    return _all_entries(images, archives, lists)
+        with _source_errors(one.uri), opened(one.uri, _LONGEST):
+            pass  # it is there
 
-
-def archive_entries(archive: str, like: Entry | None = None) -> Iterator[Entry]:
-    """The pictures in a tar file, in its order, with what the files beside them say.
-
-    An archive that cannot be read is one entry, with the reason.
-
-    Args:
-        archive: its URI.
-        like: labels and metadata for the pictures, unless the archive has some.
-    """
-    default = like or Entry(archive)
-    try:
-        with open_archive(archive) as (file, table):
-            for name in table:
-                last = PurePosixPath(name).name
-                if PurePosixPath(name).suffix[1:].lower() in EXTENSIONS and last[0] != ".":
-                    yield _member(name, archive, file, table, default)
-    except ImageError as error:
-        yield Entry(archive, error=error.reason)
-
-
-def _member(
-    name: str, archive: str, file: BinaryIO, table: Mapping[str, Member], default: Entry
-) -> Entry:
-    try:
-        uri = member_uri(name, archive)
-    except ArchiveError as error:
-        return Entry(archive, error=f"{name!r} in it cannot be indexed: {error}")
-    try:
-        beside = read_sidecars(file, table, name)
-    except (ArchiveError, OSError) as error:
-        return Entry(uri, error=str(error))
-    labels = default.labels if beside.labels is None else beside.labels
-    return Entry(uri, labels, {**default.metadata, **beside.metadata})
-
-
-def _all_entries(
-    images: Iterable[str], archives: Sequence[str], lists: Sequence[PictureList]
-) -> Iterator[Entry]:
     def found() -> Iterator[Entry]:
         yield from map(Entry, images)
         for archive in archives:
-            yield from archive_entries(archive)
+            yield from _in_archive(Entry(archive))
         for one in lists:
             yield from one.entries()
 
-    if not lists:  # folders and archives name nothing twice
-        yield from found()
-        return
+    return _each_once(found()) if lists else found()  # folders and archives name nothing twice
+
+
+def _each_once(entries: Iterator[Entry]) -> Iterator[Entry]:
     seen: set[int] = set()
-    for entry in found():
+    for entry in entries:
         key = int(picture_id(entry.uri)[:16], 16)
         if key not in seen:
             seen.add(key)
             yield entry
+
+
+def _in_archive(archive: Entry) -> Iterator[Entry]:
+    """The pictures in a tar file, in its order, with what the files beside them say.
+
+    Its own labels and metadata are for the pictures, unless they have some. An archive that cannot
+    be read is one entry, with the reason.
+    """
+    try:
+        with open_archive(archive.uri) as (file, table):
+            for name in table:
+                last = PurePosixPath(name)
+                if last.suffix[1:].lower() in EXTENSIONS and last.name[0] != ".":
+                    yield _member(name, archive, file, table)
+    except ImageError as error:
+        yield Entry(archive.uri, error=error.reason)
+
+
+def _member(name: str, archive: Entry, file: BinaryIO, table: Mapping[str, Member]) -> Entry:
+    try:
+        uri = member_uri(name, archive.uri)
+    except ArchiveError as error:
+        return Entry(archive.uri, error=f"{name!r} in it cannot be indexed: {error}")
+    try:
+        labels, metadata = read_sidecars(file, table, name)
+    except (ArchiveError, OSError) as error:
+        return Entry(uri, error=str(error))
+    own = archive.labels if labels is None else labels
+    return Entry(uri, own, {**archive.metadata, **metadata})
 
 
 # -- rows: (where in the file, for a message; fields) -------------------------------------------
@@ -204,11 +183,9 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _text_rows(uri: str) -> Rows:
-    with _source_errors(uri), opened(uri, _LONGEST) as file:
-        reader = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-        number = 0
-        while line := reader.readline(_LONGEST_LINE):
-            number += 1
+    with _buffered(uri) as file:
+        lines = iter(partial(file.readline, _LONGEST_LINE), b"")
+        for number, line in enumerate(lines, start=1):
             if b"\0" in line or len(line) == _LONGEST_LINE:
                 raise SourceError(f"{uri}, line {number}: this is no list of paths")
             if number == 1:
@@ -218,11 +195,9 @@ def _text_rows(uri: str) -> Rows:
 
 
 def _csv_rows(uri: str) -> Rows:
-    with _source_errors(uri), opened(uri, _LONGEST) as file:
-        raw = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-        reader = csv.DictReader(
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True
-        )
+    with _buffered(uri) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.DictReader(text, strict=True)
         try:
             _check_columns(uri, reader.fieldnames or ())
             for row in reader:
@@ -246,11 +221,9 @@ def _parquet_rows(uri: str) -> Rows:
                 _check_columns(uri, database.read_parquet(place).columns)
                 cursor = database.execute(_PARQUET, [place])
                 names = [column[0] for column in cursor.description]
-                number = 0
-                while rows := cursor.fetchmany(_ROWS):
-                    for row in rows:
-                        number += 1
-                        yield f"row {number}", dict(zip(names, row, strict=True))
+                rows = chain.from_iterable(iter(partial(cursor.fetchmany, _ROWS), []))
+                for number, row in enumerate(rows, start=1):
+                    yield f"row {number}", dict(zip(names, row, strict=True))
         except duckdb.Error as error:
             text = str(error).splitlines()[0]
             raise SourceError(f"{uri} cannot be read as Parquet: {text}") from error
@@ -269,13 +242,13 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
     place = row.get("uri") if "uri" in row else row.get("path")
     if not isinstance(place, str) or not place.strip():
         raise ValueError("the picture's path or URI is empty")
-    labels = None if row.get("label") in (None, "") else _labels(row["label"])
-    fields = {name: value for name, value in row.items() if name.startswith(_METADATA)}
+    given = {name: value for name, value in row.items() if value is not None and value != ""}
     metadata = {
         name[len(_METADATA) :]: _json_value(value, name)
-        for name, value in fields.items()
-        if value is not None and value != ""
+        for name, value in given.items()
+        if name.startswith(_METADATA)
     }
+    labels = _labels(given["label"]) if "label" in given else None
     return Entry(_absolute(place, base), labels, metadata)
 
 
@@ -321,11 +294,6 @@ def _folder(uri: str) -> str | None:
     return None if "::" in uri or "?" in uri else uri.rpartition("/")[0]
 
 
-def _is_folder(uri: str) -> bool:
-    path = to_path(uri)
-    return path is not None and path.is_dir()
-
-
 @contextmanager
 def _local(uri: str) -> Iterator[Path]:
     """The file itself, or a copy of a remote one for as long as it is needed."""
@@ -343,6 +311,12 @@ def _local(uri: str) -> Iterator[Path]:
 def _escaped(path: Path) -> str:
     """A path as DuckDB takes it, which expands patterns."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in os.fspath(path))
+
+
+@contextmanager
+def _buffered(uri: str) -> Iterator[BinaryIO]:
+    with _source_errors(uri), opened(uri, _LONGEST) as file:
+        yield io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from imgsearch_es.errors import ImageError, ImgsearchError, SourceError
 from imgsearch_es.pictures.files import (
     PathSource,
-    RemoteFiles,
     in_memory,
     open_descriptor,
     reason,
@@ -33,19 +33,16 @@ Those of HEIF are here although it is not decoded: a photo must be reported, not
 """
 
 _SIGNATURES = {
-    name: re.compile(pattern, re.DOTALL)
-    for name, pattern in {
-        "JPEG": rb"\xff\xd8\xff",
-        "PNG": rb"\x89PNG\r\n\x1a\n",
-        "GIF": rb"GIF8[79]a",
-        "WEBP": rb"RIFF.{4}WEBP",
-        "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",
-        "TIFF": rb"II[*+]\0|MM\0[*+]",
-        "AVIF": rb".{4}ftyp(avif|avis|mif1|msf1)",
-        "JPEG2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
-        "PPM": rb"P[1-6f]\s+[\d#-]",
-        "HEIF": rb".{4}ftyp(hei[cmsx]|hev[cmsx])",
-    }.items()
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "AVIF": rb".{4}ftyp(avif|avis|mif1|msf1)",
+    "JPEG2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+    "PPM": rb"P[1-6f]\s+[\d#-]",
+    "HEIF": rb".{4}ftyp(hei[cmsx]|hev[cmsx])",
 }
 _SIGNATURE_BYTES = 16
 _log = logging.getLogger(__name__)
@@ -53,7 +50,8 @@ _log = logging.getLogger(__name__)
 
 def sniff(head: bytes) -> str | None:
     """The picture format ("JPEG", "PNG", ...) that a file's first 16 bytes announce, or None."""
-    return next((name for name, magic in _SIGNATURES.items() if magic.match(head)), None)
+    magics = _SIGNATURES.items()
+    return next((name for name, magic in magics if re.match(magic, head, re.DOTALL)), None)
 
 
 def find_images(
@@ -65,9 +63,8 @@ def find_images(
 
     A folder is walked with all its subfolders, each once: by name, its files before its
     subfolders, and what only symbolic links lead to last. A file in it is a picture when it has
-    a picture's extension or begins like one (in a remote folder, by its extension only).
-    Everything else and hidden files and folders are passed over. A file that is named in
-    ``sources`` is always yielded.
+    a picture's extension or, in a local folder, begins like one; hidden ones are passed over. A
+    file that is named in ``sources`` is always yielded.
 
     Args:
         sources: one path or URL, or several.
@@ -86,14 +83,13 @@ def find_images(
         sources = [sources]
     uris = list(dict.fromkeys(map(to_uri, sources)))
     for uri in uris:
-        path = to_path(uri)
         if in_memory(uri):
             raise SourceError(f"{uri} was indexed from memory and cannot be found again")
-        try:
-            if path is not None:
+        if path := to_path(uri):
+            try:
                 path.stat()
-        except (OSError, ValueError) as error:
-            raise SourceError(f"cannot find {uri}: {reason(error)}") from error
+            except (OSError, ValueError) as error:
+                raise SourceError(f"cannot find {uri}: {reason(error)}") from error
     return _find(uris, on_error or (lambda error: _log.warning("passed over %s", error)))
 
 
@@ -104,10 +100,8 @@ def _find(uris: list[str], report: Callable[[ImageError], None]) -> Iterator[str
         path = to_path(uri)
         if path is None:
             found = _walk_remote(uri, visited)
-        elif path.is_dir():
-            found = _walk(os.fspath(path), visited, report)
         else:
-            found = None
+            found = _walk(os.fspath(path), visited, report) if path.is_dir() else None
         if found is None:
             yield uri
         else:
@@ -180,7 +174,7 @@ def _walk_remote(uri: str, visited: set[object]) -> Iterator[str] | None:
         raise SourceError(f"cannot list {uri}: {reason(error)}") from error
 
 
-def _list_remote(uri: str, system: RemoteFiles, top: str, visited: set[object]) -> Iterator[str]:
+def _list_remote(uri: str, system: Any, top: str, visited: set[object]) -> Iterator[str]:
     base, *chain = uri.partition("::")  # the chain: the archive or cache that holds the folder
     base += "" if base.endswith("/") else "/"
     try:

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from PIL import Image
 
@@ -29,23 +28,14 @@ class Thumb:
 def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) -> bytes:
     """A small JPEG of a picture: upright, on white, its longer side at most ``size`` pixels.
 
-    Args:
-        source: a picture's URI, or a picture in memory.
-        size: longer side in pixels; a smaller picture is not enlarged.
-        quality: of the JPEG, 1 to 95.
-
-    Raises:
-        ImageError: the picture is gone or cannot be read.
+    The source is a picture's URI, or in memory; a smaller one is not enlarged. Quality is 1 to 95.
+    ImageError where the picture is gone or cannot be read.
     """
     return _jpeg(shrink(source, size), size, quality)
 
 
 def shrink(source: str | Image.Image, size: int) -> Image.Image:
-    """A picture in RGB, upright, transparency on white, its longer side at most ``size`` pixels.
-
-    Raises:
-        ImageError: the picture is gone or cannot be read.
-    """
+    """``thumbnail``, but as a picture in RGB."""
     from imgsearch_es.pictures.images import open_image
 
     image = open_image(source).image.copy()
@@ -57,8 +47,17 @@ def shrink_all(
     sources: Iterable[str | Image.Image], size: int
 ) -> Iterator[Image.Image | ImgsearchError]:
     """``shrink`` each picture, a few at a time, in order; a picture's error takes its place."""
+
+    def shrunk(source: str | Image.Image) -> Image.Image | ImgsearchError:
+        try:
+            return shrink(source, size)
+        except ImgsearchError as error:
+            return error
+        except (OSError, ValueError) as error:
+            return ImageError(str(source), str(error))
+
     with ThreadPoolExecutor(4, thread_name_prefix="imgsearch-thumbnail") as pool:
-        yield from pool.map(partial(_shrink_or_error, size=size), sources)
+        yield from pool.map(shrunk, sources)
 
 
 def reason(error: ImgsearchError) -> str:
@@ -76,7 +75,8 @@ def embed(sources: Sequence[str | Image.Image], side: int, max_bytes: int) -> li
             continue
         data = _fit(image, side, left // (len(sources) - len(thumbs)), left)
         left -= len(data)
-        problem = "" if data else f"thumbnails are limited to {_size(max_bytes)}"
+        limit = f"{max_bytes / 1e6:.3g} MB" if max_bytes >= 1e6 else f"{max_bytes / 1e3:.3g} kB"
+        problem = "" if data else f"thumbnails are limited to {limit}"
         thumbs.append(Thumb(data, image.size, problem))
     return thumbs
 
@@ -98,16 +98,3 @@ def _jpeg(image: Image.Image, size: int, quality: int) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
     return buffer.getvalue()
-
-
-def _shrink_or_error(source: str | Image.Image, size: int) -> Image.Image | ImgsearchError:
-    try:
-        return shrink(source, size)
-    except ImgsearchError as error:
-        return error
-    except (OSError, ValueError) as error:
-        return ImageError(str(source), str(error))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"

@@ -1,7 +1,6 @@
-"""The Store protocol: what an index can do, whatever holds it.
+"""What an index can do, whether DuckDB or Elasticsearch holds it, and what both do alike.
 
-There are two: ``embedded`` (one DuckDB file) and ``elastic`` (Elasticsearch). Both pass one and
-the same conformance suite (tests/conformance) and rank exactly alike.
+Both stores pass one and the same conformance suite (tests/conformance) and rank exactly alike.
 """
 
 from __future__ import annotations
@@ -11,18 +10,25 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexNotFoundError
+from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
-from imgsearch_es.retrieval.fusion import PartScore
+from imgsearch_es.retrieval.fusion import Fusion, PartScore, by_ranks
 from imgsearch_es.retrieval.ledger import Ledger
-from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.queries import (
+    Query,
+    Selection,
+    needs_statistics,
+    part_queries,
+    with_weights,
+)
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
@@ -103,11 +109,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A document and its score: a float32 number, as Elasticsearch's ``_score``.
-
-    Attributes:
-        parts: what each part of a fused query adds to the score.
-    """
+    """A document, its score (a float32 number), and what each part of a fused query adds to it."""
 
     document: Document
     score: float
@@ -127,15 +129,14 @@ class SearchResult:
         hits: highest score first, ties by id.
         total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
             (Elasticsearch counts to 10,000).
-        terms: the query's synsets as the formula weighted them.
-        part_terms: the same of each part of a fused query.
+        terms, part_terms: the query's synsets, and those of each part of a fused query, as the
+            formula weighted them.
         average_length: mean length of the collection's documents, where the formula uses it.
         strategy: the way that gave the answer, for example "impact".
         exact: True when the hits and their order are certainly those of the formula.
         means: by which means that is known, for a person.
         took_ms: milliseconds that the store worked.
-        windows: how many windows were rescored, each wider than the one before, until the answer
-            was certain; 0 where the strategy needs none.
+        windows: how many, each wider, were rescored until the answer was certain; 0 without.
     """
 
     hits: tuple[Scored, ...]
@@ -169,14 +170,12 @@ class WriteReport:
 
 
 class Described(Protocol):
-    """An index that tells what it is."""
+    """An index that tells what it is; its location is a path or a URL without credentials."""
 
     location: str
-    """A path or a URL without credentials, for messages."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
-        ...
 
 
 class Store(Described, Protocol):
@@ -185,118 +184,76 @@ class Store(Described, Protocol):
     @property
     def ledger(self) -> Ledger:
         """The pictures that could not be indexed."""
-        ...
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers, although an older version may have written it."""
-        ...
 
     def renew(self) -> None:
-        """Look again at an index that may have been rebuilt, and remember what it is now.
-
-        Until then an operation that needs the index as it was raises IndexRebuiltError.
-        """
-        ...
+        """Look again at an index that may have been rebuilt; IndexRebuiltError is raised before."""
 
     def create(self, settings: IndexSettings) -> None:
-        """Create the index.
-
-        Raises:
-            StoreError: it exists.
-        """
-        ...
+        """Create the index; StoreError if it exists."""
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add documents; one with an id that exists replaces the stored one.
-
-        A document that the store refuses is reported, and does not stop the others.
-        """
-        ...
+        """Add documents, or replace those of the same ids; those refused are in the report."""
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
-        """Within this block, requests wait for a server that cannot answer now, for some minutes.
-
-        What it gives, when called, ends all waiting; a handler of signals may call it.
-        """
-        ...
+        """Within this block, wait for a server or file; what it gives, when called, ends that."""
 
     def finish(self) -> None:
         """Make all that was written searchable, and lay it out well; call after a run."""
-        ...
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents; unknown ids are ignored. Gives how many were removed."""
-        ...
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The documents of these ids that exist, by id."""
-        ...
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of those of these ids that exist, by id."""
-        ...
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Of each of these sha256 that a document has, the id of one such document.
-
-        What was written a moment ago may be missing: Elasticsearch finds it after a refresh.
-        """
-        ...
+        """Of each of these sha256 that a document has, the id of one; found after a refresh."""
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""
-        ...
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that ``query`` matches, whatever k says."""
-        ...
 
     def count(self) -> int:
         """How many documents there are."""
-        ...
 
     def stats(self) -> dict[str, Any]:
         """Documents, bytes on disk, the best synsets with their counts, and the like."""
-        ...
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """What scoring may know of the collection, with the frequencies of these synsets."""
-        ...
 
     def sample(self, size: int) -> list[Document]:
         """The documents with the smallest ids, in order of id, with their embeddings.
 
         Ids are hashes, so this is a random sample, and the same one in every store.
         """
-        ...
 
     def features(self) -> dict[str, str]:
         """What the store runs on and can do, for a person; needs no index."""
-        ...
 
     def search(self, query: Query) -> SearchResult:
         """Rank documents by formula (1)."""
-        ...
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """What ``search`` answers to each query, with far fewer requests or openings of a file."""
-        ...
 
     def approximable(self) -> tuple[str, ...]:
-        """The strategies that this index can answer approximately, by comparing candidates only.
-
-        A store without such an index answers exactly what asks for an approximate answer.
-        """
-        ...
+        """The strategies that this index can answer approximately; others it answers exactly."""
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """All that a query matches from its offset on, best first, ``query.k`` at a time.
 
-        Documents written meanwhile do not appear and shift nothing; there is no limit to how far
-        it goes. On a file, those removed meanwhile are left out, and the others are shown as they
-        are when their page is read.
+        Documents written meanwhile do not appear and shift nothing. On a file, those removed
+        meanwhile are left out, and the others are shown as they are when their page is read.
         """
-        ...
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count the values, or ranges, of fields over the pictures that a query matches.
@@ -305,11 +262,9 @@ class Store(Described, Protocol):
         the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
         Selection that is no query matches what meets it.
         """
-        ...
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and, if asked for, deep feature of every document, some at a time."""
-        ...
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, in no certain order, some at a time.
@@ -317,65 +272,103 @@ class Store(Described, Protocol):
         What is written meanwhile may be among them or not; a document that is replaced meanwhile
         may come a second time, the newer one last.
         """
-        ...
 
     def beside(self) -> Self:
-        """The store of a new index, to be built while this one is searched, and to replace it.
-
-        It may exist already, from an attempt that was interrupted.
-        """
-        ...
+        """The store of a new index, to replace this one; it may exist, from an earlier attempt."""
 
     def delete(self) -> None:
         """Delete the index with all that is in it; none there is no error."""
-        ...
 
     def mark(self) -> str:
         """A text that is another one after documents were written or removed."""
-        ...
 
     def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
         """Put ``new``, which ``beside`` gave, in the place of this index, in one step.
 
-        Searches that run see the one or the other. Nothing happens, and the answer is False, when
-        this index was written to since it had ``mark``.
-
-        Args:
-            new: the index that was built beside this one.
-            mark: of this index, before the other was last brought up to date with it.
-            keep: keep the replaced index under another name.
+        Nothing happens, and the answer is False, when this index was written to since it had
+        ``mark``. With ``keep`` the replaced index stays under another name.
         """
-        ...
 
     def glance(self) -> list[Harm]:
         """What counts and the like say against the index as a whole; cheap beside ``inspect``."""
-        ...
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document with all that the store keeps of it, compared; some at a time.
-
-        What is written meanwhile may be among them or not.
-        """
-        ...
+        """Every document with all that the store keeps of it, compared; see ``documents``."""
 
     def mend(self) -> None:
         """Put right what ``glance`` found and what no writing of a document would."""
-        ...
 
     def close(self) -> None:
         """Let go of files and connections."""
-        ...
 
 
 def known_settings(store: Described) -> IndexSettings:
-    """What an index remembers.
-
-    Raises:
-        IndexNotFoundError: it does not exist.
-    """
+    """What an index remembers; IndexNotFoundError if it does not exist."""
     settings = store.settings()
     if settings is None:
         raise IndexNotFoundError(
             f"there is no index at {store.location}; `imgsearch index` or add() makes one"
         )
     return settings
+
+
+def check_dimensions(settings: IndexSettings, query: Query) -> None:
+    """QueryError unless a query's deep feature, if it compares one, is as long as the stored."""
+    given = 0 if query.embedding is None else len(query.embedding)
+    if query.has_features and given != settings.embedding_dimensions:
+        raise QueryError(
+            f"the index's deep features have {settings.embedding_dimensions} dimensions, the "
+            f"query's has {given}"
+        )
+
+
+def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
+    """Each query with its synsets weighted by its strategy's formula, and what that is based on."""
+    needing = [query for query in queries if needs_statistics(query)]
+    keys = dict.fromkeys(term.key for query in needing for term in query.terms)
+    known = store.statistics(list(keys)) if needing else NO_STATISTICS
+    based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
+    return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]
+
+
+def search_parts(
+    search_many: Callable[[Sequence[Query]], list[SearchResult]], queries: Sequence[Query]
+) -> list[SearchResult]:
+    """Answer queries, those fused by ranks by way of their parts; all are asked together."""
+    ranked = [
+        query.fusion if query.fusion and query.fusion.is_ranked else None for query in queries
+    ]
+    searches = [
+        part_queries(query) if fusion else (query,)
+        for query, fusion in zip(queries, ranked, strict=True)
+    ]
+    answers = iter(search_many([single for singles in searches for single in singles]))
+    found = [list(islice(answers, len(singles))) for singles in searches]
+    return [
+        _fuse(query, fusion, several) if fusion else several[0]
+        for query, fusion, several in zip(queries, ranked, found, strict=True)
+    ]
+
+
+def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> SearchResult:
+    documents = {hit.document.id: hit.document for found in answers for hit in found.hits}
+    rankings = [{hit.document.id: hit.score for hit in found.hits} for found in answers]
+    fused = by_ranks(fusion, query.parts, rankings)
+    answered = zip(query.parts, answers, strict=True)
+    inexact = [part.name for part, answer in answered if not answer.exact]
+    return SearchResult(
+        hits=tuple(
+            Scored(documents[key], score, parts)
+            for key, score, parts in fused[query.offset : query.offset + query.k]
+        ),
+        total=len(fused),
+        total_is_exact=True,
+        terms=query.terms,
+        average_length=max(found.average_length for found in answers),
+        strategy=fusion.method,
+        exact=not inexact,
+        means=f"the best {fusion.window} of each part were ranked and fused"
+        + (f"; not certain of {', '.join(inexact)}" if inexact else ""),
+        took_ms=sum(found.took_ms for found in answers),
+        part_terms=tuple(found.terms for found in answers),
+    )

@@ -87,24 +87,15 @@ def inspected(
 ) -> Inspected:
     """A document with its harms, and the form of it that is right.
 
-    Args:
-        key: its id as stored.
-        uri: as stored.
-        checksum: as stored.
-        primary: the form that it was written in; None where it cannot be read.
-        own: harms of that form.
-        made: harms of what is made from it.
-        others: its other forms, of which its checksum may prove one.
-        has_features: whether pictures of this index have a deep feature.
+    Harms are of the form that it was written in (``primary``; None where it cannot be read), its
+    ``own``, and of what is ``made`` from it. The checksum may prove one of its ``others``.
     """
     lacks = has_features and primary is not None and primary.is_read and primary.embedding is None
     if lacks and (checksum is None or checksum.endswith("v")):  # else it was imported without one
         own = [*own, ("deep feature", "it is missing")]
     right = primary if not own else _proven(checksum, primary, others)
-    has_checksum = checksum is not None
-    return Inspected(
-        str(key or ""), str(uri or ""), (*own, *made), primary, right, has_checksum=has_checksum
-    )
+    harms = (*own, *made)
+    return Inspected(str(key or ""), str(uri or ""), harms, primary, right, checksum is not None)
 
 
 def _proven(

@@ -18,7 +18,7 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.conformance.collections import DIMENSIONS, KEYS
+from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
 from tests.conformance.reference import Reference
 from tests.unit.conftest import fake_model, photos, stage  # noqa: F401 - for tests of ImageIndex
 
@@ -126,6 +126,12 @@ def case_of(location: str, documents: Sequence[Document]) -> Iterator[Case]:
 def case(request: pytest.FixtureRequest, place: Callable[[], str]) -> Iterator[Case]:
     """The documents that the test's module makes, in a store."""
     with case_of(place(), request.module.make_documents()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def extreme(place: Callable[[], str]) -> Iterator[Case]:
+    with case_of(place(), extremes() + posteriors(200, seed=2)) as made:
         yield made
 
 

@@ -69,7 +69,7 @@ def test_every_comparison_scores_as_numpy(case, vector, strategy, k, offset):
     check(case, Query((), strategy=strategy, embedding=embedding, k=k, offset=offset))
 
 
-def test_the_cosine_of_very_small_features(place: Callable[[], str]):
+def test_the_cosine_of_very_small_features(place):
     """Their squares are 0 in float32; the feature that is zero has the cosine 0."""
     vectors = np.random.default_rng(4).normal(0, 1e-25, (60, DIMENSIONS)).astype(np.float32)
     vectors[0] = 0

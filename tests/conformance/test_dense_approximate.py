@@ -6,7 +6,7 @@ and answers exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ def _documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module", params=sorted(SIMILARITIES))
-def case(request: pytest.FixtureRequest, place: Callable[[], str]) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, place) -> Iterator[Case]:
     location, similarity = place(), SIMILARITIES[request.param]
     is_server = location.startswith("http")
     options = {"vectors": request.param, "similarity": similarity} if is_server else {}

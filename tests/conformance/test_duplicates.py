@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +51,7 @@ def groups(documents, threshold: float | None) -> list[list[str]]:
     return sorted(found)
 
 
-def test_fingerprints_and_groups(place: Callable[[], str]):
+def test_fingerprints_and_groups(place):
     documents = _documents()
     by_id = {d.id: d for d in documents}
     with filled(place(), documents) as store:
@@ -74,7 +73,7 @@ def test_fingerprints_and_groups(place: Callable[[], str]):
         assert find_groups(bare) == groups(documents, None) != []
 
 
-def test_the_index_shows_the_groups(place: Callable[[], str]):
+def test_the_index_shows_the_groups(place):
     documents = _documents(200)
     with filled(place(), documents) as store, ImageIndex(store.location) as index:
         for near, threshold in ((None, None), (True, 0.95), (0.99, 0.99)):

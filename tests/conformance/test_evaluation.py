@@ -1,13 +1,12 @@
-"""An experiment on any store: the same rankings and figures as on the embedded one."""
+"""An experiment and a report of scorers on any store: the same rankings and figures."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from imgsearch_es import ImageIndex, evaluate
+from imgsearch_es import ImageIndex, compare_scorers, evaluate
 from imgsearch_es.evaluation import Evaluation, differences
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from tests.conformance.collections import KEYS, posteriors
@@ -15,6 +14,7 @@ from tests.conformance.conftest import filled
 
 pytestmark = pytest.mark.scripts
 
+SCORERS = ("script-filtered", "impact", "bm25", "dense-euclidean", "sqrt=1+dense-cosine=2")
 SYSTEMS = (*STRATEGIES, "sqrt=1+dense-cosine=2", "auto+dense-euclidean:rrf:window=120")
 
 
@@ -28,9 +28,7 @@ def experiment(location: str) -> Evaluation:
 
 
 @pytest.mark.node
-def test_both_stores_give_the_same_manifest(
-    fresh_index_name: str, elasticsearch_url: str, tmp_path: Path
-):
+def test_both_stores_give_the_same_manifest(fresh_index_name, elasticsearch_url, tmp_path):
     expected = experiment(str(tmp_path / "reference.duckdb"))
     found = experiment(f"{elasticsearch_url}/{fresh_index_name}")
     assert len(found.task.judgements) == 20
@@ -39,3 +37,22 @@ def test_both_stores_give_the_same_manifest(
     assert found.to_csv() == expected.to_csv()
     for name in ("impact", "script", "script-filtered"):
         assert found.scores[name].mean("AP") == found.scores["auto"].mean("AP")
+
+
+def test_an_index_on_another_store_answers_alike(place, tmp_path):
+    documents, mine, theirs = posteriors(80, seed=5), str(tmp_path / "mine.duckdb"), place()
+    with (
+        filled(mine, documents),
+        filled(theirs, documents),
+        ImageIndex(mine) as index,
+        ImageIndex(theirs) as other,
+    ):
+        for system in SCORERS:
+            found = compare_scorers(index, system, against=other, queries=15)
+            row = found.rows[1]
+            assert (row.identical, row.exact, row.largest_difference) == (1, 1, 0)
+            assert row.rbo.mean == pytest.approx(1)
+            assert row.tau.mean == pytest.approx(1)
+        ways = compare_scorers(other, "script,script-filtered,impact,auto", queries=15)
+        assert [row.identical for row in ways.rows] == [1, 1, 1, 1]
+        assert [row.largest_difference for row in ways.rows] == [0, 0, 0, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +33,12 @@ def awkward() -> list[Document]:
     return [odd, replace(document("plain.jpg", []), embedding=None, labels=())]
 
 
-def test_round_trip(place: Callable[[], str], tmp_path: Path):
+def test_round_trip(place, tmp_path):
     round_trip(place(), tmp_path, "a.parquet")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
-def test_round_trip_by_lines(tmp_path: Path, name: str):
+def test_round_trip_by_lines(tmp_path, name):
     """The documents that a file takes and gives are the same for both stores."""
     round_trip(str(tmp_path / "second.duckdb"), tmp_path, name)
 
@@ -65,7 +64,7 @@ def round_trip(location: str, tmp_path: Path, name: str) -> None:
     second.close()
 
 
-def test_export_of_some(place: Callable[[], str], tmp_path: Path):
+def test_export_of_some(place, tmp_path):
     documents = posteriors(60)
     with filled(place(), documents) as store:
         filters = parse_filters({"label": "pets"})
@@ -73,7 +72,7 @@ def test_export_of_some(place: Callable[[], str], tmp_path: Path):
         assert export_documents(store, tmp_path / "a.jsonl", filters=filters).documents == wanted
 
 
-def test_an_index_of_another_analyzer_refuses(place: Callable[[], str], tmp_path: Path):
+def test_an_index_of_another_analyzer_refuses(place, tmp_path):
     with filled(str(tmp_path / "a.duckdb"), posteriors(5)) as store:
         export_documents(store, tmp_path / "a.jsonl")
     for other in (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -18,7 +15,7 @@ VECTORS = np.random.default_rng(4).random((150, 12), dtype=np.float32)
 
 
 @pytest.mark.parametrize("kind", ["pair", "f.h5"])
-def test_features_from_nowhere(place: Callable[[], str], tmp_path: Path, kind: str):
+def test_features_from_nowhere(place, tmp_path, kind):
     (tmp_path / "given").mkdir()
     names = [f"/photos/{i}.jpg" for i in range(len(VECTORS))]
     np.save(tmp_path / "given" / "filenames.npy", np.array(names))

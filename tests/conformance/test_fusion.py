@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector
 from imgsearch_es.retrieval.strategies import DISTANCES
 from imgsearch_es.search.hits import Hits
-from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors, rectified, ties
+from tests.conformance.collections import DIMENSIONS, KEYS, posteriors, rectified, ties
 from tests.conformance.collections import document as one_document
 from tests.conformance.conftest import INNER, Case, case_of, filled
 from tests.conformance.reference import _is_wanted
@@ -110,17 +110,11 @@ def make_documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module")
-def tied(place: Callable[[], str]) -> Iterator[Case]:
+def tied(place) -> Iterator[Case]:
     vectors = np.eye(DIMENSIONS, dtype=np.float32)
     made = [replace(d, embedding=vectors[number % 2]) for number, d in enumerate(ties(1200))]
     with case_of(place(), made) as case:
         yield case
-
-
-@pytest.fixture(scope="module")
-def extreme(place: Callable[[], str]) -> Iterator[Case]:
-    with case_of(place(), extremes() + posteriors(100, seed=2)) as made:
-        yield made
 
 
 weights = st.dictionaries(
@@ -220,7 +214,7 @@ def test_weights_of_any_size(extreme, weights, words):
     check(extreme, fused(weights, extreme.documents[20], words, k=50), tolerance=1e-5)
 
 
-def test_summands_are_added_in_the_order_of_the_query(place: Callable[[], str]):
+def test_summands_are_added_in_the_order_of_the_query(place):
     """The last two are lost one by one; added first they would tip the score to the next number."""
     words = {"tabby": 1.0, "lynx": 0.5, "beagle": 0.25, "tench": 0.125}
     products = dict(zip(words, (1.0, 2.0**-24, 2.0**-53, 2.0**-53), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -43,7 +43,7 @@ def _documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module")
-def case(place: Callable[[], str]) -> Iterator[Case]:
+def case(place) -> Iterator[Case]:
     documents = _documents()
     with case_of(place(), documents) as made:
         yield made
@@ -57,7 +57,7 @@ def found(store: Store, query: Query) -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(len(NASTY)))
-def test_a_value_finds_what_has_it(case: Case, number: int):
+def test_a_value_finds_what_has_it(case, number):
     text, one = NASTY[number], case.documents[number]
     for field, value in [
         ("label", text), ("metadata.plain", text), ("uri", one.uri), ("filename", one.filename),
@@ -72,7 +72,7 @@ def test_a_value_finds_what_has_it(case: Case, number: int):
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_everywhere_it_fails_clearly_or_not_at_all(case: Case, text: str):
+def test_everywhere_it_fails_clearly_or_not_at_all(case, text):
     for line in (text, f"-{text}", f"+{text}", f"tabby^{text}", f"tabby {text}:x",
                  f"synset:{text}", f"wnid:{text}", f"score({text})>0.5", f"score(tabby)>{text}",
                  f"tabby width:{text}", f"tabby width:>{text}", f"tabby indexed_at:{text}",
@@ -87,7 +87,7 @@ def test_everywhere_it_fails_clearly_or_not_at_all(case: Case, text: str):
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_as_a_name_it_names_and_does_nothing_else(case: Case, text: str):
+def test_as_a_name_it_names_and_does_nothing_else(case, text):
     for where in (
         {f"metadata.{text}": "here"}, {f"-metadata.{text}": "here"}, {text: "x"},
         {f"score({text})": {"gt": 0.1}}, {f"score({text})": {"lte": 0.1}},
@@ -105,7 +105,7 @@ def test_as_a_name_it_names_and_does_nothing_else(case: Case, text: str):
     assert case.store.below(text + "/nowhere") == []
 
 
-def test_a_megabyte_is_too_much(case: Case):
+def test_a_megabyte_is_too_much(case):
     text = "x" * 2**20
     with pytest.raises(QueryError, match="at most 10000 characters, not 1048576"):
         parse_words(text, imagenet())
@@ -114,7 +114,7 @@ def test_a_megabyte_is_too_much(case: Case):
             parse_filters(where)
 
 
-def test_numbers_of_any_size(case: Case):
+def test_numbers_of_any_size(case):
     for number in (0, -1, 2**31, -(2**31), 2**40, 2**53, 0.5, -1e-300, 1e15, 119.5):
         for field in ("width", "bytes", "top_score", "score(tabby)"):
             for operator in ("gt", "gte", "lt", "lte"):
@@ -126,7 +126,7 @@ def test_numbers_of_any_size(case: Case):
             parse_filters({"width": number})
 
 
-def test_dates_of_any_time(case: Case):
+def test_dates_of_any_time(case):
     for text in ("0001-01-01", "9999-12-31", "2026-01-01T00:00:00Z", "2026-01-01T05:00+02:00"):
         for operator in ("gte", "lt"):
             case.check(replace(TABBY, filters=parse_filters({"indexed_at": {operator: text}})))
@@ -135,7 +135,7 @@ def test_dates_of_any_time(case: Case):
 
 @LAW
 @given(st.text(max_size=40), st.sampled_from(["label", "filename", "metadata.plain", "metadata.x"]))
-def test_any_value_means_itself(case: Case, text: str, field: str):
+def test_any_value_means_itself(case, text, field):
     words = parse_words(f"tabby -{field}:{quoted(text)} {field}:all,{quoted(text)}", imagenet())
     assert words.filters[0].values == (text,)
     for item in words.filters:
@@ -147,7 +147,7 @@ def test_any_value_means_itself(case: Case, text: str, field: str):
     st.text(st.sampled_from("*?ab[]\\.%_^$\"'-n") | st.characters(exclude_categories=["Cs"])),
     st.sampled_from(KEYWORD_FIELDS),
 )
-def test_any_pattern_matches_alike(case: Case, pattern: str, field: str):
+def test_any_pattern_matches_alike(case, pattern, field):
     try:
         filters = parse_filters({field: {"wildcard": pattern}})
     except QueryError:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import astuple, replace
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +26,7 @@ def entries(number: int) -> list[Rejected]:
     ]
 
 
-def test_a_ledger_that_is_not_there_is_empty(place: Callable[[], str], store: Store):
+def test_a_ledger_that_is_not_there_is_empty(place, store: Store):
     assert store.ledger.read() == store.ledger.read(["0" * 32]) == []
     with filled(place(), []) as existing:
         assert existing.ledger.read() == existing.ledger.read(["0" * 32]) == []
@@ -37,7 +35,7 @@ def test_a_ledger_that_is_not_there_is_empty(place: Callable[[], str], store: St
         assert existing.ledger.read() == []
 
 
-def test_entries_come_back_as_they_were(place: Callable[[], str]):
+def test_entries_come_back_as_they_were(place):
     noted = entries(2100)
     with filled(place(), []) as store:
         store.ledger.write(noted[::-1])
@@ -48,7 +46,7 @@ def test_entries_come_back_as_they_were(place: Callable[[], str]):
         assert store.ledger.read([]) == []
 
 
-def test_an_entry_replaces_the_older_one_of_its_uri(place: Callable[[], str]):
+def test_an_entry_replaces_the_older_one_of_its_uri(place):
     first, second = entries(2)
     newer = replace(first, reason="another", sha256="", rejected_at=AT.replace(year=2027))
     with filled(place(), []) as store:
@@ -57,7 +55,7 @@ def test_an_entry_replaces_the_older_one_of_its_uri(place: Callable[[], str]):
         assert list(map(astuple, store.ledger.read())) == list(map(astuple, [newer, second]))
 
 
-def test_entries_are_struck_out(place: Callable[[], str]):
+def test_entries_are_struck_out(place):
     noted = entries(5)
     with filled(place(), []) as store:
         store.ledger.write(noted)
@@ -65,7 +63,7 @@ def test_entries_are_struck_out(place: Callable[[], str]):
         assert store.ledger.read() == [noted[0], noted[2], noted[4]]
 
 
-def test_searches_and_counts_do_not_meet_rejected_pictures(place: Callable[[], str]):
+def test_searches_and_counts_do_not_meet_rejected_pictures(place):
     documents = posteriors(20)
     with filled(place(), documents) as store:
         store.ledger.write(entries(10))
@@ -76,14 +74,14 @@ def test_searches_and_counts_do_not_meet_rejected_pictures(place: Callable[[], s
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_awkward_names_are_data(place: Callable[[], str], name: str):
+def test_awkward_names_are_data(place, name):
     entry = Rejected(f"/photos/{name}", f"because of {name}", AT)
     with filled(place(), []) as store:
         store.ledger.write([entry])
         assert store.ledger.read() == store.ledger.read([entry.id]) == [entry]
 
 
-def test_contents_are_found(place: Callable[[], str]):
+def test_contents_are_found(place):
     documents = posteriors(30)
     copy = replace(document("copy.jpg", [("tabby", 0.5)]), sha256=documents[3].sha256)
     with filled(place(), [*documents, copy]) as store:
@@ -95,9 +93,7 @@ def test_contents_are_found(place: Callable[[], str]):
 
 
 @pytest.mark.node
-def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(
-    fresh_index_name: str, request
-):
+def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(fresh_index_name, request):
     url = request.getfixturevalue("elasticsearch_url")
     store, other = (open_store(f"{url}/{fresh_index_name}{end}") for end in ("", "-rejected"))
     for each in (store, other):
@@ -109,9 +105,7 @@ def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(
 
 
 @pytest.mark.scripts
-def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(
-    fake_model: object, photos: Path, place: Callable[[], str]
-):
+def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(fake_model, photos, place):
     """Damaged and empty files go at once and are noted; a pipe and a folder are as no file."""
     damaged, empty, pipe, folder = paths = sorted(photos.rglob("*.png"))[:4]
     whole = [path.read_bytes() for path in paths]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -110,7 +109,7 @@ def test_nothing_matches(case):
 
 @pytest.mark.scripts
 @pytest.mark.parametrize("strategy", ["auto", "tfidf", "dense-cosine"])
-def test_others_write_between_pages(place: Callable[[], str], strategy):
+def test_others_write_between_pages(place, strategy):
     """New documents do not appear, nothing shifts or comes twice, the file is free."""
     made = make_documents()[:400]
     options = {"embedding": np.ones(DIMENSIONS, np.float32)} if strategy in COMPARISONS else {}
@@ -141,7 +140,7 @@ def test_others_write_between_pages(place: Callable[[], str], strategy):
 
 
 @pytest.mark.scripts
-def test_more_than_one_search_gives_dense_too(place: Callable[[], str]):
+def test_more_than_one_search_gives_dense_too(place):
     """12,000 hits, by synset and over a threshold, where a search ends at 10,000."""
     made = [
         replace(
@@ -164,7 +163,7 @@ def test_more_than_one_search_gives_dense_too(place: Callable[[], str]):
 
 
 @pytest.mark.node
-def test_the_point_in_time_is_closed(fresh_index_name: str, elasticsearch_url: str):
+def test_the_point_in_time_is_closed(fresh_index_name, elasticsearch_url):
     with filled(f"{elasticsearch_url}/{fresh_index_name}", posteriors(50)) as store:
 
         def contexts() -> int:
@@ -183,7 +182,7 @@ def test_the_point_in_time_is_closed(fresh_index_name: str, elasticsearch_url: s
 
 
 @pytest.mark.node
-def test_a_page_that_comes_too_late(fresh_index_name: str, elasticsearch_url: str):
+def test_a_page_that_comes_too_late(fresh_index_name, elasticsearch_url):
     with filled(f"{elasticsearch_url}/{fresh_index_name}", ties(500)) as store:
         reading = pages(store, Query(TERMS, k=100))
         next(reading)
@@ -195,9 +194,7 @@ def test_a_page_that_comes_too_late(fresh_index_name: str, elasticsearch_url: st
 
 
 @pytest.mark.node
-def test_an_iterator_left_over_when_the_index_is_closed(
-    fresh_index_name: str, elasticsearch_url: str
-):
+def test_an_iterator_left_over_when_the_index_is_closed(fresh_index_name, elasticsearch_url):
     with filled(f"{elasticsearch_url}/{fresh_index_name}", ties(300)) as store:
         reading = pages(store, Query(TERMS, k=100))
         next(reading)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -29,7 +28,7 @@ def rebuilt(old: Store, *names: str) -> Store:
     return new
 
 
-def test_documents_that_meet_conditions(place: Callable[[], str]):
+def test_documents_that_meet_conditions(place):
     documents = posteriors(1300)
     where = {"label": "pets", "-format": "PNG", "width": {"gte": 110}}
     wanted = {d.id for d in documents if "pets" in d.labels and d.format != "PNG" and d.width > 109}
@@ -38,7 +37,7 @@ def test_documents_that_meet_conditions(place: Callable[[], str]):
         assert list(store.documents(parse_filters({"label": "none"}))) == []
 
 
-def test_the_mark_changes_with_every_write(place: Callable[[], str]):
+def test_the_mark_changes_with_every_write(place):
     first = document("a.jpg", [("tabby", 0.5)])
     with filled(place(), [first]) as store:
         marks = [store.mark()]
@@ -53,7 +52,7 @@ def test_the_mark_changes_with_every_write(place: Callable[[], str]):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_replacing_is_noticed_by_all_who_have_the_index_open(place: Callable[[], str], keep: bool):
+def test_replacing_is_noticed_by_all_who_have_the_index_open(place, keep):
     with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
         reader, other, writer = (open_store(store.location) for _ in range(3))
         assert reader.search(TABBY).total == 1
@@ -75,7 +74,7 @@ def test_replacing_is_noticed_by_all_who_have_the_index_open(place: Callable[[],
         assert open_store(store.location).count() == 1
 
 
-def test_who_writes_stays_with_the_index_it_began_with(place: Callable[[], str]):
+def test_who_writes_stays_with_the_index_it_began_with(place):
     """A search in another thread notices the new index; writing must go on to be an error."""
     with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
         opened = open_store(store.location)
@@ -89,7 +88,7 @@ def test_who_writes_stays_with_the_index_it_began_with(place: Callable[[], str])
         assert renewed(opened).count() == 1
 
 
-def test_pages_are_of_the_index_that_the_query_was_made_for(place: Callable[[], str]):
+def test_pages_are_of_the_index_that_the_query_was_made_for(place):
     documents = [document(f"{i}.jpg", [("tabby", 0.5)]) for i in range(3)]
     with filled(place(), documents) as store:
         late = open_store(store.location)
@@ -106,7 +105,7 @@ def renewed(store: Store) -> Store:
     return store
 
 
-def test_nothing_is_replaced_when_the_old_index_was_written_to(place: Callable[[], str]):
+def test_nothing_is_replaced_when_the_old_index_was_written_to(place):
     with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
         mark, new = store.mark(), rebuilt(store, "a.jpg")
         store.write([document("late.jpg", [("tabby", 0.5)])])
@@ -120,7 +119,7 @@ def test_nothing_is_replaced_when_the_old_index_was_written_to(place: Callable[[
         new.delete()
 
 
-def test_an_index_beside_is_found_again(place: Callable[[], str]):
+def test_an_index_beside_is_found_again(place):
     with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
         rebuilt(store, "a.jpg")
         found = open_store(store.location).beside()

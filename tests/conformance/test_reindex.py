@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,9 +23,7 @@ def cat(photos: Path) -> Path:
 
 @pytest.mark.scripts
 @pytest.mark.parametrize("analyzer", [None, SMALLER])
-def test_ledger_and_neighbors(
-    fake_model: object, photos: Path, cat: Path, place: Callable[[], str], analyzer: object
-):
+def test_ledger_and_neighbors(fake_model, photos, cat, place, analyzer):
     location = place()
     is_server = location.startswith("http")
     options = {"vectors": "int8_hnsw"} if is_server else {}
@@ -47,9 +44,7 @@ def test_ledger_and_neighbors(
 @pytest.mark.scripts
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
 @pytest.mark.node
-def test_another_index_of_neighbors(
-    fake_model: object, photos: Path, cat: Path, place: Callable[[], str]
-):
+def test_another_index_of_neighbors(fake_model, photos, cat, place):
     location = place()
     with ImageIndex(location, model="fake") as index:
         index.add(photos)
@@ -69,9 +64,7 @@ def test_another_index_of_neighbors(
 
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
 @pytest.mark.node
-def test_what_was_begun_with_other_options_is_begun_again(
-    fake_model: object, photos: Path, cat: Path, place: Callable[[], str]
-):
+def test_what_was_begun_with_other_options_is_begun_again(fake_model, photos, cat, place):
     location = place()
     with ImageIndex(location, model="fake") as index:
         index.add(photos)
@@ -85,9 +78,7 @@ def test_what_was_begun_with_other_options_is_begun_again(
         assert index.store.beside().stored_settings() is None
 
 
-def test_who_searches_meanwhile_sees_the_old_index_or_the_new_one(
-    place: Callable[[], str], photos: Path, fake_model
-):
+def test_who_searches_meanwhile_sees_the_old_index_or_the_new_one(place, photos, fake_model):
     """Whole answers only: all pictures, with as many synsets each as one of the analyzers gives."""
     location = place()
     with ImageIndex(location, model="fake") as index:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +44,7 @@ def test_nothing_is_there_before_create(store: Store):
     assert store.settings() is None
 
 
-def test_settings_come_back(place: Callable[[], str]):
+def test_settings_come_back(place):
     with filled(place(), []) as store:
         assert open_store(store.location).settings() == SETTINGS
         with pytest.raises(StoreError, match="exists"):
@@ -57,7 +55,7 @@ def test_settings_come_back(place: Callable[[], str]):
         assert list(store.fingerprints(embeddings=True)) == []
 
 
-def test_documents_come_back_as_they_were(place: Callable[[], str]):
+def test_documents_come_back_as_they_were(place):
     documents = posteriors(50) + extremes()
     with filled(place(), documents) as store:
         found = store.get([document.id for document in documents] + ["0" * 32])
@@ -66,7 +64,7 @@ def test_documents_come_back_as_they_were(place: Callable[[], str]):
         assert store.get([]) == {}
 
 
-def test_writing_again_replaces(place: Callable[[], str]):
+def test_writing_again_replaces(place):
     documents = posteriors(30)
     with filled(place(), documents) as store:
         changed = replace(
@@ -84,7 +82,7 @@ def test_writing_again_replaces(place: Callable[[], str]):
         assert [(hit.document.id, hit.score) for hit in hits] == [(changed.id, 0.5)]
 
 
-def test_one_id_twice_in_a_batch_is_one_document(place: Callable[[], str]):
+def test_one_id_twice_in_a_batch_is_one_document(place):
     first = document("twice.jpg", [("tabby", 0.25)])
     second = replace(first, terms=(Term("tabby", 0.75),))
     with filled(place(), []) as store:
@@ -94,7 +92,7 @@ def test_one_id_twice_in_a_batch_is_one_document(place: Callable[[], str]):
         assert [hit.score for hit in store.search(TABBY).hits] == [0.75]
 
 
-def test_known_and_below(place: Callable[[], str]):
+def test_known_and_below(place):
     documents = posteriors(40)
     with filled(place(), documents) as store:
         some = documents[7]
@@ -106,7 +104,7 @@ def test_known_and_below(place: Callable[[], str]):
         assert store.below("/photos/%/") == []
 
 
-def test_remove(place: Callable[[], str]):
+def test_remove(place):
     documents = posteriors(40)
     with filled(place(), documents) as store:
         gone = [document.id for document in documents[:5]]
@@ -118,7 +116,7 @@ def test_remove(place: Callable[[], str]):
         assert store.get(gone) == {}
 
 
-def test_what_was_written_is_found_at_once_after_finish(place: Callable[[], str]):
+def test_what_was_written_is_found_at_once_after_finish(place):
     with filled(place(), posteriors(10)) as store:
         late = document("late.jpg", [("tabby", 1.0)])
         store.write([late])
@@ -126,7 +124,7 @@ def test_what_was_written_is_found_at_once_after_finish(place: Callable[[], str]
         assert open_store(store.location).search(TABBY).hits[0].document.id == late.id
 
 
-def test_many_writes_are_laid_out_again_without_loss(place: Callable[[], str]):
+def test_many_writes_are_laid_out_again_without_loss(place):
     documents = [
         document(f"many/{i}.jpg", [("tabby", (i + 1) / 4096), ("beagle", 0.5)] * 1, number=i)
         for i in range(600)
@@ -147,7 +145,7 @@ TEXT = "x" * (TEXT_BYTES - 2)
 WIDE = {f"field{number}": "x" * 30_000 for number in range(40)}
 
 
-def test_what_the_limits_allow_comes_back(place: Callable[[], str]):
+def test_what_the_limits_allow_comes_back(place):
     made = [
         replace(
             document(f"{number}.jpg", [("tabby", 0.5)]), labels=(f"{TEXT}xx", ""), metadata=metadata
@@ -197,9 +195,7 @@ def test_what_the_limits_allow_comes_back(place: Callable[[], str]):
         ({"metadata": WIDE}, "metadata has more than 1,000,000 bytes"),
     ],
 )
-def test_what_no_store_holds_is_refused_alone(
-    place: Callable[[], str], change: dict[str, Any], reason: str
-):
+def test_what_no_store_holds_is_refused_alone(place, change, reason):
     other = document("other.jpg", [("tabby", 0.5)])
     made = replace(document("bad.jpg", [("tabby", 1.0)]), **change)
     with filled(place(), []) as store:
@@ -211,7 +207,7 @@ def test_what_no_store_holds_is_refused_alone(
         assert reason in why
 
 
-def test_stats(place: Callable[[], str]):
+def test_stats(place):
     documents = [
         document(f"s/{i}.jpg", [("tabby", 0.5), ("beagle", 0.25)][: 1 + i % 2], labels=["a", "a"])
         for i in range(4)

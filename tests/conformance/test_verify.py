@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -26,9 +25,7 @@ def documents() -> list[Document]:
 
 
 @pytest.mark.parametrize("written", [documents(), []], ids=["documents", "nothing"])
-def test_what_was_written_is_whole(
-    place: Callable[[], str], monkeypatch: pytest.MonkeyPatch, written: list[Document]
-):
+def test_what_was_written_is_whole(place, monkeypatch, written):
     monkeypatch.setattr("tests.conformance.conftest.SETTINGS", IMPORTED)
     location = place()
     with filled(location, written), ImageIndex(location) as index:
@@ -39,9 +36,7 @@ def test_what_was_written_is_whole(
 
 @pytest.mark.node
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
-def test_an_index_of_before_there_were_checksums(
-    place: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-):
+def test_an_index_of_before_there_were_checksums(place, monkeypatch):
     location = place()
     with monkeypatch.context() as patch:
         patch.setattr(mapping, "CHECKSUM", {})
@@ -55,7 +50,7 @@ def test_an_index_of_before_there_were_checksums(
 
 @pytest.mark.node
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
-def test_a_search_that_meets_harm_says_so(place: Callable[[], str]):
+def test_a_search_that_meets_harm_says_so(place):
     location = place()
     with filled(location, documents()[:5]) as store:
         name = location.rpartition("/")[2]

@@ -193,121 +193,83 @@ class FileTarget(Target):
         done = {}
         with duckdb.connect(self.location) as connection:
             for name in names:
-                kind = random.choice(FILE_HARMS)
-                number = self.numbers[name]
                 other = self.numbers[self.other(random, name).id]
-                for statement in kind(random, number, other):
+                harms = file_harms(random, self.numbers[name], other)
+                done[name] = random.choice([*harms, "changed field", "changed field"])
+                for statement in harms[done[name]]:
                     connection.execute(statement)
-                done[name] = kind.__name__
         return done
 
 
-Statements = Iterator[str]
-
-
-def dropped_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"DELETE FROM postings WHERE {_posting(random, n)}"
-
-
-def changed_posting(random: RANDOM, n: int, other: int) -> Statements:
-    factor = random.choice([0.5, 1.0000002, 0.9999998, 2, 0, -1])
-    value = random.choice([f"score * {factor}", "'nan'::FLOAT", "'inf'::FLOAT", "NULL"])
-    yield f"UPDATE postings SET score = {value} WHERE {_posting(random, n)}"
-
-
-def doubled_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"INSERT INTO postings FROM postings WHERE {_posting(random, n)}"
-
-
-def other_term(random: RANDOM, n: int, other: int) -> Statements:
-    posting = _posting(random, n)
-    yield f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
-
-
-def moved_posting(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"UPDATE postings SET document = {other} WHERE {_posting(random, n)}"
-
-
-def no_postings(random: RANDOM, n: int, other: int) -> Statements:
-    yield f"DELETE FROM postings WHERE document = {n}"
-
-
-def scores_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    names = random.choice(["scores", "terms", "terms, scores", "terms, scores, length, norm"])
-    yield _take(names, n, other)
-
-
-def all_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    yield _take("terms, scores, length, norm", n, other)
-    yield f"DELETE FROM postings WHERE document = {n}"
-    made = "SELECT unnest(terms), document, unnest(scores) FROM documents"
-    yield f"INSERT INTO postings {made} WHERE document = {n}"
-
-
-def feature_of_another(random: RANDOM, n: int, other: int) -> Statements:
-    taken = f"(SELECT embedding FROM embeddings WHERE document = {other} LIMIT 1)"
-    yield f"UPDATE embeddings SET embedding = {taken} WHERE document = {n}"
-
-
-def changed_feature(random: RANDOM, n: int, other: int) -> Statements:
-    place = random.randrange(1, 17)
-    value = random.choice([f"embedding[{place}] * 1.0000002::FLOAT", "'nan'::FLOAT", "NULL", "7"])
-    changed = f"embedding[:{place - 1}] || [{value}] || embedding[{place + 1}:]"
-    yield f"UPDATE embeddings SET embedding = {changed} WHERE document = {n}"
-
-
-def lost_feature(random: RANDOM, n: int, other: int) -> Statements:
-    yield random.choice(
-        [
-            f"DELETE FROM embeddings WHERE document = {n}",
-            f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
-            f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
-            f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
-        ]
-    )
-
-
-def changed_field(random: RANDOM, n: int, other: int) -> Statements:
-    change = random.choice(
-        [
-            "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
-            "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",
-            "format = 'JPEG'", "filename = 'other.png'", "uri = uri || 'x'", "label = []",
-            "label = label || ['x']", "label = NULL", "metadata = '{\"camera\": \"Y\"}'",
-            "indexed_at = indexed_at + INTERVAL 1 SECOND", "id = reverse(id)",
-            "terms = terms[2:]", "terms = [-1::SMALLINT] || terms[2:]", "scores = NULL",
-            "terms = [2000::SMALLINT] || terms[2:]", "scores = list_reverse(scores)",
-            "checksum = reverse(checksum)", "checksum = NULL", "metadata = NULL", "uri = NULL",
-            "indexed_at = NULL", "terms = list_reverse(terms), scores = list_reverse(scores)",
-        ]
-    )  # fmt: skip
-    yield f"UPDATE documents SET {change} WHERE document = {n}"
-
-
-def doubled_document(random: RANDOM, n: int, other: int) -> Statements:
-    yield "CREATE OR REPLACE TEMP TABLE one AS FROM documents WHERE document = " + str(n)
-    if random.random() < 0.5:
-        yield "UPDATE one SET document = 1000000 + document"
-    yield "INSERT INTO documents FROM one"
-
-
-def other_number(random: RANDOM, n: int, other: int) -> Statements:
-    number = random.choice([1000000 + n, -1 - n])
-    yield f"UPDATE documents SET document = {number} WHERE document = {n}"
-
-
-FILE_HARMS = (
-    dropped_posting, changed_posting, doubled_posting, other_term, moved_posting, no_postings,
-    scores_of_another, all_of_another, feature_of_another, changed_feature, lost_feature,
-    changed_field, changed_field, changed_field, doubled_document, other_number,
-)  # fmt: skip
-
-
-def _posting(random: RANDOM, n: int) -> str:
-    """One of the ten postings of a document."""
+def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
+    """Statements that harm the document of one number, by what they do."""
     place = random.randrange(1, 11)
     term = f"(SELECT terms[{place}] FROM documents WHERE document = {n} LIMIT 1)"
-    return f"document = {n} AND term = {term}"
+    posting = f"document = {n} AND term = {term}"  # one of its ten
+    factor = random.choice([0.5, 1.0000002, 0.9999998, 2, 0, -1])
+    score = random.choice([f"score * {factor}", "'nan'::FLOAT", "'inf'::FLOAT", "NULL"])
+    names = random.choice(["scores", "terms", "terms, scores", "terms, scores, length, norm"])
+    made = "SELECT unnest(terms), document, unnest(scores) FROM documents"
+    taken = f"(SELECT embedding FROM embeddings WHERE document = {other} LIMIT 1)"
+    i = random.randrange(1, 17)
+    value = random.choice([f"embedding[{i}] * 1.0000002::FLOAT", "'nan'::FLOAT", "NULL", "7"])
+    renumbered = ["UPDATE one SET document = 1000000 + document"] * random.randrange(2)
+    return {
+        "dropped posting": [f"DELETE FROM postings WHERE {posting}"],
+        "changed posting": [f"UPDATE postings SET score = {score} WHERE {posting}"],
+        "doubled posting": [f"INSERT INTO postings FROM postings WHERE {posting}"],
+        "other term": [
+            f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
+        ],
+        "moved posting": [f"UPDATE postings SET document = {other} WHERE {posting}"],
+        "no postings": [f"DELETE FROM postings WHERE document = {n}"],
+        "scores of another": [_take(names, n, other)],
+        "all of another": [
+            _take("terms, scores, length, norm", n, other),
+            f"DELETE FROM postings WHERE document = {n}",
+            f"INSERT INTO postings {made} WHERE document = {n}",
+        ],
+        "feature of another": [f"UPDATE embeddings SET embedding = {taken} WHERE document = {n}"],
+        "changed feature": [
+            f"UPDATE embeddings SET embedding = embedding[:{i - 1}] || [{value}] || "
+            f"embedding[{i + 1}:] WHERE document = {n}"
+        ],
+        "lost feature": [
+            random.choice(
+                [
+                    f"DELETE FROM embeddings WHERE document = {n}",
+                    f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
+                    f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
+                    f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
+                ]
+            )
+        ],
+        "changed field": [
+            f"UPDATE documents SET {random.choice(FIELD_CHANGES)} WHERE document = {n}"
+        ],
+        "doubled document": [
+            f"CREATE OR REPLACE TEMP TABLE one AS FROM documents WHERE document = {n}",
+            *renumbered,
+            "INSERT INTO documents FROM one",
+        ],
+        "other number": [
+            f"UPDATE documents SET document = {random.choice([1000000 + n, -1 - n])} "
+            f"WHERE document = {n}"
+        ],
+    }
+
+
+FIELD_CHANGES = (
+    "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
+    "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",
+    "format = 'JPEG'", "filename = 'other.png'", "uri = uri || 'x'", "label = []",
+    "label = label || ['x']", "label = NULL", "metadata = '{\"camera\": \"Y\"}'",
+    "indexed_at = indexed_at + INTERVAL 1 SECOND", "id = reverse(id)",
+    "terms = terms[2:]", "terms = [-1::SMALLINT] || terms[2:]", "scores = NULL",
+    "terms = [2000::SMALLINT] || terms[2:]", "scores = list_reverse(scores)",
+    "checksum = reverse(checksum)", "checksum = NULL", "metadata = NULL", "uri = NULL",
+    "indexed_at = NULL", "terms = list_reverse(terms), scores = list_reverse(scores)",
+)  # fmt: skip
 
 
 def _take(names: str, n: int, other: int) -> str:
@@ -325,7 +287,6 @@ class ServerTarget(Target):
         super().__init__(location, folder)
         self.index = ImageIndex(location)
         self.client, self.name = self.index.store.client, location.rpartition("/")[2]
-        self.vocabulary = imagenet()
         mapping = next(iter(self.client.indices.get_mapping(index=self.name).values()))
         self.meta = mapping["mappings"]["_meta"]
         self.client.indices.refresh(index=f"{self.name}-rejected")
@@ -376,7 +337,7 @@ class ServerTarget(Target):
     def _harm_entries(self, random: RANDOM, kind: str) -> str:
         if kind == "copy":
             one = self.other(random, "")
-            source = one.to_source(self.vocabulary)
+            source = one.to_source(imagenet())
             self.client.index(index=self.name, id=f"{random.random()}", document=source)
             self.client.indices.refresh(index=self.name)
             return "copy under another id"
@@ -398,15 +359,12 @@ class ServerTarget(Target):
         done, operations = {}, []
         for name in names:
             right, other = self.documents[name], self.other(random, name)
-            source = right.to_source(self.vocabulary)
-            kind = random.choice(SERVER_HARMS)
-            if kind is partly_updated:
-                change = kind(random, source, right, other, self.vocabulary)
-                operations += [{"update": {"_id": name}}, {"doc": change}]
+            harms = server_harms(random, right.to_source(imagenet()), right, other)
+            done[name] = kind = random.choice([*harms, *OFTEN])
+            if kind == PARTLY:
+                operations += [{"update": {"_id": name}}, {"doc": harms[kind]}]
             else:
-                source = kind(random, source, right, other, self.vocabulary) or source
-                operations += [{"index": {"_id": name}}, source]
-            done[name] = kind.__name__
+                operations += [{"index": {"_id": name}}, harms[kind]]
         answer = self.client.bulk(index=self.name, operations=operations, refresh=True)
         for item in answer["items"]:
             (outcome,) = item.values()
@@ -419,88 +377,67 @@ def _unordered(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(value, key=str) for name, value in fields.items()}
 
 
-Source = dict[str, Any]
-
-
-def weight(random: RANDOM, source: Source, right: Document, *_: Any) -> None:
-    key = random.choice(right.terms).key
-    if random.random() < 0.3:
-        del source["posterior"][key]
-    elif random.random() < 0.3:
-        source["posterior"]["tench"] = 0.5
-    else:
-        source["posterior"][key] *= random.choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
-
-
-def score(random: RANDOM, source: Source, right: Document, *_: Any) -> None:
-    key = random.choice(right.terms).key
-    if random.random() < 0.3:
-        del source["synset"][key]
-    elif random.random() < 0.3:
-        name = random.choice(["wind", "words"])
-        source["synset"][key][name] = "other"
-    else:
-        source["synset"][key]["score"] *= random.choice([0.5, 1.0000002, 2])
-
-
-def names(random: RANDOM, source: Source, *_: Any) -> None:
-    random.choice(
-        [source["synsets"].reverse, source["synsets"].pop, lambda: source["synsets"].append("x")]
-    )()
-
-
-def derived(random: RANDOM, source: Source, *_: Any) -> None:
-    name = random.choice(["top_synset", "top_score", "length", "norm", "words", "hit"])
-    source[name] = {"top_synset": "tench", "words": ["x"], "hit": "eHg="}.get(name, 0.5)
-
-
-def no_field(random: RANDOM, source: Source, *_: Any) -> None:
-    del source[random.choice(sorted(source))]
-
-
-def fact(random: RANDOM, source: Source, *_: Any) -> None:
-    changes = {
+def server_harms(
+    random: RANDOM, source: dict[str, Any], right: Document, other: Document
+) -> dict[str, dict[str, Any]]:
+    """The source of a document, harmed, by what was done; or what is partly updated."""
+    choice, key = random.choice, random.choice(right.terms).key
+    weights, scores, names = source["posterior"], source["synset"], source["synsets"]
+    factor = choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
+    score = scores[key]["score"] * choice([0.5, 1.0000002, 2])
+    place = random.randrange(len(source["embedding"]))
+    feature = list(source["embedding"])
+    feature[place] = feature[place] * 1.0000002 + 1e-30
+    derived = {
+        "top_synset": "tench", "top_score": 0.5, "length": 0.5, "norm": 0.5, "words": ["x"],
+        "hit": "eHg=",
+    }  # fmt: skip
+    facts = {
         "sha256": "0" * 64, "width": 7, "height": 0, "bytes": 1, "format": "GIF",
         "filename": "x", "uri": "/x", "label": ["x"], "metadata": {"x": 1}, "id": "0" * 32,
         "indexed_at": "2020-01-01T00:00:00+00:00", "checksum": "0" * 32,
     }  # fmt: skip
-    name = random.choice(list(changes))
-    source[name] = changes[name]
+    made = replace(right, terms=choice([other.terms, right.terms[1:], ()]))
+    changes: dict[str, dict[str, Any]] = {
+        "weight": {
+            "posterior": choice(
+                [
+                    _without(weights, key),
+                    {**weights, "tench": 0.5},
+                    {**weights, key: weights[key] * factor},
+                ]
+            )
+        },
+        "score": {
+            "synset": choice(
+                [
+                    _without(scores, key),
+                    {**scores, key: {**scores[key], choice(["wind", "words"]): "other"}},
+                    {**scores, key: {**scores[key], "score": score}},
+                ]
+            )
+        },
+        "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
+        "derived": dict([choice([*derived.items()])]),
+        "fact": dict([choice([*facts.items()])]),
+        "hit of another": {"hit": other.to_hit()},
+        "feature": {"embedding": choice([other.embedding.tolist(), feature])},
+        "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},
+        "no terms": {"posterior": {}, "synset": {}, "synsets": []},
+    }
+    return {
+        **{name: {**source, **change} for name, change in changes.items()},
+        "no field": _without(source, choice(sorted(source))),
+        PARTLY: choice([{"label": ["x"]}, {"top_score": 0.5}, {"metadata": {"x": 2}}]),
+    }
 
 
-def hit_of_another(
-    random: RANDOM, source: Source, right: Document, other: Document, *_: Any
-) -> None:
-    source["hit"] = other.to_hit()
+PARTLY = "partly updated"
+OFTEN = ("weight", "score", "derived", "no field", "fact", "feature")
 
 
-def feature(random: RANDOM, source: Source, right: Document, other: Document, *_: Any) -> None:
-    if random.random() < 0.4:
-        source["embedding"] = other.embedding.tolist()
-    else:
-        place = random.randrange(len(source["embedding"]))
-        source["embedding"][place] = source["embedding"][place] * 1.0000002 + 1e-30
-
-
-def terms_of_another(
-    random: RANDOM, source: Source, right: Document, other: Document, vocabulary: Any
-) -> Source:
-    made = replace(right, terms=random.choice([other.terms, right.terms[1:], ()]))
-    return {**made.to_source(vocabulary), "checksum": source["checksum"]}
-
-
-def no_terms(random: RANDOM, source: Source, *_: Any) -> None:
-    source |= {"posterior": {}, "synset": {}, "synsets": []}
-
-
-def partly_updated(random: RANDOM, source: Source, right: Document, *_: Any) -> Source:
-    return random.choice([{"label": ["x"]}, {"top_score": 0.5}, {"metadata": {"x": 2}}])
-
-
-SERVER_HARMS = (
-    weight, weight, score, score, names, derived, derived, no_field, no_field, fact, fact,
-    hit_of_another, feature, feature, terms_of_another, no_terms, partly_updated,
-)  # fmt: skip
+def _without(items: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in items.items() if key != name}
 
 
 class MissedError(Exception):

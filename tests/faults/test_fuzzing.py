@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import ImageError, QueryError
-from imgsearch_es.pictures.images import Limits, open_image
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conftest import ROOT
@@ -102,7 +103,8 @@ def test_a_damaged_picture_is_opened_or_refused(data):
 BOUNDED = """
 import resource, sys
 from imgsearch_es.errors import ImageError
-from imgsearch_es.pictures.images import Limits, open_image
+from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import open_image
 from tests.fuzz.seeds import seeds
 from tests.unit.test_language import lines
 limits = Limits(max_pixels=1_000_000, max_bytes=1_000_000)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -86,7 +84,7 @@ def check(index: ImageIndex, report: IndexReport, good: int) -> None:
     }
 
 
-def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top: Path) -> None:
+def test_files_that_are_no_pictures_or_not_what_they_say(index, top):
     bad = {
         "empty.jpg": (b"", "the file is empty"),
         "text.png": (b"Dear photo,\n" * 9, "not a picture of a known format"),
@@ -109,43 +107,17 @@ def test_files_that_are_no_pictures_or_not_what_they_say(index: ImageIndex, top:
     run(index, top, {str(top / name): words for name, (_, words) in bad.items()}, 24)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG of a size that it does not have."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    lines = zlib.compress(bytes(1_000_000), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
-
-
-def test_bombs(index: ImageIndex, top: Path) -> None:
+def test_bombs(index, top):
     bomb = encoded(Image.new("1", (20_000, 20_000)), "PNG")
     assert len(bomb) < 100_000
     bad = {
         "bomb.png": (bomb, "pixels are over the limit"),
-        "claim.png": (png_header(60_000, 60_000), "pixels are over the limit"),
-        "short.png": (png_header(10_000, 10_000), "damaged PNG picture"),
-        "frame.gif": (
-            b"GIF89a"
-            + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
-            + struct.pack("<BHHHHB", 0x2C, 0, 0, 65_535, 65_535, 0)
-            + b"\x08\x01\x00\x00;",
-            "pixels are over the limit",
-        ),
-        "claim.bmp": (
-            b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, 1 << 30, 1 << 30, 1, 24, *[0] * 6),
-            "over the limit",
-        ),
         "large.png": (encoded(picture(), "PNG") + bytes(200_000), "larger than the limit"),
     }
     for name, (data, _) in bad.items():
         (top / name).write_bytes(data)
-    limits = Limits(max_bytes=200_000)
     words = {str(top / name): words for name, (_, words) in bad.items()}
-    run(index, top, words, 20, limits=limits)
+    run(index, top, words, 20, limits=Limits(max_bytes=200_000))
 
 
 def deep(kind: str) -> Image.Image:
@@ -195,7 +167,7 @@ def unusual() -> dict[str, bytes]:
     return found
 
 
-def test_pictures_that_are_rare_and_right(index: ImageIndex, top: Path) -> None:
+def test_pictures_that_are_rare_and_right(index, top):
     rare = unusual()
     for name, data in rare.items():
         (top / name).write_bytes(data)
@@ -208,7 +180,7 @@ def test_pictures_that_are_rare_and_right(index: ImageIndex, top: Path) -> None:
     assert index.get(sizes["wide.png"]).width == 30_000
 
 
-def test_what_is_indexed_in_a_run_is_what_is_found_alone(index: ImageIndex, top: Path) -> None:
+def test_what_is_indexed_in_a_run_is_what_is_found_alone(index, top):
     for name, data in unusual().items():
         (top / name).write_bytes(data)
     index.add(top, batch_size=7)
@@ -217,7 +189,7 @@ def test_what_is_indexed_in_a_run_is_what_is_found_alone(index: ImageIndex, top:
         assert index.get(key).terms == alone.terms, uri
 
 
-def test_what_cannot_be_opened(index: ImageIndex, top: Path) -> None:
+def test_what_cannot_be_opened(index, top):
     os.mkfifo(top / "pipe.jpg")
     (top / "zero.jpg").symlink_to("/dev/zero")
     (top / "full.png").symlink_to("/dev/full")
@@ -231,7 +203,7 @@ def test_what_cannot_be_opened(index: ImageIndex, top: Path) -> None:
     run(index, top, {str(top / name): f"broken link: {words}" for name, words in bad.items()}, 21)
 
 
-def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
+def test_a_pipe_or_device_that_is_named(index, top):
     os.mkfifo(top / "pipe.jpg")
     report = index.add([top, top / "pipe.jpg", "/dev/zero"])
     assert (report.found, report.added) == (22, 20)
@@ -240,30 +212,17 @@ def test_a_pipe_or_device_that_is_named(index: ImageIndex, top: Path) -> None:
     assert reasons == {str(top / "pipe.jpg"): special, "/dev/zero": special}
 
 
-def test_names_of_all_kinds(index: ImageIndex, top: Path) -> None:
+def test_names_of_all_kinds(index, top):
     odd = b"\xe9\xff" if sys.platform != "darwin" else "\u00e9".encode()  # there always UTF-8
-    names = [
-        b"two\nlines.png",
-        b"tab\there.png",
-        b"latin-" + odd + b".png",
-        odd + b".png",
-        "日本 \U0001f408.png".encode(),
-        b"a%20b.png",
-        b"a#b?c.png",
-        b"quo\"te'.png",
-        b"-rf.png",
-        b" .png",
-        b"x" * 250 + b".png",
-        b"back\\slash.png",
-        b"http:.png",
-    ]
-    for name in names:
-        with open(os.path.join(os.fsencode(top), name), "wb") as file:  # noqa: PTH118, PTH123
-            file.write(encoded(picture(), "PNG"))
-    broken = os.path.join(os.fsencode(top), b"broken-" + odd + b"\n.png")  # noqa: PTH118
-    with open(broken, "wb") as file:  # noqa: PTH123
-        file.write(b"nothing")
-    run(index, top, {to_uri(broken): "not a picture"}, 20 + len(names))
+    stems = [
+        b"two\nlines", b"tab\there", b"latin-" + odd, odd, "日本 \U0001f408".encode(), b"a%20b",
+        b"a#b?c", b"quo\"te'", b"-rf", b" ", b"x" * 250, b"back\\slash", b"http:",
+    ]  # fmt: skip
+    for stem in stems:
+        (top / os.fsdecode(stem + b".png")).write_bytes(encoded(picture(), "PNG"))
+    broken = top / os.fsdecode(b"broken-" + odd + b"\n.png")
+    broken.write_bytes(b"nothing")
+    run(index, top, {to_uri(broken): "not a picture"}, 20 + len(stems))
 
 
 def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *names: str) -> None:
@@ -279,9 +238,7 @@ def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], *n
     monkeypatch.setattr(WorkerProcess, "decode_files", after_change)
 
 
-def test_files_that_vanish_while_the_run_goes_on(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_vanish_while_the_run_goes_on(index, top, monkeypatch):
     changing(monkeypatch, Path.unlink, "good03.png", "good17.png")
     report = index.add(top)
     assert (report.found, report.added) == (20, 18)
@@ -293,9 +250,7 @@ def test_files_that_vanish_while_the_run_goes_on(
     monkeypatch.undo()
 
 
-def test_files_that_are_replaced_while_the_run_goes_on(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_replaced_while_the_run_goes_on(index, top, monkeypatch):
     other = encoded(picture(), "JPEG")
     with monkeypatch.context() as patched:
         changing(patched, lambda path: path.write_bytes(other), "good03.png")
@@ -311,9 +266,7 @@ def test_files_that_are_replaced_while_the_run_goes_on(
     assert (again.found, again.unchanged, again.as_before) == (19, 18, 1)
 
 
-def test_a_file_that_grows_while_it_is_read(
-    index: ImageIndex, top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_grows_while_it_is_read(index, top, monkeypatch):
     path = top / "growing.png"
     path.write_bytes(encoded(picture(), "PNG"))
     stop = threading.Event()
@@ -356,7 +309,7 @@ def count_in_a_process(location: Path, folder: Path) -> tuple[str, float]:
     return counts, int(kilobytes) / 1000
 
 
-def test_a_hundred_thousand_files_in_a_folder(tmp_path: Path) -> None:
+def test_a_hundred_thousand_files_in_a_folder(tmp_path):
     """Most are no pictures, and must be looked at: no name tells. The names take memory, sorted
     as they are, the files none."""
     few, many, pictures = tmp_path / "few", tmp_path / "many", 2_000

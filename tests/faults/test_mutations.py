@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.faults.mutations import run, target_of
@@ -18,6 +16,6 @@ from tests.faults.mutations import run, target_of
         pytest.param("elasticsearch", 10_000, marks=[pytest.mark.node, pytest.mark.long]),
     ],
 )
-def test_every_harm_is_found_or_harmless(fake_model, tmp_path: Path, store: str, count: int):
+def test_every_harm_is_found_or_harmless(fake_model, tmp_path, store, count):
     with target_of(store, tmp_path) as target:
         assert run(target, count, seed=1).total() >= count

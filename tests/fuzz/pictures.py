@@ -14,7 +14,8 @@ import atheris
 
 with atheris.instrument_imports(include=["imgsearch_es"]):
     from imgsearch_es.errors import ImageError
-    from imgsearch_es.pictures.images import Limits, open_image
+    from imgsearch_es.pictures.files import Limits
+    from imgsearch_es.pictures.images import open_image
 from tests.fuzz.seeds import seeds
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=1_000_000)

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -72,13 +73,8 @@ def process(path):
             + textwrap.dedent(code)
         )
         pipe = subprocess.PIPE
-        child = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", program],
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-        )
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         started.append(child)
         assert child.stdout.readline() == "ready\n", child.stderr.read()
         return child
@@ -102,19 +98,18 @@ with file.writing() as connection:
 WRITE = INSERT + "    ready()\n"
 
 
-def insert_and_fail(file: DatabaseFile, fail: Callable[[Any], object]) -> None:
+def insert(file: DatabaseFile, then: Callable[[Any], object] = bool) -> None:
     with file.writing() as connection:
-        connection.execute("INSERT INTO numbers VALUES (3)")
-        fail(connection)
+        connection.execute("INSERT INTO numbers VALUES (2)")
+        then(connection)
 
 
 def test_committed_or_not_at_all(file):
-    with file.writing() as connection:
-        connection.execute("INSERT INTO numbers VALUES (2)")
+    insert(file)
     with pytest.raises(ZeroDivisionError):
-        insert_and_fail(file, lambda connection: 1 / 0)
+        insert(file, lambda connection: 1 / 0)
     with pytest.raises(StoreError, match=r"index\.duckdb: .*nothing"):
-        insert_and_fail(file, lambda connection: connection.execute("FROM nothing"))
+        insert(file, lambda connection: connection.execute("FROM nothing"))
     assert count(file) == 2
 
 
@@ -150,12 +145,7 @@ def test_another_process_waits_while_we_read(file, process):
 
 
 def test_two_processes_read_at_once(file, process):
-    child = process(
-        """
-        with file.reading() as connection:
-            ready()
-        """
-    )
+    child = process("with file.reading() as connection:\n    ready()\n")
     assert count(file) == 1
     go_on(child)
 
@@ -165,10 +155,7 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
     child = process(WRITE)
     impatient = DatabaseFile(path, wait_seconds=0.2)
     started = time.monotonic()
-    with (
-        pytest.raises(IndexLockedError) as caught,
-        getattr(impatient, lease)(),
-    ):
+    with pytest.raises(IndexLockedError) as caught, getattr(impatient, lease)():
         pass
     assert 0.2 <= time.monotonic() - started < 5
     assert f"(process {child.pid})" in str(caught.value)
@@ -191,8 +178,7 @@ def test_busy_readers_make_room_for_a_writer(file, process, path):
             """
         )
     for _ in range(3):
-        with file.writing() as connection:
-            connection.execute("INSERT INTO numbers VALUES (2)")
+        insert(file)
     assert child.poll() is None
     assert count(file) == 4
     assert [found.name for found in path.parent.iterdir()] == [path.name]
@@ -203,8 +189,8 @@ def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
     patient = DatabaseFile(path, wait_seconds=0.1)
     timer = threading.Timer(0.5, go_on, [child])
     timer.start()
-    with patient.patient(), patient.writing() as connection:
-        connection.execute("INSERT INTO numbers VALUES (3)")
+    with patient.patient():
+        insert(patient)
     timer.join()
     assert f"(process {child.pid})" in caplog.messages[0]
     assert count(patient) == 3
@@ -216,15 +202,7 @@ def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
     patient.close()
 
 
-def test_we_go_on_when_the_writer_is_done(file, process):
-    child = process(WRITE)
-    timer = threading.Timer(0.3, go_on, [child])
-    timer.start()
-    assert count(file) == 2  # it waited
-    timer.join()
-
-
-def test_kill_9_in_a_transaction_leaves_the_old_content(file, process):
+def test_kill_9_in_a_transaction_leaves_the_old_content_and_after_it_the_new(file, process):
     child = process(
         """
         with file.writing() as connection:
@@ -236,12 +214,6 @@ def test_kill_9_in_a_transaction_leaves_the_old_content(file, process):
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert count(file) == 1
-    with file.writing() as connection:
-        connection.execute("INSERT INTO numbers VALUES (2)")
-    assert count(file) == 2
-
-
-def test_kill_9_after_a_transaction_keeps_it(file, process):
     child = process(INSERT + "ready()")
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -250,51 +222,31 @@ def test_kill_9_after_a_transaction_keeps_it(file, process):
 
 def test_threads_search_while_one_writes(file):
     stop = threading.Event()
-    wrong: list[object] = []
 
-    def search() -> None:
-        last = 0
+    def search() -> list[tuple[int, int]]:
+        """Where half a batch was seen, or one that vanished."""
+        seen = [0]
         while not stop.is_set():
-            try:
-                now = count(file)
-            except Exception as error:  # noqa: BLE001
-                wrong.append(error)
-                return
-            if now < last or now % 10 != 1:  # half a batch, or one that vanished
-                wrong.append((last, now))
-            last = now
+            seen.append(count(file))
+        return [(a, b) for a, b in itertools.pairwise(seen) if b < a or b % 10 != 1]
 
-    threads = [threading.Thread(target=search) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(10):
-            with file.writing() as connection:
-                for i in range(10):
-                    connection.execute("INSERT INTO numbers VALUES ($1)", [i])
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as threads:
+        searching = [threads.submit(search) for _ in range(4)]
+        try:
+            for _ in range(10):
+                insert(file, lambda c: c.execute("INSERT INTO numbers FROM range(9)"))
+        finally:
+            stop.set()
+    assert [thread.result() for thread in searching] == [[]] * 4
     assert count(file) == 101
 
 
 def test_a_thread_waits_for_another_a_bounded_time(path):
     file = DatabaseFile(path, wait_seconds=0.1)
-    caught: list[BaseException] = []
-
-    def search() -> None:
-        try:
-            count(file)
-        except IndexLockedError as error:
-            caught.append(error)
-
-    with file.writing():
-        thread = threading.Thread(target=search)
-        thread.start()
-        thread.join()
-    assert "another thread of this process" in str(caught[0])
+    with file.writing(), ThreadPoolExecutor(1) as threads:
+        caught = threads.submit(count, file).exception()
+    assert isinstance(caught, IndexLockedError)
+    assert "another thread of this process" in str(caught)
     assert count(file) == 1
     file.close()
 
@@ -315,8 +267,7 @@ def test_ctrl_c_at_any_instruction_leaves_nobody_in_the_accounts(file):
             break
     assert interrupted > 500
     file.wait_seconds = 1
-    with file.writing() as connection:
-        connection.execute("INSERT INTO numbers VALUES (2)")
+    insert(file)
     assert count(file) == 2
 
 
@@ -372,7 +323,7 @@ def test_no_file(tmp_path):
     assert not (tmp_path / "none.duckdb").exists()
 
 
-# -- the schema and its migrations ------------------------------------------------------------
+# -- the schema ------------------------------------------------------------
 
 
 @pytest.fixture
@@ -381,19 +332,6 @@ def store(tmp_path):
     store.create(SETTINGS)
     store.close()
     return store
-
-
-@pytest.fixture
-def newer_version(monkeypatch):
-    """This version knows schema 3, and how to get there."""
-    steps = {
-        1: lambda c: c.execute("CREATE TABLE added_in_2 (n INTEGER)"),
-        2: lambda c: c.execute("INSERT INTO added_in_2 VALUES (3)"),
-    }
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr("imgsearch_es.stores.embedded.store.SCHEMA_VERSION", 3)
-    monkeypatch.setattr(schema, "MIGRATIONS", steps)
-    return steps
 
 
 def rows(store, sql):
@@ -407,44 +345,10 @@ def test_any_duckdb_client_reads_it(store):
     assert rows(store, "SELECT * FROM picture_terms") == []
 
 
-def test_settings_are_remembered(store):
-    assert EmbeddedStore(store.location).settings() == SETTINGS
-
-
-def test_an_older_file_is_brought_up_to_date_when_opened(store, newer_version):
-    again = EmbeddedStore(store.location)
-    assert again.settings() == replace(SETTINGS, schema_version=3)
-    assert rows(again, "SELECT n FROM added_in_2") == [(3,)]
-    newer_version.clear()  # the second time there is nothing to do
-    assert EmbeddedStore(store.location).settings().schema_version == 3
-
-
-def test_two_processes_may_find_an_older_file_at_once(store, newer_version):
-    file = DatabaseFile.at(Path(store.location))
-    for _ in range(2):
-        with file.writing() as connection:
-            assert schema.migrate(connection, store.location).schema_version == 3
-    assert rows(store, "SELECT n FROM added_in_2") == [(3,)]
-
-
-def test_a_migration_that_fails_leaves_the_file_as_it_was(store, newer_version):
-    newer_version[2] = lambda c: c.execute("INSERT INTO nothing VALUES (3)")
-    with pytest.raises(StoreError, match="nothing"):
-        EmbeddedStore(store.location).settings()
-    assert ("added_in_2",) not in rows(store, "SHOW TABLES")
-    del newer_version[2]
-    newer_version[2] = lambda c: None
-    assert EmbeddedStore(store.location).settings() is not None
-
-
 def test_a_newer_file_is_refused(store, monkeypatch):
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 0)
     with pytest.raises(SchemaError, match=r"newer imgsearch-es \(schema 1, this one knows 0\)"):
         EmbeddedStore(store.location).settings()
-
-
-def test_every_older_version_has_a_migration():
-    assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA_VERSION))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ import struct
 import sys
 import threading
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,16 +26,16 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import files, images, sources
-from imgsearch_es.pictures.images import (
+from imgsearch_es.pictures.files import (
     Limits,
     content_hash,
-    find_images,
-    open_image,
     picture_id,
     read_bytes,
     to_path,
     to_uri,
 )
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.sources import find_images
 
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
 ORIENTATION = 274
@@ -170,16 +172,10 @@ def test_pictures_are_found_by_extension_or_signature_and_the_rest_is_passed_ove
     save(tmp_path / "no_extension")
     save(tmp_path / "wrong.txt")
     save(tmp_path / "empty.png", b"")
-    for name in [
-        ".hidden.png",
-        ".git/e.png",
-        "notes.txt",
-        "Thumbs.db",
-        ".DS_Store",
-        "BMW prices",
-        "empty",
-    ]:
-        save(tmp_path / name, b"BMW prices and P1 notes" if name[0] != "." else None)
+    for name in ["notes.txt", "Thumbs.db", "BMW prices"]:
+        save(tmp_path / name, b"BMW prices and P1 notes")
+    for name in [".hidden.png", ".git/e.png", ".DS_Store"]:
+        save(tmp_path / name)
     save(tmp_path / "empty", b"")
     assert found(tmp_path, top=tmp_path) == [
         *("a.png", "b.JPG", "empty.png", "no_extension", "phone.heic", "wrong.txt"),
@@ -311,53 +307,13 @@ def test_a_file_that_vanishes_is_rejected(tmp_path):
 # --- remote ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def memory(monkeypatch):
-    """A stand-in for fsspec, which is optional: the four calls that we make."""
-    content = {f"/{name}": encode(photo()) for name in ["a/2.png", "a/b/3.PNG", "a/1.jpg", "plain"]}
-    content |= {"/a/notes.txt": b"text", "/a/.hidden/x.png": b"", "/a/.x.png": b""}
-
-    class Memory:
-        def __init__(self) -> None:
-            self.opened: list[io.BytesIO] = []
-
-        def __del__(self) -> None:  # as fsspec's archives do
-            for file in self.opened:
-                file.close()
-
-        def open(self, path: str, mode: str) -> io.BytesIO:
-            if path not in content:
-                raise FileNotFoundError(path)
-            self.opened.append(io.BytesIO(content[path]))
-            return self.opened[-1]
-
-        def exists(self, path: str) -> bool:
-            return path in content or self.isdir(path)
-
-        def isdir(self, path: str) -> bool:
-            return any(name.startswith(path.rstrip("/") + "/") for name in content)
-
-        def walk(self, path: str, *, on_error: str):
-            assert on_error == "raise"
-            top = path.rstrip("/") + "/"
-            inside = [name[len(top) :] for name in content if name.startswith(top)]
-            below = list({name.partition("/")[0] for name in inside if "/" in name})
-            yield path, below, [name for name in inside if "/" not in name]
-            for folder in below:
-                yield from self.walk(top + folder, on_error=on_error)
-
-    class Core:
-        @staticmethod
-        def url_to_fs(uri: str) -> tuple[Memory, str]:
-            scheme, _, path = uri.partition("://")
-            if scheme == "s3":
-                raise ImportError("Install s3fs to access S3")
-            if scheme != "memory":
-                raise ValueError(f"Protocol not known: {scheme}")
-            return Memory(), "/" + path.strip("/")
-
-    monkeypatch.setitem(sys.modules, "fsspec", Core)
-    monkeypatch.setitem(sys.modules, "fsspec.core", Core)
+@pytest.fixture(scope="module")
+def memory():
+    content = {name: encode(photo()) for name in ["a/2.png", "a/b/3.PNG", "a/1.jpg", "plain"]}
+    content |= {"a/notes.txt": b"text", "a/.hidden/x.png": b"", "a/.x.png": b""}
+    for name, data in content.items():
+        with fsspec.open(f"memory://{name}", "wb") as file:
+            file.write(data)
 
 
 @pytest.mark.usefixtures("memory")
@@ -371,6 +327,14 @@ def test_remote_folders_are_listed_and_remote_pictures_opened():
     assert content_hash("memory://plain") == picture.sha256
     with pytest.raises(ImageError, match="limit of 9 bytes"):
         read_bytes("memory://plain", Limits(max_bytes=9))
+
+
+def test_a_picture_in_a_zip_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b/a.png", encode(photo()))
+    uri = f"zip://b/a.png::{tmp_path}/a.zip"
+    assert list(find_images(f"zip://b::{tmp_path}/a.zip")) == [uri]
+    assert open_image(uri).filename == "a.png"
 
 
 @pytest.mark.usefixtures("memory")
@@ -645,6 +609,7 @@ def test_16_bit_gray_is_scaled_not_clipped(kind):
     ("values", "gray"),
     [
         ([0, 0.2, 1], [0, 51, 255]),
+        (np.array([-100, 0, 100], np.int32), [0, 128, 255]),
         ([0, 51, 255], [0, 51, 255]),
         ([0, 51 * 257, 65535], [0, 51, 255]),
         ([-1, 0, 1], [0, 128, 255]),
@@ -654,14 +619,9 @@ def test_16_bit_gray_is_scaled_not_clipped(kind):
         ([-3e38, 0, 3e38], [0, 128, 255]),
     ],
 )
-def test_floating_point_tiff(values, gray):
-    image = Image.fromarray(np.array([values], np.float32))
+def test_deep_tiff(values, gray):
+    image = Image.fromarray(np.array([values], getattr(values, "dtype", np.float32)))
     assert pixels(open_image(encode(image, "TIFF")))[0, :, 0].tolist() == gray
-
-
-def test_32_bit_integers():
-    image = Image.fromarray(np.array([[-100, 0, 100]], np.int32))
-    assert pixels(open_image(encode(image, "TIFF")))[0, :, 0].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -711,12 +671,7 @@ def test_what_is_no_picture_is_rejected_with_the_reason(tmp_path, data, reason):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        *((kind, {}) for kind in FORMATS),
-        ("JPEG", {"progressive": True}),
-        ("JPEG", {"optimize": True}),
-    ],
+    ("kind", "options"), [*((kind, {}) for kind in FORMATS), ("JPEG", {"progressive": True})]
 )
 def test_truncated_files_are_rejected_at_every_length(kind, options):
     rng = random.Random(4)  # noqa: S311
@@ -729,17 +684,8 @@ def test_truncated_files_are_rejected_at_every_length(kind, options):
 
 
 def tiff_header(width: int, height: int) -> bytes:
-    entries = [
-        (256, width),
-        (257, height),
-        (258, 8),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (279, 9),
-    ]
-    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 9}
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
     return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + b"\0" * 4
 
 
@@ -761,9 +707,7 @@ def tiff_header(width: int, height: int) -> bytes:
 )
 def test_bombs_are_rejected_by_their_header(data):
     before = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(
-        ImageError, match=r"60000 x 60000 pixels are over|60000 pixels|exceeds limit"
-    ):
+    with pytest.raises(ImageError, match=r"60000 x 60000 pixels are over|exceeds limit"):
         open_image(data)
     assert before == Image.MAX_IMAGE_PIXELS
 
@@ -777,9 +721,6 @@ def test_a_picture_that_pillow_warns_about_is_accepted_up_to_our_limit(monkeypat
             open_image(data, limits=Limits(max_pixels=1000))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # our own limit counts where it can
     assert open_image(encode(photo())).width == 40
-
-
-def test_our_limit_holds_for_pillow_images():
     with pytest.raises(ImageError, match="over the limit"):
         open_image(photo(), limits=Limits(max_pixels=100))
 

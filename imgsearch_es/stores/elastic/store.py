@@ -19,7 +19,15 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.storable import storable
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
-from imgsearch_es.stores.base import IndexSettings, SearchResult, WriteReport, known_settings
+from imgsearch_es.stores.base import (
+    IndexSettings,
+    SearchResult,
+    WriteReport,
+    check_dimensions,
+    known_settings,
+    search_parts,
+    weighted_all,
+)
 from imgsearch_es.stores.elastic import paging, rebuilding, waiting
 from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
@@ -41,8 +49,6 @@ from imgsearch_es.stores.elastic.strategies import (
     get_strategy,
     vanishing,
 )
-from imgsearch_es.stores.fusion import search_parts
-from imgsearch_es.stores.weighting import check_dimensions, weighted_all
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _SENDERS = 4

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +23,8 @@ from weakref import WeakSet, WeakValueDictionary
 import duckdb
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
-from imgsearch_es.stores.embedded.drafting import clear_spilled, drafted
-from imgsearch_es.stores.embedded.faults import translated
-from imgsearch_es.stores.embedded.gate import Gate
-from imgsearch_es.stores.embedded.open_file import Identity, OpenFile
+from imgsearch_es.stores.embedded.beside import Gate, clear_spilled, drafted
+from imgsearch_es.stores.embedded.open_file import OpenFile, translated
 from imgsearch_es.stores.interrupts import Pending, deferred
 
 WAIT_SECONDS = 30.0
@@ -77,20 +74,11 @@ class DatabaseFile:
         self._readers = 0
         self._writer: Gate | None = None  # who writes, or waits to
         self._forking: Gate | None = None
-        self._open = OpenFile(self.path)
+        self.opened = OpenFile(self.path)
         self._used_at = 0.0
         self._keeper: threading.Thread | None = None
         self._patient = 0
         self._ended = False
-
-    @property
-    def identity(self) -> Identity | None:
-        """Which file was opened last; it stays so while a connection is in use."""
-        return self._open.identity
-
-    def on_disk(self) -> Identity | None:
-        """Which file is at the path now: another one once an index was rebuilt."""
-        return self._open.on_disk()
 
     def exists(self) -> bool:
         """Whether there is a file with something in it."""
@@ -101,7 +89,7 @@ class DatabaseFile:
     def patient(self) -> Iterator[Callable[[], None]]:
         """Within this block, wait for the file as long as it takes, and say for whom.
 
-        What it gives, when called, ends all waiting; it may be called in a handler of signals.
+        What it gives, when called, ends that; a handler of signals may call it.
         """
         self._patient += 1
         try:
@@ -114,9 +102,7 @@ class DatabaseFile:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only cursor; many threads may have one at once.
 
-        Raises:
-            IndexNotFoundError: there is no such file.
-            IndexLockedError: another process is writing, for longer than the wait.
+        IndexLockedError where another process is writing, for longer than the wait.
         """
         if not self.exists():
             raise IndexNotFoundError(
@@ -125,7 +111,7 @@ class DatabaseFile:
         with deferred() as interrupt:
             self._wait(self._may_read, interrupt)
             try:
-                with translated(self.path), self._open.cursor() as cursor:
+                with translated(self.path), self.opened.cursor() as cursor:
                     interrupt.hurry = lambda: _stop(cursor)
                     yield cursor
             finally:
@@ -136,18 +122,14 @@ class DatabaseFile:
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The only connection, in a transaction that is committed at the end or not at all.
-
-        Raises:
-            IndexLockedError: another process has the file, for longer than the wait.
-        """
+        """The only connection, in a transaction that is committed at the end or not at all."""
         gate = Gate(self.path)
         with deferred() as interrupt, translated(self.path):
             try:
                 self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
                 self._wait(self._may_write, interrupt)
                 clear_spilled(self.path)
-                with self._open.cursor() as cursor:
+                with self.opened.cursor() as cursor:
                     cursor.begin()
                     yield cursor
                     cursor.commit()
@@ -155,7 +137,7 @@ class DatabaseFile:
                 with self._changed:
                     try:
                         if self._writer is gate and not self._readers:
-                            self._open.detach()
+                            self.opened.detach()
                     finally:
                         self._writer = None if self._writer is gate else self._writer
                         gate.open()
@@ -163,11 +145,7 @@ class DatabaseFile:
 
     @contextmanager
     def creating(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to a new file; of two programs that create it at once one wins.
-
-        Raises:
-            StoreError: the file exists, or cannot be written.
-        """
+        """A connection to a new file; of two programs that create it at once one wins."""
         gate = Gate(self.path)
         with deferred() as interrupt, translated(self.path):
             self._wait(gate.shut, interrupt)
@@ -177,36 +155,11 @@ class DatabaseFile:
             finally:
                 gate.open()
 
-    def replace_by(
-        self,
-        other: DatabaseFile,
-        is_wanted: Callable[[duckdb.DuckDBPyConnection], bool],
-        keep_as: Path | None,
-    ) -> bool:
-        """Put another file in this one's place, unless ``is_wanted`` says otherwise when asked.
-
-        Both are locked meanwhile: nobody writes to the old file when it is looked at for the last
-        time, nor to the new one before the old one is let go.
-        """
-        with other.writing() as new, self.writing() as old:
-            if not is_wanted(old):
-                return False
-            for connection in (new, old):  # so that no log of changes is left beside the files
-                connection.commit()
-                connection.execute("CHECKPOINT")
-                connection.begin()
-            shutil.copymode(self.path, other.path)
-            if keep_as is not None:
-                keep_as.unlink(missing_ok=True)
-                os.link(self.path, keep_as)
-            other.path.replace(self.path)
-        return True
-
     def close(self) -> None:
         """Let go of the file now; it opens again when needed."""
         with deferred(), self._changed:
             if not self._readers and self._writer is None:
-                self._open.detach()
+                self.opened.detach()
 
     def before_fork(self) -> None:
         """Let go of DuckDB: a child would have what it holds, but not its threads."""
@@ -215,12 +168,12 @@ class DatabaseFile:
             if self._changed.wait_for(lambda: self._writer is None, _FORK_SECONDS):
                 self._writer = self._forking = turn
                 if self._changed.wait_for(lambda: not self._readers, _FORK_SECONDS):
-                    self._open.start_anew()
+                    self.opened.start_anew()
 
     def after_fork(self, *, is_child: bool) -> None:
         """Go on: the parent as before, a child anew, or not at all if DuckDB was in use."""
         if is_child:
-            self._lost = self._open.forget() or self._lost
+            self._lost = self.opened.forget() or self._lost
             self._begin()
             return
         with deferred(), self._changed:
@@ -259,19 +212,19 @@ class DatabaseFile:
             return False
         if Gate(self.path).is_shut():
             if not self._readers:
-                self._open.detach()
-            self._open.holder = ""
+                self.opened.detach()
+            self.opened.holder = ""
             return False
-        if not self._readers and self.on_disk() != self.identity:
-            self._open.detach()
-        if not self._open.is_attached and not self._open.attach(read_only=True):
+        if not self._readers and self.opened.on_disk() != self.opened.identity:
+            self.opened.detach()
+        if not self.opened.is_attached and not self.opened.attach(read_only=True):
             return False
         self._readers += 1
         return True
 
     def _is_next(self, gate: Gate) -> bool:
         """Whether no new reader is let in before this writer, in any process."""
-        self._open.holder = ""
+        self.opened.holder = ""
         if self._writer is None and gate.shut():
             self._writer = gate
         return self._writer is gate
@@ -279,23 +232,22 @@ class DatabaseFile:
     def _may_write(self) -> bool:
         if self._readers:
             return False
-        self._open.detach()
-        return self._open.attach(read_only=False)
+        self.opened.detach()
+        return self.opened.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:
         """Says who has the file."""
         with self._changed:
-            if self._readers or (self._writer is not None and self._open.is_attached):
-                return IndexLockedError(
-                    f"another thread of this process has held {self.path} for "
-                    f"{self.wait_seconds:.0f} seconds; try again later"
-                )
-            if not self._open.holder and self._open.attach(read_only=True):
-                self._open.holder = "another process that waits to write"
-                self._open.detach()
+            holder = self.opened.holder
+            if self._readers or (self._writer is not None and self.opened.is_attached):
+                holder = "another thread of this process"
+            elif not holder and self.opened.attach(read_only=True):
+                holder = "another process that waits to write"
+                self.opened.detach()
+            holder = holder or self.opened.holder
         return IndexLockedError(
-            f"{self.path} has been in use by {self._open.holder} for {self.wait_seconds:.0f} "
-            "seconds; wait until it is done, or stop it"
+            f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} seconds; wait "
+            "until it is done, or stop it"
         )
 
     def _let_go_soon(self) -> None:
@@ -310,11 +262,11 @@ class DatabaseFile:
         while True:
             time.sleep(_LOOK_SECONDS)
             with self._changed:
-                idle = self._open.is_attached and not self._readers and self._writer is None
+                idle = self.opened.is_attached and not self._readers and self._writer is None
                 late = time.monotonic() - self._used_at > _KEEP_SECONDS
                 if idle and (late or Gate(self.path).is_shut()):
-                    self._open.detach()
-                if not self._open.is_attached:
+                    self.opened.detach()
+                if not self.opened.is_attached:
                     self._keeper = None
                     return
 
@@ -352,6 +304,6 @@ def _close_all() -> None:
     files = list(DatabaseFile._open_files.values())
     for file in files:
         file.close()
-        file._open.start_anew()
+        file.opened.start_anew()
     for keeper in set(DatabaseFile._keepers) - {file._keeper for file in files}:
         keeper.join(_FORK_SECONDS)

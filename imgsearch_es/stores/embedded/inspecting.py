@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -15,39 +14,33 @@ from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
-from imgsearch_es.stores.embedded.rows import COLUMNS, POSTINGS, WRITTEN, one, to_document, to_row
+from imgsearch_es.stores.embedded.rows import (
+    COLUMNS,
+    POSTINGS,
+    WRITTEN,
+    Reader,
+    to_document,
+    to_row,
+)
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _BLOCK = 2048
 """Documents in memory at a time."""
-FIRST = -(2**31) - 1
-"""Below every number of a document."""
 _ORPHAN = "document IS NULL OR document NOT IN (SELECT document FROM documents)"
 _NAMELESS = "id IS NULL OR document IS NULL"
+_REPEATED = "count(*) - count(DISTINCT {})"
 _COUNTS = (
-    ("postings", f"SELECT count(*) FROM postings WHERE {_ORPHAN}", "are of no document"),
-    (
-        "deep features",
-        f"SELECT count(*) FROM embeddings WHERE {_ORPHAN}",
-        "are of no document",
-    ),
-    (
-        "deep features",
-        "SELECT count(*) - count(DISTINCT document) FROM embeddings",
-        "are there a second time",
-    ),
-    ("documents", f"SELECT count(*) FROM documents WHERE {_NAMELESS}", "have no id or number"),
-    ("documents", "SELECT count(*) - count(DISTINCT id) FROM documents", "have the id of another"),
-    (
-        "documents",
-        "SELECT count(*) - count(DISTINCT document) FROM documents",
-        "have the number of another",
-    ),
+    ("postings", f"count(*) FROM postings WHERE {_ORPHAN}", "are of no document"),
+    ("deep features", f"count(*) FROM embeddings WHERE {_ORPHAN}", "are of no document"),
+    ("deep features", f"{_REPEATED.format('document')} FROM embeddings", "are there a second time"),
+    ("documents", f"count(*) FROM documents WHERE {_NAMELESS}", "have no id or number"),
+    ("documents", f"{_REPEATED.format('id')} FROM documents", "have the id of another"),
+    ("documents", f"{_REPEATED.format('document')} FROM documents", "have the number of another"),
 )
 """What is counted, how, and what it says of the index when it is not 0."""
 _LOST = (
     "deep features",
-    "SELECT count(*) FROM documents WHERE suffix(checksum, 'v') "
+    "count(*) FROM documents WHERE suffix(checksum, 'v') "
     "AND document NOT IN (SELECT document FROM embeddings WHERE document IS NOT NULL)",
     "are missing",
 )
@@ -67,25 +60,23 @@ GROUP BY id HAVING count(*) > 1
 """
 
 
-def glance(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> list[Harm]:
+def glance(reader: Reader) -> list[Harm]:
     """What is wrong with the file as a whole."""
     harms = []
-    counts = (*_COUNTS, _LOST) if schema.checksums(connection) != "NULL" else _COUNTS
+    counts = (*_COUNTS, _LOST) if schema.checksums(reader.connection) != "NULL" else _COUNTS
     for part, sql, what in counts:
-        if count := one(connection, sql):
+        if count := reader.one(f"SELECT {sql}"):
             harms.append(Harm(part, f"{count:,} {what}"))
-    wanted = one(connection, "SELECT sum(len(terms)) FROM documents")
-    there = one(connection, "SELECT count(*) FROM postings")
+    wanted = reader.one("SELECT sum(len(terms)) FROM documents")
+    there = reader.one("SELECT count(*) FROM postings")
     if wanted != there:
         harms.append(Harm("postings", f"there are {there:,}, the documents have {wanted:,} terms"))
-    if connection.execute("FROM terms ORDER BY term").fetchall() != schema.terms(settings):
+    if reader.rows("FROM terms ORDER BY term") != schema.terms(reader.settings):
         harms.append(Harm("terms", "the table is not that of the vocabulary"))
-    clustered = connection.execute(
-        "SELECT value FROM settings WHERE name = 'clustered_postings'"
-    ).fetchall()
+    clustered = reader.rows("SELECT value FROM settings WHERE name = 'clustered_postings'")
     if len(clustered) != 1 or not str(clustered[0][0]).isdecimal():
         harms.append(Harm("settings", "it does not say how many postings are clustered"))
-    if one(connection, "SELECT count(*) - count(DISTINCT name) FROM settings"):
+    if reader.one(f"SELECT {_REPEATED.format('name')} FROM settings"):
         harms.append(Harm("settings", "a name is there twice"))
     return harms
 
@@ -100,70 +91,64 @@ def mend(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None
     connection.execute("INSERT INTO settings VALUES ('clustered_postings', '0')")
 
 
-def block(
-    connection: duckdb.DuckDBPyConnection, after: int, settings: IndexSettings
-) -> tuple[list[Inspected], int | None]:
+def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
     """The next documents after one's number, and the last one's; None where there are no more."""
-    found = connection.execute(
+    found = reader.rows(
         "SELECT DISTINCT document FROM documents WHERE document > $1 ORDER BY document LIMIT $2",
         [after, _BLOCK],
-    ).fetchall()
+    )
     if not found:
         return [], None
     span = [found[0][0], found[-1][0]]
-    wrong = {row[0]: row[1:] for row in connection.execute(_WRONG_POSTINGS, span).fetchall()}
-    vectors = _vectors(connection, span)
-    doubled = {key for (key,) in connection.execute(_DOUBLED, span).fetchall()}
-    columns = [*WRITTEN[:-1], schema.checksums(connection)]
-    rows = connection.execute(
-        f"SELECT document, {', '.join(columns)} FROM documents WHERE document BETWEEN $1 AND $2",
-        span,
-    ).fetchall()
-    numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
-    has_features = settings.embedding_dimensions > 0
+    wrong = {row[0]: row[1:] for row in reader.rows(_WRONG_POSTINGS, span)}
+    vectors = _vectors(reader, span)
+    doubled = {key for (key,) in reader.rows(_DOUBLED, span)}
+    columns = ", ".join([*WRITTEN[:-1], schema.checksums(reader.connection)])
+    rows = reader.rows(
+        f"SELECT document, {columns} FROM documents WHERE document BETWEEN $1 AND $2", span
+    )
     items = []
     for number, *row in rows:
-        made = [*_postings_harms(*wrong.get(number, (0, 0)))]
+        lacking, others = wrong.get(number, (0, 0))
+        made = []
+        if lacking:
+            made.append(("postings", f"{lacking:,} are missing or changed"))
+        if others:
+            made.append(("postings", f"{others:,} say what the document does not"))
         if row[0] in doubled:
             made.append(("id", "another document has it as well"))
-        terms = partial(_terms, connection, number)
-        items.append(_row_inspected(row, vectors[number], made, numbers, terms, has_features))
+        if len(vectors[number]) > 1:
+            made.append(("deep feature", f"it is there {len(vectors[number])} times"))
+        vector = vectors[number][0] if vectors[number] else None
+        items.append(_row_inspected(reader, number, row, vector, made))
     return items, span[1]
 
 
-def _terms(connection: duckdb.DuckDBPyConnection, number: int) -> list[tuple[int, float]]:
-    """A document's terms as its postings say."""
-    return connection.execute(
-        "SELECT term, score FROM postings WHERE document = $1 ORDER BY score DESC, term", [number]
-    ).fetchall()
-
-
 def _row_inspected(
+    reader: Reader,
+    number: int,
     row: list[Any],
-    vectors: Sequence[NDArray[np.float32]],
+    vector: NDArray[np.float32] | None,
     made: list[tuple[str, str]],
-    numbers: dict[str, int],
-    postings: Callable[[], list[tuple[int, float]]],
-    has_features: bool,
 ) -> Inspected:
-    keys, checksum, own = [*numbers], row[-1], []
-    vector = vectors[0] if vectors else None
+    keys, checksum = reader.keys, row[-1]
     primary = None
     try:
         primary = to_document(row[: len(COLUMNS)], keys, vector)
-        wanted = zip(WRITTEN, row, to_row(primary, numbers), strict=True)
+        wanted = zip(WRITTEN, row, to_row(primary, reader.numbers), strict=True)
         own = [(name, DIFFERS) for name, stored, right in wanted if stored != right]
     except DamagedIndexError:
         own = [("document", "it cannot be read")]
     if checksum is None:
         own = [item for item in own if item[0] != "checksum"]
-    if len(vectors) > 1:
-        made.append(("deep feature", f"it is there {len(vectors)} times"))
 
     def by_postings() -> Document:
-        kept = postings()
-        changed = dict(zip(WRITTEN, row, strict=True))
-        changed |= {"terms": [term for term, _ in kept], "scores": [score for _, score in kept]}
+        kept = reader.rows(
+            "SELECT term, score FROM postings WHERE document = $1 ORDER BY score DESC, term",
+            [number],
+        )
+        terms, scores = [term for term, _ in kept], [score for _, score in kept]
+        changed = dict(zip(WRITTEN, row, strict=True)) | {"terms": terms, "scores": scores}
         return to_document([changed[name] for name in COLUMNS], keys, vector)
 
     return inspected(
@@ -174,25 +159,16 @@ def _row_inspected(
         own=own,
         made=made,
         others=[by_postings],
-        has_features=has_features,
+        has_features=reader.settings.embedding_dimensions > 0,
     )
 
 
-def _vectors(
-    connection: duckdb.DuckDBPyConnection, span: Sequence[int]
-) -> defaultdict[int, list[NDArray[np.float32]]]:
+def _vectors(reader: Reader, span: Sequence[int]) -> defaultdict[int, list[NDArray[np.float32]]]:
     """Deep features by the number of their document."""
-    rows = connection.execute(
+    rows = reader.connection.execute(
         "SELECT document, embedding FROM embeddings WHERE document BETWEEN $1 AND $2", span
     ).fetchnumpy()
     found: defaultdict[int, list[NDArray[np.float32]]] = defaultdict(list)
     for number, vector in zip(rows["document"].tolist(), rows["embedding"], strict=True):
         found[number].append(np.ma.filled(np.ma.asarray(vector, dtype=np.float32), np.nan))
     return found
-
-
-def _postings_harms(lacking: int, others: int) -> Iterator[tuple[str, str]]:
-    if lacking:
-        yield "postings", f"{lacking:,} are missing or changed"
-    if others:
-        yield "postings", f"{others:,} say what the document does not"

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timezone
 
-import duckdb
-
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.embedded.file import DatabaseFile
 
@@ -20,14 +18,13 @@ CREATE TABLE IF NOT EXISTS rejected (
 );
 ALTER TABLE rejected ADD COLUMN IF NOT EXISTS given VARCHAR DEFAULT ''
 """
+_INSERT = f"INSERT INTO rejected SELECT {', '.join(f'unnest(${i})' for i in range(1, 8))}"
+_DELETE = "DELETE FROM rejected WHERE list_contains($1, id)"
+_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
 
 
 class EmbeddedLedger:
-    """The rejected pictures of an index file.
-
-    Args:
-        file: the index file.
-    """
+    """The rejected pictures of an index file."""
 
     def __init__(self, file: DatabaseFile) -> None:
         self._file = file
@@ -45,12 +42,8 @@ class EmbeddedLedger:
         columns = [list(column) for column in zip(*rows, strict=True)]
         with self._file.writing() as connection:
             connection.execute(_TABLE)
-            _delete(connection, list(unique))
-            connection.execute(
-                "INSERT INTO rejected SELECT unnest($1), unnest($2), unnest($3), unnest($4), "
-                "unnest($5), unnest($6), unnest($7)",
-                columns,
-            )
+            connection.execute(_DELETE, [list(unique)])
+            connection.execute(_INSERT, columns)
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         """The entries of these ids, or all; in the order of their URIs."""
@@ -58,9 +51,10 @@ class EmbeddedLedger:
             return []
         chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
         with self._file.reading() as connection:
-            if not (columns := _columns(connection)):
+            columns = connection.execute(_COLUMNS).fetchall()
+            if not columns:  # before the first entry
                 return []
-            given = "given" if "given" in columns else "''"
+            given = "given" if ("given",) in columns else "''"
             rows = connection.execute(
                 f"SELECT uri, reason, rejected_at, sha256, tried_with, {given} "
                 f"FROM rejected {chosen} ORDER BY uri",
@@ -73,19 +67,6 @@ class EmbeddedLedger:
 
     def remove(self, ids: Sequence[str]) -> None:
         """Strike entries out."""
-        if not self.read(ids):
-            return
-        with self._file.writing() as connection:
-            _delete(connection, list(ids))
-
-
-def _columns(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Those of the table; none before the first entry."""
-    found = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
-    ).fetchall()
-    return {name for (name,) in found}
-
-
-def _delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> None:
-    connection.execute("DELETE FROM rejected WHERE list_contains($1, id)", [ids])
+        if self.read(ids):
+            with self._file.writing() as connection:
+                connection.execute(_DELETE, [list(ids)])

@@ -1,17 +1,20 @@
-"""One DuckDB in memory, to which a file is attached for its turn.
+"""One DuckDB in memory, to which a file is attached for its turn, and what it says of the file.
 
-That takes a millisecond, where starting a DuckDB for a file and ending it takes thirty.
+Attaching takes a millisecond, where starting a DuckDB for a file and ending it takes thirty.
 """
 
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
-from imgsearch_es.stores.embedded.faults import holder_of, translated
+from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
 
 _WRITERS_MEMORY = 64_000_000
 """Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
@@ -22,6 +25,9 @@ _FOR_WRITERS = (f"SET memory_limit = '{_WRITERS_MEMORY}B'", "SET threads = 1")
 _FOR_READERS = ("RESET memory_limit", "RESET threads")
 _NAME = "index_file"
 """What the attached file is called in SQL."""
+_NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
+_REFUSED = re.compile("Permission denied|Read-only file system|Operation not permitted")
+_DAMAGED = re.compile("Corrupt database file|Could not read enough bytes|Input/output error")
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -36,13 +42,9 @@ def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
 class OpenFile:
     """A file that is attached, or may be; used by one thread at a time, but for its cursors.
 
-    Args:
-        path: of the file.
-
     Attributes:
-        is_attached: whether it is.
         identity: which file was opened last.
-        holder: who had it when it could not be.
+        holder: who had it when it could not be attached.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +99,7 @@ class OpenFile:
             try:
                 self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
             except duckdb.Error as error:
-                holder = holder_of(error)
+                holder = _holder_of(error)
                 if holder is None:
                     self.start_anew()
                     raise
@@ -118,3 +120,69 @@ class OpenFile:
         if self._database is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
         return self._database is not None
+
+
+def check_place(path: Path) -> None:
+    """ConfigurationError unless an index file is there, or could be made."""
+    with translated(path):
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            problem = "is not in UTF-8, as the path of an index must be: choose another one"
+        elif os.sep == "/" and "\\" in str(path):
+            problem = "has a backslash, which DuckDB takes for a slash: choose another path"
+        elif path.is_dir():
+            problem = f"is a folder; an index is a file, for example {path.name}.duckdb"
+        elif path.exists() and not path.is_file():
+            problem = "is a FIFO, socket or device, which no index can take the place of"
+        elif not path.parent.is_dir():
+            problem = "cannot be made: the folder of the index does not exist"
+        else:
+            return
+    raise ConfigurationError(f"{path} {problem}")
+
+
+def _holder_of(error: BaseException) -> str | None:
+    """Who holds the file, when that is what the error says."""
+    text = str(error)
+    if "Unique file handle conflict" in text:
+        return "another DuckDB connection of this process"
+    if not isinstance(error, duckdb.IOException) or "Could not set lock" not in text:
+        return None
+    found = re.search(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)", text)
+    if not found:
+        return "another process"
+    return f"{Path(found['program']).name} (process {found['pid']})"
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Errors of DuckDB and of the system about a file become those of this package."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        raise _translate(path, error) from error
+
+
+def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
+    said = error.strerror if isinstance(error, OSError) else None
+    whole = said or str(error).strip() or type(error).__name__
+    text = whole.splitlines()[0]
+    if full := _NO_ROOM.search(whole):  # a failing checkpoint says why in its second line
+        return StoreError(
+            f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
+            "again; what was stored before is there"
+        )
+    if refused := _REFUSED.search(whole):
+        return StoreError(
+            f"{path} cannot be opened ({refused[0].lower()}): allow it to this user; a search "
+            "reads the file, and whoever changes the index writes it and its folder"
+        )
+    if _DAMAGED.search(whole):
+        return StoreError(
+            f"{path} is damaged ({text}): put a copy of it from before in its place, or delete it "
+            "and index the pictures again"
+        )
+    if "not a valid DuckDB database" in text:
+        return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
+    if "version number" in text or "newer version" in text:
+        return SchemaError(f"{path} was written by another version of DuckDB: {text}")
+    return StoreError(f"{path}: {text}")

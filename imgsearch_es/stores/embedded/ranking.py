@@ -1,21 +1,22 @@
-"""Formulas over the postings table: DuckDB finds the postings, NumPy adds them up.
+"""Scores of all documents: DuckDB finds postings and deep features, NumPy adds and compares them.
 
 For the lists of ten synsets, of 10,000 postings each, that takes half the time of a GROUP BY. Many
-queries share one scan of the lists that any of them needs.
+queries share one scan of what any of them needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
+from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import selection
 
 _POSTINGS = """
@@ -28,107 +29,70 @@ _BLOCK = 512
 """Documents whose best score is looked at first when the best of all are looked for."""
 _SPARSE = 16
 """A score for each document, matching or not, while these are at most so many for a posting."""
+_VECTORS = 8192
+"""Deep features in memory at a time."""
+_IN_CACHE = 256 * 1024
+"""Numbers compared at a time: their float64 copies stay in the processor's cache, which halves the
+time."""
+_ABOVE_0: np.float32 = np.nextafter(np.float32(0), np.float32(1))
 
 Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Numbers of documents, and the score of each; 0 for those that do not match."""
+"""Numbers of documents, and the score of each; some may be no hits, see ``least_score``."""
 Weighted = tuple[Query, Statistics]
 """A query whose synsets are weighted by its formula, and what that was based on."""
+_Lists = dict[str, dict[str, NDArray[Any]]]
+"""Who has a term, and how much: "document", "score", and, where needed, its "length" and "norm"."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """The lists of some terms: who has the term, and how much.
+def least_score(query: Query) -> np.float32:
+    """Hits score no less: by synsets above 0, by deep features the threshold, if there is one."""
+    least: np.float32 = np.float32(-np.inf if query.threshold is None else query.threshold)
+    return least if query.is_dense else _ABOVE_0
 
-    Attributes:
-        places: where each term's list begins and ends in the columns.
-        columns: "document" and "score", and "length" and "norm" of the document where needed.
+
+def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
+    """The scores by each of some queries, none of them fused.
+
+    One scan serves all that have the same conditions, but for the documents that they leave out.
     """
-
-    places: dict[int, slice]
-    columns: dict[str, NDArray[Any]]
-
-    def of(self, term: int, name: str) -> NDArray[Any]:
-        """One column of a term's list."""
-        return self.columns[name][self.places.get(term, slice(0))]
-
-
-def all_scores(
-    connection: duckdb.DuckDBPyConnection,
-    query: Query,
-    term_numbers: dict[str, int],
-    statistics: Statistics,
-) -> Scores:
-    """Number and score of every document that has a synset of the query; of others maybe 0."""
-    return many_scores(connection, [(query, statistics)], term_numbers)[0]
-
-
-def many_scores(
-    connection: duckdb.DuckDBPyConnection, queries: Sequence[Weighted], term_numbers: dict[str, int]
-) -> list[Scores]:
-    """``all_scores`` of each query, by one scan for all that have the same conditions."""
-    found: dict[int, Scores] = {}
-    for conditions, numbers in alike([query for query, _ in queries]):
-        some = [queries[i] for i in numbers]
-        lists = _read(connection, some, conditions, term_numbers)
-        for i, (query, statistics) in zip(numbers, some, strict=True):
-            found[i] = _add_up(lists, query, statistics, term_numbers)
-    excluded = excluded_numbers(connection, [query for query, _ in queries])
-    return [without(found[i], query, excluded) for i, (query, _) in enumerate(queries)]
-
-
-def alike(queries: Sequence[Query]) -> list[tuple[Selection, list[int]]]:
-    """The conditions that queries have, but for excluded ids, and which queries have them."""
     together: dict[tuple[Any, ...], list[int]] = {}
-    for i, query in enumerate(queries):
-        together.setdefault((query.filters, query.must, query.must_not), []).append(i)
-    return [
-        (Selection(filters=filters, must=must, must_not=must_not), numbers)
-        for (filters, must, must_not), numbers in together.items()
-    ]
+    for i, (query, _) in enumerate(queries):
+        alike = query.is_dense, query.filters, query.must, query.must_not
+        together.setdefault(alike, []).append(i)
+    ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
+    excluded = dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
+    found: dict[int, Scores] = {}
+    for (is_dense, filters, must, must_not), places in together.items():
+        conditions = Selection(filters=filters, must=must, must_not=must_not)
+        some = [queries[i] for i in places]
+        every = (_by_features if is_dense else _by_postings)(reader, some, conditions)
+        for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
+            if np.isnan(scores).any():  # it has no place in a ranking, which would not show it
+                raise DamagedIndexError("it has scores that are no numbers")
+            left_out = [excluded[key] for key in query.exclude if key in excluded]
+            if left_out:
+                kept = ~np.isin(documents, left_out)
+                documents, scores = documents[kept], scores[kept]
+            found[i] = documents, scores
+    return [found[i] for i in range(len(queries))]
 
 
-def excluded_numbers(
-    connection: duckdb.DuckDBPyConnection, queries: Sequence[Query]
-) -> dict[str, int]:
-    """The number of each document that any of the queries leaves out, by id."""
-    ids = list(dict.fromkeys(key for query in queries for key in query.exclude))
-    return dict(connection.execute(_EXCLUDED, [ids]).fetchall()) if ids else {}
-
-
-def without(found: Scores, query: Query, excluded: Mapping[str, int]) -> Scores:
-    """All but the documents that the query leaves out."""
-    numbers = [excluded[key] for key in query.exclude if key in excluded]
-    if not numbers:
-        return found
-    documents, scores = found
-    kept = ~np.isin(documents, numbers)
-    return documents[kept], scores[kept]
-
-
-def best_places(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Where the ``count`` highest scores above 0 are, and all that tie with the last of them.
+def best_places(
+    scores: NDArray[np.float32], count: int, least: np.float32 = _ABOVE_0
+) -> NDArray[np.intp]:
+    """Where the ``count`` highest scores of ``least`` or more are, and all that tie with the last.
 
     A block's best score is at most the block's; so at least ``count`` scores are no lower than the
     ``count``-th best of the blocks, and only those need be compared.
     """
-    above = np.float32(0)
     if len(scores) > _BLOCK * count:
         blocks = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK))
-        above = np.nextafter(np.partition(blocks, -count)[-count], np.float32(-1))
-    places = np.flatnonzero(scores > max(above, np.float32(0)))
+        least = max(least, np.partition(blocks, -count)[-count])
+    places = np.flatnonzero(scores >= least)
     if len(places) > count:
-        least = np.partition(scores[places], -count)[-count]
-        places = places[scores[places] >= least]
+        last = np.partition(scores[places], -count)[-count]
+        places = places[scores[places] >= last]
     return places
-
-
-def best_of(found: Scores, count: int) -> dict[int, float]:
-    """The ``count`` highest scores, 0 and less too, and all that tie with the last, by number."""
-    documents, scores = found
-    if len(scores) > count:
-        kept = scores >= np.partition(scores, -count)[-count]
-        documents, scores = documents[kept], scores[kept]
-    return dict(zip(documents.tolist(), scores.tolist(), strict=True))
 
 
 def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> Scores:
@@ -141,51 +105,93 @@ def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> 
     return numbers, np.bincount(documents, weights=summands).astype(np.float32)
 
 
-def _read(
-    connection: duckdb.DuckDBPyConnection,
-    queries: Sequence[Weighted],
-    conditions: Selection,
-    term_numbers: dict[str, int],
-) -> _Lists:
+def _by_postings(
+    reader: Reader, queries: Sequence[Weighted], conditions: Selection
+) -> list[Scores]:
+    lists = _read_lists(reader, queries, conditions)
+    return [_add_up(lists, query, statistics) for query, statistics in queries]
+
+
+def _read_lists(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> _Lists:
     """The lists of all terms of some queries, of documents that meet the conditions."""
     keys = dict.fromkeys(term.key for query, _ in queries for term in query.terms)
-    parameters: dict[str, Any] = {
-        "terms": [term_numbers[key] for key in keys if key in term_numbers]
-    }
+    terms = [reader.numbers[key] for key in keys if key in reader.numbers]
     needs_lengths = not all(query.formula.is_linear for query, _ in queries)
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
-    sql = _POSTINGS.format(
-        lengths=lengths, joined=joined, selection=selection(conditions, term_numbers, parameters)
-    )
-    columns = {
-        name: np.asarray(column)
-        for name, column in connection.execute(sql, parameters).fetchnumpy().items()
-    }
-    terms = columns.pop("term")
-    if (terms[1:] < terms[:-1]).any():  # written after the table was last clustered
-        order = np.argsort(terms, kind="stable")
-        terms = terms[order]
+    where, parameters = selection(conditions, reader.numbers)
+    found = reader.connection.execute(
+        _POSTINGS.format(lengths=lengths, joined=joined, selection=where),
+        {**parameters, "terms": terms},
+    ).fetchnumpy()
+    columns = {name: np.asarray(column) for name, column in found.items()}
+    term = columns.pop("term")
+    if (term[1:] < term[:-1]).any():  # written after the table was last clustered
+        order = np.argsort(term, kind="stable")
+        term = term[order]
         columns = {name: column[order] for name, column in columns.items()}
-    ends = [*(np.flatnonzero(terms[1:] != terms[:-1]) + 1).tolist(), len(terms)]
+    ends = [*(np.flatnonzero(term[1:] != term[:-1]) + 1).tolist(), len(term)]
     begins = [0, *ends[:-1]]
-    places = {int(terms[a]): slice(a, b) for a, b in zip(begins, ends, strict=True) if a < b}
-    return _Lists(places, columns)
+    return {
+        reader.keys[term[a]]: {name: column[a:b] for name, column in columns.items()}
+        for a, b in zip(begins, ends, strict=True)
+        if a < b
+    }
 
 
-def _add_up(
-    lists: _Lists, query: Query, statistics: Statistics, term_numbers: dict[str, int]
-) -> Scores:
+def _add_up(lists: _Lists, query: Query, statistics: Statistics) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
     formula = query.formula
     parameters = formula.with_defaults(query.parameters)
     documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
     for term in query.terms:
-        number = term_numbers.get(term.key, -1)
-        scores = lists.of(number, "score").astype(np.float64)
-        lengths = norms = scores  # not looked at
-        if not formula.is_linear:
-            lengths, norms = lists.of(number, "length"), lists.of(number, "norm")
+        found = lists.get(term.key)
+        if found is None:
+            continue
+        scores = found["score"].astype(np.float64)
+        lengths, norms = found.get("length", scores), found.get("norm", scores)  # if looked at
         context = Context(lengths, norms, statistics.average_length, parameters)
-        documents.append(lists.of(number, "document"))
+        documents.append(found["document"])
         summands.append(np.asarray(formula.summand(term.score, scores, context)))
     return sums(np.concatenate(documents), np.concatenate(summands))
+
+
+def _by_features(
+    reader: Reader, queries: Sequence[Weighted], conditions: Selection
+) -> list[Scores]:
+    found: list[list[Scores]] = [[sums(np.empty(0, np.int64), np.empty(0))] for _ in queries]
+    for documents, matrix in _vectors(reader, conditions):
+        for blocks, (query, _) in zip(found, queries, strict=True):
+            blocks.append((documents, _compared(query, matrix)))
+    columns = [zip(*blocks, strict=True) for blocks in found]
+    return [(np.concatenate(documents), np.concatenate(scores)) for documents, scores in columns]
+
+
+def _vectors(
+    reader: Reader, conditions: Selection
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Numbers and deep features, one a row, of documents that meet the conditions."""
+    where, parameters = selection(conditions, reader.numbers)
+    end = reader.one("SELECT max(document) + 1 FROM embeddings")
+    for first in range(0, end, _VECTORS):
+        block = reader.connection.execute(
+            f"SELECT document, embedding FROM embeddings {where} "
+            "AND document >= $first AND document < $end",
+            {**parameters, "first": first, "end": first + _VECTORS},
+        ).fetchnumpy()
+        documents, vectors = np.asarray(block["document"], dtype=np.int64), block["embedding"]
+        if np.ma.is_masked(vectors) or len({len(vector) for vector in vectors}) > 1:
+            raise DamagedIndexError("deep features differ in length")
+        if len(documents):
+            yield documents, np.concatenate(vectors).reshape(len(documents), -1)
+
+
+def _compared(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores of a block of vectors."""
+    assert query.embedding is not None  # noqa: S101  (checked when the query was made)
+    compare_all = COMPARISONS[query.strategy].scores
+    rows = max(1, _IN_CACHE // matrix.shape[1])
+    parts = [
+        compare_all(query.embedding, matrix[first : first + rows])
+        for first in range(0, len(matrix), rows)
+    ]
+    return np.concatenate(parts).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Documents as rows of the file's tables, and back."""
+"""Documents as rows of the file's tables, and back: by id, or all of them in blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.stores.embedded.schema import add_checksums
+from imgsearch_es.retrieval.duplicates import Fingerprint
+from imgsearch_es.retrieval.queries import Selection
+from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.embedded.schema import add_checksums, checksums
+from imgsearch_es.stores.embedded.selecting import selection
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -26,14 +31,40 @@ WRITTEN = (*COLUMNS, "length", "norm", "checksum")
 """What ``to_row`` gives: all columns but the number."""
 POSTINGS = "SELECT unnest(terms) AS term, document, unnest(scores) AS score FROM documents"
 """The postings that documents must have."""
+FIRST = -(2**31) - 1
+"""Below every number of a document."""
+_BLOCK, _FINGERPRINTS = 1024, 4096
+"""Documents, and fingerprints, in memory at a time."""
 _WIDEST = 64
 """Numbers of a deep feature in a row, when it is written ..."""
 _MOST = 1 << 18
 """... and numbers in a statement, so that its memory does not depend on their length."""
-BY_NUMBER = (
-    "SELECT {} FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
-)
-"""Columns of the documents of these numbers."""
+
+
+class Reader(NamedTuple):
+    """The index file while it is read: a connection to it, and the number of each term by key."""
+
+    connection: duckdb.DuckDBPyConnection
+    settings: IndexSettings
+    numbers: dict[str, int]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of the terms, by number."""
+        return self.settings.vocabulary.keys
+
+    def rows(self, sql: str, parameters: object = None) -> list[Any]:
+        """All rows that a statement answers."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str) -> int:
+        """The one number that a statement answers; 0 for NULL."""
+        return int(self.rows(sql)[0][0] or 0)
+
+    def documents(self, sql: str, parameters: object) -> list[Document]:
+        """Documents of rows of COLUMNS, their deep features and checksums."""
+        found = self.rows(sql, parameters)
+        return [to_document(row[:-2], self.keys, *row[-2:]) for row in found]
 
 
 def insert(
@@ -42,7 +73,8 @@ def insert(
     """Add documents that are not there, with their postings and deep features."""
     if not documents:  # all were refused
         return
-    first = one(connection, "SELECT coalesce(max(document), -1) + 1 FROM documents")
+    last = connection.execute("SELECT coalesce(max(document), -1) FROM documents").fetchall()
+    first = last[0][0] + 1
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
     add_checksums(connection)
@@ -109,11 +141,7 @@ def to_document(
     embedding: Sequence[float] | NDArray[np.float32] | None = None,
     checksum: str | None = None,
 ) -> Document:
-    """The document of a row of COLUMNS, which must have this checksum, if there is one.
-
-    Raises:
-        DamagedIndexError: it is none.
-    """
+    """The document of a row of COLUMNS; DamagedIndexError if it has not the checksum given."""
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores = fields.pop("terms"), fields.pop("scores")
     indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
@@ -125,7 +153,7 @@ def to_document(
         document = Document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
             labels=tuple(labels),
-            metadata=dict(to_metadata(fields.pop("metadata"))),
+            metadata=to_metadata(fields.pop("metadata")),
             terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             **fields,
@@ -141,8 +169,7 @@ def to_document(
 
 def to_metadata(text: str) -> dict[str, Any]:
     """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
-    found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
-    return found
+    return dict(json.loads(text, parse_constant=lambda _: None))
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
@@ -159,7 +186,63 @@ def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
     return len(found)
 
 
-def one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    """The one number that a statement answers; 0 for NULL."""
-    row = connection.execute(sql).fetchone()
-    return int(row[0] or 0) if row else 0
+def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
+    """Documents by id, with or without embeddings."""
+    vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    more = f"embedding, {checksums(reader.connection)}" if embeddings else "NULL, NULL"
+    found = reader.documents(
+        f"SELECT {', '.join(COLUMNS)}, {more} "
+        f"FROM (FROM documents JOIN (SELECT unnest($1) AS id) USING (id)) {vectors}",
+        [list(ids)],
+    )
+    return {document.id: document for document in found}
+
+
+def next_documents(
+    reader: Reader, after: int, filters: Sequence[Filter]
+) -> tuple[list[Document], int | None]:
+    """The next documents after one's number that meet conditions, and the last one's number.
+
+    The range of the numbers is given as well: it lets DuckDB pass over the rest of the tables.
+    """
+    where, parameters = selection(Selection(filters=tuple(filters)), reader.numbers)
+    found = reader.rows(
+        f"SELECT document FROM documents {where} AND document > $after "
+        "ORDER BY document LIMIT $block",
+        {**parameters, "after": after, "block": _BLOCK},
+    )
+    if not found:
+        return [], None
+    numbers = [number for (number,) in found]
+    documents = reader.documents(
+        f"SELECT {', '.join(COLUMNS)}, embedding, {checksums(reader.connection)} FROM "
+        "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
+        "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
+        "ORDER BY document",
+        [numbers[0], numbers[-1], numbers],
+    )
+    return documents, numbers[-1]
+
+
+def next_fingerprints(
+    reader: Reader, after: int, *, embeddings: bool
+) -> tuple[list[Fingerprint], int | None]:
+    """Of the next documents after one's number, and the last one's number."""
+    joined = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    found = reader.rows(
+        f"SELECT document, id, sha256, {'embedding' if embeddings else 'NULL'} FROM "
+        f"(FROM documents WHERE document > $1 ORDER BY document LIMIT $2) {joined} "
+        "ORDER BY document",
+        [after, _FINGERPRINTS],
+    )
+    block = [
+        Fingerprint(key, sha256, None if vector is None else np.asarray(vector, np.float32))
+        for _, key, sha256, vector in found
+    ]
+    return block, found[-1][0] if found else None
+
+
+def content_mark(connection: duckdb.DuckDBPyConnection) -> str:
+    """Number and sum of hashes of all documents; a document analyzed again has another time."""
+    sql = "SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata)) FROM documents"
+    return str(connection.execute(sql).fetchone())

@@ -1,4 +1,4 @@
-"""The tables of an index file, their version, and how an older file is brought up to date.
+"""The tables of an index file, and what it remembers.
 
 Any DuckDB client can read them; the view ``picture_terms`` is there for people:
 
@@ -8,8 +8,6 @@ Any DuckDB client can read them; the view ``picture_terms`` is there for people:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 
 import duckdb
 
@@ -34,16 +32,15 @@ CREATE VIEW picture_terms AS
 """
 """``postings`` is the inverted index: clustered by term, so a query reads its terms' lists only."""
 
-MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], object]] = {}
-"""From version n to n + 1, each run in the transaction that also writes the new version."""
-
 
 def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Make an empty index."""
     connection.execute(TABLES)
     write_terms(connection, settings)
-    _write(connection, "settings", json.dumps(settings.to_stored()))
-    _write(connection, "clustered_postings", "0")
+    connection.execute(
+        "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",
+        [json.dumps(settings.to_stored())],
+    )
 
 
 def terms(settings: IndexSettings) -> list[tuple[int, str, str, str]]:
@@ -77,47 +74,24 @@ def checksums(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
-    """What the index remembers.
-
-    Raises:
-        SchemaError: the file is no index, or was written by a newer version.
-    """
+    """What the index remembers; SchemaError if it is none, or was written by a newer version."""
     try:
-        value = read_value(connection, "settings")
-        data = json.loads(value)
+        data = json.loads(read_value(connection, "settings"))
         version = int(data["schema_version"])
         if version < 1:
             raise ValueError(f"there is no schema {version}")
-        settings = IndexSettings.from_dict(data) if version <= SCHEMA_VERSION else None
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}): upgrade this installation"
+            )
+        return IndexSettings.from_dict(data)
     except (duckdb.ProgrammingError, TypeError, KeyError, ValueError) as error:
         raise SchemaError(f"{location} is a DuckDB file, but no index of imgsearch") from error
-    if settings is None:
-        raise SchemaError(
-            f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}): upgrade this installation"
-        )
-    return settings
-
-
-def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
-    """Bring an older file up to date, in the connection's transaction; gives its settings.
-
-    Another process may have done so just before; then there is nothing to do.
-    """
-    settings = read_settings(connection, location)
-    for version in range(settings.schema_version, SCHEMA_VERSION):
-        MIGRATIONS[version](connection)
-    data = replace(settings, schema_version=SCHEMA_VERSION).to_stored()
-    write_value(connection, "settings", json.dumps(data))
-    return IndexSettings.from_dict(data)
 
 
 def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """One value of the settings table.
-
-    Raises:
-        KeyError: there is none of this name.
-    """
+    """One value of the settings table; KeyError without one of this name."""
     row = connection.execute("SELECT value FROM settings WHERE name = $1", [name]).fetchone()
     if row is None:
         raise KeyError(name)
@@ -127,7 +101,3 @@ def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     """Replace one value of the settings table."""
     connection.execute("UPDATE settings SET value = $2 WHERE name = $1", [name, value])
-
-
-def _write(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
-    connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])

@@ -1,26 +1,52 @@
-"""From queries to results: rank all of them, then read all their hits at once."""
+"""What queries find in the file: hits, all that match, and counts of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-import duckdb
 import numpy as np
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import PartScore
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.conditions import METADATA
+from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.facets import (
+    BOUNDS,
+    FacetCount,
+    Facets,
+    most_frequent,
+    not_empty,
+    ranges,
+)
+from imgsearch_es.retrieval.fusion import PartScore, summed
+from imgsearch_es.retrieval.queries import Query, Selection, part_queries
+from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.embedded import dense, ranking
-from imgsearch_es.stores.embedded.fusion import fuse
-from imgsearch_es.stores.embedded.ranking import Scores, Weighted
-from imgsearch_es.stores.embedded.rows import BY_NUMBER, COLUMNS, to_document
+from imgsearch_es.stores.embedded.ranking import (
+    Scores,
+    Weighted,
+    best_places,
+    least_score,
+    many_scores,
+)
+from imgsearch_es.stores.embedded.rows import COLUMNS, Reader, to_document
+from imgsearch_es.stores.embedded.selecting import having, leaves, selection
 
 _FEW = 100
 """Documents of a query that may be read though they are no hits in the end."""
+_BY_NUMBER = (
+    "SELECT document, {} "
+    "FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
+)
+_VALUES = {
+    "label": "unnest(list_distinct(label))",
+    "format": "format",
+    "synsets": "unnest(terms)",
+    "top_synset": "terms[1]",
+}
+_METADATA = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
 
 
 @dataclass(slots=True)
@@ -35,107 +61,167 @@ class _Best:
 
     scores: dict[int, float]
     total: int
-    parts: Mapping[int, tuple[PartScore, ...]] = field(default_factory=dict)
+    parts: dict[int, tuple[PartScore, ...]]
 
 
-def search(
-    connection: duckdb.DuckDBPyConnection,
-    queries: Sequence[Weighted],
-    term_numbers: dict[str, int],
-    keys: Sequence[str],
-) -> list[SearchResult]:
-    """Answer queries together: one scan of what several of them need.
-
-    Args:
-        connection: to the file.
-        queries: weighted already.
-        term_numbers: number of each term of the vocabulary.
-        keys: of the vocabulary, by number.
-    """
+def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
+    """Answer queries together: one scan of what several of them need."""
     started = time.perf_counter()
-    found = _best_of_all(connection, queries, term_numbers)
-    for (query, _), best in zip(queries, found, strict=True):
+    scores = iter(many_scores(reader, [item for item in queries if item[0].fusion is None]))
+    found = []
+    for query, statistics in queries:
+        if query.fusion is None:
+            best = _best(query, next(scores), least_score(query))
+        else:
+            best = _fused(reader, query, statistics)
         if len(best.scores) > query.k + _FEW:
-            _keep_page(connection, query, best)
+            _keep_page(reader, query, best)
+        found.append(best)
     numbers = list(dict.fromkeys(number for best in found for number in best.scores))
-    rows = connection.execute(BY_NUMBER.format(f"document, {', '.join(COLUMNS)}"), [numbers])
-    documents = {row[0]: to_document(row[1:], keys) for row in rows.fetchall()}
+    rows = reader.rows(_BY_NUMBER.format(", ".join(COLUMNS)), [numbers])
+    documents = {row[0]: to_document(row[1:], reader.keys) for row in rows}
     if len(documents) < len(numbers):
         missing = len(numbers) - len(documents)
         raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
-        SearchResult(
-            hits=_page(query, best, documents),
-            total=best.total,
-            total_is_exact=True,
-            terms=query.terms,
-            average_length=statistics.average_length,
-            strategy=_strategy(query),
-            exact=True,
-            means=_means(query),
-            took_ms=took,
-            part_terms=tuple(part.terms for part in query.parts),
-        )
+        result(query, statistics, _page(query, best, documents), best.total, took)
         for (query, statistics), best in zip(queries, found, strict=True)
     ]
 
 
-def _best_of_all(
-    connection: duckdb.DuckDBPyConnection,
-    queries: Sequence[Weighted],
-    term_numbers: dict[str, int],
-) -> list[_Best]:
-    fused = [i for i, (query, _) in enumerate(queries) if query.fusion is not None]
-    features = [i for i, (query, _) in enumerate(queries) if query.is_dense]
-    synsets = [i for i in range(len(queries)) if i not in {*fused, *features}]
-    found: dict[int, _Best] = {}
-    for i in fused:
-        query, statistics = queries[i]
-        whole = fuse(connection, query, term_numbers, statistics)
-        found[i] = _Best(whole.scores, whole.total, whole.parts)
-    every = ranking.many_scores(connection, [queries[i] for i in synsets], term_numbers)
-    _check(every)
-    for i, scores in zip(synsets, every, strict=True):
-        found[i] = _best_matches(queries[i][0], scores)
-    every = dense.many_scores(connection, [queries[i][0] for i in features], term_numbers)
-    _check(every)
-    for i, scores in zip(features, every, strict=True):
-        found[i] = _best_neighbors(queries[i][0], scores)
-    return [found[i] for i in range(len(queries))]
+def ranked(
+    reader: Reader, query: Query, statistics: Statistics
+) -> tuple[Sequence[str], Sequence[float]]:
+    """Ids and scores of all hits of a query (weighted already): best first, ties by id."""
+    ((documents, scores),) = many_scores(reader, [(query, statistics)])
+    is_hit = scores >= least_score(query)
+    reader.connection.register("found", {"document": documents[is_hit], "score": scores[is_hit]})
+    ordered = reader.connection.execute(
+        "SELECT id, score FROM found JOIN documents USING (document) ORDER BY score DESC, id"
+    ).fetchnumpy()
+    reader.connection.unregister("found")
+    return ordered["id"].tolist(), ordered["score"].tolist()
 
 
-def _check(every: Sequence[Scores]) -> None:
-    """A score that is no number has no place in a ranking, which would not show it."""
-    if any(np.isnan(scores).any() for _, scores in every):
-        raise DamagedIndexError("it has scores that are no numbers")
+def result(
+    query: Query, statistics: Statistics, hits: tuple[Scored, ...], total: int, took_ms: float
+) -> SearchResult:
+    """The exact answer to a query."""
+    strategy, means = query.strategy, "every vector was compared"
+    if query.fusion is not None:
+        strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
+    elif not query.is_dense:
+        strategy, means = "postings", "every posting of the query's synsets was added up"
+    elif query.candidates:
+        means += ": an index file has no approximate answers"
+    return SearchResult(
+        hits=hits,
+        total=total,
+        total_is_exact=True,
+        terms=query.terms,
+        average_length=statistics.average_length,
+        strategy=strategy,
+        exact=True,
+        means=means,
+        took_ms=took_ms,
+        part_terms=tuple(part.terms for part in query.parts),
+    )
 
 
-def _best_matches(query: Query, every: Scores) -> _Best:
-    documents, scores = every
-    best = ranking.best_places(scores, query.offset + query.k)
+def statistics(reader: Reader, keys: Sequence[str]) -> Statistics:
+    """Counts of documents and postings."""
+    known = {reader.numbers[key]: key for key in keys if key in reader.numbers}
+    ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
+    frequencies = reader.rows(
+        "SELECT term, count(*) FROM postings "
+        "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
+        [list(known)],
+    )
+    return Statistics(count, to_score(length), {known[term]: n for term, n in frequencies})
+
+
+def figures(reader: Reader, size: int) -> dict[str, Any]:
+    """How many documents and postings there are in so many bytes, and the most frequent synsets."""
+    top = reader.rows(
+        "SELECT synset, count(*) AS documents, avg(score) FROM postings "
+        "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
+    )
+    labels = facets(reader, Selection(), ["label"], 10)["label"]
+    return {
+        "documents": reader.one("SELECT count(*) FROM documents"),
+        "postings": reader.one("SELECT count(*) FROM postings"),
+        "bytes": size,
+        "synsets": [{"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top],
+        "labels": [{"label": item["value"], "documents": item["count"]} for item in labels],
+    }
+
+
+def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -> Facets:
+    """Count values and ranges of the documents that a query matches, or of all."""
+    where, parameters = _matching(query, reader.numbers)
+    counted: Facets = {}
+    for field in fields:
+        if field in BOUNDS:
+            counted[field] = _ranges(reader, field, where, parameters)
+            continue
+        name = {} if field in _VALUES else {"counted": field.removeprefix(METADATA)}
+        rows = reader.rows(
+            f"SELECT value, count(*) FROM (SELECT {_VALUES.get(field, _METADATA)} AS value "
+            f"FROM documents {where}) WHERE value IS NOT NULL GROUP BY value",
+            {**parameters, **name},
+        )
+        if field in ("synsets", "top_synset"):
+            rows = [(reader.keys[number], count) for number, count in rows]
+        counted[field] = most_frequent(rows, size)
+    return counted
+
+
+def matching(reader: Reader, query: Query) -> list[str]:
+    """The ids of all documents that a query matches."""
+    where, parameters = _matching(query, reader.numbers)
+    rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY id", parameters)
+    return [key for (key,) in rows]
+
+
+def _best(query: Query, found: Scores, least: np.float32) -> _Best:
+    documents, scores = found
+    best = best_places(scores, query.offset + query.k, least)
     chosen = zip(documents[best].tolist(), scores[best].tolist(), strict=True)
-    return _Best(dict(chosen), int(np.count_nonzero(scores)))
+    return _Best(dict(chosen), int(np.count_nonzero(scores >= least)), {})
 
 
-def _best_neighbors(query: Query, every: Scores) -> _Best:
-    """Scores of deep features may be below 0; those below the threshold are left out."""
-    documents, scores = every
-    if query.threshold is not None:
-        above = scores >= np.float32(query.threshold)
-        documents, scores = documents[above], scores[above]
-    return _Best(ranking.best_of((documents, scores), query.offset + query.k), len(scores))
+def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:
+    """Score by every part, and add what each gives a document, by its number."""
+    queries = part_queries(query)
+    found = many_scores(reader, [(part, statistics) for part in queries])
+    count = max((int(documents.max()) + 1 for documents, _ in found if len(documents)), default=0)
+    scores = np.full((len(found), count), np.nan, np.float32)  # NaN: the document lacks the part
+    for row, single, (documents, values) in zip(scores, queries, found, strict=True):
+        has = values >= least_score(single)
+        row[documents[has]] = values[has]
+    sums = np.zeros(count)
+    for part, row in zip(query.parts, scores, strict=True):
+        sums += part.weight * np.nan_to_num(row.astype(np.float64))
+    needs_features = query.fusion is not None and query.fusion.needs_features
+    needed = scores[[part.is_dense for part in query.parts]] if needs_features else scores
+    hits = np.flatnonzero(~np.isnan(needed).all(axis=0))
+    best = _best(query, (hits, sums.astype(np.float32)[hits]), np.float32(-np.inf))
+    for number in best.scores:
+        column = [None if np.isnan(score) else float(score) for score in scores[:, number]]
+        best.parts[number] = summed(query.parts, column)
+    return best
 
 
-def _keep_page(connection: duckdb.DuckDBPyConnection, query: Query, best: _Best) -> None:
+def _keep_page(reader: Reader, query: Query, best: _Best) -> None:
     """Of many that tie keep those that come first by their ids; no others need be read."""
-    ids = connection.execute(BY_NUMBER.format("document, id"), [list(best.scores)]).fetchall()
+    ids = reader.rows(_BY_NUMBER.format("id"), [list(best.scores)])
     ids.sort(key=lambda item: (-best.scores[item[0]], item[1]))
     best.scores = {number: best.scores[number] for number, _ in ids[: query.offset + query.k]}
 
 
 def _page(query: Query, best: _Best, documents: Mapping[int, Document]) -> tuple[Scored, ...]:
-    """The hits asked for: best first, ties by id."""
+    """The hits asked for."""
     hits = best_first(
         Scored(documents[number], score, best.parts.get(number, ()))
         for number, score in best.scores.items()
@@ -143,17 +229,26 @@ def _page(query: Query, best: _Best, documents: Mapping[int, Document]) -> tuple
     return tuple(hits[query.offset : query.offset + query.k])
 
 
-def _strategy(query: Query) -> str:
-    if query.fusion is not None:
-        return query.fusion.method
-    return query.strategy if query.is_dense else "postings"
+def _ranges(reader: Reader, field: str, where: str, parameters: dict[str, Any]) -> list[FacetCount]:
+    wanted = ranges(field)
+    conditions = [
+        f"count(*) FILTER (WHERE {field} >= {item.low or 0}"
+        + (f" AND {field} < {item.high})" if item.high is not None else ")")
+        for item in wanted
+    ]
+    (row,) = reader.rows(f"SELECT {', '.join(conditions)} FROM documents {where}", parameters)
+    return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
 
 
-def _means(query: Query) -> str:
-    if query.fusion is not None:
-        return "every posting and vector of the parts was scored"
-    if query.candidates:
-        return "every vector was compared: an index file has no approximate answers"
-    if query.is_dense:
-        return "every vector was compared"
-    return "every posting of the query's synsets was added up"
+def _matching(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
+    """The documents that a query matches, as a WHERE clause and its parameters."""
+    where, parameters = selection(query, numbers)
+    if not isinstance(query, Query):
+        return where, parameters
+    has_feature = "document IN (SELECT document FROM embeddings)"
+    if query.is_dense or (query.fusion is not None and query.fusion.needs_features):
+        return f"{where} AND {has_feature}", parameters
+    shares = having([term.key for term in query.terms], numbers, parameters)
+    if query.has_features:
+        shares = f"({has_feature} OR {shares})"
+    return f"{where} AND {shares}", parameters

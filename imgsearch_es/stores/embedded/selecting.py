@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter
@@ -16,18 +17,16 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
-def selection(query: Selection, term_numbers: dict[str, int], parameters: dict[str, Any]) -> str:
-    """The query's conditions on ``document`` as a WHERE clause; their values become parameters."""
-    conditions = []
-    excluded = [term_numbers[key] for key in query.must_not if key in term_numbers]
-    if excluded:
-        conditions.append(f"document NOT IN ({_having(excluded, parameters)})")
-    for group in query.must:
-        wanted = [term_numbers[key] for key in group if key in term_numbers]
-        conditions.append(f"document IN ({_having(wanted, parameters)})")
+def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
+    """The query's conditions on ``document`` as a WHERE clause, and its parameters."""
+    parameters: dict[str, Any] = {}
+    conditions = ["WHERE true"]
+    if query.must_not:
+        conditions.append(f"NOT {having(query.must_not, numbers, parameters)}")
+    conditions += [having(group, numbers, parameters) for group in query.must]
     fields = []
     for item in map(Filter.normalized, query.filters):
-        condition = _condition(item, term_numbers, parameters)
+        condition = _condition(item, numbers, parameters)
         fields.append(f"({condition}) IS {'NOT ' * item.negated}TRUE")
     if query.exclude:
         parameters["exclude"] = list(query.exclude)
@@ -35,15 +34,15 @@ def selection(query: Selection, term_numbers: dict[str, int], parameters: dict[s
     if fields:
         both = " AND ".join(fields)
         conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
-    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return " AND ".join(conditions), parameters
 
 
-def _having(terms: list[int], parameters: dict[str, Any]) -> str:
-    """The documents that have one of these terms."""
+def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    """Whether the document has one of these terms."""
     name = f"terms{len(parameters)}"
-    parameters[name] = terms
+    parameters[name] = [numbers[key] for key in keys if key in numbers]
     listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
-    return f"SELECT document FROM postings JOIN {listed} USING (term)"
+    return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
 
 
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
@@ -64,15 +63,17 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
         sign = SIGNS[item.operator]
         if item.synset is not None:
             parameters[f"{name}_term"] = numbers.get(item.synset, -1)
-            having = f"term = ${name}_term AND score {sign} {values}"
-            return f"document IN (SELECT document FROM postings WHERE {having})"
+            wanted = f"term = ${name}_term AND score {sign} {values}"
+            return f"document IN (SELECT document FROM postings WHERE {wanted})"
         cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
         return f"{column} {sign} {values}{cast}"
     parameters[name] = list(item.values)
     if item.field == "label":
         return f"list_has_any(label, {values})"
-    if item.field.startswith(METADATA):
-        return _metadata_condition(item, name, parameters)
+    if item.field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
+        keywords = [str(v).lower() if isinstance(v, bool) else str(v) for v in item.values]
+        parameters |= {name: keywords, f"{name}_field": item.field.removeprefix(METADATA)}
+        return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains({values}, leaf))"
     if item.field == "indexed_at":
         days = [value for value in map(str, item.values) if len(value) == _DAY]
         parameters[f"{name}_days"] = days
@@ -84,18 +85,11 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
     return f"list_contains({values}, {column})"
 
 
-def _metadata_condition(item: Filter, name: str, parameters: dict[str, Any]) -> str:
-    """As Elasticsearch's flattened field: every leaf is a keyword, lists do not count as levels."""
-    parameters[name] = [_keyword(value) for value in item.values]
-    parameters[f"{name}_field"] = item.field.removeprefix(METADATA)
-    return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains(${name}, leaf))"
-
-
 def leaves(name: str) -> str:
     """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
 
-    A dot may belong to a name or join two: the path in the JSON text, without its quotation marks
-    and places in lists, is what a person writes.
+    Lists do not count as levels. A dot may belong to a name or join two: the path in the JSON text,
+    without its quotation marks and places in lists, is what a person writes.
     """
     return (
         "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
@@ -114,7 +108,3 @@ def _regex(pattern: str) -> str:
     """A wildcard pattern (``*``, ``?``) for RE2, which takes linear time; LIKE may take ages."""
     parts = re.split(r"([*?])", pattern)
     return "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
-
-
-def _keyword(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

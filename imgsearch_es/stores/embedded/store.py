@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -25,25 +28,29 @@ from imgsearch_es.stores.base import (
     Scored,
     SearchResult,
     WriteReport,
+    check_dimensions,
     known_settings,
+    search_parts,
+    weighted_all,
 )
-from imgsearch_es.stores.embedded import (
-    counting,
-    inspecting,
-    paging,
-    scanning,
-    schema,
-    searching,
-)
-from imgsearch_es.stores.embedded.faults import check_place
+from imgsearch_es.stores.embedded import inspecting, schema, searching
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.open_file import Identity, make_room
-from imgsearch_es.stores.embedded.rows import delete, insert, one, to_metadata
-from imgsearch_es.stores.fusion import search_parts
+from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
+from imgsearch_es.stores.embedded.rows import (
+    FIRST,
+    Reader,
+    content_mark,
+    delete,
+    insert,
+    next_documents,
+    next_fingerprints,
+    stored,
+    to_metadata,
+)
 from imgsearch_es.stores.inspecting import Harm, Inspected
-from imgsearch_es.stores.weighting import check_dimensions, weighted_all
 
+_Item = TypeVar("_Item")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 _TOGETHER = 20
@@ -76,38 +83,35 @@ class EmbeddedStore:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
-                identity = self._file.identity
-            if settings.schema_version < SCHEMA_VERSION:
-                with self._file.writing() as connection:
-                    settings = schema.migrate(connection, self.location)
-                    identity = self._file.identity
-            self._remember(settings, identity)
+                identity = self._file.opened.identity
+            self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
+            self._settings, self._identity = settings, identity
         return self._settings
 
     def stored_settings(self) -> IndexSettings | None:
-        """What the index remembers; an older file is brought up to date when it is opened."""
+        """What the index remembers."""
         return self.settings()
 
     def renew(self) -> None:
         """Forget the settings when there is another file now."""
-        if self._settings is not None and self._file.on_disk() != self._identity:
-            self._settings = self._identity = None
+        if self._settings is not None and self._file.opened.on_disk() != self._identity:
+            self._forget()
 
     def create(self, settings: IndexSettings) -> None:
         """Make the file and its tables: all of it, or nothing if this is interrupted."""
         with self._file.creating() as connection:
             schema.create_tables(connection, settings)
-        self._settings = None  # to be read with the number of the file
+        self._forget()  # to be read with the number of the file
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        numbers = self._term_numbers()
+        known_settings(self)
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
             delete(connection, [document.id for document in taken])
-            insert(connection, taken, numbers)
+            insert(connection, taken, self._numbers)
         return WriteReport(len(taken), refused)
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
@@ -116,9 +120,9 @@ class EmbeddedStore:
 
     def finish(self) -> None:
         """Cluster the postings by term, when many were written since they last were."""
-        with self._reading() as connection:
-            clustered = int(schema.read_value(connection, "clustered_postings"))
-            count = one(connection, "SELECT count(*) FROM postings")
+        with self._reading() as reader:
+            clustered = int(schema.read_value(reader.connection, "clustered_postings"))
+            count = reader.one("SELECT count(*) FROM postings")
         if count - clustered <= max(_SETTLED, clustered // 4):
             return
         with self._writing() as connection:
@@ -137,75 +141,61 @@ class EmbeddedStore:
         """The stored documents of these ids, with their embeddings."""
         if not self._file.exists():
             return {}
-        return self._stored(ids, embeddings=True)
+        with self._reading() as reader:
+            return stored(reader, ids, embeddings=True)
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of the stored ones of these ids."""
         if not self._file.exists():
             return {}
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT id, sha256, label, metadata FROM documents "
-                "JOIN (SELECT unnest($1) AS id) USING (id)",
-                [list(ids)],
-            ).fetchall()
+        rows = self._rows(
+            "SELECT id, sha256, label, metadata FROM documents "
+            "JOIN (SELECT unnest($1) AS id) USING (id)",
+            list(ids),
+        )
         return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has."""
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT sha256, min(id) FROM documents "
-                "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
-                [list(hashes)],
-            ).fetchall()
+        rows = self._rows(
+            "SELECT sha256, min(id) FROM documents "
+            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+            list(hashes),
+        )
         return dict(rows)
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of the documents below a folder."""
-        with self._reading() as connection:
-            return connection.execute(
-                "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", [prefix]
-            ).fetchall()
+        return self._rows(
+            "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
+        )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
-        numbers = self._term_numbers()
-        with self._reading() as connection:
-            return counting.statistics(connection, keys, numbers)
+        with self._reading() as reader:
+            return searching.statistics(reader, keys)
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that share a synset with the query, or have what it compares."""
-        numbers = self._term_numbers()
-        with self._reading() as connection:
-            return counting.matching(connection, query, numbers)
+        with self._reading() as reader:
+            return searching.matching(reader, query)
 
     def count(self) -> int:
         """How many documents there are."""
-        with self._reading() as connection:
-            return one(connection, "SELECT count(*) FROM documents")
+        return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index."""
-        counted = self.facets(Selection(), ["label"], 10)["label"]
-        with self._reading() as connection:
-            figures = counting.figures(connection, self._file.path.stat().st_size)
-        return {
-            "store": "embedded",
-            "location": self.location,
-            **figures,
-            "labels": [{"label": item["value"], "documents": item["count"]} for item in counted],
-        }
+        with self._reading() as reader:
+            figures = searching.figures(reader, self._file.path.stat().st_size)
+        return {"store": "embedded", "location": self.location, **figures}
 
     def sample(self, size: int) -> list[Document]:
         """The documents with the smallest ids."""
-        known_settings(self)
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT id FROM documents ORDER BY id LIMIT $1", [size]
-            ).fetchall()
-        found = self.get([key for (key,) in rows])
-        return [found[key] for (key,) in rows if key in found]
+        with self._reading() as reader:
+            rows = reader.rows("SELECT id FROM documents ORDER BY id LIMIT $1", [size])
+            found = stored(reader, [key for (key,) in rows], embeddings=True)
+        return [found[key] for (key,) in rows]
 
     def features(self) -> dict[str, str]:
         """The version of DuckDB."""
@@ -217,18 +207,15 @@ class EmbeddedStore:
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Rank for many queries, some at a time by one scan."""
-        settings = known_settings(self)
         for query in queries:
-            if query.has_features:
-                check_dimensions(settings, query)
+            check_dimensions(known_settings(self), query)
         return search_parts(self._search_many, queries)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        ready, keys, results = weighted_all(self, queries), self._keys(), []
+        ready, results = weighted_all(self, queries), list[SearchResult]()
         for start in range(0, len(ready), _TOGETHER):
-            with self._reading() as connection:
-                some = ready[start : start + _TOGETHER]
-                results += searching.search(connection, some, self._numbers, keys)
+            with self._reading() as reader:
+                results += searching.search(reader, ready[start : start + _TOGETHER])
         return results
 
     def approximable(self) -> tuple[str, ...]:
@@ -236,66 +223,52 @@ class EmbeddedStore:
         return ()
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
-        """Rank once, and read the documents of each page when it is asked for."""
-        settings = known_settings(self)
-        if query.is_dense:
-            check_dimensions(settings, query)
+        """Rank once, and read the documents of each page when it is asked for.
+
+        Ids and scores of all hits stay in memory, about 100 bytes a hit.
+        """
+        check_dimensions(known_settings(self), query)
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
-        with self._reading() as connection:
-            ids, scores = paging.ranked(connection, query, self._numbers, statistics)
+        with self._reading() as reader:
+            ids, scores = searching.ranked(reader, query, statistics)
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
-            documents = self._stored(page, embeddings=False)
-            yield SearchResult(
-                hits=tuple(
-                    Scored(documents[key], score)
-                    for key, score in zip(page, scores[start:], strict=False)
-                    if key in documents
-                ),
-                total=len(ids),
-                total_is_exact=True,
-                terms=query.terms,
-                average_length=statistics.average_length,
-                strategy=query.strategy if query.is_dense else "postings",
-                exact=True,
-                means="all matching pictures were ranked once, before the first page",
-                took_ms=(time.perf_counter() - started) * 1000,
+            with self._reading() as reader:
+                documents = stored(reader, page, embeddings=False)
+            hits = tuple(
+                Scored(documents[key], score)
+                for key, score in zip(page, scores[start:], strict=False)
+                if key in documents
             )
+            took_ms = (time.perf_counter() - started) * 1000
+            means = "all matching pictures were ranked once, before the first page"
+            found = searching.result(query, statistics, hits, len(ids), took_ms)
+            yield replace(found, means=means)
             started = time.perf_counter()
-
-    def _stored(self, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
-        """The documents of these ids, with or without embeddings."""
-        keys = self._keys()
-        with self._reading() as connection:
-            return scanning.stored(connection, ids, keys, embeddings=embeddings)
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count values and ranges, one field after the other."""
-        numbers = self._term_numbers()
-        with self._reading() as connection:
-            return counting.facets(connection, query, fields, size, numbers)
+        with self._reading() as reader:
+            return searching.facets(reader, query, fields, size)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
-        """Hash and deep feature of every document, in blocks; the file is free between them."""
-        known_settings(self)
-        start: int | None = -1
-        while start is not None:
-            with self._reading() as connection:
-                block, start = counting.fingerprints(connection, start, embeddings=embeddings)
-            yield from block
+        """Hash and deep feature of every document."""
+        return self._in_blocks(partial(next_fingerprints, embeddings=embeddings))
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        """Every document that meets conditions, in blocks; the file is free between them."""
-        keys, after = self._keys(), -1
-        while True:
-            with self._reading() as connection:
-                numbers = scanning.next_numbers(connection, after, filters, self._numbers)
-                documents = scanning.documents(connection, numbers, keys)
-            if not numbers:
-                return
-            yield from documents
-            after = numbers[-1]
+        """Every document that meets conditions."""
+        return self._in_blocks(partial(next_documents, filters=filters))
+
+    def _in_blocks(
+        self, read: Callable[[Reader, int], tuple[list[_Item], int | None]]
+    ) -> Iterator[_Item]:
+        """Read from one number of a document to the next; the file is free between the blocks."""
+        after: int | None = FIRST
+        while after is not None:
+            with self._reading() as reader:
+                items, after = read(reader, after)
+            yield from items
 
     def beside(self) -> EmbeddedStore:
         """The file of the same name with ``.new`` after it."""
@@ -306,40 +279,43 @@ class EmbeddedStore:
         if self._file.exists():
             with self._file.writing():
                 self._file.path.unlink()
-        self._settings = self._identity = None
+        self._forget()
 
     def mark(self) -> str:
         """Of the content of all documents."""
-        with self._reading() as connection:
-            return scanning.mark(connection)
+        with self._reading() as reader:
+            return content_mark(reader.connection)
 
     def replace(self, new: EmbeddedStore, mark: str, *, keep: bool) -> bool:
-        """Move the new file to the place of this one; with ``keep`` this becomes ``.old``."""
+        """Move the new file to the place of this one; with ``keep`` this becomes ``.old``.
 
-        def is_unchanged(connection: duckdb.DuckDBPyConnection) -> bool:
-            self._check_file()
-            return scanning.mark(connection) == mark
-
-        kept = Path(f"{self._file.path}.old") if keep else None
-        done = self._file.replace_by(new._file, is_unchanged, kept)
-        if done:
-            self._settings = self._identity = None
-        return done
+        Nobody writes to either of them meanwhile.
+        """
+        path, other = self._file.path, new._file.path
+        with new._file.writing() as fresh, self._writing() as old:
+            if content_mark(old) != mark:
+                return False
+            for connection in (fresh, old):  # so that no log of changes is left beside the files
+                connection.commit()
+                connection.execute("CHECKPOINT")
+                connection.begin()
+            shutil.copymode(path, other)
+            if keep:
+                kept = path.with_name(f"{path.name}.old")
+                kept.unlink(missing_ok=True)
+                os.link(path, kept)
+            other.replace(path)
+        self._forget()
+        return True
 
     def glance(self) -> list[Harm]:
         """What the tables as a whole say."""
-        settings = known_settings(self)
-        with self._reading() as connection:
-            return inspecting.glance(connection, settings)
+        with self._reading() as reader:
+            return inspecting.glance(reader)
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document, in blocks; the file is free between them."""
-        settings = known_settings(self)
-        after: int | None = inspecting.FIRST
-        while after is not None:
-            with self._reading() as connection:
-                items, after = inspecting.block(connection, after, settings)
-            yield from items
+        """Every document."""
+        return self._in_blocks(inspecting.block)
 
     def mend(self) -> None:
         """Take out what is of no document; make what follows from the settings anew."""
@@ -352,16 +328,21 @@ class EmbeddedStore:
         self._file.close()
 
     @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _reading(self) -> Iterator[Reader]:
+        settings = known_settings(self)
         with self._file.reading() as connection:
             self._check_file()
             try:
-                yield connection
+                yield Reader(connection, settings, self._numbers)
             except DamagedIndexError as error:
                 raise DamagedIndexError(
                     f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
                     "wrong and what to do"
                 ) from error
+
+    def _rows(self, sql: str, *parameters: object) -> list[Any]:
+        with self._reading() as reader:
+            return reader.rows(sql, list(parameters))
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -371,16 +352,8 @@ class EmbeddedStore:
 
     def _check_file(self) -> None:
         """Numbers of terms and the analyzer are those of the file that the settings came from."""
-        if self._identity not in (None, self._file.identity):
+        if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
-    def _remember(self, settings: IndexSettings, identity: Identity | None) -> None:
-        self._settings, self._identity = settings, identity
-        self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
-
-    def _keys(self) -> Sequence[str]:
-        return known_settings(self).vocabulary.keys
-
-    def _term_numbers(self) -> dict[str, int]:
-        known_settings(self)
-        return self._numbers
+    def _forget(self) -> None:
+        self._settings = self._identity = None
