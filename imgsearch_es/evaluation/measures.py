@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +48,9 @@ class Scores:
     queries: tuple[str, ...]
     values: Mapping[str, NDArray[np.float64]]
 
-    def mean(self, measure: str, queries: Iterable[str] | None = None) -> float:
-        """The mean over all queries, or over some: those of a class, say.
-
-        Raises:
-            EvaluationError: there is no such query.
-        """
-        if queries is None:
-            return math.fsum(self.values[measure]) / len(self.queries)
-        place = {query: row for row, query in enumerate(self.queries)}
-        rows = [place.get(query, -1) for query in queries]
-        if not rows or min(rows) < 0:
-            raise EvaluationError("a mean is over queries that were measured, at least one")
-        return math.fsum(self.values[measure][rows]) / len(rows)
+    def mean(self, measure: str) -> float:
+        """The mean over all queries."""
+        return math.fsum(self.values[measure]) / len(self.queries)
 
     def of(self, query: str) -> dict[str, float]:
         """The figures of one query, by measure."""
@@ -73,11 +64,11 @@ class Scores:
 
 
 def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Scores:
-    """Measure a run.
+    """Measure a run: the queries of the judgements count, answered or not, and no others.
 
     Args:
-        judgements: their queries are those that count, answered or not.
-        run: other queries of it are ignored.
+        judgements: what is relevant.
+        run: what was answered.
         measures: names, or one text of names with commas between them.
 
     Raises:
@@ -89,12 +80,15 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
     queries = judgements.queries
     if not queries:
         raise EvaluationError("there is no query to measure")
-    if any(name in ("NS", "NS%") for name in names):
-        _check_groups(judgements)
     values = {name: np.zeros(len(queries)) for name in names}
     own = [name for name in names if name in OWN]
     for row, query in enumerate(queries if own else ()):
         relevant = judgements.relevant(query)
+        if query not in relevant and not {"NS", "NS%"}.isdisjoint(own):
+            raise EvaluationError(
+                f"NS counts the query's own picture, and {query} is not relevant to itself: judge "
+                "by groups of four (ukbench), where no query is left out"
+            )
         found = [d in relevant for d in run.falling(query, judgements.junk.get(query, _NONE))]
         for name in own:
             values[name][row] = OWN[name](np.asarray(found, dtype=bool), len(relevant))
@@ -107,12 +101,7 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
 
 
 def parse_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
-    """The names of measures, as ir-measures writes them, each once.
-
-    Raises:
-        EvaluationError: there is no such measure.
-        MissingDependencyError: ir-measures is not installed.
-    """
+    """The names of measures, as ir-measures writes them, each once."""
     texts = re.split(r",(?![^(]*\))", measures) if isinstance(measures, str) else measures
     names = list(dict.fromkeys(_name(text.strip()) for text in texts if text.strip()))
     if not names:
@@ -128,27 +117,16 @@ def cutoff(measure: str) -> int:
     return int(found[1]) if found else 0
 
 
-def best(measure: str) -> float:
-    """The best figure that a measure can give: of most it is 1."""
-    return {"NS": float(GROUP), "NS%": 100.0}.get(measure, 1.0)
-
-
 def _name(text: str) -> str:
     if text in OWN:
         return text
     tool = _ir_measures()
-    try:
+    with suppress(NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError):
         measure = tool.parse_measure(text)
         measure.validate_params()
-    except (NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError) as error:
-        raise _unknown(text) from error
-    if not tool.DefaultPipeline.supports(measure):
-        raise _unknown(text)
-    return str(measure)
-
-
-def _unknown(text: str) -> EvaluationError:
-    return EvaluationError(
+        if tool.DefaultPipeline.supports(measure):
+            return str(measure)
+    raise EvaluationError(
         f"there is no measure {text!r}; there are P@10, Rprec, AP, nDCG@10, RR, Bpref, Success@1 "
         f"and others of ir-measures, and {', '.join(OWN)}"
     )
@@ -183,17 +161,11 @@ def _by_ir_measures(
     return columns
 
 
-def ukbench_score(found: NDArray[np.bool_], relevant: int = GROUP) -> float:
-    """How many of the first four documents are relevant: NS, at most 4."""
+def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:
     return float(np.count_nonzero(found[:GROUP]))
 
 
-def ukbench_percentage(found: NDArray[np.bool_], relevant: int = GROUP) -> float:
-    """NS in percent of four."""
-    return 100.0 * ukbench_score(found, relevant) / GROUP
-
-
-def trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
+def _trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
     """Average precision by trapezoids.
 
     At each relevant document recall rises by 1 / relevant, and the mean of the precision before and
@@ -210,18 +182,9 @@ def trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
 
 
 OWN: dict[str, Callable[[NDArray[np.bool_], int], float]] = {
-    "NS": ukbench_score,
-    "NS%": ukbench_percentage,
-    "AP-trapezoid": trapezoid_precision,
+    "NS": _ukbench_score,
+    "NS%": lambda found, relevant: 100.0 * _ukbench_score(found, relevant) / GROUP,
+    "AP-trapezoid": _trapezoid_precision,
 }
 """Measures that ir-measures does not have."""
 _NONE: frozenset[str] = frozenset()
-
-
-def _check_groups(judgements: Judgements) -> None:
-    for query in judgements.queries:
-        if query not in judgements.relevant(query):
-            raise EvaluationError(
-                f"NS counts the query's own picture, and {query} is not relevant to itself: judge "
-                "by groups of four (ukbench), where no query is left out"
-            )

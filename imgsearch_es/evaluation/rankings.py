@@ -3,6 +3,9 @@
 rankings = rank_features(features)               # exact, all against all
 found = same_group(rankings, groups)             # which of the ranked are of the query's group
 nister_stewenius(features, groups).mean()        # UKBench's score, 4 at best
+
+``comparison`` is one of ``imgsearch_es.retrieval.dense.COMPARISONS``; what does not fit is an
+EvaluationError.
 """
 
 from __future__ import annotations
@@ -31,15 +34,12 @@ def rank_features(
     Args:
         features: shape (documents, dimensions).
         queries: shape (queries, dimensions); by default the features themselves.
-        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
+        comparison: how.
         depth: how many to give for each query; by default all.
         exclude_self: leave out the i-th document for the i-th query.
 
     Returns:
         Places in ``features``, best first, shape (queries, depth).
-
-    Raises:
-        EvaluationError: shapes do not fit, values are not finite, or there is no such comparison.
     """
     vectors = _matrix(features, "features")
     asked = vectors if queries is None else _matrix(queries, "queries")
@@ -62,7 +62,7 @@ def rank_features(
         if exclude_self:
             order = order[order != i]
         rows.append(order[: most if depth is None else depth])
-    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.intp)
+    return np.stack(rows)
 
 
 def same_group(
@@ -74,9 +74,6 @@ def same_group(
         rankings: places of documents, best first, shape (queries, depth).
         groups: of each document, shape (documents,): numbers or names.
         queries: the group of each query; by default the queries are the documents.
-
-    Raises:
-        EvaluationError: the numbers of queries do not fit.
     """
     labels = np.asarray(groups)
     own = labels if queries is None else np.asarray(queries)
@@ -96,20 +93,18 @@ def nister_stewenius(
     Args:
         features: shape (pictures, dimensions).
         groups: the object of each picture, shape (pictures,); four pictures show each.
-        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
-
-    Raises:
-        EvaluationError: lengths do not fit, or a group has not four pictures.
+        comparison: how.
     """
     labels = np.asarray(groups)
     if len(labels) != len(features):
         raise EvaluationError(f"{len(labels)} groups do not go with {len(features)} features")
     names, sizes = np.unique(labels, return_counts=True)
-    for name, size in zip(names, sizes, strict=True):
-        if size != GROUP:
-            raise EvaluationError(
-                f"UKBench's score is of groups of {GROUP} pictures; {name} has {size}"
-            )
+    others = sizes != GROUP
+    if others.any():
+        raise EvaluationError(
+            f"UKBench's score is of groups of {GROUP} pictures; {names[others][0]} has "
+            f"{sizes[others][0]}"
+        )
     ranked = rank_features(features, comparison=comparison, depth=GROUP)
     return np.asarray(same_group(ranked, labels).sum(axis=1), dtype=np.float64)
 

@@ -32,17 +32,15 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval.
-
-    Attributes:
-        mean: of the queries' figures.
-        low: the interval's lower end; nan for a single query.
-        high: its upper end.
-    """
+    """A mean over queries with its confidence interval, whose ends are nan for a single query."""
 
     mean: float
     low: float
     high: float
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
+"""Where no query says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +54,7 @@ class Comparison:
         difference: the system's mean minus the baseline's, with its confidence interval.
         p: p-values by test, as they are.
         corrected: the same by Holm's method.
-        better: queries of which the system's figure is higher.
-        equal: queries of which it is the same.
-        worse: queries of which it is lower.
+        better: queries of which the system's figure is higher; ``equal`` the same, ``worse`` lower.
     """
 
     measure: str
@@ -73,11 +69,7 @@ class Comparison:
 
 
 def interval(
-    values: NDArray[np.float64],
-    *,
-    confidence: float = 0.95,
-    kind: str = "t",
-    seed: int = 0,
+    values: NDArray[np.float64], *, confidence: float = 0.95, kind: str = "t", seed: int = 0
 ) -> Interval:
     """The mean with its confidence interval.
 
@@ -89,7 +81,6 @@ def interval(
 
     Raises:
         EvaluationError: there is no value, or the kind or the confidence makes no sense.
-        MissingDependencyError: SciPy is not installed.
     """
     check_interval(kind, confidence)
     if not len(values):
@@ -135,10 +126,6 @@ def paired_tests(
         baseline: a figure for each query, shape (queries,).
         system: figures of the same queries.
         seed: of the randomization test, which tries all signs where these are few, else 19,999.
-
-    Raises:
-        EvaluationError: these are not the figures of the same queries.
-        MissingDependencyError: SciPy is not installed.
     """
     if baseline.shape != system.shape or baseline.ndim != 1:
         raise EvaluationError(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.agreement import kendall_tau, overlap, rank_biased_overlap
+from imgsearch_es.evaluation.scorers import kendall_tau, overlap, rank_biased_overlap
 
 RANKINGS = st.lists(st.integers(0, 14), unique=True, max_size=12)
 PERSISTENCE = st.floats(0.05, 0.95)

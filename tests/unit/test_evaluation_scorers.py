@@ -11,8 +11,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import EvaluationError, QueryError
-from imgsearch_es.evaluation.agreement import rank_biased_overlap
-from imgsearch_es.evaluation.scorers import compare_scorers
+from imgsearch_es.evaluation.scorers import compare_scorers, rank_biased_overlap
 from imgsearch_es.evaluation.systems import System
 from tests.unit.test_benchmarking import Lossy
 

@@ -30,7 +30,7 @@ from imgsearch_es.evaluation import Scores, Topic, differences, read_manifest
 from imgsearch_es.evaluation.significance import Interval
 from imgsearch_es.evaluation.sweeps import Point, Sweep, outcome, sweep
 from imgsearch_es.evaluation.sweeps.grid import Chain, Setting, parse_chains, parse_top_k, settings
-from imgsearch_es.evaluation.sweeps.points import pareto_front
+from imgsearch_es.evaluation.sweeps.outcome import pareto_front
 from imgsearch_es.evaluation.sweeps.posteriors import Posteriors, fill
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet

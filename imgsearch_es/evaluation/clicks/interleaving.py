@@ -1,19 +1,104 @@
-"""Two strategies of an index, interleaved: hits that know whose they are."""
+"""What clicks say of strategies: team draft interleaving, and measures.
+
+As captains pick teams: in each round both rankings, in an order that a coin decides, add their best
+document that is not there yet. A click is credited to the ranking that added the document. A person
+who clicks at random credits both alike, whatever ranks are looked at. Measures, per strategy and
+over all:
+
+    CTR@k       the share of the results shown at ranks 1 to k that were clicked
+    clicked     the share of searches with a click; 1 minus it is abandonment
+    MRR         the mean over searches of 1 / rank of the best-ranked click; 0 without a click
+
+A click says that a person found a picture worth a look, and what is shown first is looked at first.
+So measures compare strategies fairly only where the same people ask the same things of each by
+chance; interleaving is made for it, and needs far fewer searches. (Radlinski, Kurup and Joachims,
+"How does clickthrough data reflect retrieval quality?", CIKM 2008.)
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, NoReturn
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, NoReturn, TypeVar
 
-from imgsearch_es.errors import QueryError
-from imgsearch_es.evaluation.clicks.team_draft import team_draft
+from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.evaluation.clicks.log import Shown
+from imgsearch_es.evaluation.collection import Topic
+from imgsearch_es.evaluation.significance import scipy_stats
 from imgsearch_es.evaluation.systems import System, parse_systems
-from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.explanations import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
+
+CUTOFFS = (1, 5, 10)
+OVERALL = "all"
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted(Generic[T]):
+    """A document of an interleaved ranking.
+
+    Attributes:
+        document: which.
+        team: 0 if the first ranking added it, 1 if the second did; None where the other ranking
+            has nothing to set against it, so that a click says nothing.
+    """
+
+    document: T
+    team: int | None
+
+
+def team_draft(
+    first: Sequence[T], second: Sequence[T], k: int, *, seed: int | None = None
+) -> list[Drafted[T]]:
+    """Interleave two rankings; each document comes once."""
+    if k < 1:
+        raise QueryError(f"k is at least 1, not {k}")
+    coin = random.Random(seed)  # noqa: S311
+    left = [list(dict.fromkeys(first)), list(dict.fromkeys(second))]
+    found: list[Drafted[T]] = []
+    while len(found) < k and any(left):
+        order = (0, 1) if coin.random() < 0.5 else (1, 0)
+        is_contest = _is_contest(left[0], left[1], room=k - len(found))
+        for team in order:
+            if left[team] and len(found) < k:
+                document = left[team][0]
+                found.append(Drafted(document, team if is_contest else None))
+                left = [[d for d in ranking if d != document] for ranking in left]
+    return found
+
+
+def _is_contest(first: Sequence[T], second: Sequence[T], room: int) -> bool:
+    """Whether both can pick in this round, whoever begins; else no click of it is credited.
+
+    With room for one document only the coin decides who picks, which is as fair.
+    """
+    if not first or not second:
+        return False
+    return room == 1 or first[0] != second[0] or (len(first) > 1 and len(second) > 1)
+
+
+def credit(clicked: Iterable[str | None], first: str, second: str) -> int:
+    """Who won a search: 1 the first, -1 the second, 0 neither."""
+    teams = list(clicked)
+    ours, theirs = teams.count(first), teams.count(second)
+    return (ours > theirs) - (ours < theirs)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The p-value of the two-sided sign test: would a fair coin give so uneven a result?
+
+    Ties say nothing and are left out. Without wins and losses it is 1.
+    """
+    if not wins + losses:
+        return 1.0
+    return float(scipy_stats("the sign test").binomtest(wins, wins + losses).pvalue)
+
+
+# -- on an index -----------------------------------------------------------------------------------
 
 
 class InterleavedHits(Hits):
@@ -34,7 +119,11 @@ class InterleavedHits(Hits):
         drafted = team_draft([h.id for h in first], [h.id for h in second], k, seed=seed)
         self.sources = sources
         self.teams = tuple(None if d.team is None else names[d.team] for d in drafted)
-        self._places = tuple(_place(sources, d.document, d.team) for d in drafted)
+        places = [{hit.id: place for place, hit in enumerate(hits)} for hits in sources]
+        self._places: list[tuple[int, int]] = []
+        for each in drafted:
+            source = each.team if each.team is not None else int(each.document not in places[0])
+            self._places.append((source, places[source][each.document]))
         chosen = [sources[source][place] for source, place in self._places]
         result = SearchResult(
             hits=tuple(Scored(hit.document, hit.score, hit.parts) for hit in chosen),
@@ -90,27 +179,115 @@ def interleave(
     Raises:
         QueryError: there is no such strategy, both are the same, or one cannot answer the query.
     """
-    one, other = parse_systems((first, second))
+    systems = parse_systems((first, second))
     topic = Topic(text=query) if isinstance(query, str) else query
-    built = [_query(index, topic, system, k, options) for system in (one, other)]
+    built = []
+    for system in systems:
+        if clash := sorted(options.keys() & {*system.options, "offset", "image", "text", "region"}):
+            raise QueryError(f"interleaving sets {clash[0]} itself: leave it out")
+        more = {**system.options, **options}
+        built.append(index.query(topic.image, topic.text, region=topic.region, k=k, **more))
     a, b = index.search_many(built)
-    return InterleavedHits((a, b), (one.name, other.name), seed)
+    return InterleavedHits((a, b), (systems[0].name, systems[1].name), seed)
 
 
-def _query(
-    index: ImageIndex, topic: Topic, system: System, k: int, options: dict[str, Any]
-) -> Query:
-    if clash := sorted(options.keys() & {*system.options, "offset", "image", "text", "region"}):
-        raise QueryError(f"interleaving sets {clash[0]} itself: leave it out")
-    return index.query(
-        topic.image, topic.text, region=topic.region, k=k, **system.options, **options
+# -- measures --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClickFigures:
+    """What was clicked of a strategy's answers.
+
+    Attributes:
+        strategy: its name, or "all".
+        searches: how many there were; those that found nothing count, too.
+        clicks: pictures that were clicked, each once a search.
+        clicked: searches with a click, as a share; 0 where there is no search.
+        reciprocal_rank: the mean reciprocal rank of the best-ranked click.
+        through: CTR@k by k; None where nothing was shown.
+    """
+
+    strategy: str
+    searches: int
+    clicks: int
+    clicked: float
+    reciprocal_rank: float
+    through: dict[int, float | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        names = ("strategy", "searches", "clicks", "clicked")
+        through = {f"CTR@{k}": value for k, value in self.through.items()}
+        return {n: getattr(self, n) for n in names} | {"MRR": self.reciprocal_rank} | through
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Two strategies that were interleaved.
+
+    Attributes:
+        first: the name of one.
+        second: the name of the other.
+        wins: searches in which more of the first's pictures were clicked.
+        losses: searches in which more of the second's were.
+        ties: searches in which as many were clicked, also none.
+        p: of the two-sided sign test over wins and losses; 1 without any.
+    """
+
+    first: str
+    second: str
+    wins: int
+    losses: int
+    ties: int
+    p: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def click_figures(
+    searches: Iterable[Shown], cutoffs: Sequence[int] = CUTOFFS
+) -> list[ClickFigures]:
+    """The figures of all searches, then of each strategy by name."""
+    if any(k < 1 for k in cutoffs):
+        raise ConfigurationError("the cutoffs of CTR@k are at least 1")
+    listed = list(searches)
+    names = sorted({shown.strategy for shown in listed})
+    parts = [(name, [shown for shown in listed if shown.strategy == name]) for name in names]
+    return [_figures(name, part, cutoffs) for name, part in [(OVERALL, listed), *parts]]
+
+
+def duels(searches: Iterable[Shown]) -> list[Duel]:
+    """Who won where two strategies were interleaved, by names."""
+    outcomes: dict[tuple[str, str], list[int]] = {}
+    for shown in searches:
+        names = sorted(set(shown.teams.values()))
+        if len(names) != 2:  # not interleaved, or one of the two has nothing
+            continue
+        clicked = [shown.teams.get(document) for document in shown.clicks]
+        outcomes.setdefault((names[0], names[1]), []).append(credit(clicked, names[0], names[1]))
+    found = []
+    for (first, second), values in sorted(outcomes.items()):
+        wins, losses, ties = (values.count(outcome) for outcome in (1, -1, 0))
+        found.append(Duel(first, second, wins, losses, ties, sign_test(wins, losses)))
+    return found
+
+
+def _figures(name: str, searches: Sequence[Shown], cutoffs: Sequence[int]) -> ClickFigures:
+    best = [min((s.ranks[d] for d in s.clicks), default=None) for s in searches]
+    count = max(len(searches), 1)
+    return ClickFigures(
+        name,
+        len(searches),
+        sum(len(shown.clicks) for shown in searches),
+        sum(rank is not None for rank in best) / count,
+        sum(1 / rank for rank in best if rank is not None) / count,
+        {k: _through(searches, k) for k in cutoffs},
     )
 
 
-def _place(sources: tuple[Hits, Hits], document: str, team: int | None) -> tuple[int, int]:
-    """Which of the two hits a document is taken from, and where it is there."""
-    for source in (0, 1) if team is None else (team,):
-        for place, hit in enumerate(sources[source]):
-            if hit.id == document:
-                return source, place
-    raise QueryError(f"{document} is in neither ranking")
+def _through(searches: Sequence[Shown], k: int) -> float | None:
+    shown = sum(sum(rank <= k for rank in each.ranks.values()) for each in searches)
+    clicked = sum(sum(each.ranks[d] <= k for d in each.clicks) for each in searches)
+    return clicked / shown if shown else None

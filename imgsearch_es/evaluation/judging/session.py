@@ -1,17 +1,102 @@
-"""A session of judging: one picture after the other, saved after each, to be gone on with later."""
+"""A session of judging: one picture after the other, kept as qrels, to be gone on with later.
+
+Every judgement is on the disk before the next is asked for: the file is read, changed and put in
+place of the old one in one step, under a lock. So a crash loses nothing, and two people may judge
+into the same file at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.judging.pooling import Pool
-from imgsearch_es.evaluation.judging.qrels_file import Grades, QrelsFile
+from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.text_files import read_lines
 
 GRADES: Mapping[str, int] = MappingProxyType({"relevant": 2, "partly": 1, "not": 0})
 """What a person says, and the grade that qrels keep of it. 1 and more is relevant."""
+Grades = dict[str, dict[str, int]]
+Pool = Mapping[str, Sequence[str]]
+"""The documents to judge for each query, in the order in which they are shown."""
+
+
+class QrelsFile:
+    """Judgements in a file of TREC's qrels, one change at a time.
+
+    Args:
+        path: of the file, plain or .gz; it and its folder are made by the first judgement.
+        document: the id of the document that is called so in the file, or the name itself.
+        document_name: the name in the file of a document's id.
+        query: as ``document``, of queries.
+        query_name: as ``document_name``, of queries.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        document: Callable[[str], str] = str,
+        document_name: Callable[[str], str] = str,
+        query: Callable[[str], str] = str,
+        query_name: Callable[[str], str] = str,
+    ) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._ids = query, document
+        self._names = document_name, query_name
+
+    def read(self) -> Grades:
+        """The grades of each query's documents, by the index's ids; none where there is no file."""
+        if not self.path.exists() or not read_lines(self.path):
+            return {}
+        query_id, document_id = self._ids
+        grades: Grades = {}
+        try:
+            for query, rows in Judgements.from_qrels(self.path).grades.items():
+                kept = grades.setdefault(query_id(query), {})
+                for name, grade in rows.items():
+                    if (key := document_id(name)) in kept:
+                        raise EvaluationError(
+                            f"two lines judge the same picture, and one calls it {name}: remove one"
+                        )
+                    kept[key] = grade
+        except EvaluationError as error:
+            where = "" if str(self.path) in str(error) else f"{self.path}: "
+            raise EvaluationError(f"{where}{error}") from error
+        return grades
+
+    def change(self, query: str, document: str, grade: int | None) -> Grades:
+        """Write one judgement, or take it back (None), and give all that the file then holds."""
+        with self._locked():
+            grades = self.read()
+            row = grades.setdefault(query, {})
+            if grade is None:
+                row.pop(document, None)
+            else:
+                row[document] = grade
+            kept = {query: row for query, row in grades.items() if row}
+            Judgements(kept).renamed(*self._names).write_qrels(self.path)
+        return grades
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise EvaluationError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            with suppress(OSError):  # a file system without locks: then one person at a time
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +118,6 @@ class Progress:
     of_query: int
     query_place: int
     queries: int
-
-    @property
-    def left(self) -> int:
-        """Documents that are still asked for in this session."""
-        return self.total - self.judged - self.skipped
 
 
 class Session:
@@ -111,9 +191,8 @@ class Session:
             place = documents.index(self.current.document) + 1
             of_query = len(documents)
             query_place = list(self._pool).index(self.current.query) + 1
-        return Progress(
-            judged, skipped, len(self._all), place, of_query, query_place, len(self._pool)
-        )
+        total, queries = len(self._all), len(self._pool)
+        return Progress(judged, skipped, total, place, of_query, query_place, queries)
 
     @property
     def grades(self) -> Grades:
@@ -136,12 +215,11 @@ class Session:
         return self.current
 
     def _next(self) -> Candidate | None:
-        left = (each for each in self._all if each not in self._skipped)
-        return next((each for each in left if self._grade(each) is None), None)
+        return next((each for each in self.unjudged if each not in self._skipped), None)
 
     def _grade(self, candidate: Candidate) -> int | None:
         return self._grades.get(candidate.query, {}).get(candidate.document)
 
     def _is_begun(self, query: str, documents: Sequence[str]) -> bool:
-        row = self._grades.get(query, {})
-        return any(d in row for d in documents) and not all(d in row for d in documents)
+        judged = [document in self._grades.get(query, {}) for document in documents]
+        return any(judged) and not all(judged)

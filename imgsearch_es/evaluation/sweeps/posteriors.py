@@ -64,13 +64,7 @@ class Posteriors:
     def update(
         self, pictures: Sources | None, labels: Labels, progress: Progress | None
     ) -> IndexReport | None:
-        """Analyze pictures that the file does not have yet; None takes it as it is.
-
-        Raises:
-            EvaluationError: the file holds other pictures, too, or there are none.
-            IndexNotFoundError: there is no file, and no picture is given.
-            AnalyzerMismatchError: the file was made with other weights or image filters.
-        """
+        """Analyze pictures that the file does not have yet; None takes it as it is."""
         if pictures is None:
             if not self.index.exists:
                 raise IndexNotFoundError(
@@ -96,10 +90,7 @@ class Posteriors:
         return self._analyzer.model.vocabulary
 
     def analyzer(self, term_filters: Sequence[Mapping[str, Any]], *, features: bool) -> Analyzer:
-        """The analyzer with term filters, with or without deep features.
-
-        It remembers which pictures its model has seen.
-        """
+        """The analyzer with term filters, whose model remembers the pictures that it has seen."""
         config = {**self._analyzer.config, "term_filters": term_filters}
         if not features:
             config["embedding"] = False
@@ -107,12 +98,6 @@ class Posteriors:
         made = Analyzer(config)
         made.model = self._model
         return made
-
-    def settings(self, analyzer: Analyzer) -> IndexSettings:
-        """What an index of that analyzer remembers; the model is not asked."""
-        stored = known_settings(self.index.store)
-        dimensions = stored.embedding_dimensions if analyzer.embedding else 0
-        return IndexSettings(analyzer.config, stored.weights, analyzer.vocabulary, dimensions)
 
     def documents(self) -> Iterator[tuple[list[Document], NDArray[np.float32]]]:
         """All documents and their posteriors, shape (documents, classes), some at a time."""
@@ -128,10 +113,6 @@ class Posteriors:
     def keep_queries(self) -> None:
         """Keep what the model said of query pictures that are not in the collection."""
         self._model.save()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.index.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +134,10 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
     """Make the index of a setting: the terms that its filters make of kept posteriors."""
     filters = setting.chain.term_filters(setting.top_k)
     analyzer = posteriors.analyzer(filters, features=features)
-    settings = posteriors.settings(analyzer)
+    stored = known_settings(posteriors.index.store)
+    dimensions = stored.embedding_dimensions if analyzer.embedding else 0
     store = EmbeddedStore(path)
-    store.create(settings)
+    store.create(IndexSettings(analyzer.config, stored.weights, analyzer.vocabulary, dimensions))
     terms = documents = 0
     for some, scores in posteriors.documents():
         made = [
@@ -169,7 +151,7 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
     size = path.stat().st_size / documents
     store.close()
     index = ImageIndex(path, analyzer=analyzer)
-    return Filled(index, terms / documents, settings.embedding_dimensions, size)
+    return Filled(index, terms / documents, dimensions, size)
 
 
 class RememberingModel(WrappedModel):
@@ -192,8 +174,7 @@ class RememberingModel(WrappedModel):
             for i, posterior, embedding in zip(new, found.posterior, found.embedding, strict=True):
                 self._said[keys[i]] = posterior, embedding
             self._is_new = True
-        said = [self._said[key] for key in keys]
-        posteriors, embeddings = zip(*said, strict=True)
+        posteriors, embeddings = zip(*(self._said[key] for key in keys), strict=True)
         return Prediction(np.stack(posteriors), np.stack(embeddings))
 
     def save(self) -> None:
