@@ -103,7 +103,6 @@ class Measured:
     """What was measured of one contender.
 
     Attributes:
-        strategy: its strategy.
         candidates: how many an approximate answer compared; 0 of an exact one.
         p50_ms: median time of a query; 95 % of the queries stay below ``p95_ms``.
         exact: the share of queries whose answer was certainly exact, by ``SearchResult.exact``.
@@ -157,9 +156,6 @@ def benchmark(
         candidates: how many candidates an approximate answer compares; each is measured.
         seed: of the choice of pictures.
         progress: told after each query.
-
-    Raises:
-        QueryError: there is no such strategy, or no picture to search for.
     """
     for count in (queries, k, *candidates):
         if count < 1:
@@ -196,11 +192,7 @@ def _contenders(
 def sample_pictures(
     index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: Store | None = None
 ) -> list[str]:
-    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has too.
-
-    Raises:
-        QueryError: there is none.
-    """
+    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has."""
     ids = sorted(item.id for item in index.store.fingerprints(embeddings=False))
     random.Random(seed).shuffle(ids)  # noqa: S311  (a sample, not a secret)
     chosen: list[str] = []

@@ -166,8 +166,6 @@ class Evaluation(Results):
 
     Attributes:
         plan: what was asked for.
-        task: the queries and their judgements.
-        collection: the pictures searched in.
         runs: what each system answered, by name.
         scores: each system's figures, by name.
         about: the index: its location, analyzer, weights, and what its store runs on.

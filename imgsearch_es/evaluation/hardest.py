@@ -15,7 +15,7 @@ from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
-from imgsearch_es.evaluation.tables import check_known
+from imgsearch_es.evaluation.tables import check_known, plain
 from imgsearch_es.evaluation.tasks import own_topics
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
@@ -29,9 +29,7 @@ class HardQuery:
     """A query that a system answers badly.
 
     Attributes:
-        query: its id.
         name: what to call it: its words, or the name of its picture.
-        figure: the measure's.
         hits: what the system answers, without junk; None where the query cannot be asked.
         problem: why it cannot be asked, else empty.
         grades: of the judged documents, by id, without junk.
@@ -51,25 +49,13 @@ class HardQuery:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         hits = [] if self.hits is None else self.hits.to_dict()["hits"]
-        return {
-            "query": self.query,
-            "name": self.name,
-            "figure": self.figure,
-            "problem": self.problem,
-            "ranks": list(self.ranks),
-            "missed": list(self.missed),
-            "hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits],
-        }
+        shown = ("query", "name", "figure", "problem", "ranks", "missed")
+        values = {name: plain(getattr(self, name)) for name in shown}
+        return values | {"hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits]}
 
 
 class Hardest(Sequence[HardQuery]):
-    """The hardest queries of a system, hardest first; shows itself as galleries in a notebook.
-
-    Attributes:
-        system: the name of the system.
-        measure: the name of the measure.
-        of: how many queries were measured.
-    """
+    """The hardest of so many queries, hardest first; shows itself as galleries in a notebook."""
 
     def __init__(self, system: str, measure: str, of: int, queries: Sequence[HardQuery]) -> None:
         self.system, self.measure, self.of = system, measure, of
@@ -129,9 +115,6 @@ def hardest(
         system: which of the evaluation's; by default its first.
         topics: for a run: what its queries search for; by default each is the picture of its id.
         k: hits in a gallery.
-
-    Raises:
-        EvaluationError: judgements are missing, or there is no such system, measure or picture.
     """
     if n < 1 or k < 1:
         raise EvaluationError(f"n and k are at least 1, not {n} and {k}")

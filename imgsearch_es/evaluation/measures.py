@@ -1,8 +1,7 @@
 """Measures: how good rankings are, for each query and on average.
 
-Those of information retrieval come from ir-measures by their names there: ``P@10``, ``Rprec``,
-``AP``, ``nDCG@10``, ``RR``, ``Bpref``, ``Success@1``, ``R@100``, ``P(rel=2)@10`` and more; they are
-trec_eval's figures. Those of image retrieval's own benchmarks are here:
+Those of information retrieval come from ir-measures by their names there, such as ``nDCG@10`` and
+``P(rel=2)@10``; they are trec_eval's figures. Those of image retrieval's own benchmarks are here:
 
     NS      the UKBench score: how many of the four pictures of an object, the query's own counted,
             are among the first four; 4 at best (Nister and Stewenius, CVPR 2006)
@@ -38,12 +37,7 @@ _CUTOFF = re.compile(r"@(\d+)$")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """The figures of one system.
-
-    Attributes:
-        queries: ids, in the order of the judgements.
-        values: of each measure, by name: one figure for each query, shape (queries,).
-    """
+    """The figures of one system: ``values`` has for each measure one for each query, in order."""
 
     queries: tuple[str, ...]
     values: Mapping[str, NDArray[np.float64]]
@@ -65,11 +59,6 @@ class Scores:
 
 def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Scores:
     """Measure a run: the queries of the judgements count, answered or not, and no others.
-
-    Args:
-        judgements: what is relevant.
-        run: what was answered.
-        measures: names, or one text of names with commas between them.
 
     Raises:
         EvaluationError: there is no such measure, it does not fit the judgements, or there is no
@@ -166,11 +155,10 @@ def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:
 
 
 def _trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
-    """Average precision by trapezoids.
+    """At each relevant document the mean of the precision before and at it counts.
 
-    At each relevant document recall rises by 1 / relevant, and the mean of the precision before and
-    at it counts; before the first rank it is 1. (So in compute_ap of Oxford5k, in holidays_map.py
-    and in the evaluation of the revisited Oxford and Paris sets.)
+    Before the first rank it is 1. (So in compute_ap of Oxford5k, in holidays_map.py and in the
+    evaluation of the revisited Oxford and Paris sets.)
     """
     if not relevant:
         return 0.0

@@ -8,6 +8,7 @@ number next below. What trec_eval then makes of the file is what we make of the 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,3 +166,34 @@ def _below(score: float) -> float:
         return -_TINY
     below = float(np.nextafter(np.float32(score), np.float32(-np.inf)))
     return below if abs(below) >= _TINY else 0.0
+
+
+def pool_runs(
+    runs: Iterable[Run],
+    depth: int,
+    *,
+    queries: Sequence[str],
+    junk: Mapping[str, frozenset[str]] | None = None,
+    seed: int = 0,
+    name: Callable[[str], str] = str,
+) -> dict[str, tuple[str, ...]]:
+    """The first documents of all runs, for each query; ``name`` is the same on other machines.
+
+    The order of two documents does not depend on which others there are, so a pool that grows (a
+    further system, a greater depth) keeps the order that it had.
+    """
+    if depth < 1:
+        raise EvaluationError(f"a pool is at least 1 deep, not {depth}")
+    given = list(runs)
+
+    def place(query: str, document: str) -> bytes:
+        return hashlib.sha256(repr((seed, query, name(document))).encode()).digest()
+
+    pool: dict[str, tuple[str, ...]] = {}
+    for query in queries:
+        without = (junk or {}).get(query, frozenset())
+        found: set[str] = set()
+        for run in given:
+            found.update([d for d in run.documents(query) if d not in without][:depth])
+        pool[query] = tuple(sorted(found, key=lambda document: place(query, document)))
+    return pool

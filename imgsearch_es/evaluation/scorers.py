@@ -53,9 +53,6 @@ def rank_biased_overlap(
         first: documents, best first, each once.
         second: the same of the other ranking; of any length.
         p: persistence, between 0 and 1.
-
-    Raises:
-        EvaluationError: p is out of range, or a ranking has a document twice.
     """
     if not 0 < p < 1:
         raise EvaluationError(f"the persistence p is between 0 and 1, not {p}")
@@ -122,17 +119,7 @@ class Agreement:
 
 @dataclass(frozen=True, repr=False)
 class ScorerReport(Tables):
-    """Contenders compared with the first of them; shows itself as a table in a notebook.
-
-    Attributes:
-        locations: of the indexes.
-        pictures: how many the first one holds.
-        queries: how many were asked.
-        k: how many hits each.
-        p: persistence of rank-biased overlap.
-        seed: of the choice of queries.
-        rows: the reference first.
-    """
+    """Contenders compared with the first of them; shows itself as a table in a notebook."""
 
     locations: tuple[str, ...]
     pictures: int

@@ -48,12 +48,8 @@ class Comparison:
     """A system against a baseline by one measure, on the same queries.
 
     Attributes:
-        measure: its name.
-        baseline: the name of the system compared with.
-        system: the name of the other.
         difference: the system's mean minus the baseline's, with its confidence interval.
-        p: p-values by test, as they are.
-        corrected: the same by Holm's method.
+        p: p-values by test, as they are; ``corrected`` by Holm's method.
         better: queries of which the system's figure is higher; ``equal`` the same, ``worse`` lower.
     """
 
@@ -71,16 +67,9 @@ class Comparison:
 def interval(
     values: NDArray[np.float64], *, confidence: float = 0.95, kind: str = "t", seed: int = 0
 ) -> Interval:
-    """The mean with its confidence interval.
+    """The mean of a figure for each query, with its confidence interval.
 
-    Args:
-        values: a figure for each query.
-        confidence: how sure, such as 0.95.
-        kind: "t", from Student's distribution; or "bootstrap", the percentiles of resampled means.
-        seed: of the bootstrap.
-
-    Raises:
-        EvaluationError: there is no value, or the kind or the confidence makes no sense.
+    It is from Student's distribution ("t"), or of the percentiles of resampled means ("bootstrap").
     """
     check_interval(kind, confidence)
     if not len(values):
@@ -118,14 +107,10 @@ def check_interval(kind: str, confidence: float) -> None:
 def paired_tests(
     baseline: NDArray[np.float64], system: NDArray[np.float64], *, seed: int = 0
 ) -> dict[str, float]:
-    """The p-value of each of TESTS, two-sided.
+    """The p-value of each of TESTS, two-sided, from two figures for each query.
 
-    Where no query differs, it is 1; of a single query nothing can be said: nan.
-
-    Args:
-        baseline: a figure for each query, shape (queries,).
-        system: figures of the same queries.
-        seed: of the randomization test, which tries all signs where these are few, else 19,999.
+    Where no query differs, it is 1; of a single query nothing can be said: nan. The randomization
+    test tries all signs where these are few, else 19,999 by the seed.
     """
     if baseline.shape != system.shape or baseline.ndim != 1:
         raise EvaluationError(

@@ -37,11 +37,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A way to answer a query.
+    """A way to answer a query, by the options of ``ImageIndex.query``.
 
-    Attributes:
-        name: as it was written, without spaces: the tag of TREC runs, and the name in tables.
-        options: what ``ImageIndex.query`` takes for it.
+    ``name`` is as it was written, without spaces: the tag of TREC runs, and the name in tables.
     """
 
     name: str
@@ -83,11 +81,7 @@ class System:
 
     @classmethod
     def parse(cls, text: str) -> System:
-        """Read the short name.
-
-        Raises:
-            QueryError: it names no strategy, or an option makes no sense.
-        """
+        """Read the short name."""
         name = "".join(text.split())
         parts, *options = name.split(":")
         weights: dict[str, float] = {}
@@ -113,11 +107,7 @@ class System:
 
 
 def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
-    """Systems by their short names, or one text with commas between them; each once.
-
-    Raises:
-        QueryError: one of them is none, comes twice, or there is none.
-    """
+    """Systems by their short names, or one text with commas between them; each once."""
     asked = texts.split(",") if isinstance(texts, str) else list(texts)
     systems = [
         item if isinstance(item, System) else System.parse(item)
@@ -148,23 +138,12 @@ def _number(text: str, name: str) -> float:
 
 
 class Questions:
-    """The queries of an experiment.
-
-    Args:
-        index: is asked.
-        topics: what each query searches for.
-        junk: documents to leave out, by query.
-    """
+    """The queries of an experiment: topics, and the documents to leave out of each answer."""
 
     def __init__(
-        self,
-        index: ImageIndex,
-        topics: Mapping[str, Topic],
-        junk: Mapping[str, frozenset[str]],
+        self, index: ImageIndex, topics: Mapping[str, Topic], junk: Mapping[str, frozenset[str]]
     ) -> None:
-        self._index = index
-        self._topics = topics
-        self._junk = junk
+        self._index, self._topics, self._junk = index, topics, junk
         reader = _Remembering(index)
         reader.remember([t.image for t in topics.values() if t.image and not t.region])
         self._builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary, reader)
@@ -197,14 +176,9 @@ class Questions:
     def _query(self, name: str, system: System, depth: int) -> Query | None:
         topic = self._topics[name]
         try:
-            request = SearchRequest(
-                topic.image,
-                topic.text,
-                region=topic.region,
-                k=min(depth, system.reach),
-                **system.options,
-            )
-            query = self._builder.build(request)
+            k = min(depth, system.reach)
+            options = {"region": topic.region, "k": k, **system.options}
+            query = self._builder.build(SearchRequest(topic.image, topic.text, **options))
         except UnknownWordError as error:
             self._unknown[name] = str(error)
             return None
@@ -232,10 +206,7 @@ class _Remembering(PictureReader):
             self._known[image, None] = example
 
     def read(
-        self,
-        images: Sequence[QueryImage],
-        region: Region | None = None,
-        views: Sequence[str] = (),
+        self, images: Sequence[QueryImage], region: Region | None = None, views: Sequence[str] = ()
     ) -> list[Example]:
         """Read query pictures, or remember them."""
         if len(images) != 1 or not isinstance(images[0], str) or views:

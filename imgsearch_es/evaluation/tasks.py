@@ -36,14 +36,9 @@ _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What to search for, and what should be found.
+    """What to search for, and what should be found, by the index's ids.
 
-    Attributes:
-        name: for people.
-        judgements: with the index's ids.
-        topics: what each query searches for, by query id.
-        measures: those of the protocol.
-        notes: what a reader of the figures should know.
+    ``measures`` are those of the protocol, ``notes`` what a reader of the figures should know.
     """
 
     name: str
@@ -60,11 +55,7 @@ def make_task(
     queries: Topics | None = None,
     pictures: Path | None = None,
 ) -> Task:
-    """The task that a person names; see ``evaluate``.
-
-    Raises:
-        EvaluationError: there is no such source, or it does not fit the collection.
-    """
+    """The task that a person names; see ``evaluate``."""
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
     text = os.fspath(source)

@@ -2,17 +2,12 @@
 
 As captains pick teams: in each round both rankings, in an order that a coin decides, add their best
 document that is not there yet. A click is credited to the ranking that added the document. A person
-who clicks at random credits both alike, whatever ranks are looked at. Measures, per strategy and
-over all:
+who clicks at random credits both alike, whatever ranks are looked at. (Radlinski, Kurup and
+Joachims, "How does clickthrough data reflect retrieval quality?", CIKM 2008.)
 
-    CTR@k       the share of the results shown at ranks 1 to k that were clicked
-    clicked     the share of searches with a click; 1 minus it is abandonment
-    MRR         the mean over searches of 1 / rank of the best-ranked click; 0 without a click
-
-A click says that a person found a picture worth a look, and what is shown first is looked at first.
-So measures compare strategies fairly only where the same people ask the same things of each by
-chance; interleaving is made for it, and needs far fewer searches. (Radlinski, Kurup and Joachims,
-"How does clickthrough data reflect retrieval quality?", CIKM 2008.)
+Measures, per strategy and over all, are CTR@k, the share of searches with a click, and MRR
+(docs/judging.md). What is shown first is looked at first, so they compare strategies fairly only
+where chance decides who gets which.
 """
 
 from __future__ import annotations
@@ -39,12 +34,9 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Drafted(Generic[T]):
-    """A document of an interleaved ranking.
+    """A document of an interleaved ranking, and which ranking added it: 0 or 1.
 
-    Attributes:
-        document: which.
-        team: 0 if the first ranking added it, 1 if the second did; None where the other ranking
-            has nothing to set against it, so that a click says nothing.
+    ``team`` is None where the other ranking has nothing to set against it: a click says nothing.
     """
 
     document: T
@@ -89,10 +81,7 @@ def credit(clicked: Iterable[str | None], first: str, second: str) -> int:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The p-value of the two-sided sign test: would a fair coin give so uneven a result?
-
-    Ties say nothing and are left out. Without wins and losses it is 1.
-    """
+    """The p-value of the two-sided sign test; ties say nothing and are left out."""
     if not wins + losses:
         return 1.0
     return float(scipy_stats("the sign test").binomtest(wins, wins + losses).pvalue)
@@ -102,9 +91,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 class InterleavedHits(Hits):
-    """Hits of two strategies as one ranking, by team draft.
-
-    Each hit has the score that its own strategy gives it, so scores do not fall from hit to hit.
+    """Hits of two strategies as one ranking; the scores, each by its own strategy, need not fall.
 
     Attributes:
         teams: of each hit the name of the strategy whose it is, or None where a click says nothing.
@@ -175,9 +162,6 @@ def interleave(
         k: how many hits.
         seed: of the coin; by default every search throws its own, which is what fairness takes.
         **options: more arguments of ``ImageIndex.search``, such as ``where``.
-
-    Raises:
-        QueryError: there is no such strategy, both are the same, or one cannot answer the query.
     """
     systems = parse_systems((first, second))
     topic = Topic(text=query) if isinstance(query, str) else query
@@ -196,14 +180,12 @@ def interleave(
 
 @dataclass(frozen=True, slots=True)
 class ClickFigures:
-    """What was clicked of a strategy's answers.
+    """What was clicked of a strategy's answers, or of "all".
 
     Attributes:
-        strategy: its name, or "all".
-        searches: how many there were; those that found nothing count, too.
         clicks: pictures that were clicked, each once a search.
-        clicked: searches with a click, as a share; 0 where there is no search.
-        reciprocal_rank: the mean reciprocal rank of the best-ranked click.
+        clicked: searches with a click, as a share of all, also of those that found nothing.
+        reciprocal_rank: the mean over searches of 1 / rank of the best-ranked click.
         through: CTR@k by k; None where nothing was shown.
     """
 
@@ -223,15 +205,9 @@ class ClickFigures:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two strategies that were interleaved.
+    """Two strategies that were interleaved, and the p-value of the sign test.
 
-    Attributes:
-        first: the name of one.
-        second: the name of the other.
-        wins: searches in which more of the first's pictures were clicked.
-        losses: searches in which more of the second's were.
-        ties: searches in which as many were clicked, also none.
-        p: of the two-sided sign test over wins and losses; 1 without any.
+    The first wins a search in which more of its pictures were clicked.
     """
 
     first: str

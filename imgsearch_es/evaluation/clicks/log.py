@@ -34,8 +34,6 @@ from imgsearch_es.errors import ConfigurationError, LogError
 if TYPE_CHECKING:
     from imgsearch_es.search.hits import Hits
 
-VARIABLE = "IMGSEARCH_LOG"
-"""Names the file, where no option does."""
 MAX_BYTES = 50_000_000
 OLD_FILES = 4
 LONGEST_QUERY = 1_000
@@ -47,7 +45,7 @@ _NAMED = 20
 
 def open_log(path: str | os.PathLike[str] | None = None) -> InteractionLog | None:
     """The log that a person asked for by an option or by IMGSEARCH_LOG; None when nobody did."""
-    place = path or os.environ.get(VARIABLE)
+    place = path or os.environ.get("IMGSEARCH_LOG")
     return InteractionLog(place) if place else None
 
 
@@ -79,9 +77,7 @@ class InteractionLog:
     def shown(self, hits: Hits, *, continues: str | None = None) -> str:
         """Note that these hits were shown; gives the search's id, for ``clicked``.
 
-        Args:
-            hits: as they were shown, all of them.
-            continues: of a further page of the same search: the id of its first page.
+        A further page of a search ``continues`` the id of its first page.
         """
         return self.write_search(
             query=str(hits.query),
@@ -191,10 +187,7 @@ class Shown:
     """One search: what was shown, over all its pages, and what was clicked.
 
     Attributes:
-        search: its id.
-        when: the time of its first page, ISO 8601.
         query: what was searched for; empty where the log does not keep it.
-        strategy: the way that answered.
         ranks: documents and the ranks at which they were shown, from 1.
         teams: of interleaved hits: documents and whose they are.
         clicks: the documents clicked, each once, in the order of the first clicks.
@@ -216,8 +209,7 @@ class Interactions:
     Attributes:
         searches: in the order in which they were made.
         stray: clicks of searches that the log does not have, or of pictures that were not shown.
-        broken: how many lines cannot be read.
-        problems: where the first of them are, and why.
+        broken: how many lines cannot be read; ``problems`` says of the first where and why.
     """
 
     searches: tuple[Shown, ...]

@@ -127,9 +127,6 @@ class Sweep(Results):
 
     Attributes:
         plan: what was asked for.
-        task: the judgements' name.
-        pictures: how many are searched in.
-        queries: how many are asked.
         points: by model, then as the systems and filters were named, fewest terms first.
         about: fingerprints of data, judgements and models.
         notes: what a reader of the figures should know.
@@ -318,10 +315,7 @@ class Sweep(Results):
     # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
-        """All that another person needs to get the same figures, as JSON values.
-
-        Times are not in it, because nobody gets the same again.
-        """
+        """All that another person needs to get the same figures; nobody gets the same times."""
         figures: dict[str, dict[str, Any]] = {}
         for point in self.points:
             values = {measure: mean.mean for measure, mean in point.means.items()}

@@ -43,14 +43,7 @@ Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
 
 
 class Posteriors:
-    """What one model says of all pictures.
-
-    Args:
-        folder: where the file is, or shall be.
-        model: a model's name, or the path of a TOML file with an analyzer, whose term filters are
-            left out.
-        runtime: what runs the model; see `Analyzer`.
-    """
+    """What one model, or the analyzer of a TOML file, says of all pictures; kept in a folder."""
 
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
         self.name = Path(model).stem if model.endswith(".toml") else model
