@@ -5,9 +5,9 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 answered), ``measures`` and ``significance``, ``tasks`` (queries with judgements, from labels,
 names, files and benchmarks), ``systems`` (who answers, and how), ``tables`` and ``manifest`` (what
 is asked, shown, kept and found again, of sweeps, too), ``experiment`` (all of it) and ``hardest``.
-``scorers`` compares rankings without judgements; ``rankings`` is for plain NumPy features, without
-an index. ``judging`` makes judgements, ``clicks`` measures what people choose, ``sweeps`` evaluates
-many settings, and ``benchmarking`` says how long a search takes.
+``scorers`` compares rankings without judgements. ``judging`` makes judgements, ``clicks`` measures
+what people choose, ``sweeps`` evaluates many settings, and ``benchmarking`` says how long a search
+takes.
 """
 
 from imgsearch_es.evaluation.collection import Collection, Topic, read_topics
@@ -15,8 +15,14 @@ from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
-from imgsearch_es.evaluation.measures import Scores, parse_measures, score
-from imgsearch_es.evaluation.rankings import nister_stewenius, rank_features, same_group
+from imgsearch_es.evaluation.measures import (
+    Scores,
+    nister_stewenius,
+    parse_measures,
+    rank_features,
+    same_group,
+    score,
+)
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.scorers import (
     ScorerReport,

