@@ -45,8 +45,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """What ``evaluate`` and ``sweep`` both take.
+
+    Attributes:
+        compare: what all others are tested against: a system; of a sweep a point such as
+            ``auto/plain/10``, by default the first system that compares deep features alone.
+        queries: what each query searches for: Topics by query id, or a CSV; by default a query is
+            the picture of the index that is called as it is.
+        depth: how many pictures of a ranking are kept; measures that look at all see these.
+        sample: ask only so many queries, chosen at random.
+        confidence: of the intervals.
+        interval: "t" or "bootstrap".
+        seed: of all that is random.
+        progress: told of each system's queries; of a sweep's pictures, settings and rounds.
+    """
+
+    compare: str | None = None
+    queries: Topics | None = None
+    depth: int = 1000
+    sample: int | None = None
+    confidence: float = 0.95
+    interval: str = "t"
+    seed: int = 0
+    progress: Progress | None = None
+
+
 @dataclass(frozen=True, eq=False)
-class EvaluationRequest:
+class EvaluationRequest(Asked):
     """The arguments of ``evaluate``.
 
     Attributes:
@@ -57,17 +84,8 @@ class EvaluationRequest:
         systems: what to compare: strategies and fusions by short names (see
             ``imgsearch_es.evaluation.systems``).
         measures: by default those of the judgements' protocol.
-        compare: the system that all others are tested against.
-        queries: what each query searches for: Topics by query id, or a CSV; by default a query is
-            the picture of the index that is called as it is.
         pictures: the folder of query pictures that are not in the index.
         runs: of other programs, in TREC's format with the names of pictures, to compare with.
-        depth: how many pictures of a ranking are kept; measures that look at all see these.
-        sample: ask only so many queries, chosen at random.
-        confidence: of the intervals.
-        interval: "t" or "bootstrap".
-        seed: of all that is random.
-        progress: told of each system's queries.
     """
 
     index: ImageIndex
@@ -75,16 +93,8 @@ class EvaluationRequest:
     systems: str | Iterable[str | System] = "auto"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
-    compare: str | None = None
-    queries: Topics | None = None
     pictures: str | os.PathLike[str] | None = None
     runs: Iterable[str | os.PathLike[str] | Run] = ()
-    depth: int = 1000
-    sample: int | None = None
-    confidence: float = 0.95
-    interval: str = "t"
-    seed: int = 0
-    progress: Progress | None = None
 
 
 @takes(EvaluationRequest)
@@ -183,7 +193,7 @@ class Evaluation(Results):
 
     def mean(self, system: str, measure: str) -> Interval:
         """A system's mean with its confidence interval."""
-        return self._means[self._known(system), self._measured(measure)]
+        return self._means[self._known(system), self.measured(measure)]
 
     @cached_property
     def _means(self) -> dict[tuple[str, str], Interval]:
@@ -220,9 +230,6 @@ class Evaluation(Results):
     def _known(self, system: str) -> str:
         return check_known(system, self.scores, "is not one of the systems: {} are")
 
-    def _measured(self, measure: str) -> str:
-        return check_known(measure, self.plan.measures, "was not measured: {} were")
-
     # -- plots ---------------------------------------------------------------------------------
 
     def plot_differences(
@@ -234,8 +241,7 @@ class Evaluation(Results):
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
         from imgsearch_es.interfaces.plots.evaluation import differences
 
-        name = self._measured(measure or self.plan.measures[0])
-        return differences(self, self._known(system), self._known(other), name)
+        return differences(self, self._known(system), self._known(other), self.measured(measure))
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib)."""

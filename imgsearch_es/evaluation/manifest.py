@@ -35,7 +35,7 @@ from typing import (
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.tables import Tables
+from imgsearch_es.evaluation.tables import Tables, check_known
 from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
 from imgsearch_es.pictures.manifests import PictureList
 
@@ -64,7 +64,10 @@ def takes(
     request: Callable[Options, Request],
 ) -> Callable[[Callable[[Request], Answer]], Callable[Options, Answer]]:
     """Decorates a function of a request: it takes the fields as arguments, and its help says so."""
-    described = cleandoc(request.__doc__ or "").partition("Attributes:\n")[2]
+    described = "\n".join(
+        cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+        for kind in getattr(request, "__mro__", ())
+    )
 
     def decorate(function: Callable[[Request], Answer]) -> Callable[Options, Answer]:
         def ask(*args: Options.args, **options: Options.kwargs) -> Answer:
@@ -80,16 +83,23 @@ def takes(
     return decorate
 
 
+@dataclass(frozen=True, kw_only=True)
 class BasePlan:
     """What an experiment or a sweep is asked to do, as JSON values that a manifest keeps."""
 
     kind: ClassVar[str]
     format: ClassVar[str]
     """The key of the manifest's version."""
-    compare: str | None
-    confidence: float
-    interval: str
-    seed: int
+    judgements: str
+    systems: tuple[str, ...]
+    measures: tuple[str, ...]
+    compare: str | None = None
+    queries: str | None = None
+    depth: int = 1000
+    sample: int | None = None
+    confidence: float = 0.95
+    interval: str = "t"
+    seed: int = 0
 
     @property
     def sureness(self) -> dict[str, Any]:
@@ -101,7 +111,11 @@ class BasePlan:
         """The plan of a request, some of whose options are settled."""
         asked = {name: getattr(request, name) for name in signature(cls).parameters} | settled
         kept = (int, float, tuple, type(None))
-        return cls(**{k: v if isinstance(v, kept) else as_text(v) for k, v in asked.items()})
+        values: dict[str, Any] = {
+            name: value if isinstance(value, kept) else as_text(value)
+            for name, value in asked.items()
+        }
+        return cls(**values)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -110,8 +124,7 @@ class BasePlan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     def arguments(self) -> dict[str, Any]:
         """What ``evaluate`` or ``sweep`` takes to do it again."""
@@ -127,9 +140,11 @@ class BasePlan:
     @classmethod
     def from_dict(cls: type[P], values: Mapping[str, Any]) -> P:
         """Read what ``to_dict`` gave."""
-        kinds = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+        kinds = {f.name: f for f in fields(cls)}
         hints = get_type_hints(cls)
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         article = "an" if cls.kind[0] in "aeiou" else "a"
         if unknown := given.keys() - kinds.keys():
             raise EvaluationError(f"{article} {cls.kind} has no setting {min(unknown)}")
@@ -142,48 +157,28 @@ class BasePlan:
         return cls(**given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan(BasePlan):
     """The arguments of ``evaluate``, as text and numbers."""
 
     kind = "experiment"
     format = "imgsearch_evaluation"
-    judgements: str
-    systems: tuple[str, ...]
-    measures: tuple[str, ...]
-    compare: str | None = None
-    queries: str | None = None
     pictures: str | None = None
     runs: tuple[str, ...] = ()
-    depth: int = 1000
-    sample: int | None = None
-    confidence: float = 0.95
-    interval: str = "t"
-    seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepPlan(BasePlan):
     """The arguments of ``sweep``, as text and numbers; no picture where its cache was taken."""
 
     kind = "sweep"
     format = "imgsearch_sweep"
     pictures: tuple[str, ...]
-    judgements: str
     models: tuple[str, ...]
-    systems: tuple[str, ...]
-    measures: tuple[str, ...]
     top_k: tuple[int, ...]
     filters: tuple[str, ...]
-    compare: str | None
-    queries: str | None
     query_pictures: str | None
-    depth: int
-    sample: int | None
     timed: int
-    confidence: float
-    interval: str
-    seed: int
 
     def arguments(self) -> dict[str, Any]:
         """What ``sweep`` takes to do it again."""
@@ -253,6 +248,11 @@ class Results(Tables):
             written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
         text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
         return [*written, write_lines(where / MANIFEST, [text])]
+
+    def measured(self, name: str | None) -> str:
+        """A measure that there is, by default the first."""
+        measures = self.plan.measures
+        return check_known(name or measures[0], measures, "was not measured: {} were")
 
     def captioned(self, task: str, queries: int, pictures: int, more: str, *, marks: bool) -> str:
         """The caption of a table of means."""

@@ -21,7 +21,6 @@ from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.significance import NOTHING, Comparison, Interval, compare, interval
 from imgsearch_es.evaluation.tables import (
     Section,
-    check_known,
     compared,
     mark,
     p_values,
@@ -159,7 +158,7 @@ class Sweep(Results):
         """
         if cost not in COSTS:
             raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
-        return pareto_front(self.points, self._measured(measure), cost)
+        return pareto_front(self.points, self.measured(measure), cost)
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
@@ -187,7 +186,7 @@ class Sweep(Results):
             measure: by default the first.
             margin: the loss that does not matter, in the units of the measure, above 0.
         """
-        name = self._measured(measure)
+        name = self.measured(measure)
         if margin <= 0:
             raise EvaluationError(f"the margin is above 0, not {margin}")
         found = []
@@ -208,17 +207,13 @@ class Sweep(Results):
     def _models(self) -> list[str]:
         return list(dict.fromkeys(point.model for point in self.points))
 
-    def _measured(self, name: str | None) -> str:
-        measures = self.plan.measures
-        return check_known(name or measures[0], measures, "was not measured: {} were")
-
     # -- plots ---------------------------------------------------------------------------------
 
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
         from imgsearch_es.interfaces.plots.evaluation import pareto
 
-        return pareto(self, self._measured(measure), cost)
+        return pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,8 @@ from typing import Any, cast
 
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
-from imgsearch_es.evaluation import Evaluation, evaluate
 from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
-from imgsearch_es.evaluation.collection import Topics
+from imgsearch_es.evaluation.experiment import Asked, Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
@@ -32,20 +31,18 @@ from imgsearch_es.evaluation.sweeps.grid import (
 )
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
 from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill
-from imgsearch_es.evaluation.systems import Progress, System, parse_systems
+from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
 from imgsearch_es.search.query_pictures import QueryImages, several
 
 _FEATURES = Setting(Chain(PLAIN), 1)
 """Of the index in which deep features alone are compared: hardly any terms."""
-_NONE = "", None
-"""Filters and number of terms of a system that compares deep features alone."""
 _HITS, _ROUNDS = 10, 5
 
 
 @dataclass(frozen=True, eq=False)
-class SweepRequest:
+class SweepRequest(Asked):
     """The arguments of ``sweep``.
 
     Attributes:
@@ -61,18 +58,9 @@ class SweepRequest:
         cache: the folder for what the models say of the pictures; a later sweep with other
             settings needs no model. By default it is not kept.
         labels: what to call the pictures; see ``ImageIndex.add``.
-        compare: the point that the others of its model are tested against: ``dense-cosine``,
-            ``auto/plain/10``. By default the first system that compares deep features alone.
-        queries: what each query searches for; see ``evaluate``.
         query_pictures: the folder of query pictures that are not in the collection.
-        depth: how many pictures of a ranking are kept.
-        sample: ask only so many queries, chosen at random.
         timed: how many pictures to search for to measure times; 0 for none.
-        confidence: of the intervals.
-        interval: "t" or "bootstrap".
-        seed: of all that is random.
         runtime: what runs the models; see `Analyzer`.
-        progress: told of pictures, settings and rounds of timing.
     """
 
     pictures: Sources | None = None
@@ -85,17 +73,9 @@ class SweepRequest:
     filters: str | Iterable[str] = PLAIN
     cache: str | os.PathLike[str] | None = None
     labels: Labels = None
-    compare: str | None = None
-    queries: Topics | None = None
     query_pictures: str | os.PathLike[str] | None = None
-    depth: int = 1000
-    sample: int | None = None
     timed: int = 50
-    confidence: float = 0.95
-    interval: str = "t"
-    seed: int = 0
     runtime: str | None = None
-    progress: Progress | None = None
 
 
 @takes(SweepRequest)
@@ -130,17 +110,17 @@ def sweep(request: SweepRequest) -> Sweep:
         compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
     )
     run = _Run(request, plan, asked)
-    with _cache_folder(request.cache) as folder:
+    with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
+        folder = Path(request.cache or temporary).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EvaluationError(f"cannot make the folder {folder}: {error.strerror}") from error
         opened = [Posteriors(folder, name, request.runtime) for name in plan.models]
         grids = [settings(chains, plan.top_k, posteriors.classes) for posteriors in opened]
         for grid in grids if compare is not None else ():
-            known = [
-                point_name(system.name, *setting)
-                for system in asked
-                for setting in (
-                    [(s.chain.name, s.top_k) for s in grid] if system.uses_synsets else [_NONE]
-                )
-            ]
+            places_of = [(system, _place(system, setting)) for system in asked for setting in grid]
+            known = dict.fromkeys(point_name(system.name, *place) for system, place in places_of)
             if compare not in known:
                 raise EvaluationError(
                     f"compare names {compare}, which is none of {', '.join(known)}"
@@ -203,7 +183,7 @@ class _Run:
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
         for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
             synsets, features = system.uses_synsets, system.uses_features
-            filters, top_k = (setting.chain.name, setting.top_k) if synsets else _NONE
+            filters, top_k = _place(system, setting)
             self.points.append(
                 Point(
                     posteriors.name,
@@ -224,20 +204,11 @@ class _Run:
         self.models[posteriors.name] = {"analyzer": analyzer, "weights": about["weights"]}
 
     def _evaluate(self, index: ImageIndex, systems: Sequence[System]) -> Evaluation:
-        asked = self.request
-        return evaluate(
-            index,
-            asked.judgements,
-            systems,
-            self.plan.measures or None,
-            queries=asked.queries,
-            pictures=asked.query_pictures,
-            depth=asked.depth,
-            sample=asked.sample,
-            confidence=asked.confidence,
-            interval=asked.interval,
-            seed=asked.seed,
-        )
+        request, measures = self.request, self.plan.measures or None
+        same = ("queries", "depth", "sample", "confidence", "interval", "seed")
+        options = {name: getattr(request, name) for name in same}
+        pictures = request.query_pictures
+        return evaluate(index, request.judgements, systems, measures, pictures=pictures, **options)
 
     def _times(
         self, posteriors: Posteriors, made: Sequence[tuple[ImageIndex, System]]
@@ -269,6 +240,11 @@ class _Run:
         )
 
 
+def _place(system: System, setting: Setting) -> tuple[str, int | None]:
+    """Filters and number of terms of a point; a system of deep features alone has none."""
+    return (setting.chain.name, setting.top_k) if system.uses_synsets else ("", None)
+
+
 def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
     """Milliseconds of a search for a picture; nan where the filters left nothing of it."""
     search = searcher(index, k=_HITS, exclude_self=True, **system.options)
@@ -288,17 +264,3 @@ def _models(models: str | Iterable[str]) -> tuple[str, ...]:
     if not found or len(set(found)) < len(found):
         raise EvaluationError(f"name models, each once, not {', '.join(found) or 'none'}")
     return found
-
-
-@contextmanager
-def _cache_folder(cache: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if cache is None:
-        with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
-            yield Path(temporary)
-        return
-    folder = Path(cache).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError(f"cannot make the folder {folder}: {error.strerror}") from error
-    yield folder
