@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError, QueryError
-from imgsearch_es.evaluation.collection import Collection, Topic
-from imgsearch_es.evaluation.experiment import Evaluation
+from imgsearch_es.evaluation.collection import Topic, Topics
+from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.tables import check_known, plain
-from imgsearch_es.evaluation.tasks import own_topics
 from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import check_page
@@ -101,7 +100,7 @@ def hardest(
     n: int = 10,
     *,
     system: str | None = None,
-    topics: Mapping[str, Topic] | None = None,
+    topics: Topics | None = None,
     k: int = 12,
 ) -> Hardest:
     """The queries with the lowest figures, each with its gallery.
@@ -118,36 +117,34 @@ def hardest(
     """
     if n < 1 or k < 1:
         raise EvaluationError(f"n and k are at least 1, not {n} and {k}")
-    if isinstance(found, Evaluation):
-        chosen = system or next(iter(found.runs))
-        run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
-        judged, asked, collection = found.task.judgements, found.task.topics, found.collection
-        names = parse_measures(measure or found.plan.measures[0])
-    elif judgements is None:
-        raise EvaluationError("a run alone does not say what is relevant: give judgements=")
-    else:
-        run, judged, asked = found, judgements, topics or own_topics(judgements)
-        collection, names = Collection.of(index), parse_measures(measure or "nDCG@10")
+    if isinstance(found, Run):
+        if judgements is None:
+            raise EvaluationError("a run alone does not say what is relevant: give judgements=")
+        measure = measure or "nDCG@10"
+        found = evaluate(index, judgements, (), measure, runs=[found], queries=topics)
+    chosen = system or next(iter(found.runs))
+    run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
+    names = parse_measures(measure or found.plan.measures[0])
     if len(names) != 1:
         raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
+    judged, name = found.task.judgements, found.collection.name
     scores = score(judged, run, names)
     queries = []
     for query, figure in scores.hardest(names[0], n):
-        if query not in asked:
-            raise EvaluationError(f"what does the query {query} search for? Give it in topics=")
-        junk, relevant = judged.junk.get(query, frozenset()), judged.relevant(query)
+        topic, junk = found.task.topics[query], judged.junk.get(query, frozenset())
         ranking = [row for row in run.rankings.get(query, ()) if row[0] not in junk]
-        places = {document: rank for rank, (document, _) in enumerate(ranking, start=1)}
         hits: Hits | None = None
         problem = ""
         try:
-            hits = _hits(index, run.name, asked[query], junk, ranking, k)
+            hits = _hits(index, run.name, topic, junk, ranking, k)
         except QueryError as error:
             problem = str(error)
-        name = asked[query].text or collection.name(query)
+        places = {document: rank for rank, (document, _) in enumerate(ranking, start=1)}
+        relevant = judged.relevant(query)
         ranks = tuple(rank for document, rank in places.items() if document in relevant)
-        missed = tuple(sorted(relevant - places.keys(), key=collection.name))
-        hard = HardQuery(query, name, figure, hits, problem, judged.of(query), ranks, missed)
+        missed = tuple(sorted(relevant - places.keys(), key=name))
+        called, grades = topic.text or name(query), judged.of(query)
+        hard = HardQuery(query, called, figure, hits, problem, grades, ranks, missed)
         queries.append(hard)
     return Hardest(run.name, names[0], len(scores.queries), queries)
 

@@ -22,14 +22,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
+from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.retrieval.dense import COMPARISONS
 
 GROUP = 4
@@ -113,7 +113,7 @@ def cutoff(measure: str) -> int:
 def _name(text: str) -> str:
     if text in OWN:
         return text
-    tool = _ir_measures()
+    tool = needed("ir_measures", "measures need ir-measures")
     with suppress(NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError):
         measure = tool.parse_measure(text)
         measure.validate_params()
@@ -125,20 +125,10 @@ def _name(text: str) -> str:
     )
 
 
-def _ir_measures() -> Any:
-    try:
-        import ir_measures
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"measures need ir-measures: {pip_install('evaluation')}"
-        ) from error
-    return ir_measures
-
-
 def _by_ir_measures(
     judgements: Judgements, run: Run, names: Sequence[str], queries: Sequence[str]
 ) -> dict[str, list[float]]:
-    tool = _ir_measures()
+    tool = needed("ir_measures", "measures need ir-measures")
     measures = {tool.parse_measure(name): name for name in names}
     qrels = {query: grades for query in queries if (grades := judgements.of(query))}
     rankings = {

@@ -75,33 +75,6 @@ class Run:
         return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
 
     @classmethod
-    def from_features(
-        cls,
-        name: str,
-        ids: Sequence[str],
-        rankings: NDArray[np.intp],
-        scores: NDArray[np.float64] | None = None,
-        queries: Sequence[str] | None = None,
-    ) -> Run:
-        """A run of rankings in NumPy, such as ``rank_features`` gives.
-
-        Args:
-            name: of the system.
-            ids: of the documents.
-            rankings: rows of places in ``ids``, best first; shape (queries, depth).
-            scores: of the same shape; by default minus the rank.
-            queries: ids of the queries; by default those of the documents.
-        """
-        asked = list(ids if queries is None else queries)
-        if len(asked) != len(rankings):
-            raise EvaluationError(f"{len(asked)} queries do not have {len(rankings)} rankings")
-        if scores is None:
-            scores = -np.broadcast_to(np.arange(1.0, rankings.shape[1] + 1), rankings.shape)
-        named = [[ids[place] for place in row] for row in rankings.tolist()]
-        rows = zip(asked, named, scores.tolist(), strict=True)
-        return cls(name, {query: list(zip(*ranking, strict=True)) for query, *ranking in rows})
-
-    @classmethod
     def of(cls, run: str | os.PathLike[str] | Run) -> Run:
         """A run, or the one of a file."""
         return run if isinstance(run, Run) else cls.read(run)

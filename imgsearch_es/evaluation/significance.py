@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -182,8 +183,12 @@ def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> 
 
 def scipy_stats(what: str) -> Any:
     """SciPy's statistics."""
+    return needed("scipy.stats", f"{what} needs SciPy")
+
+
+def needed(module: str, what: str) -> Any:
+    """A module of the extra ``evaluation``."""
     try:
-        from scipy import stats
+        return import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(f"{what} needs SciPy: {pip_install('evaluation')}") from error
-    return stats
+        raise MissingDependencyError(f"{what}: {pip_install('evaluation')}") from error

@@ -91,7 +91,13 @@ class System:
                 raise QueryError(f"{name} names a part twice")
             weights[key] = _number(weight, name) if sign else 1.0
         is_ranked = "rrf" in options
-        numbers = dict(_named(option, name) for option in options if option != "rrf")
+        numbers: dict[str, float] = {}
+        for option in options:
+            key, sign, value = option.partition("=")
+            if sign and key:
+                numbers[key] = _number(value, name)
+            elif option != "rrf":
+                raise QueryError(f"{name}: {option!r} is no option such as k1=1.5")
         if len(weights) > 1 or "=" in parts or is_ranked:
             if unknown := numbers.keys() - ({"window", "rank_constant"} if is_ranked else set()):
                 raise QueryError(
@@ -121,13 +127,6 @@ def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
             f"there are {', '.join(STRATEGIES)}"
         )
     return tuple(systems)
-
-
-def _named(option: str, name: str) -> tuple[str, float]:
-    key, sign, value = option.partition("=")
-    if not sign or not key:
-        raise QueryError(f"{name}: {option!r} is no option such as k1=1.5")
-    return key, _number(value, name)
 
 
 def _number(text: str, name: str) -> float:

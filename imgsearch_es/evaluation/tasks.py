@@ -124,7 +124,7 @@ def _leave_one_out(
         raise EvaluationError(f"nothing is relevant to anything: no {needed}")
     if alone := len(groups) - len(judgements):
         notes += (f"{alone} pictures have nothing relevant to them and are not searched for",)
-    return Task(name, judgements, own_topics(judgements), notes=notes)
+    return Task(name, judgements, _own_topics(judgements), notes=notes)
 
 
 def _ukbench(collection: Collection) -> Task:
@@ -138,7 +138,7 @@ def _ukbench(collection: Collection) -> Task:
                 f"numbers {first} to {first + GROUP - 1}"
             )
     judgements = Judgements.from_groups(groups, count_query=True)
-    return Task("UKBench", judgements, own_topics(judgements), ("NS", "NS%"))
+    return Task("UKBench", judgements, _own_topics(judgements), ("NS", "NS%"))
 
 
 def _holidays(collection: Collection) -> Task:
@@ -152,11 +152,10 @@ def _holidays(collection: Collection) -> Task:
         raise EvaluationError("no picture has a number of Holidays' queries, such as 100000")
     notes = _incomplete(len(judgements), 500, "INRIA Holidays")
     measures = ("AP-trapezoid", "AP")
-    return Task("INRIA Holidays", judgements, own_topics(judgements), measures, notes)
+    return Task("INRIA Holidays", judgements, _own_topics(judgements), measures, notes)
 
 
-def own_topics(judgements: Judgements) -> dict[str, Topic]:
-    """Each query is the document of its id."""
+def _own_topics(judgements: Judgements) -> dict[str, Topic]:
     return {query: Topic(image=query) for query in judgements.queries}
 
 

@@ -189,7 +189,10 @@ def test_features_rank_as_numpy_says(comparison):
 def test_the_ukbench_score_of_features_is_that_of_the_run():
     groups = [i // 4 for i in range(12)]
     ids = [f"p{i}" for i in range(12)]
-    run = Run.from_features("features", ids, rank_features(FEATURES))
+    ranked = rank_features(FEATURES).tolist()
+    run = Run(
+        "features", {ids[i]: [(ids[j], -k) for k, j in enumerate(ranked[i])] for i in range(12)}
+    )
     judgements = Judgements.from_groups(
         {name: [group] for name, group in zip(ids, groups, strict=True)}, count_query=True
     )

@@ -13,9 +13,9 @@ where chance decides who gets which.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.evaluation.clicks.log import Shown
@@ -29,29 +29,28 @@ from imgsearch_es.stores.base import Scored, SearchResult
 
 CUTOFFS = (1, 5, 10)
 OVERALL = "all"
-T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted(Generic[T]):
+class Drafted:
     """A document of an interleaved ranking, and which ranking added it: 0 or 1.
 
     ``team`` is None where the other ranking has nothing to set against it: a click says nothing.
     """
 
-    document: T
+    document: str
     team: int | None
 
 
 def team_draft(
-    first: Sequence[T], second: Sequence[T], k: int, *, seed: int | None = None
-) -> list[Drafted[T]]:
+    first: Sequence[str], second: Sequence[str], k: int, *, seed: int | None = None
+) -> list[Drafted]:
     """Interleave two rankings; each document comes once."""
     if k < 1:
         raise QueryError(f"k is at least 1, not {k}")
     coin = random.Random(seed)  # noqa: S311
     left = [list(dict.fromkeys(first)), list(dict.fromkeys(second))]
-    found: list[Drafted[T]] = []
+    found: list[Drafted] = []
     while len(found) < k and any(left):
         order = (0, 1) if coin.random() < 0.5 else (1, 0)
         is_contest = _is_contest(left[0], left[1], room=k - len(found))
@@ -63,7 +62,7 @@ def team_draft(
     return found
 
 
-def _is_contest(first: Sequence[T], second: Sequence[T], room: int) -> bool:
+def _is_contest(first: Sequence[str], second: Sequence[str], room: int) -> bool:
     """Whether both can pick in this round, whoever begins; else no click of it is credited.
 
     With room for one document only the coin decides who picks, which is as fair.
@@ -251,19 +250,13 @@ def duels(searches: Iterable[Shown]) -> list[Duel]:
 
 
 def _figures(name: str, searches: Sequence[Shown], cutoffs: Sequence[int]) -> ClickFigures:
-    best = [min((s.ranks[d] for d in s.clicks), default=None) for s in searches]
+    clicks = [[each.ranks[document] for document in each.clicks] for each in searches]
+    best = [min(ranks) for ranks in clicks if ranks]
     count = max(len(searches), 1)
-    return ClickFigures(
-        name,
-        len(searches),
-        sum(len(shown.clicks) for shown in searches),
-        sum(rank is not None for rank in best) / count,
-        sum(1 / rank for rank in best if rank is not None) / count,
-        {k: _through(searches, k) for k in cutoffs},
-    )
-
-
-def _through(searches: Sequence[Shown], k: int) -> float | None:
-    shown = sum(sum(rank <= k for rank in each.ranks.values()) for each in searches)
-    clicked = sum(sum(each.ranks[d] <= k for d in each.clicks) for each in searches)
-    return clicked / shown if shown else None
+    through: dict[int, float | None] = {}
+    for k in cutoffs:
+        shown = sum(rank <= k for each in searches for rank in each.ranks.values())
+        clicked = sum(rank <= k for ranks in clicks for rank in ranks)
+        through[k] = clicked / shown if shown else None
+    found = len(searches), sum(map(len, clicks)), len(best) / count
+    return ClickFigures(name, *found, sum(1 / rank for rank in best) / count, through)
