@@ -71,14 +71,6 @@ def test_two_indexes(index, photos, tmp_path):
             compare_scorers(index, "auto", against=empty)
 
 
-def test_the_choice_of_queries_is_repeatable(index):
-    def values(seed: int) -> list[object]:
-        rows = compare_scorers(index, "auto,dense-dot", queries=3, seed=seed).to_dict()["scorers"]
-        return [{k: v for k, v in row.items() if not k.endswith("_ms")} for row in rows]
-
-    assert values(1) == values(1)
-
-
 def test_which_systems_score_alike():
     def alike(one: str, other: str) -> bool:
         return System.parse(one).scores_as(System.parse(other))

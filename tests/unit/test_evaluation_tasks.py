@@ -279,11 +279,6 @@ def test_mistakes_in_queries_are_named(tmp_path, text, message):
         make_task(Judgements({"q": {}}), collection("a.jpg"), queries=tmp_path / "queries.csv")
 
 
-def test_there_is_no_such_source():
-    with pytest.raises(EvaluationError, match="name labels, folder, name"):
-        make_task("lables", collection("a.jpg"))
-
-
 # -- systems ---------------------------------------------------------------------------------------
 
 
