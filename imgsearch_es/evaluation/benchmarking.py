@@ -57,17 +57,9 @@ def take_turns(
 ) -> list[list[T]]:
     """Ask for every picture in every way, in turn, so that a busy machine slows all of them alike.
 
-    In each round another one begins, so nobody is always the first to warm what all read.
-
-    Args:
-        askers: the ways to ask.
-        pictures: ids.
-        progress: told after each round.
-        rounds: so many, each with some of the pictures, for ways whose files are closed meanwhile:
-            each begins with an answer that does not count. By default a round for each picture.
-
-    Returns:
-        The answers of each way; without ``rounds`` in the order of the pictures.
+    In each round another one begins, so nobody is always the first to warm what all read. A round
+    is for one picture, or there are so many ``rounds``, for ways whose files are closed meanwhile:
+    each begins with an answer that does not count, and answers follow no order.
     """
     answers: list[list[T]] = [[] for _ in askers]
     count = min(rounds or len(pictures), len(pictures))

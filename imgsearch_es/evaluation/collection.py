@@ -47,11 +47,7 @@ class Item:
 
 
 class Collection:
-    """All pictures of an index, sorted by name.
-
-    Args:
-        documents: each once, or the newer one last.
-    """
+    """All pictures of an index, sorted by name; of documents with one id the last counts."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         found = {
@@ -86,11 +82,7 @@ class Collection:
         return as_column(key) if item is None else item.name
 
     def find(self, text: str) -> str:
-        """The id of the picture that is called by its id, name, path, URI or the end of one.
-
-        Raises:
-            EvaluationError: there is none, or there are several.
-        """
+        """The id of the one picture that is called by its id, name, path, URI or the end of one."""
         for names in self._names:
             if text in names:
                 if (key := names[text]) is None:
@@ -119,19 +111,14 @@ class Collection:
         return _unique(full), _unique(ends), _unique((item.stem, item.id) for item in self.items)
 
     @property
-    def pictures(self) -> str:
-        """Tells this collection from others by names and bytes: a SHA-256."""
-        return fingerprint((item.name, item.sha256) for item in self.items)
-
-    @property
-    def labels(self) -> str:
-        """Tells what the pictures are labeled from other labels."""
-        return fingerprint((item.name, item.labels) for item in self.items)
-
-    @property
-    def analysis(self) -> str:
-        """Tells the pictures' terms and deep features from others, to the last bit."""
-        return fingerprint((item.name, item.analysis) for item in self.items)
+    def fingerprints(self) -> dict[str, str | int]:
+        """Tell the bytes, the labels and (to the last bit) the terms and features from others."""
+        return {
+            "pictures": len(self),
+            "contents": fingerprint((item.name, item.sha256) for item in self.items),
+            "labels": fingerprint((item.name, item.labels) for item in self.items),
+            "analysis": fingerprint((item.name, item.analysis) for item in self.items),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,6 @@ class Evaluation(Results):
     A system or measure that it does not have is an EvaluationError.
 
     Attributes:
-        plan: what was asked for.
         runs: what each system answered, by name.
         scores: each system's figures, by name.
         about: the index: its location, analyzer, weights, and what its store runs on.
@@ -327,12 +326,7 @@ class Evaluation(Results):
         collection, judgements = self.collection, self.task.judgements
         return {
             **self.plan.head,
-            "data": {
-                "pictures": len(collection),
-                "contents": collection.pictures,
-                "labels": collection.labels,
-                "analysis": collection.analysis,
-            },
+            "data": collection.fingerprints,
             "judgements": {
                 "task": self.task.name,
                 "queries": len(judgements),

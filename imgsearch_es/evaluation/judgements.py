@@ -27,11 +27,9 @@ Row = tuple[str, str, str, int | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgements:
-    """The judgements of a set of queries.
+    """By query id, the grades of documents (queries may share one mapping), and what is junk.
 
-    Attributes:
-        grades: query id -> {document id: grade}. Queries may share one mapping.
-        junk: query id -> the documents that do not exist for this query, whatever their grades.
+    Junk does not exist for its query, whatever its grade.
     """
 
     grades: Mapping[str, Mapping[str, int]]
@@ -136,9 +134,7 @@ class Judgements:
     def from_qrels(cls, path: str | os.PathLike[str], *, junk: int | None = None) -> Judgements:
         """Read TREC's qrels, plain or .gz: query, iteration (ignored), document, grade.
 
-        Args:
-            path: of the file.
-            junk: the grade that marks junk; by default none does.
+        A document of the grade ``junk``, if there is one, is junk.
         """
         return _gathered(path, _qrels_rows(path, junk))
 

@@ -137,10 +137,7 @@ class Session:
     """Asks for judgements of a pool and saves each at once.
 
     What the file has judged is not asked again. Queries that were begun come first, then the
-    others in the pool's order.
-
-    Attributes:
-        current: what is asked now; None when all is judged or skipped.
+    others in the pool's order. ``current`` is what is asked now; None when nothing is left.
     """
 
     def __init__(self, pool: Pool, file: QrelsFile) -> None:
@@ -155,9 +152,7 @@ class Session:
     def judge(self, grade: str | int) -> None:
         """Judge the current document by one of GRADES, save, and go on to the next.
 
-        Raises:
-            EvaluationError: there is no such grade, nothing is left to judge, or the file cannot
-                be written; then the judgement does not count and the document is asked again.
+        If the file cannot be written (an EvaluationError), the document is asked again.
         """
         value = GRADES.get(grade) if isinstance(grade, str) else grade
         if value not in GRADES.values():
@@ -245,10 +240,7 @@ class Judging:
 
     @property
     def judgements(self) -> Judgements:
-        """What is judged so far of these queries, with the index's ids; for ``evaluate``.
-
-        A query's own picture is junk, so it is left out of rankings.
-        """
+        """What is judged so far of these queries, by ids; a query's own picture is junk."""
         grades = self.session.grades
         kept = {query: grades[query] for query in self.session.pool if grades.get(query)}
         if not kept:

@@ -111,11 +111,9 @@ class BasePlan:
         """The plan of a request, some of whose options are settled."""
         asked = {name: getattr(request, name) for name in signature(cls).parameters} | settled
         kept = (int, float, tuple, type(None))
-        values: dict[str, Any] = {
-            name: value if isinstance(value, kept) else as_text(value)
-            for name, value in asked.items()
-        }
-        return cls(**values)
+        for name, value in asked.items():
+            asked[name] = value if isinstance(value, kept) else as_text(value)
+        return cls(**asked)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -229,10 +227,6 @@ class Results(Tables):
         """Write tables, manifest, plots and all that belongs to them into a folder.
 
         The manifest comes last: where it is, the folder is whole.
-
-        Raises:
-            EvaluationError: a file cannot be written.
-            MissingDependencyError: plots need matplotlib.
         """
         where = Path(folder).expanduser()
         figures = dict(self.figures()) if plots else {}
@@ -290,11 +284,7 @@ def versions() -> dict[str, str]:
 
 
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:
-    """Read the manifest that `imgsearch evaluate` or `imgsearch sweep` wrote.
-
-    Raises:
-        EvaluationError: the file cannot be read, or is none of this command and version.
-    """
+    """Read the manifest that `imgsearch evaluate` or `imgsearch sweep` wrote."""
     text = "\n".join(line for _, line in read_lines(path))
     try:
         manifest = json.loads(text)
@@ -311,11 +301,7 @@ def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> di
 def arguments_of(
     manifest: Mapping[str, Any], places: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The arguments of ``evaluate`` or ``sweep`` to do what a manifest is of again.
-
-    Raises:
-        EvaluationError: it is not whole, or something of it was given in Python.
-    """
+    """The arguments of ``evaluate`` or ``sweep`` to do what a manifest is of again."""
     (plan,) = (plan for plan in _PLANS.values() if plan.format in manifest)
     moved = {
         key: [as_text(one) for one in value] if isinstance(value, list) else as_text(value)

@@ -191,7 +191,7 @@ def rank_features(
     Args:
         features: shape (documents, dimensions).
         queries: shape (queries, dimensions); by default the features themselves.
-        comparison: how.
+        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
         depth: how many to give for each query; by default all.
         exclude_self: leave out the i-th document for the i-th query.
 
@@ -250,7 +250,7 @@ def nister_stewenius(
     Args:
         features: shape (pictures, dimensions).
         groups: the object of each picture, shape (pictures,); four pictures show each.
-        comparison: how.
+        comparison: as of ``rank_features``.
     """
     labels = np.asarray(groups)
     if len(labels) != len(features):

@@ -27,12 +27,9 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """The rankings that a system gives to queries.
+    """The rankings that a system gives to queries: by query id, each document once.
 
-    Attributes:
-        name: of the system; TREC's run tag.
-        rankings: query id -> (document id, score), best first, each document once. A query
-            without a ranking was not answered.
+    A query without a ranking was not answered.
     """
 
     name: str

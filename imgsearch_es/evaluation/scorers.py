@@ -47,12 +47,7 @@ def rank_biased_overlap(
     The mean agreement that a reader sees who looks at one rank more with probability p, supposing
     that rankings agree beyond their ends as they did at them. Webber, Moffat and Zobel, "A
     similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 32, which is for
-    rankings of unequal lengths.
-
-    Args:
-        first: documents, best first, each once.
-        second: the same of the other ranking; of any length.
-        p: persistence, between 0 and 1.
+    rankings of unequal lengths. Each document comes once in a ranking.
     """
     if not 0 < p < 1:
         raise EvaluationError(f"the persistence p is between 0 and 1, not {p}")

@@ -53,9 +53,7 @@ def test_names_do_not_depend_on_the_folder():
     assert [item.name for item in here.items] == [
         "cats/100%25.jpg", "cats/my%20cat.jpg", "dogs/rex.jpg",
     ]  # fmt: skip
-    assert here.pictures == there.pictures
-    assert here.labels == there.labels
-    assert here.analysis == there.analysis
+    assert here.fingerprints == there.fingerprints
     assert {item.id for item in here.items}.isdisjoint(item.id for item in there.items)
 
 

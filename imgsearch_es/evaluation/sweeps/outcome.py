@@ -125,7 +125,6 @@ class Sweep(Results):
     A point, measure or cost that it does not have is an EvaluationError.
 
     Attributes:
-        plan: what was asked for.
         points: by model, then as the systems and filters were named, fewest terms first.
         about: fingerprints of data, judgements and models.
         notes: what a reader of the figures should know.
@@ -152,9 +151,7 @@ class Sweep(Results):
     def front(self, measure: str | None = None, cost: str = "bytes") -> list[Point]:
         """The Pareto front: points to which no other is equal or better in both, cheapest first.
 
-        Args:
-            measure: of quality; by default the first.
-            cost: "bytes" per picture, or "latency" of a query.
+        The cost is "bytes" per picture, or "latency" of a query.
         """
         if cost not in COSTS:
             raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
