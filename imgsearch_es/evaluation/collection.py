@@ -138,8 +138,6 @@ class Topic:
     def __post_init__(self) -> None:
         if not self.image and not self.text:
             raise EvaluationError("a query needs a picture, words or both")
-        if self.region and not self.image:
-            raise EvaluationError("a query's region is of a picture: there is none")
 
 
 Topics = str | os.PathLike[str] | Mapping[str, Topic]

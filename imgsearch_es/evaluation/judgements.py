@@ -12,7 +12,7 @@ import hashlib
 import os
 import random
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,10 +63,7 @@ class Judgements:
 
     def sample(self, count: int, seed: int = 0) -> Judgements:
         """The judgements of so many queries, chosen at random; of all when there are fewer."""
-        if count < 1:
-            raise EvaluationError(f"a sample has at least one query, not {count}")
-        places = random.Random(seed).sample(range(len(self)), min(count, len(self)))  # noqa: S311
-        return self.select(self.queries[place] for place in sorted(places))
+        return self.select(sampled(self.queries, count, seed))
 
     def renamed(
         self, document: Callable[[str], str], query: Callable[[str], str] | None = None
@@ -159,6 +156,14 @@ class Judgements:
             for document, grade in sorted(grades.items()):
                 lines.append(f"{name} 0 {token(document, 'document')} {grade}")
         return write_lines(path, lines)
+
+
+def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:
+    """So many of them, chosen at random, in their order; all of them when there are fewer."""
+    if count < 1:
+        raise EvaluationError(f"a sample has at least one query, not {count}")
+    places = random.Random(seed).sample(range(len(queries)), min(count, len(queries)))  # noqa: S311
+    return [queries[place] for place in sorted(places)]
 
 
 def _qrels_rows(path: str | os.PathLike[str], junk: int | None) -> Iterator[Row]:

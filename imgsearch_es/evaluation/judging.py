@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
@@ -26,7 +25,7 @@ from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, read_topics
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
@@ -364,19 +363,16 @@ def _own_pictures(topics: Mapping[str, Topic], collection: Collection) -> dict[s
 
 def _topics(request: JudgingRequest, collection: Collection) -> Mapping[str, Topic]:
     queries, sample = request.queries, request.sample
-    if (queries is None) == (sample is None):
+    if sample is not None and queries is None:
+        ids = [item.id for item in collection.items]
+        return {key: Topic(image=key) for key in sampled(ids, sample, request.seed)}
+    if sample is not None or queries is None:
         raise EvaluationError(
             "which queries? Give a CSV with the columns query, and image or text (--queries), or "
             "how many pictures of the index to search for (--sample), and not both"
         )
-    if queries is not None:
-        if not isinstance(queries, Mapping):
-            return read_topics(queries, collection)
-        if not queries:
-            raise EvaluationError("there is no query to judge")
-        return queries
-    if sample is None or sample < 1:
-        raise EvaluationError(f"a sample has at least one query, not {sample}")
-    ids = [item.id for item in collection.items]
-    places = random.Random(request.seed).sample(range(len(ids)), min(sample, len(ids)))  # noqa: S311
-    return {ids[place]: Topic(image=ids[place]) for place in sorted(places)}
+    if not isinstance(queries, Mapping):
+        return read_topics(queries, collection)
+    if not queries:
+        raise EvaluationError("there is no query to judge")
+    return queries

@@ -152,8 +152,6 @@ def pool_runs(
     The order of two documents does not depend on which others there are, so a pool that grows (a
     further system, a greater depth) keeps the order that it had.
     """
-    if depth < 1:
-        raise EvaluationError(f"a pool is at least 1 deep, not {depth}")
     given = list(runs)
 
     def place(query: str, document: str) -> bytes:

@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.benchmarking import (
     searcher,
     take_turns,
 )
-from imgsearch_es.evaluation.significance import NOTHING, Interval, interval, scipy_stats
+from imgsearch_es.evaluation.significance import NOTHING, Interval, interval, needed
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
@@ -74,7 +74,8 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     order = [ranks[document] for document in _ranks(first) if document in ranks]
     if len(order) < 2:
         return math.nan
-    tau = float(scipy_stats("Kendall's tau").kendalltau(np.arange(len(order)), order).statistic)
+    stats = needed("scipy.stats", "Kendall's tau needs SciPy")
+    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
     return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
 
 

@@ -80,7 +80,7 @@ def interval(
         return Interval(mean, math.nan, math.nan)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    stats = scipy_stats("significance")
+    stats = needed("scipy.stats", "significance needs SciPy")
     if kind == "bootstrap":
         found = stats.bootstrap(
             (values,),
@@ -122,7 +122,7 @@ def paired_tests(
         return dict.fromkeys(TESTS, math.nan)
     if not differences.any():
         return dict.fromkeys(TESTS, 1.0)
-    stats = scipy_stats("significance")
+    stats = needed("scipy.stats", "significance needs SciPy")
     randomized = stats.permutation_test(
         (differences,),
         np.mean,
@@ -179,11 +179,6 @@ def compare(
 def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> NDArray[np.float64]:
     """Query by query, to twelve decimals: what is equal but for rounding is a tie."""
     return np.asarray(np.round(system - baseline, 12))
-
-
-def scipy_stats(what: str) -> Any:
-    """SciPy's statistics."""
-    return needed("scipy.stats", f"{what} needs SciPy")
 
 
 def needed(module: str, what: str) -> Any:

@@ -59,8 +59,6 @@ def test_another_seed_or_query_gives_another_order():
     pool = pool_runs([run], 12, queries=["q", "r"])
     assert pool["q"] != pool["r"]
     assert pool["q"] != pool_runs([run], 12, queries=["q"], seed=1)["q"]
-    with pytest.raises(EvaluationError, match="at least 1 deep"):
-        pool_runs([run], 0, queries=["q"])
 
 
 # -- the session and its file ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.evaluation.clicks.log import Shown
 from imgsearch_es.evaluation.collection import Topic
-from imgsearch_es.evaluation.significance import scipy_stats
+from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.search.explanations import Explanation
@@ -83,7 +83,8 @@ def sign_test(wins: int, losses: int) -> float:
     """The p-value of the two-sided sign test; ties say nothing and are left out."""
     if not wins + losses:
         return 1.0
-    return float(scipy_stats("the sign test").binomtest(wins, wins + losses).pvalue)
+    stats = needed("scipy.stats", "the sign test needs SciPy")
+    return float(stats.binomtest(wins, wins + losses).pvalue)
 
 
 # -- on an index -----------------------------------------------------------------------------------
