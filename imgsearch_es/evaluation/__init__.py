@@ -1,28 +1,35 @@
 """Evaluation: how well do strategies find what a person would call relevant?
 
 To be read in this order, which is that of an experiment: ``judgements`` (what is relevant),
-``collection`` (the pictures of an index, by name), ``topics`` (what is searched for), ``tasks`` and
-``protocols`` (both together, from labels, names, files and benchmarks), ``systems`` and ``asking``
-(who answers, and how), ``runs`` (what they answered), ``measures``, ``significance``, ``plan``,
-``tables``, ``results`` and ``manifest`` (what is asked, shown, kept and found again, of sweeps,
-too), ``outcome``, ``experiment`` (all of it) and ``hardest``. ``agreement`` and ``scorers`` compare
-rankings without judgements; ``rankings`` is for plain NumPy features, without an index. ``judging``
-makes judgements, ``clicks`` measures what people choose, ``sweeps`` evaluates many settings, and
-``benchmarking`` says how long a search takes.
+``collection`` (the pictures of an index by name, and what is searched for), ``runs`` (what was
+answered), ``measures`` and ``significance``, ``tasks`` (queries with judgements, from labels,
+names, files and benchmarks), ``systems`` (who answers, and how), ``tables`` and ``manifest`` (what
+is asked, shown, kept and found again, of sweeps, too), ``experiment`` (all of it) and ``hardest``.
+``scorers`` compares rankings without judgements. ``judging`` makes judgements, ``clicks`` measures
+what people choose, ``sweeps`` evaluates many settings, and ``benchmarking`` says how long a search
+takes.
 """
 
-from imgsearch_es.evaluation.agreement import kendall_tau, rank_biased_overlap
-from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.experiment import evaluate
+from imgsearch_es.evaluation.collection import Collection, Topic, read_topics
+from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
-from imgsearch_es.evaluation.measures import Scores, parse_measures, score
-from imgsearch_es.evaluation.outcome import Evaluation
-from imgsearch_es.evaluation.protocols import make_task
-from imgsearch_es.evaluation.rankings import nister_stewenius, rank_features, same_group
+from imgsearch_es.evaluation.measures import (
+    Scores,
+    nister_stewenius,
+    parse_measures,
+    rank_features,
+    same_group,
+    score,
+)
 from imgsearch_es.evaluation.runs import Run
-from imgsearch_es.evaluation.scorers import ScorerReport, compare_scorers
+from imgsearch_es.evaluation.scorers import (
+    ScorerReport,
+    compare_scorers,
+    kendall_tau,
+    rank_biased_overlap,
+)
 from imgsearch_es.evaluation.significance import (
     Comparison,
     Interval,
@@ -32,8 +39,7 @@ from imgsearch_es.evaluation.significance import (
     paired_tests,
 )
 from imgsearch_es.evaluation.systems import System, parse_systems
-from imgsearch_es.evaluation.tasks import Task
-from imgsearch_es.evaluation.topics import Topic, read_topics
+from imgsearch_es.evaluation.tasks import Task, make_task
 
 __all__ = [
     "Collection",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -57,23 +57,13 @@ def take_turns(
 ) -> list[list[T]]:
     """Ask for every picture in every way, in turn, so that a busy machine slows all of them alike.
 
-    In each round another one begins, so nobody is always the first to warm what all read.
-
-    Args:
-        askers: the ways to ask.
-        pictures: ids.
-        progress: told after each round.
-        rounds: so many, each with some of the pictures, for ways whose files are closed meanwhile:
-            each begins with an answer that does not count. By default a round for each picture.
-
-    Returns:
-        The answers of each way. Without ``rounds`` they are in the order of the pictures.
+    In each round another one begins, so nobody is always the first to warm what all read. A round
+    is for one picture, or there are so many ``rounds``, for ways whose files are closed meanwhile:
+    each begins with an answer that does not count, and answers follow no order.
     """
     answers: list[list[T]] = [[] for _ in askers]
-    batches = [
-        pictures[start :: rounds or len(pictures)] for start in range(rounds or len(pictures))
-    ]
-    batches = [batch for batch in batches if batch]
+    count = min(rounds or len(pictures), len(pictures))
+    batches = [pictures[start::count] for start in range(count)]
     for ask in askers if rounds is None else ():
         ask(pictures[0])  # opens files and connections
     for done, batch in enumerate(batches):
@@ -87,8 +77,7 @@ def take_turns(
     return answers
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
+class Contender(NamedTuple):
     """A way to answer: a strategy, and of approximate answers the number of candidates."""
 
     strategy: str
@@ -100,21 +89,14 @@ class Contender:
         inner = STRATEGIES[self.strategy].scores is STRATEGIES[_EXACT_INNER].scores
         return Contender(_EXACT_INNER if inner else self.strategy)
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether it compares deep features."""
-        return STRATEGIES[self.strategy].is_dense
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured of one contender.
 
     Attributes:
-        strategy: its strategy.
         candidates: how many an approximate answer compared; 0 of an exact one.
-        p50_ms: median time of a query in milliseconds.
-        p95_ms: time that 95 % of the queries stay below.
+        p50_ms: median time of a query; 95 % of the queries stay below ``p95_ms``.
         exact: the share of queries whose answer was certainly exact, by ``SearchResult.exact``.
         recall: mean share of the exact best k that were found; as good scores count as found.
         proven_at_first: the share of queries proven by the first window; None where no window is
@@ -166,25 +148,17 @@ def benchmark(
         candidates: how many candidates an approximate answer compares; each is measured.
         seed: of the choice of pictures.
         progress: told after each query.
-
-    Raises:
-        QueryError: there is no such strategy, or no picture to search for.
     """
     for count in (queries, k, *candidates):
         if count < 1:
             raise QueryError(f"queries, k and candidates are at least 1, not {count}")
     contenders = _contenders(index, strategies, candidates)
-    chosen = sample_pictures(index, queries, seed, dense=any(c.is_dense for c in contenders))
+    dense = any(STRATEGIES[contender.strategy].is_dense for contender in contenders)
+    chosen = sample_pictures(index, queries, seed, dense=dense)
     everyone = list(dict.fromkeys([*contenders, *(c.reference for c in contenders)]))
     askers = [
-        searcher(
-            index,
-            strategy=contender.strategy,
-            k=k,
-            approximate=contender.candidates > 0,
-            candidates=contender.candidates or None,
-        )
-        for contender in everyone
+        searcher(index, strategy=strategy, k=k, approximate=many > 0, candidates=many or None)
+        for strategy, many in everyone
     ]
     answers = dict(zip(everyone, take_turns(askers, chosen, progress), strict=True))
     rows = tuple(_row(c, answers[c], answers[c.reference]) for c in contenders)
@@ -210,25 +184,10 @@ def _contenders(
 def sample_pictures(
     index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: Store | None = None
 ) -> list[str]:
-    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has too.
-
-    Raises:
-        QueryError: there is none.
-    """
+    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has."""
     ids = sorted(item.id for item in index.store.fingerprints(embeddings=False))
     random.Random(seed).shuffle(ids)  # noqa: S311  (a sample, not a secret)
-    chosen = list(_usable(index, ids, count, dense=dense, also_in=also_in))
-    if not chosen:
-        both = "" if also_in is None else f" that {also_in.location} has, too"
-        raise QueryError(f"{index.location} has no picture to search for{both}")
-    return chosen
-
-
-def _usable(
-    index: ImageIndex, ids: Sequence[str], count: int, *, dense: bool, also_in: Store | None
-) -> Iterator[str]:
-    """The first so many with terms and, where it is compared, a deep feature that is not zero."""
-    left = count
+    chosen: list[str] = []
     for start in range(0, len(ids), count):
         some = ids[start : start + count]
         if also_in is not None:
@@ -237,11 +196,14 @@ def _usable(
         known = index.store.get(some)
         for document in (known[key] for key in some if key in known):
             has_vector = document.embedding is not None and document.embedding.any()
-            if left and document.terms and (has_vector or not dense):
-                left -= 1
-                yield document.id
-        if not left:
-            return
+            if document.terms and (has_vector or not dense):
+                chosen.append(document.id)
+        if len(chosen) >= count:
+            break
+    if not chosen:
+        both = "" if also_in is None else f" that {also_in.location} has, too"
+        raise QueryError(f"{index.location} has no picture to search for{both}")
+    return chosen[:count]
 
 
 def percentiles(times: Sequence[float]) -> tuple[float, float]:

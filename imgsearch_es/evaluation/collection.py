@@ -1,4 +1,4 @@
-"""The pictures of an index as an experiment sees them: names, labels, and what they are made of.
+"""What is searched in, and for what: the pictures of an index by name, and topics.
 
 In memory documents have the index's ids. In files that people and trec_eval read they have names:
 the URI without the folder that all of them share, ``cats/cat.7.jpg``. So judgements and runs mean
@@ -13,27 +13,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import quote
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError
-from imgsearch_es.evaluation.text_files import fingerprint
+from imgsearch_es.evaluation.text_files import fingerprint, read_rows
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.feedback import Region
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of a collection.
-
-    Attributes:
-        id: of the document.
-        name: for files; unique, without white space.
-        uri: absolute path of a local file, or a URL.
-        sha256: of the file's bytes.
-        labels: what a person calls it.
-        analysis: a SHA-256 of its terms and deep feature.
-    """
+    """One picture of a collection: ``name`` is unique, ``analysis`` a hash of what is compared."""
 
     id: str
     name: str
@@ -54,11 +47,7 @@ class Item:
 
 
 class Collection:
-    """All pictures of an index, sorted by name.
-
-    Args:
-        documents: each once, or the newer one last.
-    """
+    """All pictures of an index, sorted by name; of documents with one id the last counts."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         found = {
@@ -72,12 +61,7 @@ class Collection:
 
     @classmethod
     def of(cls, index: ImageIndex) -> Collection:
-        """Read the collection from an index.
-
-        Raises:
-            IndexNotFoundError: there is no such index.
-            EvaluationError: it is empty.
-        """
+        """Read the collection from an index, which must have pictures."""
         index.count()  # raises when there is no index
         collection = cls(index.store.documents())
         if not collection.items:
@@ -98,11 +82,7 @@ class Collection:
         return as_column(key) if item is None else item.name
 
     def find(self, text: str) -> str:
-        """The id of a picture that is called by its id, name, path, URI or the end of one.
-
-        Raises:
-            EvaluationError: there is none, or there are several.
-        """
+        """The id of the one picture that is called by its id, name, path, URI or the end of one."""
         for names in self._names:
             if text in names:
                 if (key := names[text]) is None:
@@ -126,26 +106,81 @@ class Collection:
     @cached_property
     def _names(self) -> tuple[dict[str, str | None], ...]:
         """What pictures are called, surest first; None where several are called so."""
-        return (
-            _unique((name, item.id) for item in self.items for name in _full(item)),
-            _unique((name, item.id) for item in self.items for name in _endings(item.uri)),
-            _unique((item.stem, item.id) for item in self.items),
-        )
+        full = ((name, item.id) for item in self.items for name in (item.id, item.name, item.uri))
+        ends = ((name, item.id) for item in self.items for name in _endings(item.uri))
+        return _unique(full), _unique(ends), _unique((item.stem, item.id) for item in self.items)
 
     @property
-    def pictures(self) -> str:
-        """Tells this collection from others by names and bytes: a SHA-256."""
-        return fingerprint((item.name, item.sha256) for item in self.items)
+    def fingerprints(self) -> dict[str, str | int]:
+        """Tell the bytes, the labels and (to the last bit) the terms and features from others."""
+        return {
+            "pictures": len(self),
+            "contents": fingerprint((item.name, item.sha256) for item in self.items),
+            "labels": fingerprint((item.name, item.labels) for item in self.items),
+            "analysis": fingerprint((item.name, item.analysis) for item in self.items),
+        }
 
-    @property
-    def labels(self) -> str:
-        """Tells what the pictures are labeled from other labels."""
-        return fingerprint((item.name, item.labels) for item in self.items)
 
-    @property
-    def analysis(self) -> str:
-        """Tells the pictures' terms and deep features from others, to the last bit."""
-        return fingerprint((item.name, item.analysis) for item in self.items)
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What one query searches for: a picture, words or both.
+
+    Attributes:
+        image: the id of a document, or a path or URL of a picture that is not indexed.
+        text: words, as ``ImageIndex.search`` takes them.
+        region: the part of the picture: left, top, right, bottom, as ``ImageIndex.search``.
+    """
+
+    image: str | None = None
+    text: str | None = None
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        if not self.image and not self.text:
+            raise EvaluationError("a query needs a picture, words or both")
+
+
+Topics = str | os.PathLike[str] | Mapping[str, Topic]
+"""Topics by query id, or the CSV that holds them."""
+
+
+def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[str, Topic]:
+    """Read queries from a CSV (or .tsv) whose first line names its columns.
+
+    Columns: ``query`` (its id), and ``image``, ``text`` or both. A picture is one of the index by
+    name, or a path, which is relative to the file.
+    """
+    source = Path(path).expanduser()
+    topics: dict[str, Topic] = {}
+    for where, row in read_rows(source, ["query"], "\t" if ".tsv" in source.suffixes else ","):
+        query, image = row["query"], row.get("image")
+        if not query or query in topics:
+            raise EvaluationError(f"{where}: the query {query!r} is empty or comes a second time")
+        try:
+            found = locate(image, collection, source.parent) if image else None
+            topics[query] = Topic(found, row.get("text") or None)
+        except EvaluationError as error:
+            raise EvaluationError(f"{where}: {error}") from error
+    if not topics:
+        raise EvaluationError(f"{source} holds no queries")
+    return topics
+
+
+def locate(name: str, collection: Collection, folder: Path | None = None) -> str:
+    """The id of a picture of the index, else the path of a file, or a URL."""
+    if collection.has(name):
+        return collection.find(name)
+    if "://" in name:
+        return name
+    path = (folder or Path()) / Path(name).expanduser()
+    if not path.is_file():
+        raise EvaluationError(f"{name} is neither in the index nor a file")
+    return collection.id_of(str(path))
+
+
+def as_column(text: str) -> str:
+    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
+    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
 
 
 def _uri(text: str) -> str:
@@ -160,15 +195,6 @@ def _analysis(document: Document) -> str:
     if document.embedding is not None:
         digest.update(document.embedding.astype("<f4").tobytes())
     return digest.hexdigest()
-
-
-def as_column(text: str) -> str:
-    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
-    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
-
-
-def _full(item: Item) -> set[str]:
-    return {item.id, item.name, item.uri}
 
 
 def _endings(uri: str) -> list[str]:

@@ -6,25 +6,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.errors import EvaluationError, QueryError
-from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.collection import Topic, Topics
+from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
-from imgsearch_es.evaluation.outcome import Evaluation
-from imgsearch_es.evaluation.results import check_known
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
+from imgsearch_es.evaluation.tables import check_known, plain
 from imgsearch_es.evaluation.text_files import write_bytes
-from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import check_page
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
-
-if TYPE_CHECKING:
-    from imgsearch_es.retrieval.queries import Query
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +28,7 @@ class HardQuery:
     """A query that a system answers badly.
 
     Attributes:
-        query: its id.
         name: what to call it: its words, or the name of its picture.
-        figure: the measure's.
         hits: what the system answers, without junk; None where the query cannot be asked.
         problem: why it cannot be asked, else empty.
         grades: of the judged documents, by id, without junk.
@@ -54,25 +48,13 @@ class HardQuery:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         hits = [] if self.hits is None else self.hits.to_dict()["hits"]
-        return {
-            "query": self.query,
-            "name": self.name,
-            "figure": self.figure,
-            "problem": self.problem,
-            "ranks": list(self.ranks),
-            "missed": list(self.missed),
-            "hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits],
-        }
+        shown = ("query", "name", "figure", "problem", "ranks", "missed")
+        values = {name: plain(getattr(self, name)) for name in shown}
+        return values | {"hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits]}
 
 
 class Hardest(Sequence[HardQuery]):
-    """The hardest queries of a system, hardest first; shows itself as galleries in a notebook.
-
-    Attributes:
-        system: the name of the system.
-        measure: the name of the measure.
-        of: how many queries were measured.
-    """
+    """The hardest of so many queries, hardest first; shows itself as galleries in a notebook."""
 
     def __init__(self, system: str, measure: str, of: int, queries: Sequence[HardQuery]) -> None:
         self.system, self.measure, self.of = system, measure, of
@@ -90,11 +72,7 @@ class Hardest(Sequence[HardQuery]):
         return {**about, "queries": [query.to_dict() for query in self]}
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write a page that needs nothing but a browser; gives its absolute path.
-
-        Raises:
-            EvaluationError: it cannot be written.
-        """
+        """Write a page that needs nothing but a browser; gives its absolute path."""
         from imgsearch_es.interfaces.gallery.hardest import page
 
         target = Path(path).expanduser().absolute()
@@ -102,8 +80,7 @@ class Hardest(Sequence[HardQuery]):
             check_page(target)
         except OSError as error:
             raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
-        write_bytes(target, page(self).encode())
-        return target
+        return write_bytes(target, page(self).encode())
 
     def _repr_html_(self) -> str:
         from imgsearch_es.interfaces.gallery.hardest import fragment
@@ -123,7 +100,7 @@ def hardest(
     n: int = 10,
     *,
     system: str | None = None,
-    topics: Mapping[str, Topic] | None = None,
+    topics: Topics | None = None,
     k: int = 12,
 ) -> Hardest:
     """The queries with the lowest figures, each with its gallery.
@@ -137,88 +114,69 @@ def hardest(
         system: which of the evaluation's; by default its first.
         topics: for a run: what its queries search for; by default each is the picture of its id.
         k: hits in a gallery.
-
-    Raises:
-        EvaluationError: judgements are missing, or there is no such system, measure or picture.
-        MissingDependencyError: ir-measures is not installed.
     """
     if n < 1 or k < 1:
         raise EvaluationError(f"n and k are at least 1, not {n} and {k}")
-    if isinstance(found, Evaluation):
-        chosen = system or next(iter(found.runs))
-        run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
-        judged, asked, collection = found.task.judgements, found.task.topics, found.collection
-        name = measure or found.plan.measures[0]
-    elif judgements is None:
-        raise EvaluationError("a run alone does not say what is relevant: give judgements=")
-    else:
-        run, judged, name = found, judgements, measure or "nDCG@10"
-        asked = topics or {query: Topic(image=query) for query in judged.queries}
-        collection = Collection.of(index)
-    names = parse_measures(name)
+    if isinstance(found, Run):
+        if judgements is None:
+            raise EvaluationError("a run alone does not say what is relevant: give judgements=")
+        measure = measure or "nDCG@10"
+        found = evaluate(index, judgements, (), measure, runs=[found], queries=topics)
+    chosen = system or next(iter(found.runs))
+    run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
+    names = parse_measures(measure or found.plan.measures[0])
     if len(names) != 1:
         raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
+    judged, name = found.task.judgements, found.collection.name
     scores = score(judged, run, names)
-    gallery = _Gallery(index, run, k)
     queries = []
     for query, figure in scores.hardest(names[0], n):
-        if query not in asked:
-            raise EvaluationError(f"what does the query {query} search for? Give it in topics=")
-        junk, relevant = judged.junk.get(query, frozenset()), judged.relevant(query)
-        ranking = [d for d in run.documents(query) if d not in junk]
-        hits, problem = gallery.hits(query, asked[query], junk)
-        queries.append(
-            HardQuery(
-                query,
-                asked[query].text or collection.name(query),
-                figure,
-                hits,
-                problem,
-                judged.of(query),
-                tuple(rank for rank, d in enumerate(ranking, start=1) if d in relevant),
-                tuple(sorted(relevant.difference(ranking), key=collection.name)),
-            )
-        )
+        topic, junk = found.task.topics[query], judged.junk.get(query, frozenset())
+        ranking = [row for row in run.rankings.get(query, ()) if row[0] not in junk]
+        hits: Hits | None = None
+        problem = ""
+        try:
+            hits = _hits(index, run.name, topic, junk, ranking, k)
+        except QueryError as error:
+            problem = str(error)
+        places = {document: rank for rank, (document, _) in enumerate(ranking, start=1)}
+        relevant = judged.relevant(query)
+        ranks = tuple(rank for document, rank in places.items() if document in relevant)
+        missed = tuple(sorted(relevant - places.keys(), key=name))
+        called, grades = topic.text or name(query), judged.of(query)
+        hard = HardQuery(query, called, figure, hits, problem, grades, ranks, missed)
+        queries.append(hard)
     return Hardest(run.name, names[0], len(scores.queries), queries)
 
 
-class _Gallery:
-    """What a run has for a query, as Hits: searched again, or as another program ranked it."""
-
-    def __init__(self, index: ImageIndex, run: Run, k: int) -> None:
-        self.run, self._index, self._k = run, index, k
-        try:
-            self._system: System | None = System.parse(run.name)
-        except QueryError:  # the run of another program
-            self._system = None
-
-    def hits(self, query: str, topic: Topic, junk: frozenset[str]) -> tuple[Hits | None, str]:
-        """The hits, or None and why there are none."""
-        options = {} if self._system is None else self._system.options
-        try:
-            built = self._index.query(
-                topic.image, topic.text, region=topic.region, k=self._k, **options
-            )
-        except QueryError as error:
-            return None, str(error)
-        asked = replace(built, exclude=tuple(sorted(junk)))
-        if self._system is None:
-            return self._theirs(query, asked, junk), ""
-        return self._index.search_many([asked])[0], ""
-
-    def _theirs(self, query: str, asked: Query, junk: frozenset[str]) -> Hits:
-        ranking = [row for row in self.run.rankings.get(query, ()) if row[0] not in junk]
-        known = self._index.store.get([document for document, _ in ranking[: self._k]])
-        scored = [Scored(known[d], s) for d, s in ranking[: self._k] if d in known]
-        result = SearchResult(
-            hits=tuple(scored),
-            total=len(ranking),
-            total_is_exact=True,
-            terms=(),
-            average_length=0.0,
-            strategy=self.run.name,
-            exact=False,
-            means=f"the run {self.run.name}",
-            took_ms=0.0,
-        )
-        return Hits(asked, result, self._index.store)
+def _hits(
+    index: ImageIndex,
+    name: str,
+    topic: Topic,
+    junk: frozenset[str],
+    ranking: Sequence[tuple[str, float]],
+    k: int,
+) -> Hits:
+    """What a run has for a query: searched again, or as another program ranked it."""
+    try:
+        system: System | None = System.parse(name)
+    except QueryError:  # the run of another program
+        system = None
+    options = {} if system is None else system.options
+    built = index.query(topic.image, topic.text, region=topic.region, k=k, **options)
+    asked = replace(built, exclude=tuple(sorted(junk)))
+    if system is not None:
+        return index.search_many([asked])[0]
+    known = index.store.get([document for document, _ in ranking[:k]])
+    result = SearchResult(
+        hits=tuple(Scored(known[d], score) for d, score in ranking[:k] if d in known),
+        total=len(ranking),
+        total_is_exact=True,
+        terms=(),
+        average_length=0.0,
+        strategy=name,
+        exact=False,
+        means=f"the run {name}",
+        took_ms=0.0,
+    )
+    return Hits(asked, result, index.store)

@@ -2,9 +2,8 @@
 
 A grade of 1 or more is relevant, the more the better; 0 and below is not relevant, as for
 trec_eval. A document without a judgement counts as not relevant. Junk is neither: it is taken out
-of the ranking before anything is measured, as if it were not in the collection. So the query's own
-picture is junk where queries are left out (leave one out), and so are the pictures of the Oxford
-and Paris benchmarks that show too little of a building.
+of the ranking before anything is measured, as is the query's own picture where queries are left
+out.
 """
 
 from __future__ import annotations
@@ -13,26 +12,24 @@ import hashlib
 import os
 import random
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
 JUNK = -1
 """The grade of junk in the files that ``write_qrels`` makes."""
-_NOTHING: Mapping[str, int] = MappingProxyType({})
+Row = tuple[str, str, str, int | None]
+"""Where it stands, query, document and grade; None for junk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgements:
-    """The judgements of a set of queries.
+    """By query id, the grades of documents (queries may share one mapping), and what is junk.
 
-    Attributes:
-        grades: query id -> {document id: grade}. Queries may share one mapping.
-        junk: query id -> the documents that do not exist for this query, whatever their grades.
+    Junk does not exist for its query, whatever its grade.
     """
 
     grades: Mapping[str, Mapping[str, int]]
@@ -48,8 +45,7 @@ class Judgements:
 
     def of(self, query: str) -> dict[str, int]:
         """The grades of a query's documents, without junk; empty for an unknown query."""
-        junk = self.junk.get(query, frozenset())
-        grades = self.grades.get(query, _NOTHING)
+        junk, grades = self.junk.get(query, ()), self.grades.get(query, {})
         return {document: grade for document, grade in grades.items() if document not in junk}
 
     def relevant(self, query: str, grade: int = 1) -> frozenset[str]:
@@ -57,11 +53,7 @@ class Judgements:
         return frozenset(key for key, value in self.of(query).items() if value >= grade)
 
     def select(self, queries: Iterable[str]) -> Judgements:
-        """The judgements of some queries only.
-
-        Raises:
-            EvaluationError: one of them has none.
-        """
+        """The judgements of some queries only, which must have some."""
         wanted = list(dict.fromkeys(queries))
         for query in wanted:
             if query not in self.grades:
@@ -71,20 +63,12 @@ class Judgements:
 
     def sample(self, count: int, seed: int = 0) -> Judgements:
         """The judgements of so many queries, chosen at random; of all when there are fewer."""
-        if count < 1:
-            raise EvaluationError(f"a sample has at least one query, not {count}")
-        places = random.Random(seed).sample(range(len(self)), min(count, len(self)))  # noqa: S311
-        return self.select(self.queries[place] for place in sorted(places))
+        return self.select(sampled(self.queries, count, seed))
 
     def renamed(
         self, document: Callable[[str], str], query: Callable[[str], str] | None = None
     ) -> Judgements:
-        """With other names for documents and queries.
-
-        Args:
-            document: the new name of a document.
-            query: the new name of a query; by default as of a document.
-        """
+        """With other names for documents and queries (by default as of documents)."""
         name = query or document
         done: dict[int, Mapping[str, int]] = {}  # mappings that queries share stay shared
         for grades in self.grades.values():
@@ -121,7 +105,7 @@ class Judgements:
         """Documents of the same group are relevant to each other, with grade 1.
 
         Args:
-            groups: the groups of each document: a document may be in none, one or several.
+            groups: of each document: none, one or several.
             queries: the documents that are searched for; by default all to which another one is
                 relevant.
             count_query: whether a query's own document counts, as in the UKBench score; else it
@@ -136,13 +120,10 @@ class Judgements:
         for names in set(kept.values()):
             several = [members[name] for name in names]
             shared[names] = several[0] if len(several) == 1 else dict(ChainMap(*several))
-        wanted = kept if queries is None else list(queries)
         least = 1 if count_query else 2
-        found = {
-            query: shared[kept[query]]
-            for query in wanted
-            if queries is not None or len(shared[kept[query]]) >= least
-        }
+        if queries is None:
+            queries = [query for query, names in kept.items() if len(shared[names]) >= least]
+        found = {query: shared[kept[query]] for query in queries}
         junk = {} if count_query else {query: frozenset([query]) for query in found}
         return cls(found, junk)
 
@@ -150,13 +131,7 @@ class Judgements:
     def from_qrels(cls, path: str | os.PathLike[str], *, junk: int | None = None) -> Judgements:
         """Read TREC's qrels, plain or .gz: query, iteration (ignored), document, grade.
 
-        Args:
-            path: of the file.
-            junk: the grade that marks junk; by default none does, and a grade below 1 is not
-                relevant, as for trec_eval.
-
-        Raises:
-            EvaluationError: the file cannot be read or is no such file.
+        A document of the grade ``junk``, if there is one, is junk.
         """
         return _gathered(path, _qrels_rows(path, junk))
 
@@ -165,19 +140,14 @@ class Judgements:
         """Read a CSV whose first line names its columns: query, document and perhaps grade.
 
         Without a grade it is 1; the grade ``junk`` marks junk. Other columns are ignored.
-
-        Raises:
-            EvaluationError: the file cannot be read or is no such file.
         """
         return _gathered(path, _csv_rows(path))
 
     def write_qrels(self, path: str | os.PathLike[str]) -> Path:
-        """Write TREC's qrels, .gz by its name; what is junk has the grade -1 (see ``JUNK``).
+        """Write TREC's qrels, .gz by its name, without white space in names.
 
-        trec_eval takes -1 as not relevant; read with ``from_qrels(path, junk=-1)`` it is junk.
-
-        Raises:
-            EvaluationError: a name holds white space, or the file cannot be written.
+        Junk has the grade -1, which trec_eval takes as not relevant; read with
+        ``from_qrels(path, junk=-1)`` it is junk.
         """
         lines = []
         for query in sorted(self.grades):
@@ -188,8 +158,12 @@ class Judgements:
         return write_lines(path, lines)
 
 
-Row = tuple[str, str, str, int | None]
-"""Where it stands, query, document and grade; None for junk."""
+def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:
+    """So many of them, chosen at random, in their order; all of them when there are fewer."""
+    if count < 1:
+        raise EvaluationError(f"a sample has at least one query, not {count}")
+    places = random.Random(seed).sample(range(len(queries)), min(count, len(queries)))  # noqa: S311
+    return [queries[place] for place in sorted(places)]
 
 
 def _qrels_rows(path: str | os.PathLike[str], junk: int | None) -> Iterator[Row]:

@@ -1,8 +1,7 @@
 """Measures: how good rankings are, for each query and on average.
 
-Those of information retrieval come from ir-measures by their names there: ``P@10``, ``Rprec``,
-``AP``, ``nDCG@10``, ``RR``, ``Bpref``, ``Success@1``, ``R@100``, ``P(rel=2)@10`` and more; they are
-trec_eval's figures. Those of image retrieval's own benchmarks are here:
+Those of information retrieval come from ir-measures by their names there, such as ``nDCG@10`` and
+``P(rel=2)@10``; they are trec_eval's figures. Those of image retrieval's own benchmarks are here:
 
     NS      the UKBench score: how many of the four pictures of an object, the query's own counted,
             are among the first four; 4 at best (Nister and Stewenius, CVPR 2006)
@@ -11,6 +10,9 @@ trec_eval's figures. Those of image retrieval's own benchmarks are here:
             with Oxford5k, Paris6k, INRIA Holidays and the revisited sets compute AP
 
 A query without an answer counts as zero. Junk is taken out of rankings and judgements first.
+
+``rank_features``, ``same_group`` and ``nister_stewenius`` are for plain NumPy features, without an
+index: for experiments and for training.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
+from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.significance import needed
+from imgsearch_es.retrieval.dense import COMPARISONS
 
 GROUP = 4
 """Pictures of an object in UKBench."""
@@ -37,29 +41,14 @@ _CUTOFF = re.compile(r"@(\d+)$")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """The figures of one system.
-
-    Attributes:
-        queries: ids, in the order of the judgements.
-        values: of each measure, by name: one figure for each query, shape (queries,).
-    """
+    """The figures of one system: ``values`` has for each measure one for each query, in order."""
 
     queries: tuple[str, ...]
     values: Mapping[str, NDArray[np.float64]]
 
-    def mean(self, measure: str, queries: Iterable[str] | None = None) -> float:
-        """The mean over all queries, or over some: those of a class, say.
-
-        Raises:
-            EvaluationError: there is no such query.
-        """
-        if queries is None:
-            return math.fsum(self.values[measure]) / len(self.queries)
-        place = {query: row for row, query in enumerate(self.queries)}
-        rows = [place.get(query, -1) for query in queries]
-        if not rows or min(rows) < 0:
-            raise EvaluationError("a mean is over queries that were measured, at least one")
-        return math.fsum(self.values[measure][rows]) / len(rows)
+    def mean(self, measure: str) -> float:
+        """The mean over all queries."""
+        return math.fsum(self.values[measure]) / len(self.queries)
 
     def of(self, query: str) -> dict[str, float]:
         """The figures of one query, by measure."""
@@ -73,12 +62,7 @@ class Scores:
 
 
 def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Scores:
-    """Measure a run.
-
-    Args:
-        judgements: their queries are those that count, answered or not.
-        run: other queries of it are ignored.
-        measures: names, or one text of names with commas between them.
+    """Measure a run: the queries of the judgements count, answered or not, and no others.
 
     Raises:
         EvaluationError: there is no such measure, it does not fit the judgements, or there is no
@@ -89,12 +73,15 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
     queries = judgements.queries
     if not queries:
         raise EvaluationError("there is no query to measure")
-    if any(name in ("NS", "NS%") for name in names):
-        _check_groups(judgements)
     values = {name: np.zeros(len(queries)) for name in names}
     own = [name for name in names if name in OWN]
     for row, query in enumerate(queries if own else ()):
         relevant = judgements.relevant(query)
+        if query not in relevant and not {"NS", "NS%"}.isdisjoint(own):
+            raise EvaluationError(
+                f"NS counts the query's own picture, and {query} is not relevant to itself: judge "
+                "by groups of four (ukbench), where no query is left out"
+            )
         found = [d in relevant for d in run.falling(query, judgements.junk.get(query, _NONE))]
         for name in own:
             values[name][row] = OWN[name](np.asarray(found, dtype=bool), len(relevant))
@@ -107,12 +94,7 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
 
 
 def parse_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
-    """The names of measures, as ir-measures writes them, each once.
-
-    Raises:
-        EvaluationError: there is no such measure.
-        MissingDependencyError: ir-measures is not installed.
-    """
+    """The names of measures, as ir-measures writes them, each once."""
     texts = re.split(r",(?![^(]*\))", measures) if isinstance(measures, str) else measures
     names = list(dict.fromkeys(_name(text.strip()) for text in texts if text.strip()))
     if not names:
@@ -128,46 +110,25 @@ def cutoff(measure: str) -> int:
     return int(found[1]) if found else 0
 
 
-def best(measure: str) -> float:
-    """The best figure that a measure can give: of most it is 1."""
-    return {"NS": float(GROUP), "NS%": 100.0}.get(measure, 1.0)
-
-
 def _name(text: str) -> str:
     if text in OWN:
         return text
-    tool = _ir_measures()
-    try:
+    tool = needed("ir_measures", "measures need ir-measures")
+    with suppress(NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError):
         measure = tool.parse_measure(text)
         measure.validate_params()
-    except (NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError) as error:
-        raise _unknown(text) from error
-    if not tool.DefaultPipeline.supports(measure):
-        raise _unknown(text)
-    return str(measure)
-
-
-def _unknown(text: str) -> EvaluationError:
-    return EvaluationError(
+        if tool.DefaultPipeline.supports(measure):
+            return str(measure)
+    raise EvaluationError(
         f"there is no measure {text!r}; there are P@10, Rprec, AP, nDCG@10, RR, Bpref, Success@1 "
         f"and others of ir-measures, and {', '.join(OWN)}"
     )
 
 
-def _ir_measures() -> Any:
-    try:
-        import ir_measures
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"measures need ir-measures: {pip_install('evaluation')}"
-        ) from error
-    return ir_measures
-
-
 def _by_ir_measures(
     judgements: Judgements, run: Run, names: Sequence[str], queries: Sequence[str]
 ) -> dict[str, list[float]]:
-    tool = _ir_measures()
+    tool = needed("ir_measures", "measures need ir-measures")
     measures = {tool.parse_measure(name): name for name in names}
     qrels = {query: grades for query in queries if (grades := judgements.of(query))}
     rankings = {
@@ -183,22 +144,15 @@ def _by_ir_measures(
     return columns
 
 
-def ukbench_score(found: NDArray[np.bool_], relevant: int = GROUP) -> float:
-    """How many of the first four documents are relevant: NS, at most 4."""
+def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:
     return float(np.count_nonzero(found[:GROUP]))
 
 
-def ukbench_percentage(found: NDArray[np.bool_], relevant: int = GROUP) -> float:
-    """NS in percent of four."""
-    return 100.0 * ukbench_score(found, relevant) / GROUP
+def _trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
+    """At each relevant document the mean of the precision before and at it counts.
 
-
-def trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
-    """Average precision by trapezoids.
-
-    At each relevant document recall rises by 1 / relevant, and the mean of the precision before and
-    at it counts; before the first rank it is 1. (So in compute_ap of Oxford5k, in holidays_map.py
-    and in the evaluation of the revisited Oxford and Paris sets.)
+    Before the first rank it is 1. (So in compute_ap of Oxford5k, in holidays_map.py and in the
+    evaluation of the revisited Oxford and Paris sets.)
     """
     if not relevant:
         return 0.0
@@ -210,18 +164,112 @@ def trapezoid_precision(found: NDArray[np.bool_], relevant: int) -> float:
 
 
 OWN: dict[str, Callable[[NDArray[np.bool_], int], float]] = {
-    "NS": ukbench_score,
-    "NS%": ukbench_percentage,
-    "AP-trapezoid": trapezoid_precision,
+    "NS": _ukbench_score,
+    "NS%": lambda found, relevant: 100.0 * _ukbench_score(found, relevant) / GROUP,
+    "AP-trapezoid": _trapezoid_precision,
 }
 """Measures that ir-measures does not have."""
 _NONE: frozenset[str] = frozenset()
 
 
-def _check_groups(judgements: Judgements) -> None:
-    for query in judgements.queries:
-        if query not in judgements.relevant(query):
-            raise EvaluationError(
-                f"NS counts the query's own picture, and {query} is not relevant to itself: judge "
-                "by groups of four (ukbench), where no query is left out"
-            )
+# -- on plain features -----------------------------------------------------------------------------
+
+
+def rank_features(
+    features: NDArray[np.float32],
+    queries: NDArray[np.float32] | None = None,
+    *,
+    comparison: str = "dense-euclidean",
+    depth: int | None = None,
+    exclude_self: bool = False,
+) -> NDArray[np.intp]:
+    """Rank features for each query, exactly, by the formulas of the strategies ``dense-*``.
+
+    Scores are compared as float32 numbers, as an index compares them; equal ones keep the order of
+    the features.
+
+    Args:
+        features: shape (documents, dimensions).
+        queries: shape (queries, dimensions); by default the features themselves.
+        comparison: one of ``imgsearch_es.retrieval.dense.COMPARISONS``.
+        depth: how many to give for each query; by default all.
+        exclude_self: leave out the i-th document for the i-th query.
+
+    Returns:
+        Places in ``features``, best first, shape (queries, depth).
+    """
+    vectors = _matrix(features, "features")
+    asked = vectors if queries is None else _matrix(queries, "queries")
+    if vectors.shape[1] != asked.shape[1]:
+        raise EvaluationError(
+            f"queries of {asked.shape[1]} dimensions cannot be compared with features of "
+            f"{vectors.shape[1]}"
+        )
+    if comparison not in COMPARISONS:
+        raise EvaluationError(
+            f"there is no comparison {comparison!r}; there are {', '.join(COMPARISONS)}"
+        )
+    if exclude_self and queries is not None:
+        raise EvaluationError("exclude_self is for features that are the queries as well")
+    compare = COMPARISONS[comparison].scores
+    most = len(vectors) - exclude_self
+    rows = []
+    for i, query in enumerate(asked):
+        order = np.argsort(-compare(query, vectors).astype(np.float32), kind="stable")
+        if exclude_self:
+            order = order[order != i]
+        rows.append(order[: most if depth is None else depth])
+    return np.stack(rows)
+
+
+def same_group(
+    rankings: NDArray[np.intp], groups: ArrayLike, queries: ArrayLike | None = None
+) -> NDArray[np.bool_]:
+    """Whether each ranked document is of the query's group.
+
+    Args:
+        rankings: places of documents, best first, shape (queries, depth).
+        groups: of each document, shape (documents,): numbers or names.
+        queries: the group of each query; by default the queries are the documents.
+    """
+    labels = np.asarray(groups)
+    own = labels if queries is None else np.asarray(queries)
+    if len(own) != len(rankings):
+        raise EvaluationError(f"{len(own)} groups do not go with {len(rankings)} rankings")
+    return np.asarray(labels[rankings] == own[:, None])
+
+
+def nister_stewenius(
+    features: NDArray[np.float32], groups: ArrayLike, *, comparison: str = "dense-euclidean"
+) -> NDArray[np.float64]:
+    """UKBench's score of each picture: how many of its group are among the first four.
+
+    The picture itself is in the ranking and counts; 4 is the best. 25 times the mean is the
+    percentage of tutorials on triplet networks.
+
+    Args:
+        features: shape (pictures, dimensions).
+        groups: the object of each picture, shape (pictures,); four pictures show each.
+        comparison: as of ``rank_features``.
+    """
+    labels = np.asarray(groups)
+    if len(labels) != len(features):
+        raise EvaluationError(f"{len(labels)} groups do not go with {len(features)} features")
+    names, sizes = np.unique(labels, return_counts=True)
+    others = sizes != GROUP
+    if others.any():
+        raise EvaluationError(
+            f"UKBench's score is of groups of {GROUP} pictures; {names[others][0]} has "
+            f"{sizes[others][0]}"
+        )
+    ranked = rank_features(features, comparison=comparison, depth=GROUP)
+    return np.asarray(same_group(ranked, labels).sum(axis=1), dtype=np.float64)
+
+
+def _matrix(values: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    matrix = np.asarray(values, dtype=np.float32)
+    if matrix.ndim != 2 or not matrix.size:
+        raise EvaluationError(f"{what} have the shape (rows, dimensions), not {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise EvaluationError(f"{what} have a value that is not finite")
+    return matrix

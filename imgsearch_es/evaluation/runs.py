@@ -8,6 +8,7 @@ number next below. What trec_eval then makes of the file is what we make of the 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,9 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """The rankings that a system gives to queries.
+    """The rankings that a system gives to queries: by query id, each document once.
 
-    Attributes:
-        name: of the system; TREC's run tag.
-        rankings: query id -> (document id, score), best first, each document once. A query that
-            is missing, or has an empty ranking, was not answered.
+    A query without a ranking was not answered.
     """
 
     name: str
@@ -50,12 +48,7 @@ class Run:
         return [document for document, _ in self.rankings.get(query, ())]
 
     def falling(self, query: str, without: frozenset[str] = frozenset()) -> dict[str, float]:
-        """The documents of a ranking with scores that fall strictly, as float32 numbers.
-
-        Args:
-            query: whose ranking.
-            without: documents to leave out.
-        """
+        """The documents of a ranking with scores that fall strictly, as float32 numbers."""
         kept = [item for item in self.rankings.get(query, ()) if item[0] not in without]
         scores = falling([score for _, score in kept])
         return {document: float(s) for (document, _), s in zip(kept, scores, strict=True)}
@@ -79,58 +72,16 @@ class Run:
         return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
 
     @classmethod
-    def from_features(
-        cls,
-        name: str,
-        ids: Sequence[str],
-        rankings: NDArray[np.intp],
-        scores: NDArray[np.float64] | None = None,
-        queries: Sequence[str] | None = None,
-    ) -> Run:
-        """A run of rankings in NumPy, such as ``rank_features`` gives.
-
-        Args:
-            name: of the system.
-            ids: of the documents.
-            rankings: rows of places in ``ids``, best first; shape (queries, depth).
-            scores: of the same shape; by default minus the rank.
-            queries: ids of the queries; by default those of the documents.
-
-        Raises:
-            EvaluationError: the lengths do not fit.
-        """
-        asked = list(ids if queries is None else queries)
-        if len(asked) != len(rankings):
-            raise EvaluationError(f"{len(asked)} queries do not have {len(rankings)} rankings")
-        if scores is None:
-            scores = -np.broadcast_to(np.arange(1.0, rankings.shape[1] + 1), rankings.shape)
-        rows = zip(asked, rankings.tolist(), scores.tolist(), strict=True)
-        return cls(
-            name,
-            {
-                query: [(ids[i], score) for i, score in zip(row, values, strict=True)]
-                for query, row, values in rows
-            },
-        )
-
-    @classmethod
     def of(cls, run: str | os.PathLike[str] | Run) -> Run:
         """A run, or the one of a file."""
         return run if isinstance(run, Run) else cls.read(run)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:
-        """Read a run in TREC's format, plain or .gz; ordered as trec_eval orders it.
+        """Read a run in TREC's format, plain or .gz: query, Q0, document, rank, score, tag.
 
-        That is by score as a float32 number, equal ones by document in reverse; the column of
-        ranks is ignored.
-
-        Args:
-            path: of the file: query, Q0, document, rank, score, tag.
-            name: of the system; by default the file's tag.
-
-        Raises:
-            EvaluationError: the file cannot be read or is no such file.
+        It is ordered as trec_eval orders it: by score as a float32 number, equal ones by document
+        in reverse. The system has the file's tag as its name, if none is given.
         """
         found: dict[str, list[tuple[str, float]]] = {}
         tag = ""
@@ -150,16 +101,11 @@ class Run:
         if not found:
             raise EvaluationError(f"{path} holds no run")
         for ranking in found.values():
-            ranking.sort(key=lambda item: item[0], reverse=True)
-            ranking.sort(key=lambda item: -item[1])
+            ranking.sort(key=lambda item: (item[1], item[0]), reverse=True)
         return cls(name or tag, found)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write TREC's format, .gz by its name.
-
-        Raises:
-            EvaluationError: a name holds white space, or the file cannot be written.
-        """
+        """Write TREC's format, .gz by its name, without white space in names."""
         tag = token(self.name, "system")
         lines = []
         for query in sorted(self.rankings):
@@ -170,11 +116,7 @@ class Run:
 
 
 def falling(scores: Iterable[float]) -> NDArray[np.float32]:
-    """Float32 numbers, each below the one before it and otherwise as near to the score as can be.
-
-    Raises:
-        EvaluationError: a score is not finite.
-    """
+    """Float32 numbers, each below the one before it, otherwise as near to the score as can be."""
     with np.errstate(over="ignore"):
         given = np.asarray(list(scores), dtype=np.float64).astype(np.float32)
     if not np.isfinite(given).all():
@@ -194,3 +136,32 @@ def _below(score: float) -> float:
         return -_TINY
     below = float(np.nextafter(np.float32(score), np.float32(-np.inf)))
     return below if abs(below) >= _TINY else 0.0
+
+
+def pool_runs(
+    runs: Iterable[Run],
+    depth: int,
+    *,
+    queries: Sequence[str],
+    junk: Mapping[str, frozenset[str]] | None = None,
+    seed: int = 0,
+    name: Callable[[str], str] = str,
+) -> dict[str, tuple[str, ...]]:
+    """The first documents of all runs, for each query; ``name`` is the same on other machines.
+
+    The order of two documents does not depend on which others there are, so a pool that grows (a
+    further system, a greater depth) keeps the order that it had.
+    """
+    given = list(runs)
+
+    def place(query: str, document: str) -> bytes:
+        return hashlib.sha256(repr((seed, query, name(document))).encode()).digest()
+
+    pool: dict[str, tuple[str, ...]] = {}
+    for query in queries:
+        without = (junk or {}).get(query, frozenset())
+        found: set[str] = set()
+        for run in given:
+            found.update([d for d in run.documents(query) if d not in without][:depth])
+        pool[query] = tuple(sorted(found, key=lambda document: place(query, document)))
+    return pool

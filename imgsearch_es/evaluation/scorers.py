@@ -3,24 +3,22 @@
 Pictures of an index are searched for by every contender in turn, and each contender is compared
 with the first one: script with impact, sparse with dense, approximate with exact, one store with
 another. No judgements are needed: this says what a way to score changes, not whether it is better.
+
+Rankings here have no ties: an index orders equal scores by id, every index alike, so documents
+that tie stand in the same order in all rankings and count as ranked so. (Webber et al. let tied
+documents share a rank instead.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.agreement import (
-    PERSISTENCE,
-    kendall_tau,
-    overlap,
-    rank_biased_overlap,
-)
 from imgsearch_es.evaluation.benchmarking import (
     QUERIES,
     Progress,
@@ -31,13 +29,68 @@ from imgsearch_es.evaluation.benchmarking import (
     searcher,
     take_turns,
 )
-from imgsearch_es.evaluation.significance import Interval, interval
+from imgsearch_es.evaluation.significance import NOTHING, Interval, interval, needed
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
 
-_NOTHING = Interval(math.nan, math.nan, math.nan)
+PERSISTENCE = 0.9
+"""A reader goes on to the next rank with this probability: the first ten ranks weigh 86 %."""
 _MEANS = ("rbo", "tau", "overlap", "recall")
+
+
+def rank_biased_overlap(
+    first: Sequence[Hashable], second: Sequence[Hashable], p: float = PERSISTENCE
+) -> float:
+    """Rank-biased overlap, extrapolated: 1 for equal rankings, 0 for disjoint ones.
+
+    The mean agreement that a reader sees who looks at one rank more with probability p, supposing
+    that rankings agree beyond their ends as they did at them. Webber, Moffat and Zobel, "A
+    similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 32, which is for
+    rankings of unequal lengths. Each document comes once in a ranking.
+    """
+    if not 0 < p < 1:
+        raise EvaluationError(f"the persistence p is between 0 and 1, not {p}")
+    short, long = sorted((first, second), key=len)
+    ranks, others = _ranks(short), _ranks(long)
+    if not short:
+        return float(not long)
+    seen = [max(rank, others[key]) for key, rank in ranks.items() if key in others]
+    shared = np.cumsum(np.bincount(seen, minlength=len(long))[: len(long)])
+    depths = np.arange(1, len(long) + 1)
+    beyond = np.maximum(depths - len(short), 0)  # supposed to go on as the short one did to its end
+    agreement = (shared + shared[len(short) - 1] * beyond / len(short)) / depths
+    weights = (1 - p) * np.power(p, depths - 1.0)
+    return min(1.0, math.fsum(weights * agreement) + float(agreement[-1] * p ** len(long)))
+
+
+def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Kendall's tau between the orders of the documents that both rankings hold, from -1 to 1.
+
+    Without ties tau-a and tau-b are the same. Of fewer than two shared documents nothing can be
+    said: nan. Each document comes once in a ranking.
+    """
+    ranks = _ranks(second)
+    order = [ranks[document] for document in _ranks(first) if document in ranks]
+    if len(order) < 2:
+        return math.nan
+    stats = needed("scipy.stats", "Kendall's tau needs SciPy")
+    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
+    return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
+
+
+def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """The share of documents in common, of the longer ranking; 1 where both are empty."""
+    longest = max(len(first), len(second))
+    return len(set(first) & set(second)) / longest if longest else 1.0
+
+
+def _ranks(ranking: Sequence[Hashable]) -> dict[Hashable, int]:
+    """The rank of each document, from 0."""
+    ranks = {document: rank for rank, document in enumerate(ranking)}
+    if len(ranks) < len(ranking):
+        raise EvaluationError("a ranking has a document twice")
+    return ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +115,7 @@ class Agreement:
 
 @dataclass(frozen=True, repr=False)
 class ScorerReport(Tables):
-    """Contenders compared with the first of them; shows itself as a table in a notebook.
-
-    Attributes:
-        locations: of the indexes.
-        pictures: how many the first one holds.
-        queries: how many were asked.
-        k: how many hits each.
-        p: persistence of rank-biased overlap.
-        seed: of the choice of queries.
-        rows: the reference first.
-    """
+    """Contenders compared with the first of them; shows itself as a table in a notebook."""
 
     locations: tuple[str, ...]
     pictures: int
@@ -101,7 +144,14 @@ class ScorerReport(Tables):
         """Headings and cells of the table."""
         columns = ["scorer", "identical", "RBO", "tau", "overlap", f"recall@{self.k}"]
         columns += ["largest difference", "mean difference", "exact", "p50 ms", "p95 ms"]
-        return columns, [_cells(row) for row in self.rows]
+        rows = []
+        for row in self.rows:
+            cells = [row.scorer, f"{row.identical:.0%}"]
+            cells += [_show(getattr(row, name)) for name in _MEANS]
+            for difference in (row.largest_difference, row.mean_difference):
+                cells.append("" if difference is None else f"{difference:.2g}")
+            rows.append([*cells, f"{row.exact:.0%}", f"{row.p50_ms:.1f}", f"{row.p95_ms:.1f}"])
+        return columns, rows
 
     @property
     def numbers(self) -> Sequence[str]:
@@ -115,7 +165,7 @@ class ScorerReport(Tables):
             row: dict[str, Any] = {}
             for name, value in plain(agreement).items():
                 if name in _MEANS:
-                    mean = plain(_NOTHING) if value is None else value
+                    mean = plain(NOTHING) if value is None else value
                     row |= {name: mean["mean"], f"{name}_low": mean["low"]}
                     row[f"{name}_high"] = mean["high"]
                 else:
@@ -171,13 +221,9 @@ def compare_scorers(
         if number < 1:
             raise EvaluationError(f"{name} is at least 1, not {number}")
     rank_biased_overlap((), (), p)  # refuses a p that makes no sense before anything is asked
-    chosen = sample_pictures(
-        index,
-        queries,
-        seed,
-        dense=any(system.uses_features for system in asked),
-        also_in=None if against is None else against.store,
-    )
+    dense = any(system.uses_features for system in asked)
+    other = None if against is None else against.store
+    chosen = sample_pictures(index, queries, seed, dense=dense, also_in=other)
     askers = [searcher(i, k=k, exclude_self=True, **s.options) for i, s, _ in contenders]
     answers = take_turns(askers, chosen, progress)
     rows = tuple(
@@ -189,12 +235,7 @@ def compare_scorers(
 
 
 def _agreement(
-    name: str,
-    answers: Sequence[Timed],
-    expected: Sequence[Timed],
-    p: float,
-    *,
-    same_formula: bool,
+    name: str, answers: Sequence[Timed], expected: Sequence[Timed], p: float, *, same_formula: bool
 ) -> Agreement:
     both = [(a.result, b.result) for a, b in zip(answers, expected, strict=True)]
     scores = [[{hit.document.id: hit.score for hit in r.hits} for r in pair] for pair in both]
@@ -222,21 +263,11 @@ def _agreement(
 
 
 def _mean(values: Sequence[float]) -> Interval:
-    return interval(np.asarray(values)) if values else _NOTHING
+    return interval(np.asarray(values)) if values else NOTHING
 
 
-def _cells(row: Agreement) -> list[str]:
-    means = ["" if m is None else _show(m) for m in (row.rbo, row.tau, row.overlap, row.recall)]
-    differences = [
-        "" if difference is None else f"{difference:.2g}"
-        for difference in (row.largest_difference, row.mean_difference)
-    ]
-    times = [f"{row.p50_ms:.1f}", f"{row.p95_ms:.1f}"]
-    return [row.scorer, f"{row.identical:.0%}", *means, *differences, f"{row.exact:.0%}", *times]
-
-
-def _show(value: Interval) -> str:
+def _show(value: Interval | None) -> str:
     """Without the interval where all queries agree, and nothing where no query says anything."""
-    if math.isnan(value.mean):
+    if value is None or math.isnan(value.mean):
         return ""
     return f"{value.mean:.3f}" if value.low == value.high else show(value)

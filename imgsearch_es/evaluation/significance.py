@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,15 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval.
-
-    Attributes:
-        mean: of the queries' figures.
-        low: the interval's lower end; nan for a single query.
-        high: its upper end.
-    """
+    """A mean over queries with its confidence interval, whose ends are nan for a single query."""
 
     mean: float
     low: float
     high: float
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
+"""Where no query says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +49,9 @@ class Comparison:
     """A system against a baseline by one measure, on the same queries.
 
     Attributes:
-        measure: its name.
-        baseline: the name of the system compared with.
-        system: the name of the other.
         difference: the system's mean minus the baseline's, with its confidence interval.
-        p: p-values by test, as they are.
-        corrected: the same by Holm's method.
-        better: queries of which the system's figure is higher.
-        equal: queries of which it is the same.
-        worse: queries of which it is lower.
+        p: p-values by test, as they are; ``corrected`` by Holm's method.
+        better: queries of which the system's figure is higher; ``equal`` the same, ``worse`` lower.
     """
 
     measure: str
@@ -73,23 +66,11 @@ class Comparison:
 
 
 def interval(
-    values: NDArray[np.float64],
-    *,
-    confidence: float = 0.95,
-    kind: str = "t",
-    seed: int = 0,
+    values: NDArray[np.float64], *, confidence: float = 0.95, kind: str = "t", seed: int = 0
 ) -> Interval:
-    """The mean with its confidence interval.
+    """The mean of a figure for each query, with its confidence interval.
 
-    Args:
-        values: a figure for each query.
-        confidence: how sure, such as 0.95.
-        kind: "t", from Student's distribution; or "bootstrap", the percentiles of resampled means.
-        seed: of the bootstrap.
-
-    Raises:
-        EvaluationError: there is no value, or the kind or the confidence makes no sense.
-        MissingDependencyError: SciPy is not installed.
+    It is from Student's distribution ("t"), or of the percentiles of resampled means ("bootstrap").
     """
     check_interval(kind, confidence)
     if not len(values):
@@ -99,7 +80,7 @@ def interval(
         return Interval(mean, math.nan, math.nan)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    stats = scipy_stats("significance")
+    stats = needed("scipy.stats", "significance needs SciPy")
     if kind == "bootstrap":
         found = stats.bootstrap(
             (values,),
@@ -127,18 +108,10 @@ def check_interval(kind: str, confidence: float) -> None:
 def paired_tests(
     baseline: NDArray[np.float64], system: NDArray[np.float64], *, seed: int = 0
 ) -> dict[str, float]:
-    """The p-value of each of TESTS, two-sided.
+    """The p-value of each of TESTS, two-sided, from two figures for each query.
 
-    Where no query differs, it is 1; of a single query nothing can be said: nan.
-
-    Args:
-        baseline: a figure for each query, shape (queries,).
-        system: figures of the same queries.
-        seed: of the randomization test, which tries all signs where these are few, else 19,999.
-
-    Raises:
-        EvaluationError: these are not the figures of the same queries.
-        MissingDependencyError: SciPy is not installed.
+    Where no query differs, it is 1; of a single query nothing can be said: nan. The randomization
+    test tries all signs where these are few, else 19,999 by the seed.
     """
     if baseline.shape != system.shape or baseline.ndim != 1:
         raise EvaluationError(
@@ -149,7 +122,7 @@ def paired_tests(
         return dict.fromkeys(TESTS, math.nan)
     if not differences.any():
         return dict.fromkeys(TESTS, 1.0)
-    stats = scipy_stats("significance")
+    stats = needed("scipy.stats", "significance needs SciPy")
     randomized = stats.permutation_test(
         (differences,),
         np.mean,
@@ -208,10 +181,9 @@ def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> 
     return np.asarray(np.round(system - baseline, 12))
 
 
-def scipy_stats(what: str) -> Any:
-    """SciPy's statistics."""
+def needed(module: str, what: str) -> Any:
+    """A module of the extra ``evaluation``."""
     try:
-        from scipy import stats
+        return import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(f"{what} needs SciPy: {pip_install('evaluation')}") from error
-    return stats
+        raise MissingDependencyError(f"{what}: {pip_install('evaluation')}") from error

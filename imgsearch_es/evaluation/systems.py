@@ -5,40 +5,55 @@ bm25:k1=1.5:b=0.3                   with parameters
 dense-cosine:candidates=200         an approximate answer
 sqrt=1+dense-cosine=2               a fusion: a weighted sum of scores
 auto+dense-cosine:rrf               reciprocal ranks; also :window=200 and :rank_constant=30
+
+``Questions`` asks every system every query, many at a time. A query picture is read from the index,
+or analyzed, once, however many systems are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from imgsearch_es.errors import QueryError
+from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
+from imgsearch_es.evaluation.collection import Topic
+from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.dense import COMPARISONS
+from imgsearch_es.retrieval.feedback import Example, Region
 from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
+from imgsearch_es.search.query_building import QueryBuilder
+from imgsearch_es.search.query_pictures import PictureReader, QueryImage
+from imgsearch_es.search.request import SearchRequest
 
-AUTO = "auto"
-"""The strategy where none is named."""
+_TOGETHER = 64
+"""Queries of one request."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is done (the system at work), how much of it is done, and all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A way to answer a query.
+    """A way to answer a query, by the options of ``ImageIndex.query``.
 
-    Attributes:
-        name: as it was written, without spaces: the tag of TREC runs, and the name in tables.
-        options: what ``ImageIndex.query`` takes for it.
+    ``name`` is as it was written, without spaces: the tag of TREC runs, and the name in tables.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def fusion(self) -> Fusion | None:
+        """How it fuses, if it does."""
+        return self.options.get("fuse")
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The strategies that make up its scores: one, or those that it fuses."""
-        fusion: Fusion | None = self.options.get("fuse")
-        return (self.options.get("strategy", AUTO),) if fusion is None else tuple(fusion.weights)
+        return tuple(self.fusion.weights if self.fusion else [self.options.get("strategy", "auto")])
 
     @property
     def uses_features(self) -> bool:
@@ -56,43 +71,49 @@ class System:
 
     @property
     def _formula(self) -> object:
-        fusion: Fusion | None = self.options.get("fuse")
-        if fusion is not None:
-            return fusion
-        (name,) = self.parts
-        return STRATEGIES[name].scores, dict(self.options.get("parameters", {}))
+        parameters = dict(self.options.get("parameters", {}))
+        return self.fusion or (STRATEGIES[self.parts[0]].scores, parameters)
 
     @property
     def reach(self) -> int:
         """How many documents it can rank: of reciprocal ranks the window, which it fuses."""
-        fusion = self.options.get("fuse")
-        if isinstance(fusion, Fusion) and fusion.is_ranked:
-            return fusion.window
-        return MAX_RESULTS
+        return self.fusion.window if self.fusion and self.fusion.is_ranked else MAX_RESULTS
 
     @classmethod
     def parse(cls, text: str) -> System:
-        """Read the short name.
-
-        Raises:
-            QueryError: it names no strategy, or an option makes no sense.
-        """
+        """Read the short name."""
         name = "".join(text.split())
         parts, *options = name.split(":")
-        weights = dict(_part(part, name) for part in parts.split("+"))
-        if len(weights) < len(parts.split("+")):
-            raise QueryError(f"{name} names a part twice")
-        if len(weights) > 1 or "=" in parts or "rrf" in options:
-            return cls(name, {"fuse": _fusion(weights, options, name)})
-        return cls(name, {"strategy": _strategy(parts), **_options(options, name)})
+        weights: dict[str, float] = {}
+        for part in parts.split("+"):
+            key, sign, weight = part.partition("=")
+            if key in weights:
+                raise QueryError(f"{name} names a part twice")
+            weights[key] = _number(weight, name) if sign else 1.0
+        is_ranked = "rrf" in options
+        numbers: dict[str, float] = {}
+        for option in options:
+            key, sign, value = option.partition("=")
+            if sign and key:
+                numbers[key] = _number(value, name)
+            elif option != "rrf":
+                raise QueryError(f"{name}: {option!r} is no option such as k1=1.5")
+        if len(weights) > 1 or "=" in parts or is_ranked:
+            if unknown := numbers.keys() - ({"window", "rank_constant"} if is_ranked else set()):
+                raise QueryError(
+                    f"{name}: a fusion has no option {min(unknown)}; it has rrf, and with it "
+                    "window and rank_constant"
+                )
+            whole = {key: int(value) for key, value in numbers.items()}
+            return cls(name, {"fuse": Fusion(weights, "rrf" if is_ranked else "sum", **whole)})
+        found: dict[str, Any] = {"strategy": strategy_of(parts).name}
+        if (candidates := numbers.pop("candidates", None)) is not None:
+            found |= {"approximate": True, "candidates": int(candidates)}
+        return cls(name, found | ({"parameters": numbers} if numbers else {}))
 
 
 def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
-    """Systems by their short names, or one text with commas between them.
-
-    Raises:
-        QueryError: one of them is none, comes twice, or there is none.
-    """
+    """Systems by their short names, or one text with commas between them; each once."""
     asked = texts.split(",") if isinstance(texts, str) else list(texts)
     systems = [
         item if isinstance(item, System) else System.parse(item)
@@ -108,45 +129,88 @@ def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
     return tuple(systems)
 
 
-def _strategy(name: str) -> str:
-    return strategy_of(name).name
-
-
-def _part(text: str, name: str) -> tuple[str, float]:
-    part, sign, weight = text.partition("=")
-    return part, _number(weight, name) if sign else 1.0
-
-
-def _options(options: Iterable[str], name: str) -> dict[str, Any]:
-    numbers = dict(_named(option, name) for option in options)
-    candidates = numbers.pop("candidates", None)
-    found: dict[str, Any] = {"parameters": numbers} if numbers else {}
-    if candidates is not None:
-        found |= {"approximate": True, "candidates": int(candidates)}
-    return found
-
-
-def _fusion(weights: Mapping[str, float], options: Iterable[str], name: str) -> Fusion:
-    listed = list(options)
-    numbers = dict(_named(option, name) for option in listed if option != "rrf")
-    if unknown := numbers.keys() - {"window", "rank_constant"}:
-        raise QueryError(f"{name}: a fusion has no option {min(unknown)}; it has rrf, window and "
-                         "rank_constant")  # fmt: skip
-    if numbers and "rrf" not in listed:
-        raise QueryError(f"{name}: window and rank_constant go with rrf")
-    whole = {key: int(value) for key, value in numbers.items()}
-    return Fusion(weights, "rrf" if "rrf" in listed else "sum", **whole)
-
-
-def _named(option: str, name: str) -> tuple[str, float]:
-    key, sign, value = option.partition("=")
-    if not sign or not key:
-        raise QueryError(f"{name}: {option!r} is no option such as k1=1.5")
-    return key, _number(value, name)
-
-
 def _number(text: str, name: str) -> float:
     try:
         return float(text)
     except ValueError as error:
         raise QueryError(f"{name}: {text!r} is no number") from error
+
+
+class Questions:
+    """The queries of an experiment: topics, and the documents to leave out of each answer."""
+
+    def __init__(
+        self, index: ImageIndex, topics: Mapping[str, Topic], junk: Mapping[str, frozenset[str]]
+    ) -> None:
+        self._index, self._topics, self._junk = index, topics, junk
+        reader = _Remembering(index)
+        reader.remember([t.image for t in topics.values() if t.image and not t.region])
+        self._builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary, reader)
+        self._unknown: dict[str, str] = {}  # queries with words that no synset has, and why
+        self._empty: dict[str, int] = {}  # systems, and how many queries have no synset for them
+
+    def ask(self, system: System, depth: int, progress: Progress | None = None) -> Run:
+        """The rankings of a system; a QueryError says which query makes no sense to it."""
+        names, rankings = list(self._topics), {}
+        for start in range(0, len(names), _TOGETHER):
+            asked = [name for name in names[start : start + _TOGETHER] if name not in self._unknown]
+            built = {name: query for name in asked if (query := self._query(name, system, depth))}
+            answers = self._index.search_many(built.values())
+            for name, hits in zip(built, answers, strict=True):
+                rankings[name] = [(hit.id, hit.score) for hit in hits]
+            if progress is not None:
+                progress(system.name, min(start + _TOGETHER, len(names)), len(names))
+        return Run(system.name, rankings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of queries that have no answer."""
+        unknown = (f"the query {name} has no answer: {why}" for name, why in self._unknown.items())
+        empty = (
+            f"{count} queries have no synset, and so no answer by {name}"
+            for name, count in self._empty.items()
+        )
+        return *unknown, *empty
+
+    def _query(self, name: str, system: System, depth: int) -> Query | None:
+        topic = self._topics[name]
+        try:
+            k = min(depth, system.reach)
+            options = {"region": topic.region, "k": k, **system.options}
+            query = self._builder.build(SearchRequest(topic.image, topic.text, **options))
+        except UnknownWordError as error:
+            self._unknown[name] = str(error)
+            return None
+        except EmptyQueryError:
+            self._empty[system.name] = self._empty.get(system.name, 0) + 1
+            return None
+        except QueryError as error:
+            raise QueryError(f"{system.name}, query {name}: {error}") from error
+        return replace(query, exclude=tuple(sorted(self._junk.get(name, ()))))
+
+
+class _Remembering(PictureReader):
+    """Reads each picture, or region of one, once."""
+
+    def __init__(self, index: ImageIndex) -> None:
+        super().__init__(index.store, lambda: index.analyzer)
+        self._documents = index.store.get
+        self._known: dict[tuple[str, Region | None], Example] = {}
+
+    def remember(self, images: Sequence[str]) -> None:
+        """Read pictures together: stored documents as they are, the others by the analyzer."""
+        stored = self._documents(list(dict.fromkeys(images)))
+        wanted: list[QueryImage] = [stored.get(image, image) for image in images]
+        for image, example in zip(images, super().read(wanted), strict=True):
+            self._known[image, None] = example
+
+    def read(
+        self, images: Sequence[QueryImage], region: Region | None = None, views: Sequence[str] = ()
+    ) -> list[Example]:
+        """Read query pictures, or remember them."""
+        if len(images) != 1 or not isinstance(images[0], str) or views:
+            return super().read(images, region, views)
+        key = images[0], region
+        if key not in self._known:
+            (self._known[key],) = super().read(images, region)
+        return [self._known[key]]

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from html import escape
 from typing import Any
 
+from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
 
 MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -19,6 +20,14 @@ REPORTED = "randomization"
 """The test whose p-values, after Holm's correction, give the marks."""
 Section = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """A title, headings and cells; without headings it is a list of sentences."""
+_CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
+_LATEX = str.maketrans(
+    {
+        **{char: rf"\{char}" for char in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"<": "$<$", ">": "$>$", "|": "$|$"},
+    }
+)
 
 
 class Tables(ABC):
@@ -66,10 +75,10 @@ class Tables(ABC):
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex(self.caption)}}}",
+            rf"\caption{{{self.caption.translate(_LATEX)}}}",
             rf"\begin{{tabular}}{{l{'c' * (len(columns) - 1)}}}",
             r"\toprule",
-            " & ".join(map(_latex, columns)) + r" \\",
+            " & ".join(column.translate(_LATEX) for column in columns) + r" \\",
             r"\midrule",
             *(" & ".join(map(_latex_cell, row)) + r" \\" for row in rows),
             r"\bottomrule",
@@ -97,9 +106,8 @@ class Tables(ABC):
 def show(value: Interval, *, sign: bool = False) -> str:
     """A mean and its interval, to three decimals: ``0.941 [0.922, 0.960]``."""
     form = "+.3f" if sign else ".3f"
-    if math.isnan(value.low):
-        return f"{value.mean:{form}}"
-    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+    ends = "" if math.isnan(value.low) else f" [{value.low:{form}}, {value.high:{form}}]"
+    return f"{value.mean:{form}}{ends}"
 
 
 def mark(found: Comparison | None) -> str:
@@ -144,14 +152,19 @@ def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
+def check_known(name: str, known: Iterable[str], otherwise: str) -> str:
+    """A name that is among the known ones."""
+    names = list(known)
+    if name not in names:
+        raise EvaluationError(f"{name} {otherwise.format(', '.join(names))}")
+    return name
+
+
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of pipes; numbers, which all columns but the first hold, stand to the right."""
     rule = ["---", *["---:"] * (len(columns) - 1)]
     cells = [[cell.replace("|", r"\|").replace("*", r"\*") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in ([*columns], rule, *cells))
-
-
-_CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
 
 
 def _html(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
@@ -166,19 +179,8 @@ def _html(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -
     )
 
 
-_SPECIAL = {
-    **{char: rf"\{char}" for char in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$"},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_SPECIAL.get(char, char) for char in text)
-
-
 def _latex_cell(cell: str) -> str:
     text, space, stars = cell.rpartition(" ")
     if space and set(stars) == {"*"}:
-        return f"{_latex(text)}$^{{{stars}}}$"
-    return _latex(cell)
+        return f"{text.translate(_LATEX)}$^{{{stars}}}$"
+    return cell.translate(_LATEX)

@@ -1,33 +1,44 @@
-"""Tasks: queries with their judgements, made from what a collection's names and labels say."""
+"""Tasks: queries with their judgements, from labels, names, files and benchmarks' ground truth.
+
+Ground truth that comes as a Python pickle is not read: unpickling runs whatever program the file
+holds. docs/evaluation.md has the line that makes JSON of it.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.collection import Collection, Item
+from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, read_topics
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import GROUP
-from imgsearch_es.evaluation.topics import Topic
+from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.retrieval.feedback import Region
 
 MEASURES = ("P@10", "nDCG@10", "AP")
 """What is measured where the task does not say."""
-HOLIDAYS_QUERIES = 500
+BENCHMARKS = {"oxford": "Oxford5k", "paris": "Paris6k"}
+LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "easy": (("easy",), ("junk", "hard")),
+    "medium": (("easy", "hard"), ("junk",)),
+    "hard": (("hard",), ("junk", "easy")),
+}
+"""What is relevant and what is junk (Radenovic et al., Revisiting Oxford and Paris, CVPR 2018)."""
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What to search for, and what should be found.
+    """What to search for, and what should be found, by the index's ids.
 
-    Attributes:
-        name: for people.
-        judgements: with the index's ids.
-        topics: what each query searches for, by query id.
-        measures: those of the protocol.
-        notes: what a reader of the figures should know.
+    ``measures`` are those of the protocol, ``notes`` what a reader of the figures should know.
     """
 
     name: str
@@ -37,28 +48,63 @@ class Task:
     notes: tuple[str, ...] = ()
 
 
-def by_label(collection: Collection) -> Task:
-    """Pictures that share a label are relevant to each other; each is searched for, left out."""
+def make_task(
+    source: str | os.PathLike[str] | Judgements,
+    collection: Collection,
+    *,
+    queries: Topics | None = None,
+    pictures: Path | None = None,
+) -> Task:
+    """The task that a person names; see ``evaluate``."""
+    if isinstance(source, Judgements):
+        return _judged(source, collection, "judgements", queries)
+    text = os.fspath(source)
+    kind, _, rest = text.partition(":")
+    is_benchmark = kind in BENCHMARKS or kind.startswith("revisited-")
+    if queries is not None and (is_benchmark or kind == "name" or text in _NAMED):
+        raise EvaluationError(f"the queries of {kind} are known: leave out others")
+    if text in _NAMED:
+        return _NAMED[text](collection)
+    if kind == "name" and rest:
+        return _by_name(collection, rest)
+    if kind in BENCHMARKS and rest:
+        return _oxford(Path(rest), collection, BENCHMARKS[kind], pictures)
+    if kind.startswith("revisited-") and rest:
+        return _revisited(Path(rest), collection, kind.removeprefix("revisited-"), pictures)
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise EvaluationError(
+            f"there are no judgements {text!r}: name labels, folder, name:{{label}}.{{number}}.jpg,"
+            " ukbench, holidays, oxford:DIR, paris:DIR, revisited-easy:FILE.json (or -medium, "
+            "-hard), or a file of qrels or .csv"
+        )
+    is_csv = ".csv" in path.suffixes
+    read = Judgements.from_csv(path) if is_csv else Judgements.from_qrels(path)
+    return _judged(read, collection, path.name, queries)
+
+
+# -- by labels and names ---------------------------------------------------------------------------
+
+
+def _by_label(collection: Collection) -> Task:
     groups = {item.id: item.labels for item in collection.items}
     return _leave_one_out("labels", groups, "two pictures of the index share a label")
 
 
-def by_folder(collection: Collection) -> Task:
-    """Pictures in the same folder are relevant to each other; each is searched for, left out."""
+def _by_folder(collection: Collection) -> Task:
     groups = {item.id: (item.uri.rpartition("/")[0],) for item in collection.items}
     return _leave_one_out("folder", groups, "two pictures of the index are in one folder")
 
 
-def by_name(collection: Collection, pattern: str) -> Task:
-    """Pictures whose file names say the same label are relevant to each other.
-
-    Args:
-        collection: of the index.
-        pattern: the file name with ``{label}`` where the label is; ``{number}`` stands for digits
-            and ``*`` for anything: ``{label}.{number}.jpg``. Others are searched through, and not
-            for.
-    """
-    expression = _expression(pattern)
+def _by_name(collection: Collection, pattern: str) -> Task:
+    """By the label in the file name; names that do not match are searched through, and not for."""
+    if pattern.count("{label}") != 1:
+        raise EvaluationError(
+            f"the pattern {pattern!r} needs {{label}} once, as in {{label}}.{{number}}.jpg"
+        )
+    known = {"{label}": "(?P<label>.+?)", "{number}": r"\d+", "*": ".*"}
+    parts = re.split(r"(\{label\}|\{number\}|\*)", pattern)
+    expression = re.compile("".join(known.get(part, re.escape(part)) for part in parts))
     groups = {
         item.id: (found["label"],)
         for item in collection.items
@@ -70,17 +116,21 @@ def by_name(collection: Collection, pattern: str) -> Task:
     return _leave_one_out(f"name:{pattern}", groups, why, notes)
 
 
-def ukbench(collection: Collection) -> Task:
-    """UKBench: four pictures of each object, told by the numbers in their names; NS.
+def _leave_one_out(
+    name: str, groups: Mapping[str, tuple[str, ...]], needed: str, notes: tuple[str, ...] = ()
+) -> Task:
+    judgements = Judgements.from_groups(groups)
+    if not judgements.grades:
+        raise EvaluationError(f"nothing is relevant to anything: no {needed}")
+    if alone := len(groups) - len(judgements):
+        notes += (f"{alone} pictures have nothing relevant to them and are not searched for",)
+    return Task(name, judgements, _own_topics(judgements), notes=notes)
 
-    ukbench00000 to ukbench00003 show the first object, and so on. Each picture is searched for, is
-    itself in the collection, and counts (Nister and Stewenius, CVPR 2006).
-    """
+
+def _ukbench(collection: Collection) -> Task:
+    """Four pictures of each object; a query's own counts (Nister and Stewenius, CVPR 2006)."""
     groups = {item.id: (_number(item) // GROUP,) for item in collection.items}
-    sizes: dict[int, int] = {}
-    for (number,) in groups.values():
-        sizes[number] = sizes.get(number, 0) + 1
-    for number, size in sorted(sizes.items()):
+    for number, size in sorted(Counter(number for (number,) in groups.values()).items()):
         if size != GROUP:
             first = number * GROUP
             raise EvaluationError(
@@ -88,15 +138,11 @@ def ukbench(collection: Collection) -> Task:
                 f"numbers {first} to {first + GROUP - 1}"
             )
     judgements = Judgements.from_groups(groups, count_query=True)
-    return Task("UKBench", judgements, own_topics(judgements), ("NS", "NS%"))
+    return Task("UKBench", judgements, _own_topics(judgements), ("NS", "NS%"))
 
 
-def holidays(collection: Collection) -> Task:
-    """INRIA Holidays: 500 queries, the first picture of each group, which is left out; AP.
-
-    The group is the number in the name without its last two digits: 100000 is a query, 100001 and
-    100002 are relevant to it (Jegou, Douze and Schmid, ECCV 2008).
-    """
+def _holidays(collection: Collection) -> Task:
+    """100000 is a query, 100001 and 100002 are relevant (Jegou, Douze and Schmid, ECCV 2008)."""
     numbers = {item.id: _number(item) for item in collection.items}
     queries = [key for key, number in numbers.items() if number % 100 == 0]
     groups = {key: (number // 100,) for key, number in numbers.items()}
@@ -104,36 +150,13 @@ def holidays(collection: Collection) -> Task:
     judgements = judgements.select(q for q in queries if judgements.relevant(q))
     if not judgements.grades:
         raise EvaluationError("no picture has a number of Holidays' queries, such as 100000")
-    notes = incomplete(len(judgements), HOLIDAYS_QUERIES, "INRIA Holidays")
+    notes = _incomplete(len(judgements), 500, "INRIA Holidays")
     measures = ("AP-trapezoid", "AP")
-    return Task("INRIA Holidays", judgements, own_topics(judgements), measures, notes)
+    return Task("INRIA Holidays", judgements, _own_topics(judgements), measures, notes)
 
 
-def incomplete(found: int, queries: int, benchmark: str) -> tuple[str, ...]:
-    """What to say where a benchmark's queries are not all there."""
-    if found == queries:
-        return ()
-    return (
-        f"{found} queries of the {queries} of {benchmark}: the figures cannot be compared with "
-        "published ones",
-    )
-
-
-def own_topics(judgements: Judgements) -> dict[str, Topic]:
-    """Each query is the document of its id."""
+def _own_topics(judgements: Judgements) -> dict[str, Topic]:
     return {query: Topic(image=query) for query in judgements.queries}
-
-
-def _leave_one_out(
-    name: str, groups: Mapping[str, tuple[str, ...]], needed: str, notes: tuple[str, ...] = ()
-) -> Task:
-    judgements = Judgements.from_groups(groups)
-    if not judgements.grades:
-        raise EvaluationError(f"nothing is relevant to anything: no {needed}")
-    alone = len(groups) - len(judgements)
-    if alone:
-        notes += (f"{alone} pictures have nothing relevant to them and are not searched for",)
-    return Task(name, judgements, own_topics(judgements), notes=notes)
 
 
 def _number(item: Item) -> int:
@@ -145,11 +168,180 @@ def _number(item: Item) -> int:
     return int(found[1])
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    if pattern.count("{label}") != 1:
-        raise EvaluationError(
-            f"the pattern {pattern!r} needs {{label}} once, as in {{label}}.{{number}}.jpg"
+_NAMED: dict[str, Callable[[Collection], Task]] = {
+    "labels": _by_label,
+    "folder": _by_folder,
+    "ukbench": _ukbench,
+    "holidays": _holidays,
+}
+
+
+# -- a person's own --------------------------------------------------------------------------------
+
+
+def _judged(
+    judgements: Judgements, collection: Collection, name: str, queries: Topics | None
+) -> Task:
+    """A task of a person's own judgements, whose names become the index's ids.
+
+    A query that is a picture of the index is left out (its own picture is junk), unless it is
+    judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
+    """
+    if isinstance(queries, str | os.PathLike):
+        queries = read_topics(queries, collection)
+    topics = {query: _topic(query, queries, collection) for query in judgements.queries}
+    keys = {query: topic.image or query for query, topic in topics.items() if queries is None}
+    renamed = judgements.renamed(collection.id_of, lambda query: keys.get(query, query))
+    topics = {keys.get(query, query): topic for query, topic in topics.items()}
+    if len(topics) != len(judgements):
+        raise EvaluationError(f"{name}: two queries are the same picture of the index")
+    junk = dict(renamed.junk)
+    for query, topic in topics.items():
+        own = topic.image or ""
+        if own in collection.by_id and renamed.grades[query].get(own, 0) < 1:
+            junk[query] = junk.get(query, frozenset()) | {own}
+    notes = _lacking(renamed, collection)
+    if queries is not None and (more := len(set(queries) - set(topics))):
+        notes += (f"{more} queries have no judgements and are not asked",)
+    return Task(name, Judgements(renamed.grades, junk), topics, notes=notes)
+
+
+def _topic(query: str, queries: Mapping[str, Topic] | None, collection: Collection) -> Topic:
+    if queries is None:
+        if not collection.has(query):
+            raise EvaluationError(
+                f"the query {query} is no picture of the index: say what it searches for "
+                "(--queries FILE.csv with the columns query, and image or text)"
+            )
+        return Topic(image=collection.find(query))
+    if query not in queries:
+        raise EvaluationError(f"the query {query} is judged, and not among the queries given")
+    return queries[query]
+
+
+def _lacking(judgements: Judgements, collection: Collection) -> tuple[str, ...]:
+    """What to say of judged pictures that the index lacks."""
+    judged = {id(grades): grades for grades in judgements.grades.values()}  # some are shared
+    names = set().union(*judged.values(), *judgements.junk.values()) - collection.by_id.keys()
+    if not names:
+        return ()
+    return (
+        f"{len(names)} judged pictures are not in the index, such as {min(names)}: "
+        "they cannot be found, and count",
+    )
+
+
+# -- Oxford, Paris and revisited -------------------------------------------------------------------
+
+
+def _oxford(folder: Path, collection: Collection, benchmark: str, pictures: Path | None) -> Task:
+    """55 queries by region; good and ok are relevant, junk is taken out."""
+    found = sorted(folder.expanduser().glob("*_query.txt"))
+    if not found:
+        raise EvaluationError(f"{folder} has no ground truth, such as all_souls_1_query.txt")
+    truth: dict[str, dict[str, Any]] = {}
+    for path in found:
+        name = path.name.removesuffix("_query.txt")
+        image, *region = read_lines(path)[0][1].split()
+        good, ok, junk = (
+            [line.strip() for _, line in read_lines(path.with_name(f"{name}_{kind}.txt"))]
+            for kind in ("good", "ok", "junk")
         )
-    known = {"{label}": "(?P<label>.+?)", "{number}": r"\d+", "*": ".*"}
-    parts = re.split(r"(\{label\}|\{number\}|\*)", pattern)
-    return re.compile("".join(known.get(part, re.escape(part)) for part in parts))
+        truth[name] = {
+            "image": image.removeprefix("oxc1_"),
+            "region": _region(region, path),
+            "relevant": good + ok,
+            "junk": junk,
+        }
+    notes = _incomplete(len(truth), 55, benchmark)
+    return _landmarks(benchmark, truth, collection, pictures, notes)
+
+
+def _revisited(path: Path, collection: Collection, level: str, pictures: Path | None) -> Task:
+    """70 queries apart, by region.
+
+    Queries without a relevant picture at this level are not asked, as in the benchmark's program.
+    Pictures of the index that the benchmark does not list are junk: so the queries' own.
+    """
+    if level not in LEVELS:
+        raise EvaluationError(f"revisited has the levels {', '.join(LEVELS)}, not {level!r}")
+    if path.suffix == ".pkl":
+        raise EvaluationError(
+            f"{path} is a pickle, which may run any program: make JSON of it (docs/evaluation.md)"
+        )
+    good, bad = LEVELS[level]
+    data = "\n".join(line for _, line in read_lines(path))
+    try:
+        truth = json.loads(data)
+        names, asked = list(truth["imlist"]), list(truth["qimlist"])
+        rows = {
+            query: {
+                "image": query,
+                "region": _region(row["bbx"], path),
+                "relevant": [names[i] for kind in good for i in row[kind]],
+                "junk": [names[i] for kind in bad for i in row[kind]],
+            }
+            for query, row in zip(asked, truth["gnd"], strict=True)
+        }
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise EvaluationError(f"{path} is no revisited ground truth: {error!r}") from error
+    listed = {collection.find(name) for name in names if collection.has(name)}
+    others = frozenset(collection.by_id) - listed
+    kept = {query: row for query, row in rows.items() if row["relevant"]}
+    notes = _incomplete(len(rows), 70, "the revisited set")
+    if len(kept) < len(rows):
+        notes += (f"{len(rows) - len(kept)} queries have nothing relevant at the level {level}",)
+    name = f"revisited {path.name.partition('.')[0]}, {level}"
+    return _landmarks(name, kept, collection, pictures, notes, others)
+
+
+def _landmarks(
+    name: str,
+    truth: Mapping[str, Mapping[str, Any]],
+    collection: Collection,
+    pictures: Path | None,
+    notes: tuple[str, ...],
+    junk: frozenset[str] = frozenset(),
+) -> Task:
+    grades, junks, topics = {}, {}, {}
+    for query, row in truth.items():
+        grades[query] = dict.fromkeys(map(collection.id_of, row["relevant"]), 1)
+        junks[query] = frozenset(map(collection.id_of, row["junk"])) | junk
+        junks[query] -= grades[query].keys()
+        image = _query_picture(row["image"], collection, pictures)
+        topics[query] = Topic(image, region=row["region"])
+    if not any(set(row) & collection.by_id.keys() for row in grades.values()):
+        raise EvaluationError(f"the index has none of the pictures of {name}")
+    judgements = Judgements(grades, junks)
+    notes += _lacking(judgements, collection)
+    return Task(name, judgements, topics, ("AP-trapezoid", "AP", "P@10"), notes)
+
+
+def _query_picture(name: str, collection: Collection, pictures: Path | None) -> str:
+    for candidate in (name, f"{name}.jpg"):
+        try:
+            return locate(candidate, collection, pictures)
+        except EvaluationError:
+            continue
+    where = f"neither in the index nor in {pictures}" if pictures else "not in the index"
+    raise EvaluationError(
+        f"the query picture {name} is {where}: say which folder has the query pictures (--pictures)"
+    )
+
+
+def _region(values: Iterable[Any], path: Path) -> Region:
+    try:
+        left, top, right, bottom = (float(value) for value in values)
+    except (ValueError, TypeError) as error:
+        raise EvaluationError(f"{path}: a region is four numbers: {error}") from error
+    return left, top, right, bottom
+
+
+def _incomplete(found: int, queries: int, benchmark: str) -> tuple[str, ...]:
+    """What to say where a benchmark's queries are not all there."""
+    if found == queries:
+        return ()
+    return (
+        f"{found} queries of the {queries} of {benchmark}: the figures cannot be compared with "
+        "published ones",
+    )

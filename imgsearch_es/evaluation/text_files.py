@@ -24,7 +24,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         data = source.read_bytes()
         text = (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = getattr(error, "strerror", None) or error
         raise EvaluationError(f"cannot read {source}: {reason}") from error
     lines = enumerate(text.replace("\r\n", "\n").split("\n"), start=1)
     return [(number, line) for number, line in lines if line.strip()]

@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.evaluation.benchmarking import Contender, benchmark, take_turns
+from imgsearch_es.evaluation.benchmarking import benchmark, take_turns
 from imgsearch_es.interfaces.cli import app
-from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult
@@ -84,18 +83,6 @@ def test_the_choice_of_pictures_is_repeatable(index):
     assert asked(1) == asked(1) != asked(2)
 
 
-def test_more_queries_than_pictures(index):
-    told: list[tuple[int, int]] = []
-    found = benchmark(
-        index,
-        queries=99,
-        strategies=["auto"],
-        progress=lambda done, all_: told.append((done, all_)),
-    )
-    assert found.queries == 12
-    assert told == [(n, 12) for n in range(1, 13)]
-
-
 def test_all_take_turns():
     asked: list[str] = []
 
@@ -112,12 +99,6 @@ def test_all_take_turns():
     assert asked == [*("a1", "a1", "a3", "b1", "b1", "b3"), *("b2", "b2", "a2", "a2")]
     assert told == [(1, 2), (2, 2)]
     assert take_turns(ways, ["1"], rounds=5) == [["a1"], ["b1"]]
-
-
-def test_references():
-    assert Contender("auto").reference == Contender("script-filtered")
-    assert Contender("bm25").reference == Contender("bm25")
-    assert Contender("dense-dot", 100).reference == Contender("dense-dot")
 
 
 @pytest.mark.parametrize(
@@ -160,12 +141,6 @@ def test_the_command_on_wrong_numbers(index):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "--candidates is a number or several" in result.stderr
-
-
-def test_every_comparison_that_is_measured_needs_a_feature(index):
-    dense = [name for name in STRATEGIES if name in COMPARISONS]
-    found = benchmark(index, queries=2, strategies=dense)
-    assert [row.strategy for row in found.rows] == dense
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

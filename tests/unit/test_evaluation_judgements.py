@@ -172,8 +172,3 @@ def test_mistakes_in_runs_are_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(EvaluationError, match=message):
         Run.read(path)
-
-
-def test_runs_of_features_need_a_query_for_each_ranking():
-    with pytest.raises(EvaluationError, match="2 queries do not have 1 rankings"):
-        Run.from_features("r", ["a", "b"], np.zeros((1, 1), dtype=np.intp))

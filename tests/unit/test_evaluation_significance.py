@@ -74,15 +74,6 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_only_raises_and_keeps_the_order(p):
-    corrected = holm(p)
-    assert all(b >= a and b <= 1 for a, b in zip(p, corrected, strict=True))
-    order = sorted(range(len(p)), key=lambda i: p[i])
-    assert [corrected[i] for i in order] == sorted(corrected)
-    assert corrected[order[0]] == pytest.approx(min(1, p[order[0]] * len(p)))
-
-
 def test_intervals():
     t = interval(BASELINE)
     spread = scipy.stats.sem(BASELINE)

@@ -53,9 +53,7 @@ def test_names_do_not_depend_on_the_folder():
     assert [item.name for item in here.items] == [
         "cats/100%25.jpg", "cats/my%20cat.jpg", "dogs/rex.jpg",
     ]  # fmt: skip
-    assert here.pictures == there.pictures
-    assert here.labels == there.labels
-    assert here.analysis == there.analysis
+    assert here.fingerprints == there.fingerprints
     assert {item.id for item in here.items}.isdisjoint(item.id for item in there.items)
 
 
@@ -277,11 +275,6 @@ def test_mistakes_in_queries_are_named(tmp_path, text, message):
     (tmp_path / "queries.csv").write_text(text)
     with pytest.raises(EvaluationError, match=message):
         make_task(Judgements({"q": {}}), collection("a.jpg"), queries=tmp_path / "queries.csv")
-
-
-def test_there_is_no_such_source():
-    with pytest.raises(EvaluationError, match="name labels, folder, name"):
-        make_task("lables", collection("a.jpg"))
 
 
 # -- systems ---------------------------------------------------------------------------------------

@@ -1,15 +1,28 @@
 """Click-through: what people click says which strategy serves them better.
 
-To be read in this order: ``log`` (a local file of what was shown and clicked, off by default),
-``interactions`` (the file read again), ``figures`` (measures from it), ``team_draft`` (two rankings
-as one, and who won), ``interleaving`` (the same on an index).
+``log`` is a local file of what was shown and clicked, off by default; ``interleaving`` has measures
+from it, and two rankings as one, of which clicks say who won.
 """
 
-from imgsearch_es.evaluation.clicks.figures import ClickFigures, Duel, click_figures, duels
-from imgsearch_es.evaluation.clicks.interactions import Interactions, Shown, read_interactions
-from imgsearch_es.evaluation.clicks.interleaving import InterleavedHits, interleave
-from imgsearch_es.evaluation.clicks.log import InteractionLog, open_log
-from imgsearch_es.evaluation.clicks.team_draft import Drafted, credit, sign_test, team_draft
+from imgsearch_es.evaluation.clicks.interleaving import (
+    ClickFigures,
+    Drafted,
+    Duel,
+    InterleavedHits,
+    click_figures,
+    credit,
+    duels,
+    interleave,
+    sign_test,
+    team_draft,
+)
+from imgsearch_es.evaluation.clicks.log import (
+    InteractionLog,
+    Interactions,
+    Shown,
+    open_log,
+    read_interactions,
+)
 
 __all__ = [
     "ClickFigures",

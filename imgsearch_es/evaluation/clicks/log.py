@@ -1,4 +1,4 @@
-"""The interaction log: what was searched for, shown and clicked, in a local file.
+"""The interaction log: what was searched for, shown and clicked, in a local file; and read again.
 
 It is off unless a person names a file. It holds no address, account or cookie; what people type can
 be personal all the same, so the words may be left out, and only the owner can read the file.
@@ -12,7 +12,8 @@ One JSON object a line, in two kinds:
 A page after the first has ``"continues": "<id>"``; interleaved hits have ``"teams"``.
 
 Several processes may write at once: a line is appended in one write under a lock. A file that is
-full is renamed to ``.1``, that one to ``.2`` and so on, and the oldest goes.
+full is renamed to ``.1``, that one to ``.2`` and so on, and the oldest goes. A line that is broken
+is counted and passed over: a crash may cut a line off.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,18 +34,18 @@ from imgsearch_es.errors import ConfigurationError, LogError
 if TYPE_CHECKING:
     from imgsearch_es.search.hits import Hits
 
-VARIABLE = "IMGSEARCH_LOG"
-"""Names the file, where no option does."""
 MAX_BYTES = 50_000_000
 OLD_FILES = 4
 LONGEST_QUERY = 1_000
 """Characters of a query that are kept."""
 _TRIES = 100
+_NAMED = 20
+"""Broken lines that are named; the rest is counted."""
 
 
 def open_log(path: str | os.PathLike[str] | None = None) -> InteractionLog | None:
     """The log that a person asked for by an option or by IMGSEARCH_LOG; None when nobody did."""
-    place = path or os.environ.get(VARIABLE)
+    place = path or os.environ.get("IMGSEARCH_LOG")
     return InteractionLog(place) if place else None
 
 
@@ -55,9 +57,6 @@ class InteractionLog:
         queries: whether to keep what was searched for: words, and names of pictures.
         max_bytes: how long the file may be before it is put aside.
         old_files: how many files that were put aside are kept.
-
-    Raises:
-        ConfigurationError: a number makes no sense.
     """
 
     def __init__(
@@ -78,9 +77,7 @@ class InteractionLog:
     def shown(self, hits: Hits, *, continues: str | None = None) -> str:
         """Note that these hits were shown; gives the search's id, for ``clicked``.
 
-        Args:
-            hits: as they were shown, all of them.
-            continues: of a further page of the same search: the id of its first page.
+        A further page of a search ``continues`` the id of its first page.
         """
         return self.write_search(
             query=str(hits.query),
@@ -103,15 +100,13 @@ class InteractionLog:
     ) -> str:
         """Note a search whose results are no ``Hits``; see ``shown``."""
         search = continues or secrets.token_urlsafe(12)
-        row: dict[str, Any] = {"event": "search", "search": search, "when": _now()}
-        if self._queries:
-            row["query"] = query[:LONGEST_QUERY]
+        row: dict[str, Any] = {"query": query[:LONGEST_QUERY]} if self._queries else {}
         row |= {"strategy": strategy, "first": first, "shown": list(shown)}
         if teams:
             row["teams"] = list(teams)
         if continues:
             row["continues"] = continues
-        self._append(row)
+        self._append("search", search, row)
         return search
 
     def clicked(self, search: str, document: str) -> None:
@@ -119,10 +114,11 @@ class InteractionLog:
         for text in (search, document):
             if not 0 < len(text) <= 200:
                 raise LogError("a click names a search and a document by their ids")
-        row = {"event": "click", "search": search, "when": _now(), "document": document}
-        self._append(row)
+        self._append("click", search, {"document": document})
 
-    def _append(self, row: Mapping[str, Any]) -> None:
+    def _append(self, event: str, search: str, row: Mapping[str, Any]) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        row = {"event": event, "search": search, "when": now, **row}
         line = f"{json.dumps(row, ensure_ascii=False)}\n".encode("utf-8", "replace")
         try:
             with self._locked(len(line)) as file:
@@ -165,12 +161,11 @@ class InteractionLog:
 
     def _put_aside(self) -> None:
         for number in range(self._old_files, 0, -1):
-            before = aside(self.path, number - 1)
             with suppress(FileNotFoundError):
-                before.replace(aside(self.path, number))
+                _aside(self.path, number - 1).replace(_aside(self.path, number))
 
 
-def aside(path: Path, number: int) -> Path:
+def _aside(path: Path, number: int) -> Path:
     """The log's file of this number; 0 is the one that is written, 1 the newest put aside."""
     return path.with_name(f"{path.name}.{number}") if number else path
 
@@ -187,5 +182,105 @@ def _asked(hits: Hits) -> str:
     return query.strategy + "".join(numbers)
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+@dataclass(slots=True)
+class Shown:
+    """One search: what was shown, over all its pages, and what was clicked.
+
+    Attributes:
+        query: what was searched for; empty where the log does not keep it.
+        ranks: documents and the ranks at which they were shown, from 1.
+        teams: of interleaved hits: documents and whose they are.
+        clicks: the documents clicked, each once, in the order of the first clicks.
+    """
+
+    search: str
+    when: str
+    query: str
+    strategy: str
+    ranks: dict[str, int] = field(default_factory=dict)
+    teams: dict[str, str] = field(default_factory=dict)
+    clicks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """All that a log holds.
+
+    Attributes:
+        searches: in the order in which they were made.
+        stray: clicks of searches that the log does not have, or of pictures that were not shown.
+        broken: how many lines cannot be read; ``problems`` says of the first where and why.
+    """
+
+    searches: tuple[Shown, ...]
+    stray: int = 0
+    broken: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def read_interactions(path: str | os.PathLike[str]) -> Interactions:
+    """Read a log, those of its files that were put aside first."""
+    searches: dict[str, Shown] = {}
+    clicks: list[tuple[str, str]] = []
+    problems: list[str] = []
+    stray = broken = 0
+    for where, line in _lines(Path(path).expanduser()):
+        try:
+            row = json.loads(line)
+            event = row["event"]
+            if event == "search":
+                _read_search(row, searches)
+            elif event == "click":
+                clicks.append((_text(row["search"]), _text(row["document"])))
+            else:
+                raise ValueError(f"there is no event {event!r}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            broken += 1
+            if broken <= _NAMED:
+                missing = isinstance(error, KeyError)
+                problems.append(f"{where}: {f'no {error}' if missing else error}")
+    for search, document in clicks:
+        shown = searches.get(search)
+        if shown is None or document not in shown.ranks:
+            stray += 1
+        elif document not in shown.clicks:
+            shown.clicks.append(document)
+    return Interactions(tuple(searches.values()), stray, broken, tuple(problems))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The lines that are not blank, oldest file first, each with where it stands."""
+    number = 0
+    while _aside(path, number + 1).is_file():
+        number += 1
+    if not number and not path.exists():
+        raise LogError(f"there is no log {path}: is it written yet?")
+    for file in (_aside(path, old) for old in range(number, -1, -1)):
+        try:
+            with file.open("rb") as lines:
+                for count, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield f"{file}, line {count}", line
+        except OSError as error:
+            if file != path or path.exists():  # a moment after it was put aside there is none
+                raise LogError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _read_search(row: dict[str, Any], searches: dict[str, Shown]) -> None:
+    first, documents = row["first"], [_text(each) for each in row["shown"]]
+    teams = row.get("teams") or [None] * len(documents)
+    if not isinstance(first, int) or first < 1 or len(teams) != len(documents):
+        raise ValueError("the ranks or the teams do not fit what was shown")
+    name = _text(row["search"])
+    about = _text(row["when"]), str(row.get("query", "")), _text(row["strategy"])
+    shown = searches.setdefault(name, Shown(name, *about))
+    for rank, (document, team) in enumerate(zip(documents, teams, strict=True), start=first):
+        shown.ranks.setdefault(document, rank)
+        if team is not None:
+            shown.teams.setdefault(document, _text(team))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is no name")
+    return value

@@ -1,12 +1,11 @@
 """Sweeps: how many terms are enough, and what do they lose against the deep feature?
 
 To be read in this order: ``grid`` (which settings), ``posteriors`` (what the model says of each
-picture, once, and an index for each setting), ``points`` and ``outcome`` (what is found), ``sweep``
-(``evaluate`` on every index).
+picture, once, and an index for each setting), ``outcome`` (what is found), ``sweep`` (``evaluate``
+on every index).
 """
 
-from imgsearch_es.evaluation.sweeps.outcome import Enough, Sweep
-from imgsearch_es.evaluation.sweeps.points import Point
+from imgsearch_es.evaluation.sweeps.outcome import Enough, Point, Sweep
 from imgsearch_es.evaluation.sweeps.sweep import sweep
 
 __all__ = ["Enough", "Point", "Sweep", "sweep"]

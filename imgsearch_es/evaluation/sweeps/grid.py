@@ -7,16 +7,16 @@ sqrt                        top_k, then square roots
 min_score=0.01+sqrt         top_k, then these two
 hypernyms+top_k             hypernyms before the cut: what is cut are classes and hypernyms together
 
-``top_k`` runs first unless a chain says where. A filter's only option stands behind ``=``, others
-by name behind colons: ``my_filter:low=0.1:high=2``.
+``top_k`` runs first unless a chain says where. A filter's only option stands behind ``=``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.filters import TERM_FILTERS, create_term_filter
 from imgsearch_es.analysis.plugins import load_plugin
@@ -38,12 +38,7 @@ class Chain:
 
     @classmethod
     def parse(cls, text: str) -> Chain:
-        """Read the short name.
-
-        Raises:
-            EvaluationError: it says ``top_k`` twice or with a number, or an option is none.
-            AnalyzerError: there is no such term filter, or it has no such option.
-        """
+        """Read the short name."""
         name = "".join(text.split())
         parts = [] if name == PLAIN else name.split("+")
         cuts = [i for i, part in enumerate(parts) if part == _CUT]
@@ -67,8 +62,7 @@ class Chain:
         return len(classes)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One way to make terms of a posterior."""
 
     chain: Chain
@@ -109,34 +103,20 @@ def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
 
 def _filter(text: str) -> dict[str, Any]:
     """The configuration of one filter, checked and complete."""
-    head, *options = text.split(":")
-    name, sign, value = head.partition("=")
+    name, sign, value = text.partition("=")
     config: dict[str, Any] = {"name": name}
     if sign:
-        config[_only_option(name)] = _number(value, text)
-    for option in options:
-        key, sign, value = option.partition("=")
-        if not sign:
-            raise EvaluationError(f"{text}: {option!r} is no option such as low=0.1")
-        config[key] = _number(value, text)
+        factory = load_plugin(TERM_FILTERS, name)
+        fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
+        if len(fields) != 1:
+            raise EvaluationError(f"the term filter {name} has no option of its own")
+        config[fields[0].name] = _number(value, text)
     create_term_filter(config)
     return config
 
 
-def _only_option(name: str) -> str:
-    factory = load_plugin(TERM_FILTERS, name)
-    fields = dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
-    if not fields:
-        raise EvaluationError(f"the term filter {name} has no options")
-    if len(fields) > 1:
-        raise EvaluationError(f"{name} has {len(fields)} options: name each, as in {name}:option=1")
-    return fields[0].name
-
-
 def _number(text: str, where: str) -> float | int:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     raise EvaluationError(f"{where}: {text!r} is no number")

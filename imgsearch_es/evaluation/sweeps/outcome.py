@@ -1,11 +1,14 @@
-"""What a sweep found: points, what they lose against a baseline, and how many terms are enough."""
+"""What a sweep found: points, what they lose against a baseline, and how many terms are enough.
+
+A point is a setting and a system, with figures and costs.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,17 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import head_of, versions
-from imgsearch_es.evaluation.plan import SweepPlan
-from imgsearch_es.evaluation.results import Results, check_known
-from imgsearch_es.evaluation.significance import Comparison, Interval, compare, interval
-from imgsearch_es.evaluation.sweeps.points import COSTS, Point, curves, pareto_front
-from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
+from imgsearch_es.evaluation.manifest import Results, SweepPlan, versions
+from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.significance import NOTHING, Comparison, Interval, compare, interval
+from imgsearch_es.evaluation.tables import (
+    Section,
+    compared,
+    mark,
+    p_values,
+    plain,
+    show,
+)
 from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COSTS = ("bytes", "latency")
 MARGIN = 0.01
 """A loss that does not matter, where nobody says."""
 _ENOUGH = (
@@ -35,6 +44,66 @@ _COLUMNS = (
     *("p50_ms", "p95_ms"),
 )
 """What files say of a point."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """What one system achieves with one setting: the columns of docs/sweeps.md.
+
+    Where no synsets are compared, ``filters`` is empty, ``top_k`` None and ``terms`` 0. Times are
+    nan where nothing was timed.
+    """
+
+    model: str
+    system: str
+    filters: str
+    top_k: int | None
+    terms: float
+    bytes: float
+    file_bytes: float
+    p50_ms: float
+    p95_ms: float
+    scores: Scores
+    means: Mapping[str, Interval]
+
+    @property
+    def name(self) -> str:
+        """All but the model: ``auto/plain/10``, ``dense-cosine``."""
+        return point_name(self.system, self.filters, self.top_k)
+
+    @property
+    def curve(self) -> tuple[str, str, str]:
+        """What it has in common with points of another number of terms."""
+        return self.model, self.system, self.filters
+
+    def cost(self, kind: str) -> float:
+        """Bytes per picture, or milliseconds per query."""
+        return self.bytes if kind == "bytes" else self.p50_ms
+
+
+def point_name(system: str, filters: str, top_k: int | None) -> str:
+    """What a point is called, but for its model."""
+    return f"{system}/{filters}/{top_k}" if top_k else system
+
+
+def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
+    """The points to which no other is at least equal in both and better in one; cheapest first."""
+    best: list[Point] = []
+    priced = [point for point in points if not math.isnan(point.cost(cost))]
+    for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[measure].mean, p.name)):
+        if not best or point.means[measure].mean > best[-1].means[measure].mean:
+            best.append(point)
+    return best
+
+
+def curves(points: Iterable[Point]) -> dict[tuple[str, str, str], list[Point]]:
+    """Points that differ by the number of terms only, fewest first; single ones, too."""
+    found: dict[tuple[str, str, str], list[Point]] = {}
+    for point in points:
+        found.setdefault(point.curve, []).append(point)
+    for curve in found.values():
+        curve.sort(key=lambda point: point.top_k or 0)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +122,9 @@ class Enough:
 class Sweep(Results):
     """Quality, time and size of many settings; shows itself as a table in a notebook.
 
+    A point, measure or cost that it does not have is an EvaluationError.
+
     Attributes:
-        plan: what was asked for.
-        task: the judgements' name.
-        pictures: how many are searched in.
-        queries: how many are asked.
         points: by model, then as the systems and filters were named, fewest terms first.
         about: fingerprints of data, judgements and models.
         notes: what a reader of the figures should know.
@@ -73,15 +140,7 @@ class Sweep(Results):
     csv_file = "sweep.csv"
 
     def point(self, name: str, model: str | None = None) -> Point:
-        """A point by its name, such as ``auto/plain/10`` or ``dense-cosine``.
-
-        Args:
-            name: of the point.
-            model: by default the first that has it.
-
-        Raises:
-            EvaluationError: there is none.
-        """
+        """A point by its name, such as ``auto/plain/10``, of a model or the first that has it."""
         for point in self.points:
             if point.name == name and model in (None, point.model):
                 return point
@@ -92,16 +151,11 @@ class Sweep(Results):
     def front(self, measure: str | None = None, cost: str = "bytes") -> list[Point]:
         """The Pareto front: points to which no other is equal or better in both, cheapest first.
 
-        Args:
-            measure: of quality; by default the first.
-            cost: "bytes" per picture, or "latency" of a query.
-
-        Raises:
-            EvaluationError: there is no such measure or cost.
+        The cost is "bytes" per picture, or "latency" of a query.
         """
         if cost not in COSTS:
             raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
-        return pareto_front(self.points, self._measured(measure), cost)
+        return pareto_front(self.points, self.measured(measure), cost)
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
@@ -110,9 +164,11 @@ class Sweep(Results):
         baseline = self.plan.compare
         for model in self._models:
             mine = {p.name: p.scores.values for p in self.points if p.model == model}
-            for measure in self.plan.measures if baseline in mine else ():
+            if baseline is None or baseline not in mine:
+                continue
+            for measure in self.plan.measures:
                 others = {n: values[measure] for n, values in mine.items() if n != baseline}
-                base = (str(baseline), mine[str(baseline)][measure])
+                base = (baseline, mine[baseline][measure])
                 for one in compare(measure, base, others, **self.plan.sureness):
                     found[model, one.system, measure] = one
         return found
@@ -125,12 +181,9 @@ class Sweep(Results):
 
         Args:
             measure: by default the first.
-            margin: the loss that does not matter, in the units of the measure.
-
-        Raises:
-            EvaluationError: there is no such measure, or the margin is not above 0.
+            margin: the loss that does not matter, in the units of the measure, above 0.
         """
-        name = self._measured(measure)
+        name = self.measured(measure)
         if margin <= 0:
             raise EvaluationError(f"the margin is above 0, not {margin}")
         found = []
@@ -151,26 +204,13 @@ class Sweep(Results):
     def _models(self) -> list[str]:
         return list(dict.fromkeys(point.model for point in self.points))
 
-    def _measured(self, name: str | None) -> str:
-        measures = self.plan.measures
-        return check_known(name or measures[0], measures, "was not measured: {} were")
-
     # -- plots ---------------------------------------------------------------------------------
 
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
-        """Quality against cost, with the Pareto front (needs matplotlib).
-
-        Args:
-            measure: of quality; by default the first.
-            cost: "bytes" per picture, or "latency" of a query.
-
-        Raises:
-            EvaluationError: there is no such measure or cost, or nothing was timed.
-            MissingDependencyError: matplotlib is not installed.
-        """
+        """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
         from imgsearch_es.interfaces.plots.evaluation import pareto
 
-        return pareto(self, self._measured(measure), cost)
+        return pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""
@@ -229,12 +269,11 @@ class Sweep(Results):
 
     def records(self) -> list[dict[str, Any]]:
         """A row for each point and measure."""
-        nothing = Interval(math.nan, math.nan, math.nan)
         rows = []
         for point in self.points:
             for measure in self.plan.measures:
                 found = self.comparisons.get((point.model, point.name, measure))
-                lost, mean = found.difference if found else nothing, point.means[measure]
+                lost, mean = found.difference if found else NOTHING, point.means[measure]
                 row = {name: getattr(point, name) for name in _COLUMNS}
                 row |= {"measure": measure, "queries": self.queries, **plain(mean)}
                 row |= {"difference": lost.mean, "difference_low": lost.low}
@@ -249,11 +288,10 @@ class Sweep(Results):
             for p in self.points
         ]
         shown = ("baseline", "measure", "difference", "p", "p_corrected")
-        comparisons = []
-        for (model, name, _), found in self.comparisons.items():
-            values = compared(found)
-            about = {key: values[key] for key in shown}
-            comparisons.append({"model": model, "name": name, **about})
+        comparisons = [
+            {"model": model, "name": name, **{key: compared(found)[key] for key in shown}}
+            for (model, name, _), found in self.comparisons.items()
+        ]
         return {
             "task": self.task,
             "queries": self.queries,
@@ -269,16 +307,13 @@ class Sweep(Results):
     # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
-        """All that another person needs to get the same figures, as JSON values.
-
-        Times are not in it, because nobody gets the same again.
-        """
+        """All that another person needs to get the same figures; nobody gets the same times."""
         figures: dict[str, dict[str, Any]] = {}
         for point in self.points:
             values = {measure: mean.mean for measure, mean in point.means.items()}
             costs = {"terms": point.terms, "bytes": point.bytes}
             figures.setdefault(point.model, {})[point.name] = values | costs
-        return {**head_of(self.plan), **self.about, "versions": versions(), "figures": figures}
+        return {**self.plan.head, **self.about, "versions": versions(), "figures": figures}
 
     def more_files(self, folder: Path) -> Iterator[Path]:
         """The rows of the CSV as Parquet, with the manifest in the schema (needs pyarrow)."""

@@ -7,7 +7,6 @@ index is: pictures that it has are not analyzed again, and an interrupted run go
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.sweeps.grid import Setting
-from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
 from imgsearch_es.pictures.images import ImageSource
@@ -43,14 +41,7 @@ Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
 
 
 class Posteriors:
-    """What one model says of all pictures.
-
-    Args:
-        folder: where the file is, or shall be.
-        model: a model's name, or the path of a TOML file with an analyzer, whose term filters are
-            left out.
-        runtime: what runs the model; see `Analyzer`.
-    """
+    """What one model, or the analyzer of a TOML file, says of all pictures; kept in a folder."""
 
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
         self.name = Path(model).stem if model.endswith(".toml") else model
@@ -58,19 +49,12 @@ class Posteriors:
         config = {**Analyzer(model).config, "term_filters": []}
         self._analyzer = Analyzer(config, runtime=runtime)
         self.index = ImageIndex(folder / f"{file_name}.duckdb", analyzer=self._analyzer)
-        self._queries = folder / f"{file_name}.queries.npz"
-        self._model = RememberingModel(self._analyzer.model, self._queries)
+        self._model = RememberingModel(self._analyzer.model)
 
     def update(
         self, pictures: Sources | None, labels: Labels, progress: Progress | None
     ) -> IndexReport | None:
-        """Analyze pictures that the file does not have yet; None takes it as it is.
-
-        Raises:
-            EvaluationError: the file holds other pictures, too, or there are none.
-            IndexNotFoundError: there is no file, and no picture is given.
-            AnalyzerMismatchError: the file was made with other weights or image filters.
-        """
+        """Analyze pictures that the file does not have yet; None takes it as it is."""
         if pictures is None:
             if not self.index.exists:
                 raise IndexNotFoundError(
@@ -96,10 +80,7 @@ class Posteriors:
         return self._analyzer.model.vocabulary
 
     def analyzer(self, term_filters: Sequence[Mapping[str, Any]], *, features: bool) -> Analyzer:
-        """The analyzer with term filters, with or without deep features.
-
-        It remembers which pictures its model has seen.
-        """
+        """The analyzer with term filters, whose model remembers the pictures that it has seen."""
         config = {**self._analyzer.config, "term_filters": term_filters}
         if not features:
             config["embedding"] = False
@@ -107,12 +88,6 @@ class Posteriors:
         made = Analyzer(config)
         made.model = self._model
         return made
-
-    def settings(self, analyzer: Analyzer) -> IndexSettings:
-        """What an index of that analyzer remembers; the model is not asked."""
-        stored = known_settings(self.index.store)
-        dimensions = stored.embedding_dimensions if analyzer.embedding else 0
-        return IndexSettings(analyzer.config, stored.weights, analyzer.vocabulary, dimensions)
 
     def documents(self) -> Iterator[tuple[list[Document], NDArray[np.float32]]]:
         """All documents and their posteriors, shape (documents, classes), some at a time."""
@@ -124,14 +99,6 @@ class Posteriors:
                 places = [column[term.key] for term in document.terms]
                 scores[row, places] = [term.score for term in document.terms]
             yield some, scores
-
-    def keep_queries(self) -> None:
-        """Keep what the model said of query pictures that are not in the collection."""
-        self._model.save()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.index.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +120,10 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
     """Make the index of a setting: the terms that its filters make of kept posteriors."""
     filters = setting.chain.term_filters(setting.top_k)
     analyzer = posteriors.analyzer(filters, features=features)
-    settings = posteriors.settings(analyzer)
+    stored = known_settings(posteriors.index.store)
+    dimensions = stored.embedding_dimensions if analyzer.embedding else 0
     store = EmbeddedStore(path)
-    store.create(settings)
+    store.create(IndexSettings(analyzer.config, stored.weights, analyzer.vocabulary, dimensions))
     terms = documents = 0
     for some, scores in posteriors.documents():
         made = [
@@ -169,19 +137,15 @@ def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool
     size = path.stat().st_size / documents
     store.close()
     index = ImageIndex(path, analyzer=analyzer)
-    return Filled(index, terms / documents, settings.embedding_dimensions, size)
+    return Filled(index, terms / documents, dimensions, size)
 
 
 class RememberingModel(WrappedModel):
-    """A model that sees each picture once, also in later runs: for queries by new pictures."""
+    """A model that sees each picture once: for queries by new pictures."""
 
-    def __init__(self, model: Model, path: Path) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__(model)
-        self._path = path
         self._said: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-        self._is_new = False
-        if path.is_file():
-            self._load()
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """What the model says of pictures, or said of them."""
@@ -191,33 +155,5 @@ class RememberingModel(WrappedModel):
             found = self._model.predict(pixels[new])
             for i, posterior, embedding in zip(new, found.posterior, found.embedding, strict=True):
                 self._said[keys[i]] = posterior, embedding
-            self._is_new = True
-        said = [self._said[key] for key in keys]
-        posteriors, embeddings = zip(*said, strict=True)
+        posteriors, embeddings = zip(*(self._said[key] for key in keys), strict=True)
         return Prediction(np.stack(posteriors), np.stack(embeddings))
-
-    def save(self) -> None:
-        """Keep all of it, if there is something new."""
-        if not self._is_new:
-            return
-        posteriors, embeddings = zip(*self._said.values(), strict=True)
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            weights=np.array(self.fingerprint()),
-            pictures=np.array(list(self._said)),
-            posteriors=np.stack(posteriors),
-            embeddings=np.stack(embeddings),
-        )
-        write_bytes(self._path, buffer.getvalue())
-        self._is_new = False
-
-    def _load(self) -> None:
-        """Read what was kept, unless it is another model's."""
-        try:
-            with np.load(self._path, allow_pickle=False) as kept:
-                if str(kept["weights"]) == self.fingerprint():
-                    rows = zip(kept["posteriors"], kept["embeddings"], strict=True)
-                    self._said = dict(zip(kept["pictures"].tolist(), rows, strict=True))
-        except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(f"{self._path} cannot be read, delete it: {error}") from error

@@ -5,26 +5,20 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
-from imgsearch_es.evaluation import Evaluation, evaluate
-from imgsearch_es.evaluation.asking import Progress
-from imgsearch_es.evaluation.benchmarking import (
-    percentiles,
-    sample_pictures,
-    searcher,
-    take_turns,
-)
+from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
+from imgsearch_es.evaluation.experiment import Asked, Evaluation, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
-from imgsearch_es.evaluation.plan import SweepPlan, as_text
 from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.sweeps.grid import (
     PLAIN,
@@ -35,50 +29,23 @@ from imgsearch_es.evaluation.sweeps.grid import (
     parse_top_k,
     settings,
 )
-from imgsearch_es.evaluation.sweeps.outcome import Sweep
-from imgsearch_es.evaluation.sweeps.points import Point, point_name
+from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
 from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill
 from imgsearch_es.evaluation.systems import System, parse_systems
-from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
 from imgsearch_es.search.query_pictures import QueryImages, several
 
-SYSTEMS = "auto,dense-cosine"
-TIMED = 50
 _FEATURES = Setting(Chain(PLAIN), 1)
 """Of the index in which deep features alone are compared: hardly any terms."""
-_NONE = "", None
-"""Filters and number of terms of a system that compares deep features alone."""
 _HITS, _ROUNDS = 10, 5
 
 
-def sweep(
-    pictures: Sources | None = None,
-    judgements: str | os.PathLike[str] | Judgements = "labels",
-    systems: str | Iterable[str | System] = SYSTEMS,
-    measures: str | Iterable[str] | None = None,
-    *,
-    models: str | Iterable[str] = DEFAULT_MODEL,
-    top_k: str | Iterable[int] = TOP_K,
-    filters: str | Iterable[str] = PLAIN,
-    cache: str | os.PathLike[str] | None = None,
-    labels: Labels = None,
-    compare: str | None = None,
-    queries: str | os.PathLike[str] | Mapping[str, Topic] | None = None,
-    query_pictures: str | os.PathLike[str] | None = None,
-    depth: int = 1000,
-    sample: int | None = None,
-    timed: int = TIMED,
-    confidence: float = 0.95,
-    interval: str = "t",
-    seed: int = 0,
-    runtime: str | None = None,
-    progress: Progress | None = None,
-) -> Sweep:
-    """Measure systems over settings of an analyzer, with one forward pass per picture and model.
+@dataclass(frozen=True, eq=False)
+class SweepRequest(Asked):
+    """The arguments of ``sweep``.
 
-    Args:
+    Attributes:
         pictures: what to search in, as ``ImageIndex.add`` takes it; None for what the cache has.
         judgements: what is relevant to what; see ``imgsearch_es.evaluation.evaluate``.
         systems: strategies and fusions by short names; those that compare deep features alone do
@@ -91,18 +58,29 @@ def sweep(
         cache: the folder for what the models say of the pictures; a later sweep with other
             settings needs no model. By default it is not kept.
         labels: what to call the pictures; see ``ImageIndex.add``.
-        compare: the point that the others of its model are tested against: ``dense-cosine``,
-            ``auto/plain/10``. By default the first system that compares deep features alone.
-        queries: what each query searches for; see ``evaluate``.
         query_pictures: the folder of query pictures that are not in the collection.
-        depth: how many pictures of a ranking are kept.
-        sample: ask only so many queries, chosen at random.
         timed: how many pictures to search for to measure times; 0 for none.
-        confidence: of the intervals.
-        interval: "t" or "bootstrap".
-        seed: of all that is random.
         runtime: what runs the models; see `Analyzer`.
-        progress: told of pictures, settings and rounds of timing.
+    """
+
+    pictures: Sources | None = None
+    judgements: str | os.PathLike[str] | Judgements = "labels"
+    systems: str | Iterable[str | System] = "auto,dense-cosine"
+    measures: str | Iterable[str] | None = None
+    _: KW_ONLY
+    models: str | Iterable[str] = DEFAULT_MODEL
+    top_k: str | Iterable[int] = TOP_K
+    filters: str | Iterable[str] = PLAIN
+    cache: str | os.PathLike[str] | None = None
+    labels: Labels = None
+    query_pictures: str | os.PathLike[str] | None = None
+    timed: int = 50
+    runtime: str | None = None
+
+
+@takes(SweepRequest)
+def sweep(request: SweepRequest) -> Sweep:
+    """Measure systems over settings of an analyzer, with one forward pass per picture and model.
 
     Raises:
         EvaluationError: a setting makes no sense, or judgements do not fit the pictures.
@@ -112,90 +90,73 @@ def sweep(
         MissingDependencyError: ir-measures or SciPy is not installed.
         StoppedError: a KeyboardInterrupt, as of ``ImageIndex.add``; the next run goes on.
     """
-    asked, chains = parse_systems(systems), parse_chains(filters)
-    check_interval(interval, confidence)
-    if timed < 0:
-        raise EvaluationError(f"timed is a number of queries, or 0, not {timed}")
-    if pictures is None and cache is None:
+    asked, chains = parse_systems(request.systems), parse_chains(request.filters)
+    check_interval(request.interval, request.confidence)
+    if request.timed < 0:
+        raise EvaluationError(f"timed is a number of queries, or 0, not {request.timed}")
+    if request.pictures is None and request.cache is None:
         raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
-    places = None if pictures is None else several(cast(QueryImages, pictures))
-    plan = SweepPlan(
+    given = request.pictures
+    places = None if given is None else several(cast(QueryImages, given))
+    measures, compare = request.measures, request.compare
+    plan = SweepPlan.of(
+        request,
         pictures=tuple(map(as_text, places or ())),
-        judgements=as_text(judgements),
-        models=_models(models),
+        models=_models(request.models),
         systems=tuple(system.name for system in asked),
         measures=() if measures is None else parse_measures(measures),
-        top_k=parse_top_k(top_k),
+        top_k=parse_top_k(request.top_k),
         filters=tuple(chain.name for chain in chains),
         compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
-        queries=None if queries is None else as_text(queries),
-        query_pictures=None if query_pictures is None else os.fspath(query_pictures),
-        depth=depth,
-        sample=sample,
-        timed=timed,
-        confidence=confidence,
-        interval=interval,
-        seed=seed,
     )
-    ask = partial(
-        evaluate,
-        judgements=judgements,
-        measures=plan.measures or None,
-        queries=queries,
-        pictures=query_pictures,
-        depth=depth,
-        sample=sample,
-        confidence=confidence,
-        interval=interval,
-        seed=seed,
-    )
-    run = _Run(plan, asked, ask, progress or _silent)
-    with _cache_folder(cache) as folder:
-        opened = [Posteriors(folder, name, runtime) for name in plan.models]
+    run = _Run(request, plan, asked)
+    with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
+        folder = Path(request.cache or temporary).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EvaluationError(f"cannot make the folder {folder}: {error.strerror}") from error
+        opened = [Posteriors(folder, name, request.runtime) for name in plan.models]
         grids = [settings(chains, plan.top_k, posteriors.classes) for posteriors in opened]
         for grid in grids if compare is not None else ():
-            _check_baseline(compare, asked, grid)
+            places_of = [(system, _place(system, setting)) for system in asked for setting in grid]
+            known = dict.fromkeys(point_name(system.name, *place) for system, place in places_of)
+            if compare not in known:
+                raise EvaluationError(
+                    f"compare names {compare}, which is none of {', '.join(known)}"
+                )
         for posteriors, grid in zip(opened, grids, strict=True):
-            with closing(posteriors):
-                run.update(posteriors, cast("Sources | None", places), labels)
+            with closing(posteriors.index):
+                run.update(posteriors, cast("Sources | None", places))
                 run.sweep(posteriors, grid)
-                posteriors.keep_queries()
     return run.outcome()
-
-
-def _check_baseline(name: str | None, systems: Iterable[System], grid: Sequence[Setting]) -> None:
-    """Refuse a baseline that there will not be, before anything is measured."""
-    known = [
-        point_name(system.name, *setting)
-        for system in systems
-        for setting in ([(s.chain.name, s.top_k) for s in grid] if system.uses_synsets else [_NONE])
-    ]
-    if name not in known:
-        raise EvaluationError(f"compare names {name}, which is none of {', '.join(known)}")
 
 
 @dataclass
 class _Run:
     """The work of a sweep, model after model: ``evaluate`` on an index for each setting."""
 
+    request: SweepRequest
     plan: SweepPlan
     systems: tuple[System, ...]
-    ask: Callable[..., Evaluation]
-    progress: Progress
     points: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     models: dict[str, Any] = field(default_factory=dict)
     found: Evaluation | None = None
     """Any of the evaluations: all have one task on one collection."""
 
-    def update(self, posteriors: Posteriors, pictures: Sources | None, labels: Labels) -> None:
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self.request.progress is not None:
+            self.request.progress(what, done, total)
+
+    def update(self, posteriors: Posteriors, pictures: Sources | None) -> None:
         """Let the model see what it has not seen yet."""
         name = posteriors.name
 
         def told(report: IndexReport, total: int | None) -> None:
-            self.progress(f"{name}: pictures", report.found, total or report.found)
+            self._tell(f"{name}: pictures", report.found, total or report.found)
 
-        report = posteriors.update(pictures, labels, told)
+        report = posteriors.update(pictures, self.request.labels, told)
         if report is not None and report.rejected:
             self.notes.append(f"{name}: {len(report.rejected)} pictures could not be read")
 
@@ -212,17 +173,17 @@ class _Run:
             ExitStack() as open_,
         ):
             for number, (setting, systems, features) in enumerate(work):
-                self.progress(f"{posteriors.name}: settings", number, len(work))
+                self._tell(f"{posteriors.name}: settings", number, len(work))
                 path = Path(scratch) / f"{number}.duckdb"
                 filled = fill(posteriors, setting, path, features=features)
                 open_.callback(filled.index.close)
-                self.found = self.ask(filled.index, systems=systems)
+                self.found = self._evaluate(filled.index, systems)
                 self.notes += self.found.notes
                 made += [(setting, system, filled, self.found) for system in systems]
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
         for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
             synsets, features = system.uses_synsets, system.uses_features
-            filters, top_k = (setting.chain.name, setting.top_k) if synsets else _NONE
+            filters, top_k = _place(system, setting)
             self.points.append(
                 Point(
                     posteriors.name,
@@ -242,6 +203,13 @@ class _Run:
         analyzer = {**about["analyzer"], "term_filters": [], "embedding": True}
         self.models[posteriors.name] = {"analyzer": analyzer, "weights": about["weights"]}
 
+    def _evaluate(self, index: ImageIndex, systems: Sequence[System]) -> Evaluation:
+        request, measures = self.request, self.plan.measures or None
+        same = ("queries", "depth", "sample", "confidence", "interval", "seed")
+        options = {name: getattr(request, name) for name in same}
+        pictures = request.query_pictures
+        return evaluate(index, request.judgements, systems, measures, pictures=pictures, **options)
+
     def _times(
         self, posteriors: Posteriors, made: Sequence[tuple[ImageIndex, System]]
     ) -> list[tuple[float, float]]:
@@ -250,12 +218,9 @@ class _Run:
             return [(math.nan, math.nan)] * len(made)
         dense = any(system.uses_features for system in self.systems)
         chosen = sample_pictures(posteriors.index, self.plan.timed, self.plan.seed, dense=dense)
-        answers = take_turns(
-            [_timed(index, system) for index, system in made],
-            chosen,
-            partial(self.progress, f"{posteriors.name}: rounds of timing"),
-            rounds=_ROUNDS,
-        )
+        askers = [_timed(index, system) for index, system in made]
+        told = partial(self._tell, f"{posteriors.name}: rounds of timing")
+        answers = take_turns(askers, chosen, told, rounds=_ROUNDS)
         kept = [[ms for ms in times if not math.isnan(ms)] for times in answers]
         return [percentiles(times) if times else (math.nan, math.nan) for times in kept]
 
@@ -273,6 +238,11 @@ class _Run:
             {"data": data, "judgements": manifest["judgements"], "models": self.models},
             tuple(dict.fromkeys(self.notes)),
         )
+
+
+def _place(system: System, setting: Setting) -> tuple[str, int | None]:
+    """Filters and number of terms of a point; a system of deep features alone has none."""
+    return (setting.chain.name, setting.top_k) if system.uses_synsets else ("", None)
 
 
 def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
@@ -294,21 +264,3 @@ def _models(models: str | Iterable[str]) -> tuple[str, ...]:
     if not found or len(set(found)) < len(found):
         raise EvaluationError(f"name models, each once, not {', '.join(found) or 'none'}")
     return found
-
-
-@contextmanager
-def _cache_folder(cache: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if cache is None:
-        with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
-            yield Path(temporary)
-        return
-    folder = Path(cache).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError(f"cannot make the folder {folder}: {error.strerror}") from error
-    yield folder
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Tells nobody."""

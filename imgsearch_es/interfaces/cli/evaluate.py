@@ -121,8 +121,7 @@ def _evaluate(index: str | None, *, quiet: bool, **options: Any) -> Evaluation:
 
 def _pictures(manifest: Path, found: Evaluation) -> list[str]:
     """Which pictures differ from those of a manifest, where their list lies beside it."""
-    from imgsearch_es.evaluation.manifest import picture_differences
-    from imgsearch_es.evaluation.results import PICTURES
+    from imgsearch_es.evaluation.manifest import PICTURES, picture_differences
 
     beside = manifest.with_name(PICTURES)
     return picture_differences(beside, found.collection) if beside.is_file() else []

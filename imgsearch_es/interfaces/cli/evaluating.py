@@ -24,8 +24,8 @@ from imgsearch_es.interfaces.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.asking import Progress
-    from imgsearch_es.evaluation.results import Results
+    from imgsearch_es.evaluation.manifest import Results
+    from imgsearch_es.evaluation.systems import Progress
     from imgsearch_es.evaluation.tables import Tables
 
 R = TypeVar("R", bound="Results")

@@ -19,8 +19,8 @@ from imgsearch_es.interfaces.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.asking import Progress
     from imgsearch_es.evaluation.judging import Judging
+    from imgsearch_es.evaluation.systems import Progress
 
 
 def judge(

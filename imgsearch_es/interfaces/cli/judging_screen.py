@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.evaluation.judging.session import Candidate
+from imgsearch_es.evaluation.judging import Candidate
 from imgsearch_es.interfaces.cli.output import printable
 from imgsearch_es.pictures.thumbnails import reason, shrink
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-    from imgsearch_es.evaluation.judging.judging import Judging
+    from imgsearch_es.evaluation.judging import Judging
 
 KEYS: Mapping[str, str] = MappingProxyType(
     {

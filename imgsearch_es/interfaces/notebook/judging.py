@@ -14,11 +14,11 @@ import anywidget
 import traitlets
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.evaluation.judging.session import GRADES
+from imgsearch_es.evaluation.judging import GRADES
 from imgsearch_es.pictures.thumbnails import Thumb, embed
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.judging.judging import Judging
+    from imgsearch_es.evaluation.judging import Judging
 
 PICTURE_PIXELS, QUERY_PIXELS = 420, 200
 PICTURE_BYTES, QUERY_BYTES = 1_000_000, 300_000

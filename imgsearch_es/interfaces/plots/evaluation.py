@@ -10,14 +10,14 @@ import numpy as np
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import score
-from imgsearch_es.evaluation.sweeps.points import Point, curves
+from imgsearch_es.evaluation.sweeps.outcome import Point, curves
 from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from imgsearch_es.evaluation.outcome import Evaluation
+    from imgsearch_es.evaluation.experiment import Evaluation
     from imgsearch_es.evaluation.sweeps.outcome import Sweep
 
 LEVELS = tuple(f"IPrec@{level / 10:.1f}" for level in range(11))
