@@ -20,12 +20,11 @@ index keeps that dictionary, and a query is analyzed as the documents were.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +44,12 @@ from imgsearch_es.analysis.filters import (
     full_config,
     run_image_filters,
 )
+from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
-from imgsearch_es.analysis.models.learnt_file import without_paths
+from imgsearch_es.analysis.models.weights import relative_to, without_paths
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.images import ImageSource, Limits, Picture, open_image
-
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.models.base import Model
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
@@ -114,21 +111,17 @@ class Analyzer:
         *,
         runtime: str | None = None,
     ) -> None:
-        from imgsearch_es.analysis.models.weights import relative_to
-
         options, folder = _read_config(config)
         with relative_to(folder):
             self._build(options, runtime)
 
     def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
-        from imgsearch_es.analysis.models import create_model
-
         unknown = sorted(set(options) - _OPTIONS)
         if unknown:
             raise ConfigurationError(
                 f"unknown analyzer option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
             )
-        self.model: Model = create_model(options.get("model", DEFAULT_MODEL))
+        self.model = create_model(options.get("model", DEFAULT_MODEL))
         if runtime is not None:
             problem = f"runs in its own way, not on {runtime}"
             _tell(self.model, "use_runtime", runtime, problem)
@@ -195,10 +188,7 @@ class Analyzer:
         return open_image(source, uri=uri, limits=limits, at_least=self.decode_size, admit=admit)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Run the image filters (safe in many threads at once).
-
-        Args:
-            image: an RGB picture of any size.
+        """Run the image filters on an RGB picture (safe in many threads at once).
 
         Returns:
             Pixels of shape (height, width, 3), RGB, 0 to 255.
@@ -206,10 +196,7 @@ class Analyzer:
         return run_image_filters(self.image_filters, image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
-        """Analyze a batch of prepared pictures in one forward pass.
-
-        Args:
-            pictures: each of shape (height, width, 3), as ``prepare`` gives them.
+        """Analyze a batch of pictures, as ``prepare`` gives them, in one forward pass.
 
         Raises:
             AnalyzerError: they differ in size.
@@ -221,10 +208,11 @@ class Analyzer:
                 "a fixed size, such as center_crop, or resize with height and width"
             )
         prediction = self.model.predict(np.stack(pictures))
-        vectors: Iterable[NDArray[np.float32] | None] = repeat(None)
-        if self.embedding:
-            vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
-        return list(map(Analysis, self.to_terms(prediction.posterior), vectors))
+        terms = self.to_terms(prediction.posterior)
+        if not self.embedding:
+            return [Analysis(each, None) for each in terms]
+        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        return list(map(Analysis, terms, vectors))
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
@@ -235,12 +223,12 @@ class Analyzer:
         Args:
             posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
         """
-        scores = np.where(_is_term(posterior), posterior, np.float32(0))
+        scores = _without_noise(posterior)
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
-        return [_terms(row, vocabulary.keys) for row in scores]
+        return [_terms(row, vocabulary.keys) for row in _without_noise(scores)]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""
@@ -255,14 +243,9 @@ class Analyzer:
     ) -> tuple[EmbeddingFilter, ...]:
         """The embedding filters with which this analyzer goes on where another one ends.
 
-        Stored deep features of the other then need no model to become this one's.
-
-        Args:
-            config: the configuration of the other.
-            weights: the fingerprint of its weights.
-
-        Returns:
-            None at all, when they differ in anything else or in nothing.
+        Stored deep features of the other, which its configuration and the fingerprint of its
+        weights describe, then need no model to become this one's. There are none when they differ
+        in anything else or in nothing.
         """
         old, new = _essence(config), _essence(self.config)
         before = old.pop("embedding_filters")
@@ -275,13 +258,9 @@ class Analyzer:
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
         """An index is searched and extended with the analyzer that built it, or not at all.
 
-        Args:
-            config: the configuration of the analyzer that built it.
-            weights: the fingerprint of its weights.
-            location: of the index, for the message.
-
         Raises:
-            AnalyzerMismatchError: this is another one.
+            AnalyzerMismatchError: the index at this location was built with another configuration
+                or other weights, by their fingerprint.
         """
         if _essence(config) != _essence(self.config):
             raise AnalyzerMismatchError(
@@ -347,8 +326,7 @@ def _named(config: Mapping[str, Any]) -> str:
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what says where its files are on this machine.
 
-    Which files they are is in the model's fingerprint, and in the option sha256 of filters and of
-    the deep feature.
+    Which they are is in the model's fingerprint, and in the option sha256 of the other parts.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     kind, is_file, _ = str(model["name"]).partition(":")
@@ -364,13 +342,14 @@ def _described(part: Mapping[str, Any]) -> str:
     return f"{part['name']}({options})" if options else str(part["name"])
 
 
-def _is_term(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-    usable: NDArray[np.bool_] = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
-    return usable
+def _without_noise(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores that are no term, as they are not finite or too small, become 0."""
+    is_term = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
+    return np.where(is_term, scores, np.float32(0))
 
 
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:
-    found = np.flatnonzero(_is_term(scores))
+    found = np.flatnonzero(scores)
     best_first = found[np.argsort(-scores[found], kind="stable")]
     return tuple(Term(keys[i], float(scores[i])) for i in best_first)
 
@@ -382,17 +361,13 @@ def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, A
     if isinstance(config, Mapping):
         return config, Path()
     path = Path(config).expanduser()
-    return _read_toml(path), path.parent
-
-
-def _read_toml(path: Path) -> Mapping[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
         with path.open("rb") as file:
-            return dict(tomllib.load(file))
+            return tomllib.load(file), path.parent
     except OSError as error:
         raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:

@@ -1,12 +1,8 @@
 """The built-in parts of an analyzer that deep features pass through, in the order they are named.
 
-An embedding filter takes the deep features of a batch, float32 of shape (pictures, dimensions), and
-gives float32 of shape (pictures, other dimensions). As other filters it is a frozen dataclass whose
-fields are its options, and plug-ins register theirs under the same entry-point group.
-
-A filter that was learnt keeps what it learnt in a file. Its options are then ``path``, where the
-file is, and ``sha256``, which file it is (`LearntFilter`). The index records both and compares the
-second: the file may move, but another file in its place is refused, as other weights are.
+As other filters they are frozen dataclasses whose fields are their options. One that was learnt
+keeps what it learnt in a file, of which the index records ``path`` and ``sha256`` (`LearntFilter`)
+and compares the second: another file in its place is refused, as other weights are.
 """
 
 from __future__ import annotations
@@ -22,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.filters import create_part
-from imgsearch_es.analysis.models.learnt_file import LearntFile
-from imgsearch_es.analysis.models.weights import fingerprint
+from imgsearch_es.analysis.models.weights import LearntFile, digest_of
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import replacing
 
@@ -36,15 +31,11 @@ class EmbeddingFilter(Protocol):
     """A step after the model, for its deep feature."""
 
     def dimensions(self, given: int) -> int:
-        """How long a deep feature is after this filter.
-
-        Args:
-            given: how long it is before.
+        """How long a deep feature of this length is after this filter.
 
         Raises:
             AnalyzerError: this filter takes deep features of another length.
         """
-        ...
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """Give the new deep features.
@@ -56,7 +47,6 @@ class EmbeddingFilter(Protocol):
             float32 of shape (pictures, ``self.dimensions(dimensions)``). A picture's row must not
             depend on the other rows.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,21 +109,18 @@ def write_whitening(
     """Write the file of `PCAWhiten`, an .npz without pickle; it is there whole or not at all.
 
     Args:
-        path: of the file; ends in .npz.
+        path: of the file.
         mean: float64 of shape (dimensions,).
         components: float64 of shape (dimensions, components): V D^(-1/2).
         notes: more about it, such as ``variance``: numbers, texts or arrays of them.
 
     Returns:
         The sha256 of the file, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be written.
     """
     arrays = {name: np.asarray(value) for name, value in notes.items()}
     with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, mean=mean, components=components, **cast(Any, arrays))
-    return fingerprint(path, "an embedding filter").partition(":")[2]
+    return digest_of(path)
 
 
 def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -160,12 +147,7 @@ def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def create_embedding_filter(config: Mapping[str, Any]) -> EmbeddingFilter:
-    """Build an embedding filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-        WeightsError: its file is missing or another one.
-    """
+    """Build an embedding filter; see `create_part`. One whose file is another is a WeightsError."""
     return cast(EmbeddingFilter, create_part(EMBEDDING_FILTERS, "embedding filter", config))
 
 

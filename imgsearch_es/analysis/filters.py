@@ -41,7 +41,6 @@ class ImageFilter(Protocol):
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Give the changed RGB picture."""
-        ...
 
 
 class TermFilter(Protocol):
@@ -49,7 +48,6 @@ class TermFilter(Protocol):
 
     def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
         """The terms after this filter, given those before it."""
-        ...
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
         """Give the new scores.
@@ -58,7 +56,6 @@ class TermFilter(Protocol):
             scores: float32 of shape (pictures, terms), not changed.
             vocabulary: the terms of ``scores``, in the order of its columns.
         """
-        ...
 
 
 # --- image filters ---------------------------------------------------------------------------
@@ -68,16 +65,14 @@ class TermFilter(Protocol):
 class Resize:
     """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
 
-    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is.
-
-    With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
-    paper uses.
+    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is. With
+    height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the paper
+    uses.
 
     Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
-    that is longer than 65,536 pixels is averaged before it is scaled otherwise.
-
-    As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
-    of their size where that is no smaller than what it scales to.
+    that is longer than 65,536 pixels is averaged before it is scaled otherwise. As the first
+    filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8 of their size
+    where that is no smaller than what it scales to.
     """
 
     height: int | None = None
@@ -120,21 +115,14 @@ class Resize:
             image = _middle(image)
         elif max(image.size) > _LONG and resampling is not Image.Resampling.NEAREST:
             image = image.reduce((-(-image.width // _LONG), -(-image.height // _LONG)))
-        width, height = self._size(image)
-        if image.size == (width, height):
-            return image
-        return image.resize((width, height), resampling)
-
-    def _size(self, image: Image.Image) -> tuple[int, int]:
-        """Width and height that a picture gets."""
-        if self.shorter_side is not None:
-            scale = self.shorter_side / min(image.size)
-        elif self.longer_side is not None:
-            scale = min(1.0, self.longer_side / max(image.size))
+        if self.width and self.height:
+            width, height = self.width, self.height
         else:
-            return cast(int, self.width), cast(int, self.height)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        return width, height
+            scale = (self.shorter_side or 0) / min(image.size)
+            if self.longer_side:
+                scale = min(1.0, self.longer_side / max(image.size))
+            width, height = (max(1, round(side * scale)) for side in image.size)
+        return image if image.size == (width, height) else image.resize((width, height), resampling)
 
 
 def _middle(image: Image.Image) -> Image.Image:
@@ -235,21 +223,19 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores with a column for each hypernym added.
-
-        Sums are made in float64, so a picture's do not depend on those it is analyzed with.
-        """
+        """Give the scores with a column for each hypernym added."""
         wider = self.vocabulary(vocabulary)
         column = {key: i for i, key in enumerate(wider.keys)}
         added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
         for row, key in enumerate(vocabulary.keys):
             for hypernym in vocabulary.hypernyms(key):
                 added[row, column[hypernym.key] - len(vocabulary)] = 1
+        # In float64, so that a picture's sums do not depend on those it is analyzed with.
         sums = (scores.astype(np.float64) @ added).astype(np.float32)
         return np.concatenate([scores, sums], axis=1)
 
 
-# --- in a row ----------------------------------------------------------------------------------
+# --- in a row, and by name ---------------------------------------------------------------------
 
 
 def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
@@ -263,24 +249,13 @@ def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDA
     return np.asarray(image, dtype=np.uint8)
 
 
-# --- by name ---------------------------------------------------------------------------------
-
-
 def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
-    """Build an image filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-    """
+    """Build an image filter; see `create_part`."""
     return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
 
 
 def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
-    """Build a term filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-    """
+    """Build a term filter; see `create_part`."""
     return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
 
 
@@ -288,8 +263,7 @@ def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
     """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters.
 
     Raises:
-        AnalyzerError: another filter than the first wants fast decoding; what comes before it
-            would see other pixels.
+        AnalyzerError: another filter than the first wants fast decoding.
     """
     sizes = [getattr(part, "decode_size", None) for part in filters]
     if any(sizes[1:]):
@@ -332,10 +306,8 @@ def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
     known = [field.name for field in dataclasses.fields(factory)]
     for option in options:
         if option not in known:
-            raise AnalyzerError(
-                f"the {kind} {name!r} has no option {option!r}; "
-                + (f"it has {', '.join(known)}" if known else "it has none")
-            )
+            has = ", ".join(known) or "none"
+            raise AnalyzerError(f"the {kind} {name!r} has no option {option!r}; it has {has}")
     try:
         return factory(**options)
     except TypeError as error:

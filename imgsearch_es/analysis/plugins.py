@@ -36,12 +36,7 @@ def entry_point(group: str, name: str) -> EntryPoint:
 
 
 def version_of(group: str, name: str) -> str:
-    """The version of the package that registers a name; empty where nobody does.
-
-    Args:
-        group: the entry-point group.
-        name: what is registered, or that, a colon and more.
-    """
+    """The version of the package that registers a name (what is before a colon in it), or ""."""
     item = _entry_points(group).get(name.partition(":")[0])
     return item.dist.version if item and item.dist else ""
 

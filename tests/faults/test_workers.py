@@ -18,14 +18,15 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Refused
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.analysis.decoding.turns import LARGE, Turns
+from imgsearch_es.analysis.filters import create_image_filter, run_image_filters
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.read import Readers, Ready
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import open_image
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
@@ -185,6 +186,12 @@ def worker(limits: Limits = Limits()) -> WorkerProcess:  # noqa: B008 - frozen
     return WorkerProcess(FILTERS, limits)
 
 
+def decoded_here(filters, path: Path) -> Decoded:
+    picture = open_image(path)
+    pixels = run_image_filters(map(create_image_filter, filters), picture.image)
+    return Decoded.of(picture, pixels)
+
+
 def assert_same(one: Decoded, two: Decoded) -> None:
     for name in ("sha256", "bytes", "width", "height", "format"):
         assert getattr(one, name) == getattr(two, name)
@@ -199,10 +206,9 @@ def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shar
         monkeypatch.setattr("imgsearch_es.analysis.decoding.process._shared_file", lambda: None)
     filters = [{"name": "resize", "shorter_side": side, "interpolation": "bicubic"}]
     assert (3 * side**2 > AREA) == (side == 1200)
-    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
+    there = WorkerProcess(filters, Limits())
     for path in sorted(photos.iterdir())[:3]:
-        one, two = (d.decode(path.read_bytes(), str(path)) for d in (here, there))
-        assert_same(one, two)
+        assert_same(decoded_here(filters, path), there.decode(path.read_bytes(), str(path)))
     there.kill()
     there.close()
 
@@ -214,7 +220,7 @@ def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, tmp_pat
     assert 3 * 800**2 * len(paths) > AREA
     paths[2:2] = [tmp_path / "none.png", tmp_path / "nothing.png"]
     paths[3].touch()
-    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
+    there = WorkerProcess(filters, Limits())
     found = there.decode_files([str(path) for path in paths])
     there.kill()
     there.close()
@@ -226,7 +232,7 @@ def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, tmp_pat
     for path, one in zip(paths, found.pictures, strict=True):
         if path not in paths[2:4]:
             assert isinstance(one, Decoded)
-            assert_same(one, here.decode(path.read_bytes(), str(path)))
+            assert_same(one, decoded_here(filters, path))
 
 
 @pytest.mark.parametrize("width", [CRASHES, HANGS, FAILS])

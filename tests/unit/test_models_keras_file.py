@@ -5,8 +5,7 @@ import zipfile
 
 import pytest
 
-from imgsearch_es.analysis.models.keras_file import KerasFileModel
-from imgsearch_es.analysis.models.labels import read_labels, to_vocabulary
+from imgsearch_es.analysis.models.keras_file import KerasFileModel, read_labels, to_vocabulary
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.vocabulary.synsets import imagenet
 

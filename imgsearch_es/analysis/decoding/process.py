@@ -25,8 +25,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, Decoded, Large, Refused
-from imgsearch_es.analysis.decoding.turns import TURNS, Turns
+from imgsearch_es.analysis.decoding import AREA, TURNS, Decoded, Large, Refused, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits
 
@@ -109,11 +108,10 @@ class WorkerProcess:
             raise
 
     def decode(self, data: bytes, uri: str) -> Decoded:
-        """Decode one picture, given its file's bytes.
+        """Decode one picture, given its file's bytes; a large one waits for its turn.
 
         A worker may be killed for no fault of this picture (by a person, or for want of memory).
-        So the picture gets a second worker, and is rejected when that dies, too. A large one waits
-        for its turn.
+        So the picture gets a second worker, and is rejected when that dies, too.
 
         Raises:
             ImageError: it cannot be decoded, or crashes the decoder.
@@ -164,7 +162,8 @@ class WorkerProcess:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-c", _START, *_import_path()],
+                # It finds modules where this process does; "" in the path is this folder.
+                [sys.executable, "-c", _START, *map(os.path.abspath, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -192,20 +191,16 @@ class WorkerProcess:
     def _decode_twice(
         self, data: bytes, uri: str, *, is_turn: bool = False
     ) -> Decoded | Refused | Large:
-        try:
-            return self._decode(data, uri, is_turn=is_turn)
-        except _DiedError:
-            self._end()
-            self._start()
-        try:
-            return self._decode(data, uri, is_turn=is_turn)
-        except _DiedError:
-            was_killed = self._process.wait() == -signal.SIGKILL
-            how = self._end()
-            self._start()
-            if was_killed:  # by a person, or for want of memory, but not by the picture
-                raise ShortageError(uri, f"its decoder {how} twice") from None
-            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+        for _ in range(2):
+            try:
+                return self._decode(data, uri, is_turn=is_turn)
+            except _DiedError:
+                was_killed = self._process.wait() == -signal.SIGKILL
+                how = self._end()
+                self._start()
+        if was_killed:  # by a person, or for want of memory, but not by the picture
+            raise ShortageError(uri, f"its decoder {how} twice")
+        raise ImageError(uri, f"crashes the decoder: its process {how} twice")
 
     def _decode(self, data: bytes, uri: str, *, is_turn: bool) -> Decoded | Refused | Large:
         try:
@@ -235,20 +230,19 @@ class WorkerProcess:
         for said in answer["pictures"]:
             if "pixels" in said:
                 pictures.append(Large(**said))
-                continue
-            if "reason" in said:
+            elif "reason" in said:
                 pictures.append(Refused(**said))
-                continue
-            shape, is_shared = said.pop("shape"), said.pop("is_shared")
-            size = math.prod(shape)
-            content: bytes | bytearray
-            if self._area is not None and is_shared:
-                content = self._area[filled : filled + size]
-                filled += size
             else:
-                content = self._exactly(size)
-            pixels = np.frombuffer(content, np.uint8).reshape(shape)
-            pictures.append(Decoded(**said, pixels=pixels))
+                shape, is_shared = said.pop("shape"), said.pop("is_shared")
+                size = math.prod(shape)
+                content: bytes | bytearray
+                if self._area is not None and is_shared:
+                    content = self._area[filled : filled + size]
+                    filled += size
+                else:
+                    content = self._exactly(size)
+                pixels = np.frombuffer(content, np.uint8).reshape(shape)
+                pictures.append(Decoded(**said, pixels=pixels))
         return Decodings(pictures, answer["seconds"])
 
     def _send(self, *parts: bytes) -> None:
@@ -344,8 +338,3 @@ def _widen(pipe: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
         with suppress(OSError):  # a limit of this machine
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BLOCK)
-
-
-def _import_path() -> list[str]:
-    """Where this process finds modules; the worker is to find the same."""
-    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - "" is this folder

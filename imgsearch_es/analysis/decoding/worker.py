@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Large, Refused
-from imgsearch_es.analysis.decoding.turns import LARGE, LargeError
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Large, LargeError, Refused
+from imgsearch_es.analysis.filters import create_image_filter, decode_size, run_image_filters
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits, read_bytes
+from imgsearch_es.pictures.images import open_image
 
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
 
@@ -63,17 +64,16 @@ class _Worker:
     def __init__(
         self, limits: Limits, image_filters: Sequence[Mapping[str, Any]], area: Sequence[int]
     ) -> None:
-        self._decoder = Decoder(image_filters, limits)
+        self._filters = [create_image_filter(config) for config in image_filters]
         self._limits = limits
         self._area = mmap.mmap(area[0], AREA) if area else None
-        self._seconds = {"read": 0.0, "decode": 0.0}
 
     def answer(
         self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
     ) -> list[bytes | memoryview]:
         """The line about some pictures, and the pixels that have no room in the shared memory."""
         self._is_turn = is_turn
-        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        self._seconds = {"read": 0.0, "decode": 0.0}
         filled = 0
         said: list[dict[str, Any]] = []
         rest: list[memoryview] = []
@@ -123,8 +123,10 @@ class _Worker:
             if has is not None:
                 _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
 
+        size = decode_size(self._filters)
         try:
-            return self._decoder.decode(data, uri, admit)
+            picture = open_image(data, uri=uri, limits=self._limits, at_least=size, admit=admit)
+            return Decoded.of(picture, run_image_filters(self._filters, picture.image))
         finally:
             if has is not None:
                 _limit_data(resource.RLIM_INFINITY)

@@ -44,7 +44,7 @@ def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
     name = given.pop("name", None)
     if not isinstance(name, str) or not name:
         raise AnalyzerError(f"this model has no name: {config!r}")
-    factory = _factory(_registered(name))
+    factory = _factory(name)
     given |= options
     _check_options(factory, name, given)
     try:
@@ -60,13 +60,9 @@ def available_models() -> list[ModelInfo]:
     return [_info(name) for name in plugin_names(MODELS)]
 
 
-def _registered(name: str) -> str:
-    return name.partition(":")[0]
-
-
 def _factory(name: str) -> _Factory:
     try:
-        factory = load_plugin(MODELS, name)
+        factory = load_plugin(MODELS, name.partition(":")[0])
     except ImgsearchError:
         raise
     except Exception as error:  # a plug-in's module may raise anything
@@ -96,10 +92,8 @@ def _info(name: str) -> ModelInfo:
     try:
         factory = _factory(name)
         describe = getattr(factory, "describe", None)
-        if describe is None:
-            summary = (inspect.getdoc(factory) or "").partition("\n")[0]
-            return ModelInfo(name, summary, distribution=distribution)
-        info: ModelInfo = describe(name)
+        summary = (inspect.getdoc(factory) or "").partition("\n")[0]
+        info: ModelInfo = describe(name) if describe else ModelInfo(name, summary)
         return replace(info, distribution=distribution)
     except Exception as error:  # noqa: BLE001 - listed, not raised: the others still work
         return ModelInfo(name, "", distribution=distribution, error=str(error))

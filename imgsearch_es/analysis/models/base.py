@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.models.networks import layer_shapes, with_deep_feature
+from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, reason
+from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
     import keras
-
-    from imgsearch_es.analysis.models.runtime import Runtime
-    from imgsearch_es.analysis.models.runtime_choice import Choice
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
@@ -50,22 +50,18 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """The name it is registered under, such as "vgg16" (or "keras:/path/of/a/file")."""
-        ...
 
     @property
     def config(self) -> dict[str, JSON]:
         """Its name and options: ``create_model(model.config)`` makes it again."""
-        ...
 
     @property
     def vocabulary(self) -> Vocabulary:
         """Its classes, in the order of the posterior's columns."""
-        ...
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
         """The image filters that give its input, unless the analyzer names others."""
-        ...
 
     def fingerprint(self) -> str:
         """Identify the weights, as "sha256:<hex>" of their file, without building the network.
@@ -73,7 +69,6 @@ class Model(Protocol):
         Raises:
             WeightsError: the weights are missing and cannot be fetched.
         """
-        ...
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify a batch of pictures.
@@ -84,15 +79,10 @@ class Model(Protocol):
         Raises:
             AnalyzerError: the pixels have another shape or type, or the network does not run.
         """
-        ...
 
 
 class WrappedModel(ABC):
-    """A `Model` around another one: all is the other's, but how it predicts.
-
-    Args:
-        model: the other one.
-    """
+    """A `Model` around another one: all is the other's, but how it predicts."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -127,12 +117,7 @@ class ModelInfo:
 
 
 def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
-    """See that a model can take these pixels.
-
-    Args:
-        pixels: what it was given.
-        size: (height, width) of its input.
-        name: of the model, for the message.
+    """See that a model of this input size, (height, width), can take these pixels.
 
     Raises:
         AnalyzerError: they have another shape or type.
@@ -167,7 +152,6 @@ class NetworkModel(ABC):
     """
 
     is_safe_in_threads = True
-    """Then batches overlap; other models get one at a time."""
 
     def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
         self.name = name
@@ -204,18 +188,15 @@ class NetworkModel(ABC):
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
         check_pixels(pixels, self.size, self.name)
-        return predict_in_turns(self._load(), pixels)
+        with self._lock:
+            if self._runtime is None:
+                self._runtime, self.choice = open_runtime(self, self._wanted)
+            runtime = self._runtime
+        return predict_in_turns(runtime, pixels)
 
     def __repr__(self) -> str:
         options = {key: value for key, value in self.config.items() if key != "name"}
         return f"{type(self).__name__}({self.name!r}, **{options!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out of a copy or a pickle; it is built again there."""
-        return {**self.__dict__, "_lock": None, "_runtime": None, "choice": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
 
     def checked_network(self) -> keras.Model:
         """What `build_network` gives with the deep feature wanted, and errors of ours.
@@ -223,15 +204,11 @@ class NetworkModel(ABC):
         Raises:
             AnalyzerError: the network cannot be built.
         """
-        from imgsearch_es.analysis.models.runtime import import_keras, reason
-
         import_keras()
         try:
             network = self.build_network()
             if self.deep_feature.is_default:
                 return network
-            from imgsearch_es.analysis.models.networks import with_deep_feature
-
             return with_deep_feature(network, self.deep_feature)
         except ValueError as error:  # Keras's word for a network that cannot be
             raise AnalyzerError(
@@ -248,11 +225,7 @@ class NetworkModel(ABC):
 
         Builds the network, so TensorFlow is imported.
         """
-        from imgsearch_es.analysis.models.runtime import import_keras
-
         import_keras()
-        from imgsearch_es.analysis.models.networks import layer_shapes
-
         return layer_shapes(self.build_network())
 
     def use_runtime(self, name: str) -> None:
@@ -263,15 +236,5 @@ class NetworkModel(ABC):
         Raises:
             ConfigurationError: there is no such runtime.
         """
-        from imgsearch_es.analysis.models.runtime import check_runtime
-
         with self._lock:
             self._wanted, self._runtime = check_runtime(name), None
-
-    def _load(self) -> Runtime:
-        with self._lock:
-            if self._runtime is None:
-                from imgsearch_es.analysis.models.runtime_choice import open_runtime
-
-                self._runtime, self.choice = open_runtime(self, self._wanted)
-            return self._runtime

@@ -43,9 +43,6 @@ _INSTRUCTIONS = set(
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     """Read the tensors of a ``.pth`` file that holds a dictionary of them.
 
-    Args:
-        path: the file, in PyTorch's legacy or zip format.
-
     Returns:
         Read-only arrays by name, in the order of the file.
 
@@ -86,11 +83,6 @@ class _Tensor(NamedTuple):
     strides: Any
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """Takes the arguments of ``torch._utils._rebuild_tensor_v2``."""
-    return _Tensor(storage, offset, shape, strides)
-
-
 def _pass_over(unpickler: Any) -> None:
     """Attributes of a dictionary, which nobody needs here."""
     unpickler.stack.pop()
@@ -113,7 +105,7 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            return lambda *given: _Tensor(*given[:4])
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         raise _RefusedError(f"it names {module}.{name}")

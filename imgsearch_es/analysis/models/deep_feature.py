@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from imgsearch_es.analysis.models.learnt_file import LearntFile
+from imgsearch_es.analysis.models.weights import LearntFile
 from imgsearch_es.errors import AnalyzerError
 
 POOLINGS = ("avg", "max", "gem", "rmac", "spoc")
+_OWN_OPTIONS = {"p": "gem", "levels": "rmac"}
 _LARGEST_SCALE = 4.0
 
 
@@ -67,7 +68,9 @@ class DeepFeature:
             raise AnalyzerError(f"embedding: levels is 1 to 8, not {self.levels!r}")
         if not isinstance(self.flip, bool):
             raise AnalyzerError(f"embedding: flip is true or false, not {self.flip!r}")
-        if not self.scales or not all(_is_scale(scale) for scale in self.scales):
+        if not self.scales or not all(
+            _is_number(scale) and 0 < scale <= _LARGEST_SCALE for scale in self.scales
+        ):
             raise AnalyzerError(
                 f"embedding: scales are one or more numbers above 0 and up to {_LARGEST_SCALE:g}, "
                 f"such as [0.7071, 1, 1.4142], not {self.scales!r}"
@@ -89,14 +92,13 @@ class DeepFeature:
         """The options that differ from the defaults, as JSON values."""
         mine, default = asdict(self), asdict(_DEFAULT)
         found = {name: value for name, value in mine.items() if value != default[name]}
-        if self.pooling == "gem":
+        for option, pooling in _OWN_OPTIONS.items():
+            if self.pooling == pooling:
+                found[option] = mine[option]
+            else:
+                found.pop(option, None)
+        if "p" in found:
             found["p"] = float(self.p)
-        else:
-            found.pop("p", None)
-        if self.pooling == "rmac":
-            found["levels"] = self.levels
-        else:
-            found.pop("levels", None)
         if "scales" in found:
             found["scales"] = list(self.scales)
         return found
@@ -114,7 +116,7 @@ class DeepFeature:
             if option not in known:
                 has = ", ".join(known)
                 raise AnalyzerError(f"embedding has no option {option!r}; it has {has}")
-        for option, pooling in (("p", "gem"), ("levels", "rmac")):
+        for option, pooling in _OWN_OPTIONS.items():
             if option in config and config.get("pooling", "avg") != pooling:
                 raise AnalyzerError(f'embedding: {option} is an option of pooling = "{pooling}"')
         options = dict(config)
@@ -131,13 +133,13 @@ class DeepFeature:
 def describe_feature(config: Mapping[str, Any]) -> str:
     """What `DeepFeature.to_config` gave, in a few words; its file need not be there."""
     options = dict(config)
-    pooling, parallel = options.pop("pooling", "avg"), options.pop("parallel", None)
-    said = _called(pooling, options)
-    return said if parallel is None else f"{said} -> {_called('parallel', parallel)}"
-
-
-def _called(name: str, options: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+    calls = {options.pop("pooling", "avg"): options}
+    if "parallel" in options:
+        calls["parallel"] = options.pop("parallel")
+    return " -> ".join(
+        f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        for name, given in calls.items()
+    )
 
 
 def _parallel(given: object) -> Parallel:
@@ -153,10 +155,6 @@ def _parallel(given: object) -> Parallel:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_scale(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and 0 < value <= _LARGEST_SCALE
 
 
 _DEFAULT = DeepFeature()

@@ -6,6 +6,7 @@ description, without TensorFlow; the network itself is loaded on first use.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.analysis.models.applications import APPLICATIONS
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.labels import find_labels, read_labels, to_vocabulary
+from imgsearch_es.analysis.models.networks import with_pooled_features
+from imgsearch_es.analysis.models.runtime import reason
 from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
 from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
 from imgsearch_es.errors import (
@@ -22,13 +25,13 @@ from imgsearch_es.errors import (
     ConfigurationError,
     WeightsError,
 )
-from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 if TYPE_CHECKING:
     import keras
 
 _ACTIVATIONS = ("auto", "none", "softmax", "sigmoid")
-_RESCALE = ("none", "0..1", "-1..1")
+_RESCALE = ("none", "0..1", "-1..1", *APPLICATIONS)
 
 
 class KerasFileModel(NetworkModel):
@@ -69,14 +72,19 @@ class KerasFileModel(NetworkModel):
         if absolute(path).is_dir():
             raise WeightsError(f"{path} is a folder; save the model as one file, model.keras")
         self.path = given_file(path, "the classifier")
-        _check_choice("rescale", rescale, _rescalings())
+        _check_choice("rescale", rescale, _RESCALE)
         _check_choice("activation", activation, _ACTIVATIONS)
         size = _input_size(self.path, read_description(self.path), (height, width))
-        given = _given_labels(labels, self.path)
-        stored: JSON = given if isinstance(given, str) else [*given]
+        if labels is None:
+            labels = _find_labels(self.path)
+        stored: JSON
+        if isinstance(labels, (str, os.PathLike)):
+            stored = str(absolute(labels))
+            self._labels = read_labels(Path(stored))
+        else:
+            self._labels, stored = list(labels), [*labels]
         options: dict[str, JSON] = {"labels": stored, "height": size[0], "width": size[1]}
         options |= {"rescale": rescale, "activation": activation}
-        self._labels = given if isinstance(given, list) else read_labels(Path(given))
         self._rescale, self._activation = rescale, activation
         super().__init__(f"keras:{self.path}", options, size)
 
@@ -107,17 +115,13 @@ class KerasFileModel(NetworkModel):
         """Load the classifier, and put rescaling and activation around it; see `NetworkModel`."""
         import keras
 
-        from imgsearch_es.analysis.models.networks import output_activation, pooled_features
-
         classifier = self._classifier()
         binary = self._check_outputs(classifier)
         activation = self._activation
         if activation == "auto":
-            linear = output_activation(classifier) == "linear"
+            linear = _output_activation(classifier) == "linear"
             activation = ("sigmoid" if binary else "softmax") if linear else "none"
-        both = keras.Model(
-            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
-        )
+        both = with_pooled_features(classifier)
         pixels = keras.Input((*self.size, 3), name="pixels")
         scores, embedding = both(_rescaled(pixels, self._rescale))
         if activation != "none":
@@ -128,8 +132,6 @@ class KerasFileModel(NetworkModel):
 
     def _classifier(self) -> keras.Model:
         import keras
-
-        from imgsearch_es.analysis.models.runtime import reason
 
         classifier = load_network(self.path)
         try:
@@ -158,15 +160,17 @@ class KerasFileModel(NetworkModel):
         return labels == 2 and shape[1] == 1
 
 
-def _rescalings() -> tuple[str, ...]:
-    from imgsearch_es.analysis.models.applications import APPLICATIONS
+def _output_activation(classifier: keras.Model) -> str | None:
+    """The name of the last layer's activation, such as "softmax" or "linear", where it has one."""
+    import keras
 
-    return (*_RESCALE, *APPLICATIONS)
+    layer = classifier.outputs[0]._keras_history.operation
+    if isinstance(layer, keras.Model):
+        return _output_activation(layer)
+    return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
 def _rescaled(pixels: Any, rescale: str) -> Any:
-    from imgsearch_es.analysis.models.applications import APPLICATIONS
-
     if rescale in APPLICATIONS:
         module = import_module(f"keras.applications.{APPLICATIONS[rescale].module}")
         return module.preprocess_input(pixels)
@@ -178,16 +182,6 @@ def _rescaled(pixels: Any, rescale: str) -> Any:
 def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
-
-
-def _given_labels(
-    labels: str | os.PathLike[str] | Sequence[str] | None, model: Path
-) -> str | list[str]:
-    if labels is None:
-        return str(find_labels(model))
-    if isinstance(labels, (str, os.PathLike)):
-        return str(absolute(labels))
-    return list(labels)
 
 
 def _input_size(
@@ -211,3 +205,63 @@ def _input_size(
             )
         size.append(fixed or option or 0)
     return size[0], size[1]
+
+
+def _find_labels(model: Path) -> Path:
+    """The file of labels beside a model: <stem>.labels.txt, labels.txt or labels.json."""
+    names = (f"{model.name.partition('.')[0]}.labels.txt", "labels.txt", "labels.json")
+    for name in dict.fromkeys((f"{model.stem}.labels.txt", *names)):
+        if model.with_name(name).is_file():
+            return model.with_name(name)
+    raise ConfigurationError(
+        f"the labels of {model} are not known: give them with labels=FILE, or put "
+        f"{model.stem}.labels.txt, labels.txt or labels.json beside it"
+    )
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read labels: one per line, or (.json) a list, or an object {"0": label, "1": label, ...}.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not of this form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".json":
+            return _in_order(json.loads(text), path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the labels in {path}: {error.strerror or error}"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"the labels in {path} are not valid: {error}") from error
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def _in_order(found: object, path: Path) -> list[str]:
+    if isinstance(found, dict):
+        numbers = [str(i) for i in range(len(found))]
+        missing = [number for number in numbers if number not in found]
+        if missing:
+            raise ConfigurationError(
+                f"the labels in {path} are not numbered from 0 on: {missing[0]} is missing"
+            )
+        found = [found[number] for number in numbers]
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise ConfigurationError(f"{path} must hold a list of labels, or an object by number")
+    return found
+
+
+def to_vocabulary(labels: Sequence[str]) -> Vocabulary:
+    """The vocabulary of the labels: ImageNet's, where they are its 1,000 classes in order.
+
+    Raises:
+        ConfigurationError: there are no labels, or one is empty or occurs twice.
+    """
+    known = imagenet()
+    if len(labels) == len(known) and all(
+        label in (synset.key, synset.name, synset.wnid)
+        for label, synset in zip(labels, known, strict=True)
+    ):
+        return known
+    return from_labels(labels)

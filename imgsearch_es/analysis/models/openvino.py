@@ -1,13 +1,20 @@
 """OpenVINO runs a network on the processor; a faster `Runtime` than TensorFlow, and sooner ready.
 
-Converting needs TensorFlow once; a converted network is read without it.
+Converting needs TensorFlow once. A converted network is kept in a folder of the user's cache, with
+what was compiled of it and decided about it, and is read without TensorFlow. Deleting any of these
+folders costs a few seconds on the next start. A folder is written beside its place and moved there
+whole, and each file in it has a checksum, for a damaged network gives wrong scores in silence.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +26,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import runtime_cache
 from imgsearch_es.analysis.models.runtime import Outputs, cores, reason
+from imgsearch_es.analysis.models.weights import digest_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
+from imgsearch_es.pictures.files import replacing
 
 NETWORK = "network.xml"
 """The converted network in its folder; its weights lie beside it (network.bin)."""
 
+_CHECKSUMS = "checksums.json"
 _TELEMETRY = "openvino_telemetry"
 _DEVICE = "CPU"
 _importing = threading.Lock()
@@ -96,32 +105,25 @@ class OpenVINORuntime:
             return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
-        if self._folder is None:
-            return self._compiled_by({}, hint, streams)
-        try:
-            found = self._compiled_by({"CACHE_DIR": str(self._folder)}, hint, streams)
-            runtime_cache.record(self._folder)
-        except (RuntimeError, OSError) as error:  # the disk is full, say
-            _log.warning("nothing compiled is kept for the next start: %s", error)
-            self._folder = None
-            return self._compiled_by({}, hint, streams)
-        return found
-
-    def _compiled_by(self, cache: dict[str, str], hint: str, streams: int) -> Any:
-        return _core().compile_model(
-            self._network,
-            _DEVICE,
-            {
-                # Left alone, OpenVINO takes bfloat16 on processors that have it: scores then
-                # differ by some hundredths.
-                "INFERENCE_PRECISION_HINT": "f32",
-                "PERFORMANCE_HINT": hint,
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": cores(),
-                "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
-                **cache,
-            },
-        )
+        options = {
+            # Left alone, OpenVINO takes bfloat16 on processors that have it: scores then
+            # differ by some hundredths.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": hint,
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": cores(),
+            "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
+        }
+        if self._folder:
+            kept = {**options, "CACHE_DIR": str(self._folder)}
+            try:
+                found = core().compile_model(self._network, _DEVICE, kept)
+                record(self._folder)
+                return found
+            except (RuntimeError, OSError) as error:  # the disk is full, say
+                _log.warning("nothing compiled is kept for the next start: %s", error)
+                self._folder = None
+        return core().compile_model(self._network, _DEVICE, options)
 
 
 def convert(function: Any) -> Any:
@@ -160,22 +162,90 @@ def read(folder: Path) -> Any:
         AnalyzerError: it is not there, or damaged.
     """
     try:
-        return _core().read_model(folder / NETWORK)
+        return core().read_model(folder / NETWORK)
     except RuntimeError as error:
         raise AnalyzerError(f"cannot read {folder / NETWORK}: {reason(error)}") from error
 
 
-def parse(description: bytes, weights: bytes) -> Any:
-    """Make a network of the content of its two files.
+# --- folders of the cache ----------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where they are: below IMGSEARCH_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get("IMGSEARCH_CACHE")
+    cache = Path(chosen).expanduser() if chosen else Path(user_cache_dir("imgsearch_es"))
+    return cache / "runtimes"
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of ``folder`` in the end, or of none.
 
     Raises:
-        AnalyzerError: they are damaged.
-        MissingDependencyError: OpenVINO is not installed.
+        OSError: the cache cannot be written.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        return _core().read_model(description, weights)
-    except RuntimeError as error:
-        raise AnalyzerError(f"cannot read a network: {reason(error)}") from error
+        yield place
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            place.rename(folder)
+        except OSError:
+            _log.info("another process was faster to write %s", folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def record(folder: Path) -> None:
+    """Keep the checksums of the files that have none yet.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    recorded = _recorded(folder)
+    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
+    if new:
+        with replacing(folder / _CHECKSUMS) as draft:
+            draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
+
+
+def check(folder: Path) -> None:
+    """See that all files are as they were written; one without a checksum is removed.
+
+    (It was not written to its end, or somebody was killed before it was recorded.)
+
+    Raises:
+        AnalyzerError: one is damaged or gone.
+    """
+    recorded = _recorded(folder)
+    for path in _files(folder):
+        if path.name not in recorded:
+            path.unlink(missing_ok=True)
+    for name, digest in recorded.items():
+        try:
+            if digest_of(folder / name) != digest:
+                raise AnalyzerError(f"{folder / name} is damaged: its checksum is wrong")
+        except OSError as error:
+            raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
+    if not recorded:
+        raise AnalyzerError(f"{folder} has no checksums")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and path.name != _CHECKSUMS]
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+# --- the package -------------------------------------------------------------------------------
 
 
 def is_installed() -> bool:
@@ -184,14 +254,9 @@ def is_installed() -> bool:
 
 
 def processor() -> str:
-    """What a decision depends on: the processor's name and the kinds of numbers it computes with.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed.
-    """
-    core = _core()
-    abilities = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
-    return f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
+    """The processor's name and the kinds of numbers it computes with."""
+    abilities = sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return f"{core().get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
 
 
 def import_openvino() -> Any:
@@ -234,5 +299,6 @@ def without_telemetry() -> Iterator[None]:
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
+    """OpenVINO's own object, by which networks are read and compiled."""
     return import_openvino().Core()

@@ -27,7 +27,7 @@ from imgsearch_es.analysis.models.base import (
     check_pixels,
     predict_in_turns,
 )
-from imgsearch_es.analysis.models.labels import to_vocabulary
+from imgsearch_es.analysis.models.keras_file import to_vocabulary
 from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import reason, replacing
@@ -58,10 +58,7 @@ class Origin:
 
 
 class QuantizedModel:
-    """A classifier with whole numbers of 8 bits, on OpenVINO.
-
-    Args:
-        name: "quantized:" and the path of the file.
+    """A classifier with whole numbers of 8 bits, on OpenVINO; its name is "quantized:" and a file.
 
     Raises:
         WeightsError: the file is missing, or none that ``imgsearch quantize`` made.
@@ -104,25 +101,20 @@ class QuantizedModel:
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
         check_pixels(pixels, self.origin.size, self.name)
-        return predict_in_turns(self._load(), pixels)
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
+            runtime = self._runtime
+        return predict_in_turns(runtime, pixels)
 
     def __repr__(self) -> str:
         return f"QuantizedModel({self.name!r})"
 
-    def _load(self) -> openvino.OpenVINORuntime:
-        with self._lock:
-            if self._runtime is None:
-                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
-            return self._runtime
-
 
 def write(path: Path, origin: Origin, folder: Path) -> None:
-    """Write the file of a quantized network, whole or not at all; the same bytes for the same one.
+    """Write the file of a network that `openvino.save` put into a folder, whole or not at all.
 
-    Args:
-        path: of the file.
-        origin: what it was made from.
-        folder: where `openvino.save` put the network.
+    The same network gives the same bytes.
 
     Raises:
         WeightsError: the file cannot be written.
@@ -156,8 +148,8 @@ def _read_network(path: Path) -> Any:
     try:
         with _opened(path) as archive:
             parts = archive.read(_NETWORK), archive.read(_WEIGHTS)
-        return openvino.parse(*parts)
-    except (KeyError, zipfile.BadZipFile, AnalyzerError) as error:
+        return openvino.core().read_model(*parts)
+    except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
         raise _foreign(path) from error
 
 

@@ -1,9 +1,4 @@
-"""What runs a network: Keras on TensorFlow, imported late and quietly.
-
-`Runtime` is the seam for others, such as `imgsearch_es.analysis.models.openvino`: whatever turns a
-batch of pixels into (posterior, embedding). `imgsearch_es.analysis.models.runtime_choice` says
-which a network gets.
-"""
+"""What runs a network: Keras on TensorFlow, imported late and quietly."""
 
 from __future__ import annotations
 
@@ -13,10 +8,10 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +25,12 @@ RUNTIMES = ("auto", "tensorflow", "openvino")
 VARIABLE = "IMGSEARCH_RUNTIME"
 """The environment variable that names a runtime where no option does."""
 
+Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
+Runtime: TypeAlias = Callable[[NDArray[np.uint8]], Outputs]
+"""A network, ready to run; safe in many threads. Takes one or more pictures, RGB, 0 to 255, of
+shape (pictures, height, width, 3)."""
+
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
 _BACKEND = "KERAS_BACKEND"
@@ -37,9 +38,6 @@ _CHATTER = re.compile(
     rb"[IWE]0000 |WARNING: All log messages before absl::|To enable the following instructions"
 )
 _importing = threading.Lock()
-
-Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
 
 
 def cores() -> int:
@@ -49,39 +47,31 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class Runtime(Protocol):
-    """A network, ready to run; safe in many threads."""
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
-        """One forward pass.
-
-        Args:
-            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255; one or more.
-
-        Returns:
-            (posterior, embedding), float32 of shapes (pictures, classes), (pictures, dimensions).
-        """
-        ...
-
-
 class TensorFlowRuntime:
     """A Keras network as one ``tf.function``, on the device that TensorFlow chooses.
 
-    (Keras's ``predict`` builds a data pipeline at each call: slower, and its memory grows.)
+    It is traced once, for batches of any length. (Keras's ``predict`` builds a data pipeline at
+    each call: slower, and its memory grows.) Without XLA and mixed precision, which are slower on
+    processors or move scores; docs/decisions/009-runtimes.md has the numbers.
 
     Args:
         network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
 
     Attributes:
-        function: the ``tf.function``.
+        function: the ``tf.function``, of uint8 pixels.
     """
 
     def __init__(self, network: keras.Model) -> None:
         import tensorflow as tf
 
+        def run(pixels: tf.Tensor) -> list[tf.Tensor]:
+            outputs = network(tf.cast(pixels, tf.float32), training=False)
+            return [tf.cast(output, tf.float32) for output in outputs]
+
         self._error: type[Exception] = tf.errors.OpError
         self._lock = threading.Lock()  # one batch at a time uses all cores, and its own memory
-        self.function = _forward(network)
+        signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+        self.function = tf.function(run, input_signature=signature, autograph=False)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
@@ -91,23 +81,6 @@ class TensorFlowRuntime:
         except self._error as error:
             raise AnalyzerError(f"the network does not run: {reason(error)}") from error
         return posterior.numpy(), embedding.numpy()
-
-
-def _forward(network: keras.Model) -> Any:
-    """A network as a ``tf.function``: uint8 pixels -> [posterior, embedding], float32.
-
-    It is traced once, for batches of any length. Without XLA and mixed precision, on purpose: on
-    processors XLA was slower (EfficientNet-Lite0: a tenth of the speed, for its depthwise
-    convolutions), and bfloat16 was slower as well and moved scores by 0.02.
-    """
-    import tensorflow as tf
-
-    def run(pixels: tf.Tensor) -> list[tf.Tensor]:
-        outputs = network(tf.cast(pixels, tf.float32), training=False)
-        return [tf.cast(output, tf.float32) for output in outputs]
-
-    signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
-    return tf.function(run, input_signature=signature, autograph=False)
 
 
 def check_runtime(name: str) -> str:
@@ -123,17 +96,6 @@ def check_runtime(name: str) -> str:
     return name
 
 
-def import_keras() -> Any:
-    """Import Keras on TensorFlow, without TensorFlow's messages; safe in many threads.
-
-    Raises:
-        MissingDependencyError: TensorFlow is not installed, or comes with a Keras before 3.
-        ConfigurationError: Keras is set to another backend.
-    """
-    with _importing:
-        return _import_keras()
-
-
 def has_gpu() -> bool:
     """Whether TensorFlow runs on a GPU here."""
     import_keras()
@@ -147,6 +109,17 @@ def reason(error: Exception) -> str:
     text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
     lines = text.strip().splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".")[:300]
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, without TensorFlow's messages; safe in many threads.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed, or comes with a Keras before 3.
+        ConfigurationError: Keras is set to another backend.
+    """
+    with _importing:
+        return _import_keras()
 
 
 @cache
@@ -173,6 +146,14 @@ def _import_keras() -> Any:
     return keras
 
 
+def _check_backend(backend: str) -> None:
+    if backend != "tensorflow":
+        raise ConfigurationError(
+            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
+            f"set {_BACKEND}=tensorflow before Python starts"
+        )
+
+
 def _share_gpus() -> None:
     """Let GPUs take memory as it is needed, and compute with float32 as processors do.
 
@@ -189,14 +170,6 @@ def _share_gpus() -> None:
         return  # the application has used TensorFlow already, and its settings hold
     if gpus:
         tf.config.experimental.enable_tensor_float_32_execution(False)
-
-
-def _check_backend(backend: str) -> None:
-    if backend != "tensorflow":
-        raise ConfigurationError(
-            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
-            f"set {_BACKEND}=tensorflow before Python starts"
-        )
 
 
 @contextmanager

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import openvino, runtime_cache
-from imgsearch_es.analysis.models.learnt_file import without_paths
-from imgsearch_es.analysis.models.probe_pictures import probe_pictures
+from imgsearch_es.analysis.models import openvino
 from imgsearch_es.analysis.models.runtime import (
     VARIABLE,
     Outputs,
@@ -32,6 +31,7 @@ from imgsearch_es.analysis.models.runtime import (
     has_gpu,
     import_keras,
 )
+from imgsearch_es.analysis.models.weights import without_paths
 from imgsearch_es.analysis.plugins import version_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
 
@@ -46,7 +46,8 @@ NETWORKS = 1
 """To be raised when the same configuration gives another network: older ones are then not used."""
 
 _CHOICE = "choice.json"
-_PICTURES = 32
+_PICTURES, _SHAPES = 32, 6
+"""Of the probe, and of each picture."""
 _DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
@@ -89,12 +90,8 @@ class Choice:
     made_for: dict[str, str] = field(default_factory=dict)
 
 
-def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Choice]:
-    """Make the runtime of a network.
-
-    Args:
-        model: the network and its weights.
-        wanted: one of `RUNTIMES`; None for the one that IMGSEARCH_RUNTIME names, else "auto".
+def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
+    """Make the runtime of a network: the one wanted, else as IMGSEARCH_RUNTIME says, else "auto".
 
     Raises:
         ConfigurationError: there is no such runtime.
@@ -115,7 +112,7 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
     choice = _read(folder)
     if choice:
         try:
-            runtime_cache.check(folder)
+            openvino.check(folder)
             if choice.agrees and "openvino" in (wanted, choice.runtime):
                 return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
         except AnalyzerError as error:
@@ -130,11 +127,7 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
 
 
 def measure(model: Network) -> Choice:
-    """Decide anew, whatever was decided before.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed, so there is nothing to decide.
-    """
+    """Decide anew, whatever was decided before; raises without OpenVINO."""
     openvino.import_openvino()
     return _decide(model, folder_of(model))[1]
 
@@ -160,27 +153,19 @@ def known_choices() -> list[Choice]:
     if not openvino.is_installed():
         return []
     current = _made_for()
-    kept = [_read(path.parent) for path in runtime_cache.cache_folder().glob(f"*/{_CHOICE}")]
+    kept = [_read(path.parent) for path in openvino.cache_folder().glob(f"*/{_CHOICE}")]
     holding = [choice for choice in kept if choice and choice.made_for == current]
     return sorted(holding, key=lambda choice: choice.model)
 
 
 def folder_of(model: Network) -> Path:
-    """The folder of a network on this machine; it need not exist.
-
-    Its name holds a hash of all that the output depends on: the model's options and weights, its
-    deep feature, the version of the package that has it, other versions and the processor.
-
-    Raises:
-        WeightsError: the weights are missing.
-        MissingDependencyError: OpenVINO is not installed.
-    """
+    """The folder of a network on this machine, named by all that its output depends on."""
     feature = without_paths(model.deep_feature.to_config())
     made = (type(model).__qualname__, version_of("imgsearch_es.models", model.name), NETWORKS)
     parts = (model.config, feature, model.fingerprint(), made, _made_for())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"\W+", "-", Path(model.name).name)
-    return runtime_cache.cache_folder() / f"{name}-{digest[:16]}"
+    return openvino.cache_folder() / f"{name}-{digest[:16]}"
 
 
 def _made_for() -> dict[str, str]:
@@ -211,7 +196,7 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     _log.info("finding out once whether OpenVINO agrees with TensorFlow on %s", model.name)
     reference = _tensorflow(model)
     try:
-        with runtime_cache.replaced(folder) as place:
+        with openvino.replaced(folder) as place:
             return _probe(model, reference, place)
     except OSError as error:  # the disk is full, say
         _log.warning("nothing is kept for the next start: %s", error)
@@ -221,6 +206,7 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
 def _probe(
     model: Network, reference: TensorFlowRuntime, place: Path | None
 ) -> tuple[dict[str, Runtime], Choice]:
+    """The runtimes that may be used, and the decision; both kept in a folder, if there is one."""
     choice = Choice("tensorflow", "", model.name, made_for=_made_for())
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
@@ -239,7 +225,7 @@ def _probe(
     if place:
         text = json.dumps(dataclasses.asdict(choice), indent=2)
         (place / _CHOICE).write_text(text, encoding="utf-8")
-        runtime_cache.record(place)
+        openvino.record(place)
     return runtimes, choice
 
 
@@ -269,3 +255,49 @@ def _openvino(reference: TensorFlowRuntime, place: Path | None) -> openvino.Open
         openvino.save(network, place)
         network = openvino.read(place)
     return openvino.OpenVINORuntime(network, place)
+
+
+def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pictures of a size (height, width) that excite a classifier as photos do; always the same.
+
+    The amplitudes of a photo's frequencies fall as 1/f (Field 1987, J. Opt. Soc. Am. A 4), its
+    colors go together, and objects hide what is behind them: so smooth colored noise, and on it
+    ellipses filled with other such noise.
+
+    Returns:
+        uint8 of shape (count, height, width, 3).
+    """
+    random = np.random.default_rng(0)
+    return np.stack([_picture(size, random) for _ in range(count)])
+
+
+def _picture(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = size
+    picture = _texture(size, random)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    for _ in range(_SHAPES):
+        center_y, center_x = random.random(2)
+        radius_y, radius_x = random.uniform(0.05, 0.35, 2)
+        inside = ((y - center_y) / radius_y) ** 2 + ((x - center_x) / radius_x) ** 2 < 1
+        picture[inside] = _texture(size, random)[inside]
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _texture(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of 1/f of shape (height, width, 3): mostly lightness, a little color."""
+    mean = random.uniform(60, 200, 3)
+    light = _noise(size, random)[..., np.newaxis]
+    color = np.stack([_noise(size, random) for _ in range(3)], axis=-1)
+    texture: NDArray[np.float64] = mean + random.uniform(10, 50) * light + 15 * color
+    return texture
+
+
+def _noise(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of 1/f with mean 0 and standard deviation 1."""
+    height, width = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(random.standard_normal(size)) / frequency
+    noise = np.fft.irfft2(spectrum, size)
+    spread = noise.std()
+    return noise / spread if spread else noise
