@@ -1,10 +1,5 @@
 """Analysis: a picture becomes terms, as Elasticsearch's analyzer turns text into tokens.
 
-    image filters  ->  model  ->  term filters
-    (PIL image)        (posterior, embedding)   (scores per term)
-                              embedding  ->  embedding filters
-                                             (the deep feature)
-
 Each part has a name and options, so a whole analyzer is one small dictionary (or TOML file):
 
     {"model": {"name": "vgg16"},
@@ -13,8 +8,7 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
      "embedding": {"layer": "block5_conv3", "pooling": "gem", "flip": true},
      "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
 
-``embedding`` may also be true (the model's own deep feature, the default) or false (none). The
-index keeps that dictionary, and a query is analyzed as the documents were.
+``embedding`` may also be true (the model's own deep feature, the default) or false (none).
 """
 
 from __future__ import annotations
@@ -36,8 +30,6 @@ from imgsearch_es.analysis.embedding_filters import (
     run_embedding_filters,
 )
 from imgsearch_es.analysis.filters import (
-    ImageFilter,
-    TermFilter,
     create_image_filter,
     create_term_filter,
     decode_size,
@@ -53,9 +45,6 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
-
-DEFAULT_LIMITS = Limits()
-
 DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
 """The paper keeps each picture's ten best synsets."""
 
@@ -66,28 +55,22 @@ _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One synset of a picture (or of a query) with its weight.
-
-    Attributes:
-        key: the synset's unique key in the vocabulary.
-        score: finite and above zero; a float32 number, so both stores hold the same value.
-    """
+    """One synset of a picture (or of a query) with its weight."""
 
     key: str
+    """The synset's unique key in the vocabulary."""
     score: float
+    """Finite and above zero; a float32 number, so both stores hold the same value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """What an analyzer says of one picture.
-
-    Attributes:
-        terms: best first; equal scores in the order of the vocabulary.
-        embedding: the deep feature, float32 of shape (dimensions,), or None.
-    """
+    """What an analyzer says of one picture."""
 
     terms: tuple[Term, ...]
+    """Best first; equal scores in the order of the vocabulary."""
     embedding: NDArray[np.float32] | None
+    """The deep feature, of shape (dimensions,), or None."""
 
 
 class Analyzer:
@@ -97,8 +80,7 @@ class Analyzer:
         config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
             that model with its own image filters and the paper's term filters.
         runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
-            agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration,
-            because the scores are the same to within 0.0001.
+            agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration.
 
     Raises:
         ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
@@ -116,19 +98,16 @@ class Analyzer:
             self._build(options, runtime)
 
     def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise ConfigurationError(
-                f"unknown analyzer option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
-            )
+        for option in set(options) - _OPTIONS:
+            known = ", ".join(sorted(_OPTIONS))
+            raise ConfigurationError(f"unknown analyzer option {option!r}; known are {known}")
         self.model = create_model(options.get("model", DEFAULT_MODEL))
         if runtime is not None:
-            problem = f"runs in its own way, not on {runtime}"
-            _tell(self.model, "use_runtime", runtime, problem)
+            _tell(self.model, "use_runtime", runtime, f"runs in its own way, not on {runtime}")
         before = options.get("image_filters", self.model.image_filters)
         after = options.get("term_filters", DEFAULT_TERM_FILTERS)
-        self.image_filters: tuple[ImageFilter, ...] = tuple(map(create_image_filter, before))
-        self.term_filters: tuple[TermFilter, ...] = tuple(map(create_term_filter, after))
+        self.image_filters = tuple(map(create_image_filter, before))
+        self.term_filters = tuple(map(create_term_filter, after))
         self.decode_size = decode_size(self.image_filters)
         """What `open` does not go below, (width, height); None without fast decoding."""
         wanted = options.get("embedding", True)
@@ -137,9 +116,7 @@ class Analyzer:
         behind = options.get("embedding_filters", ())
         if behind and not self.embedding:
             raise AnalyzerError("embedding_filters change a deep feature, and embedding is false")
-        self.embedding_filters: tuple[EmbeddingFilter, ...] = tuple(
-            map(create_embedding_filter, behind)
-        )
+        self.embedding_filters = tuple(map(create_embedding_filter, behind))
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
@@ -161,11 +138,7 @@ class Analyzer:
 
     @cached_property
     def embedding_dimensions(self) -> int:
-        """Length of the deep feature, 0 without one; found by analyzing a blank picture.
-
-        Raises:
-            AnalyzerError: an embedding filter takes deep features of another length.
-        """
+        """Length of the deep feature, 0 without one; found by analyzing a blank picture."""
         if not self.embedding:
             return 0
         # Two pictures, as a batch will follow: OpenVINO compiles a network for one on its own.
@@ -181,31 +154,23 @@ class Analyzer:
         source: ImageSource,
         *,
         uri: str | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         admit: Callable[[int], None] = lambda pixels: None,
     ) -> Picture:
         """Open a picture as this analyzer wants it decoded; takes what ``open_image`` takes."""
         return open_image(source, uri=uri, limits=limits, at_least=self.decode_size, admit=admit)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Run the image filters on an RGB picture (safe in many threads at once).
-
-        Returns:
-            Pixels of shape (height, width, 3), RGB, 0 to 255.
-        """
+        """Run the image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
         return run_image_filters(self.image_filters, image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
-        """Analyze a batch of pictures, as ``prepare`` gives them, in one forward pass.
-
-        Raises:
-            AnalyzerError: they differ in size.
-        """
+        """Analyze a batch of pictures of one size, as ``prepare`` gives them, in one pass."""
         sizes = {pixels.shape for pixels in pictures}
         if len(sizes) > 1:
             raise AnalyzerError(
-                "the image filters give pictures of different sizes; end them with one that gives "
-                "a fixed size, such as center_crop, or resize with height and width"
+                "the image filters give pictures of different sizes; end them with center_crop, or "
+                "with resize with height and width"
             )
         prediction = self.model.predict(np.stack(pictures))
         terms = self.to_terms(prediction.posterior)
@@ -217,11 +182,8 @@ class Analyzer:
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
 
-        Scores that are no term before the filters count as 0, so a posterior that was kept as terms
-        gives the same terms again.
-
-        Args:
-            posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
+        Scores that are no term before the filters count as 0, so a posterior of shape (pictures,
+        classes) that was kept as terms gives the same terms again.
         """
         scores = _without_noise(posterior)
         vocabulary = self.model.vocabulary
@@ -262,18 +224,18 @@ class Analyzer:
             AnalyzerMismatchError: the index at this location was built with another configuration
                 or other weights, by their fingerprint.
         """
+        built = f"{location} was built with the model {config['model']['name']}"
+        built = f"{built} ({describe(config)})"
         if _essence(config) != _essence(self.config):
             raise AnalyzerMismatchError(
-                f"{location} was built with {_named(config)}, not with {_named(self.config)}: "
-                "open it without naming a model or analyzer, or index the pictures again under "
-                "another name"
+                f"{built}, not with the model {self.model.name} ({describe(self.config)}): open it "
+                "without naming a model or analyzer, or index the pictures again under another name"
             )
         mine = self.fingerprint()
         if weights != mine:
             raise AnalyzerMismatchError(
-                f"{location} was built with {_named(config)} and the weights "
-                f"{weights[:19]}, not {mine[:19]}: give the right file by weights= (--weights), "
-                "or index the pictures again under another name"
+                f"{built} and the weights {weights[:19]}, not {mine[:19]}: give the right file by "
+                "weights= (--weights), or index the pictures again under another name"
             )
 
     def __repr__(self) -> str:
@@ -292,22 +254,24 @@ def describe(config: Mapping[str, Any]) -> str:
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
     said = " -> ".join(map(_described, parts))
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
-    if not isinstance(feature, Mapping) and not behind:
-        return said
-    chosen = describe_feature(feature if isinstance(feature, Mapping) else {})
-    return f"{said}; deep feature: {' -> '.join([chosen, *map(_described, behind)])}"
+    if isinstance(feature, bool):
+        if not behind:
+            return said
+        feature = {}
+    return " -> ".join(
+        [f"{said}; deep feature: {describe_feature(feature)}", *map(_described, behind)]
+    )
 
 
 def _deep_feature(model: Model, wanted: object) -> DeepFeature:
     """The deep feature that ``embedding`` asks for; the model is told."""
     if not isinstance(wanted, bool | Mapping):
-        raise ConfigurationError(
-            f"embedding is true, false, or options such as pooling, not {wanted!r}"
-        )
+        raise ConfigurationError(f"embedding is true, false, or options, not {wanted!r}")
     feature = DeepFeature.from_config(wanted if isinstance(wanted, Mapping) else {})
     if not feature.is_default:
-        problem = "gives one deep feature only: leave out embedding"
-        _tell(model, "use_deep_feature", feature, problem)
+        _tell(
+            model, "use_deep_feature", feature, "gives one deep feature only: leave out embedding"
+        )
     return feature
 
 
@@ -317,10 +281,6 @@ def _tell(model: Model, method: str, value: object, problem: str) -> None:
     if use is None:
         raise ConfigurationError(f"the model {model.name} {problem}")
     use(value)
-
-
-def _named(config: Mapping[str, Any]) -> str:
-    return f"the model {config['model']['name']} ({describe(config)})"
 
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:

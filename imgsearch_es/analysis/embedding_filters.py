@@ -31,21 +31,12 @@ class EmbeddingFilter(Protocol):
     """A step after the model, for its deep feature."""
 
     def dimensions(self, given: int) -> int:
-        """How long a deep feature of this length is after this filter.
-
-        Raises:
-            AnalyzerError: this filter takes deep features of another length.
-        """
+        """How long a deep feature of this length becomes; an AnalyzerError if it does not fit."""
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the new deep features.
+        """Give the new deep features, and leave these: float32 of shape (pictures, dimensions).
 
-        Args:
-            vectors: float32 of shape (pictures, dimensions), not changed.
-
-        Returns:
-            float32 of shape (pictures, ``self.dimensions(dimensions)``). A picture's row must not
-            depend on the other rows.
+        A picture's row must not depend on the other rows.
         """
 
 
@@ -73,10 +64,10 @@ class L2Normalize:
 
 @dataclass(frozen=True)
 class PCAWhiten(LearntFilter):
-    """Whiten deep features by principal components learnt on a collection.
+    """Whiten deep features by principal components that ``imgsearch whiten`` learnt.
 
     y = D^(-1/2) V^T (x - mean), with the largest eigenvalues D and the eigenvectors V of the
-    collection's covariance (Jégou and Chum 2012). ``imgsearch whiten`` learns the file.
+    collection's covariance (Jégou and Chum 2012).
     """
 
     def dimensions(self, given: int) -> int:
@@ -84,8 +75,7 @@ class PCAWhiten(LearntFilter):
         before, after = self._learnt["components"].shape
         if given != before:
             raise AnalyzerError(
-                f"pca_whiten: {self.path} takes deep features of {before} dimensions, not {given}; "
-                "it was learnt on those of another analyzer"
+                f"pca_whiten: {self.path} takes deep features of {before} dimensions, not {given}"
             )
         return int(after)
 
@@ -112,7 +102,7 @@ def write_whitening(
         path: of the file.
         mean: float64 of shape (dimensions,).
         components: float64 of shape (dimensions, components): V D^(-1/2).
-        notes: more about it, such as ``variance``: numbers, texts or arrays of them.
+        notes: more about it: numbers, texts or arrays of them.
 
     Returns:
         The sha256 of the file, in hexadecimal.
@@ -124,10 +114,7 @@ def write_whitening(
 
 
 def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read what `write_whitening` wrote; never unpickles.
-
-    Returns:
-        "mean" and "components", float64 of shapes (dimensions,) and (dimensions, components).
+    """Read "mean" and "components" that `write_whitening` wrote; never unpickles.
 
     Raises:
         WeightsError: it is no such file.
@@ -158,15 +145,11 @@ def run_embedding_filters(filters: tuple[EmbeddingFilter, ...], vectors: Vectors
         AnalyzerError: one does not take what it is given, or gives numbers that are not finite.
     """
     for part in filters:
+        who = f"the embedding filter {type(part).__name__}"
         wanted = (len(vectors), part.dimensions(vectors.shape[1]))
         vectors = np.ascontiguousarray(part(vectors), dtype=np.float32)
         if vectors.shape != wanted:
-            raise AnalyzerError(
-                f"the embedding filter {type(part).__name__} gives shape {vectors.shape}, where it "
-                f"promised {wanted}"
-            )
+            raise AnalyzerError(f"{who} gives shape {vectors.shape}, where it promised {wanted}")
         if not np.isfinite(vectors).all():
-            raise AnalyzerError(
-                f"the embedding filter {type(part).__name__} gives a number that is not finite"
-            )
+            raise AnalyzerError(f"{who} gives a number that is not finite")
     return vectors

@@ -1,9 +1,7 @@
 """The built-in parts of an analyzer before and after the model.
 
-Image filters take an RGB picture and give one. Term filters take the scores of a batch, shape
-(pictures, terms), and give scores of the same kind; a score of zero is no term. All are frozen
-dataclasses: their fields are their options, and make up their configuration. Plug-ins register
-theirs under the same entry-point groups as the built-ins in setup.cfg.
+All are frozen dataclasses: their fields are their options, and make up their configuration.
+Plug-ins register theirs under the same entry-point groups as the built-ins in setup.cfg.
 """
 
 from __future__ import annotations
@@ -11,22 +9,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.plugins import load_plugin
+from imgsearch_es.analysis.plugins import check_options, load_plugin
 from imgsearch_es.errors import AnalyzerError
-
-if TYPE_CHECKING:
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 IMAGE_FILTERS = "imgsearch_es.image_filters"
 TERM_FILTERS = "imgsearch_es.term_filters"
 
 Scores = NDArray[np.float32]
+"""Of a batch, shape (pictures, terms); a score of zero is no term."""
 
 _THIN = 64
 """How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
@@ -50,12 +47,7 @@ class TermFilter(Protocol):
         """The terms after this filter, given those before it."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores.
-
-        Args:
-            scores: float32 of shape (pictures, terms), not changed.
-            vocabulary: the terms of ``scores``, in the order of its columns.
-        """
+        """Give new scores, and leave these; the vocabulary has the terms of their columns."""
 
 
 # --- image filters ---------------------------------------------------------------------------
@@ -97,7 +89,7 @@ class Resize:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise AnalyzerError(
-                f"resize: unknown interpolation {self.interpolation!r}; known are {known}"
+                f"resize: no interpolation {self.interpolation!r}; known are {known}"
             )
 
     @property
@@ -239,11 +231,7 @@ class Hypernyms:
 
 
 def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
-    """Run image filters one after the other on an RGB picture.
-
-    Returns:
-        Pixels of shape (height, width, 3), RGB, 0 to 255.
-    """
+    """Run image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
     for part in filters:
         image = part(image)
     return np.asarray(image, dtype=np.uint8)
@@ -304,10 +292,7 @@ def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
     if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
         raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
     known = [field.name for field in dataclasses.fields(factory)]
-    for option in options:
-        if option not in known:
-            has = ", ".join(known) or "none"
-            raise AnalyzerError(f"the {kind} {name!r} has no option {option!r}; it has {has}")
+    check_options(f"the {kind} {name!r}", options, known)
     try:
         return factory(**options)
     except TypeError as error:

@@ -123,7 +123,7 @@ def test_flips_and_scales_are_averaged(network, pixels):
     ("options", "message"),
     [
         ({"layer": "frist"}, "no layer 'frist'; it has first"),
-        ({"layer": "scores", "pooling": "gem"}, "one vector, without positions"),
+        ({"layer": "scores", "pooling": "gem"}, "without positions for pooling"),
     ],
 )
 def test_what_cannot_be_is_said(network, options, message):

@@ -70,7 +70,7 @@ def test_a_download_lands_where_keras_looks_and_happens_once(publish, server, tm
 @pytest.mark.parametrize(
     ("name", "checksum", "reason"),
     [
-        ("missing.h5", MD5, "404 Not Found"),
+        ("missing.h5", MD5, "404: Not Found"),
         ("short.h5", "", "ended after 7000 of 7005"),
         ("bad.h5", "md5:" + "0" * 32, "checksum"),
     ],
@@ -85,7 +85,7 @@ def test_a_failed_download_says_why_and_the_ways_out(publish, tmp_path, name, ch
 
 def test_a_silent_server_is_given_up(publish, tmp_path, monkeypatch):
     monkeypatch.setattr(applications, "_TIMEOUT", 0.1)
-    with pytest.raises(WeightsError, match="silent"):
+    with pytest.raises(WeightsError, match="timed out"):
         publish("silent.h5").fetch()
     assert_nothing_left(tmp_path)
 
@@ -113,7 +113,7 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert first == "sha256:" + hashlib.sha256(b"one").hexdigest()
     assert fingerprint(path, "vgg16") == "sha256:" + hashlib.sha256(b"other").hexdigest()
     path.unlink()
-    with pytest.raises(WeightsError, match=r"vgg16.*weights\.h5: No such file"):
+    with pytest.raises(WeightsError, match=r"weights\.h5 of vgg16: No such file"):
         fingerprint(path, "vgg16")
 
 

@@ -30,13 +30,10 @@ LARGE = 1 << 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded(Facts):
-    """One picture, ready for the model; its full-size pixels are let go.
-
-    Attributes:
-        pixels: what the image filters made of it: uint8 of shape (height, width, 3), RGB.
-    """
+    """One picture, ready for the model; its full-size pixels are let go."""
 
     pixels: NDArray[np.uint8]
+    """What the image filters made of it: of shape (height, width, 3), RGB."""
 
     @classmethod
     def of(cls, picture: Picture, pixels: NDArray[np.uint8]) -> Decoded:
@@ -47,17 +44,13 @@ class Decoded(Facts):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that cannot be decoded.
-
-    Attributes:
-        reason: why.
-        sha256: of its bytes, hexadecimal; empty when it cannot be read.
-        is_shortage: for want of memory or time, so that another time it may be decoded.
-    """
+    """A file that cannot be decoded, and why."""
 
     reason: str
     sha256: str
+    """Of its bytes, hexadecimal; empty when it cannot be read."""
     is_shortage: bool = False
+    """For want of memory or time, so that another time it may be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +69,7 @@ class LargeError(ImageError):
 
 
 class Turns:
-    """Lets threads hold so many pixels at once; who asks first is first. One picture may have more.
-
-    Args:
-        pixels: of all pictures together.
-    """
+    """Lets threads hold so many pixels at once, first come, first served; one may have more."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels = self._free = pixels

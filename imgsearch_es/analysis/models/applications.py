@@ -24,7 +24,7 @@ import numpy as np
 
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
-from imgsearch_es.analysis.models.runtime import reason
+from imgsearch_es.analysis.models.runtime import telling
 from imgsearch_es.analysis.models.weights import fingerprint, given_file, kept_digest
 from imgsearch_es.errors import AnalyzerError, WeightsError
 
@@ -45,8 +45,7 @@ class Application:
     Attributes:
         name: what it is registered under.
         function: the name of its function in keras.applications.
-        module: the module there that holds it and its ``preprocess_input``. (That of
-            efficientnet_v2 and convnext changes nothing: these preprocess inside the network.)
+        module: the module there that holds it and its ``preprocess_input``.
         size: height and width of its input, in pixels.
         file: the path of its weights below Keras's address; the last part is kept as their name.
         checksum: "md5:<hex>" or "sha256:<hex>" as Keras gives it; none for mobilenet_v2.
@@ -83,7 +82,7 @@ class Application:
                 error.close()
             raise WeightsError(
                 f"the weights of {self.name} could not be downloaded from {_BASE}{self.file} "
-                f"({_reason(error)}). Give a file of them with --weights FILE, or use "
+                f"({error}). Give a file of them with --weights FILE, or use "
                 "--model efficientnet-lite0, which needs no download."
             ) from error
         return self.path
@@ -181,10 +180,8 @@ class ApplicationModel(NetworkModel):
             self._file = given_file(weights, name)
             options["weights"] = str(self._file)
             if self._file.suffix not in _SUFFIXES:
-                raise WeightsError(
-                    f"weights of {name} are files that end in {', '.join(_SUFFIXES)}, "
-                    f"unlike {self._file}"
-                )
+                known = ", ".join(_SUFFIXES)
+                raise WeightsError(f"weights of {name} end in {known}, unlike {self._file}")
         super().__init__(name, options, (self._application.size, self._application.size))
 
     @classmethod
@@ -214,20 +211,14 @@ class ApplicationModel(NetworkModel):
         if path is None:
             _randomize(classifier, self._seed)
         else:
-            self._fill(classifier, path)
+            with telling(f"{path} does not fit {self.name}", WeightsError):
+                classifier.load_weights(str(path))
         pixels = keras.Input((*self.size, 3), name="pixels")
         outputs = with_pooled_features(classifier)(module.preprocess_input(pixels))
         return keras.Model(pixels, outputs, name=self.name)
 
     def _path(self) -> Path:
         return self._file or self._application.fetch()
-
-    def _fill(self, classifier: keras.Model, path: Path) -> None:
-        try:
-            classifier.load_weights(str(path))
-        except Exception as error:  # a foreign file raises anything
-            hint = "" if self._file else "; delete the file, and it is downloaded again"
-            raise WeightsError(f"{path} does not fit {self.name}: {reason(error)}{hint}") from error
 
 
 def _keras_cache() -> Path:
@@ -237,15 +228,6 @@ def _keras_cache() -> Path:
     if not os.access(writable, os.W_OK) and not (home / "models").is_dir():
         home = Path(tempfile.gettempdir(), ".keras")
     return home / "models"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    if isinstance(error, TimeoutError):
-        return f"the server was silent for {_TIMEOUT:.0f} seconds"
-    cause = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _randomize(classifier: keras.Model, seed: int) -> None:

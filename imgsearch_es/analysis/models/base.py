@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.networks import layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, reason
+from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, telling
 from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -28,17 +28,13 @@ _MAX_BATCH = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a model says of a batch of pictures.
-
-    Attributes:
-        posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
-        embedding: float32 of shape (pictures, dimensions): the deep feature, which is the global
-            average pool of the last convolutional activation, unless the model was told otherwise
-            (`NetworkModel.use_deep_feature`).
-    """
+    """What a model says of a batch of pictures."""
 
     posterior: NDArray[np.float32]
+    """Of shape (pictures, classes), in the order of the model's vocabulary."""
     embedding: NDArray[np.float32]
+    """Of shape (pictures, dimensions): the deep feature, which is the global average pool of the
+    last convolutional activation, unless the model was told otherwise."""
 
 
 class Model(Protocol):
@@ -64,11 +60,7 @@ class Model(Protocol):
         """The image filters that give its input, unless the analyzer names others."""
 
     def fingerprint(self) -> str:
-        """Identify the weights, as "sha256:<hex>" of their file, without building the network.
-
-        Raises:
-            WeightsError: the weights are missing and cannot be fetched.
-        """
+        """Identify the weights, as "sha256:<hex>" of their file; a WeightsError without one."""
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify a batch of pictures.
@@ -97,39 +89,29 @@ class WrappedModel(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One line of the list of models.
-
-    Attributes:
-        name: what ``create_model`` takes.
-        description: what it is, in a few words.
-        input_size: (height, width) in pixels, or None where that depends on a file.
-        available: whether its weights are on this machine; None where that is not known.
-        distribution: the installed package that provides it.
-        error: why it cannot be used (a broken plug-in), or None.
-    """
+    """One line of the list of models."""
 
     name: str
     description: str
     input_size: tuple[int, int] | None = None
+    """(height, width) in pixels, or None where that depends on a file."""
     available: bool | None = None
+    """Whether its weights are on this machine; None where that is not known."""
     distribution: str = ""
+    """The installed package that provides it."""
     error: str | None = None
+    """Why it cannot be used (a broken plug-in)."""
 
 
 def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
-    """See that a model of this input size, (height, width), can take these pixels.
-
-    Raises:
-        AnalyzerError: they have another shape or type.
-    """
+    """An AnalyzerError unless a model of this input size, (height, width), takes these pixels."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         kind = getattr(pixels, "dtype", type(pixels).__name__)
         raise AnalyzerError(f"{name} takes uint8 pixels (0 to 255), not {kind}")
-    wanted = (*size, 3)
-    if pixels.shape[1:] != wanted:
+    if pixels.shape[1:] != (*size, 3):
         raise AnalyzerError(
-            f"{name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
-            f"not {pixels.shape}; do the image filters fit the model?"
+            f"{name} takes pixels of shape (pictures, {size[0]}, {size[1]}, 3), not "
+            f"{pixels.shape}; do the image filters fit the model?"
         )
 
 
@@ -199,21 +181,13 @@ class NetworkModel(ABC):
         return f"{type(self).__name__}({self.name!r}, **{options!r})"
 
     def checked_network(self) -> keras.Model:
-        """What `build_network` gives with the deep feature wanted, and errors of ours.
-
-        Raises:
-            AnalyzerError: the network cannot be built.
-        """
+        """What `build_network` gives with the deep feature wanted, and errors of ours."""
         import_keras()
-        try:
+        with telling(f"the network of {self.name} cannot be built", kind=ValueError):
             network = self.build_network()
             if self.deep_feature.is_default:
                 return network
             return with_deep_feature(network, self.deep_feature)
-        except ValueError as error:  # Keras's word for a network that cannot be
-            raise AnalyzerError(
-                f"the network of {self.name} cannot be built: {reason(error)}"
-            ) from error
 
     def use_deep_feature(self, feature: DeepFeature) -> None:
         """Give another deep feature; a layer that does not exist is found out on first use."""
@@ -221,20 +195,11 @@ class NetworkModel(ABC):
             self.deep_feature, self._runtime = feature, None
 
     def layers(self) -> dict[str, tuple[int | None, ...]]:
-        """The layers that a deep feature can be taken from, in order, with their outputs' shapes.
-
-        Builds the network, so TensorFlow is imported.
-        """
+        """The layers that a deep feature can be taken from, with their outputs' shapes."""
         import_keras()
         return layer_shapes(self.build_network())
 
     def use_runtime(self, name: str) -> None:
-        """Run on "tensorflow", "openvino" or ("auto") OpenVINO where both agree.
-
-        Without this call the environment variable IMGSEARCH_RUNTIME says which, else it is "auto".
-
-        Raises:
-            ConfigurationError: there is no such runtime.
-        """
+        """Run on one of `RUNTIMES`, whatever IMGSEARCH_RUNTIME says."""
         with self._lock:
             self._wanted, self._runtime = check_runtime(name), None

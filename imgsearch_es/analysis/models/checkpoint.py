@@ -57,9 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except _RefusedError as error:
-        raise WeightsError(
-            f"{path} is not a PyTorch checkpoint of named tensors: {error}"
-        ) from error
+        raise WeightsError(f"{path} is no PyTorch checkpoint of named tensors: {error}") from error
     except Exception as error:  # a malformed pickle or archive raises anything
         raise WeightsError(
             f"{path} is damaged, or is not a PyTorch checkpoint ({type(error).__name__}: {error})"

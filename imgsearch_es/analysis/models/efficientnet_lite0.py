@@ -105,10 +105,8 @@ class EfficientNetLite0(NetworkModel):
             wanted = [tuple(weight.shape) for weight in layer.weights]
             found = [array.shape for array in arrays]
             if wanted != found:
-                raise WeightsError(
-                    f"{path} does not fit {self.name}: {layer.name} has shapes {found}, "
-                    f"not {wanted}"
-                )
+                problem = f"{layer.name} has shapes {found}, not {wanted}"
+                raise WeightsError(f"{path} does not fit {self.name}: {problem}")
             layer.set_weights(arrays)
         return network
 

@@ -17,14 +17,10 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.analysis.models.applications import APPLICATIONS
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
-from imgsearch_es.analysis.models.runtime import reason
+from imgsearch_es.analysis.models.runtime import telling
 from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
 from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
-from imgsearch_es.errors import (
-    AnalyzerError,
-    ConfigurationError,
-    WeightsError,
-)
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 if TYPE_CHECKING:
@@ -40,8 +36,7 @@ class KerasFileModel(NetworkModel):
     Args:
         name: "keras:" and the path of a .keras or .h5 file.
         labels: a file of labels (see `read_labels`), or the labels themselves, in the order of the
-            network's outputs. By default the first of ``<stem>.labels.txt``, ``labels.txt`` and
-            ``labels.json`` beside the model.
+            outputs; by default <stem>.labels.txt, labels.txt or labels.json beside the model.
         height: of the input in pixels, where the network takes any.
         width: likewise.
         rescale: what the network expects: "none" (pixels 0 to 255), "0..1", "-1..1", or the name
@@ -72,8 +67,10 @@ class KerasFileModel(NetworkModel):
         if absolute(path).is_dir():
             raise WeightsError(f"{path} is a folder; save the model as one file, model.keras")
         self.path = given_file(path, "the classifier")
-        _check_choice("rescale", rescale, _RESCALE)
-        _check_choice("activation", activation, _ACTIVATIONS)
+        choices = (("rescale", rescale, _RESCALE), ("activation", activation, _ACTIVATIONS))
+        for option, value, known in choices:
+            if value not in known:
+                raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
         size = _input_size(self.path, read_description(self.path), (height, width))
         if labels is None:
             labels = _find_labels(self.path)
@@ -100,10 +97,7 @@ class KerasFileModel(NetworkModel):
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
-        """Bilinear resize to the input's size, as in ``keras.utils.image_dataset_from_directory``.
-
-        (Pillow's, which averages where it makes a picture smaller.)
-        """
+        """Bilinear resize to the input's size, by Pillow, which averages."""
         (resize,) = super().image_filters
         return [{**resize, "interpolation": "bilinear"}]
 
@@ -134,16 +128,13 @@ class KerasFileModel(NetworkModel):
         import keras
 
         classifier = load_network(self.path)
-        try:
+        with telling(f"Keras cannot load {self.path}", WeightsError):
             if not classifier.built or not hasattr(classifier, "inputs"):
                 classifier(keras.Input((*self.size, 3)))
-        except Exception as error:  # a foreign file raises anything
-            raise WeightsError(f"Keras cannot load {self.path}: {reason(error)}") from error
         ends = [len(getattr(classifier, end, None) or ()) for end in ("inputs", "outputs")]
         if ends != [1, 1]:
             raise AnalyzerError(
-                f"{self.path} has {ends[0]} inputs and {ends[1]} outputs that Keras knows of; "
-                "a classifier of pictures has one of each"
+                f"{self.path} has {ends[0]} inputs and {ends[1]} outputs; a classifier has one each"
             )
         return classifier
 
@@ -179,11 +170,6 @@ def _rescaled(pixels: Any, rescale: str) -> Any:
     return pixels / 127.5 - 1.0 if rescale == "-1..1" else pixels
 
 
-def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
-
-
 def _input_size(
     path: Path, description: dict[str, Any], given: tuple[int | None, int | None]
 ) -> tuple[int, int]:
@@ -200,9 +186,7 @@ def _input_size(
         if fixed and option and fixed != option:
             raise AnalyzerError(f"{path} takes pictures of {side} {fixed}, not {option}")
         if not (fixed or option):
-            raise ConfigurationError(
-                f"{path} takes pictures of any {side}: give the options height and width"
-            )
+            raise ConfigurationError(f"{path} takes any {side}: give the options height and width")
         size.append(fixed or option or 0)
     return size[0], size[1]
 
@@ -220,44 +204,23 @@ def _find_labels(model: Path) -> Path:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Read labels: one per line, or (.json) a list, or an object {"0": label, "1": label, ...}.
-
-    Raises:
-        ConfigurationError: the file cannot be read, or is not of this form.
-    """
+    """Read labels: one per line, or (.json) a list, or an object {"0": label, "1": label, ...}."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            return _in_order(json.loads(text), path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the labels in {path}: {error.strerror or error}"
-        ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"the labels in {path} are not valid: {error}") from error
-    return [line.strip() for line in text.strip().splitlines()]
-
-
-def _in_order(found: object, path: Path) -> list[str]:
+        if path.suffix != ".json":
+            return [line.strip() for line in text.strip().splitlines()]
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot read the labels in {path}: {error}") from error
     if isinstance(found, dict):
-        numbers = [str(i) for i in range(len(found))]
-        missing = [number for number in numbers if number not in found]
-        if missing:
-            raise ConfigurationError(
-                f"the labels in {path} are not numbered from 0 on: {missing[0]} is missing"
-            )
-        found = [found[number] for number in numbers]
+        found = [found.get(str(i)) for i in range(len(found))]
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
         raise ConfigurationError(f"{path} must hold a list of labels, or an object by number")
     return found
 
 
 def to_vocabulary(labels: Sequence[str]) -> Vocabulary:
-    """The vocabulary of the labels: ImageNet's, where they are its 1,000 classes in order.
-
-    Raises:
-        ConfigurationError: there are no labels, or one is empty or occurs twice.
-    """
+    """The vocabulary of the labels: ImageNet's, where they are its 1,000 classes in order."""
     known = imagenet()
     if len(labels) == len(known) and all(
         label in (synset.key, synset.name, synset.wnid)

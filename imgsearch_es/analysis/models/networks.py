@@ -26,14 +26,7 @@ _OVERLAP = 0.4
 
 
 def with_pooled_features(classifier: keras.Model) -> keras.Model:
-    """A classifier that gives its deep feature, too.
-
-    That is the global average pool of its last 4-D activation. A classifier without convolutions
-    has none: then it is the input of its last Dense layer.
-
-    Raises:
-        AnalyzerError: the classifier has neither.
-    """
+    """A classifier that gives its deep feature, too."""
     import keras
 
     outputs = [classifier.outputs[0], _pooled_features(classifier)]
@@ -41,6 +34,7 @@ def with_pooled_features(classifier: keras.Model) -> keras.Model:
 
 
 def _pooled_features(classifier: keras.Model) -> Any:
+    """The global average pool of its last 4-D activation, or the input of its last Dense layer."""
     import keras
 
     channels = classifier.inputs[0].shape[-1]
@@ -57,8 +51,7 @@ def _pooled_features(classifier: keras.Model) -> Any:
             dense = inputs[0]
     if dense is None or len(dense.shape) != 2:
         raise AnalyzerError(
-            f"the network {classifier.name!r} has no activation to take a deep feature from: "
-            "neither a convolution nor a Dense layer is found behind its output"
+            f"the network {classifier.name!r} has no activation to take a deep feature from"
         )
     return dense
 
@@ -71,12 +64,7 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
 
     Args:
         network: pixels -> [posterior, embedding].
-        feature: what takes the embedding's place.
-
-    Raises:
-        AnalyzerError: there is no such layer, it has no positions to pool, or the network does
-            not run at another size, or what is in parallel does not fit.
-        WeightsError: the file of what is in parallel cannot be used.
+        feature: what takes the embedding's place; an AnalyzerError if it cannot.
     """
     import keras
 
@@ -127,8 +115,7 @@ def _backward(tensor: Any) -> Any:
 def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
     """Call a network's layers again, those of networks inside it one by one.
 
-    Returns:
-        Its outputs, and the outputs of all layers by name; of one called twice the last.
+    Gives its outputs, and the outputs of all layers by name; of one called twice the last.
     """
     import keras
 
@@ -185,8 +172,7 @@ def _see(body: keras.Model, pixels: Any, name: str) -> Any:
     except ValueError as error:  # Keras's word for shapes that do not fit
         _, height, width, _ = pixels.shape
         raise AnalyzerError(
-            f"embedding: {name} does not run on pictures of {width} x {height} up to this layer "
-            "(a layer with a fixed number of inputs comes before it?); leave out scales"
+            f"embedding: {name} does not run on pictures of {width} x {height}: leave out scales"
         ) from error
 
 
@@ -199,18 +185,13 @@ def _pooled(activation: Any, feature: DeepFeature) -> Any:
     from keras import ops
 
     shape = tuple(activation.shape)
-    if len(shape) not in (2, 4):
-        raise AnalyzerError(
-            f"embedding: the layer {feature.layer!r} gives shape {shape}, neither positions "
-            "(pictures, height, width, channels) nor one vector (pictures, dimensions)"
-        )
-    if len(shape) == 2:
-        if feature.pooling != "avg":
-            raise AnalyzerError(
-                f"embedding: the layer {feature.layer!r} gives one vector, without positions for "
-                f'pooling = "{feature.pooling}"; leave out pooling'
-            )
+    if len(shape) == 2 and feature.pooling == "avg":
         return activation
+    if len(shape) != 4:
+        raise AnalyzerError(
+            f"embedding: the layer {feature.layer!r} gives shape {shape}, without positions for "
+            f'pooling = "{feature.pooling}"'
+        )
     if feature.pooling == "max":
         return ops.max(activation, axis=(1, 2))
     if feature.pooling == "gem":
@@ -224,13 +205,10 @@ def _pooled(activation: Any, feature: DeepFeature) -> Any:
 
 
 def center_weights(height: int, width: int) -> NDArray[np.float32]:
-    """How much a position counts for "spoc": a Gaussian around the middle.
+    """How much a position counts for "spoc", shape (1, height, width, 1): a Gaussian, at most 1.
 
     Its sigma is a third of the way from the middle to the nearest border (Babenko and Lempitsky
     2015, section 3.2).
-
-    Returns:
-        float32 of shape (1, height, width, 1), at most 1.
     """
     sigma = min(height, width) / 2 / 3
     y, x = (np.arange(side) - (side - 1) / 2 for side in (height, width))
@@ -288,11 +266,7 @@ def _starts(length: int, side: int, count: int) -> list[int]:
 
 
 def _resized(pixels: Any, height: int, width: int) -> Any:
-    """Scale pictures inside a network, with bilinear interpolation.
-
-    Two products with matrices, which every runtime has and computes alike; where a picture becomes
-    smaller, neighbors are averaged as Pillow does.
-    """
+    """Scale pictures by bilinear interpolation: products with matrices, alike on every runtime."""
     from keras import ops
 
     _, rows, columns, channels = pixels.shape

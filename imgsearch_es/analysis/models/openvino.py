@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.runtime import Outputs, cores, reason
+from imgsearch_es.analysis.models.runtime import Outputs, cores, telling
 from imgsearch_es.analysis.models.weights import digest_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
 from imgsearch_es.pictures.files import replacing
@@ -67,10 +67,8 @@ class OpenVINORuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
-        try:
+        with telling("OpenVINO does not run the network", kind=RuntimeError):
             return self._one(pixels) if len(pixels) == 1 else self._many(pixels)
-        except RuntimeError as error:
-            raise AnalyzerError(f"OpenVINO does not run the network: {reason(error)}") from error
 
     def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
         with self._lock:
@@ -127,47 +125,23 @@ class OpenVINORuntime:
 
 
 def convert(function: Any) -> Any:
-    """Convert `TensorFlowRuntime.function`: the same input, the same two outputs.
-
-    (Keras's ``network.export(format="openvino")`` calls the same converter.)
-
-    Raises:
-        AnalyzerError: OpenVINO cannot convert it.
-        MissingDependencyError: OpenVINO is not installed.
-    """
+    """Convert `TensorFlowRuntime.function`: the same input, the same two outputs."""
     openvino = import_openvino()
-    try:
+    with telling("OpenVINO cannot convert the network"):
         # Shared weights would be freed with TensorFlow's network, and numbers at random then.
         return openvino.convert_model(function, share_weights=False)
-    except Exception as error:  # the converter raises a dozen kinds
-        raise AnalyzerError(f"OpenVINO cannot convert the network: {reason(error)}") from error
 
 
 def save(network: Any, folder: Path) -> None:
-    """Write a converted network into a folder, its weights as float32.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    try:
+    """Write a converted network into a folder, its weights as float32; raises OSError."""
+    with telling(f"cannot write {folder / NETWORK}", OSError, RuntimeError):
         import_openvino().save_model(network, folder / NETWORK, compress_to_fp16=False)
-    except RuntimeError as error:
-        raise OSError(f"cannot write {folder / NETWORK}: {reason(error)}") from error
 
 
 def read(folder: Path) -> Any:
-    """Read a converted network from its folder, without TensorFlow.
-
-    Raises:
-        AnalyzerError: it is not there, or damaged.
-    """
-    try:
+    """Read a converted network from its folder, without TensorFlow."""
+    with telling(f"cannot read {folder / NETWORK}", kind=RuntimeError):
         return core().read_model(folder / NETWORK)
-    except RuntimeError as error:
-        raise AnalyzerError(f"cannot read {folder / NETWORK}: {reason(error)}") from error
-
-
-# --- folders of the cache ----------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
@@ -181,11 +155,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of ``folder`` in the end, or of none.
-
-    Raises:
-        OSError: the cache cannot be written.
-    """
+    """A new folder to write to, which takes the place of ``folder`` in the end, or of none."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
@@ -200,11 +170,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 def record(folder: Path) -> None:
-    """Keep the checksums of the files that have none yet.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Keep the checksums of the files that have none yet."""
     recorded = _recorded(folder)
     new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
     if new:
@@ -213,12 +179,9 @@ def record(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """See that all files are as they were written; one without a checksum is removed.
+    """An AnalyzerError if a file is damaged or gone; one without a checksum is removed.
 
     (It was not written to its end, or somebody was killed before it was recorded.)
-
-    Raises:
-        AnalyzerError: one is damaged or gone.
     """
     recorded = _recorded(folder)
     for path in _files(folder):
@@ -245,9 +208,6 @@ def _recorded(folder: Path) -> dict[str, str]:
         return {}
 
 
-# --- the package -------------------------------------------------------------------------------
-
-
 def is_installed() -> bool:
     """Whether the package is there; does not import it."""
     return find_spec("openvino") is not None
@@ -260,11 +220,7 @@ def processor() -> str:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, safe in many threads.
-
-    Its package ``openvino_telemetry`` reports each import and conversion to its makers, unless the
-    user says otherwise. What is done with pictures here is nobody's business, so it stays out, and
-    OpenVINO takes the stand-in that it has for that case.
+    """Import OpenVINO, safe in many threads; without its package that reports to its makers.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed, or does not run on this machine.
@@ -280,14 +236,16 @@ def _import_openvino() -> Any:
             return importlib.import_module("openvino")
         except ImportError as error:
             missing = "is not installed" if not is_installed() else f"does not load ({error})"
-            raise MissingDependencyError(
-                f"OpenVINO {missing}: {pip_install('fast')}, or use --runtime tensorflow"
-            ) from error
+            way = f"{pip_install('fast')}, or use --runtime tensorflow"
+            raise MissingDependencyError(f"OpenVINO {missing}: {way}") from error
 
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """It cannot be imported for a while; if it is imported already, it stays."""
+    """``openvino_telemetry``, which reports each import and conversion, cannot be imported here.
+
+    OpenVINO has a stand-in for that case. If it is imported already, it stays.
+    """
     if _TELEMETRY in sys.modules:
         yield
         return

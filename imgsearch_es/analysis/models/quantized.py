@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,21 +41,17 @@ _LARGEST = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a quantized network was made from.
-
-    Attributes:
-        model: the configuration of the model.
-        weights: the fingerprint of its weights.
-        size: (height, width) of its input, in pixels.
-        image_filters: that give its input.
-        labels: the names of its classes, in order.
-    """
+    """What a quantized network was made from."""
 
     model: Mapping[str, Any]
+    """Its configuration."""
     weights: str
+    """Their fingerprint."""
     size: tuple[int, int]
+    """(height, width) of its input, in pixels."""
     image_filters: Sequence[Mapping[str, Any]]
     labels: Sequence[str]
+    """The names of its classes, in order."""
 
 
 class QuantizedModel:
@@ -130,39 +127,34 @@ def write(path: Path, origin: Origin, folder: Path) -> None:
 
 
 def _read_origin(path: Path) -> Origin:
-    try:
-        with _opened(path) as archive:
-            found = json.loads(archive.read(_DESCRIPTION))
-            if found.pop("format") != _FORMAT:
-                raise WeightsError(
-                    f"{path} was made by another version of imgsearch_es: make it again by "
-                    "`imgsearch quantize`"
-                )
-            found["size"] = tuple(found["size"])
-            return Origin(**found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _foreign(path) from error
+    with _opened(path) as archive:
+        found = json.loads(archive.read(_DESCRIPTION))
+        if found.pop("format") != _FORMAT:
+            raise WeightsError(
+                f"{path} was made by another version of imgsearch_es: make it again by "
+                "`imgsearch quantize`"
+            )
+        found["size"] = tuple(found["size"])
+        return Origin(**found)
 
 
 def _read_network(path: Path) -> Any:
+    core = openvino.core()
+    with _opened(path) as archive:
+        return core.read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong with it is a WeightsError."""
     try:
-        with _opened(path) as archive:
-            parts = archive.read(_NETWORK), archive.read(_WEIGHTS)
-        return openvino.core().read_model(*parts)
-    except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
-        raise _foreign(path) from error
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        archive = zipfile.ZipFile(path)
-        if sum(part.file_size for part in archive.infolist()) <= _LARGEST:
-            return archive
-        archive.close()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise _foreign(path) from error
-    raise _foreign(path)
-
-
-def _foreign(path: Path) -> WeightsError:
-    return WeightsError(f"{path} is no file that `imgsearch quantize` made, or it is damaged")
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > _LARGEST:
+                raise ValueError("it is too large")
+            yield archive
+    except WeightsError:
+        raise
+    except Exception as error:  # a foreign file raises anything
+        raise WeightsError(
+            f"{path} is no file that `imgsearch quantize` made, or it is damaged"
+        ) from error

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+from imgsearch_es.errors import (
+    AnalyzerError,
+    ConfigurationError,
+    ImgsearchError,
+    MissingDependencyError,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -56,9 +61,6 @@ class TensorFlowRuntime:
 
     Args:
         network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
-
-    Attributes:
-        function: the ``tf.function``, of uint8 pixels.
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -75,20 +77,13 @@ class TensorFlowRuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
-        try:
-            with self._lock:
-                posterior, embedding = self.function(pixels)
-        except self._error as error:
-            raise AnalyzerError(f"the network does not run: {reason(error)}") from error
+        with telling("the network does not run", kind=self._error), self._lock:
+            posterior, embedding = self.function(pixels)
         return posterior.numpy(), embedding.numpy()
 
 
 def check_runtime(name: str) -> str:
-    """The name of a runtime, if it is one.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
+    """The name of a runtime, or a ConfigurationError if it is none."""
     if name not in RUNTIMES:
         raise ConfigurationError(
             f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
@@ -104,7 +99,20 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def reason(error: Exception) -> str:
+@contextmanager
+def telling(
+    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
+) -> Iterator[None]:
+    """What libraries raise within becomes an error that a user understands."""
+    try:
+        yield
+    except ImgsearchError:
+        raise
+    except kind as error:
+        raise say(f"{problem}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
     """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
     text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
     lines = text.strip().splitlines() or [type(error).__name__]
@@ -133,14 +141,11 @@ def _import_keras() -> Any:
             if error.name not in ("tensorflow", "keras"):
                 raise
             raise MissingDependencyError(
-                "classifying pictures needs TensorFlow, which is not installed: "
-                "pip install tensorflow"
+                "classifying pictures needs TensorFlow: pip install tensorflow"
             ) from error
     if not keras.__version__.startswith("3."):
-        raise MissingDependencyError(
-            f"Keras 3 is needed and {keras.__version__} is installed: "
-            "pip install --upgrade tensorflow keras"
-        )
+        found = f"Keras 3 is needed and {keras.__version__} is installed"
+        raise MissingDependencyError(f"{found}: pip install --upgrade tensorflow keras")
     _check_backend(keras.config.backend())
     _share_gpus()
     return keras

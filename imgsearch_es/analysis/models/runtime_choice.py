@@ -71,33 +71,20 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A decision, and what it rests on.
-
-    Attributes:
-        runtime: "tensorflow" or "openvino".
-        reason: in a sentence.
-        model: the model's name.
-        differences: of OpenVINO's output from TensorFlow's; see `differences`.
-        agrees: whether OpenVINO may be used at all.
-        made_for: the versions and the machine that this holds for.
-    """
+    """A decision for "tensorflow" or "openvino", and what it rests on."""
 
     runtime: str
     reason: str
     model: str = ""
     differences: dict[str, float] = field(default_factory=dict)
     agrees: bool = False
+    """Whether OpenVINO may be used at all."""
     made_for: dict[str, str] = field(default_factory=dict)
+    """The versions and the machine that this holds for."""
 
 
 def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
-    """Make the runtime of a network: the one wanted, else as IMGSEARCH_RUNTIME says, else "auto".
-
-    Raises:
-        ConfigurationError: there is no such runtime.
-        MissingDependencyError: it is not installed.
-        AnalyzerError: OpenVINO was asked for and does not agree with TensorFlow.
-    """
+    """Make the runtime wanted of a network, else as IMGSEARCH_RUNTIME says, else "auto"."""
     wanted = check_runtime(wanted or os.environ.get(VARIABLE) or "auto")
     if wanted == "tensorflow":
         return _tensorflow(model), Choice("tensorflow", "it was asked for", model.name)
@@ -258,38 +245,35 @@ def _openvino(reference: TensorFlowRuntime, place: Path | None) -> openvino.Open
 
 
 def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Pictures of a size (height, width) that excite a classifier as photos do; always the same.
+    """Pictures that excite a classifier as photos do; always the same.
 
     The amplitudes of a photo's frequencies fall as 1/f (Field 1987, J. Opt. Soc. Am. A 4), its
     colors go together, and objects hide what is behind them: so smooth colored noise, and on it
     ellipses filled with other such noise.
 
-    Returns:
-        uint8 of shape (count, height, width, 3).
+    Args:
+        count: how many.
+        size: (height, width) in pixels.
     """
     random = np.random.default_rng(0)
-    return np.stack([_picture(size, random) for _ in range(count)])
-
-
-def _picture(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.uint8]:
-    height, width = size
-    picture = _texture(size, random)
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    for _ in range(_SHAPES):
-        center_y, center_x = random.random(2)
-        radius_y, radius_x = random.uniform(0.05, 0.35, 2)
-        inside = ((y - center_y) / radius_y) ** 2 + ((x - center_x) / radius_x) ** 2 < 1
-        picture[inside] = _texture(size, random)[inside]
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    pictures = np.empty((count, *size, 3), np.uint8)
+    y, x = (np.linspace(0, 1, side) for side in size)
+    for picture in pictures:
+        picture[:] = _texture(size, random)
+        for _ in range(_SHAPES):
+            middle, radius = random.random(2), random.uniform(0.05, 0.35, 2)
+            down, across = (y - middle[0]) / radius[0], (x - middle[1]) / radius[1]
+            inside = down[:, np.newaxis] ** 2 + across**2 < 1
+            picture[inside] = _texture(size, random)[inside]
+    return pictures
 
 
 def _texture(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
-    """Noise of 1/f of shape (height, width, 3): mostly lightness, a little color."""
+    """Noise of 1/f of shape (height, width, 3), 0 to 255: mostly lightness, a little color."""
     mean = random.uniform(60, 200, 3)
     light = _noise(size, random)[..., np.newaxis]
     color = np.stack([_noise(size, random) for _ in range(3)], axis=-1)
-    texture: NDArray[np.float64] = mean + random.uniform(10, 50) * light + 15 * color
-    return texture
+    return np.clip(mean + random.uniform(10, 50) * light + 15 * color, 0, 255)
 
 
 def _noise(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:

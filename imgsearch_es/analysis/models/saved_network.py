@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.analysis.models.runtime import import_keras, reason
+from imgsearch_es.analysis.models.runtime import import_keras, telling
 from imgsearch_es.analysis.models.weights import LearntFile
-from imgsearch_es.errors import AnalyzerError, MissingDependencyError, WeightsError
+from imgsearch_es.errors import AnalyzerError, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +35,10 @@ def read_description(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 text: str | bytes = archive.read("config.json")
         else:
-            text = _in_hdf5(path)
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                text = file.attrs["model_config"]
         found = json.loads(text)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(
@@ -52,18 +55,6 @@ def read_description(path: Path) -> dict[str, Any]:
     return found
 
 
-def _in_hdf5(path: Path) -> str | bytes:
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "reading a .h5 file needs h5py, which comes with TensorFlow: pip install tensorflow"
-        ) from error
-    with h5py.File(path, "r") as file:
-        text: str | bytes = file.attrs["model_config"]
-        return text
-
-
 def parts(value: object) -> Iterator[dict[str, Any]]:
     """Every dictionary in a JSON value, outermost first."""
     pending = [value]
@@ -77,17 +68,11 @@ def parts(value: object) -> Iterator[dict[str, Any]]:
 
 
 def load_network(path: Path) -> keras.Model:
-    """Load a network that Keras saved; no code in its file is run.
-
-    Raises:
-        WeightsError: the file is unreadable, or holds Python code (a Lambda layer).
-    """
+    """Load a network that Keras saved; no code in its file is run. Raises as `read_description`."""
     read_description(path)
     keras = import_keras()
-    try:
+    with telling(f"Keras cannot load {path}", WeightsError):
         return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except Exception as error:  # a foreign file raises anything
-        raise WeightsError(f"Keras cannot load {path}: {reason(error)}") from error
 
 
 def is_parallel(network: keras.Model) -> bool:
@@ -99,15 +84,12 @@ def is_parallel(network: keras.Model) -> bool:
 
 
 def in_parallel(pixels: Any, feature: Any, learnt: LearntFile) -> Any:
-    """The feature that a learnt network makes.
+    """The feature that a learnt network makes, a Keras tensor as the others.
 
     Args:
-        pixels: a Keras tensor of shape (pictures, height, width, 3), 0 to 255.
+        pixels: of shape (pictures, height, width, 3), 0 to 255.
         feature: the deep feature of the same pictures, shape (pictures, dimensions).
         learnt: the network's file.
-
-    Returns:
-        A Keras tensor of shape (pictures, other dimensions).
 
     Raises:
         WeightsError: the file is gone, another one, unreadable, or holds Python code.
@@ -117,20 +99,14 @@ def in_parallel(pixels: Any, feature: Any, learnt: LearntFile) -> Any:
     network = load_network(Path(learnt.path))
     if not is_parallel(network):
         raise AnalyzerError(
-            f"embedding: {learnt.path} takes no deep feature with a picture, so it cannot be "
-            "parallel; a head without a shallow network is an embedding filter "
-            '([[embedding_filters]] with name = "head")'
+            f"embedding: {learnt.path} cannot be parallel: a head without a shallow network is an "
+            'embedding filter ([[embedding_filters]] with name = "head")'
         )
-    wanted = {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs}
-    if wanted[FEATURE] != tuple(feature.shape[1:]):
-        raise AnalyzerError(
-            f"embedding: {learnt.path} takes deep features of {wanted[FEATURE][0]} dimensions, not "
-            f"{feature.shape[1]}; it was trained on those of another analyzer"
-        )
-    if wanted[PIXELS] != tuple(pixels.shape[1:]):
-        mine, (height, width, _) = wanted[PIXELS], pixels.shape[1:]
-        raise AnalyzerError(
-            f"embedding: {learnt.path} takes pictures of {mine[1]} x {mine[0]} pixels, not {width} "
-            f"x {height}; it was trained on those of another analyzer"
-        )
-    return network({FEATURE: feature, PIXELS: pixels})
+    given = {FEATURE: feature, PIXELS: pixels}
+    for tensor in network.inputs:
+        wanted, found = tuple(tensor.shape[1:]), tuple(given[tensor.name].shape[1:])
+        if wanted != found:
+            raise AnalyzerError(
+                f"embedding: {learnt.path} takes {tensor.name} of shape {wanted}, not {found}"
+            )
+    return network(given)

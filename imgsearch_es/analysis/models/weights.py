@@ -19,17 +19,11 @@ _folder: ContextVar[Path] = ContextVar("_folder")
 
 
 def fingerprint(path: Path, model: str) -> str:
-    """Give "sha256:<hex>" of a file's bytes; a file that has not changed is read only once.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
+    """Give "sha256:<hex>" of a file's bytes; a WeightsError if it cannot be read."""
     try:
         return f"sha256:{kept_digest(path, 'sha256')}"
     except OSError as error:
-        raise WeightsError(
-            f"cannot read the weights of {model}, {path}: {error.strerror or error}"
-        ) from error
+        raise WeightsError(f"cannot read {path} of {model}: {error.strerror}") from error
 
 
 @contextmanager
@@ -49,11 +43,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def given_file(weights: str | os.PathLike[str], model: str) -> Path:
-    """The absolute path of a file that a person gave.
-
-    Raises:
-        WeightsError: there is no such file.
-    """
+    """The absolute path of a file that a person gave; a WeightsError if there is none."""
     path = absolute(weights)
     if not path.is_file():
         found = "is not a file" if path.exists() else "does not exist"
@@ -106,9 +96,9 @@ class LearntFile:
         found = fingerprint(file, self.what).partition(":")[2]
         if self.sha256 and self.sha256 != found:
             raise WeightsError(
-                f"{file} is not the file that was recorded: its sha256 begins with {found[:12]}, "
-                f"not {self.sha256[:12]}; give the right file in the analyzer's configuration "
-                "(--analyzer), or index the pictures again under another name"
+                f"{file} is not the file that was recorded, by its sha256: give the right one in "
+                "the analyzer's configuration (--analyzer), or index the pictures again under "
+                "another name"
             )
         object.__setattr__(self, "path", str(file))
         object.__setattr__(self, "sha256", found)
