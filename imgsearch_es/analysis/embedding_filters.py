@@ -34,10 +34,7 @@ class EmbeddingFilter(Protocol):
         """How long a deep feature of this length becomes; an AnalyzerError if it does not fit."""
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the new deep features, and leave these: float32 of shape (pictures, dimensions).
-
-        A picture's row must not depend on the other rows.
-        """
+        """Give new deep features of shape (pictures, dimensions); each row depends on no other."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class L2Normalize:
         return given
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the scaled deep features."""
+        """Give the new deep features."""
         wide = vectors.astype(np.float64)
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
         return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -80,7 +77,7 @@ class PCAWhiten(LearntFilter):
         return int(after)
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the whitened deep features."""
+        """Give the new deep features."""
         self.dimensions(vectors.shape[1])
         learnt = self._learnt
         centered = vectors.astype(np.float64) - learnt["mean"]
@@ -96,16 +93,13 @@ class PCAWhiten(LearntFilter):
 def write_whitening(
     path: Path, mean: NDArray[np.float64], components: NDArray[np.float64], **notes: object
 ) -> str:
-    """Write the file of `PCAWhiten`, an .npz without pickle; it is there whole or not at all.
+    """Write the file of `PCAWhiten`, an .npz without pickle, whole or not at all; gives its sha256.
 
     Args:
         path: of the file.
-        mean: float64 of shape (dimensions,).
-        components: float64 of shape (dimensions, components): V D^(-1/2).
+        mean: of shape (dimensions,).
+        components: of shape (dimensions, components): V D^(-1/2).
         notes: more about it: numbers, texts or arrays of them.
-
-    Returns:
-        The sha256 of the file, in hexadecimal.
     """
     arrays = {name: np.asarray(value) for name, value in notes.items()}
     with replacing(path) as draft, draft.open("wb") as file:
@@ -139,11 +133,7 @@ def create_embedding_filter(config: Mapping[str, Any]) -> EmbeddingFilter:
 
 
 def run_embedding_filters(filters: tuple[EmbeddingFilter, ...], vectors: Vectors) -> Vectors:
-    """Run embedding filters one after the other.
-
-    Raises:
-        AnalyzerError: one does not take what it is given, or gives numbers that are not finite.
-    """
+    """Run embedding filters one after the other, and see that each keeps its promise."""
     for part in filters:
         who = f"the embedding filter {type(part).__name__}"
         wanted = (len(vectors), part.dimensions(vectors.shape[1]))

@@ -26,11 +26,10 @@ Scores = NDArray[np.float32]
 """Of a batch, shape (pictures, terms); a score of zero is no term."""
 
 _THIN = 64
-"""How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
-its middle, and 256 x 16,384 pixels are what scaling may cost."""
+"""How many times as long as wide a picture may be that is scaled whole: 256 x 16,384 pixels are
+what scaling may cost, and the crop that follows keeps its middle."""
 _LONG = 1 << 16
-"""The longest side that is scaled at once: Pillow holds a row of coefficients for each pixel of it,
-and what it has scaled in one direction. No JPEG file has a longer one."""
+"""The longest side that is scaled at once, for Pillow holds coefficients for each pixel of it."""
 
 
 class ImageFilter(Protocol):
@@ -50,16 +49,12 @@ class TermFilter(Protocol):
         """Give new scores, and leave these; the vocabulary has the terms of their columns."""
 
 
-# --- image filters ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Resize:
     """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
 
-    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is. With
-    height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the paper
-    uses.
+    Or shrink it until its longer side is ``longer_side``. With height, width and "nearest" this is
+    ``keras.utils.load_img(target_size=...)``, which the paper uses.
 
     Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
     that is longer than 65,536 pixels is averaged before it is scaled otherwise. As the first
@@ -101,7 +96,7 @@ class Resize:
         return (side, side) if side else (cast(int, self.width), cast(int, self.height))
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the scaled picture."""
+        """Give the changed picture."""
         resampling = Image.Resampling[self.interpolation.upper()]
         if self.shorter_side is not None:
             image = _middle(image)
@@ -134,18 +129,14 @@ class CenterCrop:
     width: int
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the middle of the picture."""
+        """Give the changed picture."""
         left = (image.width - self.width) // 2
         top = (image.height - self.height) // 2
         return image.crop((left, top, left + self.width, top + self.height))
 
 
-# --- term filters ----------------------------------------------------------------------------
-
-
 class _SameVocabulary:
     def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
-        """The terms stay as they are."""
         return vocabulary
 
 
@@ -160,7 +151,7 @@ class TopK(_SameVocabulary):
             raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores, all but the best set to zero."""
+        """Give the new scores."""
         if self.k >= scores.shape[1]:
             return scores
         least = np.partition(scores, -self.k, axis=1)[:, -self.k, np.newaxis]
@@ -178,7 +169,7 @@ class MinScore(_SameVocabulary):
     min_score: float
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores, the small ones set to zero."""
+        """Give the new scores."""
         return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))
 
 
@@ -187,7 +178,7 @@ class Sqrt(_SameVocabulary):
     """Take the square root of each score: formula (1) becomes Bhattacharyya's coefficient."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the square roots."""
+        """Give the new scores."""
         roots: Scores = np.sqrt(scores)
         return roots
 
@@ -197,7 +188,7 @@ class L2Normalize(_SameVocabulary):
     """Scale each picture's scores to length 1: formula (1) becomes the cosine."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scaled scores."""
+        """Give the new scores."""
         length = np.linalg.norm(scores, axis=1, keepdims=True)
         scaled: Scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
         return scaled
@@ -215,7 +206,7 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores with a column for each hypernym added."""
+        """Give the new scores."""
         wider = self.vocabulary(vocabulary)
         column = {key: i for i, key in enumerate(wider.keys)}
         added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
@@ -225,9 +216,6 @@ class Hypernyms:
         # In float64, so that a picture's sums do not depend on those it is analyzed with.
         sums = (scores.astype(np.float64) @ added).astype(np.float32)
         return np.concatenate([scores, sums], axis=1)
-
-
-# --- in a row, and by name ---------------------------------------------------------------------
 
 
 def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
@@ -248,11 +236,7 @@ def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
 
 
 def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
-    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters.
-
-    Raises:
-        AnalyzerError: another filter than the first wants fast decoding.
-    """
+    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters."""
     sizes = [getattr(part, "decode_size", None) for part in filters]
     if any(sizes[1:]):
         raise AnalyzerError('resize with decode = "fast" must be the first image filter')
@@ -260,11 +244,7 @@ def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
 
 
 def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The configurations of image filters, the first of them with fast decoding.
-
-    Raises:
-        AnalyzerError: the first one is not ``resize``.
-    """
+    """The configurations of image filters, the first of them, ``resize``, with fast decoding."""
     if not configs or configs[0].get("name") != "resize":
         raise AnalyzerError("fast decoding needs resize as the first image filter")
     return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]

@@ -123,8 +123,3 @@ def test_the_cache_of_keras(tmp_path, monkeypatch):
     assert APPLICATIONS["vgg16"].path == (
         tmp_path / ".keras/models/vgg16_weights_tf_dim_ordering_tf_kernels.h5"
     )
-
-
-def test_each_application_has_its_own_file():
-    files = {application.file for application in APPLICATIONS.values()}
-    assert len(files) == len(APPLICATIONS)

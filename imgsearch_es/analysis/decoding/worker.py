@@ -83,14 +83,14 @@ class _Worker:
                 continue
             pixels = np.ascontiguousarray(found.pixels).data.cast("B")
             end = filled + pixels.nbytes
-            is_shared = self._area is not None and end <= AREA
-            if self._area is not None and is_shared:
+            header = {name: getattr(found, name) for name in _HEADER}
+            header |= {"shape": found.pixels.shape, "is_shared": False}
+            if self._area is not None and end <= AREA:
                 self._area[filled:end] = pixels
-                filled = end
+                filled, header["is_shared"] = end, True
             else:
                 rest.append(pixels)
-            header = {name: getattr(found, name) for name in _HEADER}
-            said.append({**header, "shape": found.pixels.shape, "is_shared": is_shared})
+            said.append(header)
         return [json.dumps({"pictures": said, "seconds": self._seconds}).encode(), *rest]
 
     def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:

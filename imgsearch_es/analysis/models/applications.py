@@ -159,10 +159,6 @@ class ApplicationModel(NetworkModel):
             of the whole classifier (.h5, .weights.h5, .keras); or "random" for weights without
             any sense, for tests and benchmarks.
         seed: makes "random" weights always the same.
-
-    Raises:
-        AnalyzerError: Keras has no such application here.
-        WeightsError: ``weights`` names a file that does not exist or is of another kind.
     """
 
     def __init__(

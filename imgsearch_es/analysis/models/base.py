@@ -125,13 +125,7 @@ def predict_in_turns(run: Runtime, pixels: NDArray[np.uint8]) -> Prediction:
 
 
 class NetworkModel(ABC):
-    """A `Model` that is one Keras network, built on first use; safe in many threads.
-
-    Args:
-        name: the name it is registered under.
-        options: its options, as JSON values.
-        size: (height, width) of its input, in pixels.
-    """
+    """A `Model` that is one Keras network, built on first use; its input has (height, width)."""
 
     is_safe_in_threads = True
 

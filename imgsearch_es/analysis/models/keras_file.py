@@ -45,10 +45,6 @@ class KerasFileModel(NetworkModel):
             the last layer is linear, softmax (sigmoid for one output), otherwise none.
 
     One output with two labels is a binary classifier: its score is that of the second label.
-
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
-        AnalyzerError: it is not a classifier of RGB pictures, or an option is wrong.
     """
 
     def __init__(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,8 +71,8 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
     import keras
 
     pixels = keras.Input(network.inputs[0].shape[1:], name="pixels")
-    both = _pooled_anew(network, pixels, feature) if feature.is_pooled else network(pixels)
-    posterior, vector = both
+    run = partial(_pooled_anew, network, feature) if feature.is_pooled else network
+    posterior, vector = run(pixels)
     if feature.parallel is not None:
         vector = in_parallel(pixels, vector, feature.parallel)
     return keras.Model(pixels, [posterior, vector], name=network.name)
@@ -85,7 +87,7 @@ def layer_shapes(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in activations.items() if _fits(tensor)}
 
 
-def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
+def _pooled_anew(network: keras.Model, feature: DeepFeature, pixels: Any) -> Any:
     """The posterior and another deep feature."""
     import keras
 
@@ -140,10 +142,9 @@ def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
 def _chosen(posterior: Any, activations: dict[str, Any], feature: DeepFeature) -> Any:
     """The activation of the layer that is named, or the last one with positions."""
     if feature.layer is None:
-        for _, inputs in _backward(posterior):
-            for tensor in inputs:
-                if len(tensor.shape) == 4 and tensor.shape[-1] != 3:
-                    return tensor
+        for tensor in chain.from_iterable(inputs for _, inputs in _backward(posterior)):
+            if len(tensor.shape) == 4 and tensor.shape[-1] != 3:
+                return tensor
         raise AnalyzerError("embedding: this network has no convolution; name a layer")
     if feature.layer not in activations:
         near = difflib.get_close_matches(feature.layer, activations, n=3)
@@ -237,26 +238,19 @@ def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
     side and as many along the longer one that neighbors overlap by 40 percent or a little more
     (Tolias, Sicre and Jégou 2016, section 3.2).
     """
-    return list(dict.fromkeys(_regions(height, width, levels)))
-
-
-def _regions(height: int, width: int, levels: int) -> Iterator[tuple[int, int, int]]:
     shorter, longer = sorted((height, width))
-    more = _more_along(shorter, longer)
+    more = 0
+    if shorter < longer:
+        step = {more: (longer - shorter) / more for more in range(1, 7)}
+        more = min(step, key=lambda more: abs((shorter - step[more]) / shorter - _OVERLAP))
+    found: dict[tuple[int, int, int], None] = {}
     for level in range(1, levels + 1):
-        side = max(1, math.floor(2 * shorter / (level + 1)))
+        side = max(1, 2 * shorter // (level + 1))
         along = (level + more, level) if height > width else (level, level + more)
         for top in _starts(height, side, along[0]):
             for left in _starts(width, side, along[1]):
-                yield top, left, side
-
-
-def _more_along(shorter: int, longer: int) -> int:
-    """How many regions more the longer side has: on level 1, with an overlap nearest to 40 %."""
-    if shorter == longer:
-        return 0
-    step = {more: (longer - shorter) / more for more in range(1, 7)}
-    return min(step, key=lambda more: abs((shorter - step[more]) / shorter - _OVERLAP))
+                found[top, left, side] = None
+    return list(found)
 
 
 def _starts(length: int, side: int, count: int) -> list[int]:

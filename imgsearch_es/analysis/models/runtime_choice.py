@@ -29,7 +29,6 @@ from imgsearch_es.analysis.models.runtime import (
     TensorFlowRuntime,
     check_runtime,
     has_gpu,
-    import_keras,
 )
 from imgsearch_es.analysis.models.weights import without_paths
 from imgsearch_es.analysis.plugins import version_of
@@ -120,11 +119,9 @@ def measure(model: Network) -> Choice:
 
 
 def differences(reference: Outputs, other: Outputs) -> dict[str, float]:
-    """How far two outputs are apart.
+    """How far two outputs are apart: the largest difference of two scores ("posterior").
 
-    Returns:
-        "posterior": the largest difference of two scores. "embedding": the largest difference
-        within a deep feature, in relation to the largest value of that deep feature.
+    And of two values of a deep feature, in relation to its largest value ("embedding").
     """
     apart = np.abs(reference[1] - other[1]).max(axis=1)
     largest = np.abs(reference[1]).max(axis=1)
@@ -194,14 +191,13 @@ def _probe(
     model: Network, reference: TensorFlowRuntime, place: Path | None
 ) -> tuple[dict[str, Runtime], Choice]:
     """The runtimes that may be used, and the decision; both kept in a folder, if there is one."""
-    choice = Choice("tensorflow", "", model.name, made_for=_made_for())
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
         other = _openvino(reference, place)
         pixels = probe_pictures(_PICTURES, model.size)
-        choice = _compared(choice, differences(reference(pixels), other(pixels)))
+        choice = _compared(model.name, differences(reference(pixels), other(pixels)))
     except AnalyzerError as error:
-        choice = dataclasses.replace(choice, reason=str(error))
+        choice = Choice("tensorflow", str(error), model.name, made_for=_made_for())
     if choice.agrees:
         runtimes["openvino"] = other
     else:
@@ -216,23 +212,20 @@ def _probe(
     return runtimes, choice
 
 
-def _compared(choice: Choice, apart: dict[str, float]) -> Choice:
+def _compared(name: str, apart: dict[str, float]) -> Choice:
     reason = f"OpenVINO differs from TensorFlow by {apart['posterior']:.1e} in scores and by "
     reason += f"{apart['embedding']:.1e} in deep features"
     # Written so that a NaN disagrees.
-    if not all(difference <= TOLERANCE for difference in apart.values()):
+    agrees = all(difference <= TOLERANCE for difference in apart.values())
+    runtime = "openvino" if agrees and not has_gpu() else "tensorflow"
+    if not agrees:
         reason += f", more than {TOLERANCE:.0e}"
-        return dataclasses.replace(choice, reason=reason, differences=apart)
-    runtime = "openvino"
-    if has_gpu():
-        runtime, reason = "tensorflow", f"it has a GPU; {reason}"
-    return dataclasses.replace(
-        choice, runtime=runtime, reason=reason, differences=apart, agrees=True
-    )
+    elif runtime == "tensorflow":
+        reason = f"it has a GPU; {reason}"
+    return Choice(runtime, reason, name, apart, agrees, _made_for())
 
 
 def _tensorflow(model: Network) -> TensorFlowRuntime:
-    import_keras()
     return TensorFlowRuntime(model.checked_network())
 
 
@@ -249,11 +242,7 @@ def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
     The amplitudes of a photo's frequencies fall as 1/f (Field 1987, J. Opt. Soc. Am. A 4), its
     colors go together, and objects hide what is behind them: so smooth colored noise, and on it
-    ellipses filled with other such noise.
-
-    Args:
-        count: how many.
-        size: (height, width) in pixels.
+    ellipses filled with other such noise. The size is (height, width).
     """
     random = np.random.default_rng(0)
     pictures = np.empty((count, *size, 3), np.uint8)
