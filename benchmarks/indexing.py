@@ -47,9 +47,7 @@ import elasticsearch_node  # noqa: E402
 
 from imgsearch_es import ImageIndex, find_images, open_image  # noqa: E402
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term  # noqa: E402
-from imgsearch_es.analysis.decoding import Decoder  # noqa: E402
 from imgsearch_es.indexing.read import cores  # noqa: E402
-from imgsearch_es.pictures.files import Limits  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 
 BATCH = 32
@@ -106,10 +104,9 @@ def bare_model(analyzer: Analyzer, paths: list[Path], location: str) -> Result:
 
 
 def bare_decoding(analyzer: Analyzer, paths: list[Path], location: str) -> Result:
-    decoder = Decoder(analyzer.config["image_filters"], Limits())
     with measured() as result:
         for path in paths:
-            decoder.decode(path.read_bytes(), str(path))
+            analyzer.prepare(analyzer.open(path.read_bytes(), uri=str(path)).image)
     return result
 
 

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from imgsearch_es.analysis.models import create_model, openvino  # noqa: E402
 from imgsearch_es.analysis.models.base import NetworkModel  # noqa: E402
-from imgsearch_es.analysis.models.probe_pictures import probe_pictures  # noqa: E402
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime  # noqa: E402
+from imgsearch_es.analysis.models.runtime_choice import probe_pictures  # noqa: E402
 
 BATCH = 32
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -1,10 +1,5 @@
 """Analysis: a picture becomes terms, as Elasticsearch's analyzer turns text into tokens.
 
-    image filters  ->  model  ->  term filters
-    (PIL image)        (posterior, embedding)   (scores per term)
-                              embedding  ->  embedding filters
-                                             (the deep feature)
-
 Each part has a name and options, so a whole analyzer is one small dictionary (or TOML file):
 
     {"model": {"name": "vgg16"},
@@ -13,19 +8,17 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
      "embedding": {"layer": "block5_conv3", "pooling": "gem", "flip": true},
      "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
 
-``embedding`` may also be true (the model's own deep feature, the default) or false (none). The
-index keeps that dictionary, and a query is analyzed as the documents were.
+``embedding`` may also be true (the model's own deep feature, the default) or false (none).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,29 +30,22 @@ from imgsearch_es.analysis.embedding_filters import (
     run_embedding_filters,
 )
 from imgsearch_es.analysis.filters import (
-    ImageFilter,
-    TermFilter,
     create_image_filter,
     create_term_filter,
     decode_size,
     full_config,
     run_image_filters,
 )
+from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
-from imgsearch_es.analysis.models.learnt_file import without_paths
+from imgsearch_es.analysis.models.weights import relative_to, without_paths
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
-
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.models.base import Model
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
-
-DEFAULT_LIMITS = Limits()
-
 DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
 """The paper keeps each picture's ten best synsets."""
 
@@ -70,28 +56,22 @@ _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One synset of a picture (or of a query) with its weight.
-
-    Attributes:
-        key: the synset's unique key in the vocabulary.
-        score: finite and above zero; a float32 number, so both stores hold the same value.
-    """
+    """One synset of a picture (or of a query) with its weight."""
 
     key: str
+    """The synset's unique key in the vocabulary."""
     score: float
+    """Finite and above zero; a float32 number, so both stores hold the same value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """What an analyzer says of one picture.
-
-    Attributes:
-        terms: best first; equal scores in the order of the vocabulary.
-        embedding: the deep feature, float32 of shape (dimensions,), or None.
-    """
+    """What an analyzer says of one picture."""
 
     terms: tuple[Term, ...]
+    """Best first; equal scores in the order of the vocabulary."""
     embedding: NDArray[np.float32] | None
+    """The deep feature, of shape (dimensions,), or None."""
 
 
 class Analyzer:
@@ -101,8 +81,7 @@ class Analyzer:
         config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
             that model with its own image filters and the paper's term filters.
         runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
-            agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration,
-            because the scores are the same to within 0.0001.
+            agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration.
 
     Raises:
         ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
@@ -115,28 +94,21 @@ class Analyzer:
         *,
         runtime: str | None = None,
     ) -> None:
-        from imgsearch_es.analysis.models.weights import relative_to
-
         options, folder = _read_config(config)
         with relative_to(folder):
             self._build(options, runtime)
 
     def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
-        from imgsearch_es.analysis.models import create_model
-
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise ConfigurationError(
-                f"unknown analyzer option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
-            )
-        self.model: Model = create_model(options.get("model", DEFAULT_MODEL))
+        for option in set(options) - _OPTIONS:
+            known = ", ".join(sorted(_OPTIONS))
+            raise ConfigurationError(f"unknown analyzer option {option!r}; known are {known}")
+        self.model = create_model(options.get("model", DEFAULT_MODEL))
         if runtime is not None:
-            problem = f"runs in its own way, not on {runtime}"
-            _tell(self.model, "use_runtime", runtime, problem)
+            _tell(self.model, "use_runtime", runtime, f"runs in its own way, not on {runtime}")
         before = options.get("image_filters", self.model.image_filters)
         after = options.get("term_filters", DEFAULT_TERM_FILTERS)
-        self.image_filters: tuple[ImageFilter, ...] = tuple(map(create_image_filter, before))
-        self.term_filters: tuple[TermFilter, ...] = tuple(map(create_term_filter, after))
+        self.image_filters = tuple(map(create_image_filter, before))
+        self.term_filters = tuple(map(create_term_filter, after))
         self.decode_size = decode_size(self.image_filters)
         """What `open` does not go below, (width, height); None without fast decoding."""
         wanted = options.get("embedding", True)
@@ -145,9 +117,7 @@ class Analyzer:
         behind = options.get("embedding_filters", ())
         if behind and not self.embedding:
             raise AnalyzerError("embedding_filters change a deep feature, and embedding is false")
-        self.embedding_filters: tuple[EmbeddingFilter, ...] = tuple(
-            map(create_embedding_filter, behind)
-        )
+        self.embedding_filters = tuple(map(create_embedding_filter, behind))
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
@@ -169,11 +139,7 @@ class Analyzer:
 
     @cached_property
     def embedding_dimensions(self) -> int:
-        """Length of the deep feature, 0 without one; found by analyzing a blank picture.
-
-        Raises:
-            AnalyzerError: an embedding filter takes deep features of another length.
-        """
+        """Length of the deep feature, 0 without one; found by analyzing a blank picture."""
         if not self.embedding:
             return 0
         # Two pictures, as a batch will follow: OpenVINO compiles a network for one on its own.
@@ -189,59 +155,43 @@ class Analyzer:
         source: ImageSource,
         *,
         uri: str | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         admit: Callable[[int], None] = lambda pixels: None,
     ) -> Picture:
         """Open a picture as this analyzer wants it decoded; takes what ``open_image`` takes."""
         return open_image(source, uri=uri, limits=limits, at_least=self.decode_size, admit=admit)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Run the image filters (safe in many threads at once).
-
-        Args:
-            image: an RGB picture of any size.
-
-        Returns:
-            Pixels of shape (height, width, 3), RGB, 0 to 255.
-        """
+        """Run the image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
         return run_image_filters(self.image_filters, image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
-        """Analyze a batch of prepared pictures in one forward pass.
-
-        Args:
-            pictures: each of shape (height, width, 3), as ``prepare`` gives them.
-
-        Raises:
-            AnalyzerError: they differ in size.
-        """
+        """Analyze a batch of pictures of one size, as ``prepare`` gives them, in one pass."""
         sizes = {pixels.shape for pixels in pictures}
         if len(sizes) > 1:
             raise AnalyzerError(
-                "the image filters give pictures of different sizes; end them with one that gives "
-                "a fixed size, such as center_crop, or resize with height and width"
+                "the image filters give pictures of different sizes; end them with center_crop, or "
+                "with resize with height and width"
             )
         prediction = self.model.predict(np.stack(pictures))
-        vectors: Iterable[NDArray[np.float32] | None] = repeat(None)
-        if self.embedding:
-            vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
-        return list(map(Analysis, self.to_terms(prediction.posterior), vectors))
+        terms = self.to_terms(prediction.posterior)
+        if not self.embedding:
+            return [Analysis(each, None) for each in terms]
+        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        return list(map(Analysis, terms, vectors))
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
 
-        Scores that are no term before the filters count as 0, so a posterior that was kept as terms
-        gives the same terms again.
-
-        Args:
-            posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
+        Scores that are no term before the filters count as 0, so a posterior of shape (pictures,
+        classes) that was kept as terms gives the same terms again.
         """
-        scores = np.where(_is_term(posterior), posterior, np.float32(0))
+        scores = _without_noise(posterior)
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
             scores = part(scores, vocabulary)
             vocabulary = part.vocabulary(vocabulary)
-        return [_terms(row, vocabulary.keys) for row in scores]
+        return [_terms(row, vocabulary.keys) for row in _without_noise(scores)]
 
     def analyze(self, image: Image.Image) -> Analysis:
         """Analyze one RGB picture."""
@@ -256,14 +206,9 @@ class Analyzer:
     ) -> tuple[EmbeddingFilter, ...]:
         """The embedding filters with which this analyzer goes on where another one ends.
 
-        Stored deep features of the other then need no model to become this one's.
-
-        Args:
-            config: the configuration of the other.
-            weights: the fingerprint of its weights.
-
-        Returns:
-            None at all, when they differ in anything else or in nothing.
+        Stored deep features of the other, which its configuration and the fingerprint of its
+        weights describe, then need no model to become this one's. There are none when they differ
+        in anything else or in nothing.
         """
         old, new = _essence(config), _essence(self.config)
         before = old.pop("embedding_filters")
@@ -276,26 +221,22 @@ class Analyzer:
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
         """An index is searched and extended with the analyzer that built it, or not at all.
 
-        Args:
-            config: the configuration of the analyzer that built it.
-            weights: the fingerprint of its weights.
-            location: of the index, for the message.
-
         Raises:
-            AnalyzerMismatchError: this is another one.
+            AnalyzerMismatchError: the index at this location was built with another configuration
+                or other weights, by their fingerprint.
         """
+        built = f"{location} was built with the model {config['model']['name']}"
+        built = f"{built} ({describe(config)})"
         if _essence(config) != _essence(self.config):
             raise AnalyzerMismatchError(
-                f"{location} was built with {_named(config)}, not with {_named(self.config)}: "
-                "open it without naming a model or analyzer, or index the pictures again under "
-                "another name"
+                f"{built}, not with the model {self.model.name} ({describe(self.config)}): open it "
+                "without naming a model or analyzer, or index the pictures again under another name"
             )
         mine = self.fingerprint()
         if weights != mine:
             raise AnalyzerMismatchError(
-                f"{location} was built with {_named(config)} and the weights "
-                f"{weights[:19]}, not {mine[:19]}: give the right file by weights= (--weights), "
-                "or index the pictures again under another name"
+                f"{built} and the weights {weights[:19]}, not {mine[:19]}: give the right file by "
+                "weights= (--weights), or index the pictures again under another name"
             )
 
     def __repr__(self) -> str:
@@ -314,22 +255,24 @@ def describe(config: Mapping[str, Any]) -> str:
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
     said = " -> ".join(map(_described, parts))
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
-    if not isinstance(feature, Mapping) and not behind:
-        return said
-    chosen = describe_feature(feature if isinstance(feature, Mapping) else {})
-    return f"{said}; deep feature: {' -> '.join([chosen, *map(_described, behind)])}"
+    if isinstance(feature, bool):
+        if not behind:
+            return said
+        feature = {}
+    return " -> ".join(
+        [f"{said}; deep feature: {describe_feature(feature)}", *map(_described, behind)]
+    )
 
 
 def _deep_feature(model: Model, wanted: object) -> DeepFeature:
     """The deep feature that ``embedding`` asks for; the model is told."""
     if not isinstance(wanted, bool | Mapping):
-        raise ConfigurationError(
-            f"embedding is true, false, or options such as pooling, not {wanted!r}"
-        )
+        raise ConfigurationError(f"embedding is true, false, or options, not {wanted!r}")
     feature = DeepFeature.from_config(wanted if isinstance(wanted, Mapping) else {})
     if not feature.is_default:
-        problem = "gives one deep feature only: leave out embedding"
-        _tell(model, "use_deep_feature", feature, problem)
+        _tell(
+            model, "use_deep_feature", feature, "gives one deep feature only: leave out embedding"
+        )
     return feature
 
 
@@ -341,15 +284,10 @@ def _tell(model: Model, method: str, value: object, problem: str) -> None:
     use(value)
 
 
-def _named(config: Mapping[str, Any]) -> str:
-    return f"the model {config['model']['name']} ({describe(config)})"
-
-
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what says where its files are on this machine.
 
-    Which files they are is in the model's fingerprint, and in the option sha256 of filters and of
-    the deep feature.
+    Which they are is in the model's fingerprint, and in the option sha256 of the other parts.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     kind, is_file, _ = str(model["name"]).partition(":")
@@ -365,13 +303,14 @@ def _described(part: Mapping[str, Any]) -> str:
     return f"{part['name']}({options})" if options else str(part["name"])
 
 
-def _is_term(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-    usable: NDArray[np.bool_] = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
-    return usable
+def _without_noise(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores that are no term, as they are not finite or too small, become 0."""
+    is_term = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
+    return np.where(is_term, scores, np.float32(0))
 
 
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:
-    found = np.flatnonzero(_is_term(scores))
+    found = np.flatnonzero(scores)
     best_first = found[np.argsort(-scores[found], kind="stable")]
     return tuple(Term(keys[i], float(scores[i])) for i in best_first)
 
@@ -383,17 +322,13 @@ def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, A
     if isinstance(config, Mapping):
         return config, Path()
     path = Path(config).expanduser()
-    return _read_toml(path), path.parent
-
-
-def _read_toml(path: Path) -> Mapping[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
         with path.open("rb") as file:
-            return dict(tomllib.load(file))
+            return tomllib.load(file), path.parent
     except OSError as error:
         raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:

@@ -1,12 +1,8 @@
 """The built-in parts of an analyzer that deep features pass through, in the order they are named.
 
-An embedding filter takes the deep features of a batch, float32 of shape (pictures, dimensions), and
-gives float32 of shape (pictures, other dimensions). As other filters it is a frozen dataclass whose
-fields are its options, and plug-ins register theirs under the same entry-point group.
-
-A filter that was learnt keeps what it learnt in a file. Its options are then ``path``, where the
-file is, and ``sha256``, which file it is (`LearntFilter`). The index records both and compares the
-second: the file may move, but another file in its place is refused, as other weights are.
+As other filters they are frozen dataclasses whose fields are their options. One that was learnt
+keeps what it learnt in a file, of which the index records ``path`` and ``sha256`` (`LearntFilter`)
+and compares the second: another file in its place is refused, as other weights are.
 """
 
 from __future__ import annotations
@@ -22,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.filters import create_part
-from imgsearch_es.analysis.models.learnt_file import LearntFile
-from imgsearch_es.analysis.models.weights import fingerprint
+from imgsearch_es.analysis.models.weights import LearntFile, digest_of
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import replacing
 
@@ -36,27 +31,10 @@ class EmbeddingFilter(Protocol):
     """A step after the model, for its deep feature."""
 
     def dimensions(self, given: int) -> int:
-        """How long a deep feature is after this filter.
-
-        Args:
-            given: how long it is before.
-
-        Raises:
-            AnalyzerError: this filter takes deep features of another length.
-        """
-        ...
+        """How long a deep feature of this length becomes; an AnalyzerError if it does not fit."""
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the new deep features.
-
-        Args:
-            vectors: float32 of shape (pictures, dimensions), not changed.
-
-        Returns:
-            float32 of shape (pictures, ``self.dimensions(dimensions)``). A picture's row must not
-            depend on the other rows.
-        """
-        ...
+        """Give new deep features of shape (pictures, dimensions); each row depends on no other."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,7 @@ class L2Normalize:
         return given
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the scaled deep features."""
+        """Give the new deep features."""
         wide = vectors.astype(np.float64)
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
         return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -83,10 +61,10 @@ class L2Normalize:
 
 @dataclass(frozen=True)
 class PCAWhiten(LearntFilter):
-    """Whiten deep features by principal components learnt on a collection.
+    """Whiten deep features by principal components that ``imgsearch whiten`` learnt.
 
     y = D^(-1/2) V^T (x - mean), with the largest eigenvalues D and the eigenvectors V of the
-    collection's covariance (Jégou and Chum 2012). ``imgsearch whiten`` learns the file.
+    collection's covariance (Jégou and Chum 2012).
     """
 
     def dimensions(self, given: int) -> int:
@@ -94,13 +72,12 @@ class PCAWhiten(LearntFilter):
         before, after = self._learnt["components"].shape
         if given != before:
             raise AnalyzerError(
-                f"pca_whiten: {self.path} takes deep features of {before} dimensions, not {given}; "
-                "it was learnt on those of another analyzer"
+                f"pca_whiten: {self.path} takes deep features of {before} dimensions, not {given}"
             )
         return int(after)
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the whitened deep features."""
+        """Give the new deep features."""
         self.dimensions(vectors.shape[1])
         learnt = self._learnt
         centered = vectors.astype(np.float64) - learnt["mean"]
@@ -116,31 +93,22 @@ class PCAWhiten(LearntFilter):
 def write_whitening(
     path: Path, mean: NDArray[np.float64], components: NDArray[np.float64], **notes: object
 ) -> str:
-    """Write the file of `PCAWhiten`, an .npz without pickle; it is there whole or not at all.
+    """Write the file of `PCAWhiten`, an .npz without pickle, whole or not at all; gives its sha256.
 
     Args:
-        path: of the file; ends in .npz.
-        mean: float64 of shape (dimensions,).
-        components: float64 of shape (dimensions, components): V D^(-1/2).
-        notes: more about it, such as ``variance``: numbers, texts or arrays of them.
-
-    Returns:
-        The sha256 of the file, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be written.
+        path: of the file.
+        mean: of shape (dimensions,).
+        components: of shape (dimensions, components): V D^(-1/2).
+        notes: more about it: numbers, texts or arrays of them.
     """
     arrays = {name: np.asarray(value) for name, value in notes.items()}
     with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, mean=mean, components=components, **cast(Any, arrays))
-    return fingerprint(path, "an embedding filter").partition(":")[2]
+    return digest_of(path)
 
 
 def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read what `write_whitening` wrote; never unpickles.
-
-    Returns:
-        "mean" and "components", float64 of shapes (dimensions,) and (dimensions, components).
+    """Read "mean" and "components" that `write_whitening` wrote; never unpickles.
 
     Raises:
         WeightsError: it is no such file.
@@ -160,31 +128,18 @@ def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def create_embedding_filter(config: Mapping[str, Any]) -> EmbeddingFilter:
-    """Build an embedding filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-        WeightsError: its file is missing or another one.
-    """
+    """Build an embedding filter; see `create_part`. One whose file is another is a WeightsError."""
     return cast(EmbeddingFilter, create_part(EMBEDDING_FILTERS, "embedding filter", config))
 
 
 def run_embedding_filters(filters: tuple[EmbeddingFilter, ...], vectors: Vectors) -> Vectors:
-    """Run embedding filters one after the other.
-
-    Raises:
-        AnalyzerError: one does not take what it is given, or gives numbers that are not finite.
-    """
+    """Run embedding filters one after the other, and see that each keeps its promise."""
     for part in filters:
+        who = f"the embedding filter {type(part).__name__}"
         wanted = (len(vectors), part.dimensions(vectors.shape[1]))
         vectors = np.ascontiguousarray(part(vectors), dtype=np.float32)
         if vectors.shape != wanted:
-            raise AnalyzerError(
-                f"the embedding filter {type(part).__name__} gives shape {vectors.shape}, where it "
-                f"promised {wanted}"
-            )
+            raise AnalyzerError(f"{who} gives shape {vectors.shape}, where it promised {wanted}")
         if not np.isfinite(vectors).all():
-            raise AnalyzerError(
-                f"the embedding filter {type(part).__name__} gives a number that is not finite"
-            )
+            raise AnalyzerError(f"{who} gives a number that is not finite")
     return vectors

@@ -1,9 +1,7 @@
 """The built-in parts of an analyzer before and after the model.
 
-Image filters take an RGB picture and give one. Term filters take the scores of a batch, shape
-(pictures, terms), and give scores of the same kind; a score of zero is no term. All are frozen
-dataclasses: their fields are their options, and make up their configuration. Plug-ins register
-theirs under the same entry-point groups as the built-ins in setup.cfg.
+All are frozen dataclasses: their fields are their options, and make up their configuration.
+Plug-ins register theirs under the same entry-point groups as the built-ins in setup.cfg.
 """
 
 from __future__ import annotations
@@ -11,29 +9,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.plugins import load_plugin
+from imgsearch_es.analysis.plugins import check_options, load_plugin
 from imgsearch_es.errors import AnalyzerError
-
-if TYPE_CHECKING:
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 IMAGE_FILTERS = "imgsearch_es.image_filters"
 TERM_FILTERS = "imgsearch_es.term_filters"
 
 Scores = NDArray[np.float32]
+"""Of a batch, shape (pictures, terms); a score of zero is no term."""
 
 _THIN = 64
-"""How many times as long as wide a picture may be that is scaled whole: the crop that follows keeps
-its middle, and 256 x 16,384 pixels are what scaling may cost."""
+"""How many times as long as wide a picture may be that is scaled whole: 256 x 16,384 pixels are
+what scaling may cost, and the crop that follows keeps its middle."""
 _LONG = 1 << 16
-"""The longest side that is scaled at once: Pillow holds a row of coefficients for each pixel of it,
-and what it has scaled in one direction. No JPEG file has a longer one."""
+"""The longest side that is scaled at once, for Pillow holds coefficients for each pixel of it."""
 
 
 class ImageFilter(Protocol):
@@ -41,7 +37,6 @@ class ImageFilter(Protocol):
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Give the changed RGB picture."""
-        ...
 
 
 class TermFilter(Protocol):
@@ -49,35 +44,22 @@ class TermFilter(Protocol):
 
     def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
         """The terms after this filter, given those before it."""
-        ...
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores.
-
-        Args:
-            scores: float32 of shape (pictures, terms), not changed.
-            vocabulary: the terms of ``scores``, in the order of its columns.
-        """
-        ...
-
-
-# --- image filters ---------------------------------------------------------------------------
+        """Give new scores, and leave these; the vocabulary has the terms of their columns."""
 
 
 @dataclass(frozen=True)
 class Resize:
     """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
 
-    Or shrink it until its longer side is ``longer_side``, and leave a smaller one as it is.
-
-    With height, width and "nearest" this is ``keras.utils.load_img(target_size=...)``, which the
-    paper uses.
+    Or shrink it until its longer side is ``longer_side``. With height, width and "nearest" this is
+    ``keras.utils.load_img(target_size=...)``, which the paper uses.
 
     Of a picture that is more than 64 times as long as wide, ``shorter_side`` scales the middle; one
-    that is longer than 65,536 pixels is averaged before it is scaled otherwise.
-
-    As the first filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8
-    of their size where that is no smaller than what it scales to.
+    that is longer than 65,536 pixels is averaged before it is scaled otherwise. As the first
+    filter, with ``decode`` "fast", it lets JPEG files be decoded at 1/2, 1/4 or 1/8 of their size
+    where that is no smaller than what it scales to.
     """
 
     height: int | None = None
@@ -102,7 +84,7 @@ class Resize:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise AnalyzerError(
-                f"resize: unknown interpolation {self.interpolation!r}; known are {known}"
+                f"resize: no interpolation {self.interpolation!r}; known are {known}"
             )
 
     @property
@@ -114,27 +96,20 @@ class Resize:
         return (side, side) if side else (cast(int, self.width), cast(int, self.height))
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the scaled picture."""
+        """Give the changed picture."""
         resampling = Image.Resampling[self.interpolation.upper()]
         if self.shorter_side is not None:
             image = _middle(image)
         elif max(image.size) > _LONG and resampling is not Image.Resampling.NEAREST:
             image = image.reduce((-(-image.width // _LONG), -(-image.height // _LONG)))
-        width, height = self._size(image)
-        if image.size == (width, height):
-            return image
-        return image.resize((width, height), resampling)
-
-    def _size(self, image: Image.Image) -> tuple[int, int]:
-        """Width and height that a picture gets."""
-        if self.shorter_side is not None:
-            scale = self.shorter_side / min(image.size)
-        elif self.longer_side is not None:
-            scale = min(1.0, self.longer_side / max(image.size))
+        if self.width and self.height:
+            width, height = self.width, self.height
         else:
-            return cast(int, self.width), cast(int, self.height)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        return width, height
+            scale = (self.shorter_side or 0) / min(image.size)
+            if self.longer_side:
+                scale = min(1.0, self.longer_side / max(image.size))
+            width, height = (max(1, round(side * scale)) for side in image.size)
+        return image if image.size == (width, height) else image.resize((width, height), resampling)
 
 
 def _middle(image: Image.Image) -> Image.Image:
@@ -154,18 +129,14 @@ class CenterCrop:
     width: int
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the middle of the picture."""
+        """Give the changed picture."""
         left = (image.width - self.width) // 2
         top = (image.height - self.height) // 2
         return image.crop((left, top, left + self.width, top + self.height))
 
 
-# --- term filters ----------------------------------------------------------------------------
-
-
 class _SameVocabulary:
     def vocabulary(self, vocabulary: Vocabulary) -> Vocabulary:
-        """The terms stay as they are."""
         return vocabulary
 
 
@@ -180,7 +151,7 @@ class TopK(_SameVocabulary):
             raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores, all but the best set to zero."""
+        """Give the new scores."""
         if self.k >= scores.shape[1]:
             return scores
         least = np.partition(scores, -self.k, axis=1)[:, -self.k, np.newaxis]
@@ -198,7 +169,7 @@ class MinScore(_SameVocabulary):
     min_score: float
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores, the small ones set to zero."""
+        """Give the new scores."""
         return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))
 
 
@@ -207,7 +178,7 @@ class Sqrt(_SameVocabulary):
     """Take the square root of each score: formula (1) becomes Bhattacharyya's coefficient."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the square roots."""
+        """Give the new scores."""
         roots: Scores = np.sqrt(scores)
         return roots
 
@@ -217,7 +188,7 @@ class L2Normalize(_SameVocabulary):
     """Scale each picture's scores to length 1: formula (1) becomes the cosine."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scaled scores."""
+        """Give the new scores."""
         length = np.linalg.norm(scores, axis=1, keepdims=True)
         scaled: Scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
         return scaled
@@ -235,62 +206,37 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the scores with a column for each hypernym added.
-
-        Sums are made in float64, so a picture's do not depend on those it is analyzed with.
-        """
+        """Give the new scores."""
         wider = self.vocabulary(vocabulary)
         column = {key: i for i, key in enumerate(wider.keys)}
         added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
         for row, key in enumerate(vocabulary.keys):
             for hypernym in vocabulary.hypernyms(key):
                 added[row, column[hypernym.key] - len(vocabulary)] = 1
+        # In float64, so that a picture's sums do not depend on those it is analyzed with.
         sums = (scores.astype(np.float64) @ added).astype(np.float32)
         return np.concatenate([scores, sums], axis=1)
 
 
-# --- in a row ----------------------------------------------------------------------------------
-
-
 def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
-    """Run image filters one after the other on an RGB picture.
-
-    Returns:
-        Pixels of shape (height, width, 3), RGB, 0 to 255.
-    """
+    """Run image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
     for part in filters:
         image = part(image)
     return np.asarray(image, dtype=np.uint8)
 
 
-# --- by name ---------------------------------------------------------------------------------
-
-
 def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
-    """Build an image filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-    """
+    """Build an image filter; see `create_part`."""
     return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
 
 
 def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
-    """Build a term filter from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-    """
+    """Build a term filter; see `create_part`."""
     return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
 
 
 def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
-    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters.
-
-    Raises:
-        AnalyzerError: another filter than the first wants fast decoding; what comes before it
-            would see other pixels.
-    """
+    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters."""
     sizes = [getattr(part, "decode_size", None) for part in filters]
     if any(sizes[1:]):
         raise AnalyzerError('resize with decode = "fast" must be the first image filter')
@@ -298,11 +244,7 @@ def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
 
 
 def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The configurations of image filters, the first of them with fast decoding.
-
-    Raises:
-        AnalyzerError: the first one is not ``resize``.
-    """
+    """The configurations of image filters, the first of them, ``resize``, with fast decoding."""
     if not configs or configs[0].get("name") != "resize":
         raise AnalyzerError("fast decoding needs resize as the first image filter")
     return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]
@@ -330,12 +272,7 @@ def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
     if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
         raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
     known = [field.name for field in dataclasses.fields(factory)]
-    for option in options:
-        if option not in known:
-            raise AnalyzerError(
-                f"the {kind} {name!r} has no option {option!r}; "
-                + (f"it has {', '.join(known)}" if known else "it has none")
-            )
+    check_options(f"the {kind} {name!r}", options, known)
     try:
         return factory(**options)
     except TypeError as error:

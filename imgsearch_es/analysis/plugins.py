@@ -9,6 +9,7 @@ A package adds a part with, for example,
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -21,11 +22,7 @@ def plugin_names(group: str) -> list[str]:
 
 
 def entry_point(group: str, name: str) -> EntryPoint:
-    """The entry point of this name.
-
-    Raises:
-        AnalyzerError: nothing is registered under this name.
-    """
+    """The entry point of this name; raises as `load_plugin` does where there is none."""
     found = _entry_points(group)
     if name in found:
         return found[name]
@@ -36,14 +33,21 @@ def entry_point(group: str, name: str) -> EntryPoint:
 
 
 def version_of(group: str, name: str) -> str:
-    """The version of the package that registers a name; empty where nobody does.
-
-    Args:
-        group: the entry-point group.
-        name: what is registered, or that, a colon and more.
-    """
+    """The version of the package that registers a name (what is before a colon in it), or ""."""
     item = _entry_points(group).get(name.partition(":")[0])
     return item.dist.version if item and item.dist else ""
+
+
+def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> None:
+    """See that a part has all of these options.
+
+    Raises:
+        AnalyzerError: it has not; says which it has.
+    """
+    for option in options:
+        if option not in known:
+            has = ", ".join(known) or "none"
+            raise AnalyzerError(f"{what} has no option {option!r}; it has {has}")
 
 
 @cache

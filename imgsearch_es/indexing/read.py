@@ -19,9 +19,17 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import Decoded, Large, Refused, described
+from imgsearch_es.analysis.decoding import (
+    LARGE,
+    Decoded,
+    Large,
+    LargeError,
+    Refused,
+    Turn,
+    Turns,
+    described,
+)
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.analysis.decoding.turns import LARGE, LargeError, Turn, Turns
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.indexing.channel import Channel, pump

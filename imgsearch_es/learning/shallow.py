@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.analysis.models.parallel import FEATURE, PIXELS
 from imgsearch_es.analysis.models.runtime import import_keras
+from imgsearch_es.analysis.models.saved_network import FEATURE, PIXELS
 from imgsearch_es.learning.pictures import STEP
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.decoding.turns import Turn
+from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.filters import Resize, create_image_filter, decode_size
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE

@@ -18,14 +18,15 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Refused
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.analysis.decoding.turns import LARGE, Turns
+from imgsearch_es.analysis.filters import create_image_filter, run_image_filters
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.images import open_image
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
@@ -181,8 +182,25 @@ def test_what_crashed_is_not_tried_again_unless_asked_or_changed(index, photos):
     assert index.rejected() == []
 
 
-def worker(limits: Limits = Limits()) -> WorkerProcess:  # noqa: B008 - frozen
-    return WorkerProcess(FILTERS, limits)
+@pytest.fixture
+def worker():
+    """Starts worker processes, and ends them after the test."""
+    started = []
+
+    def start(filters=FILTERS, **limits) -> WorkerProcess:
+        started.append(WorkerProcess(filters, Limits(**limits)))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.close()
+
+
+def decoded_here(filters, path: Path) -> Decoded:
+    picture = open_image(path)
+    pixels = run_image_filters(map(create_image_filter, filters), picture.image)
+    return Decoded.of(picture, pixels)
 
 
 def assert_same(one: Decoded, two: Decoded) -> None:
@@ -193,31 +211,25 @@ def assert_same(one: Decoded, two: Decoded) -> None:
 
 
 @pytest.mark.parametrize(("side", "shares"), [(20, True), (20, False), (1200, True)])
-def test_a_worker_gives_what_decoding_here_gives(photos, monkeypatch, side, shares):
+def test_a_worker_gives_what_decoding_here_gives(photos, worker, monkeypatch, side, shares):
     """Through the memory that both share; through the pipe without it, and what is too large."""
     if not shares:
         monkeypatch.setattr("imgsearch_es.analysis.decoding.process._shared_file", lambda: None)
     filters = [{"name": "resize", "shorter_side": side, "interpolation": "bicubic"}]
     assert (3 * side**2 > AREA) == (side == 1200)
-    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
+    there = worker(filters)
     for path in sorted(photos.iterdir())[:3]:
-        one, two = (d.decode(path.read_bytes(), str(path)) for d in (here, there))
-        assert_same(one, two)
-    there.kill()
-    there.close()
+        assert_same(decoded_here(filters, path), there.decode(path.read_bytes(), str(path)))
 
 
-def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, tmp_path):
+def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, worker, tmp_path):
     """As many as fit come through the memory that both share, the others through the pipe."""
     filters = [{"name": "resize", "height": 800, "width": 800}]
     paths = sorted(photos.iterdir())[:4]
     assert 3 * 800**2 * len(paths) > AREA
     paths[2:2] = [tmp_path / "none.png", tmp_path / "nothing.png"]
     paths[3].touch()
-    here, there = Decoder(filters, Limits()), WorkerProcess(filters, Limits())
-    found = there.decode_files([str(path) for path in paths])
-    there.kill()
-    there.close()
+    found = worker(filters).decode_files([str(path) for path in paths])
     no_file, empty = found.pictures[2:4]
     assert no_file == Refused("cannot be opened: no such file or directory", "")
     assert empty == Refused("the file is empty", hashlib.sha256(b"").hexdigest())
@@ -225,40 +237,30 @@ def test_a_worker_reads_files_and_gives_what_decoding_here_gives(photos, tmp_pat
     assert min(found.seconds.values()) > 0
     for path, one in zip(paths, found.pictures, strict=True):
         if path not in paths[2:4]:
-            assert isinstance(one, Decoded)
-            assert_same(one, here.decode(path.read_bytes(), str(path)))
+            assert_same(one, decoded_here(filters, path))
 
 
 @pytest.mark.parametrize("width", [CRASHES, HANGS, FAILS])
-def test_a_worker_that_is_lost_over_several_files_is_replaced(photos, width):
-    there = worker(Limits(max_seconds=1.5))
+def test_a_worker_that_is_lost_over_several_files_is_replaced(photos, worker, width):
+    there = worker(max_seconds=1.5)
     bad, good = hurt(photos, "bad.png", width), str(photos / "00.png")
     with pytest.raises(WorkerLostError):
         there.decode_files([good, bad, good])
     (one, two) = there.decode_files([good, good]).pictures
-    assert isinstance(one, Decoded)
-    assert isinstance(two, Decoded)
     assert_same(one, two)
-    there.kill()
-    there.close()
 
 
-def test_a_worker_says_why_a_picture_is_rejected():
-    there = worker(Limits(max_pixels=100))
+def test_a_worker_says_why_a_picture_is_rejected(worker):
     with pytest.raises(ImageError, match=r"a\.jpg: not a picture"):
-        there.decode(b"nothing", "a.jpg")
-    there.kill()
-    there.close()
+        worker(max_pixels=100).decode(b"nothing", "a.jpg")
 
 
-def test_a_worker_that_was_killed_while_idle_is_replaced(photos):
+def test_a_worker_that_was_killed_while_idle_is_replaced(photos, worker):
     there = worker()
     data = (photos / "00.png").read_bytes()
     there.decode(data, "one")
     os.kill(there._process.pid, signal.SIGKILL)
     assert there.decode(data, "two").width == 40
-    there.kill()
-    there.close()
 
 
 def test_a_worker_that_does_not_know_a_filter_cannot_be_had():

@@ -10,11 +10,15 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models import create_model, openvino
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.networks import layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.pooling import center_weights, interpolation, regions
-from imgsearch_es.analysis.models.probe_pictures import probe_pictures
+from imgsearch_es.analysis.models.networks import (
+    center_weights,
+    interpolation,
+    layer_shapes,
+    regions,
+    with_deep_feature,
+)
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime, import_keras
-from imgsearch_es.analysis.models.runtime_choice import TOLERANCE, differences
+from imgsearch_es.analysis.models.runtime_choice import TOLERANCE, differences, probe_pictures
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.pictures.demo import make_photos
 
@@ -119,7 +123,7 @@ def test_flips_and_scales_are_averaged(network, pixels):
     ("options", "message"),
     [
         ({"layer": "frist"}, "no layer 'frist'; it has first"),
-        ({"layer": "scores", "pooling": "gem"}, "one vector, without positions"),
+        ({"layer": "scores", "pooling": "gem"}, "without positions for pooling"),
     ],
 )
 def test_what_cannot_be_is_said(network, options, message):

@@ -171,10 +171,10 @@ def test_it_takes_what_the_other_options_give(network, examples, tmp_path):
 
 def test_heads_of_other_features_or_pictures_are_refused(network, tmp_path):
     other = whole_head(tmp_path / "features.keras", dimensions=7)
-    with pytest.raises(AnalyzerError, match="takes deep features of 7 dimensions, not 6"):
+    with pytest.raises(AnalyzerError, match=r"takes feature of shape \(7,\), not \(6,\)"):
         beside(network, other)
     other = whole_head(tmp_path / "size.keras", size=(64, 80))
-    with pytest.raises(AnalyzerError, match="takes pictures of 80 x 64 pixels, not 40 x 32"):
+    with pytest.raises(AnalyzerError, match=r"takes pixels of shape \(64, 80, 3\), not \(32"):
         beside(network, other)
 
 

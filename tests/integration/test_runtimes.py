@@ -17,10 +17,13 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models import openvino, runtime_choice
 from imgsearch_es.analysis.models.applications import ApplicationModel
-from imgsearch_es.analysis.models.probe_pictures import probe_pictures
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime
-from imgsearch_es.analysis.models.runtime_cache import cache_folder
-from imgsearch_es.analysis.models.runtime_choice import TOLERANCE, differences, folder_of
+from imgsearch_es.analysis.models.runtime_choice import (
+    TOLERANCE,
+    differences,
+    folder_of,
+    probe_pictures,
+)
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.pictures.demo import make_photos
 
@@ -153,7 +156,7 @@ def test_a_damaged_network_in_the_cache(cache, caplog):
     model.use_runtime("openvino")
     model.predict(probe_pictures(1, model.size))
     assert "measuring again" in caplog.text
-    assert folder_of(model).parent == cache_folder()
+    assert folder_of(model).parent == openvino.cache_folder()
 
 
 def test_a_network_that_cannot_be_kept_has_weights_of_its_own(tmp_path, monkeypatch):

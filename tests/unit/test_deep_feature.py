@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.pooling import center_weights, interpolation, regions
+from imgsearch_es.analysis.models.networks import center_weights, interpolation, regions
 from imgsearch_es.errors import AnalyzerError
 
 

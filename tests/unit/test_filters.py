@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from imgsearch_es.analysis import filters, plugins
+from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.filters import (
+    TERM_FILTERS,
     CenterCrop,
     Hypernyms,
     L2Normalize,
@@ -178,15 +181,38 @@ def test_hypernyms_sum_the_classes_below_them():
     }
 
 
-def test_other_filters_leave_the_vocabulary():
-    for part in (TopK(), MinScore(0.1), Sqrt(), L2Normalize()):
-        assert part.vocabulary(ABC) is ABC
+@pytest.fixture
+def registered(monkeypatch):
+    """Registers term filters for one test, as installed packages would."""
+
+    def register(**values: str) -> None:
+        found = dict(plugins._entry_points(TERM_FILTERS))
+        found |= {name: EntryPoint(name, value, TERM_FILTERS) for name, value in values.items()}
+        monkeypatch.setattr(plugins, "_entry_points", lambda group: found)
+        plugins.load_plugin.cache_clear()
+
+    yield register
+    plugins.load_plugin.cache_clear()
 
 
-def test_built_ins_are_registered():
-    assert set(plugins.plugin_names(filters.IMAGE_FILTERS)) >= {"resize", "center_crop"}
-    built_in = {"top_k", "min_score", "sqrt", "l2_normalize", "hypernyms"}
-    assert set(plugins.plugin_names(filters.TERM_FILTERS)) >= built_in
+def test_a_plug_in_is_used_like_a_built_in(registered):
+    registered(root="imgsearch_es.analysis.filters:Sqrt")
+    assert create_term_filter({"name": "root"}) == Sqrt()
+
+
+@pytest.mark.parametrize(
+    "value", ["no_such_package_at_all:x", "imgsearch_es.analysis.filters:NoSuchThing"]
+)
+def test_a_plug_in_that_does_not_load_is_named(registered, value):
+    registered(broken=value)
+    with pytest.raises(AnalyzerError, match=r"plug-in 'broken' of .* does not load"):
+        create_term_filter({"name": "broken"})
+
+
+def test_a_filter_that_is_no_dataclass_is_refused(registered):
+    registered(function="math:sqrt")
+    with pytest.raises(AnalyzerError, match="'function' is not a dataclass"):
+        create_term_filter({"name": "function"})
 
 
 @pytest.mark.parametrize(

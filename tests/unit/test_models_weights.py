@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgsearch_es.analysis.models import weights
-from imgsearch_es.analysis.models.applications import APPLICATIONS, _published
-from imgsearch_es.analysis.models.weights import Published, fingerprint
+from imgsearch_es.analysis.models import applications
+from imgsearch_es.analysis.models.applications import APPLICATIONS
+from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import WeightsError
 from tests.serving import answering
 
@@ -44,9 +45,10 @@ def server():
 def publish(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(applications, "_BASE", f"http://127.0.0.1:{server.server_port}/")
 
     def published(name, checksum=MD5):
-        return Published("vgg16", f"http://127.0.0.1:{server.server_port}/{name}", checksum)
+        return replace(APPLICATIONS["vgg16"], file=name, checksum=checksum)
 
     return published
 
@@ -68,7 +70,7 @@ def test_a_download_lands_where_keras_looks_and_happens_once(publish, server, tm
 @pytest.mark.parametrize(
     ("name", "checksum", "reason"),
     [
-        ("missing.h5", MD5, "404 Not Found"),
+        ("missing.h5", MD5, "404: Not Found"),
         ("short.h5", "", "ended after 7000 of 7005"),
         ("bad.h5", "md5:" + "0" * 32, "checksum"),
     ],
@@ -82,16 +84,16 @@ def test_a_failed_download_says_why_and_the_ways_out(publish, tmp_path, name, ch
 
 
 def test_a_silent_server_is_given_up(publish, tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_TIMEOUT", 0.1)
-    with pytest.raises(WeightsError, match="silent"):
+    monkeypatch.setattr(applications, "_TIMEOUT", 0.1)
+    with pytest.raises(WeightsError, match="timed out"):
         publish("silent.h5").fetch()
     assert_nothing_left(tmp_path)
 
 
-def test_no_network(publish, server, tmp_path):
-    item = Published("vgg16", "http://127.0.0.1:1/x.h5", "")
+def test_no_network(publish, tmp_path, monkeypatch):
+    monkeypatch.setattr(applications, "_BASE", "http://127.0.0.1:1/")
     with pytest.raises(WeightsError, match="Connection refused"):
-        item.fetch()
+        publish("x.h5").fetch()
     assert_nothing_left(tmp_path)
 
 
@@ -111,18 +113,13 @@ def test_fingerprints_follow_the_content(tmp_path):
     assert first == "sha256:" + hashlib.sha256(b"one").hexdigest()
     assert fingerprint(path, "vgg16") == "sha256:" + hashlib.sha256(b"other").hexdigest()
     path.unlink()
-    with pytest.raises(WeightsError, match=r"vgg16.*weights\.h5: No such file"):
+    with pytest.raises(WeightsError, match=r"weights\.h5 of vgg16: No such file"):
         fingerprint(path, "vgg16")
 
 
 def test_the_cache_of_keras(tmp_path, monkeypatch):
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _published("vgg16").path == (
+    assert APPLICATIONS["vgg16"].path == (
         tmp_path / ".keras/models/vgg16_weights_tf_dim_ordering_tf_kernels.h5"
     )
-
-
-def test_each_application_has_its_own_file():
-    files = {application.file for application in APPLICATIONS.values()}
-    assert len(files) == len(APPLICATIONS)

@@ -7,32 +7,29 @@ notebook has no main module to import), and a fork of a process that runs Tensor
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import mmap
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing.connection import Pipe
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, Decoded, Large, Refused
-from imgsearch_es.analysis.decoding.turns import TURNS, Turns
+from imgsearch_es.analysis.decoding import AREA, TURNS, Decoded, Large, Refused, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits
 
 _START = (
-    "import sys; sys.path[:] = sys.argv[1:]; "
-    "from imgsearch_es.analysis.decoding.worker import main; main()"
+    "import sys; link = int(sys.argv[1]); sys.path[:] = sys.argv[2:]; "
+    "from imgsearch_es.analysis.decoding.worker import main; main(link)"
 )
 _ENVIRONMENT = {
     # Bytes that glibc does not give back after each picture, to be faulted in again for the next.
@@ -42,7 +39,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 _START_SECONDS = 60.0
-_BLOCK = 1 << 20
 
 
 class NoWorkerError(Exception):
@@ -54,7 +50,7 @@ class WorkerLostError(Exception):
 
 
 class _DiedError(Exception):
-    """The worker's end of the pipe was closed."""
+    """The worker's end of the link was closed."""
 
 
 class _TooLateError(Exception):
@@ -62,12 +58,7 @@ class _TooLateError(Exception):
 
 
 class Decodings(NamedTuple):
-    """What became of several files.
-
-    Attributes:
-        pictures: each decoded, refused, or too large to be decoded with others.
-        seconds: what "read" and "decode" took, all files together.
-    """
+    """What became of several files, and what "read" and "decode" took for all together."""
 
     pictures: list[Decoded | Refused | Large]
     seconds: Mapping[str, float]
@@ -86,10 +77,7 @@ class WorkerProcess:
     """
 
     def __init__(
-        self,
-        image_filters: Sequence[Mapping[str, Any]],
-        limits: Limits,
-        turns: Turns = TURNS,
+        self, image_filters: Sequence[Mapping[str, Any]], limits: Limits, turns: Turns = TURNS
     ) -> None:
         self._shared = _shared_file()
         self._inherited = [] if self._shared is None else [self._shared.fileno()]
@@ -109,11 +97,7 @@ class WorkerProcess:
             raise
 
     def decode(self, data: bytes, uri: str) -> Decoded:
-        """Decode one picture, given its file's bytes.
-
-        A worker may be killed for no fault of this picture (by a person, or for want of memory).
-        So the picture gets a second worker, and is rejected when that dies, too. A large one waits
-        for its turn.
+        """Decode one picture, given its file's bytes; a large one waits for its turn.
 
         Raises:
             ImageError: it cannot be decoded, or crashes the decoder.
@@ -161,30 +145,30 @@ class WorkerProcess:
     def _start(self) -> None:
         if self._killed:
             raise NoWorkerError("it was ended")
+        self._link, theirs = Pipe()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
+        start = [sys.executable, "-c", _START, str(theirs.fileno())]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-c", _START, *_import_path()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                # It finds modules where this process does; "" in the path is this folder.
+                [*start, *map(os.path.abspath, sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
                 stderr=self._errors,
-                bufsize=0,
-                pass_fds=self._inherited,
+                pass_fds=[theirs.fileno(), *self._inherited],
                 env={**_ENVIRONMENT, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
         except OSError as error:
             self._errors.close()
+            self._link.close()
             raise NoWorkerError(f"{sys.executable} does not start: {error}") from error
-        for pipe in (self._process.stdin, self._process.stdout):
-            _widen(self._pipe(pipe))
-        self._poll = select.poll()
-        self._poll.register(self._pipe(self._process.stdout), select.POLLIN)
-        self._buffer = bytearray()
+        finally:
+            theirs.close()
         try:
-            self._send(json.dumps(self._order).encode() + b"\n")
+            self._send(json.dumps(self._order).encode())
             self._deadline = time.monotonic() + _START_SECONDS
-            self._line()
+            self._receive()
         except (_DiedError, _TooLateError) as error:
             self._process.kill()
             raise NoWorkerError(f"a worker process does not start: {self._last_words()}") from error
@@ -192,20 +176,17 @@ class WorkerProcess:
     def _decode_twice(
         self, data: bytes, uri: str, *, is_turn: bool = False
     ) -> Decoded | Refused | Large:
-        try:
-            return self._decode(data, uri, is_turn=is_turn)
-        except _DiedError:
-            self._end()
-            self._start()
-        try:
-            return self._decode(data, uri, is_turn=is_turn)
-        except _DiedError:
-            was_killed = self._process.wait() == -signal.SIGKILL
-            how = self._end()
-            self._start()
-            if was_killed:  # by a person, or for want of memory, but not by the picture
-                raise ShortageError(uri, f"its decoder {how} twice") from None
-            raise ImageError(uri, f"crashes the decoder: its process {how} twice") from None
+        """Give the picture a second worker: one may be killed for no fault of the picture."""
+        for _ in range(2):
+            try:
+                return self._decode(data, uri, is_turn=is_turn)
+            except _DiedError:
+                was_killed = self._process.wait() == -signal.SIGKILL
+                how = self._end()
+                self._start()
+        if was_killed:  # by a person, or for want of memory, but not by the picture
+            raise ShortageError(uri, f"its decoder {how} twice")
+        raise ImageError(uri, f"crashes the decoder: its process {how} twice")
 
     def _decode(self, data: bytes, uri: str, *, is_turn: bool) -> Decoded | Refused | Large:
         try:
@@ -225,69 +206,44 @@ class WorkerProcess:
     def _ask(
         self, uris: Sequence[str], data: bytes | None = None, *, is_turn: bool = False
     ) -> Decodings:
-        length = None if data is None else len(data)
-        request = {"uris": uris, "bytes": length, "is_turn": is_turn}
-        self._send(json.dumps(request).encode() + b"\n", data or b"")
+        request = {"uris": uris, "has_data": data is not None, "is_turn": is_turn}
+        self._send(json.dumps(request).encode())
+        if data is not None:
+            self._send(data)
         self._deadline = time.monotonic() + self._limits.max_seconds
-        answer = json.loads(self._line())
+        answer = json.loads(self._receive())
         filled = 0
         pictures: list[Decoded | Refused | Large] = []
         for said in answer["pictures"]:
             if "pixels" in said:
                 pictures.append(Large(**said))
-                continue
-            if "reason" in said:
+            elif "reason" in said:
                 pictures.append(Refused(**said))
-                continue
-            shape, is_shared = said.pop("shape"), said.pop("is_shared")
-            size = math.prod(shape)
-            content: bytes | bytearray
-            if self._area is not None and is_shared:
-                content = self._area[filled : filled + size]
-                filled += size
             else:
-                content = self._exactly(size)
-            pixels = np.frombuffer(content, np.uint8).reshape(shape)
-            pictures.append(Decoded(**said, pixels=pixels))
+                shape = said.pop("shape")
+                if said.pop("is_shared") and self._area is not None:
+                    content = self._area[filled : filled + math.prod(shape)]
+                    filled += len(content)
+                else:
+                    content = self._receive()
+                pixels = np.frombuffer(content, np.uint8).reshape(shape)
+                pictures.append(Decoded(**said, pixels=pixels))
         return Decodings(pictures, answer["seconds"])
 
-    def _send(self, *parts: bytes) -> None:
-        descriptor = self._pipe(self._process.stdin)
+    def _send(self, message: bytes) -> None:
         try:
-            for part in parts:
-                rest = memoryview(part)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-        except BrokenPipeError:
+            self._link.send_bytes(message)
+        except OSError:
             raise _DiedError from None
 
-    def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._wait()
-            block = os.read(self._pipe(self._process.stdout), _BLOCK)
-            if not block:
-                raise _DiedError
-            self._buffer += block
-        line, self._buffer = bytes(self._buffer[:end]), self._buffer[end + 1 :]
-        return line
-
-    def _exactly(self, size: int) -> bytearray:
-        content = bytearray(size)
-        filled = min(len(self._buffer), size)
-        content[:filled], self._buffer = self._buffer[:filled], self._buffer[filled:]
-        rest = memoryview(content)[filled:]
-        while rest:
-            self._wait()
-            received = os.readv(self._pipe(self._process.stdout), [rest])
-            if not received:
-                raise _DiedError
-            rest = rest[received:]
-        return content
-
-    def _wait(self) -> None:
+    def _receive(self) -> bytes:
         left = self._deadline - time.monotonic()
-        if left <= 0 or not self._poll.poll(left * 1000):
-            raise _TooLateError
+        try:
+            if left <= 0 or not self._link.poll(left):
+                raise _TooLateError
+            return self._link.recv_bytes()
+        except (EOFError, OSError):
+            raise _DiedError from None
 
     def _replace(self) -> None:
         """Start another process in place of one that is of no use."""
@@ -297,9 +253,8 @@ class WorkerProcess:
 
     def _end(self) -> str:
         """Wait for the process that has died, and say how."""
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            if pipe is not None:
-                pipe.close()
+        self._link.close()
+        self._errors.close()
         code = self._process.wait()
         if code >= 0:
             return f"ended with exit code {code}"
@@ -316,16 +271,11 @@ class WorkerProcess:
         how = self._end()
         return said[:300] or how
 
-    def _pipe(self, pipe: IO[bytes] | None) -> int:
-        if pipe is None or pipe.closed:
-            raise _DiedError
-        return pipe.fileno()
-
 
 def _shared_file() -> IO[bytes] | None:
     """A file of no name that both processes can map, in memory where the system has such.
 
-    None where files must be small; then all pixels come through the pipe.
+    None where files must be small; then all pixels come through the link.
     """
     if hasattr(os, "memfd_create"):  # Linux
         file: IO[bytes] = os.fdopen(os.memfd_create("imgsearch-pixels"), "r+b")
@@ -337,15 +287,3 @@ def _shared_file() -> IO[bytes] | None:
         file.close()
         return None
     return file
-
-
-def _widen(pipe: int) -> None:
-    """Let a pipe hold a whole picture, so that neither end waits for the other within one."""
-    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
-        with suppress(OSError):  # a limit of this machine
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BLOCK)
-
-
-def _import_path() -> list[str]:
-    """Where this process finds modules; the worker is to find the same."""
-    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - "" is this folder

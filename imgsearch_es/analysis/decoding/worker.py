@@ -1,9 +1,9 @@
-"""A worker process: decodes pictures, as its parent asks on standard input.
+"""A worker process: decodes pictures, as its parent asks through a link of messages.
 
-A request is a line of JSON: the URIs of local files, or one URI whose file's bytes follow. An
-answer is a line of JSON about each of these pictures; the pixels are in the memory that the parent
-shares, and those without room in it follow the line. The worker ends when its standard input does,
-so none is left behind when the parent is killed.
+A request is a message of JSON: the URIs of local files, or one URI whose file's bytes are the next
+message. An answer is a message of JSON about each of these pictures; the pixels are in the memory
+that the parent shares, and those without room in it are messages of their own. The worker ends when
+the link does, so none is left behind when the parent is killed.
 """
 
 from __future__ import annotations
@@ -11,29 +11,27 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, Decoded, Decoder, Large, Refused
-from imgsearch_es.analysis.decoding.turns import LARGE, LargeError
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Large, LargeError, Refused
+from imgsearch_es.analysis.filters import create_image_filter, decode_size, run_image_filters
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits, read_bytes
+from imgsearch_es.pictures.images import open_image
 
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
-
 _GRACE_SECONDS = 10.0
 """The parent ends a worker that takes too long; should it be gone, the worker ends itself."""
-
 _PIXEL_BYTES = 4
 """Of Pillow's RGB."""
 _MARGIN = 300 << 20
@@ -43,37 +41,36 @@ _STATUS, _DATA_PAGES = Path("/proc/self/statm"), 5
 """Where Linux, and no other system, says how many pages this process has for its data."""
 
 
-def main() -> None:
+def main(descriptor: int) -> None:
     """Answer until there are no more requests."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
-    order = json.loads(requests.readline())
+    link: Connection[Any, Any] = Connection(descriptor)
+    order = json.loads(link.recv_bytes())
     worker = _Worker(Limits(**order["limits"]), order["image_filters"], order["area"])
-    answers.write(b"{}\n")
-    answers.flush()
-    for line in requests:
-        request = json.loads(line)
-        data = None if request["bytes"] is None else requests.read(request["bytes"])
+    link.send_bytes(b"{}")
+    while True:
+        try:
+            request = json.loads(link.recv_bytes())
+            data = link.recv_bytes() if request["has_data"] else None
+        except (EOFError, OSError):
+            return
         for part in worker.answer(request["uris"], data, is_turn=request["is_turn"]):
-            answers.write(part)
-        answers.flush()
+            link.send_bytes(part)
 
 
 class _Worker:
     def __init__(
         self, limits: Limits, image_filters: Sequence[Mapping[str, Any]], area: Sequence[int]
     ) -> None:
-        self._decoder = Decoder(image_filters, limits)
+        self._filters = [create_image_filter(config) for config in image_filters]
         self._limits = limits
         self._area = mmap.mmap(area[0], AREA) if area else None
-        self._seconds = {"read": 0.0, "decode": 0.0}
 
     def answer(
         self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
     ) -> list[bytes | memoryview]:
-        """The line about some pictures, and the pixels that have no room in the shared memory."""
+        """What to say of some pictures, and the pixels that have no room in the shared memory."""
         self._is_turn = is_turn
-        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        self._seconds = {"read": 0.0, "decode": 0.0}
         filled = 0
         said: list[dict[str, Any]] = []
         rest: list[memoryview] = []
@@ -86,16 +83,15 @@ class _Worker:
                 continue
             pixels = np.ascontiguousarray(found.pixels).data.cast("B")
             end = filled + pixels.nbytes
-            is_shared = self._area is not None and end <= AREA
-            if self._area is not None and is_shared:
+            header = {name: getattr(found, name) for name in _HEADER}
+            header |= {"shape": found.pixels.shape, "is_shared": False}
+            if self._area is not None and end <= AREA:
                 self._area[filled:end] = pixels
-                filled = end
+                filled, header["is_shared"] = end, True
             else:
                 rest.append(pixels)
-            header = {name: getattr(found, name) for name in _HEADER}
-            said.append({**header, "shape": found.pixels.shape, "is_shared": is_shared})
-        line = json.dumps({"pictures": said, "seconds": self._seconds})
-        return [line.encode() + b"\n", *rest]
+            said.append(header)
+        return [json.dumps({"pictures": said, "seconds": self._seconds}).encode(), *rest]
 
     def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
         try:
@@ -123,8 +119,10 @@ class _Worker:
             if has is not None:
                 _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
 
+        size = decode_size(self._filters)
         try:
-            return self._decoder.decode(data, uri, admit)
+            picture = open_image(data, uri=uri, limits=self._limits, at_least=size, admit=admit)
+            return Decoded.of(picture, run_image_filters(self._filters, picture.image))
         finally:
             if has is not None:
                 _limit_data(resource.RLIM_INFINITY)

@@ -13,20 +13,18 @@ the factory that is registered under the part before the colon. A factory may ha
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from imgsearch_es.analysis.models.base import Model, ModelInfo, Prediction
-from imgsearch_es.analysis.plugins import entry_point, load_plugin, plugin_names
+from imgsearch_es.analysis.plugins import check_options, entry_point, load_plugin, plugin_names
 from imgsearch_es.errors import AnalyzerError, ImgsearchError
 
 __all__ = ["MODELS", "Model", "ModelInfo", "Prediction", "available_models", "create_model"]
 
 MODELS = "imgsearch_es.models"
 """The entry-point group."""
-
-_Factory = Callable[..., Model]
 
 
 def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
@@ -44,9 +42,9 @@ def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
     name = given.pop("name", None)
     if not isinstance(name, str) or not name:
         raise AnalyzerError(f"this model has no name: {config!r}")
-    factory = _factory(_registered(name))
+    factory = _factory(name)
     given |= options
-    _check_options(factory, name, given)
+    _check(factory, name, given)
     try:
         return factory(name, **given)
     except ImgsearchError:
@@ -60,34 +58,26 @@ def available_models() -> list[ModelInfo]:
     return [_info(name) for name in plugin_names(MODELS)]
 
 
-def _registered(name: str) -> str:
-    return name.partition(":")[0]
-
-
-def _factory(name: str) -> _Factory:
+def _factory(name: str) -> Callable[..., Model]:
     try:
-        factory = load_plugin(MODELS, name)
+        factory = load_plugin(MODELS, name.partition(":")[0])
     except ImgsearchError:
         raise
     except Exception as error:  # a plug-in's module may raise anything
         raise AnalyzerError(f"the plug-in {name!r} does not load: {error}") from error
     if not callable(factory):
         raise AnalyzerError(f"the plug-in {name!r} is no model factory: it cannot be called")
-    return cast(_Factory, factory)
+    return cast(Callable[..., Model], factory)
 
 
-def _check_options(factory: _Factory, name: str, options: Mapping[str, Any]) -> None:
+def _check(factory: Callable[..., Model], name: str, options: Iterable[str]) -> None:
     try:
         parameters = list(inspect.signature(factory).parameters.values())[1:]
     except (TypeError, ValueError):  # a factory without a signature checks for itself
         return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters]
-    for option in options:
-        if option not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise AnalyzerError(f"the model {name!r} has no option {option!r}; {has}")
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        known = [parameter.name for parameter in parameters]
+        check_options(f"the model {name!r}", options, known)
 
 
 def _info(name: str) -> ModelInfo:
@@ -96,10 +86,8 @@ def _info(name: str) -> ModelInfo:
     try:
         factory = _factory(name)
         describe = getattr(factory, "describe", None)
-        if describe is None:
-            summary = (inspect.getdoc(factory) or "").partition("\n")[0]
-            return ModelInfo(name, summary, distribution=distribution)
-        info: ModelInfo = describe(name)
+        summary = (inspect.getdoc(factory) or "").partition("\n")[0]
+        info: ModelInfo = describe(name) if describe else ModelInfo(name, summary)
         return replace(info, distribution=distribution)
     except Exception as error:  # noqa: BLE001 - listed, not raised: the others still work
         return ModelInfo(name, "", distribution=distribution, error=str(error))

@@ -1,18 +1,31 @@
-"""The classifiers of keras.applications, each with its own input size and preprocessing."""
+"""The classifiers of keras.applications, each with its own input size and preprocessing.
+
+Their weights are downloaded to where Keras keeps them (``~/.keras/models``), under Keras's names,
+so both share them. Unlike ``keras.utils.get_file`` this needs no TensorFlow, gives up on a silent
+server, prints nothing on standard output, and never leaves part of a file under the final name.
+"""
 
 from __future__ import annotations
 
+import http.client
+import logging
 import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.weights import Published, fingerprint, given_file
+from imgsearch_es.analysis.models.networks import with_pooled_features
+from imgsearch_es.analysis.models.runtime import telling
+from imgsearch_es.analysis.models.weights import fingerprint, given_file, kept_digest
 from imgsearch_es.errors import AnalyzerError, WeightsError
 
 if TYPE_CHECKING:
@@ -20,28 +33,97 @@ if TYPE_CHECKING:
 
 _BASE = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _SUFFIXES = (".h5", ".hdf5", ".keras")
+_TIMEOUT = 20.0
+"""Seconds without a byte from the server until a download is given up."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One of keras.applications.
+    """One of keras.applications, with its file of ImageNet weights.
 
     Attributes:
+        name: what it is registered under.
         function: the name of its function in keras.applications.
-        module: the module there that holds it and its ``preprocess_input``. (That of
-            efficientnet_v2 and convnext changes nothing: these preprocess inside the network.)
+        module: the module there that holds it and its ``preprocess_input``.
         size: height and width of its input, in pixels.
-        file: the path of its ImageNet weights below Keras's address.
-        checksum: of that file, as Keras gives it; Keras gives none for mobilenet_v2.
+        file: the path of its weights below Keras's address; the last part is kept as their name.
+        checksum: "md5:<hex>" or "sha256:<hex>" as Keras gives it; none for mobilenet_v2.
         source: who published it.
     """
 
+    name: str
     function: str
     module: str
     size: int
     file: str
     checksum: str
     source: str
+
+    @property
+    def path(self) -> Path:
+        """Where Keras keeps the weights, whether they are there or not."""
+        return _keras_cache() / self.file.rpartition("/")[2]
+
+    def fetch(self) -> Path:
+        """Give the file of weights, downloaded and checked where need be.
+
+        Raises:
+            WeightsError: it cannot be downloaded, or what came is not what was published.
+        """
+        if self.path.is_file():
+            if self._is_intact(self.path):
+                return self.path
+            _log.warning("%s is damaged or incomplete; downloading it again", self.path)
+        try:
+            self._download()
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise WeightsError(
+                f"the weights of {self.name} could not be downloaded from {_BASE}{self.file} "
+                f"({error}). Give a file of them with --weights FILE, or use "
+                "--model efficientnet-lite0, which needs no download."
+            ) from error
+        return self.path
+
+    def _is_intact(self, path: Path) -> bool:
+        algorithm, _, digest = self.checksum.partition(":")
+        return not digest or kept_digest(path, algorithm) == digest
+
+    def _download(self) -> None:
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{self.path.name}.", suffix=".part", dir=folder)
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                self._copy_to(file)
+            if not self._is_intact(part):
+                raise OSError("the checksum of the downloaded file is wrong")
+            part.chmod(0o644)
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _copy_to(self, file: IO[bytes]) -> None:
+        from rich.console import Console
+        from rich.progress import wrap_file
+
+        url = _BASE + self.file
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310 - https
+            total = int(response.headers.get("Content-Length") or 0)
+            _log.warning(
+                "downloading the weights of %s (%d MB) to %s", self.name, total >> 20, self.path
+            )
+            console = Console(stderr=True)
+            quiet = not total or not console.is_terminal
+            with wrap_file(
+                response, total, description="", console=console, disable=quiet
+            ) as source:
+                shutil.copyfileobj(source, file)
+            if total and (done := file.tell()) != total:
+                raise OSError(f"the connection ended after {done} of {total} bytes")
 
 
 _TABLE = """
@@ -61,7 +143,7 @@ def _read_table() -> Iterator[tuple[str, Application]]:
     for line in _TABLE.strip().splitlines():
         name, function, module, size, file, checksum, source = map(str.strip, line.split("|"))
         file = file.format(TF="weights_tf_dim_ordering_tf_kernels")
-        yield name, Application(function, module, int(size), file, checksum, source)
+        yield name, Application(name, function, module, int(size), file, checksum, source)
 
 
 APPLICATIONS = dict(_read_table())
@@ -77,16 +159,14 @@ class ApplicationModel(NetworkModel):
             of the whole classifier (.h5, .weights.h5, .keras); or "random" for weights without
             any sense, for tests and benchmarks.
         seed: makes "random" weights always the same.
-
-    Raises:
-        AnalyzerError: Keras has no such application here.
-        WeightsError: ``weights`` names a file that does not exist or is of another kind.
     """
 
     def __init__(
         self, name: str, *, weights: str | os.PathLike[str] = "imagenet", seed: int = 0
     ) -> None:
-        self._application = _application(name)
+        if name not in APPLICATIONS:
+            raise AnalyzerError(f"{name!r} is none of {', '.join(APPLICATIONS)}")
+        self._application = APPLICATIONS[name]
         self._seed = seed
         self._file: Path | None = None
         options: dict[str, JSON] = {"weights": str(weights)}
@@ -96,21 +176,19 @@ class ApplicationModel(NetworkModel):
             self._file = given_file(weights, name)
             options["weights"] = str(self._file)
             if self._file.suffix not in _SUFFIXES:
-                raise WeightsError(
-                    f"weights of {name} are files that end in {', '.join(_SUFFIXES)}, "
-                    f"unlike {self._file}"
-                )
+                known = ", ".join(_SUFFIXES)
+                raise WeightsError(f"weights of {name} end in {known}, unlike {self._file}")
         super().__init__(name, options, (self._application.size, self._application.size))
 
     @classmethod
     def describe(cls, name: str) -> ModelInfo:
         """What the list of models says."""
-        application = _application(name)
+        application = APPLICATIONS[name]
         return ModelInfo(
             name,
             f"{application.function} of keras.applications ({application.source})",
             (application.size, application.size),
-            available=_published(name).is_here(),
+            available=application.path.is_file(),
         )
 
     def fingerprint(self) -> str:
@@ -123,43 +201,29 @@ class ApplicationModel(NetworkModel):
         """Make the application with its preprocessing in front; see `NetworkModel`."""
         import keras
 
-        from imgsearch_es.analysis.models.networks import pooled_features
-
         path = None if self.config["weights"] == "random" else self._path()
         module = import_module(f"keras.applications.{self._application.module}")
         classifier = getattr(keras.applications, self._application.function)(weights=None)
         if path is None:
             _randomize(classifier, self._seed)
         else:
-            self._fill(classifier, path)
-        both = keras.Model(
-            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
-        )
+            with telling(f"{path} does not fit {self.name}", WeightsError):
+                classifier.load_weights(str(path))
         pixels = keras.Input((*self.size, 3), name="pixels")
-        return keras.Model(pixels, both(module.preprocess_input(pixels)), name=self.name)
+        outputs = with_pooled_features(classifier)(module.preprocess_input(pixels))
+        return keras.Model(pixels, outputs, name=self.name)
 
     def _path(self) -> Path:
-        return self._file or _published(self.name).fetch()
-
-    def _fill(self, classifier: keras.Model, path: Path) -> None:
-        from imgsearch_es.analysis.models.runtime import reason
-
-        try:
-            classifier.load_weights(str(path))
-        except Exception as error:  # a foreign file raises anything
-            hint = "" if self._file else "; delete the file, and it is downloaded again"
-            raise WeightsError(f"{path} does not fit {self.name}: {reason(error)}{hint}") from error
+        return self._file or self._application.fetch()
 
 
-def _application(name: str) -> Application:
-    if name not in APPLICATIONS:
-        raise AnalyzerError(f"{name!r} is none of {', '.join(APPLICATIONS)}")
-    return APPLICATIONS[name]
-
-
-def _published(name: str) -> Published:
-    application = APPLICATIONS[name]
-    return Published(name, _BASE + application.file, application.checksum)
+def _keras_cache() -> Path:
+    """Keras's rule: KERAS_HOME, else ~/.keras, else (not writable) a temporary folder."""
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    writable = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(writable, os.W_OK) and not (home / "models").is_dir():
+        home = Path(tempfile.gettempdir(), ".keras")
+    return home / "models"
 
 
 def _randomize(classifier: keras.Model, seed: int) -> None:

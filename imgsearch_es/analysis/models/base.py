@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.models.networks import layer_shapes, with_deep_feature
+from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, telling
+from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
     import keras
-
-    from imgsearch_es.analysis.models.runtime import Runtime
-    from imgsearch_es.analysis.models.runtime_choice import Choice
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
@@ -28,17 +28,13 @@ _MAX_BATCH = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a model says of a batch of pictures.
-
-    Attributes:
-        posterior: float32 of shape (pictures, classes), in the order of the model's vocabulary.
-        embedding: float32 of shape (pictures, dimensions): the deep feature, which is the global
-            average pool of the last convolutional activation, unless the model was told otherwise
-            (`NetworkModel.use_deep_feature`).
-    """
+    """What a model says of a batch of pictures."""
 
     posterior: NDArray[np.float32]
+    """Of shape (pictures, classes), in the order of the model's vocabulary."""
     embedding: NDArray[np.float32]
+    """Of shape (pictures, dimensions): the deep feature, which is the global average pool of the
+    last convolutional activation, unless the model was told otherwise."""
 
 
 class Model(Protocol):
@@ -50,30 +46,21 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """The name it is registered under, such as "vgg16" (or "keras:/path/of/a/file")."""
-        ...
 
     @property
     def config(self) -> dict[str, JSON]:
         """Its name and options: ``create_model(model.config)`` makes it again."""
-        ...
 
     @property
     def vocabulary(self) -> Vocabulary:
         """Its classes, in the order of the posterior's columns."""
-        ...
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
         """The image filters that give its input, unless the analyzer names others."""
-        ...
 
     def fingerprint(self) -> str:
-        """Identify the weights, as "sha256:<hex>" of their file, without building the network.
-
-        Raises:
-            WeightsError: the weights are missing and cannot be fetched.
-        """
-        ...
+        """Identify the weights, as "sha256:<hex>" of their file; a WeightsError without one."""
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify a batch of pictures.
@@ -84,15 +71,10 @@ class Model(Protocol):
         Raises:
             AnalyzerError: the pixels have another shape or type, or the network does not run.
         """
-        ...
 
 
 class WrappedModel(ABC):
-    """A `Model` around another one: all is the other's, but how it predicts.
-
-    Args:
-        model: the other one.
-    """
+    """A `Model` around another one: all is the other's, but how it predicts."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -107,44 +89,29 @@ class WrappedModel(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One line of the list of models.
-
-    Attributes:
-        name: what ``create_model`` takes.
-        description: what it is, in a few words.
-        input_size: (height, width) in pixels, or None where that depends on a file.
-        available: whether its weights are on this machine; None where that is not known.
-        distribution: the installed package that provides it.
-        error: why it cannot be used (a broken plug-in), or None.
-    """
+    """One line of the list of models."""
 
     name: str
     description: str
     input_size: tuple[int, int] | None = None
+    """(height, width) in pixels, or None where that depends on a file."""
     available: bool | None = None
+    """Whether its weights are on this machine; None where that is not known."""
     distribution: str = ""
+    """The installed package that provides it."""
     error: str | None = None
+    """Why it cannot be used (a broken plug-in)."""
 
 
 def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
-    """See that a model can take these pixels.
-
-    Args:
-        pixels: what it was given.
-        size: (height, width) of its input.
-        name: of the model, for the message.
-
-    Raises:
-        AnalyzerError: they have another shape or type.
-    """
+    """An AnalyzerError unless a model of this input size, (height, width), takes these pixels."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         kind = getattr(pixels, "dtype", type(pixels).__name__)
         raise AnalyzerError(f"{name} takes uint8 pixels (0 to 255), not {kind}")
-    wanted = (*size, 3)
-    if pixels.shape[1:] != wanted:
+    if pixels.shape[1:] != (*size, 3):
         raise AnalyzerError(
-            f"{name} takes pixels of shape (pictures, {', '.join(map(str, wanted))}), "
-            f"not {pixels.shape}; do the image filters fit the model?"
+            f"{name} takes pixels of shape (pictures, {size[0]}, {size[1]}, 3), not "
+            f"{pixels.shape}; do the image filters fit the model?"
         )
 
 
@@ -158,16 +125,9 @@ def predict_in_turns(run: Runtime, pixels: NDArray[np.uint8]) -> Prediction:
 
 
 class NetworkModel(ABC):
-    """A `Model` that is one Keras network, built on first use; safe in many threads.
-
-    Args:
-        name: the name it is registered under.
-        options: its options, as JSON values.
-        size: (height, width) of its input, in pixels.
-    """
+    """A `Model` that is one Keras network, built on first use; its input has (height, width)."""
 
     is_safe_in_threads = True
-    """Then batches overlap; other models get one at a time."""
 
     def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
         self.name = name
@@ -204,39 +164,24 @@ class NetworkModel(ABC):
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
         check_pixels(pixels, self.size, self.name)
-        return predict_in_turns(self._load(), pixels)
+        with self._lock:
+            if self._runtime is None:
+                self._runtime, self.choice = open_runtime(self, self._wanted)
+            runtime = self._runtime
+        return predict_in_turns(runtime, pixels)
 
     def __repr__(self) -> str:
         options = {key: value for key, value in self.config.items() if key != "name"}
         return f"{type(self).__name__}({self.name!r}, **{options!r})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out of a copy or a pickle; it is built again there."""
-        return {**self.__dict__, "_lock": None, "_runtime": None, "choice": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
     def checked_network(self) -> keras.Model:
-        """What `build_network` gives with the deep feature wanted, and errors of ours.
-
-        Raises:
-            AnalyzerError: the network cannot be built.
-        """
-        from imgsearch_es.analysis.models.runtime import import_keras, reason
-
+        """What `build_network` gives with the deep feature wanted, and errors of ours."""
         import_keras()
-        try:
+        with telling(f"the network of {self.name} cannot be built", kind=ValueError):
             network = self.build_network()
             if self.deep_feature.is_default:
                 return network
-            from imgsearch_es.analysis.models.networks import with_deep_feature
-
             return with_deep_feature(network, self.deep_feature)
-        except ValueError as error:  # Keras's word for a network that cannot be
-            raise AnalyzerError(
-                f"the network of {self.name} cannot be built: {reason(error)}"
-            ) from error
 
     def use_deep_feature(self, feature: DeepFeature) -> None:
         """Give another deep feature; a layer that does not exist is found out on first use."""
@@ -244,34 +189,11 @@ class NetworkModel(ABC):
             self.deep_feature, self._runtime = feature, None
 
     def layers(self) -> dict[str, tuple[int | None, ...]]:
-        """The layers that a deep feature can be taken from, in order, with their outputs' shapes.
-
-        Builds the network, so TensorFlow is imported.
-        """
-        from imgsearch_es.analysis.models.runtime import import_keras
-
+        """The layers that a deep feature can be taken from, with their outputs' shapes."""
         import_keras()
-        from imgsearch_es.analysis.models.networks import layer_shapes
-
         return layer_shapes(self.build_network())
 
     def use_runtime(self, name: str) -> None:
-        """Run on "tensorflow", "openvino" or ("auto") OpenVINO where both agree.
-
-        Without this call the environment variable IMGSEARCH_RUNTIME says which, else it is "auto".
-
-        Raises:
-            ConfigurationError: there is no such runtime.
-        """
-        from imgsearch_es.analysis.models.runtime import check_runtime
-
+        """Run on one of `RUNTIMES`, whatever IMGSEARCH_RUNTIME says."""
         with self._lock:
             self._wanted, self._runtime = check_runtime(name), None
-
-    def _load(self) -> Runtime:
-        with self._lock:
-            if self._runtime is None:
-                from imgsearch_es.analysis.models.runtime_choice import open_runtime
-
-                self._runtime, self.choice = open_runtime(self, self._wanted)
-            return self._runtime

@@ -2,9 +2,8 @@
 
 A checkpoint is a pickle, and a pickle is a program. The one that ``torch.save`` writes for a
 dictionary of tensors needs few instructions and three kinds of names, so the reader knows no
-others, and the names stand for inert values. Both of PyTorch's formats are read: the legacy one (a
-row of pickles, then the storages) and the zip archive of PyTorch 1.6 and newer.
-Source: ``torch/serialization.py`` (``_legacy_load``, ``_load``).
+others, and the names stand for inert values. PyTorch's legacy format is read: a row of pickles,
+then the storages. Source: ``torch/serialization.py`` (``_legacy_load``).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +20,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import WeightsError
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_PROTOCOL = 1001
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_BYTES = 4 << 30
 _MAX_DIMENSIONS = 8
 
@@ -41,28 +38,22 @@ _INSTRUCTIONS = set(
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the tensors of a ``.pth`` file that holds a dictionary of them.
-
-    Args:
-        path: the file, in PyTorch's legacy or zip format.
-
-    Returns:
-        Read-only arrays by name, in the order of the file.
+    """Read the named tensors of a ``.pth`` file, as read-only arrays in the order of the file.
 
     Raises:
-        WeightsError: the file cannot be read, is damaged, or holds anything but named tensors.
+        WeightsError: the file cannot be read, is damaged, or holds anything else.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise _RefusedError(f"it has more than {_MAX_BYTES >> 30} GB")
         data = path.read_bytes()
-        return _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
+        if data.startswith(b"PK\x03\x04"):
+            raise _RefusedError("save it with _use_new_zipfile_serialization=False")
+        return _read(data)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except _RefusedError as error:
-        raise WeightsError(
-            f"{path} is not a PyTorch checkpoint of named tensors: {error}"
-        ) from error
+        raise WeightsError(f"{path} is no PyTorch checkpoint of named tensors: {error}") from error
     except Exception as error:  # a malformed pickle or archive raises anything
         raise WeightsError(
             f"{path} is damaged, or is not a PyTorch checkpoint ({type(error).__name__}: {error})"
@@ -84,11 +75,6 @@ class _Tensor(NamedTuple):
     offset: Any
     shape: Any
     strides: Any
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """Takes the arguments of ``torch._utils._rebuild_tensor_v2``."""
-    return _Tensor(storage, offset, shape, strides)
 
 
 def _pass_over(unpickler: Any) -> None:
@@ -113,7 +99,7 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            return lambda *given: _Tensor(*given[:4])
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         raise _RefusedError(f"it names {module}.{name}")
@@ -127,10 +113,9 @@ class _Unpickler(pickle._Unpickler):
         raise _RefusedError("a storage is described in an unknown way")
 
 
-def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
+def _read(data: bytes) -> dict[str, NDArray[Any]]:
     stream = io.BytesIO(data)
-    head = [_Unpickler(stream).load() for _ in range(2)]
-    if head != [_LEGACY_MAGIC, _LEGACY_PROTOCOL]:
+    if [_Unpickler(stream).load() for _ in range(2)] != [_MAGIC, _PROTOCOL]:
         raise _RefusedError("it does not begin as one")
     if _Unpickler(stream).load().get("little_endian") is not True:
         raise _RefusedError("its numbers are not little-endian")
@@ -144,21 +129,6 @@ def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
         start = stream.tell()
         stream.seek(start + storage.items * np.dtype(storage.dtype).itemsize)
         values[storage] = memoryview(data)[start : stream.tell()]
-    return {name: _array(name, tensor, values) for name, tensor in tensors.items()}
-
-
-def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickles) != 1 or any(item.compress_type for item in archive.infolist()):
-            raise _RefusedError("the archive is not laid out as one")
-        folder = pickles[0].rpartition("/")[0]
-        order = f"{folder}/byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
-            raise _RefusedError("its numbers are not little-endian")
-        tensors = _tensors(_Unpickler(io.BytesIO(archive.read(pickles[0]))).load())
-        storages = {tensor.storage for tensor in tensors.values()}
-        values = {each: memoryview(archive.read(f"{folder}/data/{each.key}")) for each in storages}
     return {name: _array(name, tensor, values) for name, tensor in tensors.items()}
 
 

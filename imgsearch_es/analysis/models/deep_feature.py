@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from imgsearch_es.analysis.models.learnt_file import LearntFile
+from imgsearch_es.analysis.models.weights import LearntFile
+from imgsearch_es.analysis.plugins import check_options
 from imgsearch_es.errors import AnalyzerError
 
 POOLINGS = ("avg", "max", "gem", "rmac", "spoc")
+_OWN_OPTIONS = {"p": "gem", "levels": "rmac"}
 _LARGEST_SCALE = 4.0
 
 
@@ -56,24 +58,27 @@ class DeepFeature:
     parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
-        if self.layer is not None and (not isinstance(self.layer, str) or not self.layer):
-            raise AnalyzerError(f"embedding: layer is a layer's name, not {self.layer!r}")
-        if self.pooling not in POOLINGS:
-            known = ", ".join(POOLINGS)
-            raise AnalyzerError(f"embedding: pooling is one of {known}, not {self.pooling!r}")
-        if not _is_number(self.p) or not 0 < self.p <= 100:
-            raise AnalyzerError(f"embedding: p is a number above 0 and up to 100, not {self.p!r}")
-        if type(self.levels) is not int or not 1 <= self.levels <= 8:
-            raise AnalyzerError(f"embedding: levels is 1 to 8, not {self.levels!r}")
-        if not isinstance(self.flip, bool):
-            raise AnalyzerError(f"embedding: flip is true or false, not {self.flip!r}")
-        if not self.scales or not all(_is_scale(scale) for scale in self.scales):
-            raise AnalyzerError(
-                f"embedding: scales are one or more numbers above 0 and up to {_LARGEST_SCALE:g}, "
-                f"such as [0.7071, 1, 1.4142], not {self.scales!r}"
-            )
-        if len(set(self.scales)) != len(self.scales):
-            raise AnalyzerError(f"embedding: a scale stands twice in {list(self.scales)}")
+        are_scales = isinstance(self.scales, tuple) and all(
+            _is_number(scale, _LARGEST_SCALE) for scale in self.scales
+        )
+        rules = {
+            "layer": (
+                self.layer is None or (isinstance(self.layer, str) and self.layer != ""),
+                "a layer's name",
+            ),
+            "pooling": (self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
+            "p": (_is_number(self.p, 100), "a number above 0 and up to 100"),
+            "levels": (type(self.levels) is int and 1 <= self.levels <= 8, "1 to 8"),
+            "flip": (isinstance(self.flip, bool), "true or false"),
+            "scales": (
+                are_scales and 0 < len(self.scales) == len(set(self.scales)),
+                f"a list of different numbers above 0 and up to {_LARGEST_SCALE:g}",
+            ),
+        }
+        for option, (is_right, wanted) in rules.items():
+            if not is_right:
+                given = getattr(self, option)
+                raise AnalyzerError(f"embedding: {option} is {wanted}, not {given!r}")
 
     @property
     def is_default(self) -> bool:
@@ -89,14 +94,13 @@ class DeepFeature:
         """The options that differ from the defaults, as JSON values."""
         mine, default = asdict(self), asdict(_DEFAULT)
         found = {name: value for name, value in mine.items() if value != default[name]}
-        if self.pooling == "gem":
+        for option, pooling in _OWN_OPTIONS.items():
+            if self.pooling == pooling:
+                found[option] = mine[option]
+            else:
+                found.pop(option, None)
+        if "p" in found:
             found["p"] = float(self.p)
-        else:
-            found.pop("p", None)
-        if self.pooling == "rmac":
-            found["levels"] = self.levels
-        else:
-            found.pop("levels", None)
         if "scales" in found:
             found["scales"] = list(self.scales)
         return found
@@ -109,19 +113,12 @@ class DeepFeature:
             AnalyzerError: an option is unknown, wrong, or of another pooling.
             WeightsError: the file of ``parallel`` is missing or another one.
         """
-        known = [field.name for field in fields(cls)]
-        for option in config:
-            if option not in known:
-                has = ", ".join(known)
-                raise AnalyzerError(f"embedding has no option {option!r}; it has {has}")
-        for option, pooling in (("p", "gem"), ("levels", "rmac")):
+        check_options("embedding", config, [field.name for field in fields(cls)])
+        for option, pooling in _OWN_OPTIONS.items():
             if option in config and config.get("pooling", "avg") != pooling:
                 raise AnalyzerError(f'embedding: {option} is an option of pooling = "{pooling}"')
         options = dict(config)
-        if "scales" in options:
-            scales = options["scales"]
-            if not isinstance(scales, list | tuple):
-                raise AnalyzerError(f"embedding: scales is a list of numbers, not {scales!r}")
+        if isinstance(scales := options.get("scales"), list):
             options["scales"] = tuple(float(s) if _is_number(s) else s for s in scales)
         if "parallel" in options:
             options["parallel"] = _parallel(options["parallel"])
@@ -131,13 +128,13 @@ class DeepFeature:
 def describe_feature(config: Mapping[str, Any]) -> str:
     """What `DeepFeature.to_config` gave, in a few words; its file need not be there."""
     options = dict(config)
-    pooling, parallel = options.pop("pooling", "avg"), options.pop("parallel", None)
-    said = _called(pooling, options)
-    return said if parallel is None else f"{said} -> {_called('parallel', parallel)}"
-
-
-def _called(name: str, options: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+    calls = {options.pop("pooling", "avg"): options}
+    if "parallel" in options:
+        calls["parallel"] = options.pop("parallel")
+    return " -> ".join(
+        f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})"
+        for name, given in calls.items()
+    )
 
 
 def _parallel(given: object) -> Parallel:
@@ -145,18 +142,13 @@ def _parallel(given: object) -> Parallel:
     if isinstance(given, str | os.PathLike):
         return Parallel(os.fspath(given))
     if not isinstance(given, Mapping) or not {"path"} <= set(given) <= {"path", "sha256"}:
-        raise AnalyzerError(
-            f"embedding: parallel is the path of a head, or its path and sha256, not {given!r}"
-        )
+        wanted = "the path of a head, or its path and sha256"
+        raise AnalyzerError(f"embedding: parallel is {wanted}, not {given!r}")
     return Parallel(**given)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_scale(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and 0 < value <= _LARGEST_SCALE
+def _is_number(value: object, most: float = sys.float_info.max) -> bool:
+    return isinstance(value, int | float) and value is not True and 0 < value <= most
 
 
 _DEFAULT = DeepFeature()

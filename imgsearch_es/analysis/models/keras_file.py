@@ -6,6 +6,7 @@ description, without TensorFlow; the network itself is loaded on first use.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,22 +14,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.analysis.models.applications import APPLICATIONS
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.labels import find_labels, read_labels, to_vocabulary
+from imgsearch_es.analysis.models.networks import with_pooled_features
+from imgsearch_es.analysis.models.runtime import telling
 from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
 from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
-from imgsearch_es.errors import (
-    AnalyzerError,
-    ConfigurationError,
-    WeightsError,
-)
-from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 if TYPE_CHECKING:
     import keras
 
 _ACTIVATIONS = ("auto", "none", "softmax", "sigmoid")
-_RESCALE = ("none", "0..1", "-1..1")
+_RESCALE = ("none", "0..1", "-1..1", *APPLICATIONS)
 
 
 class KerasFileModel(NetworkModel):
@@ -37,8 +36,7 @@ class KerasFileModel(NetworkModel):
     Args:
         name: "keras:" and the path of a .keras or .h5 file.
         labels: a file of labels (see `read_labels`), or the labels themselves, in the order of the
-            network's outputs. By default the first of ``<stem>.labels.txt``, ``labels.txt`` and
-            ``labels.json`` beside the model.
+            outputs; by default <stem>.labels.txt, labels.txt or labels.json beside the model.
         height: of the input in pixels, where the network takes any.
         width: likewise.
         rescale: what the network expects: "none" (pixels 0 to 255), "0..1", "-1..1", or the name
@@ -47,10 +45,6 @@ class KerasFileModel(NetworkModel):
             the last layer is linear, softmax (sigmoid for one output), otherwise none.
 
     One output with two labels is a binary classifier: its score is that of the second label.
-
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
-        AnalyzerError: it is not a classifier of RGB pictures, or an option is wrong.
     """
 
     def __init__(
@@ -69,14 +63,21 @@ class KerasFileModel(NetworkModel):
         if absolute(path).is_dir():
             raise WeightsError(f"{path} is a folder; save the model as one file, model.keras")
         self.path = given_file(path, "the classifier")
-        _check_choice("rescale", rescale, _rescalings())
-        _check_choice("activation", activation, _ACTIVATIONS)
+        choices = (("rescale", rescale, _RESCALE), ("activation", activation, _ACTIVATIONS))
+        for option, value, known in choices:
+            if value not in known:
+                raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
         size = _input_size(self.path, read_description(self.path), (height, width))
-        given = _given_labels(labels, self.path)
-        stored: JSON = given if isinstance(given, str) else [*given]
+        if labels is None:
+            labels = _find_labels(self.path)
+        stored: JSON
+        if isinstance(labels, (str, os.PathLike)):
+            stored = str(absolute(labels))
+            self._labels = read_labels(Path(stored))
+        else:
+            self._labels, stored = list(labels), [*labels]
         options: dict[str, JSON] = {"labels": stored, "height": size[0], "width": size[1]}
         options |= {"rescale": rescale, "activation": activation}
-        self._labels = given if isinstance(given, list) else read_labels(Path(given))
         self._rescale, self._activation = rescale, activation
         super().__init__(f"keras:{self.path}", options, size)
 
@@ -92,10 +93,7 @@ class KerasFileModel(NetworkModel):
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
-        """Bilinear resize to the input's size, as in ``keras.utils.image_dataset_from_directory``.
-
-        (Pillow's, which averages where it makes a picture smaller.)
-        """
+        """Bilinear resize to the input's size, by Pillow, which averages."""
         (resize,) = super().image_filters
         return [{**resize, "interpolation": "bilinear"}]
 
@@ -107,17 +105,13 @@ class KerasFileModel(NetworkModel):
         """Load the classifier, and put rescaling and activation around it; see `NetworkModel`."""
         import keras
 
-        from imgsearch_es.analysis.models.networks import output_activation, pooled_features
-
         classifier = self._classifier()
         binary = self._check_outputs(classifier)
         activation = self._activation
         if activation == "auto":
-            linear = output_activation(classifier) == "linear"
+            linear = _output_activation(classifier) == "linear"
             activation = ("sigmoid" if binary else "softmax") if linear else "none"
-        both = keras.Model(
-            classifier.inputs[0], [classifier.outputs[0], pooled_features(classifier)]
-        )
+        both = with_pooled_features(classifier)
         pixels = keras.Input((*self.size, 3), name="pixels")
         scores, embedding = both(_rescaled(pixels, self._rescale))
         if activation != "none":
@@ -129,19 +123,14 @@ class KerasFileModel(NetworkModel):
     def _classifier(self) -> keras.Model:
         import keras
 
-        from imgsearch_es.analysis.models.runtime import reason
-
         classifier = load_network(self.path)
-        try:
+        with telling(f"Keras cannot load {self.path}", WeightsError):
             if not classifier.built or not hasattr(classifier, "inputs"):
                 classifier(keras.Input((*self.size, 3)))
-        except Exception as error:  # a foreign file raises anything
-            raise WeightsError(f"Keras cannot load {self.path}: {reason(error)}") from error
         ends = [len(getattr(classifier, end, None) or ()) for end in ("inputs", "outputs")]
         if ends != [1, 1]:
             raise AnalyzerError(
-                f"{self.path} has {ends[0]} inputs and {ends[1]} outputs that Keras knows of; "
-                "a classifier of pictures has one of each"
+                f"{self.path} has {ends[0]} inputs and {ends[1]} outputs; a classifier has one each"
             )
         return classifier
 
@@ -158,36 +147,23 @@ class KerasFileModel(NetworkModel):
         return labels == 2 and shape[1] == 1
 
 
-def _rescalings() -> tuple[str, ...]:
-    from imgsearch_es.analysis.models.applications import APPLICATIONS
+def _output_activation(classifier: keras.Model) -> str | None:
+    """The name of the last layer's activation, such as "softmax" or "linear", where it has one."""
+    import keras
 
-    return (*_RESCALE, *APPLICATIONS)
+    layer = classifier.outputs[0]._keras_history.operation
+    if isinstance(layer, keras.Model):
+        return _output_activation(layer)
+    return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
 def _rescaled(pixels: Any, rescale: str) -> Any:
-    from imgsearch_es.analysis.models.applications import APPLICATIONS
-
     if rescale in APPLICATIONS:
         module = import_module(f"keras.applications.{APPLICATIONS[rescale].module}")
         return module.preprocess_input(pixels)
     if rescale == "0..1":
         return pixels / 255.0
     return pixels / 127.5 - 1.0 if rescale == "-1..1" else pixels
-
-
-def _check_choice(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise AnalyzerError(f"{option} is one of {', '.join(known)}, not {value!r}")
-
-
-def _given_labels(
-    labels: str | os.PathLike[str] | Sequence[str] | None, model: Path
-) -> str | list[str]:
-    if labels is None:
-        return str(find_labels(model))
-    if isinstance(labels, (str, os.PathLike)):
-        return str(absolute(labels))
-    return list(labels)
 
 
 def _input_size(
@@ -206,8 +182,45 @@ def _input_size(
         if fixed and option and fixed != option:
             raise AnalyzerError(f"{path} takes pictures of {side} {fixed}, not {option}")
         if not (fixed or option):
-            raise ConfigurationError(
-                f"{path} takes pictures of any {side}: give the options height and width"
-            )
+            raise ConfigurationError(f"{path} takes any {side}: give the options height and width")
         size.append(fixed or option or 0)
     return size[0], size[1]
+
+
+def _find_labels(model: Path) -> Path:
+    """The file of labels beside a model: <stem>.labels.txt, labels.txt or labels.json."""
+    names = (f"{model.name.partition('.')[0]}.labels.txt", "labels.txt", "labels.json")
+    for name in dict.fromkeys((f"{model.stem}.labels.txt", *names)):
+        if model.with_name(name).is_file():
+            return model.with_name(name)
+    raise ConfigurationError(
+        f"the labels of {model} are not known: give them with labels=FILE, or put "
+        f"{model.stem}.labels.txt, labels.txt or labels.json beside it"
+    )
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read labels: one per line, or (.json) a list, or an object {"0": label, "1": label, ...}."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix != ".json":
+            return [line.strip() for line in text.strip().splitlines()]
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot read the labels in {path}: {error}") from error
+    if isinstance(found, dict):
+        found = [found.get(str(i)) for i in range(len(found))]
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise ConfigurationError(f"{path} must hold a list of labels, or an object by number")
+    return found
+
+
+def to_vocabulary(labels: Sequence[str]) -> Vocabulary:
+    """The vocabulary of the labels: ImageNet's, where they are its 1,000 classes in order."""
+    known = imagenet()
+    if len(labels) == len(known) and all(
+        label in (synset.key, synset.name, synset.wnid)
+        for label, synset in zip(labels, known, strict=True)
+    ):
+        return known
+    return from_labels(labels)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.parallel import in_parallel
-from imgsearch_es.analysis.models.pooling import pool, resized
+from imgsearch_es.analysis.models.saved_network import in_parallel
 from imgsearch_es.errors import AnalyzerError
 
 if TYPE_CHECKING:
@@ -16,17 +21,22 @@ if TYPE_CHECKING:
 
 _OURS = "imgsearch_deep_feature"
 """A layer's name that a classifier will not have: Keras's own choice may be taken in its file."""
+_EPSILON = 1e-6
+"""Of "gem" and "rmac", as their authors have it: what is not above it counts as it."""
+_OVERLAP = 0.4
+"""Of neighboring regions of "rmac", at least."""
 
 
-def pooled_features(classifier: keras.Model) -> Any:
-    """The deep feature of a classifier, of shape (pictures, dimensions).
+def with_pooled_features(classifier: keras.Model) -> keras.Model:
+    """A classifier that gives its deep feature, too."""
+    import keras
 
-    That is the global average pool of its last 4-D activation. A classifier without convolutions
-    has none: then it is the input of its last Dense layer.
+    outputs = [classifier.outputs[0], _pooled_features(classifier)]
+    return keras.Model(classifier.inputs[0], outputs)
 
-    Raises:
-        AnalyzerError: the classifier has neither.
-    """
+
+def _pooled_features(classifier: keras.Model) -> Any:
+    """The global average pool of its last 4-D activation, or the input of its last Dense layer."""
     import keras
 
     channels = classifier.inputs[0].shape[-1]
@@ -38,13 +48,12 @@ def pooled_features(classifier: keras.Model) -> Any:
                 return keras.layers.GlobalAveragePooling2D(name=_OURS)(tensor)
         if dense is None and isinstance(layer, keras.Model):
             # A whole classifier inside, such as Sequential([classifier, Softmax()]).
-            return keras.Model(layer.inputs[0], pooled_features(layer), name=_OURS)(inputs[0])
+            return keras.Model(layer.inputs[0], _pooled_features(layer), name=_OURS)(inputs[0])
         if dense is None and isinstance(layer, keras.layers.Dense):
             dense = inputs[0]
     if dense is None or len(dense.shape) != 2:
         raise AnalyzerError(
-            f"the network {classifier.name!r} has no activation to take a deep feature from: "
-            "neither a convolution nor a Dense layer is found behind its output"
+            f"the network {classifier.name!r} has no activation to take a deep feature from"
         )
     return dense
 
@@ -57,18 +66,13 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
 
     Args:
         network: pixels -> [posterior, embedding].
-        feature: what takes the embedding's place.
-
-    Raises:
-        AnalyzerError: there is no such layer, it has no positions to pool, or the network does
-            not run at another size, or what is in parallel does not fit.
-        WeightsError: the file of what is in parallel cannot be used.
+        feature: what takes the embedding's place; an AnalyzerError if it cannot.
     """
     import keras
 
     pixels = keras.Input(network.inputs[0].shape[1:], name="pixels")
-    both = _pooled_anew(network, pixels, feature) if feature.is_pooled else network(pixels)
-    posterior, vector = both
+    run = partial(_pooled_anew, network, feature) if feature.is_pooled else network
+    posterior, vector = run(pixels)
     if feature.parallel is not None:
         vector = in_parallel(pixels, vector, feature.parallel)
     return keras.Model(pixels, [posterior, vector], name=network.name)
@@ -83,17 +87,7 @@ def layer_shapes(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in activations.items() if _fits(tensor)}
 
 
-def output_activation(classifier: keras.Model) -> str | None:
-    """The name of the last layer's activation, such as "softmax" or "linear", where it has one."""
-    import keras
-
-    layer = classifier.outputs[0]._keras_history.operation
-    if isinstance(layer, keras.Model):
-        return output_activation(layer)
-    return getattr(getattr(layer, "activation", None), "__name__", None)
-
-
-def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
+def _pooled_anew(network: keras.Model, feature: DeepFeature, pixels: Any) -> Any:
     """The posterior and another deep feature."""
     import keras
 
@@ -123,8 +117,7 @@ def _backward(tensor: Any) -> Any:
 def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
     """Call a network's layers again, those of networks inside it one by one.
 
-    Returns:
-        Its outputs, and the outputs of all layers by name; of one called twice the last.
+    Gives its outputs, and the outputs of all layers by name; of one called twice the last.
     """
     import keras
 
@@ -135,11 +128,11 @@ def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
         return graph._run_through_graph(tensor, operation_fn=lambda layer: layer, call_fn=call)
 
     def call(layer: Any, *args: Any, **options: Any) -> Any:
-        inside = isinstance(layer, keras.Model) and getattr(layer, "inputs", None)
-        found = run(layer, args[0]) if inside else layer(*args, **options)
-        if inside:
-            found = found[0] if len(layer.outputs) == 1 else found
-        elif not isinstance(found, list | tuple | dict):
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            found = run(layer, args[0])
+            return found[0] if len(layer.outputs) == 1 else found
+        found = layer(*args, **options)
+        if not isinstance(found, list | tuple | dict):
             activations[layer.name] = found
         return found
 
@@ -149,11 +142,9 @@ def _replay(network: keras.Model, pixels: Any) -> tuple[Any, ...]:
 def _chosen(posterior: Any, activations: dict[str, Any], feature: DeepFeature) -> Any:
     """The activation of the layer that is named, or the last one with positions."""
     if feature.layer is None:
-        channels = 3
-        for _, inputs in _backward(posterior):
-            for tensor in inputs:
-                if len(tensor.shape) == 4 and tensor.shape[-1] != channels:
-                    return tensor
+        for tensor in chain.from_iterable(inputs for _, inputs in _backward(posterior)):
+            if len(tensor.shape) == 4 and tensor.shape[-1] != 3:
+                return tensor
         raise AnalyzerError("embedding: this network has no convolution; name a layer")
     if feature.layer not in activations:
         near = difflib.get_close_matches(feature.layer, activations, n=3)
@@ -172,8 +163,7 @@ def _views(pixels: Any, feature: DeepFeature) -> Iterable[Any]:
     for side in (pixels, keras.ops.flip(pixels, axis=2)) if feature.flip else (pixels,):
         for scale in feature.scales:
             size = max(1, round(height * scale)), max(1, round(width * scale))
-            same = size == (height, width)
-            yield side if same else resized(side, *size)
+            yield side if size == (height, width) else _resized(side, *size)
 
 
 def _see(body: keras.Model, pixels: Any, name: str) -> Any:
@@ -183,27 +173,108 @@ def _see(body: keras.Model, pixels: Any, name: str) -> Any:
     except ValueError as error:  # Keras's word for shapes that do not fit
         _, height, width, _ = pixels.shape
         raise AnalyzerError(
-            f"embedding: {name} does not run on pictures of {width} x {height} up to this layer "
-            "(a layer with a fixed number of inputs comes before it?); leave out scales"
+            f"embedding: {name} does not run on pictures of {width} x {height}: leave out scales"
         ) from error
-
-
-def _pooled(activation: Any, feature: DeepFeature) -> Any:
-    shape = tuple(activation.shape)
-    if len(shape) == 4:
-        return pool(activation, feature)
-    if len(shape) != 2:
-        raise AnalyzerError(
-            f"embedding: the layer {feature.layer!r} gives shape {shape}, neither positions "
-            "(pictures, height, width, channels) nor one vector (pictures, dimensions)"
-        )
-    if feature.pooling != "avg":
-        raise AnalyzerError(
-            f"embedding: the layer {feature.layer!r} gives one vector, without positions for "
-            f'pooling = "{feature.pooling}"; leave out pooling'
-        )
-    return activation
 
 
 def _fits(tensor: Any) -> bool:
     return len(tensor.shape) in (2, 4) and None not in tensor.shape[1:]
+
+
+def _pooled(activation: Any, feature: DeepFeature) -> Any:
+    """One vector of an activation with positions, of shape (pictures, channels)."""
+    from keras import ops
+
+    shape = tuple(activation.shape)
+    if len(shape) == 2 and feature.pooling == "avg":
+        return activation
+    if len(shape) != 4:
+        raise AnalyzerError(
+            f"embedding: the layer {feature.layer!r} gives shape {shape}, without positions for "
+            f'pooling = "{feature.pooling}"'
+        )
+    if feature.pooling == "max":
+        return ops.max(activation, axis=(1, 2))
+    if feature.pooling == "gem":
+        powers = ops.power(ops.maximum(activation, _EPSILON), feature.p)
+        return ops.power(ops.mean(powers, axis=(1, 2)), 1 / feature.p)
+    if feature.pooling == "rmac":
+        return _regional_maxima(activation, feature.levels)
+    if feature.pooling == "spoc":
+        return ops.sum(activation * center_weights(*shape[1:3]), axis=(1, 2))
+    return ops.mean(activation, axis=(1, 2))
+
+
+def center_weights(height: int, width: int) -> NDArray[np.float32]:
+    """How much a position counts for "spoc", shape (1, height, width, 1): a Gaussian, at most 1.
+
+    Its sigma is a third of the way from the middle to the nearest border (Babenko and Lempitsky
+    2015, section 3.2).
+    """
+    sigma = min(height, width) / 2 / 3
+    y, x = (np.arange(side) - (side - 1) / 2 for side in (height, width))
+    squares = np.square(y)[:, np.newaxis] + np.square(x)
+    weights = np.exp(-squares / (2 * sigma**2))
+    return np.asarray(weights[np.newaxis, :, :, np.newaxis], dtype=np.float32)
+
+
+def _regional_maxima(activation: Any, levels: int) -> Any:
+    from keras import ops
+
+    _, height, width, _ = activation.shape
+    total = 0
+    for top, left, side in regions(height, width, levels):
+        region = activation[:, top : top + side, left : left + side, :]
+        maxima = ops.max(region, axis=(1, 2))
+        length = ops.sqrt(ops.sum(ops.square(maxima), axis=1, keepdims=True))
+        total = total + maxima / ops.maximum(length, _EPSILON)
+    return total
+
+
+def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
+    """The square regions of "rmac", (top, left, side), each once.
+
+    On level l, regions have the side 2 min(height, width) / (l + 1), l of them along the shorter
+    side and as many along the longer one that neighbors overlap by 40 percent or a little more
+    (Tolias, Sicre and Jégou 2016, section 3.2).
+    """
+    shorter, longer = sorted((height, width))
+    more = 0
+    if shorter < longer:
+        step = {more: (longer - shorter) / more for more in range(1, 7)}
+        more = min(step, key=lambda more: abs((shorter - step[more]) / shorter - _OVERLAP))
+    found: dict[tuple[int, int, int], None] = {}
+    for level in range(1, levels + 1):
+        side = max(1, 2 * shorter // (level + 1))
+        along = (level + more, level) if height > width else (level, level + more)
+        for top in _starts(height, side, along[0]):
+            for left in _starts(width, side, along[1]):
+                found[top, left, side] = None
+    return list(found)
+
+
+def _starts(length: int, side: int, count: int) -> list[int]:
+    """Where so many regions begin along a side, evenly."""
+    step = (length - side) / max(count - 1, 1)
+    return [math.floor(i * step) for i in range(count)]
+
+
+def _resized(pixels: Any, height: int, width: int) -> Any:
+    """Scale pictures by bilinear interpolation: products with matrices, alike on every runtime."""
+    from keras import ops
+
+    _, rows, columns, channels = pixels.shape
+    flat = ops.reshape(pixels, (-1, rows, columns * channels))
+    flat = ops.matmul(interpolation(rows, height)[np.newaxis], flat)
+    high = ops.reshape(flat, (-1, height, columns, channels))
+    return ops.matmul(interpolation(columns, width)[np.newaxis, np.newaxis], high)
+
+
+def interpolation(before: int, after: int) -> NDArray[np.float32]:
+    """How much of each of ``before`` places is in each of ``after``: rows that sum to 1."""
+    step = before / after
+    reach = max(step, 1.0)
+    middles = (np.arange(after) + 0.5) * step - 0.5
+    apart = np.abs(np.arange(before) - middles[:, np.newaxis]) / reach
+    weights = np.maximum(1 - apart, 0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -1,13 +1,20 @@
 """OpenVINO runs a network on the processor; a faster `Runtime` than TensorFlow, and sooner ready.
 
-Converting needs TensorFlow once; a converted network is read without it.
+Converting needs TensorFlow once. A converted network is kept in a folder of the user's cache, with
+what was compiled of it and decided about it, and is read without TensorFlow. Deleting any of these
+folders costs a few seconds on the next start. A folder is written beside its place and moved there
+whole, and each file in it has a checksum, for a damaged network gives wrong scores in silence.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +26,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import runtime_cache
-from imgsearch_es.analysis.models.runtime import Outputs, cores, reason
+from imgsearch_es.analysis.models.runtime import Outputs, cores, telling
+from imgsearch_es.analysis.models.weights import digest_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
+from imgsearch_es.pictures.files import replacing
 
 NETWORK = "network.xml"
 """The converted network in its folder; its weights lie beside it (network.bin)."""
 
+_CHECKSUMS = "checksums.json"
 _TELEMETRY = "openvino_telemetry"
 _DEVICE = "CPU"
 _importing = threading.Lock()
@@ -58,10 +67,8 @@ class OpenVINORuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
-        try:
+        with telling("OpenVINO does not run the network", kind=RuntimeError):
             return self._one(pixels) if len(pixels) == 1 else self._many(pixels)
-        except RuntimeError as error:
-            raise AnalyzerError(f"OpenVINO does not run the network: {reason(error)}") from error
 
     def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
         with self._lock:
@@ -96,86 +103,109 @@ class OpenVINORuntime:
             return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
-        if self._folder is None:
-            return self._compiled_by({}, hint, streams)
-        try:
-            found = self._compiled_by({"CACHE_DIR": str(self._folder)}, hint, streams)
-            runtime_cache.record(self._folder)
-        except (RuntimeError, OSError) as error:  # the disk is full, say
-            _log.warning("nothing compiled is kept for the next start: %s", error)
-            self._folder = None
-            return self._compiled_by({}, hint, streams)
-        return found
-
-    def _compiled_by(self, cache: dict[str, str], hint: str, streams: int) -> Any:
-        return _core().compile_model(
-            self._network,
-            _DEVICE,
-            {
-                # Left alone, OpenVINO takes bfloat16 on processors that have it: scores then
-                # differ by some hundredths.
-                "INFERENCE_PRECISION_HINT": "f32",
-                "PERFORMANCE_HINT": hint,
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": cores(),
-                "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
-                **cache,
-            },
-        )
+        options = {
+            # Left alone, OpenVINO takes bfloat16 on processors that have it: scores then
+            # differ by some hundredths.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": hint,
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": cores(),
+            "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
+        }
+        if self._folder:
+            kept = {**options, "CACHE_DIR": str(self._folder)}
+            try:
+                found = core().compile_model(self._network, _DEVICE, kept)
+                record(self._folder)
+                return found
+            except (RuntimeError, OSError) as error:  # the disk is full, say
+                _log.warning("nothing compiled is kept for the next start: %s", error)
+                self._folder = None
+        return core().compile_model(self._network, _DEVICE, options)
 
 
 def convert(function: Any) -> Any:
-    """Convert `TensorFlowRuntime.function`: the same input, the same two outputs.
-
-    (Keras's ``network.export(format="openvino")`` calls the same converter.)
-
-    Raises:
-        AnalyzerError: OpenVINO cannot convert it.
-        MissingDependencyError: OpenVINO is not installed.
-    """
+    """Convert `TensorFlowRuntime.function`: the same input, the same two outputs."""
     openvino = import_openvino()
-    try:
+    with telling("OpenVINO cannot convert the network"):
         # Shared weights would be freed with TensorFlow's network, and numbers at random then.
         return openvino.convert_model(function, share_weights=False)
-    except Exception as error:  # the converter raises a dozen kinds
-        raise AnalyzerError(f"OpenVINO cannot convert the network: {reason(error)}") from error
 
 
 def save(network: Any, folder: Path) -> None:
-    """Write a converted network into a folder, its weights as float32.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    try:
+    """Write a converted network into a folder, its weights as float32; raises OSError."""
+    with telling(f"cannot write {folder / NETWORK}", OSError, RuntimeError):
         import_openvino().save_model(network, folder / NETWORK, compress_to_fp16=False)
-    except RuntimeError as error:
-        raise OSError(f"cannot write {folder / NETWORK}: {reason(error)}") from error
 
 
 def read(folder: Path) -> Any:
-    """Read a converted network from its folder, without TensorFlow.
+    """Read a converted network from its folder, without TensorFlow."""
+    with telling(f"cannot read {folder / NETWORK}", kind=RuntimeError):
+        return core().read_model(folder / NETWORK)
 
-    Raises:
-        AnalyzerError: it is not there, or damaged.
-    """
+
+def cache_folder() -> Path:
+    """Where they are: below IMGSEARCH_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get("IMGSEARCH_CACHE")
+    cache = Path(chosen).expanduser() if chosen else Path(user_cache_dir("imgsearch_es"))
+    return cache / "runtimes"
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of ``folder`` in the end, or of none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        return _core().read_model(folder / NETWORK)
-    except RuntimeError as error:
-        raise AnalyzerError(f"cannot read {folder / NETWORK}: {reason(error)}") from error
+        yield place
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            place.rename(folder)
+        except OSError:
+            _log.info("another process was faster to write %s", folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def parse(description: bytes, weights: bytes) -> Any:
-    """Make a network of the content of its two files.
+def record(folder: Path) -> None:
+    """Keep the checksums of the files that have none yet."""
+    recorded = _recorded(folder)
+    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
+    if new:
+        with replacing(folder / _CHECKSUMS) as draft:
+            draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
 
-    Raises:
-        AnalyzerError: they are damaged.
-        MissingDependencyError: OpenVINO is not installed.
+
+def check(folder: Path) -> None:
+    """An AnalyzerError if a file is damaged or gone; one without a checksum is removed.
+
+    (It was not written to its end, or somebody was killed before it was recorded.)
     """
+    recorded = _recorded(folder)
+    for path in _files(folder):
+        if path.name not in recorded:
+            path.unlink(missing_ok=True)
+    for name, digest in recorded.items():
+        try:
+            if digest_of(folder / name) != digest:
+                raise AnalyzerError(f"{folder / name} is damaged: its checksum is wrong")
+        except OSError as error:
+            raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
+    if not recorded:
+        raise AnalyzerError(f"{folder} has no checksums")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and path.name != _CHECKSUMS]
+
+
+def _recorded(folder: Path) -> dict[str, str]:
     try:
-        return _core().read_model(description, weights)
-    except RuntimeError as error:
-        raise AnalyzerError(f"cannot read a network: {reason(error)}") from error
+        return dict(json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def is_installed() -> bool:
@@ -184,22 +214,13 @@ def is_installed() -> bool:
 
 
 def processor() -> str:
-    """What a decision depends on: the processor's name and the kinds of numbers it computes with.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed.
-    """
-    core = _core()
-    abilities = sorted(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
-    return f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
+    """The processor's name and the kinds of numbers it computes with."""
+    abilities = sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return f"{core().get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, safe in many threads.
-
-    Its package ``openvino_telemetry`` reports each import and conversion to its makers, unless the
-    user says otherwise. What is done with pictures here is nobody's business, so it stays out, and
-    OpenVINO takes the stand-in that it has for that case.
+    """Import OpenVINO, safe in many threads; without its package that reports to its makers.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed, or does not run on this machine.
@@ -215,14 +236,16 @@ def _import_openvino() -> Any:
             return importlib.import_module("openvino")
         except ImportError as error:
             missing = "is not installed" if not is_installed() else f"does not load ({error})"
-            raise MissingDependencyError(
-                f"OpenVINO {missing}: {pip_install('fast')}, or use --runtime tensorflow"
-            ) from error
+            way = f"{pip_install('fast')}, or use --runtime tensorflow"
+            raise MissingDependencyError(f"OpenVINO {missing}: {way}") from error
 
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """It cannot be imported for a while; if it is imported already, it stays."""
+    """``openvino_telemetry``, which reports each import and conversion, cannot be imported here.
+
+    OpenVINO has a stand-in for that case. If it is imported already, it stays.
+    """
     if _TELEMETRY in sys.modules:
         yield
         return
@@ -234,5 +257,6 @@ def without_telemetry() -> Iterator[None]:
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
+    """OpenVINO's own object, by which networks are read and compiled."""
     return import_openvino().Core()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from imgsearch_es.analysis.models.base import (
     check_pixels,
     predict_in_turns,
 )
-from imgsearch_es.analysis.models.labels import to_vocabulary
+from imgsearch_es.analysis.models.keras_file import to_vocabulary
 from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import reason, replacing
@@ -40,28 +41,21 @@ _LARGEST = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a quantized network was made from.
-
-    Attributes:
-        model: the configuration of the model.
-        weights: the fingerprint of its weights.
-        size: (height, width) of its input, in pixels.
-        image_filters: that give its input.
-        labels: the names of its classes, in order.
-    """
+    """What a quantized network was made from."""
 
     model: Mapping[str, Any]
+    """Its configuration."""
     weights: str
+    """Their fingerprint."""
     size: tuple[int, int]
+    """(height, width) of its input, in pixels."""
     image_filters: Sequence[Mapping[str, Any]]
     labels: Sequence[str]
+    """The names of its classes, in order."""
 
 
 class QuantizedModel:
-    """A classifier with whole numbers of 8 bits, on OpenVINO.
-
-    Args:
-        name: "quantized:" and the path of the file.
+    """A classifier with whole numbers of 8 bits, on OpenVINO; its name is "quantized:" and a file.
 
     Raises:
         WeightsError: the file is missing, or none that ``imgsearch quantize`` made.
@@ -104,25 +98,20 @@ class QuantizedModel:
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
         check_pixels(pixels, self.origin.size, self.name)
-        return predict_in_turns(self._load(), pixels)
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
+            runtime = self._runtime
+        return predict_in_turns(runtime, pixels)
 
     def __repr__(self) -> str:
         return f"QuantizedModel({self.name!r})"
 
-    def _load(self) -> openvino.OpenVINORuntime:
-        with self._lock:
-            if self._runtime is None:
-                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
-            return self._runtime
-
 
 def write(path: Path, origin: Origin, folder: Path) -> None:
-    """Write the file of a quantized network, whole or not at all; the same bytes for the same one.
+    """Write the file of a network that `openvino.save` put into a folder, whole or not at all.
 
-    Args:
-        path: of the file.
-        origin: what it was made from.
-        folder: where `openvino.save` put the network.
+    The same network gives the same bytes.
 
     Raises:
         WeightsError: the file cannot be written.
@@ -138,39 +127,34 @@ def write(path: Path, origin: Origin, folder: Path) -> None:
 
 
 def _read_origin(path: Path) -> Origin:
-    try:
-        with _opened(path) as archive:
-            found = json.loads(archive.read(_DESCRIPTION))
-            if found.pop("format") != _FORMAT:
-                raise WeightsError(
-                    f"{path} was made by another version of imgsearch_es: make it again by "
-                    "`imgsearch quantize`"
-                )
-            found["size"] = tuple(found["size"])
-            return Origin(**found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _foreign(path) from error
+    with _opened(path) as archive:
+        found = json.loads(archive.read(_DESCRIPTION))
+        if found.pop("format") != _FORMAT:
+            raise WeightsError(
+                f"{path} was made by another version of imgsearch_es: make it again by "
+                "`imgsearch quantize`"
+            )
+        found["size"] = tuple(found["size"])
+        return Origin(**found)
 
 
 def _read_network(path: Path) -> Any:
+    core = openvino.core()
+    with _opened(path) as archive:
+        return core.read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong with it is a WeightsError."""
     try:
-        with _opened(path) as archive:
-            parts = archive.read(_NETWORK), archive.read(_WEIGHTS)
-        return openvino.parse(*parts)
-    except (KeyError, zipfile.BadZipFile, AnalyzerError) as error:
-        raise _foreign(path) from error
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        archive = zipfile.ZipFile(path)
-        if sum(part.file_size for part in archive.infolist()) <= _LARGEST:
-            return archive
-        archive.close()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise _foreign(path) from error
-    raise _foreign(path)
-
-
-def _foreign(path: Path) -> WeightsError:
-    return WeightsError(f"{path} is no file that `imgsearch quantize` made, or it is damaged")
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > _LARGEST:
+                raise ValueError("it is too large")
+            yield archive
+    except WeightsError:
+        raise
+    except Exception as error:  # a foreign file raises anything
+        raise WeightsError(
+            f"{path} is no file that `imgsearch quantize` made, or it is damaged"
+        ) from error

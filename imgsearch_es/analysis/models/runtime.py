@@ -1,9 +1,4 @@
-"""What runs a network: Keras on TensorFlow, imported late and quietly.
-
-`Runtime` is the seam for others, such as `imgsearch_es.analysis.models.openvino`: whatever turns a
-batch of pixels into (posterior, embedding). `imgsearch_es.analysis.models.runtime_choice` says
-which a network gets.
-"""
+"""What runs a network: Keras on TensorFlow, imported late and quietly."""
 
 from __future__ import annotations
 
@@ -13,15 +8,20 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+from imgsearch_es.errors import (
+    AnalyzerError,
+    ConfigurationError,
+    ImgsearchError,
+    MissingDependencyError,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 RUNTIMES = ("auto", "tensorflow", "openvino")
 VARIABLE = "IMGSEARCH_RUNTIME"
 """The environment variable that names a runtime where no option does."""
+
+Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
+Runtime: TypeAlias = Callable[[NDArray[np.uint8]], Outputs]
+"""A network, ready to run; safe in many threads. Takes one or more pictures, RGB, 0 to 255, of
+shape (pictures, height, width, 3)."""
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
@@ -38,9 +44,6 @@ _CHATTER = re.compile(
 )
 _importing = threading.Lock()
 
-Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
-
 
 def cores() -> int:
     """How many cores this process may use; fewer than the machine's under taskset or Slurm."""
@@ -49,78 +52,71 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class Runtime(Protocol):
-    """A network, ready to run; safe in many threads."""
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
-        """One forward pass.
-
-        Args:
-            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255; one or more.
-
-        Returns:
-            (posterior, embedding), float32 of shapes (pictures, classes), (pictures, dimensions).
-        """
-        ...
-
-
 class TensorFlowRuntime:
     """A Keras network as one ``tf.function``, on the device that TensorFlow chooses.
 
-    (Keras's ``predict`` builds a data pipeline at each call: slower, and its memory grows.)
+    It is traced once, for batches of any length. (Keras's ``predict`` builds a data pipeline at
+    each call: slower, and its memory grows.) Without XLA and mixed precision, which are slower on
+    processors or move scores; docs/decisions/009-runtimes.md has the numbers.
 
     Args:
         network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
-
-    Attributes:
-        function: the ``tf.function``.
     """
 
     def __init__(self, network: keras.Model) -> None:
         import tensorflow as tf
 
+        def run(pixels: tf.Tensor) -> list[tf.Tensor]:
+            outputs = network(tf.cast(pixels, tf.float32), training=False)
+            return [tf.cast(output, tf.float32) for output in outputs]
+
         self._error: type[Exception] = tf.errors.OpError
         self._lock = threading.Lock()  # one batch at a time uses all cores, and its own memory
-        self.function = _forward(network)
+        signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
+        self.function = tf.function(run, input_signature=signature, autograph=False)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
-        try:
-            with self._lock:
-                posterior, embedding = self.function(pixels)
-        except self._error as error:
-            raise AnalyzerError(f"the network does not run: {reason(error)}") from error
+        with telling("the network does not run", kind=self._error), self._lock:
+            posterior, embedding = self.function(pixels)
         return posterior.numpy(), embedding.numpy()
 
 
-def _forward(network: keras.Model) -> Any:
-    """A network as a ``tf.function``: uint8 pixels -> [posterior, embedding], float32.
-
-    It is traced once, for batches of any length. Without XLA and mixed precision, on purpose: on
-    processors XLA was slower (EfficientNet-Lite0: a tenth of the speed, for its depthwise
-    convolutions), and bfloat16 was slower as well and moved scores by 0.02.
-    """
-    import tensorflow as tf
-
-    def run(pixels: tf.Tensor) -> list[tf.Tensor]:
-        outputs = network(tf.cast(pixels, tf.float32), training=False)
-        return [tf.cast(output, tf.float32) for output in outputs]
-
-    signature = [tf.TensorSpec(network.inputs[0].shape, tf.uint8)]
-    return tf.function(run, input_signature=signature, autograph=False)
-
-
 def check_runtime(name: str) -> str:
-    """The name of a runtime, if it is one.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
+    """The name of a runtime, or a ConfigurationError if it is none."""
     if name not in RUNTIMES:
         raise ConfigurationError(
             f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
         )
     return name
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow runs on a GPU here."""
+    import_keras()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def telling(
+    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
+) -> Iterator[None]:
+    """What libraries raise within becomes an error that a user understands."""
+    try:
+        yield
+    except ImgsearchError:
+        raise
+    except kind as error:
+        raise say(f"{problem}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
+    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")[:300]
 
 
 def import_keras() -> Any:
@@ -134,21 +130,6 @@ def import_keras() -> Any:
         return _import_keras()
 
 
-def has_gpu() -> bool:
-    """Whether TensorFlow runs on a GPU here."""
-    import_keras()
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
-    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")[:300]
-
-
 @cache
 def _import_keras() -> Any:
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
@@ -160,17 +141,22 @@ def _import_keras() -> Any:
             if error.name not in ("tensorflow", "keras"):
                 raise
             raise MissingDependencyError(
-                "classifying pictures needs TensorFlow, which is not installed: "
-                "pip install tensorflow"
+                "classifying pictures needs TensorFlow: pip install tensorflow"
             ) from error
     if not keras.__version__.startswith("3."):
-        raise MissingDependencyError(
-            f"Keras 3 is needed and {keras.__version__} is installed: "
-            "pip install --upgrade tensorflow keras"
-        )
+        found = f"Keras 3 is needed and {keras.__version__} is installed"
+        raise MissingDependencyError(f"{found}: pip install --upgrade tensorflow keras")
     _check_backend(keras.config.backend())
     _share_gpus()
     return keras
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "tensorflow":
+        raise ConfigurationError(
+            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
+            f"set {_BACKEND}=tensorflow before Python starts"
+        )
 
 
 def _share_gpus() -> None:
@@ -189,14 +175,6 @@ def _share_gpus() -> None:
         return  # the application has used TensorFlow already, and its settings hold
     if gpus:
         tf.config.experimental.enable_tensor_float_32_execution(False)
-
-
-def _check_backend(backend: str) -> None:
-    if backend != "tensorflow":
-        raise ConfigurationError(
-            f"Keras runs on {backend!r} here, but imgsearch_es needs it on TensorFlow: "
-            f"set {_BACKEND}=tensorflow before Python starts"
-        )
 
 
 @contextmanager

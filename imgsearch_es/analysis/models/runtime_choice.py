@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import openvino, runtime_cache
-from imgsearch_es.analysis.models.learnt_file import without_paths
-from imgsearch_es.analysis.models.probe_pictures import probe_pictures
+from imgsearch_es.analysis.models import openvino
 from imgsearch_es.analysis.models.runtime import (
     VARIABLE,
     Outputs,
@@ -30,8 +29,8 @@ from imgsearch_es.analysis.models.runtime import (
     TensorFlowRuntime,
     check_runtime,
     has_gpu,
-    import_keras,
 )
+from imgsearch_es.analysis.models.weights import without_paths
 from imgsearch_es.analysis.plugins import version_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
 
@@ -46,7 +45,8 @@ NETWORKS = 1
 """To be raised when the same configuration gives another network: older ones are then not used."""
 
 _CHOICE = "choice.json"
-_PICTURES = 32
+_PICTURES, _SHAPES = 32, 6
+"""Of the probe, and of each picture."""
 _DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
@@ -70,37 +70,20 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A decision, and what it rests on.
-
-    Attributes:
-        runtime: "tensorflow" or "openvino".
-        reason: in a sentence.
-        model: the model's name.
-        differences: of OpenVINO's output from TensorFlow's; see `differences`.
-        agrees: whether OpenVINO may be used at all.
-        made_for: the versions and the machine that this holds for.
-    """
+    """A decision for "tensorflow" or "openvino", and what it rests on."""
 
     runtime: str
     reason: str
     model: str = ""
     differences: dict[str, float] = field(default_factory=dict)
     agrees: bool = False
+    """Whether OpenVINO may be used at all."""
     made_for: dict[str, str] = field(default_factory=dict)
+    """The versions and the machine that this holds for."""
 
 
-def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Choice]:
-    """Make the runtime of a network.
-
-    Args:
-        model: the network and its weights.
-        wanted: one of `RUNTIMES`; None for the one that IMGSEARCH_RUNTIME names, else "auto".
-
-    Raises:
-        ConfigurationError: there is no such runtime.
-        MissingDependencyError: it is not installed.
-        AnalyzerError: OpenVINO was asked for and does not agree with TensorFlow.
-    """
+def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
+    """Make the runtime wanted of a network, else as IMGSEARCH_RUNTIME says, else "auto"."""
     wanted = check_runtime(wanted or os.environ.get(VARIABLE) or "auto")
     if wanted == "tensorflow":
         return _tensorflow(model), Choice("tensorflow", "it was asked for", model.name)
@@ -115,7 +98,7 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
     choice = _read(folder)
     if choice:
         try:
-            runtime_cache.check(folder)
+            openvino.check(folder)
             if choice.agrees and "openvino" in (wanted, choice.runtime):
                 return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
         except AnalyzerError as error:
@@ -130,21 +113,15 @@ def open_runtime(model: Network, wanted: str | None = None) -> tuple[Runtime, Ch
 
 
 def measure(model: Network) -> Choice:
-    """Decide anew, whatever was decided before.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed, so there is nothing to decide.
-    """
+    """Decide anew, whatever was decided before; raises without OpenVINO."""
     openvino.import_openvino()
     return _decide(model, folder_of(model))[1]
 
 
 def differences(reference: Outputs, other: Outputs) -> dict[str, float]:
-    """How far two outputs are apart.
+    """How far two outputs are apart: the largest difference of two scores ("posterior").
 
-    Returns:
-        "posterior": the largest difference of two scores. "embedding": the largest difference
-        within a deep feature, in relation to the largest value of that deep feature.
+    And of two values of a deep feature, in relation to its largest value ("embedding").
     """
     apart = np.abs(reference[1] - other[1]).max(axis=1)
     largest = np.abs(reference[1]).max(axis=1)
@@ -160,27 +137,19 @@ def known_choices() -> list[Choice]:
     if not openvino.is_installed():
         return []
     current = _made_for()
-    kept = [_read(path.parent) for path in runtime_cache.cache_folder().glob(f"*/{_CHOICE}")]
+    kept = [_read(path.parent) for path in openvino.cache_folder().glob(f"*/{_CHOICE}")]
     holding = [choice for choice in kept if choice and choice.made_for == current]
     return sorted(holding, key=lambda choice: choice.model)
 
 
 def folder_of(model: Network) -> Path:
-    """The folder of a network on this machine; it need not exist.
-
-    Its name holds a hash of all that the output depends on: the model's options and weights, its
-    deep feature, the version of the package that has it, other versions and the processor.
-
-    Raises:
-        WeightsError: the weights are missing.
-        MissingDependencyError: OpenVINO is not installed.
-    """
+    """The folder of a network on this machine, named by all that its output depends on."""
     feature = without_paths(model.deep_feature.to_config())
     made = (type(model).__qualname__, version_of("imgsearch_es.models", model.name), NETWORKS)
     parts = (model.config, feature, model.fingerprint(), made, _made_for())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"\W+", "-", Path(model.name).name)
-    return runtime_cache.cache_folder() / f"{name}-{digest[:16]}"
+    return openvino.cache_folder() / f"{name}-{digest[:16]}"
 
 
 def _made_for() -> dict[str, str]:
@@ -211,7 +180,7 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     _log.info("finding out once whether OpenVINO agrees with TensorFlow on %s", model.name)
     reference = _tensorflow(model)
     try:
-        with runtime_cache.replaced(folder) as place:
+        with openvino.replaced(folder) as place:
             return _probe(model, reference, place)
     except OSError as error:  # the disk is full, say
         _log.warning("nothing is kept for the next start: %s", error)
@@ -221,14 +190,14 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
 def _probe(
     model: Network, reference: TensorFlowRuntime, place: Path | None
 ) -> tuple[dict[str, Runtime], Choice]:
-    choice = Choice("tensorflow", "", model.name, made_for=_made_for())
+    """The runtimes that may be used, and the decision; both kept in a folder, if there is one."""
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
         other = _openvino(reference, place)
         pixels = probe_pictures(_PICTURES, model.size)
-        choice = _compared(choice, differences(reference(pixels), other(pixels)))
+        choice = _compared(model.name, differences(reference(pixels), other(pixels)))
     except AnalyzerError as error:
-        choice = dataclasses.replace(choice, reason=str(error))
+        choice = Choice("tensorflow", str(error), model.name, made_for=_made_for())
     if choice.agrees:
         runtimes["openvino"] = other
     else:
@@ -239,27 +208,24 @@ def _probe(
     if place:
         text = json.dumps(dataclasses.asdict(choice), indent=2)
         (place / _CHOICE).write_text(text, encoding="utf-8")
-        runtime_cache.record(place)
+        openvino.record(place)
     return runtimes, choice
 
 
-def _compared(choice: Choice, apart: dict[str, float]) -> Choice:
+def _compared(name: str, apart: dict[str, float]) -> Choice:
     reason = f"OpenVINO differs from TensorFlow by {apart['posterior']:.1e} in scores and by "
     reason += f"{apart['embedding']:.1e} in deep features"
     # Written so that a NaN disagrees.
-    if not all(difference <= TOLERANCE for difference in apart.values()):
+    agrees = all(difference <= TOLERANCE for difference in apart.values())
+    runtime = "openvino" if agrees and not has_gpu() else "tensorflow"
+    if not agrees:
         reason += f", more than {TOLERANCE:.0e}"
-        return dataclasses.replace(choice, reason=reason, differences=apart)
-    runtime = "openvino"
-    if has_gpu():
-        runtime, reason = "tensorflow", f"it has a GPU; {reason}"
-    return dataclasses.replace(
-        choice, runtime=runtime, reason=reason, differences=apart, agrees=True
-    )
+    elif runtime == "tensorflow":
+        reason = f"it has a GPU; {reason}"
+    return Choice(runtime, reason, name, apart, agrees, _made_for())
 
 
 def _tensorflow(model: Network) -> TensorFlowRuntime:
-    import_keras()
     return TensorFlowRuntime(model.checked_network())
 
 
@@ -269,3 +235,42 @@ def _openvino(reference: TensorFlowRuntime, place: Path | None) -> openvino.Open
         openvino.save(network, place)
         network = openvino.read(place)
     return openvino.OpenVINORuntime(network, place)
+
+
+def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pictures that excite a classifier as photos do; always the same.
+
+    The amplitudes of a photo's frequencies fall as 1/f (Field 1987, J. Opt. Soc. Am. A 4), its
+    colors go together, and objects hide what is behind them: so smooth colored noise, and on it
+    ellipses filled with other such noise. The size is (height, width).
+    """
+    random = np.random.default_rng(0)
+    pictures = np.empty((count, *size, 3), np.uint8)
+    y, x = (np.linspace(0, 1, side) for side in size)
+    for picture in pictures:
+        picture[:] = _texture(size, random)
+        for _ in range(_SHAPES):
+            middle, radius = random.random(2), random.uniform(0.05, 0.35, 2)
+            down, across = (y - middle[0]) / radius[0], (x - middle[1]) / radius[1]
+            inside = down[:, np.newaxis] ** 2 + across**2 < 1
+            picture[inside] = _texture(size, random)[inside]
+    return pictures
+
+
+def _texture(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of 1/f of shape (height, width, 3), 0 to 255: mostly lightness, a little color."""
+    mean = random.uniform(60, 200, 3)
+    light = _noise(size, random)[..., np.newaxis]
+    color = np.stack([_noise(size, random) for _ in range(3)], axis=-1)
+    return np.clip(mean + random.uniform(10, 50) * light + 15 * color, 0, 255)
+
+
+def _noise(size: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """Noise of 1/f with mean 0 and standard deviation 1."""
+    height, width = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(random.standard_normal(size)) / frequency
+    noise = np.fft.irfft2(spectrum, size)
+    spread = noise.std()
+    return noise / spread if spread else noise

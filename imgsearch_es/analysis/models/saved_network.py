@@ -1,22 +1,31 @@
-"""A network in a file that Keras saved: what the file says of itself, and loading it safely."""
+"""A network in a file that Keras saved: what the file says of itself, and loading it safely.
+
+One kind of them stands beside a classifier: of its deep feature and the picture it makes another
+feature (``imgsearch train --shallow``). It becomes a part of the classifier's network, so that
+every runtime computes both in one forward pass.
+"""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.errors import MissingDependencyError, WeightsError
+from imgsearch_es.analysis.models.runtime import import_keras, telling
+from imgsearch_es.analysis.models.weights import LearntFile
+from imgsearch_es.errors import AnalyzerError, WeightsError
 
 if TYPE_CHECKING:
     import keras
 
+FEATURE, PIXELS = "feature", "pixels"
+"""The inputs of a network in parallel: a deep feature, and RGB pixels from 0 to 255."""
+
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The JSON that Keras keeps of a model's layers.
+    """The JSON that Keras keeps of a model's layers; needs no TensorFlow.
 
     Raises:
         WeightsError: the file is no such model, or holds Python code (a Lambda layer).
@@ -26,7 +35,8 @@ def read_description(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 text: str | bytes = archive.read("config.json")
         else:
-            h5py = _import_h5py()
+            import h5py
+
             with h5py.File(path, "r") as file:
                 text = file.attrs["model_config"]
         found = json.loads(text)
@@ -45,31 +55,6 @@ def read_description(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_network(path: Path) -> keras.Model:
-    """Load a network that Keras saved; no code in its file is run.
-
-    Raises:
-        WeightsError: the file is unreadable, or holds Python code (a Lambda layer).
-    """
-    from imgsearch_es.analysis.models.runtime import import_keras, reason
-
-    read_description(path)
-    keras = import_keras()
-    try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except Exception as error:  # a foreign file raises anything
-        raise WeightsError(f"Keras cannot load {path}: {reason(error)}") from error
-
-
-def _import_h5py() -> Any:
-    try:
-        return import_module("h5py")
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "reading a .h5 file needs h5py, which comes with TensorFlow: pip install tensorflow"
-        ) from error
-
-
 def parts(value: object) -> Iterator[dict[str, Any]]:
     """Every dictionary in a JSON value, outermost first."""
     pending = [value]
@@ -80,3 +65,48 @@ def parts(value: object) -> Iterator[dict[str, Any]]:
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a network that Keras saved; no code in its file is run. Raises as `read_description`."""
+    read_description(path)
+    keras = import_keras()
+    with telling(f"Keras cannot load {path}", WeightsError):
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+
+
+def is_parallel(network: keras.Model) -> bool:
+    """Whether a network takes a deep feature and pixels, and gives one vector."""
+    wanted = {FEATURE: 2, PIXELS: 4}
+    given = {tensor.name: len(tensor.shape) for tensor in getattr(network, "inputs", None) or ()}
+    ends = [len(tensor.shape) for tensor in getattr(network, "outputs", None) or ()]
+    return (given, ends) == (wanted, [2])
+
+
+def in_parallel(pixels: Any, feature: Any, learnt: LearntFile) -> Any:
+    """The feature that a learnt network makes, a Keras tensor as the others.
+
+    Args:
+        pixels: of shape (pictures, height, width, 3), 0 to 255.
+        feature: the deep feature of the same pictures, shape (pictures, dimensions).
+        learnt: the network's file.
+
+    Raises:
+        WeightsError: the file is gone, another one, unreadable, or holds Python code.
+        AnalyzerError: it is no such network, or one for other features or pictures.
+    """
+    learnt.check()
+    network = load_network(Path(learnt.path))
+    if not is_parallel(network):
+        raise AnalyzerError(
+            f"embedding: {learnt.path} cannot be parallel: a head without a shallow network is an "
+            'embedding filter ([[embedding_filters]] with name = "head")'
+        )
+    given = {FEATURE: feature, PIXELS: pixels}
+    for tensor in network.inputs:
+        wanted, found = tuple(tensor.shape[1:]), tuple(given[tensor.name].shape[1:])
+        if wanted != found:
+            raise AnalyzerError(
+                f"embedding: {learnt.path} takes {tensor.name} of shape {wanted}, not {found}"
+            )
+    return network(given)

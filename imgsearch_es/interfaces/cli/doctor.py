@@ -97,9 +97,8 @@ def _models() -> Iterator[Finding]:
 
 def _runtimes() -> Iterator[Finding]:
     """The decisions that are known; measuring takes longer than people wait for a doctor."""
-    from imgsearch_es.analysis.models.openvino import is_installed
+    from imgsearch_es.analysis.models.openvino import cache_folder, is_installed
     from imgsearch_es.analysis.models.runtime import VARIABLE
-    from imgsearch_es.analysis.models.runtime_cache import cache_folder
     from imgsearch_es.analysis.models.runtime_choice import known_choices
 
     if asked := os.environ.get(VARIABLE):

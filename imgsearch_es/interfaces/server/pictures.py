@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.decoding.turns import LARGE
+from imgsearch_es.analysis.decoding import LARGE
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache
