@@ -15,5 +15,5 @@ from tests.conformance.differential import run
 def test_every_answer_is_that_of_numpy(
     place: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ):
-    monkeypatch.setattr("imgsearch_es.stores.elastic.rebuilding._LAST_SEARCHES_SECONDS", 0.0)
+    monkeypatch.setattr("imgsearch_es.stores.elastic.aliased._LAST_SEARCHES_SECONDS", 0.0)
     assert run(count, 1, {"store": place()}, tmp_path) >= count

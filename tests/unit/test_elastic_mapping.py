@@ -8,9 +8,8 @@ import pytest
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import Layout, index_body, shards_for
-from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS
-from imgsearch_es.stores.elastic.rebuilding import harmful_action, next_name
+from imgsearch_es.stores.elastic.aliased import harmful_action, next_name
+from imgsearch_es.stores.elastic.mapping import MAX_DIMENSIONS, Layout, index_body, shards_for
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}

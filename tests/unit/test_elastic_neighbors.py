@@ -11,8 +11,7 @@ from imgsearch_es.retrieval.dense import COMPARISONS, direction
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import index_body
-from imgsearch_es.stores.elastic.neighbors import KINDS, SIMILARITIES, Neighbors, wanted_neighbors
+from imgsearch_es.stores.elastic.mapping import KINDS, SIMILARITIES, Neighbors, index_body
 from imgsearch_es.vocabulary.synsets import from_labels
 
 URL = "http://localhost:9200/pets"
@@ -94,8 +93,8 @@ def test_what_a_server_cannot_index(kind, dimensions, version, sentence):
 
 
 def test_options_that_say_nothing():
-    assert wanted_neighbors(None, None) is None
-    assert wanted_neighbors("hnsw", None) == Neighbors("hnsw", "cosine")
+    assert Neighbors.wanted(None, None) is None
+    assert Neighbors.wanted("hnsw", None) == Neighbors("hnsw", "cosine")
 
 
 def test_the_whole_body_of_an_approximate_search():

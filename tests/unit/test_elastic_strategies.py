@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import FORMULAS, Context, Formula
+from imgsearch_es.retrieval.scoring import FORMULAS, NO_STATISTICS, Context, Formula
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.stores.elastic.clauses import matching, scale_of
 from imgsearch_es.stores.elastic.strategies import (
     SMALLEST_WINDOW,
-    Impact,
     first_window,
-    get_strategy,
     is_proven,
-    matching_body,
-    scale_of,
+    rescored,
 )
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
@@ -148,15 +146,15 @@ def impact_body(clauses, window):
     ],
 )
 def test_the_whole_body(name, query, body):
-    assert query.to_elasticsearch(name) == get_strategy(name).body(query) == body
+    assert query.to_elasticsearch(name) == body
 
 
 def test_a_wider_window():
-    assert Impact().body(PLAIN, window=100) == impact_body({}, 100)
+    assert rescored(PLAIN, NO_STATISTICS, 100) == impact_body({}, 100)
 
 
 def test_matching_scores_nothing():
-    assert matching_body(PLAIN) == {"query": {"bool": {"filter": [SHARES]}}}
+    assert matching(PLAIN) == {"bool": {"filter": [SHARES]}}
 
 
 def test_the_scripts_text_is_one_for_all_queries():
@@ -174,7 +172,7 @@ def test_the_scripts_text_is_one_for_all_queries():
 @pytest.mark.parametrize("weight", [2.0**-100, 1e-6, 65.0, 1e20])
 def test_the_first_pass_keeps_lucenes_range_and_the_proportions(weight):
     terms = (Term("tabby", float(np.float32(weight))), Term("lynx", float(np.float32(weight / 4))))
-    vector = Impact().body(Query(terms))["query"]["bool"]["must"][0]["sparse_vector"]
+    vector = Query(terms).to_elasticsearch()["query"]["bool"]["must"][0]["sparse_vector"]
     scaled = vector["query_vector"]
     assert 0 < scaled["lynx"] < scaled["tabby"] <= 64
     assert scaled["tabby"] / scaled["lynx"] == pytest.approx(terms[0].score / terms[1].score)
@@ -317,10 +315,10 @@ def test_wanted_synsets_scores_and_negations_are_clauses():
         ],
     }
     shares = {**clauses, "filter": [SHARES, *clauses["filter"]]}
-    assert matching_body(query) == {"query": {"bool": shares}}
-    impact = get_strategy("impact").body(query)["query"]["bool"]
+    assert matching(query) == {"bool": shares}
+    impact = query.to_elasticsearch("impact")["query"]["bool"]
     assert {kind: impact[kind] for kind in clauses} == clauses
-    script = get_strategy("script").body(query)["query"]["function_score"]["query"]
+    script = query.to_elasticsearch("script")["query"]["function_score"]["query"]
     assert script == {"bool": clauses}
 
 

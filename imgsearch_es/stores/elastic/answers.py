@@ -1,30 +1,78 @@
-"""Requests for a query and the results in their answers, without a connection."""
+"""Queries on Elasticsearch: which requests answer them, and their hits page by page.
+
+For pages, a point in time keeps the index as it was when the first was asked for, and
+``search_after`` goes on where the page before ended, so there is no limit on how far. Every page
+has to know the exact order, so all matching documents are scored. Deep features are scored again in
+float64, as everywhere: a hit is given when no picture that the server has not sent yet can score as
+much.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
-from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.documents import Document, to_score
+import elasticsearch
+from elasticsearch import Elasticsearch
+
+from imgsearch_es.errors import IndexRebuiltError, QueryError, StoreError
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import FEATURES, PICTURES, POSTINGS, SHARING, STRATEGIES
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.elastic import dense, fusion
-from imgsearch_es.stores.elastic.fetching import document_of
+from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
+from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
+from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from imgsearch_es.stores.elastic.strategies import (
-    Exhaustive,
-    Impact,
+    as_scored,
+    factored,
+    first_pass,
     first_window,
-    get_strategy,
-    is_proven,
+    read_first_pass,
+    read_scored,
+    rescored,
+    scripted,
+    scripted_all,
 )
 
 _TOGETHER, _TOGETHER_HITS = 100, 20_000
 """Queries in one request, and the documents that they may ask for."""
+KEEP_ALIVE = "5m"
+"""How long the server keeps the point in time after each request for a page."""
+_LEAST = 100
+"""Documents in one request for a page, at least."""
+
+
+class Way(NamedTuple):
+    """How a query that is weighted already is executed.
+
+    Attributes:
+        body: of the search request, for a window of so many documents.
+        read: the result in an answer; None where a wider window is needed.
+    """
+
+    body: Callable[[Query, Statistics, int], dict[str, Any]]
+    read: Callable[[Query, Statistics, Mapping[str, Any], int], SearchResult | None]
+
+
+IMPACT = Way(first_pass, read_first_pass)
+FALLBACK = Way(factored, read_scored)
+"""What answers when no window of ``IMPACT`` proves the ranking."""
+_DENSE, _FUSED = Way(dense_body, read_dense), Way(fused_body, read_fused)
+_WAYS = {
+    POSTINGS: IMPACT,
+    SHARING: Way(scripted, read_scored),
+    PICTURES: Way(scripted_all, read_scored),
+    FEATURES: _DENSE,
+}
+
+
+def way_of(query: Query) -> Way:
+    """How a query is executed: by what its strategy reads."""
+    return _FUSED if query.fusion is not None else _WAYS[STRATEGIES[query.strategy].reads]
 
 
 def request_body(query: Query, statistics: Statistics | None = None) -> dict[str, Any]:
@@ -38,134 +86,10 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
         named = query.strategy if query.fusion is None else "a part of the fusion"
         raise QueryError(f"{named} weights by the collection: give its statistics")
     statistics = statistics or NO_STATISTICS
-    query = with_weights(query, statistics)
-    if query.is_dense:
-        return dense.dense_body(query)
-    strategy = None if query.fusion is not None else get_strategy(query.strategy)
-    return strategy.body(query) if isinstance(strategy, Impact) else first_body(query, statistics)
-
-
-def rank(
-    documents: Sequence[Document], scores: Sequence[float], threshold: float | None
-) -> list[Scored]:
-    """Documents with their scores: best first, ties by id, none below the threshold."""
-    scored = map(Scored, documents, scores)
-    kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
-    return best_first(kept)
-
-
-def _result(
-    query: Query,
-    answer: Mapping[str, Any],
-    ranked: Sequence[Scored],
-    strategy: str,
-    means: str,
-    *,
-    first: int = 0,
-) -> SearchResult:
-    """The hits of a ranking from ``query.offset`` on; the server left out ``first`` before it."""
-    hits = [item for item in ranked if item.score > 0]
-    start = query.offset - first
-    total = answer["hits"]["total"]
-    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
-        total = {**total, "value": len(hits)}
-    return SearchResult(
-        hits=tuple(hits[start : start + query.k]),
-        total=total["value"],
-        total_is_exact=total["relation"] == "eq",
-        terms=query.terms,
-        average_length=0.0,
-        strategy=strategy,
-        exact=True,
-        means=means,
-        took_ms=answer["took"],
-    )
-
-
-def first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
-    """The request for a query that is weighted already; by default with the first window."""
-    window = window or first_window(query)
-    if query.fusion is not None:
-        return fusion.fused_body(query, statistics, window)
-    if query.is_dense:
-        return dense.dense_body(query, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.first_pass(query, window)
-    return strategy.body(query, statistics.average_length)
-
-
-def read(
-    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int | None = None
-) -> SearchResult | None:
-    """The result in an answer to ``_first_body``; None where a wider window is needed."""
-    window = window or first_window(query)
-    if query.fusion is not None:
-        return fusion.read_fused(query, statistics, answer, window)
-    if query.is_dense:
-        return _read_dense(query, answer, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Exhaustive):
-        return read_exhaustive(strategy, query, statistics, answer)
-    hits = answer["hits"]["hits"]
-    ranked = best_first(rescored(query.terms, map(document_of, hits)))
-    last = hits[-1]["_score"] if hits else 0.0
-    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
-        return None
-    means = f"the best {window} were rescored, and no other picture can enter"
-    result = _result(query, answer, ranked, strategy.name, means)
-    return replace(result, average_length=statistics.average_length, windows=1)
-
-
-def rescored(terms: Sequence[Term], documents: Iterable[Document]) -> Iterator[Scored]:
-    """Documents with their scores by formula (1), summed in the order of the query's terms."""
-    for document in documents:
-        scores = {term.key: term.score for term in document.terms}
-        total = 0.0
-        for term in terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
-            total += term.score * scores.get(term.key, 0.0)
-        yield Scored(document, to_score(total))
-
-
-def read_exhaustive(
-    strategy: Exhaustive, query: Query, statistics: Statistics, answer: Mapping[str, Any]
-) -> SearchResult:
-    """The result in an answer to a strategy that scored every document."""
-    means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-    hits = answer["hits"]["hits"]
-    ranked = best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
-    result = _result(query, answer, ranked, strategy.name, means, first=query.offset)
-    return replace(result, average_length=statistics.average_length)
-
-
-def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
-    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
-    documents = list(map(document_of, hits))
-    scores = dense.exact_scores(query, dense.vectors_of(hits))
-    ranked = rank(documents, scores, query.threshold)
-    fetched_all = len(hits) == total
-    lowest = hits[-1]["_score"] if hits else 0.0
-    proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-    if not proven and window < MAX_RESULTS and not query.candidates:
-        return None
-    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
-    if query.candidates:
-        means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
-    else:
-        means = "all vectors were compared, the best again in float64"
-        means += "" if proven else "; more than the window are equally near"
-    return SearchResult(
-        hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all or cut else total,
-        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
-        terms=query.terms,
-        average_length=0.0,
-        strategy=query.strategy,
-        exact=proven and not query.candidates,
-        means=means,
-        took_ms=answer["took"],
-        windows=0 if query.candidates else 1,
-    )
+    query, way = with_weights(query, statistics), way_of(query)
+    if way is _DENSE:
+        return dense_body(query, statistics, query.offset + query.k)
+    return (rescored if way is IMPACT else way.body)(query, statistics, first_window(query))
 
 
 def batches(
@@ -183,3 +107,73 @@ def batches(
         wanted += window
     if part:
         yield part
+
+
+def pages(
+    client: Elasticsearch, index: str, query: Query, statistics: Statistics
+) -> Iterator[SearchResult]:
+    """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
+
+    The point in time is closed at the end, or when the iterator is.
+
+    Raises:
+        StoreError: a page was asked for so late that the server no longer has the point in time.
+    """
+    way = FALLBACK if way_of(query) is IMPACT else way_of(query)
+    size, is_dense = max(query.k, _LEAST), way is _DENSE
+    asked = query if is_dense else replace(query, k=size, offset=0)
+    body = way.body(asked, statistics, size) | {"sort": [{"_score": "desc"}, {"id": "asc"}]}
+    body.pop("from", None)
+    waiting: list[Scored] = []  # not certain yet
+    ready: list[Scored] = []  # not given yet
+    total, skip, took, is_last = -1, query.offset, 0.0, False
+    with _point_in_time(client, index) as point:
+        while not is_last:
+            # The number of hits stays, so it is counted once.
+            body |= {"pit": point, "track_total_hits": total < 0}
+            answer = client.search(body=body, **WHOLE_INDEX)
+            hits = answer["hits"]["hits"]
+            is_last, took = len(hits) < size, took + answer["took"]
+            found = compared(query, hits) if is_dense else as_scored(hits)
+            total = answer["hits"]["total"]["value"] if total < 0 else total
+            total -= len(hits) - len(found)
+            waiting = best_first([*waiting, *found])
+            count = len(waiting)
+            if is_dense and not is_last:
+                ahead = (is_above(query, item.score, hits[-1]["_score"]) for item in waiting)
+                count = sum(takewhile(bool, ahead))
+            ready, waiting = [*ready, *waiting[:count]], waiting[count:]
+            ready, skip = ready[skip:], max(0, skip - len(ready))
+            while len(ready) >= query.k or (is_last and ready):
+                yield SearchResult(
+                    hits=tuple(ready[: query.k]),
+                    total=total,
+                    total_is_exact=query.threshold is None or is_last,
+                    terms=query.terms,
+                    average_length=statistics.average_length,
+                    strategy="impact" if query.strategy == "auto" else query.strategy,
+                    exact=True,
+                    means="all matching pictures were scored, at one point in time",
+                    took_ms=took,
+                )
+                ready, took = ready[query.k :], 0.0
+            if hits:
+                body["search_after"] = hits[-1]["sort"]
+
+
+@contextmanager
+def _point_in_time(client: Elasticsearch, index: str) -> Iterator[dict[str, str]]:
+    try:
+        point = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+    except elasticsearch.NotFoundError as error:
+        raise IndexRebuiltError(f"{index} was rebuilt or removed just now: search again") from error
+    try:
+        yield {"id": point, "keep_alive": KEEP_ALIVE}
+    except elasticsearch.NotFoundError as error:
+        raise StoreError(
+            f"{index}: the server keeps what pages are read from for {KEEP_ALIVE} after each "
+            "page, and this one came later (or the index was removed): search again"
+        ) from error
+    finally:
+        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
+            client.options(ignore_status=404).close_point_in_time(id=point)

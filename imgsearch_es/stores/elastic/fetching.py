@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.stores.elastic.neighbors import Version
+from imgsearch_es.stores.elastic.connection import Version
 
 HIT = "hit"
 _VECTORS_AS_BYTES: Version = (9, 4)
@@ -30,7 +30,8 @@ WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
 NOT_FETCHED = ("posterior", "embedding", "direction", "words")
 """Parts of ``_source`` that no document needs: they follow from the others, or come as fields."""
-WHOLE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}, "fields": ["embedding"]}
+SOURCE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}}
+WHOLE: dict[str, Any] = {**SOURCE, "fields": ["embedding"]}
 """What to ask for to have the deep feature, too: as a field, because in ``_source`` servers differ,
 and newer ones leave vectors out."""
 
@@ -38,8 +39,7 @@ and newer ones leave vectors out."""
 def by_doc_values(body: Mapping[str, Any], version: Version) -> dict[str, Any]:
     """A request like ``body``, whose hits come by doc values and not by ``_source``.
 
-    So do deep features, if ``body`` asks for them, from servers that send them as bytes; written as
-    decimal numbers they take most of an answer's time.
+    So do deep features, if ``body`` asks for them, from servers that send them as bytes.
     """
     sent = {**body, "_source": False, "stored_fields": "_none_", "docvalue_fields": [HIT]}
     if "fields" in sent:
@@ -71,13 +71,6 @@ def document_of(hit: Mapping[str, Any]) -> Document:
         raise _harmed(hit, "cannot be read") from error
 
 
-def _harmed(hit: Mapping[str, Any], what: str) -> DamagedIndexError:
-    return DamagedIndexError(
-        f"{hit['_index']} is harmed inside: the document {hit['_id']} {what}; "
-        "`imgsearch verify` says what is wrong and what to do"
-    )
-
-
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
     """The document of a hit with its embedding.
 
@@ -90,11 +83,17 @@ def whole_document_of(hit: Mapping[str, Any]) -> Document:
     return document
 
 
-def sent_vector(vector: NDArray[np.float32], version: Version) -> str | list[float]:
-    """A deep feature as it is sent to a server to be indexed."""
+def _harmed(hit: Mapping[str, Any], what: str) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"{hit['_index']} is harmed inside: the document {hit['_id']} {what}; "
+        "`imgsearch verify` says what is wrong and what to do"
+    )
+
+
+def sent_vector(vector: NDArray[np.float32], version: Version) -> object:
+    """A deep feature as it is sent to a server to be indexed: text, or a list of numbers."""
     if version < _VECTORS_AS_BYTES:
-        numbers: list[float] = vector.tolist()
-        return numbers
+        return vector.tolist()
     return base64.b64encode(vector.astype(">f4").tobytes()).decode("ascii")
 
 

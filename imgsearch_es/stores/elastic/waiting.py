@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import tenacity
@@ -29,8 +30,8 @@ FIRST_SECONDS, PAUSE_SECONDS = 0.5, 10.0
 _BUSY = frozenset([429, 502, 503, 504])
 """Too many requests (also: flood-stage watermark of the disk), and those of a server or proxy that
 restarts."""
-_BULK_BYTES = 20 * 1024**2
-_NO_INDEX = "index_not_found_exception"
+_BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
+"""Of documents that are written, and how many are read by their ids, in one request."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -117,16 +118,10 @@ class Patience:
                 return
             self._since = time.monotonic()
         reason = state.outcome.exception() if state.outcome else "no answer"
-        _log.warning(
-            "Elasticsearch at %s does not answer (%s): waiting for up to %.0f seconds",
-            self._server,
-            reason,
-            LONGEST_SECONDS,
-        )
+        said = "Elasticsearch at %s does not answer (%s): waiting for up to %.0f seconds"
+        _log.warning(said, self._server, reason, LONGEST_SECONDS)
 
     def _say_answered(self) -> None:
-        if self._since is None:  # without the lock: the usual case costs nothing
-            return
         with self._lock:
             since, self._since = self._since, None
         if since is not None:
@@ -151,9 +146,9 @@ class PatientTransport(Transport):
         def attempt() -> TransportApiResponse:
             try:
                 answer = send(method, target, **{**options, "max_retries": 0})
-            except SSLError:
-                raise
             except (NoConnectionError, ConnectionTimeout) as error:
+                if isinstance(error, SSLError):
+                    raise
                 raise BusyError(last_cause(error.message)) from error
             if answer.meta.status in _BUSY:
                 raise BusyError(f"status {answer.meta.status}{_cause(answer.body)}")
@@ -196,19 +191,13 @@ def bulk(
         ServerError: the server was too busy for too long.
     """
     left, answers = dict(items), []
+    options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
     patience = patience_of(client)
 
     def attempt() -> None:
         busy: Mapping[str, Any] | None = None
         sent = map(action, list(left.values()))
-        for _, outcome in helpers.streaming_bulk(
-            client,
-            sent,
-            index=index,
-            raise_on_error=False,
-            max_chunk_bytes=_BULK_BYTES,
-            **options,
-        ):
+        for _, outcome in helpers.streaming_bulk(client, sent, **options):
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:
                 busy = answer
@@ -228,26 +217,36 @@ def deletion(key: str) -> dict[str, Any]:
     return {"_op_type": "delete", "_id": key}
 
 
-def items_by_id(
+def sources_by_id(
     client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
-) -> list[Mapping[str, Any]]:
-    """The stored ones of these ids as ``mget`` gives them; of an index that is gone, none.
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Id and source of the stored ones of these ids; of an index that is gone, none.
 
     A shard that cannot answer now does not say that a document is not there.
 
     Raises:
         ServerError: a shard cannot answer.
     """
+    for part in parts(ids):
+        answer = patience_of(client).call(partial(_found, client, index, part, fields))
+        yield from ((item["_id"], item["_source"]) for item in answer)
 
-    def attempt() -> list[Mapping[str, Any]]:
-        answer = client.mget(index=index, ids=ids, source_includes=fields)
-        for item in answer["docs"]:
-            kind = item.get("error", {}).get("type", _NO_INDEX)
-            if kind != _NO_INDEX:
-                raise BusyError(f"{kind}{_cause(item)}")
-        return [item for item in answer["docs"] if item.get("found")]
 
-    return patience_of(client).call(attempt)
+def _found(
+    client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None
+) -> list[Mapping[str, Any]]:
+    answer = client.mget(index=index, ids=ids, source_includes=fields)
+    for item in answer["docs"]:
+        kind = item.get("error", {}).get("type", "index_not_found_exception")
+        if kind != "index_not_found_exception":
+            raise BusyError(f"{kind}{_cause(item)}")
+    return [item for item in answer["docs"] if item.get("found")]
+
+
+def parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    """So many ids as fit into one request."""
+    for start in range(0, len(ids), _TOGETHER):
+        yield list(ids[start : start + _TOGETHER])
 
 
 def last_cause(message: str) -> str:
