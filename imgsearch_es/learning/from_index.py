@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models.runtime import cores
+from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
-from imgsearch_es.learning.examples import Examples
+from imgsearch_es.learning.examples import Examples, Pictures
 from imgsearch_es.learning.history import TrainingReport
-from imgsearch_es.learning.options import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.pictures import ReadingProgress, read_again
+from imgsearch_es.learning.learner import DEFAULTS, TrainingOptions
 from imgsearch_es.learning.training import Progress, Training, finish, target_of
+from imgsearch_es.pictures.files import in_memory
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.retrieval.documents import Document
+
+ReadingProgress = Callable[[int, int], None]
+"""Called after each picture with those read so far and all of them."""
 
 
 def train(
@@ -92,9 +96,8 @@ def examples_of(
     features = _features(documents)
     if not shallow:
         return Examples.of(features, groups), []
-    found = read_again(_analyzer_beside(index, documents), documents, reading)
-    kept = [groups[place] for place in found.kept]
-    return Examples.of(features[found.kept], kept, found.pictures), found.unread
+    pictures, kept, unread = read_again(_analyzer_beside(index, documents), documents, reading)
+    return Examples.of(features[kept], [groups[place] for place in kept], pictures), unread
 
 
 def objects(judgements: Judgements) -> dict[str, str]:
@@ -110,13 +113,13 @@ def objects(judgements: Judgements) -> dict[str, str]:
 
     done: set[int] = set()
     for query in judgements.queries:
-        shared: Mapping[str, int] = judgements.grades[query]
-        if id(shared) not in done:  # queries of one object share their judgements
-            done.add(id(shared))
+        find(query)
+        shared = id(judgements.grades[query])
+        if shared not in done:  # queries of one object share their judgements
+            done.add(shared)
             for other in judgements.relevant(query):
                 one, two = sorted((find(query), find(other)))
                 leader[two] = one
-        find(query)
     return {key: find(key) for key in leader}
 
 
@@ -172,3 +175,63 @@ def _analyzer_beside(index: ImageIndex, documents: Sequence[Document]) -> Analyz
             "shallow one"
         )
     return analyzer
+
+
+def read_again(
+    analyzer: Analyzer, documents: Sequence[Document], reading: ReadingProgress | None = None
+) -> tuple[Pictures, list[int], list[tuple[str, str]]]:
+    """Read the pictures of documents as they were read for the index, in threads.
+
+    Args:
+        analyzer: of the index; its image filters give pictures of one size.
+        documents: whose pictures to read.
+        reading: told how far it is.
+
+    Returns:
+        The pictures that could be read, the places of their documents, and (uri, reason) of others.
+
+    Raises:
+        ConfigurationError: none can be read, or they are too small.
+    """
+    kept: list[int] = []
+    unread: list[tuple[str, str]] = []
+    pictures: Pictures | None = None
+    for place, found in enumerate(_read_all(analyzer, documents)):
+        if isinstance(found, str):
+            unread.append((documents[place].uri, found))
+        else:
+            if pictures is None:
+                empty = np.empty((len(documents), *found.small.shape[1:]), np.float32)
+                pictures = Pictures(empty, found.size)
+            pictures.small[len(kept)] = found.small[0]
+            kept.append(place)
+        if reading is not None:
+            reading(place + 1, len(documents))
+    if pictures is None:
+        uri, reason = unread[0]
+        raise ConfigurationError(
+            f"a shallow network learns from pictures, and none of the {len(documents)} judged ones "
+            f"can be read again, such as {uri}: {reason}"
+        )
+    return Pictures(pictures.small[: len(kept)], pictures.size), kept, unread
+
+
+def _read_all(analyzer: Analyzer, documents: Sequence[Document]) -> Iterator[Pictures | str]:
+    """The picture of each document, in order, or why there is none."""
+    threads = ThreadPoolExecutor(cores() + 1, "imgsearch-train")
+    try:
+        yield from threads.map(lambda document: _read(analyzer, document), documents)
+    finally:
+        threads.shutdown(cancel_futures=True)  # so that Ctrl-C does not read to the end
+
+
+def _read(analyzer: Analyzer, document: Document) -> Pictures | str:
+    if in_memory(document.uri):
+        return "came from memory and cannot be read again"
+    try:
+        picture = analyzer.open(document.uri)
+    except ImageError as error:
+        return error.reason
+    if picture.sha256 != document.sha256:
+        return "has changed since it was indexed"
+    return Pictures.of(analyzer.prepare(picture.image)[np.newaxis])

@@ -1,9 +1,15 @@
 """The head: a small network from a stored feature to an embedding of length 1.
 
-With a shallow network (`shallow`) beside the feature it takes pictures as well.
-
 It is built of Keras's own layers only, so its file holds no code. The same weights give the same
 bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
+
+A shallow network beside the feature takes the picture as well. A deep feature says what is seen,
+and has forgotten much of colors, textures and patterns. These are seen by two paths of one
+convolution each, on the picture a quarter and an eighth as wide and high: windows of 8 x 8 pixels
+every 4, and the maxima of neighboring windows (the two paths of Wang et al., "Learning fine-grained
+image similarity with deep ranking", CVPR 2014, figure 3, which Shankar et al., "Deep learning based
+large scale visual recommendation and search for e-commerce", 2017, took over). There are fewer
+filters here, because there are fewer pictures to learn from.
 """
 
 from __future__ import annotations
@@ -25,8 +31,7 @@ from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.analysis.models.saved_network import load_network
 from imgsearch_es.analysis.models.weights import given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.learning.linear import half_whitening
-from imgsearch_es.learning.shallow import shallow_vector
+from imgsearch_es.learning.examples import STEP
 from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
@@ -35,8 +40,15 @@ if TYPE_CHECKING:
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
 DROPOUT = 0.5
-PREPARED, SHORTCUT = "prepared", "shortcut"
+_FILTERS, _WINDOW, _STRIDE = 32, 8, 4
+"""Of each shallow path."""
+_POOLS = {"quarter": (7, 4), "eighth": (3, 2)}
+"""Windows and strides of the maxima; of a picture of 224 x 224 pixels, 4 x 4 positions stay."""
+_PREPARED, _SHORTCUT = "prepared", "shortcut"
 """Names of layers: what the feature is prepared by, and the linear one beside the others."""
+_POWER, _SMALLEST = 0.25, 1e-9
+"""Of half-whitening; directions with a smaller share of the largest variance are noise, and not
+made larger."""
 _BATCH, _BATCH_OF_PICTURES = 4096, 256
 _SAVED = "1980-01-01@00:00:00"
 """What the file says of when it was saved: the earliest time of a ZIP archive."""
@@ -84,14 +96,11 @@ def build_head(
     if not 0 <= dropout < 1:
         raise ConfigurationError(f"dropout is from 0 to below 1, not {dropout}")
     keras = import_keras()
-    feature = keras.Input((dimensions,), name=FEATURE)
-    inputs = [feature] if small is None else [feature, keras.Input((*small, 3), name=PIXELS)]
-    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
-    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
-    prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
-    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
+    inputs = [keras.Input((dimensions,), name=FEATURE)]
+    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(_prepared(*inputs))
     if small is not None:
-        seen = shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
+        inputs.append(keras.Input((*small, 3), name=PIXELS))
+        seen = _shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
         x = keras.layers.Concatenate(name="beside")([prepared, seen])
     for i, units in enumerate(layers[:-1], start=1):
         x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
@@ -99,8 +108,7 @@ def build_head(
     start = "zeros" if shortcut else None
     x = _dense(layers[-1], f"dense_{len(layers)}", seed + len(layers), start=start)(x)
     if shortcut:
-        linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
-        x = keras.layers.Add(name="sum")([x, linear])
+        x = keras.layers.Add(name="sum")([x, _dense(layers[-1], _SHORTCUT, seed)(prepared)])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
     head = keras.Model(_one_or_more(inputs), embedding, name="head")
     for number, operation in enumerate(head.operations):
@@ -109,13 +117,97 @@ def build_head(
     return head
 
 
+def _prepared(feature: Any) -> Any:
+    keras = import_keras()
+    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
+    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
+    return keras.layers.Rescaling(math.sqrt(feature.shape[1]), name=_PREPARED)(unit)
+
+
+def _dense(
+    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
+) -> keras.layers.Dense:
+    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
+    keras = import_keras()
+    initializer = start or keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=initializer, name=name
+    )
+
+
+def _shallow_vector(small: Any, dropout: float, seed: int) -> Any:
+    """What the two paths make of small pictures; the part of each has a mean square of 1."""
+    keras = import_keras()
+    quarter = keras.layers.Rescaling(1 / 127.5, offset=-1, name="centered")(small)
+    eighth = keras.layers.AveragePooling2D(2, name="halved")(quarter)
+    paths = [_path(quarter, "quarter", seed), _path(eighth, "eighth", seed + 1)]
+    both = keras.layers.Concatenate(name="shallow")(paths)
+    return keras.layers.Dropout(dropout, seed=seed, name="dropout_shallow")(both)
+
+
+def _path(picture: Any, name: str, seed: int) -> Any:
+    keras = import_keras()
+    window, stride = _POOLS[name]
+    x = keras.layers.Conv2D(
+        _FILTERS, _WINDOW, _STRIDE, padding="same", activation="relu", name=f"{name}_filters",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+    )(picture)  # fmt: skip
+    x = keras.layers.MaxPooling2D(window, stride, padding="same", name=f"{name}_maxima")(x)
+    x = keras.layers.Flatten(name=f"{name}_numbers")(x)
+    # Divided by its length; a flat gray picture, whose numbers are near 0, has a bounded slope.
+    return keras.layers.RMSNormalization(trainable=False, name=f"{name}_unit")(x)
+
+
+def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """A head that takes small pictures becomes one that takes whole ones; weights are shared.
+
+    Args:
+        head: takes a feature and small pictures.
+        size: (height, width) of the whole ones in pixels.
+    """
+    keras = import_keras()
+    feature = keras.Input(head.inputs[0].shape[1:], name=FEATURE)
+    pixels = keras.Input((*size, 3), name=PIXELS)
+    small = keras.layers.AveragePooling2D(STEP, name="subsampled")(pixels)
+    return keras.Model([feature, pixels], head([feature, small]), name="head_on_pixels")
+
+
 def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
     """Let the shortcut of a new head begin as half-whitening learned from features."""
-    keras = import_keras()
-    layer = head.get_layer(SHORTCUT)
-    prepare = keras.Model(head.inputs[0], head.get_layer(PREPARED).output)
+    layer = head.get_layer(_SHORTCUT)
+    prepare = import_keras().Model(head.inputs[0], head.get_layer(_PREPARED).output)
     prepared = apply_head(prepare, features).astype(np.float64)
     layer.set_weights(half_whitening(prepared, layer.units))
+
+
+def half_whitening(
+    features: NDArray[np.float64], units: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of a dense layer that gives principal components, brought nearer together.
+
+    The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between
+    principal components (v_k^0) and whitening (v_k^(-1/2)), so that the few directions in which all
+    pictures differ do not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps). It
+    needs no objects, so nothing is learned by heart before training begins.
+
+    Args:
+        features: as the layer gets them, shape (pictures, dimensions).
+        units: of the layer; those beyond the dimensions stay zero.
+
+    Returns:
+        Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
+        mean 0 and a mean square length of 1.
+    """
+    mean = features.mean(axis=0)
+    centered = features - mean
+    values, directions = np.linalg.eigh(centered.T @ centered / len(features))
+    values, directions = values[::-1][:units], directions[:, ::-1][:, :units]
+    largest = max(float(values[0]), np.finfo(np.float64).tiny)
+    scaled = directions / np.maximum(values / largest, _SMALLEST) ** _POWER
+    length = float(np.square(centered @ scaled).sum(axis=1).mean()) ** 0.5
+    kernel = np.zeros((features.shape[1], units))
+    kernel[:, : scaled.shape[1]] = scaled / (length or 1)
+    return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
 
 
 def start_dropout(head: keras.Model, rng: np.random.Generator) -> None:
@@ -199,17 +291,6 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
             "one"
         )
     return head
-
-
-def _dense(
-    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
-) -> keras.layers.Dense:
-    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
-    keras = import_keras()
-    initializer = start or keras.initializers.GlorotUniform(seed=seed)
-    return keras.layers.Dense(
-        units, activation=activation, kernel_initializer=initializer, name=name
-    )
 
 
 def _copy_reproducibly(source: Path, target: Path) -> None:

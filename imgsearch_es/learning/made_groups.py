@@ -1,9 +1,8 @@
 """Groups of pictures of one object, made from single photos by crops, turns, light, compression.
 
-UKBench has four photos of each of 2,550 objects, from other sides and in other light. Where it is
-not at hand, each photo stands for an object here, and four pictures are made of it. They are
-easier than UKBench in that no side of the object is hidden, so a figure on made groups says how
-features compare on these changes, and is no figure of UKBench.
+Where UKBench (four photos of each of 2,550 objects) is not at hand, each photo stands for an object
+here. No side of it is hidden, so a figure on made groups says how features compare on these
+changes, and is no figure of UKBench.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Distortion:
 
     Attributes:
         area: least and greatest share of the photo's area that a crop keeps.
-        turn: largest angle in degrees, either way; a quarter of the pictures are also turned by
-            a right angle or upside down, where ``quarter_turns``.
-        quarter_turns: see above.
+        turn: largest angle in degrees, either way.
+        quarter_turns: whether a quarter of the pictures are also turned by a right angle or upside
+            down.
         light: 0 for none; at 1, exposure changes by a factor of up to 2.5 either way, and contrast,
             saturation and the color of the light change with it.
         quality: lowest and highest quality of the JPEG files.
@@ -63,7 +62,7 @@ class Distortion:
             raise ConfigurationError(f"side is 32 pixels or more, not {self.side}")
 
 
-DEFAULT = Distortion()
+_DEFAULT = Distortion()
 
 
 def make_groups(
@@ -72,13 +71,12 @@ def make_groups(
     *,
     size: int = 4,
     seed: int = 0,
-    distortion: Distortion = DEFAULT,
+    distortion: Distortion = _DEFAULT,
 ) -> list[Path]:
     """Make a group of pictures from each photo, each group in a folder of its own.
 
-    The same photos and the same seed give the same pictures, and a group does not depend on which
-    other photos there are. What was made before is left as it is, so a run that was stopped can be
-    repeated. Photos with the same bytes are one object.
+    A group follows from its photo and the seed alone. What was made before is left as it is, so a
+    run that was stopped can be repeated. Photos with the same bytes are one object.
 
     Args:
         photos: files and folders.
@@ -107,13 +105,7 @@ def make_groups(
 
 
 def distort(photo: Image.Image, rng: np.random.Generator, distortion: Distortion) -> Image.Image:
-    """A random part of a photo, turned and in other light.
-
-    Args:
-        photo: an RGB picture.
-        rng: gives the random numbers; the same ones give the same picture.
-        distortion: how far it may differ.
-    """
+    """A random part of an RGB photo, turned and in other light; ``rng`` alone says which."""
     part = _crop(photo, rng, distortion.area)
     part.thumbnail((2 * distortion.side, 2 * distortion.side))
     part = _turn(part, rng, distortion)
@@ -141,13 +133,11 @@ def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator
     names: set[str] = set()
     for uri in find_images(photos):
         content = hashlib.sha256(Path(uri).read_bytes()).hexdigest()
-        if content in contents:
-            continue
-        contents.add(content)
-        stem = Path(filename(uri)).stem
-        name = f"{stem}-{content[:8]}" if stem in names else stem
-        names.add(stem)
-        yield uri, folder / name
+        if content not in contents:
+            stem = Path(filename(uri)).stem
+            yield uri, folder / (f"{stem}-{content[:8]}" if stem in names else stem)
+            contents.add(content)
+            names.add(stem)
 
 
 def _note(folder: Path, made_with: dict[str, object]) -> None:

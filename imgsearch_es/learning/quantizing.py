@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -89,7 +89,7 @@ class Quantization:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 def quantize(
@@ -134,14 +134,7 @@ def quantize(
     )
     import_keras()
     network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
-    _name_anew(network)
-    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
-        small = nncf.quantize(
-            network,
-            nncf.Dataset([picture[np.newaxis] for picture in fitted]),
-            subset_size=len(fitted),
-        )
-    _name_anew(small)
+    small = _with_8_bits(nncf, network, fitted)
     with tempfile.TemporaryDirectory() as folder:
         openvino.save(small, Path(folder))
         write(path, origin, Path(folder))
@@ -156,6 +149,15 @@ def quantize(
         speed=_speed(plain, quick, kept[:_BATCH]),
         **_effect(analyzer, plain(kept), quick(kept)),
     )
+
+
+def _with_8_bits(nncf: Any, network: Any, fitted: NDArray[np.uint8]) -> Any:
+    _name_anew(network)
+    pictures = nncf.Dataset([picture[np.newaxis] for picture in fitted])
+    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
+        small = nncf.quantize(network, pictures, subset_size=len(fitted))
+    _name_anew(small)
+    return small
 
 
 def _name_anew(network: Any) -> None:
@@ -174,12 +176,11 @@ def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, An
     """How far the answers of the quantized network are from those before."""
     weights = [_weights(analyzer, posterior) for posterior, _ in (before, after)]
     kept = [[set(np.flatnonzero(row).tolist()) for row in rows] for rows in weights]
-    hits = [_best_hits(rows) for rows in weights]
     return {
         "compared": len(before[0]),
         "best": float(np.mean(before[0].argmax(axis=1) == after[0].argmax(axis=1))),
         "terms": _in_common(*kept),
-        "hits": _in_common(*hits),
+        "hits": _in_common(*map(_best_hits, weights)),
         "largest_difference": differences(before, after)["posterior"],
     }
 
@@ -216,8 +217,8 @@ def _speed(plain: Runtime, quick: Runtime, pixels: NDArray[np.uint8]) -> float:
             started = perf_counter()
             run(pixels)
             times.append(perf_counter() - started)
-    # The first pass allocates.
-    return statistics.median(seconds[plain][1:]) / statistics.median(seconds[quick][1:])
+    before, after = (statistics.median(times[1:]) for times in seconds.values())  # first allocates
+    return before / after
 
 
 def _sample(

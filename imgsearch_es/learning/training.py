@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,22 +25,25 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.evaluation import rank_features, same_group
-from imgsearch_es.learning.batches import batches
-from imgsearch_es.learning.checkpoints import Checkpoint
-from imgsearch_es.learning.examples import Examples
-from imgsearch_es.learning.head import apply_head, build_head, save_head, start_shortcut
+from imgsearch_es.learning.examples import Examples, Pictures
+from imgsearch_es.learning.head import (
+    apply_head,
+    build_head,
+    on_whole_pictures,
+    save_head,
+    start_dropout,
+    start_shortcut,
+)
 from imgsearch_es.learning.history import Epoch, TrainingReport
-from imgsearch_es.learning.learner import Learner
-from imgsearch_es.learning.losses import loss
-from imgsearch_es.learning.mining import mining
-from imgsearch_es.learning.options import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.pictures import Pictures
-from imgsearch_es.learning.shallow import on_whole_pictures
+from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
 
-FIRST = 4
+_KINDS = ("weights", "optimizer", "best")
+"""Of arrays in a checkpoint."""
+_FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
 _MEASURED = 400
 """Held-out pictures that are ranked after each epoch, at most; of more a random part."""
@@ -118,8 +122,64 @@ def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
 
     It is UKBench's score where groups are of four; of pairs, the best is 2.
     """
-    rankings = rank_features(embeddings, comparison="dense-cosine", depth=FIRST)
+    rankings = rank_features(embeddings, comparison="dense-cosine", depth=_FIRST)
     return float(same_group(rankings, groups).sum(axis=1).mean())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch, so that a killed one goes on.
+
+    One file of NumPy arrays without pickle, written whole or not at all. Random numbers need not be
+    kept: each epoch begins its own sequence from the seed and its number.
+
+    Attributes:
+        weights: of the head.
+        optimizer: the optimizer's variables.
+        best: the weights of the best epoch.
+        state: JSON values.
+    """
+
+    weights: Arrays
+    optimizer: Arrays
+    best: Arrays
+    state: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+        """
+        arrays: dict[str, Any] = {
+            f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
+        }
+        try:
+            with replacing(path) as draft, draft.open("wb") as file:
+                np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read what ``write`` wrote.
+
+        Raises:
+            ConfigurationError: the file is damaged, or no checkpoint.
+        """
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                state = json.loads(str(file["state"]))
+                counts = [sum(name.startswith(f"{k}_") for name in file.files) for k in _KINDS]
+                weights, optimizer, best = (
+                    [file[f"{kind}_{i}"] for i in range(count)]
+                    for kind, count in zip(_KINDS, counts, strict=True)
+                )
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigurationError(
+                f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
+            ) from error
+        return cls(weights, optimizer, best, state)
 
 
 class Training:
@@ -144,13 +204,8 @@ class Training:
         self._learned, held_out = examples.divide(options.validation, options.seed)
         self._held_out = _at_most(held_out, options.seed)
         self.checkpoint = Path(f"{target}.checkpoint")
-        self.learner = Learner(
-            _beginning(self._learned, options),
-            loss=loss(options.loss),
-            mining=mining(options.mining),
-            margin=float(options.margin or 0),
-            learning_rate=options.learning_rate,
-        )
+        self._head = _beginning(self._learned, options)
+        self._learner = Learner(self._head, options)
         self._report = TrainingReport(
             path=target,
             raw_score=score(self._held_out.features, self._held_out.groups),
@@ -161,12 +216,13 @@ class Training:
             data=_fingerprint(examples),
             unread=list(unread),
         )
-        self._best = self.learner.weights()
+        self._best = self._head.get_weights()
 
     def head(self) -> keras.Model:
         """The head to be saved; with a shallow network it takes whole pictures."""
-        head = self.learner.head
-        return head if self._pictures is None else on_whole_pictures(head, self._pictures.size)
+        if self._pictures is None:
+            return self._head
+        return on_whole_pictures(self._head, self._pictures.size)
 
     def resume(self) -> None:
         """Go on where an interrupted run of the same training stopped, if there is one.
@@ -182,7 +238,7 @@ class Training:
                 f"{self.checkpoint} is of a training with other features or options, which was "
                 "interrupted: repeat it as it was, or begin again with force (--force)"
             )
-        self.learner.restore(stored.weights, stored.optimizer)
+        self._learner.restore(stored.weights, stored.optimizer)
         self._best = stored.best
         self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
         self._report.best = stored.state["best"]
@@ -198,32 +254,29 @@ class Training:
             is_better = self._is_better(epoch)
             report.history.append(epoch)
             if is_better:
-                report.best, self._best = epoch.number, self.learner.weights()
+                report.best, self._best = epoch.number, self._head.get_weights()
             self._write()
             progress(epoch, report)
-        self.learner.set_weights(self._best)
+        self._head.set_weights(self._best)
         return report
 
     def _epoch(self, number: int) -> Epoch:
         options = self._options
         rng = np.random.default_rng([options.seed, number])
-        self.learner.begin(rng)
-        losses = [
-            self.learner.learn(self._learned.inputs(rows), self._learned.groups[rows], rng)
-            for rows in batches(self._learned, options.objects, options.pictures, rng)
-        ]
+        start_dropout(self._head, rng)
+        losses = self._losses(self._learned, rng, learn=True)
         always_same = np.random.default_rng([options.seed, 0])
-        parts = batches(self._held_out, options.objects, options.pictures, always_same)
-        validation = [
-            self.learner.loss_of(
-                self._held_out.inputs(rows), self._held_out.groups[rows], always_same
-            )
-            for rows in parts
-        ]
+        validation = self._losses(self._held_out, always_same, learn=False)
         return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
 
+    def _losses(self, examples: Examples, rng: np.random.Generator, *, learn: bool) -> list[float]:
+        return [
+            self._learner.loss(examples.inputs(rows), examples.groups[rows], rng, learn=learn)
+            for rows in examples.batches(self._options.objects, self._options.pictures, rng)
+        ]
+
     def _score(self) -> float:
-        embeddings = apply_head(self.learner.head, *self._held_out.inputs())
+        embeddings = apply_head(self._head, *self._held_out.inputs())
         return score(embeddings, self._held_out.groups)
 
     def _is_better(self, epoch: Epoch) -> bool:
@@ -237,7 +290,7 @@ class Training:
     def _write(self) -> None:
         history = [asdict(epoch) for epoch in self._report.history]
         state = {"training": self._identity(), "history": history, "best": self._report.best}
-        weights, optimizer = self.learner.weights(), self.learner.optimizer_state()
+        weights, optimizer = self._head.get_weights(), self._learner.optimizer_state()
         Checkpoint(weights, optimizer, self._best, state).write(self.checkpoint)
 
     def _identity(self) -> dict[str, Any]:

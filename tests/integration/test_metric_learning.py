@@ -15,6 +15,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.learning import (
+    LOSSES,
     TrainingOptions,
     apply_head,
     build_head,
@@ -22,7 +23,6 @@ from imgsearch_es.learning import (
     train_head,
 )
 from imgsearch_es.learning.head import save_head
-from imgsearch_es.learning.losses import loss
 from imgsearch_es.learning.training import score
 from tests.fakes import noise, register
 from tests.integration.keras_marks import NUMPY_2
@@ -139,9 +139,9 @@ def test_losses_are_their_formulas():
     embeddings = np.array([[0.0, 0.0], [0.6, 0.0], [0.0, 1.0]], dtype=np.float32)
     triplets = np.array([[0, 1, 2], [1, 0, 2]])
     # squared distances: positive 0.36 twice; negative 1 and 1.36
-    found = float(loss("triplet").of_triplets(embeddings, triplets, 1.0))
+    found = float(LOSSES["triplet"].of_triplets(embeddings, triplets, 1.0))
     assert found == pytest.approx(((0.36 - 1 + 1) + (0.36 - 1.36 + 1)) / 2)
-    found = float(loss("contrastive").of_triplets(embeddings, triplets, 1.1))
+    found = float(LOSSES["contrastive"].of_triplets(embeddings, triplets, 1.1))
     second = max(0, 1.1 - 1.36**0.5) ** 2
     assert found == pytest.approx((0.36 + (0.1**2 + second) / 2) / 2)
 

@@ -30,9 +30,8 @@ from imgsearch_es.learning import (
     train,
     train_head,
 )
-from imgsearch_es.learning.head import save_head, start_shortcut
-from imgsearch_es.learning.pictures import Pictures
-from imgsearch_es.learning.shallow import on_whole_pictures
+from imgsearch_es.learning.examples import Pictures
+from imgsearch_es.learning.head import on_whole_pictures, save_head, start_shortcut
 from imgsearch_es.pictures.demo import make_photos
 from tests.integration.keras_marks import NUMPY_2
 

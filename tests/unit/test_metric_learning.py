@@ -17,13 +17,11 @@ from imgsearch_es.learning import (
     features_and_groups,
     make_groups,
 )
-from imgsearch_es.learning.batches import batches
-from imgsearch_es.learning.checkpoints import Checkpoint
 from imgsearch_es.learning.examples import Examples
 from imgsearch_es.learning.from_index import objects
-from imgsearch_es.learning.linear import half_whitening
-from imgsearch_es.learning.mining import random_triplets, semi_hard
-from imgsearch_es.learning.training import score
+from imgsearch_es.learning.head import half_whitening
+from imgsearch_es.learning.learner import random_triplets, semi_hard
+from imgsearch_es.learning.training import Checkpoint, score
 from tests.fakes import noise
 
 LINE = np.array([[0.0], [1.0], [3.0], [0.5], [9.0], [20.0]], dtype=np.float32)
@@ -138,7 +136,7 @@ def test_an_epoch_has_every_object_once():
     sizes = [2, 9, 4, 3, 2, 5]
     groups = np.repeat(np.arange(6), sizes)
     examples = Examples.of(np.zeros((len(groups), 1), np.float32), groups.tolist())
-    parts = list(batches(examples, objects=3, pictures=4, rng=rng()))
+    parts = list(examples.batches(3, 4, rng()))
     assert len(parts) == 2
     seen = [set(groups[part]) for part in parts]
     assert seen[0] | seen[1] == set(range(6))
