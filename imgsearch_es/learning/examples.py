@@ -72,9 +72,8 @@ class Examples:
         features: float32 of shape (pictures, dimensions).
         groups: numbers of the objects from 0 on, shape (pictures,).
         names: of the objects, in the order of their numbers.
-        pictures: small pictures for a shallow network, those of the whole collection, which its
-            parts share, so that they are in memory once. None without such a network.
-        places: where the pictures are among them, shape (pictures,).
+        pictures: of the whole collection, for a shallow network: its parts share them.
+        places: where those of these examples are among them, shape (pictures,).
     """
 
     features: NDArray[np.float32]
@@ -135,17 +134,17 @@ class Examples:
         return int(self.features.shape[1])
 
     def inputs(self, rows: NDArray[np.intp] | slice = slice(None)) -> list[NDArray[np.float32]]:
-        """What a head takes of some of the pictures: features, and small pictures where it has."""
+        """What a head takes of some of the pictures: features, and small pictures if there are."""
         if self.pictures is None:
             return [self.features[rows]]
         return [self.features[rows], self.pictures.small[self.places[rows]]]
 
     def select(self, objects: Sequence[int] | NDArray[np.intp]) -> Examples:
         """The pictures of some objects, which are numbered anew in the order given."""
-        place = {int(number): i for i, number in enumerate(objects)}
-        rows = np.flatnonzero(np.isin(self.groups, list(place)))
-        groups = np.array([place[int(number)] for number in self.groups[rows]], dtype=np.intp)
-        names = tuple(self.names[int(number)] for number in objects)
+        place = np.full(len(self.names), -1)
+        place[np.asarray(objects)] = np.arange(len(objects))
+        rows = np.flatnonzero(place[self.groups] >= 0)
+        groups, names = place[self.groups[rows]], tuple(self.names[i] for i in objects)
         return Examples(self.features[rows], groups, names, self.pictures, self.places[rows])
 
     def divide(self, share: float, seed: int) -> tuple[Examples, Examples]:

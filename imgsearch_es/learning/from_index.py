@@ -44,14 +44,8 @@ def train(
     With a shallow network (``options.shallow``) the pictures are read again, as they were for the
     index. Those that are gone or have changed are left out; ``report.unread`` lists them.
 
-    Args:
-        index: an index whose documents have deep features.
-        out: the head's file, ``.keras``.
-        judgements: which pictures show the same object; what ``imgsearch evaluate`` takes.
-        options: see `TrainingOptions`.
-        force: see `train_head`.
-        progress: called after each epoch.
-        reading: called with the pictures read so far and all of them, for a shallow network.
+    The judgements are what ``imgsearch evaluate`` takes, and say which pictures show the same
+    object; the other arguments are those of `train_head`.
 
     Raises:
         IndexNotFoundError: there is no such index.
@@ -87,11 +81,7 @@ def examples_of(
     shallow: bool = False,
     reading: ReadingProgress | None = None,
 ) -> tuple[Examples, list[tuple[str, str]]]:
-    """What `train` learns from.
-
-    Returns:
-        The judged pictures, and (uri, reason) of those that a shallow network cannot see.
-    """
+    """The judged pictures, and (uri, reason) of those that a shallow network cannot see."""
     documents, groups = _judged(index, judgements)
     features = _features(documents)
     if not shallow:
@@ -147,11 +137,7 @@ def _features(documents: Sequence[Document]) -> NDArray[np.float32]:
 
 
 def _analyzer_beside(index: ImageIndex, documents: Sequence[Document]) -> Analyzer:
-    """The analyzer of an index, when a network can be put beside its model.
-
-    Raises:
-        ConfigurationError: the stored features are not what its network gives.
-    """
+    """The analyzer of an index, when a network can be put beside its model."""
     settings = known_settings(index.store)
     imported = sum(not document.is_read for document in documents)
     if imported or not settings.has_model:
@@ -181,11 +167,6 @@ def read_again(
     analyzer: Analyzer, documents: Sequence[Document], reading: ReadingProgress | None = None
 ) -> tuple[Pictures, list[int], list[tuple[str, str]]]:
     """Read the pictures of documents as they were read for the index, in threads.
-
-    Args:
-        analyzer: of the index; its image filters give pictures of one size.
-        documents: whose pictures to read.
-        reading: told how far it is.
 
     Returns:
         The pictures that could be read, the places of their documents, and (uri, reason) of others.

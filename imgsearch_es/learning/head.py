@@ -69,21 +69,16 @@ def build_head(
 
     Of each number of the feature the square root is taken, with its sign (Hellinger's kernel), and
     the result divided by its length and brought to a mean square of 1. Dense layers follow, all but
-    the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
-    is added to the last of them, which then begins at zero. The sum is divided by its length.
-
-    A shallow network's numbers go into the first dense layer beside the feature's, and not into the
-    shortcut: with one, the head begins as the same without a shallow network.
+    the last with ReLU. The sum is divided by its length.
 
     Args:
         dimensions: of the feature.
         layers: units of the dense layers; the last one is the length of the embedding.
-        shortcut: see above.
-        dropout: share of the feature and of the hidden units that each step of learning leaves
-            out at random; 0 for none.
+        shortcut: add one linear layer from the feature to the last of them, which then begins at
+            zero. A shallow network does not go into it: with one, the head begins as without.
+        dropout: share of the feature and of the hidden units that each step of learning leaves out.
         small: rows and columns of the small pictures (see `Pictures`) that a shallow network sees
-            and the head takes as its second input; None for no such network. What is saved takes
-            whole pictures (`on_whole_pictures`).
+            and the head takes as its second input; None for no such network.
         seed: of the weights.
 
     Raises:
@@ -159,12 +154,7 @@ def _path(picture: Any, name: str, seed: int) -> Any:
 
 
 def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """A head that takes small pictures becomes one that takes whole ones; weights are shared.
-
-    Args:
-        head: takes a feature and small pictures.
-        size: (height, width) of the whole ones in pixels.
-    """
+    """A head of small pictures as one of whole ones of (height, width) pixels, to be saved."""
     keras = import_keras()
     feature = keras.Input(head.inputs[0].shape[1:], name=FEATURE)
     pixels = keras.Input((*size, 3), name=PIXELS)
@@ -256,11 +246,7 @@ def _one_or_more(inputs: Sequence[Any]) -> Any:
 
 
 def save_head(head: keras.Model, path: Path) -> None:
-    """Write a head; the file is there whole or not.
-
-    Raises:
-        ConfigurationError: it cannot be written.
-    """
+    """Write a head, whole or not at all, or raise a ConfigurationError."""
     try:
         with tempfile.TemporaryDirectory() as folder, replacing(path) as draft:
             saved = Path(folder, "head.keras")

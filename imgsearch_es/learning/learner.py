@@ -2,7 +2,7 @@
 
 A triplet is an anchor, a positive (another picture of the anchor's object) and a negative (a
 picture of another object). Every pair of anchor and positive in the batch is one triplet; ways of
-mining differ in its negative. Distances are those of the head as it is at this step.
+mining differ in its negative.
 
     semi-hard   the nearest negative that is farther than the positive; where there is none, the
                 farthest. The very hardest negatives make a head collapse early in training
@@ -102,13 +102,7 @@ def _contrastive(to_positives: Tensor, to_negatives: Tensor, margin: float) -> T
 
 
 class Loss(NamedTuple):
-    """A loss.
-
-    Attributes:
-        margin: its usual margin.
-        function: of the squared distances to positives and negatives, shape (triplets,), and the
-            margin; gives the loss of each triplet.
-    """
+    """A loss: its usual margin, and a function of squared distances to positives and negatives."""
 
     margin: float
     function: Callable[[Tensor, Tensor, float], Tensor]
@@ -134,15 +128,13 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        layers: units of the head's dense layers.
-        shortcut: a linear layer beside them, which begins as half-whitening; see `head`.
-        dropout: share of features and hidden units that a step leaves out at random.
+        layers, shortcut, dropout: see `build_head`.
         shallow: a shallow network on the picture in parallel to the large one; see `head`.
         loss: one of LOSSES.
         margin: of the loss; None for its usual one.
         mining: one of MINING.
         learning_rate: of Adam.
-        epochs: the most; an epoch shows every object once.
+        epochs: the most.
         patience: epochs without a better N-S score after which training ends.
         validation: share of the objects that are held out.
         objects: in a batch.

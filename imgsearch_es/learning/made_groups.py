@@ -12,7 +12,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,42 +26,9 @@ NOTE = "made-groups.json"
 """Says what a folder of made groups was made with."""
 _GRAY_WORLD = 0.25
 """Half the range of the factors of red, green and blue at full strength."""
-
-
-@dataclass(frozen=True, slots=True)
-class Distortion:
-    """How far the pictures of a group differ from their photo.
-
-    Attributes:
-        area: least and greatest share of the photo's area that a crop keeps.
-        turn: largest angle in degrees, either way.
-        quarter_turns: whether a quarter of the pictures are also turned by a right angle or upside
-            down.
-        light: 0 for none; at 1, exposure changes by a factor of up to 2.5 either way, and contrast,
-            saturation and the color of the light change with it.
-        quality: lowest and highest quality of the JPEG files.
-        side: longer side of the pictures in pixels.
-    """
-
-    area: tuple[float, float] = (0.4, 0.85)
-    turn: float = 25.0
-    quarter_turns: bool = True
-    light: float = 0.6
-    quality: tuple[int, int] = (10, 50)
-    side: int = 320
-
-    def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigurationError(f"area is two shares of 1, the smaller first: {self.area}")
-        if not (0 <= self.light <= 1 and 0 <= self.turn <= 180):
-            raise ConfigurationError("light is from 0 to 1, turn from 0 to 180 degrees")
-        if not 1 <= self.quality[0] <= self.quality[1] <= 95:
-            raise ConfigurationError(f"quality is two numbers from 1 to 95: {self.quality}")
-        if self.side < 32:
-            raise ConfigurationError(f"side is 32 pixels or more, not {self.side}")
-
-
-_DEFAULT = Distortion()
+_AREA, _TURN, _QUALITY, _SIDE = (0.4, 0.85), 25.0, (10, 50), 320
+"""Least and greatest share of a photo's area that a crop keeps; largest angle in degrees, either
+way; lowest and highest quality of the JPEG files; longer side of the pictures in pixels."""
 
 
 def make_groups(
@@ -71,7 +37,7 @@ def make_groups(
     *,
     size: int = 4,
     seed: int = 0,
-    distortion: Distortion = _DEFAULT,
+    light: float = 0.6,
 ) -> list[Path]:
     """Make a group of pictures from each photo, each group in a folder of its own.
 
@@ -83,7 +49,8 @@ def make_groups(
         folder: where the groups go, as ``<folder>/<photo>/<n>.jpg``.
         size: pictures of a group.
         seed: of the random numbers.
-        distortion: how far the pictures differ from their photo.
+        light: 0 for the photo's own; at 1, exposure changes by a factor of up to 2.5 either way,
+            and contrast, saturation and the color of the light change with it.
 
     Returns:
         The folders of the groups, in the order of the photos.
@@ -94,26 +61,19 @@ def make_groups(
     """
     if size < 2:
         raise ConfigurationError(f"a group is of 2 pictures or more, not {size}")
+    if not 0 <= light <= 1:
+        raise ConfigurationError(f"light is from 0 to 1, not {light}")
     target = Path(folder)
-    _note(target, {"seed": seed, "size": size, "distortion": asdict(distortion)})
-    found = [
-        _make(photo, place, size, seed, distortion) for photo, place in _places(photos, target)
-    ]
+    distortion = {"area": _AREA, "turn": _TURN, "quarter_turns": True, "light": light,
+                  "quality": _QUALITY, "side": _SIDE}  # fmt: skip
+    _note(target, {"seed": seed, "size": size, "distortion": distortion})
+    found = [_make(photo, place, size, seed, light) for photo, place in _places(photos, target)]
     if not found:
         raise SourceError("there are no photos to make groups from in what was given")
     return found
 
 
-def distort(photo: Image.Image, rng: np.random.Generator, distortion: Distortion) -> Image.Image:
-    """A random part of an RGB photo, turned and in other light; ``rng`` alone says which."""
-    part = _crop(photo, rng, distortion.area)
-    part.thumbnail((2 * distortion.side, 2 * distortion.side))
-    part = _turn(part, rng, distortion)
-    part.thumbnail((distortion.side, distortion.side))
-    return _light(part, rng, distortion.light)
-
-
-def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion) -> Path:
+def _make(photo: str, place: Path, size: int, seed: int, light: float) -> Path:
     targets = [place / f"{i + 1}.jpg" for i in range(size)]
     if all(target.exists() for target in targets):
         return place
@@ -121,10 +81,19 @@ def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion)
     rng = np.random.default_rng([seed, int(opened.sha256[:16], 16)])
     place.mkdir(parents=True, exist_ok=True)
     for target in targets:
-        quality = int(rng.integers(distortion.quality[0], distortion.quality[1] + 1))
+        quality = int(rng.integers(_QUALITY[0], _QUALITY[1] + 1))
         with replacing(target) as draft:
-            distort(opened.image, rng, distortion).save(draft, "JPEG", quality=quality)
+            _distort(opened.image, rng, light).save(draft, "JPEG", quality=quality)
     return place
+
+
+def _distort(photo: Image.Image, rng: np.random.Generator, light: float) -> Image.Image:
+    """A random part of an RGB photo, turned and in other light."""
+    part = _crop(photo, rng)
+    part.thumbnail((2 * _SIDE, 2 * _SIDE))
+    part = _turn(part, rng)
+    part.thumbnail((_SIDE, _SIDE))
+    return _light(part, rng, light)
 
 
 def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -154,9 +123,9 @@ def _note(folder: Path, made_with: dict[str, object]) -> None:
         )
 
 
-def _crop(photo: Image.Image, rng: np.random.Generator, area: tuple[float, float]) -> Image.Image:
+def _crop(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A part of the photo, of a shape between 3:4 and 4:3 of the photo's own."""
-    share, shape = rng.uniform(*area), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+    share, shape = rng.uniform(*_AREA), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     width = min(photo.width, max(1, round(photo.width * math.sqrt(share * shape))))
     height = min(photo.height, max(1, round(photo.height * math.sqrt(share / shape))))
     left = int(rng.integers(photo.width - width + 1))
@@ -164,9 +133,12 @@ def _crop(photo: Image.Image, rng: np.random.Generator, area: tuple[float, float
     return photo.crop((left, top, left + width, top + height))
 
 
-def _turn(part: Image.Image, rng: np.random.Generator, distortion: Distortion) -> Image.Image:
-    """Turned by any angle, and cut to the largest rectangle of its shape without empty corners."""
-    angle, quarters = rng.uniform(-1, 1) * distortion.turn, int(rng.integers(1, 4))
+def _turn(part: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turned by any angle, and cut to the largest rectangle of its shape without empty corners.
+
+    A quarter of the pictures are also turned by a right angle or upside down.
+    """
+    angle, quarters = rng.uniform(-1, 1) * _TURN, int(rng.integers(1, 4))
     is_turned = rng.random() < 0.25
     turned = part.rotate(angle, Image.Resampling.BICUBIC)
     sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
@@ -175,9 +147,7 @@ def _turn(part: Image.Image, rng: np.random.Generator, distortion: Distortion) -
     left, top = width * (1 - scale) / 2, height * (1 - scale) / 2
     box = (math.ceil(left), math.ceil(top), int(width - left), int(height - top))
     inner = turned.crop(box) if box[2] > box[0] and box[3] > box[1] else turned
-    if distortion.quarter_turns and is_turned:
-        inner = inner.rotate(90 * quarters, expand=True)
-    return inner
+    return inner.rotate(90 * quarters, expand=True) if is_turned else inner
 
 
 def _light(part: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:

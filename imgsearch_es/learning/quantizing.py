@@ -1,9 +1,8 @@
 """Quantizes a classifier: its weights and activations become whole numbers of 8 bits.
 
-NNCF fits the ranges of the activations to a sample of pictures (post-training quantization, as in
-Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-
-only inference"). That changes scores, so what it does to terms and hits is measured on pictures of
-the sample that were kept back.
+NNCF fits the ranges of the activations to a sample of pictures (Jacob et al. 2018, "Quantization
+and training of neural networks for efficient integer-arithmetic-only inference"). That changes
+scores, so what it does to terms and hits is measured on pictures that were kept back.
 """
 
 from __future__ import annotations
@@ -59,12 +58,9 @@ class Quantization:
     """A quantized classifier, and what quantizing did to its answers.
 
     Attributes:
-        path: of the file; "quantized:" and this is the model's name.
-        sha256: of the file; the model's fingerprint.
-        bytes: its size.
+        path, sha256, bytes: of the file; "quantized:" and the path is the model's name.
         model: the name of the model that it was made from.
-        fitted: pictures that the ranges were fitted to.
-        compared: pictures that were kept back; what follows is about them.
+        fitted, compared: pictures that the ranges were fitted to, and those that were kept back.
         rejected: pictures of the sample that could not be read.
         best: part of the pictures whose best synset is the same, 0 to 1.
         terms: part of a picture's terms that are the same, 0 to 1, on average.
@@ -227,7 +223,7 @@ def _sample(
     sources: PathSource | Iterable[PathSource],
     count: int,
 ) -> tuple[NDArray[np.uint8], int]:
-    """Pictures for the network, of shape (pictures, height, width, 3), and how many were rejected.
+    """Pictures for the network, and how many were rejected.
 
     Those with the smallest ids: an id is a hash, so that is a random sample, and always the same.
     """
@@ -264,12 +260,8 @@ def _place(out: str | os.PathLike[str], *, force: bool) -> Path:
 
 
 def _import_nncf() -> Any:
-    """Import NNCF without OpenVINO's telemetry, as `openvino.import_openvino` does.
-
-    Its class of loggers would be that of every logger that anybody makes later.
-    """
     openvino.import_openvino()
-    loggers = logging.getLoggerClass()
+    loggers = logging.getLoggerClass()  # NNCF's would be that of every logger made later
     try:
         with openvino.without_telemetry():
             nncf = importlib.import_module("nncf")

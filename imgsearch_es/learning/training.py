@@ -92,11 +92,7 @@ def train_head(
 
 
 def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
-    """The file that a head is to be saved as.
-
-    Raises:
-        ConfigurationError: it exists, or has another extension.
-    """
+    """The file that a head is to be saved as: a new one, by a name in .keras."""
     target = Path(out).expanduser()
     if target.suffix != ".keras":
         raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
@@ -130,14 +126,9 @@ def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
 class Checkpoint:
     """Where a training stands after an epoch, so that a killed one goes on.
 
-    One file of NumPy arrays without pickle, written whole or not at all. Random numbers need not be
-    kept: each epoch begins its own sequence from the seed and its number.
-
-    Attributes:
-        weights: of the head.
-        optimizer: the optimizer's variables.
-        best: the weights of the best epoch.
-        state: JSON values.
+    One file of NumPy arrays without pickle, written whole or not at all: weights of the head,
+    variables of the optimizer, weights of the best epoch, and as JSON text the rest. Random numbers
+    need not be kept: each epoch begins its own sequence from the seed and its number.
     """
 
     weights: Arrays
@@ -146,11 +137,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     def write(self, path: Path) -> None:
-        """Replace the checkpoint.
-
-        Raises:
-            ConfigurationError: it cannot be written.
-        """
+        """Replace the checkpoint, or raise a ConfigurationError."""
         arrays: dict[str, Any] = {
             f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
         }
@@ -162,11 +149,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read what ``write`` wrote.
-
-        Raises:
-            ConfigurationError: the file is damaged, or no checkpoint.
-        """
+        """Read what ``write`` wrote, or raise a ConfigurationError."""
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 state = json.loads(str(file["state"]))
@@ -183,14 +166,7 @@ class Checkpoint:
 
 
 class Training:
-    """One training: the examples divided, the learner, and how far it is.
-
-    Args:
-        examples: what to learn from and to validate with.
-        target: the head's file.
-        options: how.
-        unread: pictures that were left out; see `TrainingReport`.
-    """
+    """One training: the examples divided, the learner, and how far it is."""
 
     def __init__(
         self,

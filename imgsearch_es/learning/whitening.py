@@ -33,8 +33,7 @@ class Whitening:
     """What was learnt.
 
     Attributes:
-        path: of the file.
-        sha256: of the file; part of the configuration of an analyzer that uses it.
+        path, sha256: of the file.
         pictures: whose deep features it was learnt on.
         dimensions: of the deep features.
         components: that are kept: the dimensions of whitened features.

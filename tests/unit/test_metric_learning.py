@@ -12,7 +12,6 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.evaluation import Judgements, nister_stewenius
 from imgsearch_es.learning import (
-    Distortion,
     TrainingOptions,
     features_and_groups,
     make_groups,
@@ -274,7 +273,7 @@ def test_a_second_run_makes_what_is_missing(scenes, tmp_path):
 def test_other_options_need_another_folder(scenes, tmp_path):
     make_groups(scenes, tmp_path / "a")
     with pytest.raises(SourceError, match="made with other options"):
-        make_groups(scenes, tmp_path / "a", distortion=Distortion(light=0))
+        make_groups(scenes, tmp_path / "a", light=0)
 
 
 def test_photos_with_the_same_bytes_are_one_object(scenes, tmp_path):
@@ -292,12 +291,9 @@ def test_a_folder_without_photos_is_an_error(tmp_path):
         make_groups(tmp_path / "empty", tmp_path / "a")
 
 
-@pytest.mark.parametrize(
-    "options", [{"area": (0.9, 0.5)}, {"light": 2}, {"turn": -1}, {"quality": (0, 50)}, {"side": 8}]
-)
-def test_distortions_that_make_no_sense(options):
-    with pytest.raises(ConfigurationError):
-        Distortion(**options)
+def test_light_that_makes_no_sense(scenes, tmp_path):
+    with pytest.raises(ConfigurationError, match="light is from 0 to 1, not 2"):
+        make_groups(scenes, tmp_path / "a", light=2)
 
 
 def test_the_command_makes_groups(run, scenes, tmp_path):
