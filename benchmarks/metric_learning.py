@@ -40,7 +40,7 @@ from imgsearch_es.learning import (  # noqa: E402
 from imgsearch_es.learning.examples import Examples  # noqa: E402
 from imgsearch_es.learning.from_index import examples_of  # noqa: E402
 from imgsearch_es.learning.head import start_shortcut  # noqa: E402
-from imgsearch_es.learning.training import Training, finish  # noqa: E402
+from imgsearch_es.learning.training import Training  # noqa: E402
 
 with needs("evaluation"):
     import scipy  # noqa: F401
@@ -68,7 +68,7 @@ def per_object(features: np.ndarray, examples: Examples) -> np.ndarray:
 
 def learn(learned: Examples, path: Path, options: TrainingOptions) -> None:
     if options.shallow:
-        finish(Training(learned, path, options), force=True, progress=None)
+        Training(learned, path, options).run(force=True, progress=None)
     else:
         train_head(learned.features, learned.groups.tolist(), path, options=options)
 

@@ -38,9 +38,9 @@ from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics  # noqa: E402
 from imgsearch_es.retrieval.strategies import STRATEGIES as REGISTERED  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
+from imgsearch_es.stores.elastic.answers import first_pass, read_first_pass  # noqa: E402
 from imgsearch_es.stores.elastic.clauses import sparse_clause  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
-from imgsearch_es.stores.elastic.strategies import first_pass, read_first_pass  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 

@@ -17,7 +17,7 @@ from imgsearch_es.evaluation import Collection, Judgements, make_task
 from imgsearch_es.learning.examples import Examples, Pictures
 from imgsearch_es.learning.history import TrainingReport
 from imgsearch_es.learning.learner import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.training import Progress, Training, finish, target_of
+from imgsearch_es.learning.training import Progress, Training, target_of
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import known_settings
@@ -57,7 +57,7 @@ def train(
     target = target_of(out, force=force)
     examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
     training = Training(examples, target, options, unread)
-    return finish(training, force=force, progress=progress)
+    return training.run(force=force, progress=progress)
 
 
 def features_and_groups(

@@ -105,7 +105,7 @@ def build_head(
     if shortcut:
         x = keras.layers.Add(name="sum")([x, _dense(layers[-1], _SHORTCUT, seed)(prepared)])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
-    head = keras.Model(_one_or_more(inputs), embedding, name="head")
+    head = keras.Model(one_or_more(inputs), embedding, name="head")
     for number, operation in enumerate(head.operations):
         if not isinstance(operation, keras.layers.Layer):  # Keras numbers these as it makes them
             operation.name = f"{type(operation).__name__.lower()}_{number}"
@@ -228,20 +228,15 @@ def apply_head(
         takes = "takes pixels as well" if pixels is None else "has no shallow network for pixels"
         raise ConfigurationError(f"this head {takes}")
     size = _BATCH if pixels is None else _BATCH_OF_PICTURES
-    parts = [
-        run_head(head, [np.asarray(part[i : i + size], dtype=np.float32) for part in inputs])
-        for i in range(0, len(features), size)
-    ]
-    return np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
+    parts = []
+    for i in range(0, len(features), size):
+        batch = [np.asarray(given[i : i + size], dtype=np.float32) for given in inputs]
+        parts.append(np.asarray(head(one_or_more(batch), training=False), dtype=np.float32))
+    return np.concatenate(parts)
 
 
-def run_head(head: keras.Model, inputs: Sequence[Any], *, training: bool = False) -> Any:
-    """The embeddings of a batch, as a tensor; of one input or of two."""
-    return head(_one_or_more(inputs), training=training)
-
-
-def _one_or_more(inputs: Sequence[Any]) -> Any:
-    """As Keras wants it: one alone, several as a list."""
+def one_or_more(inputs: Sequence[Any]) -> Any:
+    """The inputs of a network as Keras wants them: one alone, several as a list."""
     return inputs[0] if len(inputs) == 1 else list(inputs)
 
 
@@ -258,8 +253,6 @@ def save_head(head: keras.Model, path: Path) -> None:
 
 def load_head(path: str | os.PathLike[str]) -> keras.Model:
     """Load a head, or another network that turns a vector into a vector; no code in it is run.
-
-    One with a shallow network takes pictures as well.
 
     Raises:
         WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.learning.head import DROPOUT, LAYERS, apply_head, run_head
+from imgsearch_es.learning.head import DROPOUT, LAYERS, apply_head, one_or_more
 
 if TYPE_CHECKING:
     import keras
@@ -231,7 +231,7 @@ class Learner:
         def measure(
             inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
         ) -> tf.Tensor:
-            embeddings = run_head(self.head, inputs, training=training)
+            embeddings = self.head(one_or_more(inputs), training=training)
             return self._loss.of_triplets(embeddings, triplets, self._margin)
 
         def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:

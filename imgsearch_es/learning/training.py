@@ -1,12 +1,8 @@
 """Training a head: epochs over batches of triplets, and what the held-out objects say of each.
 
-    report = train_head(features, groups, "head.keras")
-    report.plot()
-
-Some of the objects are held out: no picture of theirs is learned from. After each epoch their N-S
-score is measured, the head with the best one is kept, and training ends when it has not risen for
-some epochs. The same features, options and seed give the same head, bit by bit, on one machine,
-whether the run was interrupted or not.
+After each epoch the N-S score of objects that are not learned from is measured, the head with the
+best one is kept, and training ends when it has not risen for some epochs. The same features,
+options and seed give the same head, bit by bit, on one machine, interrupted or not.
 """
 
 from __future__ import annotations
@@ -87,8 +83,7 @@ def train_head(
     target = target_of(out, force=force)
     pictures = None if pixels is None else Pictures.of(pixels)
     examples = Examples.of(features, groups, pictures)
-    training = Training(examples, target, options)
-    return finish(training, force=force, progress=progress)
+    return Training(examples, target, options).run(force=force, progress=progress)
 
 
 def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
@@ -99,18 +94,6 @@ def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
     if target.exists() and not force:
         raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
     return target
-
-
-def finish(training: Training, *, force: bool, progress: Progress | None) -> TrainingReport:
-    """Train to the end, from where an interrupted run was unless ``force``, and save the head."""
-    if not force:
-        training.resume()
-    report = training.run(progress or (lambda epoch, so_far: None))
-    save_head(training.head(), report.path)
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
-    Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
-    training.checkpoint.unlink(missing_ok=True)
-    return report
 
 
 def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
@@ -179,7 +162,7 @@ class Training:
         self._pictures = examples.pictures
         self._learned, held_out = examples.divide(options.validation, options.seed)
         self._held_out = _at_most(held_out, options.seed)
-        self.checkpoint = Path(f"{target}.checkpoint")
+        self._checkpoint = Path(f"{target}.checkpoint")
         self._head = _beginning(self._learned, options)
         self._learner = Learner(self._head, options)
         self._report = TrainingReport(
@@ -194,33 +177,15 @@ class Training:
         )
         self._best = self._head.get_weights()
 
-    def head(self) -> keras.Model:
-        """The head to be saved; with a shallow network it takes whole pictures."""
-        if self._pictures is None:
-            return self._head
-        return on_whole_pictures(self._head, self._pictures.size)
-
-    def resume(self) -> None:
-        """Go on where an interrupted run of the same training stopped, if there is one.
+    def run(self, *, force: bool, progress: Progress | None) -> TrainingReport:
+        """Train to the end, from where an interrupted run was unless ``force``, and save the head.
 
         Raises:
-            ConfigurationError: its features or options were others, or the file is damaged.
+            ConfigurationError: the interrupted run had other features or options, or its file is
+                damaged.
         """
-        if not self.checkpoint.exists():
-            return
-        stored = Checkpoint.read(self.checkpoint)
-        if stored.state["training"] != self._identity():
-            raise ConfigurationError(
-                f"{self.checkpoint} is of a training with other features or options, which was "
-                "interrupted: repeat it as it was, or begin again with force (--force)"
-            )
-        self._learner.restore(stored.weights, stored.optimizer)
-        self._best = stored.best
-        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
-        self._report.best = stored.state["best"]
-
-    def run(self, progress: Progress) -> TrainingReport:
-        """Train to the end; the learner then has the best weights."""
+        if not force and self._checkpoint.exists():
+            self._resume()
         report, options = self._report, self._options
         while len(report.history) < options.epochs:
             if len(report.history) - report.best >= options.patience:
@@ -232,9 +197,29 @@ class Training:
             if is_better:
                 report.best, self._best = epoch.number, self._head.get_weights()
             self._write()
-            progress(epoch, report)
+            if progress is not None:
+                progress(epoch, report)
         self._head.set_weights(self._best)
+        head = self._head
+        if self._pictures is not None:
+            head = on_whole_pictures(head, self._pictures.size)
+        save_head(head, report.path)
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+        Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
+        self._checkpoint.unlink(missing_ok=True)
         return report
+
+    def _resume(self) -> None:
+        stored = Checkpoint.read(self._checkpoint)
+        if stored.state["training"] != self._identity():
+            raise ConfigurationError(
+                f"{self._checkpoint} is of a training with other features or options, which was "
+                "interrupted: repeat it as it was, or begin again with force (--force)"
+            )
+        self._learner.restore(stored.weights, stored.optimizer)
+        self._best = stored.best
+        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
+        self._report.best = stored.state["best"]
 
     def _epoch(self, number: int) -> Epoch:
         options = self._options
@@ -267,7 +252,7 @@ class Training:
         history = [asdict(epoch) for epoch in self._report.history]
         state = {"training": self._identity(), "history": history, "best": self._report.best}
         weights, optimizer = self._head.get_weights(), self._learner.optimizer_state()
-        Checkpoint(weights, optimizer, self._best, state).write(self.checkpoint)
+        Checkpoint(weights, optimizer, self._best, state).write(self._checkpoint)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, as it comes back from JSON."""

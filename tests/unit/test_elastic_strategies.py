@@ -15,13 +15,13 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import FORMULAS, NO_STATISTICS, Context, Formula
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
-from imgsearch_es.stores.elastic.clauses import matching, scale_of
-from imgsearch_es.stores.elastic.strategies import (
+from imgsearch_es.stores.elastic.answers import (
     SMALLEST_WINDOW,
     first_window,
     is_proven,
     rescored,
 )
+from imgsearch_es.stores.elastic.clauses import matching, scale_of
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
 SHARES = {"terms": {"synsets": ["tabby", "jack-o'-lantern"]}}

@@ -62,11 +62,9 @@ class AliasedIndex:
         self._wanted = Neighbors.wanted(vectors, similarity)
         self._neighbors = NO_NEIGHBORS
         self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
-        self._index = f"{self._name}-000001"
-        """The index behind the alias."""
+        self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
-        self._written_as = self._name
-        """What documents are written to: see ``_own_alias``."""
+        self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
         self._has_checksums = True
 
@@ -182,10 +180,7 @@ class AliasedIndex:
                 raise StoreError(f"{self.location} exists already")
             _check_lifecycle(client, self._layout.lifecycle)
             client.indices.create(index=self._index, aliases=aliases, **body)
-        self._written_as = _own_alias(self._index)
-        self._neighbors, self._settings = neighbors, settings
-        self._has_checksums = True
-        self._looked_at = time.monotonic()
+        self._settings = None  # to be read as they are
 
     def beside(self) -> Self:
         """The index with the next number, ``<name>-000002``, which no alias leads to yet.

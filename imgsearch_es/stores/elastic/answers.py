@@ -1,43 +1,51 @@
-"""Queries on Elasticsearch: which requests answer them, and their hits page by page.
+"""Queries on Elasticsearch: which requests answer them, what the answers say, and pages of hits.
 
-For pages, a point in time keeps the index as it was when the first was asked for, and
-``search_after`` goes on where the page before ended, so there is no limit on how far. Every page
-has to know the exact order, so all matching documents are scored. Deep features are scored again in
-float64, as everywhere: a hit is given when no picture that the server has not sent yet can score as
-much.
+    script           the paper's: a script over every document
+    script-filtered  the same script, over documents that share a synset with the query
+    impact           the inverted index of the sparse_vector field, then exact rescoring of the best
+
+All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
+first pass of ``impact`` alone does not; ``is_proven`` tells when rescoring a window made it exact.
+The window is scored again where it is read: its documents come with their terms anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-import elasticsearch
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.errors import IndexRebuiltError, QueryError, StoreError
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
-from imgsearch_es.retrieval.strategies import FEATURES, PICTURES, POSTINGS, SHARING, STRATEGIES
-from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
-from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
-from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
-from imgsearch_es.stores.elastic.strategies import (
-    as_scored,
-    factored,
-    first_pass,
-    first_window,
-    read_first_pass,
-    read_scored,
-    rescored,
-    scripted,
-    scripted_all,
+from imgsearch_es.retrieval.strategies import (
+    FEATURES,
+    MAX_RESULTS,
+    PICTURES,
+    POSTINGS,
+    SHARING,
+    STRATEGIES,
 )
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.elastic.clauses import (
+    ABOVE_ZERO,
+    at_most,
+    bool_query,
+    exact_scoring,
+    matching,
+    script,
+    sparse_clause,
+)
+from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
+from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of
+from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 
+SMALLEST_WINDOW = 30
 _TOGETHER, _TOGETHER_HITS = 100, 20_000
 """Queries in one request, and the documents that they may ask for."""
 KEEP_ALIVE = "5m"
@@ -46,11 +54,141 @@ _LEAST = 100
 """Documents in one request for a page, at least."""
 
 
+def first_window(query: Query) -> int:
+    """How many documents to rescore at first: small, because it is widened when not proven."""
+    return min(max(SMALLEST_WINDOW, 2 * (query.offset + query.k)), MAX_RESULTS)
+
+
+def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The best by the inverted index, by their scores before rescoring."""
+    wanted = bool_query(query, must=[sparse_clause(query.terms)])
+    return {"query": wanted, "size": window, **SOURCE}
+
+
+def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The first pass with a second one, so that its answer is ranked already: for people."""
+    again = {
+        "rescore_query": {"function_score": exact_scoring(query.terms)},
+        "query_weight": 0.0,
+        "rescore_query_weight": 1.0,
+    }
+    body = first_pass(query, statistics, window)
+    return {**body, "rescore": {"window_size": window, "query": again}}
+
+
+def scripted(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """Every document, or those that share a synset with the query, scored by a script."""
+    scoring = {"script_score": {"script": script(query, statistics)}, "boost_mode": "replace"}
+    return _scored(query, scoring)
+
+
+def factored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The documents that share a synset, scored by formula (1), on servers without scripts, too."""
+    return _scored(query, exact_scoring(query.terms))
+
+
+def _scored(query: Query, scoring: dict[str, Any]) -> dict[str, Any]:
+    every = STRATEGIES[query.strategy].reads == PICTURES
+    documents = bool_query(query) if every else matching(query)
+    return {
+        "query": {"function_score": {"query": documents, **scoring}},
+        "min_score": ABOVE_ZERO,
+        "sort": [{"_score": "desc"}, {"id": "asc"}],
+        "from": query.offset,
+        "size": query.k,
+        **SOURCE,
+    }
+
+
+def read_scored(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult:
+    """The result in an answer in which the server scored every document exactly."""
+    means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
+    hits = as_scored(answer["hits"]["hits"])
+    return _result(query, statistics, answer, hits, 0, means=means)
+
+
+def as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    """Hits by the server's scores."""
+    return best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
+
+
+def read_first_pass(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``first_pass``; None where a wider window is needed."""
+    hits = answer["hits"]["hits"]
+    ranked = best_first(_by_formula_1(query, hit) for hit in hits)
+    last = hits[-1]["_score"] if hits else 0.0
+    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
+        return None
+    means = f"the best {window} were rescored, and no other picture can enter"
+    return _result(query, statistics, answer, ranked, query.offset, means=means, windows=1)
+
+
+def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
+    """A document with its score, summed in the order of the query's terms."""
+    document, total = document_of(hit), 0.0
+    scores = {term.key: term.score for term in document.terms}
+    for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        total += term.score * scores.get(term.key, 0.0)
+    return Scored(document, to_score(total))
+
+
+def _result(
+    query: Query,
+    statistics: Statistics,
+    answer: Mapping[str, Any],
+    ranked: Sequence[Scored],
+    start: int,
+    *,
+    means: str,
+    windows: int = 0,
+) -> SearchResult:
+    """The hits of a ranking from ``start`` on."""
+    hits = [item for item in ranked if item.score > 0]
+    total = answer["hits"]["total"]
+    all_here = total["value"] == len(ranked)  # those too whose score underflows to 0
+    return SearchResult(
+        hits=tuple(hits[start : start + query.k]),
+        total=len(hits) if all_here else total["value"],
+        total_is_exact=total["relation"] == "eq",
+        terms=query.terms,
+        average_length=statistics.average_length,
+        strategy="impact" if query.strategy == "auto" else query.strategy,
+        exact=True,
+        means=means,
+        took_ms=answer["took"],
+        windows=windows,
+    )
+
+
+def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
+    """Whether the best offset + k of a rescored window are certainly the best of the index.
+
+    No document outside the window has a first-pass score above the window's last one. When the last
+    exact score wanted is above all that this may stand for, no such document can enter, nor tie.
+    With several shards it is the last of all that they found together.
+
+    Args:
+        query: the query.
+        scores: exact scores of the window, best first.
+        last: the server's own score of the window's last document.
+        fetched_all: whether the window holds every document that matches.
+    """
+    if fetched_all:
+        return True
+    if len(scores) < query.offset + query.k:
+        return False  # some underflow to 0, and are no hits
+    return scores[query.offset + query.k - 1] > at_most(query.terms, last)
+
+
 class Way(NamedTuple):
-    """How a query that is weighted already is executed.
+    """How a query that is weighted already is executed, for a window of so many documents.
 
     Attributes:
-        body: of the search request, for a window of so many documents.
+        body: of the search request.
         read: the result in an answer; None where a wider window is needed.
     """
 
@@ -65,7 +203,7 @@ _DENSE, _FUSED = Way(dense_body, read_dense), Way(fused_body, read_fused)
 _WAYS = {
     POSTINGS: IMPACT,
     SHARING: Way(scripted, read_scored),
-    PICTURES: Way(scripted_all, read_scored),
+    PICTURES: Way(scripted, read_scored),
     FEATURES: _DENSE,
 }
 
@@ -114,7 +252,9 @@ def pages(
 ) -> Iterator[SearchResult]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
-    The point in time is closed at the end, or when the iterator is.
+    A point in time keeps the index as it is, and ``search_after`` goes on where the page before
+    ended. All matching documents are scored; one whose deep feature is compared is given when none
+    that the server has not sent yet can score as much.
 
     Raises:
         StoreError: a page was asked for so late that the server no longer has the point in time.
@@ -122,21 +262,19 @@ def pages(
     way = FALLBACK if way_of(query) is IMPACT else way_of(query)
     size, is_dense = max(query.k, _LEAST), way is _DENSE
     asked = query if is_dense else replace(query, k=size, offset=0)
-    body = way.body(asked, statistics, size) | {"sort": [{"_score": "desc"}, {"id": "asc"}]}
+    body = way.body(asked, statistics, size)
+    body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
     body.pop("from", None)
     waiting: list[Scored] = []  # not certain yet
     ready: list[Scored] = []  # not given yet
-    total, skip, took, is_last = -1, query.offset, 0.0, False
-    with _point_in_time(client, index) as point:
-        while not is_last:
-            # The number of hits stays, so it is counted once.
-            body |= {"pit": point, "track_total_hits": total < 0}
-            answer = client.search(body=body, **WHOLE_INDEX)
+    total, skip, took = 0, query.offset, 0.0
+    with closing(all_answers(client, index, body, KEEP_ALIVE)) as answers:
+        for answer in answers:
             hits = answer["hits"]["hits"]
             is_last, took = len(hits) < size, took + answer["took"]
             found = compared(query, hits) if is_dense else as_scored(hits)
-            total = answer["hits"]["total"]["value"] if total < 0 else total
-            total -= len(hits) - len(found)
+            counted = answer["hits"].get("total", {"value": total})
+            total = counted["value"] - len(hits) + len(found)
             waiting = best_first([*waiting, *found])
             count = len(waiting)
             if is_dense and not is_last:
@@ -157,23 +295,3 @@ def pages(
                     took_ms=took,
                 )
                 ready, took = ready[query.k :], 0.0
-            if hits:
-                body["search_after"] = hits[-1]["sort"]
-
-
-@contextmanager
-def _point_in_time(client: Elasticsearch, index: str) -> Iterator[dict[str, str]]:
-    try:
-        point = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
-    except elasticsearch.NotFoundError as error:
-        raise IndexRebuiltError(f"{index} was rebuilt or removed just now: search again") from error
-    try:
-        yield {"id": point, "keep_alive": KEEP_ALIVE}
-    except elasticsearch.NotFoundError as error:
-        raise StoreError(
-            f"{index}: the server keeps what pages are read from for {KEEP_ALIVE} after each "
-            "page, and this one came later (or the index was removed): search again"
-        ) from error
-    finally:
-        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
-            client.options(ignore_status=404).close_point_in_time(id=point)

@@ -69,6 +69,11 @@ def lost_by(terms: Sequence[Term]) -> float:
     return _UNDERFLOW / scale_of(terms)
 
 
+def at_most(terms: Sequence[Term], score: float) -> float:
+    """The most that formula (1) may give a document which ``sparse_clause`` gives this score."""
+    return score / scale_of(terms) * (1 + TRUNCATION) * (1 + ROUNDING) + lost_by(terms)
+
+
 def vanishing(terms: Sequence[Term]) -> list[dict[str, Any]]:
     """Clauses of which a document meets one if its score may be 0 though it shares a synset.
 

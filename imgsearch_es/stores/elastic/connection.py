@@ -31,13 +31,7 @@ _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,200}")
 
 @dataclass(frozen=True)
 class Address:
-    """Where an index is and how to get in.
-
-    Attributes:
-        server: the URL of the server, without credentials.
-        index: the name of the index (an alias on the server).
-        options: arguments for the client; secrets are never shown by ``repr``.
-    """
+    """Where an index is and how to get in; ``options`` are the client's, with all secrets."""
 
     server: str
     index: str
@@ -48,12 +42,7 @@ class Address:
 
 
 def parse_address(url: str, *, timeout: float = 60.0, **credentials: Any) -> Address:
-    """Take apart ``https://user:password@host:9200/index``.
-
-    Args:
-        url: of the index.
-        timeout: seconds to wait for an answer.
-        credentials: see ``client_options``.
+    """Take apart ``https://user:password@host:9200/index``; for credentials see `client_options`.
 
     Raises:
         ConfigurationError: the URL names no index or a forbidden one, or the options conflict.

@@ -12,14 +12,18 @@ answer with such a document is asked for again with sources. So no hit shows wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import elasticsearch
 import numpy as np
+from elastic_transport import ObjectApiResponse
+from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic.connection import Version
 
@@ -34,6 +38,38 @@ SOURCE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}}
 WHOLE: dict[str, Any] = {**SOURCE, "fields": ["embedding"]}
 """What to ask for to have the deep feature, too: as a field, because in ``_source`` servers differ,
 and newer ones leave vectors out."""
+
+
+def all_answers(
+    client: Elasticsearch, index: str, body: dict[str, Any], keep_alive: str
+) -> Generator[ObjectApiResponse[Any], None, None]:
+    """Answers with all hits, ``body["size"]`` at a time, as the index is at the first.
+
+    Raises:
+        IndexRebuiltError: the index is no longer there.
+        StoreError: an answer was asked for so late that the server no longer has that view.
+    """
+    try:
+        view = client.open_point_in_time(index=index, keep_alive=keep_alive)["id"]
+    except elasticsearch.NotFoundError as error:
+        raise IndexRebuiltError(f"{index} was rebuilt or removed just now: search again") from error
+    try:
+        while True:
+            body["pit"] = {"id": view, "keep_alive": keep_alive}
+            answer = client.search(body=body, **WHOLE_INDEX)
+            view, hits = answer["pit_id"], answer["hits"]["hits"]
+            yield answer
+            if len(hits) < body["size"]:
+                return
+            body |= {"search_after": hits[-1]["sort"], "track_total_hits": False}
+    except elasticsearch.NotFoundError as error:
+        raise StoreError(
+            f"{index}: the server keeps what pages are read from for {keep_alive} after each "
+            "page, and this one came later (or the index was removed): search again"
+        ) from error
+    finally:
+        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
+            client.options(ignore_status=404).close_point_in_time(id=view)
 
 
 def by_doc_values(body: Mapping[str, Any], version: Version) -> dict[str, Any]:

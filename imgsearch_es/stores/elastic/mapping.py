@@ -27,6 +27,19 @@ _FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
+_TYPES = {
+    **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), "keyword"),
+    **dict.fromkeys(("synsets", "top_synset"), "keyword"),
+    **dict.fromkeys(("width", "height"), "integer"),
+    **dict.fromkeys(("length", "norm"), "double"),
+    "bytes": "long",
+    "indexed_at": "date",
+    "metadata": "flattened",
+    "top_score": "float",
+    "words": "text",
+}
+"""Of the plain fields."""
+
 _MAX_SHARDS = 1024
 """The server's own limit for one index."""
 _BYTES_PER_PICTURE, _BYTES_PER_DIMENSION = 2200, 14
@@ -55,15 +68,7 @@ MAX_DIMENSIONS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an index is spread over a cluster; what is None has a default.
-
-    Attributes:
-        shards: number of primary shards.
-        replicas: copies of each shard.
-        expected_pictures: how many the index will hold, for the number of shards.
-        refresh_interval: as Elasticsearch writes times, "30s"; "-1" for never.
-        lifecycle: name of an index lifecycle policy.
-    """
+    """How an index is spread over a cluster: see `ElasticStore`; what is None has a default."""
 
     shards: int | None = None
     replicas: int | None = None
@@ -112,15 +117,7 @@ def shards_for(pictures: int, embedding_dimensions: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The index of nearest neighbors of an index.
-
-    Attributes:
-        kind: "none", or one of KINDS.
-        similarity: one of SIMILARITIES.
-
-    Raises:
-        ConfigurationError: there is no such kind or similarity.
-    """
+    """The index of nearest neighbors of an index: of one of KINDS or "none", and SIMILARITIES."""
 
     kind: str = NONE
     similarity: str = "cosine"
@@ -152,11 +149,7 @@ class Neighbors:
         return f"vectors={self.kind!r}, similarity={self.similarity!r}"
 
     def check(self, dimensions: int, version: Version) -> None:
-        """Whether a server can index deep features of this length so.
-
-        Raises:
-            ConfigurationError: it cannot.
-        """
+        """Raise a ConfigurationError where a server cannot index deep features of this length."""
         if self.kind == NONE:
             return
         if not 0 < dimensions <= MAX_DIMENSIONS:
@@ -178,11 +171,7 @@ class Neighbors:
             )
 
     def check_answers(self, strategy: str, location: str) -> None:
-        """Whether a strategy can be answered approximately.
-
-        Raises:
-            QueryError: it cannot; says how to make an index that can.
-        """
+        """Raise a QueryError where a strategy cannot be answered approximately."""
         if strategy in self.strategies:
             return
         similarity = strategy.removeprefix("dense-")
@@ -222,11 +211,7 @@ class Neighbors:
 
     @classmethod
     def wanted(cls, vectors: str | None, similarity: str | None) -> Neighbors | None:
-        """What a person's options ask for; None where they say nothing.
-
-        Raises:
-            ConfigurationError: an option has no such value, or there is only a similarity.
-        """
+        """What a person's options ask for; None where they say nothing."""
         if vectors is None and similarity is None:
             return None
         if similarity is not None and vectors in (None, NONE):
@@ -246,13 +231,7 @@ def index_body(
     layout: Layout = DEFAULT_LAYOUT,
     neighbors: Neighbors = NO_NEIGHBORS,
 ) -> dict[str, Any]:
-    """Settings and mappings with which to create the index.
-
-    Args:
-        settings: what the index shall remember; kept in the mapping's ``_meta``.
-        version: the server's.
-        layout: how to spread the index over the cluster.
-        neighbors: how deep features are indexed.
+    """Settings and mappings with which to create the index, its own in ``_meta``.
 
     Raises:
         ConfigurationError: the server cannot index deep features so.
@@ -274,32 +253,16 @@ def index_body(
 
 
 def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
-    keyword, shown = {"type": "keyword"}, {"type": "keyword", "index": False}
     # The paper's Figure 2. wind and words say what the key says, so they have no index.
+    shown = {"type": "keyword", "index": False}
     term = {"properties": {"wind": shown, "words": shown, "score": {"type": "float"}}}
     # Where the server would leave out weak terms of a query by default, it must not.
     prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
     unpruned = {"index_options": {"prune": False}} if prunes else {}
-    properties: dict[str, Any] = {
-        "id": keyword,
-        "filename": keyword,
-        "uri": keyword,
-        "sha256": keyword,
-        "width": {"type": "integer"},
-        "height": {"type": "integer"},
-        "bytes": {"type": "long"},
-        "format": keyword,
-        "indexed_at": {"type": "date"},
-        "label": keyword,
-        "metadata": {"type": "flattened"},
+    properties: dict[str, Any] = {name: {"type": kind} for name, kind in _TYPES.items()}
+    properties |= {
         "synset": {"properties": dict.fromkeys(settings.vocabulary.keys, term)},
         "posterior": {"type": "sparse_vector", **unpruned},
-        "synsets": keyword,
-        "top_synset": keyword,
-        "top_score": {"type": "float"},
-        "length": {"type": "double"},
-        "norm": {"type": "double"},
-        "words": {"type": "text"},
         HIT: {"type": "binary", "doc_values": True},
         **CHECKSUM,
     }

@@ -31,7 +31,7 @@ from imgsearch_es.stores.elastic.clauses import matching
 from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE,
-    WHOLE_INDEX,
+    all_answers,
     embedding_of,
     whole_document_of,
 )
@@ -236,33 +236,13 @@ class Reading(AliasedIndex):
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Every document that meets conditions, page by page of one point in time.
-
-        Args:
-            filters: the conditions.
-            asked: what to send of each document, as parts of a request.
-        """
-        client = self.client
-        client.indices.refresh(index=self._name)
-        view = client.open_point_in_time(index=self._name, keep_alive=_KEEP_ALIVE)["id"]
-        body: dict[str, Any] = {
-            "query": matching(Selection(filters=tuple(filters))),
-            "size": _SCANNED,
-            "sort": ["_shard_doc"],
-            "track_total_hits": False,
-            **asked,
-        }
-        try:
-            while True:
-                body["pit"] = {"id": view, "keep_alive": _KEEP_ALIVE}
-                answer = client.search(body=body, **WHOLE_INDEX)
-                view, found = answer["pit_id"], answer["hits"]["hits"]
-                yield from found
-                if len(found) < _SCANNED:
-                    return
-                body["search_after"] = found[-1]["sort"]
-        finally:
-            client.options(ignore_status=404).close_point_in_time(id=view)
+        """Every document that meets conditions, with what is asked for of it."""
+        self.client.indices.refresh(index=self._name)
+        wanted = matching(Selection(filters=tuple(filters)))
+        body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}
+        body["track_total_hits"] = False
+        for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE):
+            yield from answer["hits"]["hits"]
 
 
 def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from imgsearch_es.retrieval.storable import storable
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import SearchResult, WriteReport, known_settings
 from imgsearch_es.stores.elastic import waiting
-from imgsearch_es.stores.elastic.answers import FALLBACK, IMPACT, batches, pages, way_of
+from imgsearch_es.stores.elastic.answers import (
+    FALLBACK,
+    IMPACT,
+    batches,
+    first_window,
+    pages,
+    read_scored,
+    way_of,
+)
 from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import (
@@ -30,7 +38,6 @@ from imgsearch_es.stores.elastic.fetching import (
 )
 from imgsearch_es.stores.elastic.mapping import CHECKSUM
 from imgsearch_es.stores.elastic.reading import Reading
-from imgsearch_es.stores.elastic.strategies import first_window, read_scored
 from imgsearch_es.stores.fusion import search_parts
 from imgsearch_es.stores.weighting import check_dimensions, weighted_all
 from imgsearch_es.vocabulary.synsets import Vocabulary

@@ -1,8 +1,7 @@
 """Waiting for a server that cannot answer now: it restarts, is overloaded, or its disk is full.
 
-While an index is written, a request that meets such a server is sent again: after half a second,
-then after longer and longer random times of at most ten seconds, until ``LONGEST_SECONDS`` have
-passed. So a request may reach the server twice, which does no harm: documents are written and
+While an index is written, a request that meets such a server is sent again, after longer and longer
+random times. So it may reach the server twice, which does no harm: documents are written and
 removed by their ids. What cannot succeed is not tried again. A search does not wait.
 """
 
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
@@ -41,11 +40,7 @@ class BusyError(Exception):
 
 
 class Patience:
-    """Whether to wait for a server, and for how long; used from many threads.
-
-    Args:
-        server: its URL without credentials, for messages.
-    """
+    """Whether to wait for a server, and for how long; used from many threads."""
 
     def __init__(self, server: str) -> None:
         self._server = server
@@ -162,10 +157,7 @@ class PatientTransport(Transport):
 
 def patience_of(client: Elasticsearch) -> Patience:
     """The patience of a client that ``connect`` gave."""
-    transport = client.transport
-    if not isinstance(transport, PatientTransport):
-        raise TypeError(f"a client with a {type(transport).__name__} cannot wait")
-    return transport.patience
+    return cast(PatientTransport, client.transport).patience
 
 
 def bulk(
@@ -175,14 +167,10 @@ def bulk(
     action: Callable[[T], dict[str, Any]],
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Send items in bulk; those that the server is too busy for are sent again.
+    """Send items, which are given by id, in bulk; what the server is too busy for is sent again.
 
-    Args:
-        client: of ``connect``.
-        index: where to.
-        items: by id.
-        action: makes of an item what ``elasticsearch.helpers`` takes; called when it is sent.
-        options: of ``elasticsearch.helpers.streaming_bulk``.
+    ``action`` makes of an item what ``elasticsearch.helpers`` takes, when it is sent; ``options``
+    are those of ``elasticsearch.helpers.streaming_bulk``.
 
     Returns:
         The server's last word on each item, with "_id" and "status".
@@ -222,10 +210,8 @@ def sources_by_id(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Id and source of the stored ones of these ids; of an index that is gone, none.
 
-    A shard that cannot answer now does not say that a document is not there.
-
     Raises:
-        ServerError: a shard cannot answer.
+        ServerError: a shard cannot answer, which does not say that a document is not there.
     """
     for part in parts(ids):
         answer = patience_of(client).call(partial(_found, client, index, part, fields))
