@@ -51,12 +51,10 @@ def test_url(url, server, index):
     ("url", "message"),
     [
         (f"http://me:{SECRET}@localhost:9200", "http://localhost:9200 does not name an index"),
-        ("http://localhost:9200/", "does not name an index"),
         (f"http://localhost:9200/Pets?api_key={SECRET}", "lower-case"),
         ("http://localhost:9200///pets", "does not name an index"),
         ("http://localhost:9200/_all", "does not name an index"),
         ("http://localhost:9200/a,b", "does not name an index"),
-        ("http://localhost:9200/pets*", "does not name an index"),
         ("http:///pets", "is not the URL of a server"),
         (f"http://me:{SECRET}@localhost:nine/pets", "port in http://localhost:nine/pets is not"),
         ("http://localhost:99999/pets", "the port in"),
@@ -159,39 +157,27 @@ def failure(kind: type[elasticsearch.ApiError], status: int, error: dict) -> Exc
     return kind(error.get("type", "failed"), meta, {"error": error})
 
 
+NOT_FOUND, REFUSED = elasticsearch.NotFoundError, elasticsearch.AuthorizationException
+NO_INDEX = {"type": "index_not_found_exception"}
+CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
+        (failure(NOT_FOUND, 404, NO_INDEX), IndexNotFoundError, "there is no index at http://loc"),
         (
-            failure(elasticsearch.NotFoundError, 404, {"type": "index_not_found_exception"}),
-            IndexNotFoundError,
-            "there is no index at http://localhost:9200/pets",
-        ),
-        (
-            failure(elasticsearch.NotFoundError, 404, {"type": "x", "reason": "y"}),
+            failure(NOT_FOUND, 404, {"type": "x", "reason": "y"}),
             ServerError,
-            "http://localhost:9200/pets: y (status 404)",
+            "pets: y (status 404)",
         ),
+        (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
         (
-            failure(elasticsearch.AuthenticationException, 401, {}),
+            failure(elasticsearch.BadRequestError, 400, CAUSES),
             ServerError,
-            "http://localhost:9200 refuses us (401): give credentials by IMGSEARCH_ES_API_KEY",
+            "pets: too many clauses",
         ),
-        (failure(elasticsearch.AuthorizationException, 403, {}), ServerError, "refuses us (403)"),
-        (
-            failure(
-                elasticsearch.BadRequestError,
-                400,
-                {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]},
-            ),
-            ServerError,
-            "http://localhost:9200/pets: too many clauses (status 400)",
-        ),
-        (
-            elasticsearch.SSLError("bad certificate"),
-            ServerError,
-            "the certificate of http://localhost:9200 is not trusted: give its authority by ca",
-        ),
+        (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
         (
             elasticsearch.ConnectionTimeout("timed out"),
             ServerError,
