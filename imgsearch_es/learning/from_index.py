@@ -54,7 +54,7 @@ def train(
             features of this index, or no picture be read.
         AnalyzerError: the index's analyzer cannot be built.
     """
-    target = target_of(out, force=force)
+    target = target_of(out, ".keras", force=force)
     examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
     training = Training(examples, target, options, unread)
     return training.run(force=force, progress=progress)
@@ -70,8 +70,7 @@ def features_and_groups(
     Returns:
         Features of shape (pictures, dimensions), and the object of each: an id of its pictures.
     """
-    documents, groups = _judged(index, judgements)
-    return _features(documents), groups
+    return _judged(index, judgements)[1:]
 
 
 def examples_of(
@@ -82,8 +81,7 @@ def examples_of(
     reading: ReadingProgress | None = None,
 ) -> tuple[Examples, list[tuple[str, str]]]:
     """The judged pictures, and (uri, reason) of those that a shallow network cannot see."""
-    documents, groups = _judged(index, judgements)
-    features = _features(documents)
+    documents, features, groups = _judged(index, judgements)
     if not shallow:
         return Examples.of(features, groups), []
     pictures, kept, unread = read_again(_analyzer_beside(index, documents), documents, reading)
@@ -92,48 +90,37 @@ def examples_of(
 
 def objects(judgements: Judgements) -> dict[str, str]:
     """The object of each judged picture: the smallest id of those that belong together."""
-    leader: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet  # takes a moment to import
 
-    def find(key: str) -> str:
-        leader.setdefault(key, key)
-        while leader[key] != key:
-            leader[key] = leader[leader[key]]
-            key = leader[key]
-        return key
-
-    done: set[int] = set()
+    together, done = DisjointSet(judgements.queries), set[int]()
     for query in judgements.queries:
-        find(query)
         shared = id(judgements.grades[query])
         if shared not in done:  # queries of one object share their judgements
             done.add(shared)
             for other in judgements.relevant(query):
-                one, two = sorted((find(query), find(other)))
-                leader[two] = one
-    return {key: find(key) for key in leader}
+                together.add(other)
+                together.merge(query, other)
+    return {key: min(group) for group in together.subsets() for key in group}
 
 
 def _judged(
     index: ImageIndex, judgements: str | os.PathLike[str] | Judgements
-) -> tuple[list[Document], list[str]]:
-    """The judged pictures, which all have deep features, and the object of each."""
+) -> tuple[list[Document], NDArray[np.float32], list[str]]:
+    """The judged pictures, their deep features, and the object of each."""
     index.count()  # raises when there is no index
     documents = {document.id: document for document in index.store.documents()}
     collection = Collection(documents.values())
     groups = objects(make_task(judgements, collection).judgements)
     kept = [item.id for item in collection.items if item.id in groups]
     found = [documents[key] for key in kept]
-    without = sum(document.embedding is None for document in found)
+    vectors = [document.embedding for document in found if document.embedding is not None]
+    without = len(found) - len(vectors)
     if without or not found:
         raise ConfigurationError(
             f"{index.location}: {without} of {len(found)} judged pictures have "
             "no deep feature to learn from; index them with an analyzer that gives one"
         )
-    return found, [groups[key] for key in kept]
-
-
-def _features(documents: Sequence[Document]) -> NDArray[np.float32]:
-    return np.stack([d.embedding for d in documents if d.embedding is not None])
+    return found, np.stack(vectors), [groups[key] for key in kept]
 
 
 def _analyzer_beside(index: ImageIndex, documents: Sequence[Document]) -> Analyzer:

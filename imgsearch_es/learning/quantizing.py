@@ -37,6 +37,7 @@ from imgsearch_es.errors import (
     SourceError,
     pip_install,
 )
+from imgsearch_es.learning.training import target_of
 from imgsearch_es.pictures.files import PathSource, picture_id
 from imgsearch_es.pictures.sources import find_images
 
@@ -112,7 +113,9 @@ def quantize(
         MissingDependencyError: NNCF or OpenVINO is not installed.
         WeightsError: the model's weights are missing, or the file cannot be written.
     """
-    path = _place(out, force=force)
+    path = target_of(out, ".zip", force=force).absolute()
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {path.parent}")
     analyzer = Analyzer(analyzer) if isinstance(analyzer, str) else analyzer
     model = analyzer.model
     if not isinstance(model, NetworkModel):
@@ -246,17 +249,6 @@ def _sample(
             "files or folders"
         )
     return np.stack(found), rejected
-
-
-def _place(out: str | os.PathLike[str], *, force: bool) -> Path:
-    path = Path(out).expanduser().absolute()
-    if path.suffix != ".zip":
-        raise ConfigurationError(f"a quantized classifier is a .zip file, not {path.name}")
-    if path.exists() and not force:
-        raise ConfigurationError(f"{path} exists: give another name, or force (--force)")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"there is no folder {path.parent}")
-    return path
 
 
 def _import_nncf() -> Any:

@@ -80,17 +80,17 @@ def train_head(
     """
     if options.shallow != (pixels is not None):
         raise ConfigurationError("a shallow network and pixels go together: give both, or neither")
-    target = target_of(out, force=force)
+    target = target_of(out, ".keras", force=force)
     pictures = None if pixels is None else Pictures.of(pixels)
     examples = Examples.of(features, groups, pictures)
     return Training(examples, target, options).run(force=force, progress=progress)
 
 
-def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
-    """The file that a head is to be saved as: a new one, by a name in .keras."""
+def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
+    """The file that something is to be saved as: a new one, by a name in ``suffix``."""
     target = Path(out).expanduser()
-    if target.suffix != ".keras":
-        raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
+    if target.suffix != suffix:
+        raise ConfigurationError(f"{target.name} cannot be written: its name must end in {suffix}")
     if target.exists() and not force:
         raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
     return target

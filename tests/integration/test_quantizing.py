@@ -131,7 +131,7 @@ def test_an_index_follows_its_file_and_refuses_another(made, photos, tmp_path):
 def test_what_cannot_be_quantized(made, photos, tmp_path):
     with pytest.raises(ConfigurationError, match=r"exists: give another name, or force"):
         quantize(photos, made.path)
-    with pytest.raises(ConfigurationError, match=r"is a \.zip file, not lite0\.xml"):
+    with pytest.raises(ConfigurationError, match=r"its name must end in \.zip"):
         quantize(photos, tmp_path / "lite0.xml")
     with pytest.raises(ConfigurationError, match=r"there is no folder"):
         quantize(photos, tmp_path / "none" / "lite0.zip")

@@ -306,4 +306,4 @@ def test_the_command_says_what_is_wrong(run, place, tmp_path):
     few = run("train", "--index", place, "--out", tmp_path / "head.keras", code=1)
     assert "there are 2 objects" in few.stderr
     other = run("train", "--index", place, "--out", tmp_path / "head.h5", code=1)
-    assert "saved as .keras" in other.stderr
+    assert "its name must end in .keras" in other.stderr

@@ -24,45 +24,27 @@ _KEPT = ("uri", "reason", "sha256", "tried_with", "given")
 _MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
     "properties": {
-        "uri": {"type": "keyword"},
-        "filename": {"type": "keyword"},
-        "reason": {"type": "keyword"},
+        **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
         "rejected_at": {"type": "date"},
-        "sha256": {"type": "keyword"},
-        "tried_with": {"type": "keyword"},
         "given": {"type": "keyword", "index": False, "doc_values": False},
     },
 }
 
 
 class ElasticLedger:
-    """The rejected pictures of an index.
-
-    Args:
-        client: gives the connected client.
-        address: of the index whose pictures these are.
-        replicas: copies of each shard, of an index that is created.
-    """
+    """The rejected pictures of an index; ``client`` gives the connected client."""
 
     def __init__(
         self, client: Callable[[], Elasticsearch], address: Address, replicas: int
     ) -> None:
-        self._client = client
-        self._address = address
-        self._replicas = replicas
+        self._client, self._address, self._replicas = client, address, replicas
         self.name = f"{address.index}-rejected"
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        """Note rejected pictures in bulk.
-
-        Raises:
-            StoreError: the server refuses one.
-        """
+        """Note rejected pictures in bulk."""
         if entries:
             self._create()
-            sources = {entry.id: _source(entry) for entry in entries}
-            actions = {key: {"_id": key, "_source": source} for key, source in sources.items()}
-            self._bulk(actions)
+            self._bulk({entry.id: _action(entry) for entry in entries})
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         """The entries of these ids, or all; in the order of their URIs."""
@@ -78,7 +60,7 @@ class ElasticLedger:
 
     def remove(self, ids: Sequence[str]) -> None:
         """Strike entries out."""
-        self._bulk({entry.id: waiting.deletion(entry.id) for entry in self.read(ids)})
+        self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
 
     def _create(self) -> None:
         indices = self._client().indices
@@ -118,10 +100,10 @@ class ElasticLedger:
                 raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
 
 
-def _source(entry: Rejected) -> dict[str, Any]:
-    kept = {name: getattr(entry, name) for name in _KEPT}
-    at = entry.rejected_at.isoformat()
-    return {**kept, "filename": filename(entry.uri), "rejected_at": at}
+def _action(entry: Rejected) -> dict[str, Any]:
+    source = {name: getattr(entry, name) for name in _KEPT}
+    source |= {"filename": filename(entry.uri), "rejected_at": entry.rejected_at.isoformat()}
+    return {"_id": entry.id, "_source": source}
 
 
 def _entry(source: Mapping[str, Any]) -> Rejected:

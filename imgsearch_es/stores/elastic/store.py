@@ -129,8 +129,7 @@ class ElasticStore(Reading):
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents by id; they are gone from searches at once."""
         with translated(self._address):
-            items = {key: key for key in ids}
-            answers = waiting.bulk(self.client, self._name, items, waiting.deletion)
+            answers = waiting.bulk(self.client, self._name, waiting.deletions(ids), dict)
             self.client.indices.refresh(index=self._name)
         return sum(answer.get("result") == "deleted" for answer in answers)
 

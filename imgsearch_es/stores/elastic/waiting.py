@@ -141,9 +141,9 @@ class PatientTransport(Transport):
         def attempt() -> TransportApiResponse:
             try:
                 answer = send(method, target, **{**options, "max_retries": 0})
+            except SSLError:
+                raise
             except (NoConnectionError, ConnectionTimeout) as error:
-                if isinstance(error, SSLError):
-                    raise
                 raise BusyError(last_cause(error.message)) from error
             if answer.meta.status in _BUSY:
                 raise BusyError(f"status {answer.meta.status}{_cause(answer.body)}")
@@ -200,9 +200,9 @@ def bulk(
     return answers
 
 
-def deletion(key: str) -> dict[str, Any]:
-    """The action that removes a document."""
-    return {"_op_type": "delete", "_id": key}
+def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The actions that remove documents, by id."""
+    return {key: {"_op_type": "delete", "_id": key} for key in ids}
 
 
 def sources_by_id(
@@ -213,20 +213,18 @@ def sources_by_id(
     Raises:
         ServerError: a shard cannot answer, which does not say that a document is not there.
     """
+
+    def attempt(part: Sequence[str]) -> list[Mapping[str, Any]]:
+        answer = client.mget(index=index, ids=part, source_includes=fields)
+        for item in answer["docs"]:
+            kind = item.get("error", {}).get("type", "index_not_found_exception")
+            if kind != "index_not_found_exception":
+                raise BusyError(f"{kind}{_cause(item)}")
+        return [item for item in answer["docs"] if item.get("found")]
+
     for part in parts(ids):
-        answer = patience_of(client).call(partial(_found, client, index, part, fields))
-        yield from ((item["_id"], item["_source"]) for item in answer)
-
-
-def _found(
-    client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None
-) -> list[Mapping[str, Any]]:
-    answer = client.mget(index=index, ids=ids, source_includes=fields)
-    for item in answer["docs"]:
-        kind = item.get("error", {}).get("type", "index_not_found_exception")
-        if kind != "index_not_found_exception":
-            raise BusyError(f"{kind}{_cause(item)}")
-    return [item for item in answer["docs"] if item.get("found")]
+        for item in patience_of(client).call(partial(attempt, part)):
+            yield item["_id"], item["_source"]
 
 
 def parts(ids: Sequence[str]) -> Iterator[list[str]]:
