@@ -91,8 +91,7 @@ class Examples:
     ) -> Examples:
         """Examples of objects with any names; pictures that are alone in theirs are left out.
 
-        Objects are numbered as they come, so that a seed divides them alike whatever their names:
-        those of an index are ids, which are others in another folder.
+        Objects are numbered as they come, so that a seed divides them alike whatever their names.
 
         Raises:
             ConfigurationError: the shapes do not fit, a feature is not finite, or there are fewer
@@ -174,10 +173,7 @@ class Examples:
     ) -> Iterator[NDArray[np.intp]]:
         """Places of the pictures of one epoch, batch by batch: every object once.
 
-        Args:
-            objects: how many a batch has; the last has what is left, but never one alone.
-            pictures: the most of one object in a batch, chosen at random.
-            rng: gives the order.
+        A batch has about so many objects, and at most so many pictures of one, chosen at random.
         """
         order = rng.permutation(len(self.names))
         parts = np.array_split(order, max(1, round(len(order) / objects)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,17 +165,21 @@ def read_again(
     kept: list[int] = []
     unread: list[tuple[str, str]] = []
     pictures: Pictures | None = None
-    for place, found in enumerate(_read_all(analyzer, documents)):
-        if isinstance(found, str):
-            unread.append((documents[place].uri, found))
-        else:
-            if pictures is None:
-                empty = np.empty((len(documents), *found.small.shape[1:]), np.float32)
-                pictures = Pictures(empty, found.size)
-            pictures.small[len(kept)] = found.small[0]
-            kept.append(place)
-        if reading is not None:
-            reading(place + 1, len(documents))
+    threads = ThreadPoolExecutor(cores() + 1, "imgsearch-train")
+    try:
+        for place, found in enumerate(threads.map(partial(_read, analyzer), documents)):
+            if isinstance(found, str):
+                unread.append((documents[place].uri, found))
+            else:
+                if pictures is None:
+                    empty = np.empty((len(documents), *found.small.shape[1:]), np.float32)
+                    pictures = Pictures(empty, found.size)
+                pictures.small[len(kept)] = found.small[0]
+                kept.append(place)
+            if reading is not None:
+                reading(place + 1, len(documents))
+    finally:
+        threads.shutdown(cancel_futures=True)  # so that Ctrl-C does not read to the end
     if pictures is None:
         uri, reason = unread[0]
         raise ConfigurationError(
@@ -184,16 +189,8 @@ def read_again(
     return Pictures(pictures.small[: len(kept)], pictures.size), kept, unread
 
 
-def _read_all(analyzer: Analyzer, documents: Sequence[Document]) -> Iterator[Pictures | str]:
-    """The picture of each document, in order, or why there is none."""
-    threads = ThreadPoolExecutor(cores() + 1, "imgsearch-train")
-    try:
-        yield from threads.map(lambda document: _read(analyzer, document), documents)
-    finally:
-        threads.shutdown(cancel_futures=True)  # so that Ctrl-C does not read to the end
-
-
 def _read(analyzer: Analyzer, document: Document) -> Pictures | str:
+    """The picture of a document, or why there is none."""
     if in_memory(document.uri):
         return "came from memory and cannot be read again"
     try:

@@ -3,13 +3,8 @@
 It is built of Keras's own layers only, so its file holds no code. The same weights give the same
 bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
 
-A shallow network beside the feature takes the picture as well. A deep feature says what is seen,
-and has forgotten much of colors, textures and patterns. These are seen by two paths of one
-convolution each, on the picture a quarter and an eighth as wide and high: windows of 8 x 8 pixels
-every 4, and the maxima of neighboring windows (the two paths of Wang et al., "Learning fine-grained
-image similarity with deep ranking", CVPR 2014, figure 3, which Shankar et al., "Deep learning based
-large scale visual recommendation and search for e-commerce", 2017, took over). There are fewer
-filters here, because there are fewer pictures to learn from.
+A shallow network beside the feature takes the picture as well, by two paths of one convolution
+each, on the picture a quarter and an eighth as wide and high: see docs/metric-learning.md.
 """
 
 from __future__ import annotations
@@ -173,12 +168,11 @@ def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
 def half_whitening(
     features: NDArray[np.float64], units: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights of a dense layer that gives principal components, brought nearer together.
+    """Weights of a dense layer: principal components, their variances brought nearer together.
 
     The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between
-    principal components (v_k^0) and whitening (v_k^(-1/2)), so that the few directions in which all
-    pictures differ do not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps). It
-    needs no objects, so nothing is learned by heart before training begins.
+    principal components and whitening, so that the few directions in which all pictures differ do
+    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps).
 
     Args:
         features: as the layer gets them, shape (pictures, dimensions).

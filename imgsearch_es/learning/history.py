@@ -93,12 +93,7 @@ class TrainingReport:
         return plot_curves(self)
 
     def save_plot(self, path: str | os.PathLike[str]) -> None:
-        """Write the curves into a file, of the kind that its name says.
-
-        Raises:
-            ConfigurationError: it cannot be written.
-            MissingDependencyError: matplotlib is not installed.
-        """
+        """Write the curves into a file, of the kind that its name says."""
         from imgsearch_es.interfaces.plots.training import save_curves
 
         save_curves(self, path)

@@ -2,22 +2,7 @@
 
 A triplet is an anchor, a positive (another picture of the anchor's object) and a negative (a
 picture of another object). Every pair of anchor and positive in the batch is one triplet; ways of
-mining differ in its negative.
-
-    semi-hard   the nearest negative that is farther than the positive; where there is none, the
-                farthest. The very hardest negatives make a head collapse early in training
-                (Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015, section 3.2)
-    random      any negative
-
-With D(a, b) the Euclidean distance of two embeddings and m the margin, the losses of anchor a,
-positive p and negative n are
-
-    triplet       max(0, D(a, p)^2 - D(a, n)^2 + m)       FaceNet, section 3.1
-    contrastive   1/2 D(a, p)^2 + 1/2 max(0, m - D(a, n))^2
-                                                          Hadsell, Chopra and LeCun, CVPR 2006,
-                                                          equation 4, of both pairs of the triplet
-
-and their mean counts. Embeddings have length 1, so D^2 is between 0 and 4.
+mining differ in its negative. Formulas and sources are in docs/metric-learning.md.
 """
 
 from __future__ import annotations
@@ -48,7 +33,7 @@ _SMALLEST = 1e-12
 def semi_hard(
     embeddings: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
 ) -> Triplets:
-    """Triplets with the nearest negative beyond the positive.
+    """Triplets with the nearest negative beyond the positive, or the farthest where there is none.
 
     Args:
         embeddings: of the batch, shape (pictures, dimensions).
@@ -182,21 +167,14 @@ DEFAULTS = TrainingOptions()
 
 
 class Learner:
-    """Adam on the loss of mined triplets.
-
-    The inputs of a batch are features, and small pictures where the head has a shallow network.
-
-    Args:
-        head: the network, as it begins.
-        options: loss, mining, margin and learning rate.
-    """
+    """Adam on the loss of mined triplets; takes what `Examples.inputs` gives."""
 
     def __init__(self, head: keras.Model, options: TrainingOptions) -> None:
-        self.head = head
+        self._head = head
         self._loss, self._mine = LOSSES[options.loss], MINING[options.mining]
         self._margin = float(options.margin or 0)
         self._optimizer = import_keras().optimizers.Adam(options.learning_rate)
-        self._optimizer.build(self.head.trainable_variables)
+        self._optimizer.build(self._head.trainable_variables)
         self._step, self._measure = self._compiled()
 
     def loss(
@@ -208,7 +186,7 @@ class Learner:
         learn: bool,
     ) -> float:
         """The loss of a batch, before a step of learning from it; 0 where there is no triplet."""
-        triplets = self._mine(apply_head(self.head, *inputs), groups, rng)
+        triplets = self._mine(apply_head(self._head, *inputs), groups, rng)
         run = self._step if learn else self._measure
         return float(run(list(inputs), triplets)) if len(triplets) else 0.0
 
@@ -218,7 +196,7 @@ class Learner:
 
     def restore(self, weights: Arrays, optimizer: Arrays) -> None:
         """Go on from weights of the head and what ``optimizer_state`` gave."""
-        self.head.set_weights(weights)
+        self._head.set_weights(weights)
         for variable, value in zip(self._optimizer.variables, optimizer, strict=True):
             variable.assign(value)
 
@@ -226,12 +204,12 @@ class Learner:
         """The functions of (inputs, triplets): a step, and the loss alone."""
         import tensorflow as tf
 
-        variables = self.head.trainable_variables
+        variables = self._head.trainable_variables
 
         def measure(
             inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
         ) -> tf.Tensor:
-            embeddings = self.head(one_or_more(inputs), training=training)
+            embeddings = self._head(one_or_more(inputs), training=training)
             return self._loss.of_triplets(embeddings, triplets, self._margin)
 
         def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:
@@ -242,7 +220,7 @@ class Learner:
             return loss
 
         signature = [
-            [tf.TensorSpec(given.shape, tf.float32) for given in self.head.inputs],
+            [tf.TensorSpec(given.shape, tf.float32) for given in self._head.inputs],
             tf.TensorSpec((None, 3), tf.int64),
         ]
         return tuple(

@@ -15,7 +15,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -83,10 +83,6 @@ class Quantization:
     hits: float
     largest_difference: float
     speed: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def quantize(

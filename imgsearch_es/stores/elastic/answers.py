@@ -185,15 +185,11 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
 
 
 class Way(NamedTuple):
-    """How a query that is weighted already is executed, for a window of so many documents.
-
-    Attributes:
-        body: of the search request.
-        read: the result in an answer; None where a wider window is needed.
-    """
+    """How a query that is weighted already is executed, for a window of so many documents."""
 
     body: Callable[[Query, Statistics, int], dict[str, Any]]
     read: Callable[[Query, Statistics, Mapping[str, Any], int], SearchResult | None]
+    """None where a wider window is needed."""
 
 
 IMPACT = Way(first_pass, read_first_pass)

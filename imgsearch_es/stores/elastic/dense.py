@@ -69,11 +69,9 @@ def _of_candidates(query: Query) -> dict[str, Any]:
 
 def _script(query: Query) -> dict[str, Any]:
     vector = feature(query)
-    parameters = (
-        {"direction": direction(vector).tolist()}
-        if query.strategy == "dense-cosine"
-        else {"q": vector.tolist()}
-    )
+    by_cosine = query.strategy == "dense-cosine"
+    given = {"direction": direction(vector)} if by_cosine else {"q": vector}
+    parameters = {name: value.tolist() for name, value in given.items()}
     return {"source": COMPARISONS[query.strategy].painless, "params": parameters}
 
 

@@ -1,12 +1,10 @@
 """How the server sends the documents of an answer: by one doc value each, or by ``_source``.
 
 Deep features travel as bytes, in base64, where the server can do that: as decimal numbers they take
-most of the time of an answer, and of a bulk request.
-
-The field ``hit`` is all of a document but its embedding in one value. Reading it takes a fraction
-of the time of finding, unpacking and filtering ``_source``. It is kept out of ``_source``, so a
-document that others change in part or copy (Elasticsearch's ``_update``, ``_reindex``) loses it; an
-answer with such a document is asked for again with sources. So no hit shows what its document was.
+most of the time of an answer, and of a bulk request. The field ``hit`` is all of a document but its
+embedding in one value, which is quicker to read than ``_source``. It is kept out of ``_source``, so
+a document that others change in part or copy (``_update``, ``_reindex``) loses it; an answer with
+such a document is asked for again with sources. So no hit shows what its document was.
 """
 
 from __future__ import annotations
