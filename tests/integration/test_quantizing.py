@@ -80,10 +80,8 @@ def test_it_is_a_model_of_its_own(made, pixels):
     reference = create_model("efficientnet-lite0")
     assert model.fingerprint() == f"sha256:{made.sha256}"
     assert model.vocabulary.keys == reference.vocabulary.keys
-    assert (
-        Analyzer(f"quantized:{made.path}").config["image_filters"]
-        == (Analyzer("efficientnet-lite0").config["image_filters"])
-    )
+    one, other = (Analyzer(name) for name in (f"quantized:{made.path}", "efficientnet-lite0"))
+    assert one.config["image_filters"] == other.config["image_filters"]
     one, other = model.predict(pixels), reference.predict(pixels)
     assert one.posterior.shape == other.posterior.shape
     assert one.embedding.shape == other.embedding.shape
@@ -137,10 +135,8 @@ def test_what_cannot_be_quantized(made, photos, tmp_path):
         quantize(photos, tmp_path / "none" / "lite0.zip")
     with pytest.raises(ConfigurationError, match=r"is no network of Keras"):
         quantize(photos, tmp_path / "b.zip", analyzer=f"quantized:{made.path}")
-    wide = {
-        "model": "efficientnet-lite0",
-        "image_filters": [{"name": "resize", "shorter_side": 224}],
-    }
+    filters = [{"name": "resize", "shorter_side": 224}]
+    wide = {"model": "efficientnet-lite0", "image_filters": filters}
     with pytest.raises(AnalyzerError, match=r"do the image filters fit the model\?"):
         quantize(photos, tmp_path / "b.zip", analyzer=Analyzer(wide))
     few = list(find_images(photos))[:59]
