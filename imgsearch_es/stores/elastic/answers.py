@@ -42,7 +42,7 @@ from imgsearch_es.stores.elastic.clauses import (
     sparse_clause,
 )
 from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
-from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of
+from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of, result
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 
 SMALLEST_WINDOW = 30
@@ -105,8 +105,8 @@ def read_scored(
 ) -> SearchResult:
     """The result in an answer in which the server scored every document exactly."""
     means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
-    hits = as_scored(answer["hits"]["hits"])
-    return _result(query, statistics, answer, hits, 0, means=means)
+    ranked = as_scored(answer["hits"]["hits"])
+    return result(query, statistics, answer, ranked, means=means, **_counted(answer, ranked))
 
 
 def as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
@@ -124,7 +124,9 @@ def read_first_pass(
     if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
-    return _result(query, statistics, answer, ranked, query.offset, means=means, windows=1)
+    found = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
+    counted = _counted(answer, ranked)
+    return result(query, statistics, answer, found, means=means, windows=1, **counted)
 
 
 def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
@@ -136,32 +138,11 @@ def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
     return Scored(document, to_score(total))
 
 
-def _result(
-    query: Query,
-    statistics: Statistics,
-    answer: Mapping[str, Any],
-    ranked: Sequence[Scored],
-    start: int,
-    *,
-    means: str,
-    windows: int = 0,
-) -> SearchResult:
-    """The hits of a ranking from ``start`` on."""
-    hits = [item for item in ranked if item.score > 0]
+def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored]) -> dict[str, Any]:
     total = answer["hits"]["total"]
-    all_here = total["value"] == len(ranked)  # those too whose score underflows to 0
-    return SearchResult(
-        hits=tuple(hits[start : start + query.k]),
-        total=len(hits) if all_here else total["value"],
-        total_is_exact=total["relation"] == "eq",
-        terms=query.terms,
-        average_length=statistics.average_length,
-        strategy="impact" if query.strategy == "auto" else query.strategy,
-        exact=True,
-        means=means,
-        took_ms=answer["took"],
-        windows=windows,
-    )
+    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
+        total = {**total, "value": sum(item.score > 0 for item in ranked)}
+    return {"total": total["value"], "total_is_exact": total["relation"] == "eq", "exact": True}
 
 
 def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
@@ -279,15 +260,9 @@ def pages(
             ready, waiting = [*ready, *waiting[:count]], waiting[count:]
             ready, skip = ready[skip:], max(0, skip - len(ready))
             while len(ready) >= query.k or (is_last and ready):
-                yield SearchResult(
-                    hits=tuple(ready[: query.k]),
-                    total=total,
-                    total_is_exact=query.threshold is None or is_last,
-                    terms=query.terms,
-                    average_length=statistics.average_length,
-                    strategy="impact" if query.strategy == "auto" else query.strategy,
-                    exact=True,
+                yield result(
+                    query, statistics, {"took": took}, ready[: query.k],
+                    total=total, total_is_exact=query.threshold is None or is_last, exact=True,
                     means="all matching pictures were scored, at one point in time",
-                    took_ms=took,
-                )
+                )  # fmt: skip
                 ready, took = ready[query.k :], 0.0

@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import matching
-from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of
+from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of, result
 
 _ROUNDING = 4 * 2.0**-24
 """Error of the server's float32 sums, per dimension, relative to the score."""
@@ -94,18 +94,12 @@ def read_dense(
         means = "all vectors were compared, the best again in float64"
         means += "" if proven else "; more than the window are equally near"
     cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
-    return SearchResult(
-        hits=tuple(ranked[query.offset : last]),
+    return result(
+        query, statistics, answer, ranked[query.offset : last],
         total=len(ranked) if fetched_all or cut else total,
         total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
-        terms=query.terms,
-        average_length=0.0,
-        strategy=query.strategy,
-        exact=proven and not query.candidates,
-        means=means,
-        took_ms=answer["took"],
-        windows=0 if query.candidates else 1,
-    )
+        exact=proven and not query.candidates, means=means, windows=0 if query.candidates else 1,
+    )  # fmt: skip
 
 
 def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:

@@ -10,7 +10,7 @@ such a document is asked for again with sources. So no hit shows what its docume
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic.connection import Version
 
 HIT = "hit"
@@ -89,6 +92,25 @@ def is_complete(answer: Mapping[str, Any]) -> bool:
     """Whether every hit of an answer has its document, one way or the other."""
     hits = answer["hits"]["hits"]
     return all("_source" in hit or HIT in hit.get("fields", ()) for hit in hits)
+
+
+def result(
+    query: Query,
+    statistics: Statistics,
+    answer: Mapping[str, Any],
+    hits: Sequence[Scored],
+    **facts: Any,
+) -> SearchResult:
+    """The result that an answer holds, by ``facts`` about it and what is true of all results."""
+    strategy = "impact" if query.strategy == "auto" else query.strategy
+    return SearchResult(
+        hits=tuple(hits),
+        terms=query.terms,
+        average_length=statistics.average_length,
+        strategy=strategy if query.fusion is None else query.fusion.method,
+        took_ms=answer["took"],
+        **facts,
+    )
 
 
 def document_of(hit: Mapping[str, Any]) -> Document:

@@ -34,7 +34,7 @@ from imgsearch_es.stores.elastic.clauses import (
     vanishing,
 )
 from imgsearch_es.stores.elastic.dense import exact_scores, feature, tolerance
-from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, whole_document_of
+from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, whole_document_of
 
 
 def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
@@ -101,20 +101,14 @@ def read_fused(
     if not proven and window < MAX_RESULTS:
         return None
     vanish = any(vanishing(part.terms) for part in query.parts)
-    return SearchResult(
-        hits=tuple(ranked[query.offset : last]),
+    rest = "no other picture can enter" if proven else "others are equally near"
+    return result(
+        query, statistics, answer, ranked[query.offset : last],
         total=len(ranked) if fetched_all or vanish else total["value"],
         total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
-        terms=query.terms,
-        average_length=statistics.average_length,
-        strategy="sum",
-        exact=proven,
-        means=f"the best {window} were summed again exactly, "
-        + ("and no other picture can enter" if proven else "and others are equally near"),
-        took_ms=answer["took"],
-        windows=1,
+        exact=proven, means=f"the best {window} were summed again exactly, and {rest}", windows=1,
         part_terms=tuple(part.terms for part in query.parts),
-    )
+    )  # fmt: skip
 
 
 def _above(query: Query, score: float) -> float:
