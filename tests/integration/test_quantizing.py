@@ -127,12 +127,13 @@ def test_an_index_follows_its_file_and_refuses_another(made, photos, tmp_path):
 
 
 def test_what_cannot_be_quantized(made, photos, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"exists: give another name, or force"):
-        quantize(photos, made.path)
-    with pytest.raises(ConfigurationError, match=r"its name must end in \.zip"):
-        quantize(photos, tmp_path / "lite0.xml")
-    with pytest.raises(ConfigurationError, match=r"there is no folder"):
-        quantize(photos, tmp_path / "none" / "lite0.zip")
+    for out, message in (
+        (made.path, r"exists: give another name, or force"),
+        (tmp_path / "lite0.xml", r"its name must end in \.zip"),
+        (tmp_path / "none" / "lite0.zip", r"there is no folder"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            quantize(photos, out)
     with pytest.raises(ConfigurationError, match=r"is no network of Keras"):
         quantize(photos, tmp_path / "b.zip", analyzer=f"quantized:{made.path}")
     filters = [{"name": "resize", "shorter_side": 224}]
@@ -151,15 +152,9 @@ def test_a_classifier_with_labels_of_its_own(photos, tmp_path):
 
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    network = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(8, 3, activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
+    parts = [keras.Input((32, 32, 3)), layers.Rescaling(1 / 255)]
+    parts += [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    network = keras.Sequential([*parts, layers.Dense(3, activation="softmax")])
     network.save(tmp_path / "birds.keras")
     labels = ["Great tit", "Blue tit", "it's_none"]
     (tmp_path / "birds.labels.txt").write_text("\n".join(labels))

@@ -234,11 +234,6 @@ def test_another_server_is_refused(monkeypatch, answer, message):
     assert message in str(caught.value)
 
 
-def test_a_file_has_no_credentials(tmp_path):
-    with pytest.raises(ConfigurationError, match="is a file, which has no option 'api_key'"):
-        open_store(str(tmp_path / "a.duckdb"), api_key="x")
-
-
 def test_a_server_that_hangs_is_asked_once():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = parse_address(f"http://127.0.0.1:{server.getsockname()[1]}/pets", timeout=0.2)

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import FORMULAS, NO_STATISTICS, Context, Formula
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Formula
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.answers import (
     SMALLEST_WINDOW,
     first_window,
     is_proven,
-    rescored,
 )
 from imgsearch_es.stores.elastic.clauses import matching, scale_of
 
@@ -42,6 +41,8 @@ FILTER = [
     {"terms": {"metadata.flash": ["true"]}},
 ]
 MUST_NOT = [{"terms": {"synsets": ["lynx"]}}, {"ids": {"values": ["0" * 32]}}]
+SELECTED = {"filter": FILTER, "must_not": MUST_NOT}
+SHARING = {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}
 SCRIPT = """
 double total = 0;
 for (int i = 0; i < params.fields.length; i++) {
@@ -111,40 +112,28 @@ def impact_body(clauses, window):
     ("name", "query", "body"),
     [
         ("script", PLAIN, script_body({"match_all": {}})),
-        ("script", NARROW, script_body({"bool": {"filter": FILTER, "must_not": MUST_NOT}})),
+        ("script", NARROW, script_body({"bool": SELECTED})),
         ("script-filtered", PLAIN, script_body({"bool": {"filter": [SHARES]}})),
         (
             "script-filtered",
             NARROW,
-            script_body({"bool": {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}}),
+            script_body({"bool": SHARING}),
         ),
         ("impact", PLAIN, impact_body({}, SMALLEST_WINDOW)),
         ("auto", PLAIN, impact_body({}, SMALLEST_WINDOW)),
-        ("impact", NARROW, impact_body({"filter": FILTER, "must_not": MUST_NOT}, SMALLEST_WINDOW)),
+        ("impact", NARROW, impact_body(SELECTED, SMALLEST_WINDOW)),
     ],
 )
 def test_the_whole_body(name, query, body):
     assert query.to_elasticsearch(name) == body
 
 
-def test_a_wider_window():
-    assert rescored(PLAIN, NO_STATISTICS, 100) == impact_body({}, 100)
-
-
-def test_matching_scores_nothing():
-    assert matching(PLAIN) == {"bool": {"filter": [SHARES]}}
-
-
 def test_the_scripts_text_is_one_for_all_queries():
     """Elasticsearch compiles 150 different texts in 5 minutes, no more."""
     others = [Query((Term(key, 0.5),), strategy="script") for key in ("lynx", "potter's_wheel")]
-    texts = {
-        query.to_elasticsearch("script")["query"]["function_score"]["script_score"]["script"][
-            "source"
-        ]
-        for query in (PLAIN, NARROW, *others)
-    }
-    assert len(texts) == 1
+    bodies = [query.to_elasticsearch("script") for query in (PLAIN, NARROW, *others)]
+    scripts = [body["query"]["function_score"]["script_score"]["script"] for body in bodies]
+    assert len({script["source"] for script in scripts}) == 1
 
 
 @pytest.mark.parametrize("weight", [2.0**-100, 1e-6, 65.0, 1e20])
