@@ -113,7 +113,9 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        layers, shortcut, dropout: see `build_head`.
+        layers: units of the head's dense layers.
+        shortcut: a linear layer beside them, which begins as half-whitening.
+        dropout: share of features and hidden units that a step leaves out at random.
         shallow: a shallow network on the picture in parallel to the large one; see `head`.
         loss: one of LOSSES.
         margin: of the loss; None for its usual one.
