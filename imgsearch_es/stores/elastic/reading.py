@@ -29,12 +29,7 @@ from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.clauses import matching
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import (
-    WHOLE,
-    all_answers,
-    embedding_of,
-    whole_document_of,
-)
+from imgsearch_es.stores.elastic.fetching import WHOLE, all_answers, embedding_of, whole_document_of
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 _LONGEST_PREFIX = 1000
