@@ -132,8 +132,6 @@ def test_settings_are_read_back_from_meta():
 @pytest.mark.parametrize(
     ("pictures", "dimensions", "shards"),
     [
-        (1, 0, 1),
-        (1_000_000, 0, 1),
         (1_000_000, 1280, 1),
         (10_000_001, 0, 2),
         (10_000_000, 1280, 6),
@@ -194,28 +192,18 @@ def properties(neighbors: Neighbors, dimensions: int = 64, version: tuple[int, i
 
 
 def indexed(kind: str, similarity: str) -> dict[str, object]:
-    return {
-        "type": "dense_vector",
-        "dims": 64,
-        "index": True,
-        "similarity": similarity,
-        "index_options": {"type": kind},
-    }
-
-
-def test_the_cosine_has_a_field_of_directions():
-    found = properties(Neighbors("int8_hnsw"))
-    assert found["embedding"] == STORED
-    assert found["direction"] == indexed("int8_hnsw", "max_inner_product")
+    return {**STORED, "index": True, "similarity": similarity, "index_options": {"type": kind}}
 
 
 @pytest.mark.parametrize(
-    ("similarity", "server"), [("dot", "max_inner_product"), ("euclidean", "l2_norm")]
+    ("similarity", "server"),
+    [("cosine", "max_inner_product"), ("dot", "max_inner_product"), ("euclidean", "l2_norm")],
 )
-def test_the_others_index_the_feature_itself(similarity, server):
-    found = properties(Neighbors("bbq_hnsw", similarity))
-    assert found["embedding"] == indexed("bbq_hnsw", server)
-    assert "direction" not in found
+def test_the_cosine_has_a_field_of_directions_and_others_index_the_feature(similarity, server):
+    found, wanted = properties(Neighbors("bbq_hnsw", similarity)), indexed("bbq_hnsw", server)
+    is_cosine = similarity == "cosine"
+    assert found["embedding"] == (STORED if is_cosine else wanted)
+    assert found.get("direction") == (wanted if is_cosine else None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

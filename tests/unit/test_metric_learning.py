@@ -293,11 +293,10 @@ def test_light_that_makes_no_sense(scenes, tmp_path):
 
 
 def test_the_command_makes_groups(run, scenes, tmp_path):
-    result = run("groups", scenes, "--out", tmp_path / "made", "--json")
-    assert json.loads(result.stdout)["groups"] == ["scene0", "scene1", "scene2"]
-    assert run("groups", scenes, "--out", tmp_path / "made").stdout.endswith(
-        "3 groups of 4 pictures\n"
-    )
+    command = ("groups", scenes, "--out", tmp_path / "made")
+    found = json.loads(run(*command, "--json").stdout)
+    assert found["groups"] == ["scene0", "scene1", "scene2"]
+    assert run(*command).stdout.endswith("3 groups of 4 pictures\n")
 
 
 def test_the_command_says_what_is_wrong(run, place, tmp_path):

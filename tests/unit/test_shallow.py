@@ -146,12 +146,6 @@ def test_a_head_that_exists_is_noticed_before_pictures_are_read(index, photos, t
         train(index, tmp_path / "head.keras", "folder", options=SHALLOW)
 
 
-def test_the_command_says_what_is_wrong(run, place, tmp_path):
-    wrong = run("train", "--index", place, "--shallow", "--out", tmp_path / "head.keras", code=1)
-    assert wrong.stderr.count("\n") == 1
-    assert "takes no network in parallel" in wrong.stderr
-
-
 # --- in an analyzer's configuration ---------------------------------------------------------------
 
 
