@@ -30,7 +30,6 @@ from needs import needs  # noqa: E402
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import interval, nister_stewenius, paired_tests  # noqa: E402
 from imgsearch_es.learning import (  # noqa: E402
-    Distortion,
     TrainingOptions,
     apply_head,
     build_head,
@@ -41,7 +40,7 @@ from imgsearch_es.learning import (  # noqa: E402
 from imgsearch_es.learning.examples import Examples  # noqa: E402
 from imgsearch_es.learning.from_index import examples_of  # noqa: E402
 from imgsearch_es.learning.head import start_shortcut  # noqa: E402
-from imgsearch_es.learning.training import Training, finish  # noqa: E402
+from imgsearch_es.learning.training import Training  # noqa: E402
 
 with needs("evaluation"):
     import scipy  # noqa: F401
@@ -69,7 +68,7 @@ def per_object(features: np.ndarray, examples: Examples) -> np.ndarray:
 
 def learn(learned: Examples, path: Path, options: TrainingOptions) -> None:
     if options.shallow:
-        finish(Training(learned, path, options), force=True, progress=None)
+        Training(learned, path, options).run(force=True, progress=None)
     else:
         train_head(learned.features, learned.groups.tolist(), path, options=options)
 
@@ -156,8 +155,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def pictures_of(options: argparse.Namespace, work: Path) -> Examples:
     """All pictures and their features, by an index that is kept in ``work``."""
     own = options.ukbench
-    distortion = Distortion(light=options.light)
-    pictures = [own] if own else make_groups(options.images, work / "groups", distortion=distortion)
+    pictures = [own] if own else make_groups(options.images, work / "groups", light=options.light)
     with ImageIndex(work / "index.duckdb", model=options.model) as index:
         report = index.add(pictures)
         print(report, file=sys.stderr)
@@ -172,7 +170,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--light", type=float, default=Distortion().light, help="of made groups")
+    parser.add_argument("--light", type=float, default=0.6, help="of made groups")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=CONTENDERS)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep groups and index there")
     parser.add_argument("--json", type=Path, metavar="FILE")

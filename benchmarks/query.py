@@ -35,12 +35,12 @@ from needs import needs  # noqa: E402
 from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
 
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
-from imgsearch_es.retrieval.scoring import Statistics  # noqa: E402
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics  # noqa: E402
 from imgsearch_es.retrieval.strategies import STRATEGIES as REGISTERED  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
-from imgsearch_es.stores.elastic.answers import read  # noqa: E402
+from imgsearch_es.stores.elastic.answers import first_pass, read_first_pass  # noqa: E402
+from imgsearch_es.stores.elastic.clauses import sparse_clause  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
-from imgsearch_es.stores.elastic.strategies import Impact, sparse_clause  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
@@ -207,8 +207,9 @@ def proven(store: ElasticStore, queries: list[Query]) -> dict[int, float]:
     for window in (20, 30, 50, 100, 250):
         count = 0
         for query in queries:
-            answer = store.client.search(index=index, body=Impact().first_pass(query, window))
-            count += read(query, Statistics(0, 0.0, {}), answer.body, window) is not None
+            body = first_pass(query, NO_STATISTICS, window)
+            answer = store.client.search(index=index, body=body)
+            count += read_first_pass(query, NO_STATISTICS, answer.body, window) is not None
         shares[window] = count / len(queries)
     return shares
 

@@ -1,34 +1,28 @@
 """Learning from an index: metric learning, whitening, and classifiers with 8 bits.
 
-A small network is trained on stored features, so that pictures of one object come near.
-To be read in the order of an experiment: ``made_groups`` (pictures of the same objects, where there
-are none at hand), ``pictures`` (as a shallow network takes them), ``from_index`` (features and
-objects of an index), ``examples`` and ``batches``, ``linear``, ``shallow`` and ``head`` (the
-network), ``mining``, ``losses`` and ``options``, ``learner`` (one step), ``training`` with
-``checkpoints`` and ``history``. ``head_filter`` makes the head a part of an analyzer,
-``analysis/models/parallel`` one with a shallow network (docs/metric-learning.md).
-``whitening`` and ``quantizing`` stand alone.
+A small network is trained on stored features, so that pictures of one object come near
+(docs/metric-learning.md). To be read in the order of an experiment: ``made_groups`` (pictures of
+the same objects, where there are none at hand), ``from_index`` (features and objects of an index),
+``examples``, ``head`` (the network), ``learner`` (losses, mining, one step), ``training`` and
+``history``. ``head_filter`` makes the head a part of an analyzer, ``analysis/models/keras_file`` one
+with a shallow network. ``whitening`` and ``quantizing`` stand alone.
 """
 
 from imgsearch_es.learning.from_index import features_and_groups, train
 from imgsearch_es.learning.head import apply_head, build_head, load_head
 from imgsearch_es.learning.history import Epoch, TrainingReport
-from imgsearch_es.learning.losses import LOSSES
-from imgsearch_es.learning.made_groups import Distortion, distort, make_groups
-from imgsearch_es.learning.mining import MINING
-from imgsearch_es.learning.options import TrainingOptions
+from imgsearch_es.learning.learner import LOSSES, MINING, TrainingOptions
+from imgsearch_es.learning.made_groups import make_groups
 from imgsearch_es.learning.training import train_head
 
 __all__ = [
     "LOSSES",
     "MINING",
-    "Distortion",
     "Epoch",
     "TrainingOptions",
     "TrainingReport",
     "apply_head",
     "build_head",
-    "distort",
     "features_and_groups",
     "load_head",
     "make_groups",

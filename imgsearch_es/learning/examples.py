@@ -1,15 +1,67 @@
-"""Examples to learn from: stored features, each of an object, and their division by objects."""
+"""Examples to learn from: stored features, each of an object, and their division by objects.
+
+For a shallow network there are pictures, too: a quarter as wide and as high, and kept in memory. To
+make them so small is the network's first step and has no weights, so for training it is done once,
+when a picture is read. In float32 a picture of 224 x 224 pixels then takes 38 kB.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.learning.pictures import Pictures
+
+STEP = 4
+"""Each pixel of a small picture is the mean of so many by so many."""
+_SMALLEST = 2 * STEP
+"""Pixels: the network makes pictures smaller by two once more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """Small pictures.
+
+    Attributes:
+        small: float32 of shape (pictures, height // 4, width // 4, 3), RGB, 0 to 255.
+        size: (height, width) of the whole pictures in pixels.
+    """
+
+    small: NDArray[np.float32]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Pictures:
+        """Make pictures small: the mean of each 4 x 4 pixels, without what is left over.
+
+        A sum of 16 whole numbers is exact in float32, so this is what the network computes, bit by
+        bit.
+
+        Args:
+            pixels: uint8 of shape (pictures, height, width, 3), as an analyzer prepares them.
+
+        Raises:
+            ConfigurationError: they have another shape or type, or are too small already.
+        """
+        pixels = np.asarray(pixels)
+        if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+            raise ConfigurationError(
+                f"pixels are {pixels.dtype} of shape {pixels.shape}; a shallow network takes uint8 "
+                "of shape (pictures, height, width, 3)"
+            )
+        count, height, width, _ = pixels.shape
+        if min(height, width) < _SMALLEST:
+            raise ConfigurationError(
+                f"pictures of {width} x {height} pixels are too small for a shallow network; it "
+                f"takes {_SMALLEST} x {_SMALLEST} or more"
+            )
+        rows, columns = height // STEP, width // STEP
+        whole = pixels[:, : rows * STEP, : columns * STEP]
+        blocks = whole.reshape(count, rows, STEP, columns, STEP, 3)
+        return cls(np.asarray(blocks.mean(axis=(2, 4), dtype=np.float32)), (height, width))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,9 +72,8 @@ class Examples:
         features: float32 of shape (pictures, dimensions).
         groups: numbers of the objects from 0 on, shape (pictures,).
         names: of the objects, in the order of their numbers.
-        pictures: small pictures for a shallow network, those of the whole collection, which its
-            parts share, so that they are in memory once. None without such a network.
-        places: where the pictures are among them, shape (pictures,).
+        pictures: of the whole collection, for a shallow network: its parts share them.
+        places: where those of these examples are among them, shape (pictures,).
     """
 
     features: NDArray[np.float32]
@@ -40,13 +91,7 @@ class Examples:
     ) -> Examples:
         """Examples of objects with any names; pictures that are alone in theirs are left out.
 
-        Objects are numbered as they come, so that a seed divides them alike whatever their names:
-        those of an index are ids, which are others in another folder.
-
-        Args:
-            features: shape (pictures, dimensions), finite.
-            groups: the object of each picture.
-            pictures: one of each, for a shallow network.
+        Objects are numbered as they come, so that a seed divides them alike whatever their names.
 
         Raises:
             ConfigurationError: the shapes do not fit, a feature is not finite, or there are fewer
@@ -88,25 +133,24 @@ class Examples:
         return int(self.features.shape[1])
 
     def inputs(self, rows: NDArray[np.intp] | slice = slice(None)) -> list[NDArray[np.float32]]:
-        """What a head takes of some of the pictures: features, and small pictures where it has."""
+        """What a head takes of some of the pictures: features, and small pictures if there are."""
         if self.pictures is None:
             return [self.features[rows]]
         return [self.features[rows], self.pictures.small[self.places[rows]]]
 
     def select(self, objects: Sequence[int] | NDArray[np.intp]) -> Examples:
         """The pictures of some objects, which are numbered anew in the order given."""
-        place = {int(number): i for i, number in enumerate(objects)}
-        rows = np.flatnonzero(np.isin(self.groups, list(place)))
-        groups = np.array([place[int(number)] for number in self.groups[rows]], dtype=np.intp)
-        names = tuple(self.names[int(number)] for number in objects)
+        place = np.full(len(self.names), -1)
+        place[np.asarray(objects)] = np.arange(len(objects))
+        rows = np.flatnonzero(place[self.groups] >= 0)
+        groups, names = place[self.groups[rows]], tuple(self.names[i] for i in objects)
         return Examples(self.features[rows], groups, names, self.pictures, self.places[rows])
 
     def divide(self, share: float, seed: int) -> tuple[Examples, Examples]:
-        """Divide the objects at random; no object is on both sides.
+        """Divide the objects at random; no object is on both sides, and two or more on each.
 
         Args:
-            share: of the objects that go to the second side; at least one goes to it, and two
-                stay, so there must be three.
+            share: of the objects that go to the second side.
             seed: of the choice.
 
         Raises:
@@ -123,3 +167,21 @@ class Examples:
         second = min(max(2, round(share * count)), count - 2)
         order = np.random.default_rng([seed, count]).permutation(count)
         return self.select(np.sort(order[second:])), self.select(np.sort(order[:second]))
+
+    def batches(
+        self, objects: int, pictures: int, rng: np.random.Generator
+    ) -> Iterator[NDArray[np.intp]]:
+        """Places of the pictures of one epoch, batch by batch: every object once.
+
+        A batch has about so many objects, and at most so many pictures of one, chosen at random.
+        """
+        order = rng.permutation(len(self.names))
+        parts = np.array_split(order, max(1, round(len(order) / objects)))
+        by_object = np.argsort(self.groups, kind="stable")
+        starts = np.searchsorted(self.groups[by_object], np.arange(len(self.names) + 1))
+        for part in parts:
+            chosen = []
+            for number in part:
+                own = by_object[starts[number] : starts[number + 1]]
+                chosen.append(own if len(own) <= pictures else rng.permutation(own)[:pictures])
+            yield np.concatenate(chosen)

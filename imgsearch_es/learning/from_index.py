@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.models.runtime import cores
+from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
-from imgsearch_es.learning.examples import Examples
+from imgsearch_es.learning.examples import Examples, Pictures
 from imgsearch_es.learning.history import TrainingReport
-from imgsearch_es.learning.options import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.pictures import ReadingProgress, read_again
-from imgsearch_es.learning.training import Progress, Training, finish, target_of
+from imgsearch_es.learning.learner import DEFAULTS, TrainingOptions
+from imgsearch_es.learning.training import Progress, Training, target_of
+from imgsearch_es.pictures.files import in_memory
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.retrieval.documents import Document
+
+ReadingProgress = Callable[[int, int], None]
+"""Called after each picture with those read so far and all of them."""
 
 
 def train(
@@ -40,14 +45,8 @@ def train(
     With a shallow network (``options.shallow``) the pictures are read again, as they were for the
     index. Those that are gone or have changed are left out; ``report.unread`` lists them.
 
-    Args:
-        index: an index whose documents have deep features.
-        out: the head's file, ``.keras``.
-        judgements: which pictures show the same object; what ``imgsearch evaluate`` takes.
-        options: see `TrainingOptions`.
-        force: see `train_head`.
-        progress: called after each epoch.
-        reading: called with the pictures read so far and all of them, for a shallow network.
+    The judgements are what ``imgsearch evaluate`` takes, and say which pictures show the same
+    object; the other arguments are those of `train_head`.
 
     Raises:
         IndexNotFoundError: there is no such index.
@@ -56,10 +55,10 @@ def train(
             features of this index, or no picture be read.
         AnalyzerError: the index's analyzer cannot be built.
     """
-    target = target_of(out, force=force)
+    target = target_of(out, ".keras", force=force)
     examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
     training = Training(examples, target, options, unread)
-    return finish(training, force=force, progress=progress)
+    return training.run(force=force, progress=progress)
 
 
 def features_and_groups(
@@ -72,8 +71,7 @@ def features_and_groups(
     Returns:
         Features of shape (pictures, dimensions), and the object of each: an id of its pictures.
     """
-    documents, groups = _judged(index, judgements)
-    return _features(documents), groups
+    return _judged(index, judgements)[1:]
 
 
 def examples_of(
@@ -83,72 +81,51 @@ def examples_of(
     shallow: bool = False,
     reading: ReadingProgress | None = None,
 ) -> tuple[Examples, list[tuple[str, str]]]:
-    """What `train` learns from.
-
-    Returns:
-        The judged pictures, and (uri, reason) of those that a shallow network cannot see.
-    """
-    documents, groups = _judged(index, judgements)
-    features = _features(documents)
+    """The judged pictures, and (uri, reason) of those that a shallow network cannot see."""
+    documents, features, groups = _judged(index, judgements)
     if not shallow:
         return Examples.of(features, groups), []
-    found = read_again(_analyzer_beside(index, documents), documents, reading)
-    kept = [groups[place] for place in found.kept]
-    return Examples.of(features[found.kept], kept, found.pictures), found.unread
+    pictures, kept, unread = read_again(_analyzer_beside(index, documents), documents, reading)
+    return Examples.of(features[kept], [groups[place] for place in kept], pictures), unread
 
 
 def objects(judgements: Judgements) -> dict[str, str]:
     """The object of each judged picture: the smallest id of those that belong together."""
-    leader: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet  # takes a moment to import
 
-    def find(key: str) -> str:
-        leader.setdefault(key, key)
-        while leader[key] != key:
-            leader[key] = leader[leader[key]]
-            key = leader[key]
-        return key
-
-    done: set[int] = set()
+    together, done = DisjointSet(judgements.queries), set[int]()
     for query in judgements.queries:
-        shared: Mapping[str, int] = judgements.grades[query]
-        if id(shared) not in done:  # queries of one object share their judgements
-            done.add(id(shared))
+        shared = id(judgements.grades[query])
+        if shared not in done:  # queries of one object share their judgements
+            done.add(shared)
             for other in judgements.relevant(query):
-                one, two = sorted((find(query), find(other)))
-                leader[two] = one
-        find(query)
-    return {key: find(key) for key in leader}
+                together.add(other)
+                together.merge(query, other)
+    return {key: min(group) for group in together.subsets() for key in group}
 
 
 def _judged(
     index: ImageIndex, judgements: str | os.PathLike[str] | Judgements
-) -> tuple[list[Document], list[str]]:
-    """The judged pictures, which all have deep features, and the object of each."""
+) -> tuple[list[Document], NDArray[np.float32], list[str]]:
+    """The judged pictures, their deep features, and the object of each."""
     index.count()  # raises when there is no index
     documents = {document.id: document for document in index.store.documents()}
     collection = Collection(documents.values())
     groups = objects(make_task(judgements, collection).judgements)
     kept = [item.id for item in collection.items if item.id in groups]
     found = [documents[key] for key in kept]
-    without = sum(document.embedding is None for document in found)
+    vectors = [document.embedding for document in found if document.embedding is not None]
+    without = len(found) - len(vectors)
     if without or not found:
         raise ConfigurationError(
             f"{index.location}: {without} of {len(found)} judged pictures have "
             "no deep feature to learn from; index them with an analyzer that gives one"
         )
-    return found, [groups[key] for key in kept]
-
-
-def _features(documents: Sequence[Document]) -> NDArray[np.float32]:
-    return np.stack([d.embedding for d in documents if d.embedding is not None])
+    return found, np.stack(vectors), [groups[key] for key in kept]
 
 
 def _analyzer_beside(index: ImageIndex, documents: Sequence[Document]) -> Analyzer:
-    """The analyzer of an index, when a network can be put beside its model.
-
-    Raises:
-        ConfigurationError: the stored features are not what its network gives.
-    """
+    """The analyzer of an index, when a network can be put beside its model."""
     settings = known_settings(index.store)
     imported = sum(not document.is_read for document in documents)
     if imported or not settings.has_model:
@@ -172,3 +149,54 @@ def _analyzer_beside(index: ImageIndex, documents: Sequence[Document]) -> Analyz
             "shallow one"
         )
     return analyzer
+
+
+def read_again(
+    analyzer: Analyzer, documents: Sequence[Document], reading: ReadingProgress | None = None
+) -> tuple[Pictures, list[int], list[tuple[str, str]]]:
+    """Read the pictures of documents as they were read for the index, in threads.
+
+    Returns:
+        The pictures that could be read, the places of their documents, and (uri, reason) of others.
+
+    Raises:
+        ConfigurationError: none can be read, or they are too small.
+    """
+    kept: list[int] = []
+    unread: list[tuple[str, str]] = []
+    pictures: Pictures | None = None
+    threads = ThreadPoolExecutor(cores() + 1, "imgsearch-train")
+    try:
+        for place, found in enumerate(threads.map(partial(_read, analyzer), documents)):
+            if isinstance(found, str):
+                unread.append((documents[place].uri, found))
+            else:
+                if pictures is None:
+                    empty = np.empty((len(documents), *found.small.shape[1:]), np.float32)
+                    pictures = Pictures(empty, found.size)
+                pictures.small[len(kept)] = found.small[0]
+                kept.append(place)
+            if reading is not None:
+                reading(place + 1, len(documents))
+    finally:
+        threads.shutdown(cancel_futures=True)  # so that Ctrl-C does not read to the end
+    if pictures is None:
+        uri, reason = unread[0]
+        raise ConfigurationError(
+            f"a shallow network learns from pictures, and none of the {len(documents)} judged ones "
+            f"can be read again, such as {uri}: {reason}"
+        )
+    return Pictures(pictures.small[: len(kept)], pictures.size), kept, unread
+
+
+def _read(analyzer: Analyzer, document: Document) -> Pictures | str:
+    """The picture of a document, or why there is none."""
+    if in_memory(document.uri):
+        return "came from memory and cannot be read again"
+    try:
+        picture = analyzer.open(document.uri)
+    except ImageError as error:
+        return error.reason
+    if picture.sha256 != document.sha256:
+        return "has changed since it was indexed"
+    return Pictures.of(analyzer.prepare(picture.image)[np.newaxis])

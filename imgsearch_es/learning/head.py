@@ -1,9 +1,10 @@
 """The head: a small network from a stored feature to an embedding of length 1.
 
-With a shallow network (`shallow`) beside the feature it takes pictures as well.
-
 It is built of Keras's own layers only, so its file holds no code. The same weights give the same
 bytes, on one machine, so that two runs of a training can be compared by their files' SHA-256.
+
+A shallow network beside the feature takes the picture as well, by two paths of one convolution
+each, on the picture a quarter and an eighth as wide and high: see docs/metric-learning.md.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ from imgsearch_es.analysis.models.saved_network import (
 )
 from imgsearch_es.analysis.models.weights import given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.learning.linear import half_whitening
-from imgsearch_es.learning.shallow import shallow_vector
+from imgsearch_es.learning.examples import STEP
 from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
@@ -39,8 +39,15 @@ if TYPE_CHECKING:
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
 DROPOUT = 0.5
-PREPARED, SHORTCUT = "prepared", "shortcut"
+_FILTERS, _WINDOW, _STRIDE = 32, 8, 4
+"""Of each shallow path."""
+_POOLS = {"quarter": (7, 4), "eighth": (3, 2)}
+"""Windows and strides of the maxima; of a picture of 224 x 224 pixels, 4 x 4 positions stay."""
+_PREPARED, _SHORTCUT = "prepared", "shortcut"
 """Names of layers: what the feature is prepared by, and the linear one beside the others."""
+_POWER, _SMALLEST = 0.25, 1e-9
+"""Of half-whitening; directions with a smaller share of the largest variance are noise, and not
+made larger."""
 _BATCH, _BATCH_OF_PICTURES = 4096, 256
 _SAVED = "1980-01-01@00:00:00"
 """What the file says of when it was saved: the earliest time of a ZIP archive."""
@@ -61,21 +68,16 @@ def build_head(
 
     Of each number of the feature the square root is taken, with its sign (Hellinger's kernel), and
     the result divided by its length and brought to a mean square of 1. Dense layers follow, all but
-    the last with ReLU. With a shortcut, one linear layer from the feature to the embedding
-    is added to the last of them, which then begins at zero. The sum is divided by its length.
-
-    A shallow network's numbers go into the first dense layer beside the feature's, and not into the
-    shortcut: with one, the head begins as the same without a shallow network.
+    the last with ReLU. The sum is divided by its length.
 
     Args:
         dimensions: of the feature.
         layers: units of the dense layers; the last one is the length of the embedding.
-        shortcut: see above.
-        dropout: share of the feature and of the hidden units that each step of learning leaves
-            out at random; 0 for none.
+        shortcut: add one linear layer from the feature to the last of them, which then begins at
+            zero. A shallow network does not go into it: with one, the head begins as without.
+        dropout: share of the feature and of the hidden units that each step of learning leaves out.
         small: rows and columns of the small pictures (see `Pictures`) that a shallow network sees
-            and the head takes as its second input; None for no such network. What is saved takes
-            whole pictures (`on_whole_pictures`).
+            and the head takes as its second input; None for no such network.
         seed: of the weights.
 
     Raises:
@@ -88,14 +90,11 @@ def build_head(
     if not 0 <= dropout < 1:
         raise ConfigurationError(f"dropout is from 0 to below 1, not {dropout}")
     keras = import_keras()
-    feature = keras.Input((dimensions,), name=FEATURE)
-    inputs = [feature] if small is None else [feature, keras.Input((*small, 3), name=PIXELS)]
-    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
-    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
-    prepared = keras.layers.Rescaling(math.sqrt(dimensions), name=PREPARED)(unit)
-    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(prepared)
+    inputs = [keras.Input((dimensions,), name=FEATURE)]
+    x = prepared = keras.layers.Dropout(dropout, seed=seed, name="dropout_0")(_prepared(*inputs))
     if small is not None:
-        seen = shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
+        inputs.append(keras.Input((*small, 3), name=PIXELS))
+        seen = _shallow_vector(inputs[1], dropout, seed + len(layers) + 1)
         x = keras.layers.Concatenate(name="beside")([prepared, seen])
     for i, units in enumerate(layers[:-1], start=1):
         x = _dense(units, f"dense_{i}", seed + i, activation="relu")(x)
@@ -103,23 +102,100 @@ def build_head(
     start = "zeros" if shortcut else None
     x = _dense(layers[-1], f"dense_{len(layers)}", seed + len(layers), start=start)(x)
     if shortcut:
-        linear = _dense(layers[-1], SHORTCUT, seed)(prepared)
-        x = keras.layers.Add(name="sum")([x, linear])
+        x = keras.layers.Add(name="sum")([x, _dense(layers[-1], _SHORTCUT, seed)(prepared)])
     embedding = keras.layers.UnitNormalization(name="embedding")(x)
-    head = keras.Model(_one_or_more(inputs), embedding, name="head")
+    head = keras.Model(one_or_more(inputs), embedding, name="head")
     for number, operation in enumerate(head.operations):
         if not isinstance(operation, keras.layers.Layer):  # Keras numbers these as it makes them
             operation.name = f"{type(operation).__name__.lower()}_{number}"
     return head
 
 
+def _prepared(feature: Any) -> Any:
+    keras = import_keras()
+    root = keras.ops.sign(feature) * keras.ops.sqrt(keras.ops.abs(feature))
+    unit = keras.layers.UnitNormalization(name="unit_feature")(root)
+    return keras.layers.Rescaling(math.sqrt(feature.shape[1]), name=_PREPARED)(unit)
+
+
+def _dense(
+    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
+) -> keras.layers.Dense:
+    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
+    keras = import_keras()
+    initializer = start or keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=initializer, name=name
+    )
+
+
+def _shallow_vector(small: Any, dropout: float, seed: int) -> Any:
+    """What the two paths make of small pictures; the part of each has a mean square of 1."""
+    keras = import_keras()
+    quarter = keras.layers.Rescaling(1 / 127.5, offset=-1, name="centered")(small)
+    eighth = keras.layers.AveragePooling2D(2, name="halved")(quarter)
+    paths = [_path(quarter, "quarter", seed), _path(eighth, "eighth", seed + 1)]
+    both = keras.layers.Concatenate(name="shallow")(paths)
+    return keras.layers.Dropout(dropout, seed=seed, name="dropout_shallow")(both)
+
+
+def _path(picture: Any, name: str, seed: int) -> Any:
+    keras = import_keras()
+    window, stride = _POOLS[name]
+    x = keras.layers.Conv2D(
+        _FILTERS, _WINDOW, _STRIDE, padding="same", activation="relu", name=f"{name}_filters",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+    )(picture)  # fmt: skip
+    x = keras.layers.MaxPooling2D(window, stride, padding="same", name=f"{name}_maxima")(x)
+    x = keras.layers.Flatten(name=f"{name}_numbers")(x)
+    # Divided by its length; a flat gray picture, whose numbers are near 0, has a bounded slope.
+    return keras.layers.RMSNormalization(trainable=False, name=f"{name}_unit")(x)
+
+
+def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """A head of small pictures as one of whole ones of (height, width) pixels, to be saved."""
+    keras = import_keras()
+    feature = keras.Input(head.inputs[0].shape[1:], name=FEATURE)
+    pixels = keras.Input((*size, 3), name=PIXELS)
+    small = keras.layers.AveragePooling2D(STEP, name="subsampled")(pixels)
+    return keras.Model([feature, pixels], head([feature, small]), name="head_on_pixels")
+
+
 def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
     """Let the shortcut of a new head begin as half-whitening learned from features."""
-    keras = import_keras()
-    layer = head.get_layer(SHORTCUT)
-    prepare = keras.Model(head.inputs[0], head.get_layer(PREPARED).output)
+    layer = head.get_layer(_SHORTCUT)
+    prepare = import_keras().Model(head.inputs[0], head.get_layer(_PREPARED).output)
     prepared = apply_head(prepare, features).astype(np.float64)
     layer.set_weights(half_whitening(prepared, layer.units))
+
+
+def half_whitening(
+    features: NDArray[np.float64], units: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of a dense layer: principal components, their variances brought nearer together.
+
+    The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between
+    principal components and whitening, so that the few directions in which all pictures differ do
+    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps).
+
+    Args:
+        features: as the layer gets them, shape (pictures, dimensions).
+        units: of the layer; those beyond the dimensions stay zero.
+
+    Returns:
+        Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
+        mean 0 and a mean square length of 1.
+    """
+    mean = features.mean(axis=0)
+    centered = features - mean
+    values, directions = np.linalg.eigh(centered.T @ centered / len(features))
+    values, directions = values[::-1][:units], directions[:, ::-1][:, :units]
+    largest = max(float(values[0]), np.finfo(np.float64).tiny)
+    scaled = directions / np.maximum(values / largest, _SMALLEST) ** _POWER
+    length = float(np.square(centered @ scaled).sum(axis=1).mean()) ** 0.5
+    kernel = np.zeros((features.shape[1], units))
+    kernel[:, : scaled.shape[1]] = scaled / (length or 1)
+    return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
 
 
 def start_dropout(head: keras.Model, rng: np.random.Generator) -> None:
@@ -150,29 +226,20 @@ def apply_head(
         takes = "takes pixels as well" if pixels is None else "has no shallow network for pixels"
         raise ConfigurationError(f"this head {takes}")
     size = _BATCH if pixels is None else _BATCH_OF_PICTURES
-    parts = [
-        run_head(head, [np.asarray(part[i : i + size], dtype=np.float32) for part in inputs])
-        for i in range(0, len(features), size)
-    ]
-    return np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
+    parts = []
+    for i in range(0, len(features), size):
+        batch = [np.asarray(given[i : i + size], dtype=np.float32) for given in inputs]
+        parts.append(np.asarray(head(one_or_more(batch), training=False), dtype=np.float32))
+    return np.concatenate(parts)
 
 
-def run_head(head: keras.Model, inputs: Sequence[Any], *, training: bool = False) -> Any:
-    """The embeddings of a batch, as a tensor; of one input or of two."""
-    return head(_one_or_more(inputs), training=training)
-
-
-def _one_or_more(inputs: Sequence[Any]) -> Any:
-    """As Keras wants it: one alone, several as a list."""
+def one_or_more(inputs: Sequence[Any]) -> Any:
+    """The inputs of a network as Keras wants them: one alone, several as a list."""
     return inputs[0] if len(inputs) == 1 else list(inputs)
 
 
 def save_head(head: keras.Model, path: Path) -> None:
-    """Write a head; the file is there whole or not.
-
-    Raises:
-        ConfigurationError: it cannot be written.
-    """
+    """Write a head, whole or not at all, or raise a ConfigurationError."""
     try:
         with tempfile.TemporaryDirectory() as folder, replacing(path) as draft:
             saved = Path(folder, "head.keras")
@@ -184,8 +251,6 @@ def save_head(head: keras.Model, path: Path) -> None:
 
 def load_head(path: str | os.PathLike[str]) -> keras.Model:
     """Load a head, or another network that turns a vector into a vector; no code in it is run.
-
-    One with a shallow network takes pictures as well.
 
     Raises:
         WeightsError: the file is missing, unreadable, or holds Python code (a Lambda layer).
@@ -203,17 +268,6 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
             "one"
         )
     return head
-
-
-def _dense(
-    units: int, name: str, seed: int, *, activation: str | None = None, start: str | None = None
-) -> keras.layers.Dense:
-    """A dense layer with weights by Glorot and Bengio, or as ``start`` names it."""
-    keras = import_keras()
-    initializer = start or keras.initializers.GlorotUniform(seed=seed)
-    return keras.layers.Dense(
-        units, activation=activation, kernel_initializer=initializer, name=name
-    )
 
 
 def _copy_reproducibly(source: Path, target: Path) -> None:

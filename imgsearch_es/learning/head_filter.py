@@ -22,10 +22,7 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True)
 class Head(LearntFilter):
-    """Give the embedding that a head (``imgsearch train``) makes of each deep feature.
-
-    The file is loaded on first use, and no code in it is run.
-    """
+    """Give the embedding that a head (``imgsearch train``) makes of each deep feature."""
 
     def dimensions(self, given: int) -> int:
         """As many as the head's last layer has units."""

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The figures of an epoch.
+    """The figures of an epoch, numbered from 1.
 
     Attributes:
-        number: from 1.
         loss: mean over the batches.
-        validation_loss: on the held-out objects.
+        validation_loss: the same of the held-out objects.
         score: N-S of the held-out objects (see ``training.score``).
     """
 
@@ -35,16 +34,15 @@ class TrainingReport:
     Attributes:
         path: of the head.
         raw_score: N-S of the held-out objects by the features as they are, compared by cosine.
-        start_score: the same by the head before it learned, with what its shortcut begins as.
+        start_score: the same by the head before it learned.
+        objects, pictures: how many were learned from, and how many held out.
+        options: the training's, as JSON values.
+        data: fingerprint of the features, pictures and groups.
+        unread: (uri, reason) of pictures that a shallow network cannot learn from, because they
+            could not be read again.
         history: the epochs, in order.
         best: the number of the epoch whose weights the head has; 0 for those it began with.
-        objects: how many were learned from, and how many held out.
-        pictures: likewise.
         stopped_early: whether the score had stopped rising before the last epoch.
-        options: the training's options, as JSON values.
-        data: fingerprint of the features, pictures and groups.
-        unread: (uri, reason) of pictures that a shallow network should have learned from and that
-            could not be read again; they were left out.
     """
 
     path: Path
@@ -71,10 +69,9 @@ class TrainingReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        values = asdict(self)
         unread = [{"uri": uri, "reason": reason} for uri, reason in self.unread]
         ends = {"path": str(self.path), "best_score": self.best_score, "unread": unread}
-        return {**values, **ends}
+        return {**asdict(self), **ends}
 
     def __str__(self) -> str:
         ended = ", stopped early" if self.stopped_early else ""
@@ -96,12 +93,7 @@ class TrainingReport:
         return plot_curves(self)
 
     def save_plot(self, path: str | os.PathLike[str]) -> None:
-        """Write the curves into a file, of the kind that its name says.
-
-        Raises:
-            ConfigurationError: it cannot be written.
-            MissingDependencyError: matplotlib is not installed.
-        """
+        """Write the curves into a file, of the kind that its name says."""
         from imgsearch_es.interfaces.plots.training import save_curves
 
         save_curves(self, path)

@@ -1,101 +1,217 @@
-"""The learner: a head, its optimizer and one step of learning."""
+"""The learner: mined triplets of a batch, their loss, and one step of learning.
+
+A triplet is an anchor, a positive (another picture of the anchor's object) and a negative (a
+picture of another object). Every pair of anchor and positive in the batch is one triplet; ways of
+mining differ in its negative. Formulas and sources are in docs/metric-learning.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.runtime import import_keras
-from imgsearch_es.learning.checkpoints import Arrays
-from imgsearch_es.learning.head import apply_head, run_head, start_dropout
-from imgsearch_es.learning.losses import Loss
-from imgsearch_es.learning.mining import Mining, Triplets
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.learning.head import DROPOUT, LAYERS, apply_head, one_or_more
 
 if TYPE_CHECKING:
     import keras
 
-Inputs = Sequence[NDArray[np.float32]]
-"""What the head takes of a batch: features, and small pictures where it has a shallow network."""
+Arrays = list[NDArray[Any]]
+Triplets = NDArray[np.intp]
+"""Places in a batch, shape (triplets, 3): anchor, positive, negative."""
+Tensor = Any
+"""A tensor of Keras's backend."""
+_SMALLEST = 1e-12
+"""Below it the slope of the square root has no bound."""
+
+
+def semi_hard(
+    embeddings: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
+) -> Triplets:
+    """Triplets with the nearest negative beyond the positive, or the farthest where there is none.
+
+    Args:
+        embeddings: of the batch, shape (pictures, dimensions).
+        groups: the object of each, shape (pictures,).
+        rng: of random triplets.
+    """
+    anchors, positives = _pairs(groups)
+    exact = embeddings.astype(np.float64)
+    lengths = np.square(exact).sum(axis=1)
+    distances = np.maximum(lengths[:, None] + lengths - 2 * exact @ exact.T, 0)
+    far = np.where(groups[anchors, None] == groups, np.inf, distances[anchors])
+    beyond = np.where(far > distances[anchors, positives, None], far, np.inf)
+    nearest = beyond.argmin(axis=1)
+    is_there = np.isfinite(beyond[np.arange(len(anchors)), nearest])
+    farthest = np.where(np.isfinite(far), far, -np.inf).argmax(axis=1)
+    return np.stack([anchors, positives, np.where(is_there, nearest, farthest)], axis=1)
+
+
+def random_triplets(
+    embeddings: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
+) -> Triplets:
+    """Triplets with any negative, all with the same chance; takes what ``semi_hard`` takes."""
+    anchors, positives = _pairs(groups)
+    lots = rng.random((len(anchors), len(groups)))
+    negatives = np.where(groups[anchors, None] == groups, -1.0, lots).argmax(axis=1)
+    return np.stack([anchors, positives, negatives], axis=1)
+
+
+def _pairs(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All (anchor, positive) that have a negative."""
+    same = groups[:, None] == groups
+    usable = same & ~np.eye(len(groups), dtype=bool) & ~same.all(axis=1)[:, None]
+    anchors, positives = np.nonzero(usable)
+    return anchors, positives
+
+
+MINING = {"semi-hard": semi_hard, "random": random_triplets}
+
+
+def _triplet(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
+    from keras import ops
+
+    return ops.relu(to_positives - to_negatives + margin)
+
+
+def _contrastive(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
+    from keras import ops
+
+    distances = ops.sqrt(ops.maximum(to_negatives, _SMALLEST))
+    return 0.5 * to_positives + 0.5 * ops.square(ops.relu(margin - distances))
+
+
+class Loss(NamedTuple):
+    """A loss: its usual margin, and a function of squared distances to positives and negatives."""
+
+    margin: float
+    function: Callable[[Tensor, Tensor, float], Tensor]
+
+    def of_triplets(self, embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
+        """The mean loss of triplets among embeddings of shape (pictures, dimensions)."""
+        from keras import ops
+
+        count = ops.shape(embeddings)[0]
+        anchors, positives, negatives = (
+            ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
+        )  # products, because gathering rows adds up in no fixed order on a GPU
+        to_positives = ops.sum(ops.square(anchors - positives), axis=1)
+        to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)
+        return ops.mean(self.function(to_positives, to_negatives, margin))
+
+
+LOSSES = {"triplet": Loss(0.5, _triplet), "contrastive": Loss(1.0, _contrastive)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        layers: units of the head's dense layers.
+        shortcut: a linear layer beside them, which begins as half-whitening.
+        dropout: share of features and hidden units that a step leaves out at random.
+        shallow: a shallow network on the picture in parallel to the large one; see `head`.
+        loss: one of LOSSES.
+        margin: of the loss; None for its usual one.
+        mining: one of MINING.
+        learning_rate: of Adam.
+        epochs: the most.
+        patience: epochs without a better N-S score after which training ends.
+        validation: share of the objects that are held out.
+        objects: in a batch.
+        pictures: the most of one object in a batch.
+        seed: of the division, the weights and the batches.
+
+    Raises:
+        ConfigurationError: there is no such loss or mining, or a number is too small.
+    """
+
+    layers: tuple[int, ...] = LAYERS
+    shortcut: bool = True
+    dropout: float = DROPOUT
+    shallow: bool = False
+    loss: str = "triplet"
+    margin: float | None = None
+    mining: str = "semi-hard"
+    learning_rate: float = 1e-4
+    epochs: int = 100
+    patience: int = 15
+    validation: float = 0.2
+    objects: int = 32
+    pictures: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("loss", self.loss, LOSSES), ("mining", self.mining, MINING)):
+            if name not in known:
+                raise ConfigurationError(
+                    f"there is no {what} {name!r}; there are {', '.join(known)}"
+                )
+        if self.margin is None:
+            object.__setattr__(self, "margin", LOSSES[self.loss].margin)
+        for name in ("margin", "learning_rate", "epochs", "patience"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
+        for name in ("objects", "pictures"):
+            if getattr(self, name) < 2:
+                raise ConfigurationError(f"{name} of a batch are 2 or more")
+        if self.seed < 0:
+            raise ConfigurationError(f"seed is 0 or more, not {self.seed}")
+
+
+DEFAULTS = TrainingOptions()
 
 
 class Learner:
-    """Adam on the loss of mined triplets.
+    """Adam on the loss of mined triplets; takes what `Examples.inputs` gives."""
 
-    Args:
-        head: the network, as it begins.
-        loss: what to make small.
-        mining: which triplets of a batch count.
-        margin: of the loss.
-        learning_rate: of Adam.
-
-    Attributes:
-        head: the network.
-    """
-
-    def __init__(
-        self,
-        head: keras.Model,
-        *,
-        loss: Loss,
-        mining: Mining,
-        margin: float,
-        learning_rate: float,
-    ) -> None:
-        keras = import_keras()
-        self.head = head
-        self._loss, self._mining, self._margin = loss, mining, margin
-        self._optimizer = keras.optimizers.Adam(learning_rate)
-        self._optimizer.build(self.head.trainable_variables)
+    def __init__(self, head: keras.Model, options: TrainingOptions) -> None:
+        self._head = head
+        self._loss, self._mine = LOSSES[options.loss], MINING[options.mining]
+        self._margin = float(options.margin or 0)
+        self._optimizer = import_keras().optimizers.Adam(options.learning_rate)
+        self._optimizer.build(self._head.trainable_variables)
         self._step, self._measure = self._compiled()
 
-    def begin(self, rng: np.random.Generator) -> None:
-        """Begin an epoch: what dropout leaves out follows from ``rng`` alone."""
-        start_dropout(self.head, rng)
-
-    def learn(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> float:
-        """One step on a batch; gives the loss before it, 0 where there is no triplet."""
-        triplets = self._mine(inputs, groups, rng)
-        return float(self._step(list(inputs), triplets)) if len(triplets) else 0.0
-
-    def loss_of(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> float:
-        """The loss of a batch, without learning from it."""
-        triplets = self._mine(inputs, groups, rng)
-        return float(self._measure(list(inputs), triplets)) if len(triplets) else 0.0
-
-    def weights(self) -> Arrays:
-        """Copies of the head's weights."""
-        return list(self.head.get_weights())
-
-    def set_weights(self, weights: Arrays) -> None:
-        """Put weights into the head."""
-        self.head.set_weights(weights)
+    def loss(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        groups: NDArray[np.intp],
+        rng: np.random.Generator,
+        *,
+        learn: bool,
+    ) -> float:
+        """The loss of a batch, before a step of learning from it; 0 where there is no triplet."""
+        triplets = self._mine(apply_head(self._head, *inputs), groups, rng)
+        run = self._step if learn else self._measure
+        return float(run(list(inputs), triplets)) if len(triplets) else 0.0
 
     def optimizer_state(self) -> Arrays:
         """Copies of the optimizer's variables."""
         return [np.asarray(variable) for variable in self._optimizer.variables]
 
     def restore(self, weights: Arrays, optimizer: Arrays) -> None:
-        """Go on from what ``weights`` and ``optimizer_state`` gave."""
-        self.set_weights(weights)
+        """Go on from weights of the head and what ``optimizer_state`` gave."""
+        self._head.set_weights(weights)
         for variable, value in zip(self._optimizer.variables, optimizer, strict=True):
             variable.assign(value)
-
-    def _mine(self, inputs: Inputs, groups: NDArray[np.intp], rng: np.random.Generator) -> Triplets:
-        return self._mining(apply_head(self.head, *inputs), groups, rng)
 
     def _compiled(self) -> tuple[Any, Any]:
         """The functions of (inputs, triplets): a step, and the loss alone."""
         import tensorflow as tf
 
-        variables = self.head.trainable_variables
+        variables = self._head.trainable_variables
 
         def measure(
             inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
         ) -> tf.Tensor:
-            embeddings = run_head(self.head, inputs, training=training)
+            embeddings = self._head(one_or_more(inputs), training=training)
             return self._loss.of_triplets(embeddings, triplets, self._margin)
 
         def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:
@@ -106,7 +222,7 @@ class Learner:
             return loss
 
         signature = [
-            [tf.TensorSpec(given.shape, tf.float32) for given in self.head.inputs],
+            [tf.TensorSpec(given.shape, tf.float32) for given in self._head.inputs],
             tf.TensorSpec((None, 3), tf.int64),
         ]
         return tuple(

@@ -1,9 +1,8 @@
 """Groups of pictures of one object, made from single photos by crops, turns, light, compression.
 
-UKBench has four photos of each of 2,550 objects, from other sides and in other light. Where it is
-not at hand, each photo stands for an object here, and four pictures are made of it. They are
-easier than UKBench in that no side of the object is hidden, so a figure on made groups says how
-features compare on these changes, and is no figure of UKBench.
+Where UKBench (four photos of each of 2,550 objects) is not at hand, each photo stands for an object
+here. No side of it is hidden, so a figure on made groups says how features compare on these
+changes, and is no figure of UKBench.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,42 +26,9 @@ NOTE = "made-groups.json"
 """Says what a folder of made groups was made with."""
 _GRAY_WORLD = 0.25
 """Half the range of the factors of red, green and blue at full strength."""
-
-
-@dataclass(frozen=True, slots=True)
-class Distortion:
-    """How far the pictures of a group differ from their photo.
-
-    Attributes:
-        area: least and greatest share of the photo's area that a crop keeps.
-        turn: largest angle in degrees, either way; a quarter of the pictures are also turned by
-            a right angle or upside down, where ``quarter_turns``.
-        quarter_turns: see above.
-        light: 0 for none; at 1, exposure changes by a factor of up to 2.5 either way, and contrast,
-            saturation and the color of the light change with it.
-        quality: lowest and highest quality of the JPEG files.
-        side: longer side of the pictures in pixels.
-    """
-
-    area: tuple[float, float] = (0.4, 0.85)
-    turn: float = 25.0
-    quarter_turns: bool = True
-    light: float = 0.6
-    quality: tuple[int, int] = (10, 50)
-    side: int = 320
-
-    def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigurationError(f"area is two shares of 1, the smaller first: {self.area}")
-        if not (0 <= self.light <= 1 and 0 <= self.turn <= 180):
-            raise ConfigurationError("light is from 0 to 1, turn from 0 to 180 degrees")
-        if not 1 <= self.quality[0] <= self.quality[1] <= 95:
-            raise ConfigurationError(f"quality is two numbers from 1 to 95: {self.quality}")
-        if self.side < 32:
-            raise ConfigurationError(f"side is 32 pixels or more, not {self.side}")
-
-
-DEFAULT = Distortion()
+_AREA, _TURN, _QUALITY, _SIDE = (0.4, 0.85), 25.0, (10, 50), 320
+"""Least and greatest share of a photo's area that a crop keeps; largest angle in degrees, either
+way; lowest and highest quality of the JPEG files; longer side of the pictures in pixels."""
 
 
 def make_groups(
@@ -72,20 +37,20 @@ def make_groups(
     *,
     size: int = 4,
     seed: int = 0,
-    distortion: Distortion = DEFAULT,
+    light: float = 0.6,
 ) -> list[Path]:
     """Make a group of pictures from each photo, each group in a folder of its own.
 
-    The same photos and the same seed give the same pictures, and a group does not depend on which
-    other photos there are. What was made before is left as it is, so a run that was stopped can be
-    repeated. Photos with the same bytes are one object.
+    A group follows from its photo and the seed alone. What was made before is left as it is, so a
+    run that was stopped can be repeated. Photos with the same bytes are one object.
 
     Args:
         photos: files and folders.
         folder: where the groups go, as ``<folder>/<photo>/<n>.jpg``.
         size: pictures of a group.
         seed: of the random numbers.
-        distortion: how far the pictures differ from their photo.
+        light: 0 for the photo's own; at 1, exposure changes by a factor of up to 2.5 either way,
+            and contrast, saturation and the color of the light change with it.
 
     Returns:
         The folders of the groups, in the order of the photos.
@@ -96,32 +61,19 @@ def make_groups(
     """
     if size < 2:
         raise ConfigurationError(f"a group is of 2 pictures or more, not {size}")
+    if not 0 <= light <= 1:
+        raise ConfigurationError(f"light is from 0 to 1, not {light}")
     target = Path(folder)
-    _note(target, {"seed": seed, "size": size, "distortion": asdict(distortion)})
-    found = [
-        _make(photo, place, size, seed, distortion) for photo, place in _places(photos, target)
-    ]
+    distortion = {"area": _AREA, "turn": _TURN, "quarter_turns": True, "light": light,
+                  "quality": _QUALITY, "side": _SIDE}  # fmt: skip
+    _note(target, {"seed": seed, "size": size, "distortion": distortion})
+    found = [_make(photo, place, size, seed, light) for photo, place in _places(photos, target)]
     if not found:
         raise SourceError("there are no photos to make groups from in what was given")
     return found
 
 
-def distort(photo: Image.Image, rng: np.random.Generator, distortion: Distortion) -> Image.Image:
-    """A random part of a photo, turned and in other light.
-
-    Args:
-        photo: an RGB picture.
-        rng: gives the random numbers; the same ones give the same picture.
-        distortion: how far it may differ.
-    """
-    part = _crop(photo, rng, distortion.area)
-    part.thumbnail((2 * distortion.side, 2 * distortion.side))
-    part = _turn(part, rng, distortion)
-    part.thumbnail((distortion.side, distortion.side))
-    return _light(part, rng, distortion.light)
-
-
-def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion) -> Path:
+def _make(photo: str, place: Path, size: int, seed: int, light: float) -> Path:
     targets = [place / f"{i + 1}.jpg" for i in range(size)]
     if all(target.exists() for target in targets):
         return place
@@ -129,10 +81,19 @@ def _make(photo: str, place: Path, size: int, seed: int, distortion: Distortion)
     rng = np.random.default_rng([seed, int(opened.sha256[:16], 16)])
     place.mkdir(parents=True, exist_ok=True)
     for target in targets:
-        quality = int(rng.integers(distortion.quality[0], distortion.quality[1] + 1))
+        quality = int(rng.integers(_QUALITY[0], _QUALITY[1] + 1))
         with replacing(target) as draft:
-            distort(opened.image, rng, distortion).save(draft, "JPEG", quality=quality)
+            _distort(opened.image, rng, light).save(draft, "JPEG", quality=quality)
     return place
+
+
+def _distort(photo: Image.Image, rng: np.random.Generator, light: float) -> Image.Image:
+    """A random part of an RGB photo, turned and in other light."""
+    part = _crop(photo, rng)
+    part.thumbnail((2 * _SIDE, 2 * _SIDE))
+    part = _turn(part, rng)
+    part.thumbnail((_SIDE, _SIDE))
+    return _light(part, rng, light)
 
 
 def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -141,13 +102,11 @@ def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator
     names: set[str] = set()
     for uri in find_images(photos):
         content = hashlib.sha256(Path(uri).read_bytes()).hexdigest()
-        if content in contents:
-            continue
-        contents.add(content)
-        stem = Path(filename(uri)).stem
-        name = f"{stem}-{content[:8]}" if stem in names else stem
-        names.add(stem)
-        yield uri, folder / name
+        if content not in contents:
+            stem = Path(filename(uri)).stem
+            yield uri, folder / (f"{stem}-{content[:8]}" if stem in names else stem)
+            contents.add(content)
+            names.add(stem)
 
 
 def _note(folder: Path, made_with: dict[str, object]) -> None:
@@ -164,9 +123,9 @@ def _note(folder: Path, made_with: dict[str, object]) -> None:
         )
 
 
-def _crop(photo: Image.Image, rng: np.random.Generator, area: tuple[float, float]) -> Image.Image:
+def _crop(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A part of the photo, of a shape between 3:4 and 4:3 of the photo's own."""
-    share, shape = rng.uniform(*area), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+    share, shape = rng.uniform(*_AREA), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
     width = min(photo.width, max(1, round(photo.width * math.sqrt(share * shape))))
     height = min(photo.height, max(1, round(photo.height * math.sqrt(share / shape))))
     left = int(rng.integers(photo.width - width + 1))
@@ -174,9 +133,12 @@ def _crop(photo: Image.Image, rng: np.random.Generator, area: tuple[float, float
     return photo.crop((left, top, left + width, top + height))
 
 
-def _turn(part: Image.Image, rng: np.random.Generator, distortion: Distortion) -> Image.Image:
-    """Turned by any angle, and cut to the largest rectangle of its shape without empty corners."""
-    angle, quarters = rng.uniform(-1, 1) * distortion.turn, int(rng.integers(1, 4))
+def _turn(part: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turned by any angle, and cut to the largest rectangle of its shape without empty corners.
+
+    A quarter of the pictures are also turned by a right angle or upside down.
+    """
+    angle, quarters = rng.uniform(-1, 1) * _TURN, int(rng.integers(1, 4))
     is_turned = rng.random() < 0.25
     turned = part.rotate(angle, Image.Resampling.BICUBIC)
     sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
@@ -185,9 +147,7 @@ def _turn(part: Image.Image, rng: np.random.Generator, distortion: Distortion) -
     left, top = width * (1 - scale) / 2, height * (1 - scale) / 2
     box = (math.ceil(left), math.ceil(top), int(width - left), int(height - top))
     inner = turned.crop(box) if box[2] > box[0] and box[3] > box[1] else turned
-    if distortion.quarter_turns and is_turned:
-        inner = inner.rotate(90 * quarters, expand=True)
-    return inner
+    return inner.rotate(90 * quarters, expand=True) if is_turned else inner
 
 
 def _light(part: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:

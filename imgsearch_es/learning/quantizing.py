@@ -1,9 +1,8 @@
 """Quantizes a classifier: its weights and activations become whole numbers of 8 bits.
 
-NNCF fits the ranges of the activations to a sample of pictures (post-training quantization, as in
-Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-
-only inference"). That changes scores, so what it does to terms and hits is measured on pictures of
-the sample that were kept back.
+NNCF fits the ranges of the activations to a sample of pictures (Jacob et al. 2018, "Quantization
+and training of neural networks for efficient integer-arithmetic-only inference"). That changes
+scores, so what it does to terms and hits is measured on pictures that were kept back.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from imgsearch_es.errors import (
     SourceError,
     pip_install,
 )
+from imgsearch_es.learning.training import target_of
 from imgsearch_es.pictures.files import PathSource, picture_id
 from imgsearch_es.pictures.sources import find_images
 
@@ -59,12 +59,9 @@ class Quantization:
     """A quantized classifier, and what quantizing did to its answers.
 
     Attributes:
-        path: of the file; "quantized:" and this is the model's name.
-        sha256: of the file; the model's fingerprint.
-        bytes: its size.
+        path, sha256, bytes: of the file; "quantized:" and the path is the model's name.
         model: the name of the model that it was made from.
-        fitted: pictures that the ranges were fitted to.
-        compared: pictures that were kept back; what follows is about them.
+        fitted, compared: pictures that the ranges were fitted to, and those that were kept back.
         rejected: pictures of the sample that could not be read.
         best: part of the pictures whose best synset is the same, 0 to 1.
         terms: part of a picture's terms that are the same, 0 to 1, on average.
@@ -86,10 +83,6 @@ class Quantization:
     hits: float
     largest_difference: float
     speed: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def quantize(
@@ -116,7 +109,9 @@ def quantize(
         MissingDependencyError: NNCF or OpenVINO is not installed.
         WeightsError: the model's weights are missing, or the file cannot be written.
     """
-    path = _place(out, force=force)
+    path = target_of(out, ".zip", force=force).absolute()
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {path.parent}")
     analyzer = Analyzer(analyzer) if isinstance(analyzer, str) else analyzer
     model = analyzer.model
     if not isinstance(model, NetworkModel):
@@ -134,14 +129,7 @@ def quantize(
     )
     import_keras()
     network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
-    _name_anew(network)
-    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
-        small = nncf.quantize(
-            network,
-            nncf.Dataset([picture[np.newaxis] for picture in fitted]),
-            subset_size=len(fitted),
-        )
-    _name_anew(small)
+    small = _with_8_bits(nncf, network, fitted)
     with tempfile.TemporaryDirectory() as folder:
         openvino.save(small, Path(folder))
         write(path, origin, Path(folder))
@@ -156,6 +144,15 @@ def quantize(
         speed=_speed(plain, quick, kept[:_BATCH]),
         **_effect(analyzer, plain(kept), quick(kept)),
     )
+
+
+def _with_8_bits(nncf: Any, network: Any, fitted: NDArray[np.uint8]) -> Any:
+    _name_anew(network)
+    pictures = nncf.Dataset([picture[np.newaxis] for picture in fitted])
+    with contextlib.redirect_stdout(io.StringIO()):  # bars are drawn there
+        small = nncf.quantize(network, pictures, subset_size=len(fitted))
+    _name_anew(small)
+    return small
 
 
 def _name_anew(network: Any) -> None:
@@ -174,12 +171,11 @@ def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, An
     """How far the answers of the quantized network are from those before."""
     weights = [_weights(analyzer, posterior) for posterior, _ in (before, after)]
     kept = [[set(np.flatnonzero(row).tolist()) for row in rows] for rows in weights]
-    hits = [_best_hits(rows) for rows in weights]
     return {
         "compared": len(before[0]),
         "best": float(np.mean(before[0].argmax(axis=1) == after[0].argmax(axis=1))),
         "terms": _in_common(*kept),
-        "hits": _in_common(*hits),
+        "hits": _in_common(*map(_best_hits, weights)),
         "largest_difference": differences(before, after)["posterior"],
     }
 
@@ -216,8 +212,8 @@ def _speed(plain: Runtime, quick: Runtime, pixels: NDArray[np.uint8]) -> float:
             started = perf_counter()
             run(pixels)
             times.append(perf_counter() - started)
-    # The first pass allocates.
-    return statistics.median(seconds[plain][1:]) / statistics.median(seconds[quick][1:])
+    before, after = (statistics.median(times[1:]) for times in seconds.values())  # first allocates
+    return before / after
 
 
 def _sample(
@@ -226,7 +222,7 @@ def _sample(
     sources: PathSource | Iterable[PathSource],
     count: int,
 ) -> tuple[NDArray[np.uint8], int]:
-    """Pictures for the network, of shape (pictures, height, width, 3), and how many were rejected.
+    """Pictures for the network, and how many were rejected.
 
     Those with the smallest ids: an id is a hash, so that is a random sample, and always the same.
     """
@@ -251,24 +247,9 @@ def _sample(
     return np.stack(found), rejected
 
 
-def _place(out: str | os.PathLike[str], *, force: bool) -> Path:
-    path = Path(out).expanduser().absolute()
-    if path.suffix != ".zip":
-        raise ConfigurationError(f"a quantized classifier is a .zip file, not {path.name}")
-    if path.exists() and not force:
-        raise ConfigurationError(f"{path} exists: give another name, or force (--force)")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"there is no folder {path.parent}")
-    return path
-
-
 def _import_nncf() -> Any:
-    """Import NNCF without OpenVINO's telemetry, as `openvino.import_openvino` does.
-
-    Its class of loggers would be that of every logger that anybody makes later.
-    """
     openvino.import_openvino()
-    loggers = logging.getLoggerClass()
+    loggers = logging.getLoggerClass()  # NNCF's would be that of every logger made later
     try:
         with openvino.without_telemetry():
             nncf = importlib.import_module("nncf")

@@ -1,12 +1,8 @@
 """Training a head: epochs over batches of triplets, and what the held-out objects say of each.
 
-    report = train_head(features, groups, "head.keras")
-    report.plot()
-
-Some of the objects are held out: no picture of theirs is learned from. After each epoch their N-S
-score is measured, the head with the best one is kept, and training ends when it has not risen for
-some epochs. The same features, options and seed give the same head, bit by bit, on one machine,
-whether the run was interrupted or not.
+After each epoch the N-S score of objects that are not learned from is measured, the head with the
+best one is kept, and training ends when it has not risen for some epochs. The same features,
+options and seed give the same head, bit by bit, on one machine, interrupted or not.
 """
 
 from __future__ import annotations
@@ -14,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,22 +21,25 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.evaluation import rank_features, same_group
-from imgsearch_es.learning.batches import batches
-from imgsearch_es.learning.checkpoints import Checkpoint
-from imgsearch_es.learning.examples import Examples
-from imgsearch_es.learning.head import apply_head, build_head, save_head, start_shortcut
+from imgsearch_es.learning.examples import Examples, Pictures
+from imgsearch_es.learning.head import (
+    apply_head,
+    build_head,
+    on_whole_pictures,
+    save_head,
+    start_dropout,
+    start_shortcut,
+)
 from imgsearch_es.learning.history import Epoch, TrainingReport
-from imgsearch_es.learning.learner import Learner
-from imgsearch_es.learning.losses import loss
-from imgsearch_es.learning.mining import mining
-from imgsearch_es.learning.options import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.pictures import Pictures
-from imgsearch_es.learning.shallow import on_whole_pictures
+from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
 
-FIRST = 4
+_KINDS = ("weights", "optimizer", "best")
+"""Of arrays in a checkpoint."""
+_FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
 _MEASURED = 400
 """Held-out pictures that are ranked after each epoch, at most; of more a random part."""
@@ -80,37 +80,20 @@ def train_head(
     """
     if options.shallow != (pixels is not None):
         raise ConfigurationError("a shallow network and pixels go together: give both, or neither")
-    target = target_of(out, force=force)
+    target = target_of(out, ".keras", force=force)
     pictures = None if pixels is None else Pictures.of(pixels)
     examples = Examples.of(features, groups, pictures)
-    training = Training(examples, target, options)
-    return finish(training, force=force, progress=progress)
+    return Training(examples, target, options).run(force=force, progress=progress)
 
 
-def target_of(out: str | os.PathLike[str], *, force: bool) -> Path:
-    """The file that a head is to be saved as.
-
-    Raises:
-        ConfigurationError: it exists, or has another extension.
-    """
+def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
+    """The file that something is to be saved as: a new one, by a name in ``suffix``."""
     target = Path(out).expanduser()
-    if target.suffix != ".keras":
-        raise ConfigurationError(f"a head is saved as .keras, not as {target.name}")
+    if target.suffix != suffix:
+        raise ConfigurationError(f"{target.name} cannot be written: its name must end in {suffix}")
     if target.exists() and not force:
         raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
     return target
-
-
-def finish(training: Training, *, force: bool, progress: Progress | None) -> TrainingReport:
-    """Train to the end, from where an interrupted run was unless ``force``, and save the head."""
-    if not force:
-        training.resume()
-    report = training.run(progress or (lambda epoch, so_far: None))
-    save_head(training.head(), report.path)
-    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
-    Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
-    training.checkpoint.unlink(missing_ok=True)
-    return report
 
 
 def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
@@ -118,19 +101,55 @@ def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
 
     It is UKBench's score where groups are of four; of pairs, the best is 2.
     """
-    rankings = rank_features(embeddings, comparison="dense-cosine", depth=FIRST)
+    rankings = rank_features(embeddings, comparison="dense-cosine", depth=_FIRST)
     return float(same_group(rankings, groups).sum(axis=1).mean())
 
 
-class Training:
-    """One training: the examples divided, the learner, and how far it is.
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch, so that a killed one goes on.
 
-    Args:
-        examples: what to learn from and to validate with.
-        target: the head's file.
-        options: how.
-        unread: pictures that were left out; see `TrainingReport`.
+    One file of NumPy arrays without pickle, written whole or not at all: weights of the head,
+    variables of the optimizer, weights of the best epoch, and as JSON text the rest. Random numbers
+    need not be kept: each epoch begins its own sequence from the seed and its number.
     """
+
+    weights: Arrays
+    optimizer: Arrays
+    best: Arrays
+    state: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Replace the checkpoint, or raise a ConfigurationError."""
+        arrays: dict[str, Any] = {
+            f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
+        }
+        try:
+            with replacing(path) as draft, draft.open("wb") as file:
+                np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read what ``write`` wrote, or raise a ConfigurationError."""
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                state = json.loads(str(file["state"]))
+                counts = [sum(name.startswith(f"{k}_") for name in file.files) for k in _KINDS]
+                weights, optimizer, best = (
+                    [file[f"{kind}_{i}"] for i in range(count)]
+                    for kind, count in zip(_KINDS, counts, strict=True)
+                )
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigurationError(
+                f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
+            ) from error
+        return cls(weights, optimizer, best, state)
+
+
+class Training:
+    """One training: the examples divided, the learner, and how far it is."""
 
     def __init__(
         self,
@@ -143,14 +162,9 @@ class Training:
         self._pictures = examples.pictures
         self._learned, held_out = examples.divide(options.validation, options.seed)
         self._held_out = _at_most(held_out, options.seed)
-        self.checkpoint = Path(f"{target}.checkpoint")
-        self.learner = Learner(
-            _beginning(self._learned, options),
-            loss=loss(options.loss),
-            mining=mining(options.mining),
-            margin=float(options.margin or 0),
-            learning_rate=options.learning_rate,
-        )
+        self._checkpoint = Path(f"{target}.checkpoint")
+        self._head = _beginning(self._learned, options)
+        self._learner = Learner(self._head, options)
         self._report = TrainingReport(
             path=target,
             raw_score=score(self._held_out.features, self._held_out.groups),
@@ -161,34 +175,17 @@ class Training:
             data=_fingerprint(examples),
             unread=list(unread),
         )
-        self._best = self.learner.weights()
+        self._best = self._head.get_weights()
 
-    def head(self) -> keras.Model:
-        """The head to be saved; with a shallow network it takes whole pictures."""
-        head = self.learner.head
-        return head if self._pictures is None else on_whole_pictures(head, self._pictures.size)
-
-    def resume(self) -> None:
-        """Go on where an interrupted run of the same training stopped, if there is one.
+    def run(self, *, force: bool, progress: Progress | None) -> TrainingReport:
+        """Train to the end, from where an interrupted run was unless ``force``, and save the head.
 
         Raises:
-            ConfigurationError: its features or options were others, or the file is damaged.
+            ConfigurationError: the interrupted run had other features or options, or its file is
+                damaged.
         """
-        if not self.checkpoint.exists():
-            return
-        stored = Checkpoint.read(self.checkpoint)
-        if stored.state["training"] != self._identity():
-            raise ConfigurationError(
-                f"{self.checkpoint} is of a training with other features or options, which was "
-                "interrupted: repeat it as it was, or begin again with force (--force)"
-            )
-        self.learner.restore(stored.weights, stored.optimizer)
-        self._best = stored.best
-        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
-        self._report.best = stored.state["best"]
-
-    def run(self, progress: Progress) -> TrainingReport:
-        """Train to the end; the learner then has the best weights."""
+        if not force and self._checkpoint.exists():
+            self._resume()
         report, options = self._report, self._options
         while len(report.history) < options.epochs:
             if len(report.history) - report.best >= options.patience:
@@ -198,32 +195,49 @@ class Training:
             is_better = self._is_better(epoch)
             report.history.append(epoch)
             if is_better:
-                report.best, self._best = epoch.number, self.learner.weights()
+                report.best, self._best = epoch.number, self._head.get_weights()
             self._write()
-            progress(epoch, report)
-        self.learner.set_weights(self._best)
+            if progress is not None:
+                progress(epoch, report)
+        self._head.set_weights(self._best)
+        head = self._head
+        if self._pictures is not None:
+            head = on_whole_pictures(head, self._pictures.size)
+        save_head(head, report.path)
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+        Path(f"{report.path}.json").write_text(text + "\n", encoding="utf-8")
+        self._checkpoint.unlink(missing_ok=True)
         return report
+
+    def _resume(self) -> None:
+        stored = Checkpoint.read(self._checkpoint)
+        if stored.state["training"] != self._identity():
+            raise ConfigurationError(
+                f"{self._checkpoint} is of a training with other features or options, which was "
+                "interrupted: repeat it as it was, or begin again with force (--force)"
+            )
+        self._learner.restore(stored.weights, stored.optimizer)
+        self._best = stored.best
+        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
+        self._report.best = stored.state["best"]
 
     def _epoch(self, number: int) -> Epoch:
         options = self._options
         rng = np.random.default_rng([options.seed, number])
-        self.learner.begin(rng)
-        losses = [
-            self.learner.learn(self._learned.inputs(rows), self._learned.groups[rows], rng)
-            for rows in batches(self._learned, options.objects, options.pictures, rng)
-        ]
+        start_dropout(self._head, rng)
+        losses = self._losses(self._learned, rng, learn=True)
         always_same = np.random.default_rng([options.seed, 0])
-        parts = batches(self._held_out, options.objects, options.pictures, always_same)
-        validation = [
-            self.learner.loss_of(
-                self._held_out.inputs(rows), self._held_out.groups[rows], always_same
-            )
-            for rows in parts
-        ]
+        validation = self._losses(self._held_out, always_same, learn=False)
         return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
 
+    def _losses(self, examples: Examples, rng: np.random.Generator, *, learn: bool) -> list[float]:
+        return [
+            self._learner.loss(examples.inputs(rows), examples.groups[rows], rng, learn=learn)
+            for rows in examples.batches(self._options.objects, self._options.pictures, rng)
+        ]
+
     def _score(self) -> float:
-        embeddings = apply_head(self.learner.head, *self._held_out.inputs())
+        embeddings = apply_head(self._head, *self._held_out.inputs())
         return score(embeddings, self._held_out.groups)
 
     def _is_better(self, epoch: Epoch) -> bool:
@@ -237,8 +251,8 @@ class Training:
     def _write(self) -> None:
         history = [asdict(epoch) for epoch in self._report.history]
         state = {"training": self._identity(), "history": history, "best": self._report.best}
-        weights, optimizer = self.learner.weights(), self.learner.optimizer_state()
-        Checkpoint(weights, optimizer, self._best, state).write(self.checkpoint)
+        weights, optimizer = self._head.get_weights(), self._learner.optimizer_state()
+        Checkpoint(weights, optimizer, self._best, state).write(self._checkpoint)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, as it comes back from JSON."""

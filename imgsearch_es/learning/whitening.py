@@ -8,10 +8,10 @@ benefit of PCA and whitening").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ class Whitening:
     """What was learnt.
 
     Attributes:
-        path: of the file.
-        sha256: of the file; part of the configuration of an analyzer that uses it.
+        path, sha256: of the file.
         pictures: whose deep features it was learnt on.
         dimensions: of the deep features.
         components: that are kept: the dimensions of whitened features.
@@ -47,17 +46,9 @@ class Whitening:
     components: int
     variance: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 class Moments:
-    """Count, mean and covariance of vectors that come some at a time (Chan et al. 1979).
-
-    Args:
-        dimensions: of the vectors.
-    """
+    """Count, mean and covariance of vectors that come some at a time (Chan et al. 1979)."""
 
     def __init__(self, dimensions: int) -> None:
         self.count = 0
@@ -90,13 +81,16 @@ def learn_whitening(
 ) -> Whitening:
     """Learn from the deep features of a store; see ``ImageIndex.learn_whitening``."""
     settings = known_settings(store)
-    _check(path, force=force)
+    if path.suffix != ".npz":
+        raise ConfigurationError(f"{path} is no name for what is learnt: it ends in .npz")
+    if path.exists() and not force:
+        raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
     if not settings.embedding_dimensions:
         raise ConfigurationError(f"{store.location} has no deep features to learn from")
     moments = Moments(settings.embedding_dimensions)
     vectors = (d.embedding for d in store.documents() if d.embedding is not None)
-    for block in _blocks(vectors):
-        moments.add(block)
+    while block := list(islice(vectors, _BLOCK)):
+        moments.add(np.stack(block))
         if progress is not None:
             progress(moments.count)
     components, variance = principal_components(moments, dimensions, store.location)
@@ -143,21 +137,3 @@ def principal_components(
     components = vectors[:, :kept] * (signs / np.sqrt(values[:kept]))
     share = float(values[:kept].sum() / np.maximum(values, 0).sum())
     return components, min(share, 1.0)
-
-
-def _check(path: Path, *, force: bool) -> None:
-    if path.suffix != ".npz":
-        raise ConfigurationError(f"{path} is no name for what is learnt: it ends in .npz")
-    if path.exists() and not force:
-        raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
-
-
-def _blocks(vectors: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
-    block: list[NDArray[np.float32]] = []
-    for vector in vectors:
-        block.append(vector)
-        if len(block) == _BLOCK:
-            yield np.stack(block)
-            block = []
-    if block:
-        yield np.stack(block)

@@ -35,7 +35,7 @@ from imgsearch_es.retrieval.scoring import FORMULAS
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
-from imgsearch_es.stores.elastic import rebuilding, waiting
+from imgsearch_es.stores.elastic import aliased, waiting
 from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
@@ -345,7 +345,7 @@ def main() -> None:
             shown = time.monotonic()
             print(f"{compared:,} at {shown - started:.0f} s, seed {seed}, {dict(done)}", flush=True)
 
-    rebuilding._LAST_SEARCHES_SECONDS = 0.0
+    aliased._LAST_SEARCHES_SECONDS = 0.0
     with tempfile.TemporaryDirectory() as folder, elasticsearch_node.node("9") as url:
         name = f"differential-{uuid.uuid4().hex[:12]}"
         places = {"embedded": f"{folder}/index.duckdb", "elasticsearch": f"{url}/{name}"}

@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 PASSED_ON = ("Content-Type", "Accept", "Authorization", "X-Elastic-Client-Meta")
@@ -32,39 +32,31 @@ class Request:
     number: int
 
     @property
-    def is_bulk(self) -> bool:
-        return self.path.partition("?")[0].endswith("/_bulk")
-
-    @property
     def is_write(self) -> bool:
         """Whether it is a bulk request of documents, and not of the ledger."""
-        return self.is_bulk and "-rejected/" not in self.path
+        return self.path.partition("?")[0].endswith("/_bulk") and "-rejected/" not in self.path
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer in the server's place."""
 
     status: int
-    body: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = {}  # noqa: RUF012 - which nobody changes
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """The end of the connection."""
 
     applied: bool
 
 
-@dataclass(frozen=True)
-class Stall:
+class Stall(NamedTuple):
     """Silence, and the end of the connection after it."""
 
     seconds: float
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Every so-manieth document of a bulk request is refused and does not reach the server."""
 
     every: int
@@ -87,11 +79,12 @@ class Proxy:
     def note(self, method: str, path: str, body: bytes) -> Request:
         """Count a request."""
         with self._lock:
-            like = [each for each in self.requests if each.is_write]
-            request = Request(method, path, body, 0)
-            number = len(like if request.is_write else self.requests) + 1
-            self.requests.append(Request(method, path, body, number))
-            return self.requests[-1]
+            request = Request(method, path, body, len(self.requests) + 1)
+            if request.is_write:
+                number = sum(each.is_write for each in self.requests) + 1
+                request = replace(request, number=number)
+            self.requests.append(request)
+            return request
 
     def forward(self, request: Request, headers: dict[str, str]) -> tuple[int, Any, bytes]:
         """What the server answers."""
@@ -110,11 +103,8 @@ def proxy(target: str) -> Iterator[tuple[Proxy, str]]:
     """A running proxy, and its URL."""
     state = Proxy(target)
 
-    class Handler(_Handler):
-        pass
-
-    Handler.state = state
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (_Handler,), {"state": state})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

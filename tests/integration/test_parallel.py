@@ -30,9 +30,8 @@ from imgsearch_es.learning import (
     train,
     train_head,
 )
-from imgsearch_es.learning.head import save_head, start_shortcut
-from imgsearch_es.learning.pictures import Pictures
-from imgsearch_es.learning.shallow import on_whole_pictures
+from imgsearch_es.learning.examples import Pictures
+from imgsearch_es.learning.head import on_whole_pictures, save_head, start_shortcut
 from imgsearch_es.pictures.demo import make_photos
 from tests.integration.keras_marks import NUMPY_2
 
@@ -115,14 +114,11 @@ def test_one_seed_gives_one_file_interrupted_or_not(examples, trained, tmp_path)
     features, groups, pixels = examples
     path = tmp_path / "head.keras"
 
-    class StopError(Exception):
-        """Ends a training as a kill would, between two epochs."""
-
-    def stop(epoch, report):
+    def stop(epoch, report):  # as a kill would, between two epochs
         if epoch.number == 3:
-            raise StopError
+            raise InterruptedError
 
-    with pytest.raises(StopError):
+    with pytest.raises(InterruptedError):
         train_head(features, groups, path, pixels=pixels, options=OPTIONS, progress=stop)
     with pytest.raises(ConfigurationError, match="other features or options"):
         train_head(features, groups, path, pixels=pixels // 2, options=OPTIONS)
@@ -183,21 +179,16 @@ def test_each_head_has_its_place(network, tmp_path):
     with pytest.raises(AnalyzerError, match="without a shallow network is an embedding filter"):
         beside(network, str(tmp_path / "plain.keras"))
     path = whole_head(tmp_path / "head.keras", dimensions=1280, size=(224, 224))
-    analyzer = {
-        "model": "efficientnet-lite0",
-        "embedding_filters": [{"name": "head", "path": path}],
-    }
+    filters = [{"name": "head", "path": path}]
+    analyzer = {"model": "efficientnet-lite0", "embedding_filters": filters}
     with pytest.raises(AnalyzerError, match=r"has a shallow network.*\[embedding\] parallel"):
         _ = Analyzer(analyzer, runtime="tensorflow").embedding_dimensions
 
 
-def test_a_file_that_is_none_is_refused(network, tmp_path):
+def test_files_that_are_none_or_were_replaced_are_refused(network, tmp_path):
     (tmp_path / "text.keras").write_text("no network")
     with pytest.raises(WeightsError, match="not a model saved by Keras"):
         beside(network, str(tmp_path / "text.keras"))
-
-
-def test_a_file_that_is_replaced_before_it_is_read_is_refused(network, tmp_path):
     parallel = Parallel(whole_head(tmp_path / "head.keras"))
     whole_head(tmp_path / "head.keras", size=(64, 80))
     with pytest.raises(WeightsError, match="not the file that was recorded"):
@@ -211,7 +202,7 @@ def test_a_file_that_is_replaced_before_it_is_read_is_refused(network, tmp_path)
 def groups(tmp_path_factory):
     """Groups of four, made from eight of the demo's photos."""
     photos = make_photos(tmp_path_factory.mktemp("photos"))
-    names = (
+    names = [
         "astronaut",
         "chelsea",
         "coffee",
@@ -220,7 +211,7 @@ def groups(tmp_path_factory):
         "motorcycle_left",
         "page",
         "rocket",
-    )
+    ]
     folder = tmp_path_factory.mktemp("made") / "groups"
     make_groups([photos / f"{name}.jpg" for name in names], folder)
     return folder

@@ -80,10 +80,8 @@ def test_it_is_a_model_of_its_own(made, pixels):
     reference = create_model("efficientnet-lite0")
     assert model.fingerprint() == f"sha256:{made.sha256}"
     assert model.vocabulary.keys == reference.vocabulary.keys
-    assert (
-        Analyzer(f"quantized:{made.path}").config["image_filters"]
-        == (Analyzer("efficientnet-lite0").config["image_filters"])
-    )
+    one, other = (Analyzer(name) for name in (f"quantized:{made.path}", "efficientnet-lite0"))
+    assert one.config["image_filters"] == other.config["image_filters"]
     one, other = model.predict(pixels), reference.predict(pixels)
     assert one.posterior.shape == other.posterior.shape
     assert one.embedding.shape == other.embedding.shape
@@ -129,18 +127,17 @@ def test_an_index_follows_its_file_and_refuses_another(made, photos, tmp_path):
 
 
 def test_what_cannot_be_quantized(made, photos, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"exists: give another name, or force"):
-        quantize(photos, made.path)
-    with pytest.raises(ConfigurationError, match=r"is a \.zip file, not lite0\.xml"):
-        quantize(photos, tmp_path / "lite0.xml")
-    with pytest.raises(ConfigurationError, match=r"there is no folder"):
-        quantize(photos, tmp_path / "none" / "lite0.zip")
+    for out, message in (
+        (made.path, r"exists: give another name, or force"),
+        (tmp_path / "lite0.xml", r"its name must end in \.zip"),
+        (tmp_path / "none" / "lite0.zip", r"there is no folder"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            quantize(photos, out)
     with pytest.raises(ConfigurationError, match=r"is no network of Keras"):
         quantize(photos, tmp_path / "b.zip", analyzer=f"quantized:{made.path}")
-    wide = {
-        "model": "efficientnet-lite0",
-        "image_filters": [{"name": "resize", "shorter_side": 224}],
-    }
+    filters = [{"name": "resize", "shorter_side": 224}]
+    wide = {"model": "efficientnet-lite0", "image_filters": filters}
     with pytest.raises(AnalyzerError, match=r"do the image filters fit the model\?"):
         quantize(photos, tmp_path / "b.zip", analyzer=Analyzer(wide))
     few = list(find_images(photos))[:59]
@@ -155,15 +152,9 @@ def test_a_classifier_with_labels_of_its_own(photos, tmp_path):
 
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    network = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(8, 3, activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(3, activation="softmax"),
-        ]
-    )
+    parts = [keras.Input((32, 32, 3)), layers.Rescaling(1 / 255)]
+    parts += [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    network = keras.Sequential([*parts, layers.Dense(3, activation="softmax")])
     network.save(tmp_path / "birds.keras")
     labels = ["Great tit", "Blue tit", "it's_none"]
     (tmp_path / "birds.labels.txt").write_text("\n".join(labels))

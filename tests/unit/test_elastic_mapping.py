@@ -1,16 +1,28 @@
-"""The mapping of an Elasticsearch index."""
+"""The mapping of an Elasticsearch index, and the index of nearest neighbors in it."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.dense import COMPARISONS, direction
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.mapping import Layout, index_body, shards_for
-from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS
-from imgsearch_es.stores.elastic.rebuilding import harmful_action, next_name
+from imgsearch_es.stores.elastic.aliased import harmful_action, next_name
+from imgsearch_es.stores.elastic.mapping import (
+    KINDS,
+    MAX_DIMENSIONS,
+    SIMILARITIES,
+    Layout,
+    Neighbors,
+    index_body,
+    shards_for,
+)
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
@@ -120,8 +132,6 @@ def test_settings_are_read_back_from_meta():
 @pytest.mark.parametrize(
     ("pictures", "dimensions", "shards"),
     [
-        (1, 0, 1),
-        (1_000_000, 0, 1),
         (1_000_000, 1280, 1),
         (10_000_001, 0, 2),
         (10_000_000, 1280, 6),
@@ -136,10 +146,7 @@ def test_shards_follow_from_the_expected_size(pictures: int, dimensions: int, sh
 
 
 def test_a_layout_is_checked_and_written_as_settings():
-    assert Layout().settings(0) == {
-        "index.number_of_shards": 1,
-        "index.number_of_replicas": 0,
-    }
+    assert Layout().settings(0) == {"index.number_of_shards": 1, "index.number_of_replicas": 0}
     layout = Layout(3, 1, refresh_interval="30s", lifecycle="photos")
     assert layout.settings(0) == {
         "index.number_of_shards": 3,
@@ -171,3 +178,128 @@ def test_a_lifecycle_must_not_split_or_delete():
 def test_the_name_of_the_next_index():
     assert next_name("pets-000009", "x") == "pets-000010"
     assert next_name("a-000001-000001", "x") == "a-000001-000002"
+
+
+# -- neighbors ----------------------------------------------------------------------------------
+
+VECTOR = np.array([3, 0, 4], dtype=np.float32)
+STORED = {"type": "dense_vector", "dims": 64, "index": False}
+
+
+def properties(neighbors: Neighbors, dimensions: int = 64, version: tuple[int, int] = (9, 4)):
+    body = index_body(settings(dimensions=dimensions), version, neighbors=neighbors)
+    return body["mappings"]["properties"]
+
+
+def indexed(kind: str, similarity: str) -> dict[str, object]:
+    return {**STORED, "index": True, "similarity": similarity, "index_options": {"type": kind}}
+
+
+@pytest.mark.parametrize(
+    ("similarity", "server"),
+    [("cosine", "max_inner_product"), ("dot", "max_inner_product"), ("euclidean", "l2_norm")],
+)
+def test_the_cosine_has_a_field_of_directions_and_others_index_the_feature(similarity, server):
+    found, wanted = properties(Neighbors("bbq_hnsw", similarity)), indexed("bbq_hnsw", server)
+    is_cosine = similarity == "cosine"
+    assert found["embedding"] == (STORED if is_cosine else wanted)
+    assert found.get("direction") == (wanted if is_cosine else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_what_a_mapping_says_is_read_back(kind, similarity):
+    neighbors = Neighbors(kind, similarity)
+    assert Neighbors.of(properties(neighbors)) == neighbors
+    assert neighbors.strategies == (f"dense-{similarity}",)
+
+
+def test_no_neighbors():
+    assert Neighbors.of(properties(Neighbors())) == Neighbors.of({}) == Neighbors()
+    assert Neighbors().strategies == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"vectors": "int8"}, "'int8' is no way to index deep features: there are none, flat, "),
+        ({"vectors": "hnsw", "similarity": "l2"}, "'l2' is none of cosine, dot, euclidean"),
+        ({"similarity": "dot"}, "also say which, such as vectors='int8_hnsw'"),
+        ({"vectors": "none", "similarity": "dot"}, "also say which"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_asked(options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        open_store("http://localhost:9200/pets", **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dimensions", "version", "sentence"),
+    [
+        ("int8_hnsw", 0, (9, 4), "1 to 4096 dimensions, this analyzer's have 0"),
+        ("int8_hnsw", 4097, (9, 4), "this analyzer's have 4097"),
+        ("bbq_hnsw", 63, (9, 4), "needs at least 64 dimensions"),
+        ("bbq_flat", 64, (8, 17), r"needs Elasticsearch 8\.18, the server has 8\.17"),
+    ],
+)
+def test_what_a_server_cannot_index(kind, dimensions, version, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        properties(Neighbors(kind), dimensions, version)
+
+
+def test_the_whole_body_of_an_approximate_search():
+    query = Query(
+        (), strategy="dense-cosine", embedding=VECTOR, k=5, offset=2, candidates=100,
+        filters=parse_filters({"label": "pets"}), exclude=("0" * 32,),
+    )  # fmt: skip
+    body = query.to_elasticsearch()
+    conditions = {
+        "filter": [{"exists": {"field": "embedding"}}, {"terms": {"label": ["pets"]}}],
+        "must_not": [{"ids": {"values": ["0" * 32]}}],
+    }
+    vector = direction(VECTOR).tolist()
+    source = COMPARISONS["dense-cosine"].painless
+    assert body == {
+        "query": {
+            "knn": {
+                "field": "direction",
+                "query_vector": vector,
+                "k": 100,
+                "num_candidates": 100,
+                "filter": {"bool": conditions},
+            }
+        },
+        "rescore": {
+            "window_size": 100,
+            "query": {
+                "rescore_query": {
+                    "script_score": {
+                        "query": {"match_all": {}},
+                        "script": {"source": source, "params": {"direction": vector}},
+                    }
+                },
+                "query_weight": 0.0,
+                "rescore_query_weight": 1.0,
+            },
+        },
+        "size": 17,
+        "track_total_hits": True,
+        "_source": {"excludes": ["posterior", "embedding", "direction", "words"]},
+        "fields": ["embedding"],
+    }
+
+
+def test_candidates_are_never_fewer_than_the_hits_asked_for():
+    query = Query((), strategy="dense-dot", embedding=VECTOR, k=30, offset=30, candidates=10)
+    nearest = query.to_elasticsearch()["query"]["knn"]
+    wanted = {"field": "embedding", "query_vector": [3.0, 0.0, 4.0]}
+    assert nearest == {**wanted, "k": 60, "num_candidates": 60}
+
+
+def test_direction():
+    np.testing.assert_allclose(direction(VECTOR), [0.6, 0, 0.8], rtol=1e-7)
+    np.testing.assert_array_equal(direction(np.zeros(3, np.float32)), np.zeros(3))
+    huge = np.full(4, 3e38, np.float32)
+    np.testing.assert_allclose(direction(huge), np.full(4, 0.5), rtol=1e-6)
+    tiny = np.full(4, 1e-40, np.float32)
+    np.testing.assert_allclose(direction(tiny), np.full(4, 0.5), rtol=1e-6)

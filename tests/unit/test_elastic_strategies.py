@@ -15,15 +15,12 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import FORMULAS, Context, Formula
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
-from imgsearch_es.stores.elastic.strategies import (
+from imgsearch_es.stores.elastic.answers import (
     SMALLEST_WINDOW,
-    Impact,
     first_window,
-    get_strategy,
     is_proven,
-    matching_body,
-    scale_of,
 )
+from imgsearch_es.stores.elastic.clauses import matching, scale_of
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
 SHARES = {"terms": {"synsets": ["tabby", "jack-o'-lantern"]}}
@@ -44,6 +41,8 @@ FILTER = [
     {"terms": {"metadata.flash": ["true"]}},
 ]
 MUST_NOT = [{"terms": {"synsets": ["lynx"]}}, {"ids": {"values": ["0" * 32]}}]
+SELECTED = {"filter": FILTER, "must_not": MUST_NOT}
+SHARING = {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}
 SCRIPT = """
 double total = 0;
 for (int i = 0; i < params.fields.length; i++) {
@@ -82,50 +81,28 @@ def script_body(inner):
 
 
 def impact_body(clauses, window):
+    sparse = {
+        "field": "posterior",
+        "query_vector": {"tabby": 1.5, "jack-o'-lantern": 0.25},
+        "prune": False,
+    }
+    factors = [
+        {"field": f"synset.{key}.score", "factor": weight, "missing": 0.0}
+        for key, weight in (("tabby", 1.5), ("jack-o'-lantern", 0.25))
+    ]
+    exact = {
+        "functions": [{"field_value_factor": factor} for factor in factors],
+        "score_mode": "sum",
+        "boost_mode": "replace",
+    }
+    again = {
+        "rescore_query": {"function_score": exact},
+        "query_weight": 0.0,
+        "rescore_query_weight": 1.0,
+    }
     return {
-        "query": {
-            "bool": {
-                "must": [
-                    {
-                        "sparse_vector": {
-                            "field": "posterior",
-                            "query_vector": {"tabby": 1.5, "jack-o'-lantern": 0.25},
-                            "prune": False,
-                        }
-                    }
-                ],
-                **clauses,
-            }
-        },
-        "rescore": {
-            "window_size": window,
-            "query": {
-                "rescore_query": {
-                    "function_score": {
-                        "functions": [
-                            {
-                                "field_value_factor": {
-                                    "field": "synset.tabby.score",
-                                    "factor": 1.5,
-                                    "missing": 0.0,
-                                }
-                            },
-                            {
-                                "field_value_factor": {
-                                    "field": "synset.jack-o'-lantern.score",
-                                    "factor": 0.25,
-                                    "missing": 0.0,
-                                }
-                            },
-                        ],
-                        "score_mode": "sum",
-                        "boost_mode": "replace",
-                    }
-                },
-                "query_weight": 0.0,
-                "rescore_query_weight": 1.0,
-            },
-        },
+        "query": {"bool": {"must": [{"sparse_vector": sparse}], **clauses}},
+        "rescore": {"window_size": window, "query": again},
         "size": window,
         "_source": SOURCE,
     }
@@ -135,46 +112,34 @@ def impact_body(clauses, window):
     ("name", "query", "body"),
     [
         ("script", PLAIN, script_body({"match_all": {}})),
-        ("script", NARROW, script_body({"bool": {"filter": FILTER, "must_not": MUST_NOT}})),
+        ("script", NARROW, script_body({"bool": SELECTED})),
         ("script-filtered", PLAIN, script_body({"bool": {"filter": [SHARES]}})),
         (
             "script-filtered",
             NARROW,
-            script_body({"bool": {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}}),
+            script_body({"bool": SHARING}),
         ),
         ("impact", PLAIN, impact_body({}, SMALLEST_WINDOW)),
         ("auto", PLAIN, impact_body({}, SMALLEST_WINDOW)),
-        ("impact", NARROW, impact_body({"filter": FILTER, "must_not": MUST_NOT}, SMALLEST_WINDOW)),
+        ("impact", NARROW, impact_body(SELECTED, SMALLEST_WINDOW)),
     ],
 )
 def test_the_whole_body(name, query, body):
-    assert query.to_elasticsearch(name) == get_strategy(name).body(query) == body
-
-
-def test_a_wider_window():
-    assert Impact().body(PLAIN, window=100) == impact_body({}, 100)
-
-
-def test_matching_scores_nothing():
-    assert matching_body(PLAIN) == {"query": {"bool": {"filter": [SHARES]}}}
+    assert query.to_elasticsearch(name) == body
 
 
 def test_the_scripts_text_is_one_for_all_queries():
     """Elasticsearch compiles 150 different texts in 5 minutes, no more."""
     others = [Query((Term(key, 0.5),), strategy="script") for key in ("lynx", "potter's_wheel")]
-    texts = {
-        query.to_elasticsearch("script")["query"]["function_score"]["script_score"]["script"][
-            "source"
-        ]
-        for query in (PLAIN, NARROW, *others)
-    }
-    assert len(texts) == 1
+    bodies = [query.to_elasticsearch("script") for query in (PLAIN, NARROW, *others)]
+    scripts = [body["query"]["function_score"]["script_score"]["script"] for body in bodies]
+    assert len({script["source"] for script in scripts}) == 1
 
 
 @pytest.mark.parametrize("weight", [2.0**-100, 1e-6, 65.0, 1e20])
 def test_the_first_pass_keeps_lucenes_range_and_the_proportions(weight):
     terms = (Term("tabby", float(np.float32(weight))), Term("lynx", float(np.float32(weight / 4))))
-    vector = Impact().body(Query(terms))["query"]["bool"]["must"][0]["sparse_vector"]
+    vector = Query(terms).to_elasticsearch()["query"]["bool"]["must"][0]["sparse_vector"]
     scaled = vector["query_vector"]
     assert 0 < scaled["lynx"] < scaled["tabby"] <= 64
     assert scaled["tabby"] / scaled["lynx"] == pytest.approx(terms[0].score / terms[1].score)
@@ -281,13 +246,6 @@ def test_what_proves(scores, last, fetched_all, proven):
     assert is_proven(Query((Term("t", 1.0),), k=2), scores, last, fetched_all) is proven
 
 
-def test_offset_counts_to_what_must_be_proven():
-    scores = [0.9, 0.8, 0.5, 0.5]
-    query = Query((Term("t", 1.0),), k=2)
-    assert is_proven(query, scores, 0.5, False)
-    assert not is_proven(Query(query.terms, k=2, offset=1), scores, 0.5, False)
-
-
 def test_a_scaled_query_is_proven_by_its_own_scores():
     """The server scores with weights that Lucene accepts; the bound is on the query's own."""
     query = Query((Term("t", 128.0),), k=1)
@@ -317,10 +275,10 @@ def test_wanted_synsets_scores_and_negations_are_clauses():
         ],
     }
     shares = {**clauses, "filter": [SHARES, *clauses["filter"]]}
-    assert matching_body(query) == {"query": {"bool": shares}}
-    impact = get_strategy("impact").body(query)["query"]["bool"]
+    assert matching(query) == {"bool": shares}
+    impact = query.to_elasticsearch("impact")["query"]["bool"]
     assert {kind: impact[kind] for kind in clauses} == clauses
-    script = get_strategy("script").body(query)["query"]["function_score"]["query"]
+    script = query.to_elasticsearch("script")["query"]["function_score"]["query"]
     assert script == {"bool": clauses}
 
 

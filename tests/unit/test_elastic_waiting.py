@@ -87,10 +87,7 @@ def test_other_errors_are_not_waited_for(patience):
     ("message", "cause"),
     [
         ("NewConnectionError(<x>: Failed: [Errno 111] Connection refused)", "Connection refused"),
-        (
-            "('Connection aborted.', RemoteDisconnected('Remote end closed connection'))",
-            "Remote end closed connection",
-        ),
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed'))", "Remote end closed"),
         ("Connection timed out", "Connection timed out"),
     ],
 )

@@ -17,7 +17,7 @@ from imgsearch_es.retrieval.facets import (
     ranges,
 )
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.stores.elastic.counting import all_values_body, facets_body
+from imgsearch_es.stores.elastic.reading import all_values_body, facets_body
 
 
 @pytest.mark.parametrize("field", BOUNDS)

@@ -17,8 +17,8 @@ from imgsearch_es.errors import (
     WeightsError,
 )
 from imgsearch_es.learning import TrainingOptions, train, train_head
-from imgsearch_es.learning.examples import Examples
-from imgsearch_es.learning.pictures import Pictures, read_again, subsample
+from imgsearch_es.learning.examples import Examples, Pictures
+from imgsearch_es.learning.from_index import read_again
 
 SHALLOW = TrainingOptions(shallow=True)
 
@@ -28,16 +28,20 @@ def pixels(count: int, height: int = 16, width: int = 24) -> np.ndarray:
     return np.random.default_rng(6).integers(0, 256, shape, dtype=np.uint8)
 
 
+def small_picture(index: ImageIndex, uri: object) -> np.ndarray:
+    prepared = index.analyzer.prepare(index.analyzer.open(uri).image)
+    return Pictures.of(prepared[np.newaxis]).small[0]
+
+
 # --- pictures ---------------------------------------------------------------------------------
 
 
 def test_a_small_picture_has_the_means_of_four_by_four_pixels():
     picture = pixels(2, 18, 27)
-    small = subsample(picture)
+    small = Pictures.of(picture).small
     assert small.shape == (2, 4, 6, 3)
     assert small.dtype == np.float32
     assert (small[1, 2, 3] == picture[1, 8:12, 12:16].mean(axis=(0, 1))).all()
-    assert (subsample(picture[0]) == small[0]).all()
 
 
 @pytest.mark.parametrize(
@@ -56,13 +60,12 @@ def test_pixels_that_are_no_pictures_are_refused(given, message):
 def test_the_pictures_of_an_index_are_read_as_they_were_for_it(index):
     documents = list(index.store.documents())
     read: list[tuple[int, int]] = []
-    found = read_again(index.analyzer, documents, lambda *counts: read.append(counts))
-    assert (found.kept, found.unread) == (list(range(12)), [])
-    assert found.pictures.size == (8, 8)
+    found, kept, unread = read_again(index.analyzer, documents, lambda *counts: read.append(counts))
+    assert (kept, unread) == (list(range(12)), [])
+    assert found.size == (8, 8)
     assert read == [(i, 12) for i in range(1, 13)]
-    for document, small in zip(documents, found.pictures.small, strict=True):
-        picture = index.analyzer.open(document.uri)
-        assert (small == subsample(index.analyzer.prepare(picture.image))).all()
+    for document, small in zip(documents, found.small, strict=True):
+        assert (small == small_picture(index, document.uri)).all()
 
 
 def test_pictures_that_are_gone_or_others_are_left_out_and_named(index, photos):
@@ -72,17 +75,20 @@ def test_pictures_that_are_gone_or_others_are_left_out_and_named(index, photos):
     shutil.copy(cats / "cat.2.png", cats / "cat.1.png")
     (cats / "cat.3.png").write_text("no picture")
     documents = sorted(index.store.documents(), key=lambda document: document.uri)
-    found = read_again(index.analyzer, documents)
-    reasons = {uri.rpartition("/")[2]: reason for uri, reason in found.unread}
+    found, places, unread = read_again(index.analyzer, documents)
+    reasons = {uri.rpartition("/")[2]: reason for uri, reason in unread}
     assert "no such file" in reasons.pop("cat.0.png")
     assert reasons.pop("cat.1.png") == "has changed since it was indexed"
     assert "not a picture" in reasons.pop("cat.3.png")
     assert list(reasons.values()) == ["came from memory and cannot be read again"]
-    kept = [documents[place].filename for place in found.kept]
+    kept = [documents[place].filename for place in places]
     assert kept == ["cat.2.png", "cat.4.png", "cat.5.png", *(f"dog.{i}.png" for i in range(6))]
-    picture = index.analyzer.open(cats / "cat.2.png")
-    assert (found.pictures.small[0] == subsample(index.analyzer.prepare(picture.image))).all()
-    assert len(found.pictures.small) == 9
+    assert (found.small[0] == small_picture(index, cats / "cat.2.png")).all()
+    assert len(found.small) == 9
+
+
+def test_without_any_picture_there_is_nothing_to_learn(index, photos):
+    documents = list(index.store.documents())
     shutil.rmtree(photos)
     with pytest.raises(ConfigurationError, match="none of the 12 judged ones can be read again"):
         read_again(index.analyzer, [each for each in documents if each.uri.startswith("/")])
@@ -133,12 +139,6 @@ def test_a_head_that_exists_is_noticed_before_pictures_are_read(index, photos, t
     (tmp_path / "head.keras").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="exists"):
         train(index, tmp_path / "head.keras", "folder", options=SHALLOW)
-
-
-def test_a_model_that_takes_no_network_in_parallel(run, place, tmp_path):
-    wrong = run("train", "--index", place, "--shallow", "--out", tmp_path / "head.keras", code=1)
-    assert wrong.stderr.count("\n") == 1
-    assert "model fake takes no network in parallel" in wrong.stderr
 
 
 # --- in an analyzer's configuration ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -44,7 +45,7 @@ def quantize(
     wanted = WantedAnalyzer(model=model, analyzer=analyzer, weights=weights).build(None)
     made = quantizing.quantize(sources, out, analyzer=wanted, pictures=pictures, force=force)
     if json:
-        print_json(made.to_dict())
+        print_json(asdict(made))
         return
     say(f"{out}: {made.model} with 8 bits, {made.bytes / 1e6:.1f} MB")
     say(f"fitted to {made.fitted} pictures; on {made.compared} others, beside {made.model}:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -33,7 +34,7 @@ def whiten(
     with ImageIndex(index) as source:
         learnt = source.learn_whitening(out, dimensions=dimensions, force=force)
     if json:
-        print_json(learnt.to_dict())
+        print_json(asdict(learnt))
         return
     share = f"{100 * learnt.variance:.1f} % of the variance"
     say(f"{learnt.path}: {learnt.dimensions} -> {learnt.components} dimensions, {share}")

@@ -1,13 +1,16 @@
-"""The index behind an alias: how to reach it, what it is, and whether it is still the same."""
+"""The index behind an alias: reached, created, looked at again, and replaced by a new one."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import elasticsearch
 from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch
 
@@ -20,48 +23,48 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, known_settings
-from imgsearch_es.stores.elastic import rebuilding
-from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
-from imgsearch_es.stores.elastic.mapping import CHECKSUM, Layout
-from imgsearch_es.stores.elastic.neighbors import Neighbors, Version, wanted_neighbors
+from imgsearch_es.stores.elastic.mapping import (
+    CHECKSUM,
+    NO_NEIGHBORS,
+    Layout,
+    Neighbors,
+    index_body,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 _TRUSTED_SECONDS = 1.0
 """How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
+_LAST_SEARCHES_SECONDS = 2.0
+"""Between moving the alias and deleting the old index: for searches that began before."""
 
 
 class AliasedIndex:
-    """An index on Elasticsearch, without what is done with it; see `ElasticStore`."""
+    """An index on Elasticsearch, without what is done with its documents; see `ElasticStore`."""
 
     def __init__(
         self,
         location: str,
         *,
-        shards: int | None = None,
-        replicas: int | None = None,
-        expected_pictures: int | None = None,
-        refresh_interval: str | None = None,
-        lifecycle: str | None = None,
         vectors: str | None = None,
         similarity: str | None = None,
-        **credentials: Any,
+        **options: Any,
     ) -> None:
-        self._address = parse_address(os.fspath(location), **credentials)
+        layout = {name: options.pop(name) for name in Layout.__slots__ if name in options}
+        self._address = parse_address(os.fspath(location), **options)
         self.location = str(self._address)
         self._name = self._address.index
-        self._layout = Layout(shards, replicas, expected_pictures, refresh_interval, lifecycle)
-        self._wanted = wanted_neighbors(vectors, similarity)
-        self._neighbors = Neighbors()
-        self.ledger = ElasticLedger(lambda: self.client, self._address, replicas or 0)
-        self._index = f"{self._name}-000001"
-        """The index behind the alias."""
-        self._aliases: dict[str, Any] = {self._name: {"is_write_index": True}}
-        """What shall lead to the index, once it is created."""
+        self._layout = Layout(**layout)
+        self._wanted = Neighbors.wanted(vectors, similarity)
+        self._neighbors = NO_NEIGHBORS
+        self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
+        self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
-        self._written_as = self._name
-        """What documents are written to: an alias of this very index, and of none that replaces it.
-        Documents of another analyzer cannot get into an index that was rebuilt meanwhile."""
+        self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
         self._has_checksums = True
 
@@ -126,7 +129,7 @@ class AliasedIndex:
                 f"{data['schema_version']}, this one knows {SCHEMA_VERSION}): upgrade this "
                 "installation"
             )
-        own = rebuilding.own_alias(index)
+        own = _own_alias(index)
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
@@ -164,6 +167,100 @@ class AliasedIndex:
             "again to make it anew"
         )
 
+    def create(self, settings: IndexSettings) -> None:
+        """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
+        client, version = self._connection
+        neighbors = self._wanted or NO_NEIGHBORS
+        body = index_body(settings, version, self._layout, neighbors)
+        aliases: dict[str, Any] = {_own_alias(self._index): {}}
+        if self._name != self._index:  # else it is built beside one that has the name
+            aliases[self._name] = {"is_write_index": True}
+        with translated(self._address):
+            if client.indices.exists(index=self._name):
+                raise StoreError(f"{self.location} exists already")
+            _check_lifecycle(client, self._layout.lifecycle)
+            client.indices.create(index=self._index, aliases=aliases, **body)
+        self._settings = None  # to be read as they are
+
+    def beside(self) -> Self:
+        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
+
+        One that was begun with other options than these is deleted.
+        """
+        known_index = self._known_index()
+        new = copy(self)
+        new._name = new._index = next_name(known_index, self.location)
+        new.location = f"{self._address.server}/{new._name}"
+        new._settings = None
+        new._layout = self._layout_of(known_index).changed_by(self._layout)
+        new._wanted = self._wanted or self._neighbors
+        if new.stored_settings() is not None:
+            begun = self._layout_of(new._index)
+            if new._layout.shards not in (None, begun.shards) or new._neighbors != new._wanted:
+                new.delete()
+        return new
+
+    def _layout_of(self, index: str) -> Layout:
+        with translated(self._address):
+            found = self.client.indices.get_settings(index=index)[index]["settings"]["index"]
+        return Layout(
+            shards=int(found["number_of_shards"]),
+            replicas=int(found["number_of_replicas"]),
+            refresh_interval=found.get("refresh_interval"),
+            lifecycle=found.get("lifecycle", {}).get("name"),
+        )
+
+    def delete(self) -> None:
+        """Delete the index and its aliases."""
+        index = self._find_index()
+        if index is not None:
+            with translated(self._address):
+                self.client.indices.delete(index=index)
+        self._settings = None
+
+    def mark(self) -> str:
+        """The numbers of the shards' last operations."""
+        index = self._known_index()
+        with translated(self._address):
+            stats = self.client.indices.stats(index=index, level="shards")["indices"][index]
+        numbers = (
+            f"{shard}:{copy['seq_no']['max_seq_no']}"
+            for shard, copies in stats["shards"].items()
+            for copy in copies
+            if copy["routing"]["primary"]
+        )
+        return " ".join([stats["uuid"], *sorted(numbers)])
+
+    def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
+        """Let the alias lead to the new index; writing to this one is blocked before."""
+        old, indices = self._known_index(), self.client.indices
+        if self._name == old:
+            raise StoreError(
+                f"{old} is an index and not an alias: open it by the name without number"
+            )
+        moved = False
+        with translated(self._address):
+            indices.refresh(index=new._index)
+            indices.add_block(index=old, block="write")  # waits for writing that is under way
+            try:
+                if self.mark() == mark:
+                    moves: list[dict[str, Any]] = [
+                        {"remove": {"index": old, "alias": self._name}},
+                        {"remove": {"index": old, "alias": _own_alias(old), "must_exist": False}},
+                        {"add": {"index": new._index, "alias": self._name, "is_write_index": True}},
+                    ]
+                    indices.update_aliases(actions=moves)
+                    moved = True
+            finally:
+                if not moved:
+                    indices.put_settings(index=old, settings={"index.blocks.write": None})
+            if moved and not keep:
+                time.sleep(_LAST_SEARCHES_SECONDS)
+                indices.delete(index=old)
+        if moved:
+            self._settings = None
+        return moved
+
     def _request(self, **options: Any) -> ObjectApiResponse[Any]:
         """Search all of the index: where a shard cannot answer, nothing is answered."""
         return self.client.search(index=self._name, **WHOLE_INDEX, **options)
@@ -173,3 +270,53 @@ class AliasedIndex:
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
+
+
+def _own_alias(index: str) -> str:
+    """An alias that leads to this index only, whatever replaces it.
+
+    What is written by it cannot get into an index that was rebuilt meanwhile with another analyzer.
+    """
+    return f"{index}-writes"
+
+
+def next_name(index: str, location: str) -> str:
+    """``pets-000002`` for ``pets-000001``.
+
+    Raises:
+        StoreError: the index has no such name.
+    """
+    found = re.fullmatch(r"(.+)-(\d{6})", index)
+    if found is None:
+        raise StoreError(
+            f"{location} is the index {index}, which imgsearch did not name: a new one cannot be "
+            "put in its place; export it and import it under another name"
+        )
+    return f"{found[1]}-{int(found[2]) + 1:06}"
+
+
+def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
+    """A policy must exist, and must not split the index or delete it."""
+    if policy is None:
+        return
+    try:
+        found = client.ilm.get_lifecycle(name=policy)[policy]["policy"]
+    except elasticsearch.NotFoundError as error:
+        raise ConfigurationError(f"the server has no lifecycle policy {policy!r}") from error
+    except elasticsearch.BadRequestError as error:
+        raise ConfigurationError("this server has no index lifecycle management") from error
+    harm = harmful_action(found)
+    if harm is not None:
+        raise ConfigurationError(
+            f"the lifecycle policy {policy!r} has the action {harm!r}: an index of pictures is one "
+            "index, whose ids are unique, and it does not age (see docs/scaling.md)"
+        )
+
+
+def harmful_action(policy: Mapping[str, Any]) -> str | None:
+    """The first action of a lifecycle policy that an index of pictures does not survive.
+
+    A rollover would put a picture that changes into a second index beside its older self.
+    """
+    actions = (name for phase in policy.get("phases", {}).values() for name in phase["actions"])
+    return next((name for name in actions if name in ("rollover", "delete", "downsample")), None)

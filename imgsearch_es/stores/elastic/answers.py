@@ -1,30 +1,193 @@
-"""Requests for a query and the results in their answers, without a connection."""
+"""Queries on Elasticsearch: which requests answer them, what the answers say, and pages of hits.
+
+    script           the paper's: a script over every document
+    script-filtered  the same script, over documents that share a synset with the query
+    impact           the inverted index of the sparse_vector field, then exact rescoring of the best
+
+All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
+first pass of ``impact`` alone does not; ``is_proven`` tells when rescoring a window made it exact.
+The window is scored again where it is read: its documents come with their terms anyway.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
-from imgsearch_es.analysis.analyzer import Term
+from elasticsearch import Elasticsearch
+
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
-from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.elastic import dense, fusion
-from imgsearch_es.stores.elastic.fetching import document_of
-from imgsearch_es.stores.elastic.strategies import (
-    Exhaustive,
-    Impact,
-    first_window,
-    get_strategy,
-    is_proven,
+from imgsearch_es.retrieval.strategies import (
+    FEATURES,
+    MAX_RESULTS,
+    PICTURES,
+    POSTINGS,
+    SHARING,
+    STRATEGIES,
 )
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.elastic.clauses import (
+    ABOVE_ZERO,
+    at_most,
+    bool_query,
+    exact_scoring,
+    matching,
+    script,
+    sparse_clause,
+)
+from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
+from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of, result
+from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 
+SMALLEST_WINDOW = 30
 _TOGETHER, _TOGETHER_HITS = 100, 20_000
 """Queries in one request, and the documents that they may ask for."""
+KEEP_ALIVE = "5m"
+"""How long the server keeps the point in time after each request for a page."""
+_LEAST = 100
+"""Documents in one request for a page, at least."""
+
+
+def first_window(query: Query) -> int:
+    """How many documents to rescore at first: small, because it is widened when not proven."""
+    return min(max(SMALLEST_WINDOW, 2 * (query.offset + query.k)), MAX_RESULTS)
+
+
+def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The best by the inverted index, by their scores before rescoring."""
+    wanted = bool_query(query, must=[sparse_clause(query.terms)])
+    return {"query": wanted, "size": window, **SOURCE}
+
+
+def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The first pass with a second one, so that its answer is ranked already: for people."""
+    again = {
+        "rescore_query": {"function_score": exact_scoring(query.terms)},
+        "query_weight": 0.0,
+        "rescore_query_weight": 1.0,
+    }
+    body = first_pass(query, statistics, window)
+    return {**body, "rescore": {"window_size": window, "query": again}}
+
+
+def scripted(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """Every document, or those that share a synset with the query, scored by a script."""
+    scoring = {"script_score": {"script": script(query, statistics)}, "boost_mode": "replace"}
+    return _scored(query, scoring)
+
+
+def factored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The documents that share a synset, scored by formula (1), on servers without scripts, too."""
+    return _scored(query, exact_scoring(query.terms))
+
+
+def _scored(query: Query, scoring: dict[str, Any]) -> dict[str, Any]:
+    every = STRATEGIES[query.strategy].reads == PICTURES
+    documents = bool_query(query) if every else matching(query)
+    return {
+        "query": {"function_score": {"query": documents, **scoring}},
+        "min_score": ABOVE_ZERO,
+        "sort": [{"_score": "desc"}, {"id": "asc"}],
+        "from": query.offset,
+        "size": query.k,
+        **SOURCE,
+    }
+
+
+def read_scored(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult:
+    """The result in an answer in which the server scored every document exactly."""
+    means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
+    ranked = as_scored(answer["hits"]["hits"])
+    return result(query, statistics, answer, ranked, means=means, **_counted(answer, ranked))
+
+
+def as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    """Hits by the server's scores."""
+    return best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
+
+
+def read_first_pass(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``first_pass``; None where a wider window is needed."""
+    hits = answer["hits"]["hits"]
+    ranked = best_first(_by_formula_1(query, hit) for hit in hits)
+    last = hits[-1]["_score"] if hits else 0.0
+    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
+        return None
+    means = f"the best {window} were rescored, and no other picture can enter"
+    found = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
+    counted = _counted(answer, ranked)
+    return result(query, statistics, answer, found, means=means, windows=1, **counted)
+
+
+def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
+    """A document with its score, summed in the order of the query's terms."""
+    document, total = document_of(hit), 0.0
+    scores = {term.key: term.score for term in document.terms}
+    for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        total += term.score * scores.get(term.key, 0.0)
+    return Scored(document, to_score(total))
+
+
+def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored]) -> dict[str, Any]:
+    total = answer["hits"]["total"]
+    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
+        total = {**total, "value": sum(item.score > 0 for item in ranked)}
+    return {"total": total["value"], "total_is_exact": total["relation"] == "eq", "exact": True}
+
+
+def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
+    """Whether the best offset + k of a rescored window are certainly the best of the index.
+
+    No document outside the window has a first-pass score above the window's last one. When the last
+    exact score wanted is above all that this may stand for, no such document can enter, nor tie.
+    With several shards it is the last of all that they found together.
+
+    Args:
+        query: the query.
+        scores: exact scores of the window, best first.
+        last: the server's own score of the window's last document.
+        fetched_all: whether the window holds every document that matches.
+    """
+    if fetched_all:
+        return True
+    if len(scores) < query.offset + query.k:
+        return False  # some underflow to 0, and are no hits
+    return scores[query.offset + query.k - 1] > at_most(query.terms, last)
+
+
+class Way(NamedTuple):
+    """How a query that is weighted already is executed, for a window of so many documents."""
+
+    body: Callable[[Query, Statistics, int], dict[str, Any]]
+    read: Callable[[Query, Statistics, Mapping[str, Any], int], SearchResult | None]
+    """None where a wider window is needed."""
+
+
+IMPACT = Way(first_pass, read_first_pass)
+FALLBACK = Way(factored, read_scored)
+"""What answers when no window of ``IMPACT`` proves the ranking."""
+_DENSE, _FUSED = Way(dense_body, read_dense), Way(fused_body, read_fused)
+_WAYS = {
+    POSTINGS: IMPACT,
+    SHARING: Way(scripted, read_scored),
+    PICTURES: Way(scripted, read_scored),
+    FEATURES: _DENSE,
+}
+
+
+def way_of(query: Query) -> Way:
+    """How a query is executed: by what its strategy reads."""
+    return _FUSED if query.fusion is not None else _WAYS[STRATEGIES[query.strategy].reads]
 
 
 def request_body(query: Query, statistics: Statistics | None = None) -> dict[str, Any]:
@@ -38,134 +201,10 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
         named = query.strategy if query.fusion is None else "a part of the fusion"
         raise QueryError(f"{named} weights by the collection: give its statistics")
     statistics = statistics or NO_STATISTICS
-    query = with_weights(query, statistics)
-    if query.is_dense:
-        return dense.dense_body(query)
-    strategy = None if query.fusion is not None else get_strategy(query.strategy)
-    return strategy.body(query) if isinstance(strategy, Impact) else first_body(query, statistics)
-
-
-def rank(
-    documents: Sequence[Document], scores: Sequence[float], threshold: float | None
-) -> list[Scored]:
-    """Documents with their scores: best first, ties by id, none below the threshold."""
-    scored = map(Scored, documents, scores)
-    kept = [item for item in scored if threshold is None or item.score >= to_score(threshold)]
-    return best_first(kept)
-
-
-def _result(
-    query: Query,
-    answer: Mapping[str, Any],
-    ranked: Sequence[Scored],
-    strategy: str,
-    means: str,
-    *,
-    first: int = 0,
-) -> SearchResult:
-    """The hits of a ranking from ``query.offset`` on; the server left out ``first`` before it."""
-    hits = [item for item in ranked if item.score > 0]
-    start = query.offset - first
-    total = answer["hits"]["total"]
-    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
-        total = {**total, "value": len(hits)}
-    return SearchResult(
-        hits=tuple(hits[start : start + query.k]),
-        total=total["value"],
-        total_is_exact=total["relation"] == "eq",
-        terms=query.terms,
-        average_length=0.0,
-        strategy=strategy,
-        exact=True,
-        means=means,
-        took_ms=answer["took"],
-    )
-
-
-def first_body(query: Query, statistics: Statistics, window: int | None = None) -> dict[str, Any]:
-    """The request for a query that is weighted already; by default with the first window."""
-    window = window or first_window(query)
-    if query.fusion is not None:
-        return fusion.fused_body(query, statistics, window)
-    if query.is_dense:
-        return dense.dense_body(query, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Impact):
-        return strategy.first_pass(query, window)
-    return strategy.body(query, statistics.average_length)
-
-
-def read(
-    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int | None = None
-) -> SearchResult | None:
-    """The result in an answer to ``_first_body``; None where a wider window is needed."""
-    window = window or first_window(query)
-    if query.fusion is not None:
-        return fusion.read_fused(query, statistics, answer, window)
-    if query.is_dense:
-        return _read_dense(query, answer, window)
-    strategy = get_strategy(query.strategy)
-    if isinstance(strategy, Exhaustive):
-        return read_exhaustive(strategy, query, statistics, answer)
-    hits = answer["hits"]["hits"]
-    ranked = best_first(rescored(query.terms, map(document_of, hits)))
-    last = hits[-1]["_score"] if hits else 0.0
-    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
-        return None
-    means = f"the best {window} were rescored, and no other picture can enter"
-    result = _result(query, answer, ranked, strategy.name, means)
-    return replace(result, average_length=statistics.average_length, windows=1)
-
-
-def rescored(terms: Sequence[Term], documents: Iterable[Document]) -> Iterator[Scored]:
-    """Documents with their scores by formula (1), summed in the order of the query's terms."""
-    for document in documents:
-        scores = {term.key: term.score for term in document.terms}
-        total = 0.0
-        for term in terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
-            total += term.score * scores.get(term.key, 0.0)
-        yield Scored(document, to_score(total))
-
-
-def read_exhaustive(
-    strategy: Exhaustive, query: Query, statistics: Statistics, answer: Mapping[str, Any]
-) -> SearchResult:
-    """The result in an answer to a strategy that scored every document."""
-    means = f"{'all' if strategy.name == 'script' else 'matching'} pictures were scored"
-    hits = answer["hits"]["hits"]
-    ranked = best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
-    result = _result(query, answer, ranked, strategy.name, means, first=query.offset)
-    return replace(result, average_length=statistics.average_length)
-
-
-def _read_dense(query: Query, answer: Mapping[str, Any], window: int) -> SearchResult | None:
-    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
-    documents = list(map(document_of, hits))
-    scores = dense.exact_scores(query, dense.vectors_of(hits))
-    ranked = rank(documents, scores, query.threshold)
-    fetched_all = len(hits) == total
-    lowest = hits[-1]["_score"] if hits else 0.0
-    proven = dense.is_proven(query, [item.score for item in ranked], lowest, fetched_all)
-    if not proven and window < MAX_RESULTS and not query.candidates:
-        return None
-    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
-    if query.candidates:
-        means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
-    else:
-        means = "all vectors were compared, the best again in float64"
-        means += "" if proven else "; more than the window are equally near"
-    return SearchResult(
-        hits=tuple(ranked[query.offset : query.offset + query.k]),
-        total=len(ranked) if fetched_all or cut else total,
-        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
-        terms=query.terms,
-        average_length=0.0,
-        strategy=query.strategy,
-        exact=proven and not query.candidates,
-        means=means,
-        took_ms=answer["took"],
-        windows=0 if query.candidates else 1,
-    )
+    query, way = with_weights(query, statistics), way_of(query)
+    if way is _DENSE:
+        return dense_body(query, statistics, query.offset + query.k)
+    return (rescored if way is IMPACT else way.body)(query, statistics, first_window(query))
 
 
 def batches(
@@ -183,3 +222,47 @@ def batches(
         wanted += window
     if part:
         yield part
+
+
+def pages(
+    client: Elasticsearch, index: str, query: Query, statistics: Statistics
+) -> Iterator[SearchResult]:
+    """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
+
+    A point in time keeps the index as it is, and ``search_after`` goes on where the page before
+    ended. All matching documents are scored; one whose deep feature is compared is given when none
+    that the server has not sent yet can score as much.
+
+    Raises:
+        StoreError: a page was asked for so late that the server no longer has the point in time.
+    """
+    way = FALLBACK if way_of(query) is IMPACT else way_of(query)
+    size, is_dense = max(query.k, _LEAST), way is _DENSE
+    asked = query if is_dense else replace(query, k=size, offset=0)
+    body = way.body(asked, statistics, size)
+    body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
+    body.pop("from", None)
+    waiting: list[Scored] = []  # not certain yet
+    ready: list[Scored] = []  # not given yet
+    total, skip, took = 0, query.offset, 0.0
+    with closing(all_answers(client, index, body, KEEP_ALIVE)) as answers:
+        for answer in answers:
+            hits = answer["hits"]["hits"]
+            is_last, took = len(hits) < size, took + answer["took"]
+            found = compared(query, hits) if is_dense else as_scored(hits)
+            counted = answer["hits"].get("total", {"value": total})
+            total = counted["value"] - len(hits) + len(found)
+            waiting = best_first([*waiting, *found])
+            count = len(waiting)
+            if is_dense and not is_last:
+                ahead = (is_above(query, item.score, hits[-1]["_score"]) for item in waiting)
+                count = sum(takewhile(bool, ahead))
+            ready, waiting = [*ready, *waiting[:count]], waiting[count:]
+            ready, skip = ready[skip:], max(0, skip - len(ready))
+            while len(ready) >= query.k or (is_last and ready):
+                yield result(
+                    query, statistics, {"took": took}, ready[: query.k],
+                    total=total, total_is_exact=query.threshold is None or is_last, exact=True,
+                    means="all matching pictures were scored, at one point in time",
+                )  # fmt: skip
+                ready, took = ready[query.k :], 0.0

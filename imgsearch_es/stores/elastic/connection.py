@@ -22,20 +22,16 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.stores.elastic.waiting import PatientTransport, last_cause
 
-OLDEST = (8, 15)
-"""The first version with the sparse_vector query."""
+Version = tuple[int, int]
+"""Of a server: major and minor."""
+OLDEST: Version = (8, 15)
+"""The first with the sparse_vector query."""
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,200}")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where an index is and how to get in.
-
-    Attributes:
-        server: the URL of the server, without credentials.
-        index: the name of the index (an alias on the server).
-        options: arguments for the client; secrets are never shown by ``repr``.
-    """
+    """Where an index is and how to get in; ``options`` are the client's, with all secrets."""
 
     server: str
     index: str
@@ -45,20 +41,8 @@ class Address:
         return f"{self.server}/{self.index}"
 
 
-def parse_address(
-    url: str,
-    *,
-    api_key: str | None = None,
-    username: str | None = None,
-    password: str | None = None,
-    ca_certs: str | os.PathLike[str] | None = None,
-    verify_certs: bool = True,
-    timeout: float = 60.0,
-) -> Address:
-    """Take apart ``https://user:password@host:9200/index``.
-
-    What is not given may stand in the URL (``?api_key=...&ca_certs=...``), and else comes from
-    IMGSEARCH_ES_API_KEY, IMGSEARCH_ES_USERNAME, IMGSEARCH_ES_PASSWORD and IMGSEARCH_ES_CA_CERTS.
+def parse_address(url: str, *, timeout: float = 60.0, **credentials: Any) -> Address:
+    """Take apart ``https://user:password@host:9200/index``; for credentials see `client_options`.
 
     Raises:
         ConfigurationError: the URL names no index or a forbidden one, or the options conflict.
@@ -70,15 +54,8 @@ def parse_address(
             f"{_shown(url)} does not name an index; write for example http://localhost:9200/pets "
             "(lower-case letters, digits, '.', '_', '-')"
         )
-    options = client_options(
-        url,
-        api_key=api_key,
-        username=username,
-        password=password,
-        ca_certs=ca_certs,
-        verify_certs=verify_certs,
-    )
-    return Address(f"{server}{prefix}", index, {"request_timeout": timeout, **options})
+    options = {"request_timeout": timeout, **client_options(url, **credentials)}
+    return Address(f"{server}{prefix}", index, options)
 
 
 def split_url(url: str) -> tuple[SplitResult, str]:
@@ -113,18 +90,19 @@ def client_options(
     ca_certs: str | os.PathLike[str] | None = None,
     verify_certs: bool = True,
 ) -> dict[str, Any]:
-    """Who we are, and whom we trust: what is given, else in the URL, else in the environment.
+    """Who we are, and whom we trust, as options of the client.
 
-    Returns:
-        Of ``api_key``, ``basic_auth`` (user and password), ``verify_certs``, ``ssl_show_warn`` and
-        ``ca_certs`` those that there are.
+    What is not given may stand in the URL (``?api_key=...&ca_certs=...``), and else comes from
+    IMGSEARCH_ES_API_KEY, IMGSEARCH_ES_USERNAME, IMGSEARCH_ES_PASSWORD and IMGSEARCH_ES_CA_CERTS.
 
     Raises:
         ConfigurationError: they conflict, or there is no such certificate file.
     """
     parts = urlsplit(url)
     environment = os.environ.get
-    given = _url_options(parts.query)
+    given = dict(parse_qsl(parts.query))
+    for name in given.keys() - {"api_key", "ca_certs"}:
+        raise ConfigurationError(f"a URL has no option {name!r}; it has api_key and ca_certs")
     api_key = api_key or given.get("api_key")
     username = username or unquote(parts.username or "")
     if api_key and username:
@@ -148,16 +126,8 @@ def client_options(
     return options
 
 
-def _url_options(query: str) -> dict[str, str]:
-    given = dict(parse_qsl(query))
-    for name in given:
-        if name not in ("api_key", "ca_certs"):
-            raise ConfigurationError(f"a URL has no option {name!r}; it has api_key and ca_certs")
-    return given
-
-
-def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
-    """A client, and the server's (major, minor) version.
+def connect(address: Address) -> tuple[Elasticsearch, Version]:
+    """A client, and the server's version.
 
     Raises:
         ServerError: the server cannot be reached or refuses us.
@@ -180,7 +150,7 @@ def connect(address: Address) -> tuple[Elasticsearch, tuple[int, int]]:
     return client, version
 
 
-def _version(client: Elasticsearch, address: Address) -> tuple[int, int]:
+def _version(client: Elasticsearch, address: Address) -> Version:
     try:
         number = client.info()["version"]["number"]
     except elasticsearch.UnsupportedProductError as error:
@@ -209,18 +179,16 @@ def translated(address: Address) -> Iterator[None]:
     """Turn the client's exceptions into ours, without credentials."""
     try:
         yield
-    except elasticsearch.NotFoundError as error:
-        if _error_type(error) == "index_not_found_exception":
-            raise IndexNotFoundError(
-                f"there is no index at {address}; `imgsearch index` makes one"
-            ) from error
-        raise ServerError(f"{address}: {_reason(error)}") from error
     except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:
         raise ServerError(
             f"{address.server} refuses us ({error.meta.status}): give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
         ) from error
     except elasticsearch.ApiError as error:
+        if is_missing_index(error.body):
+            raise IndexNotFoundError(
+                f"there is no index at {address}; `imgsearch index` makes one"
+            ) from error
         raise ServerError(f"{address}: {_reason(error)}") from error
     except elasticsearch.SSLError as error:
         raise ServerError(
@@ -233,29 +201,23 @@ def translated(address: Address) -> Iterator[None]:
         ) from error
 
 
-def is_missing_index(answer: Mapping[str, Any]) -> bool:
-    """Whether one document of a bulk request was refused because its index is no more."""
-    error = answer.get("error", {})
-    return isinstance(error, Mapping) and error.get("type") == "index_not_found_exception"
+def is_missing_index(answer: object) -> bool:
+    """Whether a request, or one document of a bulk request, was refused for want of its index."""
+    return _error(answer).get("type") == "index_not_found_exception"
 
 
-def _error_type(error: elasticsearch.ApiError) -> str:
-    body = error.body
-    return body["error"].get("type", "") if _has_error(body) else ""
+def _error(answer: object) -> Mapping[str, Any]:
+    error = answer.get("error") if isinstance(answer, Mapping) else None
+    return error if isinstance(error, Mapping) else {}
 
 
 def _reason(error: elasticsearch.ApiError) -> str:
     """The server's own words, from the deepest cause it names."""
-    body = error.body
-    if not _has_error(body):
+    said = _error(error.body)
+    if not said:
         return str(error.message)
-    causes = body["error"].get("root_cause") or [body["error"]]
-    cause = causes[0].get("reason") or causes[0].get("type")
-    return f"{cause} (status {error.meta.status})"
-
-
-def _has_error(body: object) -> bool:
-    return isinstance(body, dict) and isinstance(body.get("error"), dict)
+    cause = (said.get("root_cause") or [said])[0]
+    return f"{cause.get('reason') or cause.get('type')} (status {error.meta.status})"
 
 
 def _shown(url: str) -> str:

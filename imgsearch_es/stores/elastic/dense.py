@@ -12,44 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.dense import COMPARISONS, direction
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.stores.elastic.fetching import WHOLE, embedding_of
-from imgsearch_es.stores.elastic.strategies import bool_query, exclusions, filter_clauses
+from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.elastic.clauses import matching
+from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of, result
 
 _ROUNDING = 4 * 2.0**-24
 """Error of the server's float32 sums, per dimension, relative to the score."""
 _SPARE = 10
 """Documents that an approximate search fetches beyond those asked for: their order may be another
 in float64."""
-_HAS_EMBEDDING = {"exists": {"field": "embedding"}}
 
 
-def dense_body(query: Query, window: int | None = None) -> dict[str, Any]:
-    """The body of the search request.
-
-    Args:
-        query: a query with an embedding.
-        window: how many documents an exact search fetches; at least offset + k.
-    """
-    last = query.offset + query.k
+def dense_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The body of the search request; ``window`` is how many an exact search fetches."""
     if query.candidates:
-        search, size = _of_candidates(query), last + _SPARE
+        search, window = _of_candidates(query), query.offset + query.k + _SPARE
     else:
-        search, size = {"query": _of_all(query)}, window or last
-    return {
-        **search,
-        "size": size,
-        "track_total_hits": True,
-        **WHOLE,
-    }
+        search = {"query": _of_all(query)}
+    return {**search, "size": window, "track_total_hits": True, **WHOLE}
 
 
 def _of_all(query: Query) -> dict[str, Any]:
     """Every document that meets the conditions, scored by a script."""
-    compared = bool_query(
-        filter=[_HAS_EMBEDDING, *filter_clauses(query)], must_not=exclusions(query)
-    )
-    scored: dict[str, Any] = {"query": compared, "script": _script(query)}
+    scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
     if query.threshold is not None:
         least = COMPARISONS[query.strategy].to_painless(query.threshold)
         scored["min_score"] = max(0.0, least * (1 - tolerance(query)))
@@ -57,67 +46,68 @@ def _of_all(query: Query) -> dict[str, Any]:
 
 
 def _of_candidates(query: Query) -> dict[str, Any]:
-    """The nearest of those that meet the conditions, then all of these scored by the script.
-
-    Conditions belong to the search for neighbors, so that enough of them are left.
-    """
-    embedding = query.embedding
-    assert embedding is not None  # noqa: S101  (checked when the query was made)
+    """The nearest of those that meet the conditions, then all of these scored by the script."""
     by_cosine = query.strategy == "dense-cosine"
+    vector = feature(query)
     count = max(query.candidates, query.offset + query.k)
     nearest: dict[str, Any] = {
         "field": "direction" if by_cosine else "embedding",
-        "query_vector": (direction(embedding) if by_cosine else embedding).tolist(),
+        "query_vector": (direction(vector) if by_cosine else vector).tolist(),
         "k": count,
         "num_candidates": count,
     }
-    wanted, unwanted = filter_clauses(query), exclusions(query)
-    if wanted or unwanted:  # few that meet them are all compared: with vector or without
-        nearest["filter"] = bool_query(filter=[_HAS_EMBEDDING, *wanted], must_not=unwanted)
+    if query.filters or query.must or query.must_not or query.exclude:
+        nearest["filter"] = matching(query)  # few are all compared: with vector or without
     scored = {"query": {"match_all": {}}, "script": _script(query)}
-    return {
-        "query": {"knn": nearest},
-        "rescore": {
-            "window_size": count,
-            "query": {
-                "rescore_query": {"script_score": scored},
-                "query_weight": 0.0,
-                "rescore_query_weight": 1.0,
-            },
-        },
+    again = {
+        "rescore_query": {"script_score": scored},
+        "query_weight": 0.0,
+        "rescore_query_weight": 1.0,
     }
+    return {"query": {"knn": nearest}, "rescore": {"window_size": count, "query": again}}
 
 
 def _script(query: Query) -> dict[str, Any]:
-    embedding = query.embedding
-    assert embedding is not None  # noqa: S101  (checked when the query was made)
-    parameters = (
-        {"direction": direction(embedding).tolist()}
-        if query.strategy == "dense-cosine"
-        else {"q": embedding.tolist()}
-    )
+    vector = feature(query)
+    by_cosine = query.strategy == "dense-cosine"
+    given = {"direction": direction(vector)} if by_cosine else {"q": vector}
+    parameters = {name: value.tolist() for name, value in given.items()}
     return {"source": COMPARISONS[query.strategy].painless, "params": parameters}
 
 
-def vectors_of(hits: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float32]]:
-    """The deep features of hits that ``dense_body`` asked for."""
-    return [vector for hit in hits if (vector := embedding_of(hit)) is not None]
+def read_dense(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``dense_body``; None where a wider window is needed."""
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]["value"]
+    ranked, last = compared(query, hits), query.offset + query.k
+    fetched_all = len(hits) == total
+    # Where a threshold cut them, what was not fetched may lie above it.
+    proven = fetched_all or (
+        len(ranked) >= last and is_above(query, ranked[last - 1].score, hits[-1]["_score"])
+    )
+    if not proven and window < MAX_RESULTS and not query.candidates:
+        return None
+    if query.candidates:
+        means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
+    else:
+        means = "all vectors were compared, the best again in float64"
+        means += "" if proven else "; more than the window are equally near"
+    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
+    return result(
+        query, statistics, answer, ranked[query.offset : last],
+        total=len(ranked) if fetched_all or cut else total,
+        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
+        exact=proven and not query.candidates, means=means, windows=0 if query.candidates else 1,
+    )  # fmt: skip
 
 
-def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
-    """Whether the best offset + k are certain, though the server ranked in float32.
-
-    Args:
-        query: the query.
-        scores: float64 scores of the window, best first.
-        last: the server's own score of the window's last document.
-        fetched_all: whether the window holds every document.
-    """
-    if fetched_all:
-        return True
-    if len(scores) < query.offset + query.k:
-        return False  # the threshold cut them, and what was not fetched may lie above it
-    return is_above(query, scores[query.offset + query.k - 1], last)
+def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    """Hits by their float64 scores; those below the threshold are left out."""
+    vectors = [vector for hit in hits if (vector := embedding_of(hit)) is not None]
+    least = -np.inf if query.threshold is None else to_score(query.threshold)
+    scored = map(Scored, map(document_of, hits), exact_scores(query, vectors))
+    return best_first(item for item in scored if item.score >= least)
 
 
 def is_above(query: Query, score: float, server: float) -> bool:
@@ -128,13 +118,18 @@ def is_above(query: Query, score: float, server: float) -> bool:
 
 def exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[float]:
     """Scores as the embedded store computes them."""
-    embedding = query.embedding
-    if embedding is None or not vectors:
+    if not vectors:
         return []
-    scores = COMPARISONS[query.strategy].scores(embedding, np.stack(vectors))
+    scores = COMPARISONS[query.strategy].scores(feature(query), np.stack(vectors))
     return [float(score) for score in scores.astype(np.float32)]
 
 
 def tolerance(query: Query) -> float:
     """How far the server's score, as a number above 0, may be from the exact one, relative."""
-    return _ROUNDING * (0 if query.embedding is None else len(query.embedding))
+    return _ROUNDING * len(feature(query))
+
+
+def feature(query: Query) -> NDArray[np.float32]:
+    """The deep feature of a query that compares deep features, which has one."""
+    assert query.embedding is not None  # noqa: S101  (checked when the query was made)
+    return query.embedding

@@ -22,90 +22,34 @@ from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.elastic.dense import exact_scores, tolerance
-from imgsearch_es.stores.elastic.fetching import WHOLE, whole_document_of
-from imgsearch_es.stores.elastic.strategies import (
+from imgsearch_es.stores.elastic.clauses import (
     ROUNDING,
     TRUNCATION,
-    UNDERFLOW,
     bool_query,
-    exclusions,
-    filter_clauses,
-    matching_body,
+    lost_by,
+    matching,
     scale_of,
     script,
     sparse_clause,
     vanishing,
 )
-
-_HAS_FEATURE = {"exists": {"field": "embedding"}}
+from imgsearch_es.stores.elastic.dense import exact_scores, feature, tolerance
+from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, whole_document_of
 
 
 def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
-    """The body of the search request.
-
-    Args:
-        query: fused by "sum", its parts weighted.
-        statistics: of the collection, where a formula uses them.
-        window: how many documents to fetch; at least offset + k.
-    """
-    clauses = [
-        _clause(part, single, statistics)
-        for part, single in zip(query.parts, part_queries(query), strict=True)
-        if not part.is_dense
-    ]
-    conditions, unwanted = filter_clauses(query), exclusions(query)
-    body: dict[str, Any] = {"size": window, **WHOLE}
+    """The body of the search request for the best ``window`` of a query fused by "sum"."""
+    parts = zip(query.parts, part_queries(query), strict=True)
+    clauses = [_clause(part, single, statistics) for part, single in parts if not part.is_dense]
     if not query.has_features:
-        inner = bool_query(should=clauses, filter=conditions, must_not=unwanted)
+        inner = bool_query(query, should=clauses)
         inner["bool"]["minimum_should_match"] = 1
-        del body["fields"]
-        return {"query": inner, **body}
-    inner = bool_query(should=clauses, filter=[candidates(query), *conditions], must_not=unwanted)
+        return {"query": inner, "size": window, **SOURCE}
+    inner = matching(query)
     if clauses:
-        inner["bool"]["minimum_should_match"] = 0
+        inner["bool"] |= {"should": clauses, "minimum_should_match": 0}
     scored = {"query": inner, "script": _script(query)}
-    return {"query": {"script_score": scored}, "track_total_hits": True, **body}
-
-
-def candidates(query: Query) -> dict[str, Any]:
-    """A clause that holds for the documents that have one of the parts."""
-    shares = {"terms": {"synsets": [term.key for term in query.terms]}}
-    if query.fusion is None or not query.has_features:
-        return shares
-    if query.fusion.needs_features or not query.terms:
-        return _HAS_FEATURE
-    return {"bool": {"should": [_HAS_FEATURE, shares], "minimum_should_match": 1}}
-
-
-def read_fused(
-    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
-) -> SearchResult | None:
-    """The result in an answer to ``fused_body``; None where a wider window is needed."""
-    hits, total = answer["hits"]["hits"], answer["hits"]["total"]
-    documents = [whole_document_of(hit) for hit in hits]
-    ranked = _scored(query, statistics, documents)
-    fetched_all = total == {"value": len(hits), "relation": "eq"}
-    last = query.offset + query.k
-    bound = _above(query, hits[-1]["_score"]) if hits else 0.0
-    vanish = any(vanishing(part.terms) for part in query.parts)
-    proven = fetched_all or (len(ranked) >= last and ranked[last - 1].score > bound)
-    if not proven and window < MAX_RESULTS:
-        return None
-    return SearchResult(
-        hits=tuple(ranked[query.offset : last]),
-        total=len(ranked) if fetched_all or vanish else total["value"],
-        total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
-        terms=query.terms,
-        average_length=statistics.average_length,
-        strategy="sum",
-        exact=proven,
-        means=f"the best {window} were summed again exactly, "
-        + ("and no other picture can enter" if proven else "and others are equally near"),
-        took_ms=answer["took"],
-        windows=1,
-        part_terms=tuple(part.terms for part in query.parts),
-    )
+    return {"query": {"script_score": scored}, "track_total_hits": True, "size": window, **WHOLE}
 
 
 def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
@@ -113,7 +57,7 @@ def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
     if part.formula.is_linear:
         boost = part.weight / scale_of(part.terms)
         return {"bool": {"must": [sparse_clause(part.terms)], "boost": boost}}
-    scored = {**matching_body(query), "script": script(query, statistics.average_length)}
+    scored = {"query": matching(query), "script": script(query, statistics)}
     return {"script_score": {**scored, "boost": part.weight}}
 
 
@@ -131,11 +75,11 @@ def _script(query: Query) -> dict[str, Any]:
             "}",
         ]
     lines.append(TO_POSITIVE.format("total"))
-    assert query.embedding is not None  # noqa: S101  (checked when the query was made)
+    vector = feature(query)
     parameters = {
-        "q": query.embedding.tolist(),
-        "direction": direction(query.embedding).tolist(),
-        "length": float(np.linalg.norm(query.embedding.astype(np.float64))),
+        "q": vector.tolist(),
+        "direction": direction(vector).tolist(),
+        "length": float(np.linalg.norm(vector.astype(np.float64))),
         "weights": [part.weight for part in dense],
         "tolerance": tolerance(query),
         "truncation": (1 + TRUNCATION) * (1 + ROUNDING),
@@ -143,9 +87,33 @@ def _script(query: Query) -> dict[str, Any]:
     return {"source": "\n".join(lines), "params": parameters}
 
 
+def read_fused(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``fused_body``; None where a wider window is needed."""
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]
+    ranked = _scored(query, statistics, list(map(whole_document_of, hits)))
+    fetched_all = total == {"value": len(hits), "relation": "eq"}
+    last = query.offset + query.k
+    proven = fetched_all or (
+        len(ranked) >= last and ranked[last - 1].score > _above(query, hits[-1]["_score"])
+    )
+    if not proven and window < MAX_RESULTS:
+        return None
+    vanish = any(vanishing(part.terms) for part in query.parts)
+    rest = "no other picture can enter" if proven else "others are equally near"
+    return result(
+        query, statistics, answer, ranked[query.offset : last],
+        total=len(ranked) if fetched_all or vanish else total["value"],
+        total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
+        exact=proven, means=f"the best {window} were summed again exactly, and {rest}", windows=1,
+        part_terms=tuple(part.terms for part in query.parts),
+    )  # fmt: skip
+
+
 def _above(query: Query, score: float) -> float:
     """The most that a document can score which the server gives this score."""
-    lost = sum(part.weight * UNDERFLOW / scale_of(part.terms) for part in query.parts if part.terms)
+    lost = sum(part.weight * lost_by(part.terms) for part in query.parts if part.terms)
     if not query.has_features:
         return score * (1 + TRUNCATION) * (1 + ROUNDING) + lost
     given = score * (1 + ROUNDING)
@@ -155,29 +123,28 @@ def _above(query: Query, score: float) -> float:
 def _scored(query: Query, statistics: Statistics, documents: Sequence[Document]) -> list[Scored]:
     """The exact scores of documents that have one of the parts: best first, ties by id."""
     columns = [
-        _dense_scores(single, documents)
-        if part.is_dense
-        else [_sparse_score(single, statistics, document) for document in documents]
-        for part, single in zip(query.parts, part_queries(query), strict=True)
+        (_dense_scores if single.is_dense else _sparse_scores)(single, statistics, documents)
+        for single in part_queries(query)
     ]
     scored = []
-    for i, document in enumerate(documents):
-        parts = summed(query.parts, [column[i] for column in columns])
+    for document, *scores in zip(documents, *columns, strict=True):
+        parts = summed(query.parts, scores)
         if any(part.score is not None for part in parts):
             scored.append(Scored(document, fused_score(parts), parts))
     return best_first(scored)
 
 
-def _dense_scores(query: Query, documents: Sequence[Document]) -> list[float | None]:
+def _dense_scores(
+    query: Query, statistics: Statistics, documents: Sequence[Document]
+) -> list[float | None]:
     vectors = [d.embedding for d in documents if d.embedding is not None]
     scores = iter(exact_scores(query, vectors))
     return [None if document.embedding is None else next(scores) for document in documents]
 
 
-def _sparse_score(query: Query, statistics: Statistics, document: Document) -> float | None:
-    """The part's score; None where it is 0, because score 0 is no hit."""
-    rows = summands(
-        document, query.formula, query.parameters, query.terms, statistics.average_length
-    )
-    score = score_of(rows)
-    return score if score > 0 else None
+def _sparse_scores(
+    query: Query, statistics: Statistics, documents: Sequence[Document]
+) -> list[float | None]:
+    """The part's scores; None where one is 0, because score 0 is no hit."""
+    ways = query.formula, query.parameters, query.terms, statistics.average_length
+    return [score_of(summands(document, *ways)) or None for document in documents]

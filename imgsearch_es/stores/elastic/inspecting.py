@@ -15,6 +15,7 @@ from elasticsearch import Elasticsearch
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
     HIT,
     NOT_FETCHED,
@@ -22,7 +23,6 @@ from imgsearch_es.stores.elastic.fetching import (
     by_doc_values,
     embedding_of,
 )
-from imgsearch_es.stores.elastic.neighbors import Version
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8
@@ -49,24 +49,20 @@ def body(version: Version) -> dict[str, Any]:
 def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
     """Compare all that came of a document."""
     source, fields = hit["_source"], hit.get("fields", {})
-    vector = embedding_of(hit)
-    primary, own, made = None, [], []
+    vector, made = embedding_of(hit), []
+    primary: Document | None = None
     try:
-        primary = replace(Document.from_source(source), embedding=vector)
-        right = primary.to_source(settings.vocabulary, sent=lambda vector: None)
+        found = replace(Document.from_source(source), embedding=vector)
+        right = found.to_source(settings.vocabulary, sent=lambda vector: None)
     except (AttributeError, LookupError, TypeError, ValueError):
-        primary, own = None, [("document", "it cannot be read")]
+        own = [("document", "it cannot be read")]
     else:
-        made = [*_made_harms(primary, right, fields)]
+        primary, made = found, [*_made_harms(found, right, fields)]
         ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
         names = (right.keys() | source.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
     if hit["_id"] != source.get("id"):
         own.append(("id", "the document has another one"))
-
-    def by_hit() -> Document:
-        return replace(Document.from_hit(fields[HIT][0]), embedding=vector)
-
     return inspected(
         hit["_id"],
         source.get("uri"),
@@ -74,7 +70,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
         primary,
         own=own,
         made=made,
-        others=[by_hit],
+        others=[lambda: replace(Document.from_hit(fields[HIT][0]), embedding=vector)],
         has_features=settings.embedding_dimensions > 0,
     )
 
@@ -106,8 +102,12 @@ def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]
     harms = []
     for start in range(0, len(keys), _COUNTED):
         part = list(keys[start : start + _COUNTED])
-        counts = [_counts(key) for key in part]
-        aggs = {f"{i}{name}": agg for i, of in enumerate(counts) for name, agg in of.items()}
+        aggs: dict[str, Any] = {}
+        for i, key in enumerate(part):
+            one = {"field": "posterior", "query_vector": {key: 1.0}}
+            aggs[f"{i}weights"] = {"filter": {"sparse_vector": one}}
+            aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
+            aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
             weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
@@ -119,12 +119,3 @@ def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]
     if lacking["count"]:
         harms.append(Harm(HIT, f"{lacking['count']:,} documents have none"))
     return harms
-
-
-def _counts(key: str) -> dict[str, Any]:
-    one = {"field": "posterior", "query_vector": {key: 1.0}}
-    return {
-        "weights": {"filter": {"sparse_vector": one}},
-        "names": {"filter": {"term": {"synsets": key}}},
-        "scores": {"value_count": {"field": f"synset.{key}.score"}},
-    }

@@ -1,15 +1,15 @@
 """The ledger on Elasticsearch: an index of its own, ``<name>-rejected``, made with its first entry.
 
-An index of its own, because searches, counts and facets must never meet a rejected picture, and
-because Kibana then shows it by a data view of that name: when, what, and why (see
-docs/decisions). The index is created with the settings of the node.
+So searches, counts and facets never meet a rejected picture, and Kibana shows it by a data view of
+that name (docs/decisions/007-the-ledger.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import elasticsearch
 from elasticsearch import Elasticsearch, helpers
@@ -20,82 +20,54 @@ from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
 
-T = TypeVar("T")
-_TOGETHER = 1000
+_KEPT = ("uri", "reason", "sha256", "tried_with", "given")
 _MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
     "properties": {
-        "uri": {"type": "keyword"},
-        "filename": {"type": "keyword"},
-        "reason": {"type": "keyword"},
+        **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
         "rejected_at": {"type": "date"},
-        "sha256": {"type": "keyword"},
-        "tried_with": {"type": "keyword"},
         "given": {"type": "keyword", "index": False, "doc_values": False},
     },
 }
 
 
 class ElasticLedger:
-    """The rejected pictures of an index.
-
-    Args:
-        client: gives the connected client.
-        address: of the index whose pictures these are.
-        replicas: copies of each shard, of an index that is created.
-    """
+    """The rejected pictures of an index; ``client`` gives the connected client."""
 
     def __init__(
         self, client: Callable[[], Elasticsearch], address: Address, replicas: int
     ) -> None:
-        self._client = client
-        self._address = address
-        self._replicas = replicas
+        self._client, self._address, self._replicas = client, address, replicas
         self.name = f"{address.index}-rejected"
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        """Note rejected pictures in bulk.
-
-        Raises:
-            StoreError: the server refuses one.
-        """
-        if not entries:
-            return
-        self._create()
-        self._bulk(
-            {entry.id: entry for entry in entries},
-            lambda entry: {"_id": entry.id, "_source": _source(entry)},
-        )
+        """Note rejected pictures in bulk."""
+        if entries:
+            self._create()
+            self._bulk({entry.id: _action(entry) for entry in entries})
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         """The entries of these ids, or all; in the order of their URIs."""
-        with translated(self._address):
-            try:
-                found = list(self._all() if ids is None else self._some(ids))
-            except elasticsearch.NotFoundError:
-                return []
-        return sorted(map(_entry, found), key=lambda entry: entry.uri)
+        client = self._client()
+        with translated(self._address), suppress(elasticsearch.NotFoundError):
+            if ids is None:
+                client.indices.refresh(index=self.name)
+                found = [hit["_source"] for hit in helpers.scan(client, index=self.name)]
+            else:
+                found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
+            return sorted(map(_entry, found), key=lambda entry: entry.uri)
+        return []
 
     def remove(self, ids: Sequence[str]) -> None:
         """Strike entries out."""
-        self._bulk({entry.id: entry.id for entry in self.read(ids)}, waiting.deletion)
+        self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
 
     def _create(self) -> None:
         indices = self._client().indices
         with translated(self._address):
             if indices.exists(index=self.name):
-                found = indices.get_mapping(index=self.name)
-                (mapping,) = found.values() if len(found) == 1 else ({},)
-                found_mappings = mapping.get("mappings", {})
-                if found_mappings.get("_meta", {}).get("rejected_of"):
-                    if "given" not in found_mappings["properties"]:  # made by an older version
-                        given = {"given": _MAPPINGS["properties"]["given"]}
-                        indices.put_mapping(index=self.name, properties=given)
-                    return
-                raise StoreError(
-                    f"rejected pictures of {self._address} are noted in the index {self.name}, "
-                    "but another one has this name: rename it, or index under another name"
-                )
+                self._check(dict(indices.get_mapping(index=self.name)))
+                return
             try:
                 indices.create(
                     index=self.name,
@@ -106,41 +78,34 @@ class ElasticLedger:
                 if error.error != "resource_already_exists_exception":  # another run was faster
                     raise
 
-    def _bulk(self, items: Mapping[str, T], action: Callable[[T], dict[str, Any]]) -> None:
+    def _check(self, found: Mapping[str, Any]) -> None:
+        """The index that is there is a ledger; one of an older version gets what it lacks."""
+        (mapping,) = found.values() if len(found) == 1 else ({},)
+        mappings = mapping.get("mappings", {})
+        if not mappings.get("_meta", {}).get("rejected_of"):
+            raise StoreError(
+                f"rejected pictures of {self._address} are noted in the index {self.name}, "
+                "but another one has this name: rename it, or index under another name"
+            )
+        if "given" not in mappings["properties"]:
+            given = {"given": _MAPPINGS["properties"]["given"]}
+            self._client().indices.put_mapping(index=self.name, properties=given)
+
+    def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
         with translated(self._address):
-            answers = waiting.bulk(self._client(), self.name, items, action)
+            answers = waiting.bulk(self._client(), self.name, actions, dict)
         for answer in answers:
             if "error" in answer:
                 reason = answer["error"].get("reason", "refused")
                 raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
 
-    def _all(self) -> Iterator[dict[str, Any]]:
-        self._client().indices.refresh(index=self.name)
-        for hit in helpers.scan(self._client(), index=self.name):
-            yield hit["_source"]
 
-    def _some(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(ids), _TOGETHER):
-            part = list(ids[start : start + _TOGETHER])
-            found = waiting.items_by_id(self._client(), self.name, part)
-            yield from (item["_source"] for item in found)
+def _action(entry: Rejected) -> dict[str, Any]:
+    source = {name: getattr(entry, name) for name in _KEPT}
+    source |= {"filename": filename(entry.uri), "rejected_at": entry.rejected_at.isoformat()}
+    return {"_id": entry.id, "_source": source}
 
 
-def _source(entry: Rejected) -> dict[str, Any]:
-    return {
-        "uri": entry.uri,
-        "filename": filename(entry.uri),
-        "reason": entry.reason,
-        "rejected_at": entry.rejected_at.isoformat(),
-        "sha256": entry.sha256,
-        "tried_with": entry.tried_with,
-        "given": entry.given,
-    }
-
-
-def _entry(source: dict[str, Any]) -> Rejected:
-    at = datetime.fromisoformat(source["rejected_at"])
-    return Rejected(
-        source["uri"], source["reason"], at, source["sha256"], source["tried_with"],
-        given=source.get("given", ""),
-    )  # fmt: skip
+def _entry(source: Mapping[str, Any]) -> Rejected:
+    kept = {name: source.get(name, "") for name in _KEPT}
+    return Rejected(**kept, rejected_at=datetime.fromisoformat(source["rejected_at"]))

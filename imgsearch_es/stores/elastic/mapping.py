@@ -1,45 +1,74 @@
-"""The mapping of an Elasticsearch index: explicit, strict, and just as large as its vocabulary."""
+"""The mapping of an Elasticsearch index: explicit, strict, and just as large as its vocabulary.
+
+``embedding`` holds the deep feature as it is, for exact answers, which compare every vector. With
+an index of nearest neighbors Elasticsearch finds candidates by a graph (HNSW) or by shorter
+vectors, and ``dense`` compares these few exactly. Neighbors by inner product or Euclidean distance
+are indexed on this field. For the cosine there is a second field, ``direction``: the vector divided
+by its length. (Elasticsearch's own ``cosine`` refuses pictures whose feature is zero, and its
+``_source`` gives back vectors that were rounded on the way.)
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
-from imgsearch_es.stores.elastic.neighbors import MAX_DIMENSIONS, Neighbors, Version
 
-_FIELDS_PER_TERM = 4
-"""``synset.<key>`` and its wind, words and score."""
 CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False}}
 """Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
-_OTHER_FIELDS = 40
-"""The fields below, with room for Elasticsearch's own and a person's additions."""
+_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
+"""``synset.<key>`` and its wind, words and score; and the other fields, with room for
+Elasticsearch's own and a person's additions."""
 
-NO_NEIGHBORS = Neighbors()
-MAX_SHARDS = 1024
+_TYPES = {
+    **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), "keyword"),
+    **dict.fromkeys(("synsets", "top_synset"), "keyword"),
+    **dict.fromkeys(("width", "height"), "integer"),
+    **dict.fromkeys(("length", "norm"), "double"),
+    "bytes": "long",
+    "indexed_at": "date",
+    "metadata": "flattened",
+    "top_score": "float",
+    "words": "text",
+}
+"""Of the plain fields."""
+
+_MAX_SHARDS = 1024
 """The server's own limit for one index."""
-BYTES_PER_PICTURE, BYTES_PER_DIMENSION = 2200, 14
+_BYTES_PER_PICTURE, _BYTES_PER_DIMENSION = 2200, 14
 """As benchmarks/scaling.py measures them: a document, and each number of its deep feature."""
-BYTES_PER_SHARD = 40 * 10**9
+_BYTES_PER_SHARD = 40 * 10**9
 """Elastic's advice is 10 to 50 GB: more takes long to move, less wastes heap."""
-PICTURES_PER_SHARD = 10_000_000
+_PICTURES_PER_SHARD = 10_000_000
 """A query is answered on one core for each shard: this bounds its time."""
+
+NONE = "none"
+KINDS = ("flat", "int8_flat", "bbq_flat", "hnsw", "int8_hnsw", "bbq_hnsw")
+"""Elasticsearch's index types: HNSW graphs, or flat lists (which compare everything), of numbers of
+32 bits, of 8 bits, or of one bit."""
+SIMILARITIES = {name.removeprefix("dense-"): name for name in APPROXIMABLE}
+"""What makes neighbors near, and the strategy that scores by it."""
+_SERVER_SIMILARITIES = {
+    "cosine": "max_inner_product",  # of directions; unlike dot_product it takes a zero vector
+    "dot": "max_inner_product",
+    "euclidean": "l2_norm",
+}
+_BBQ_SINCE: Version = (8, 18)
+_BBQ_DIMENSIONS = 64
+MAX_DIMENSIONS = 4096
+"""Of any dense_vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an index is spread over a cluster; what is None has a default.
-
-    Attributes:
-        shards: number of primary shards.
-        replicas: copies of each shard.
-        expected_pictures: how many the index will hold, for the number of shards.
-        refresh_interval: as Elasticsearch writes times, "30s"; "-1" for never.
-        lifecycle: name of an index lifecycle policy.
-    """
+    """How an index is spread over a cluster: see `ElasticStore`; what is None has a default."""
 
     shards: int | None = None
     replicas: int | None = None
@@ -49,8 +78,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         for name, least, most in (
-            ("shards", 1, MAX_SHARDS),
-            ("replicas", 0, MAX_SHARDS),
+            ("shards", 1, _MAX_SHARDS),
+            ("replicas", 0, _MAX_SHARDS),
             ("expected_pictures", 1, 10**12),
         ):
             value = getattr(self, name)
@@ -63,34 +92,137 @@ class Layout:
 
     def changed_by(self, other: Layout) -> Layout:
         """This layout, with what the other one gives."""
-        given = {f.name: getattr(other, f.name) for f in fields(other)}
         base = replace(self, shards=None) if other.expected_pictures else self
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in asdict(other).items() if value is not None}
+        return replace(base, **given)
 
     def settings(self, embedding_dimensions: int) -> dict[str, Any]:
         """As settings of an index."""
-        shards = self.shards
-        if shards is None:
-            shards = shards_for(self.expected_pictures or 1, embedding_dimensions)
+        pictures = self.expected_pictures or 1
         chosen: dict[str, Any] = {
-            "index.number_of_shards": shards,
+            "index.number_of_shards": self.shards or shards_for(pictures, embedding_dimensions),
             "index.number_of_replicas": self.replicas or 0,
+            "index.refresh_interval": self.refresh_interval,
+            "index.lifecycle.name": self.lifecycle,
         }
-        if self.refresh_interval is not None:
-            chosen["index.refresh_interval"] = self.refresh_interval
-        if self.lifecycle is not None:
-            chosen["index.lifecycle.name"] = self.lifecycle
-        return chosen
-
-
-DEFAULT_LAYOUT = Layout()
+        return {name: value for name, value in chosen.items() if value is not None}
 
 
 def shards_for(pictures: int, embedding_dimensions: int) -> int:
     """The number of shards for so many pictures: see docs/scaling.md for the rule."""
-    size = pictures * (BYTES_PER_PICTURE + BYTES_PER_DIMENSION * embedding_dimensions)
-    wanted = max(pictures / PICTURES_PER_SHARD, size / BYTES_PER_SHARD)
-    return min(max(1, math.ceil(wanted)), MAX_SHARDS)
+    size = pictures * (_BYTES_PER_PICTURE + _BYTES_PER_DIMENSION * embedding_dimensions)
+    wanted = max(pictures / _PICTURES_PER_SHARD, size / _BYTES_PER_SHARD)
+    return min(max(1, math.ceil(wanted)), _MAX_SHARDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The index of nearest neighbors of an index: of one of KINDS or "none", and SIMILARITIES."""
+
+    kind: str = NONE
+    similarity: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.kind not in (NONE, *KINDS):
+            raise ConfigurationError(
+                f"vectors={self.kind!r} is no way to index deep features: there are {NONE}, "
+                f"{', '.join(KINDS)}"
+            )
+        if self.similarity not in SIMILARITIES:
+            raise ConfigurationError(
+                f"similarity={self.similarity!r} is none of {', '.join(SIMILARITIES)}"
+            )
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies that can be answered approximately: one, or none."""
+        return () if self.kind == NONE else (SIMILARITIES[self.similarity],)
+
+    @property
+    def has_directions(self) -> bool:
+        """Whether documents have the field ``direction``."""
+        return self.kind != NONE and self.similarity == "cosine"
+
+    def __str__(self) -> str:
+        if self.kind == NONE:
+            return f"vectors={NONE!r}"
+        return f"vectors={self.kind!r}, similarity={self.similarity!r}"
+
+    def check(self, dimensions: int, version: Version) -> None:
+        """Raise a ConfigurationError where a server cannot index deep features of this length."""
+        if self.kind == NONE:
+            return
+        if not 0 < dimensions <= MAX_DIMENSIONS:
+            raise ConfigurationError(
+                f"vectors={self.kind!r} indexes deep features of 1 to {MAX_DIMENSIONS} "
+                f"dimensions, this analyzer's have {dimensions}: leave vectors out"
+            )
+        if not self.kind.startswith("bbq"):
+            return
+        if version < _BBQ_SINCE:
+            raise ConfigurationError(
+                f"vectors={self.kind!r} needs Elasticsearch {_BBQ_SINCE[0]}.{_BBQ_SINCE[1]}, "
+                f"the server has {version[0]}.{version[1]}: take int8_hnsw"
+            )
+        if dimensions < _BBQ_DIMENSIONS:
+            raise ConfigurationError(
+                f"vectors={self.kind!r} needs at least {_BBQ_DIMENSIONS} dimensions, this "
+                f"analyzer's deep features have {dimensions}: take int8_hnsw"
+            )
+
+    def check_answers(self, strategy: str, location: str) -> None:
+        """Raise a QueryError where a strategy cannot be answered approximately."""
+        if strategy in self.strategies:
+            return
+        similarity = strategy.removeprefix("dense-")
+        has = f"one for {self.strategies[0]} only" if self.strategies else "none"
+        raise QueryError(
+            f"{strategy} cannot be approximate here: that takes an index of nearest neighbors for "
+            f"it, and {location} has {has}. Search exactly, or index the pictures under "
+            f"another name with vectors='int8_hnsw', similarity={similarity!r} (on the command "
+            f"line --vectors int8_hnsw --similarity {similarity})"
+        )
+
+    def fields(self, dimensions: int) -> dict[str, Any]:
+        """The mapping of ``embedding`` and, where there is one, of ``direction``."""
+        stored = {"type": "dense_vector", "dims": dimensions, "index": False}
+        if self.kind == NONE:
+            return {"embedding": stored}
+        indexed = {
+            **stored,
+            "index": True,
+            "similarity": _SERVER_SIMILARITIES[self.similarity],
+            "index_options": {"type": self.kind},
+        }
+        if self.has_directions:
+            return {"embedding": stored, "direction": indexed}
+        return {"embedding": indexed}
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Neighbors:
+        """What a mapping's properties, as the server gives them back, say."""
+        if "direction" in properties:
+            return cls(properties["direction"]["index_options"]["type"], "cosine")
+        embedding = properties.get("embedding", {})
+        if not embedding.get("index", False):
+            return NO_NEIGHBORS
+        similarity = "euclidean" if embedding["similarity"] == "l2_norm" else "dot"
+        return cls(embedding["index_options"]["type"], similarity)
+
+    @classmethod
+    def wanted(cls, vectors: str | None, similarity: str | None) -> Neighbors | None:
+        """What a person's options ask for; None where they say nothing."""
+        if vectors is None and similarity is None:
+            return None
+        if similarity is not None and vectors in (None, NONE):
+            raise ConfigurationError(
+                f"similarity={similarity!r} is that of an index of nearest neighbors: also say "
+                "which, such as vectors='int8_hnsw'"
+            )
+        return cls(vectors or NONE, similarity or "cosine")
+
+
+DEFAULT_LAYOUT, NO_NEIGHBORS = Layout(), Neighbors()
 
 
 def index_body(
@@ -99,24 +231,17 @@ def index_body(
     layout: Layout = DEFAULT_LAYOUT,
     neighbors: Neighbors = NO_NEIGHBORS,
 ) -> dict[str, Any]:
-    """Settings and mappings with which to create the index.
-
-    Args:
-        settings: what the index shall remember; kept in the mapping's ``_meta``.
-        version: the server's (major, minor).
-        layout: how to spread the index over the cluster.
-        neighbors: how deep features are indexed.
+    """Settings and mappings with which to create the index, its own in ``_meta``.
 
     Raises:
         ConfigurationError: the server cannot index deep features so.
     """
     neighbors.check(settings.embedding_dimensions, version)
+    limit = _FIELDS_PER_TERM * len(settings.vocabulary) + _OTHER_FIELDS
     return {
         "settings": {
             **layout.settings(settings.embedding_dimensions),
-            "index.mapping.total_fields.limit": (
-                _FIELDS_PER_TERM * len(settings.vocabulary) + _OTHER_FIELDS
-            ),
+            "index.mapping.total_fields.limit": limit,
         },
         "mappings": {
             "dynamic": "strict",
@@ -128,42 +253,19 @@ def index_body(
 
 
 def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
-    keyword = {"type": "keyword"}
-    properties: dict[str, Any] = {
-        "id": keyword,
-        "filename": keyword,
-        "uri": keyword,
-        "sha256": keyword,
-        "width": {"type": "integer"},
-        "height": {"type": "integer"},
-        "bytes": {"type": "long"},
-        "format": keyword,
-        "indexed_at": {"type": "date"},
-        "label": keyword,
-        "metadata": {"type": "flattened"},
-        "synset": {"properties": {key: _term_properties() for key in settings.vocabulary.keys}},
-        "posterior": _sparse_vector(version),
-        "synsets": keyword,
-        "top_synset": keyword,
-        "top_score": {"type": "float"},
-        "length": {"type": "double"},
-        "norm": {"type": "double"},
-        "words": {"type": "text"},
+    # The paper's Figure 2. wind and words say what the key says, so they have no index.
+    shown = {"type": "keyword", "index": False}
+    term = {"properties": {"wind": shown, "words": shown, "score": {"type": "float"}}}
+    # Where the server would leave out weak terms of a query by default, it must not.
+    prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
+    unpruned = {"index_options": {"prune": False}} if prunes else {}
+    properties: dict[str, Any] = {name: {"type": kind} for name, kind in _TYPES.items()}
+    properties |= {
+        "synset": {"properties": dict.fromkeys(settings.vocabulary.keys, term)},
+        "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
         **CHECKSUM,
     }
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)
     return properties
-
-
-def _term_properties() -> dict[str, Any]:
-    """The paper's Figure 2. wind and words say what the key says, so they have no index."""
-    shown = {"type": "keyword", "index": False}
-    return {"properties": {"wind": shown, "words": shown, "score": {"type": "float"}}}
-
-
-def _sparse_vector(version: Version) -> dict[str, Any]:
-    """Where the server would leave out weak terms of a query by default, it must not."""
-    prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
-    return {"type": "sparse_vector"} | ({"index_options": {"prune": False}} if prunes else {})

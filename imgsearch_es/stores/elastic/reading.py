@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -13,21 +13,29 @@ from imgsearch_es.errors import StoreError
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
-from imgsearch_es.retrieval.facets import MAX_VALUES, Facets, most_frequent
+from imgsearch_es.retrieval.facets import (
+    BOUNDS,
+    MAX_VALUES,
+    FacetCount,
+    Facets,
+    most_frequent,
+    not_empty,
+    ranges,
+)
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Known, known_settings
-from imgsearch_es.stores.elastic import counting, inspecting, scanning, waiting
+from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
+from imgsearch_es.stores.elastic.clauses import matching
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import WHOLE, embedding_of, whole_document_of
-from imgsearch_es.stores.elastic.strategies import matching_body
+from imgsearch_es.stores.elastic.fetching import WHOLE, all_answers, embedding_of, whole_document_of
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
-_SCANNED = 500
-"""Vectors in one answer of a scan."""
+_SCANNED, _KEEP_ALIVE = 500, "10m"
+"""Documents in one answer of a scan, and how long the server keeps its view between two."""
 
 
 class Reading(AliasedIndex):
@@ -37,30 +45,26 @@ class Reading(AliasedIndex):
         """The stored documents of these ids, with their embeddings."""
         found: dict[str, Document] = {}
         with translated(self._address):
-            for part in _parts(ids, 1000):
+            for part in waiting.parts(ids):
                 body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
-                answer = self._request(body=body)
-                for hit in answer["hits"]["hits"]:
-                    found[hit["_id"]] = whole_document_of(hit)
+                hits = self._request(body=body)["hits"]["hits"]
+                found |= {hit["_id"]: whole_document_of(hit) for hit in hits}
         return found
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of the stored ones of these ids, refreshed or not."""
         fields = ["sha256", "label", "metadata"]
-        found: dict[str, Known] = {}
         with translated(self._address):
-            for part in _parts(ids, 1000):
-                for item in waiting.items_by_id(self.client, self._name, part, fields):
-                    source = item["_source"]
-                    labels, metadata = tuple(source["label"]), source["metadata"]
-                    found[item["_id"]] = Known(source["sha256"], labels, metadata)
-        return found
+            return {
+                key: Known(source["sha256"], tuple(source["label"]), source["metadata"])
+                for key, source in waiting.sources_by_id(self.client, self._name, ids, fields)
+            }
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
         found: dict[str, str] = {}
         with translated(self._address):
-            for part in _parts(list(dict.fromkeys(hashes)), 1000):
+            for part in waiting.parts(list(dict.fromkeys(hashes))):
                 answer = self._request(
                     query={"terms": {"sha256": part}},
                     collapse={"field": "sha256"},
@@ -68,8 +72,8 @@ class Reading(AliasedIndex):
                     size=len(part),
                     source={"includes": ["sha256"]},
                 )
-                for hit in answer["hits"]["hits"]:
-                    found[hit["_source"]["sha256"]] = hit["_id"]
+                hits = answer["hits"]["hits"]
+                found |= {hit["_source"]["sha256"]: hit["_id"] for hit in hits}
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
@@ -77,17 +81,14 @@ class Reading(AliasedIndex):
         start = prefix[:_LONGEST_PREFIX]
         body = {"query": {"prefix": {"uri": {"value": start}}}, "_source": ["uri"]}
         with translated(self._address):
-            hits = helpers.scan(self.client, query=body, index=self._name)
-            found = ((hit["_id"], hit["_source"]["uri"]) for hit in hits)
+            found = ((hit["_id"], hit["_source"]["uri"]) for hit in self._scan(body))
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that share a synset with the query."""
+        """The ids of all documents that share a synset with the query, or have what it compares."""
+        body = {"query": matching(query), "_source": False}
         with translated(self._address):
-            hits = helpers.scan(
-                self.client, query=matching_body(query), index=self._name, _source=False
-            )
-            return sorted(hit["_id"] for hit in hits)
+            return sorted(hit["_id"] for hit in self._scan(body))
 
     def count(self) -> int:
         """How many documents there are."""
@@ -109,12 +110,8 @@ class Reading(AliasedIndex):
             "documents": self.count(),
             "bytes": primaries["store"]["size_in_bytes"],
             "synsets": [
-                {
-                    "synset": found["value"],
-                    "documents": found["count"],
-                    "mean_score": means[found["value"]],
-                }
-                for found in counted["synsets"]
+                {"synset": key, "documents": number, "mean_score": means[key]}
+                for key, number in map(itemgetter("value", "count"), counted["synsets"])
             ],
             "labels": [
                 {"label": found["value"], "documents": found["count"]} for found in counted["label"]
@@ -132,22 +129,15 @@ class Reading(AliasedIndex):
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents; the server keeps them until the index changes."""
+        synsets = {"field": "synsets", "include": list(keys), "size": len(keys)}
+        aggregations = {"length": {"avg": {"field": "length"}}, "synsets": {"terms": synsets}}
         with translated(self._address):
-            answer = self._request(
-                size=0,
-                track_total_hits=True,
-                aggs={
-                    "length": {"avg": {"field": "length"}},
-                    "synsets": {
-                        "terms": {"field": "synsets", "include": list(keys), "size": len(keys)}
-                    },
-                },
-            )
+            answer = self._request(size=0, track_total_hits=True, aggs=aggregations)
         found = answer["aggregations"]
         return Statistics(
             answer["hits"]["total"]["value"],
             to_score(found["length"]["value"] or 0.0),
-            {b["key"]: b["doc_count"] for b in found["synsets"]["buckets"]},
+            {bucket["key"]: bucket["doc_count"] for bucket in found["synsets"]["buckets"]},
         )
 
     def sample(self, size: int) -> list[Document]:
@@ -179,42 +169,51 @@ class Reading(AliasedIndex):
         if not fields:
             return {}
         with translated(self._address):
-            body = counting.facets_body(query, fields, size)
-            answer = self._request(body=body)["aggregations"]
-            counted = counting.read_facets(answer, fields, size)
-            for field in counting.uncertain(answer, fields):
-                if field.startswith(METADATA):  # composite aggregations do not count these right
-                    raise StoreError(
-                        f"{self.location} has more than {MAX_VALUES:,} values of {field} on "
-                        "several shards, which cannot be counted exactly: narrow them by where="
-                    )
-                counted[field] = most_frequent(self._all_values(query, field), size)
-        return counted
+            answer = self._request(body=facets_body(query, fields, size))["aggregations"]
+            return {
+                field: self._counted(query, field, answer[str(i)], size)
+                for i, field in enumerate(fields)
+            }
+
+    def _counted(
+        self, query: Selection, field: str, found: Mapping[str, Any], size: int
+    ) -> list[FacetCount]:
+        counts = [(bucket["key"], bucket["doc_count"]) for bucket in found["buckets"]]
+        if field in BOUNDS:
+            return not_empty(counts)
+        if not found["doc_count_error_upper_bound"]:
+            return most_frequent(counts, size)
+        if field.startswith(METADATA):  # composite aggregations do not count these right
+            raise StoreError(
+                f"{self.location} has more than {MAX_VALUES:,} values of {field} on several "
+                "shards, which cannot be counted exactly: narrow them by where="
+            )
+        return most_frequent(self._all_values(query, field), size)
 
     def _all_values(self, query: Selection, field: str) -> Iterator[tuple[str, int]]:
-        after = None
-        while True:
-            body = counting.all_values_body(query, field, after)
+        body: dict[str, Any] | None = all_values_body(query, field)
+        while body is not None:
             found = self._request(body=body)["aggregations"]["all"]
-            yield from (
-                (bucket["key"]["value"], bucket["doc_count"]) for bucket in found["buckets"]
-            )
+            for bucket in found["buckets"]:
+                yield bucket["key"]["value"], bucket["doc_count"]
             after = found.get("after_key")
-            if after is None:
-                return
+            body = after and all_values_body(query, field, after)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         """Hash and deep feature of every document, by a scroll."""
         known_settings(self)
         body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
         with translated(self._address):
-            for hit in helpers.scan(self.client, query=body, index=self._name, size=_SCANNED):
+            for hit in self._scan(body, size=_SCANNED):
                 yield Fingerprint(hit["_id"], hit["_source"]["sha256"], embedding_of(hit))
+
+    def _scan(self, body: dict[str, Any], **options: Any) -> Iterable[dict[str, Any]]:
+        return helpers.scan(self.client, query=body, index=self._name, **options)
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, as the index is when the first is asked for."""
         with translated(self._address):
-            yield from scanning.documents(self.client, self._name, filters)
+            yield from map(whole_document_of, self._hits(filters, WHOLE))
 
     def glance(self) -> list[Harm]:
         """What counts of the posting lists say."""
@@ -226,10 +225,51 @@ class Reading(AliasedIndex):
         """Every document as the index is when the first is asked for."""
         settings, asked = known_settings(self), inspecting.body(self._connection[1])
         with translated(self._address):
-            for hit in scanning.hits(self.client, self._name, (), asked):
+            for hit in self._hits((), asked):
                 yield inspecting.inspect_hit(hit, settings)
 
+    def _hits(
+        self, filters: Sequence[Filter], asked: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Every document that meets conditions, with what is asked for of it."""
+        self.client.indices.refresh(index=self._name)
+        wanted = matching(Selection(filters=tuple(filters)))
+        body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}
+        body["track_total_hits"] = False
+        for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE):
+            yield from answer["hits"]["hits"]
 
-def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(ids), size):
-        yield list(ids[start : start + size])
+
+def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:
+    """The body of the request that counts.
+
+    Fields go by their number, because the server forbids some characters in a name. A shard counts
+    its MAX_VALUES most frequent values, so that several shards agree on the best ``size``; answers
+    tell where that was not enough.
+    """
+    return {
+        "query": matching(query),
+        "size": 0,
+        "aggs": {str(i): _aggregation(field, size) for i, field in enumerate(fields)},
+    }
+
+
+def all_values_body(query: Selection, field: str, after: object = None) -> dict[str, Any]:
+    """The body of a request for the next values of a field, all of them in the end."""
+    composite: dict[str, Any] = {
+        "sources": [{"value": {"terms": {"field": field}}}],
+        "size": MAX_VALUES,
+    }
+    if after is not None:
+        composite["after"] = after
+    return {"query": matching(query), "size": 0, "aggs": {"all": {"composite": composite}}}
+
+
+def _aggregation(field: str, size: int) -> dict[str, Any]:
+    if field not in BOUNDS:
+        order = [{"_count": "desc"}, {"_key": "asc"}]
+        terms = {"field": field, "size": size, "shard_size": MAX_VALUES, "order": order}
+        return {"terms": terms}
+    limits = [{"key": item.value, "from": item.low, "to": item.high} for item in ranges(field)]
+    given = [{k: v for k, v in limit.items() if v is not None} for limit in limits]
+    return {"range": {"field": field, "ranges": given}}

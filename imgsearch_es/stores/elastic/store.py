@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from copy import copy
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import elasticsearch
 
-from imgsearch_es.errors import StoreError
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
@@ -20,7 +18,6 @@ from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.storable import storable
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import (
-    IndexSettings,
     SearchResult,
     WriteReport,
     check_dimensions,
@@ -28,8 +25,17 @@ from imgsearch_es.stores.base import (
     search_parts,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import paging, rebuilding, waiting
-from imgsearch_es.stores.elastic.answers import batches, first_body, read, read_exhaustive
+from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic.answers import (
+    FALLBACK,
+    IMPACT,
+    batches,
+    first_window,
+    pages,
+    read_scored,
+    way_of,
+)
+from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
@@ -37,18 +43,8 @@ from imgsearch_es.stores.elastic.fetching import (
     is_complete,
     sent_vector,
 )
-from imgsearch_es.stores.elastic.mapping import CHECKSUM, index_body
-from imgsearch_es.stores.elastic.neighbors import Neighbors
+from imgsearch_es.stores.elastic.mapping import CHECKSUM
 from imgsearch_es.stores.elastic.reading import Reading
-from imgsearch_es.stores.elastic.strategies import (
-    FALLBACK,
-    Exhaustive,
-    Impact,
-    bool_query,
-    first_window,
-    get_strategy,
-    vanishing,
-)
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _SENDERS = 4
@@ -71,31 +67,11 @@ class ElasticStore(Reading):
         refresh_interval: how soon written documents are found by others, such as "30s".
         lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
         vectors: how an index that is created indexes deep features for approximate answers: not
-            at all ("none", the default), or as one of ``neighbors.KINDS``, such as "int8_hnsw".
+            at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
-        credentials: ``api_key``, ``username``, ``password``, ``ca_certs``, ``verify_certs``,
-            ``timeout``: see ``parse_address``, which also reads them from the environment.
+        api_key, username, password, ca_certs, verify_certs, timeout: see ``parse_address``, which
+            also reads them from the environment.
     """
-
-    def create(self, settings: IndexSettings) -> None:
-        """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
-        client, version = self._connection
-        neighbors = self._wanted or Neighbors()
-        body = index_body(settings, version, self._layout, neighbors)
-        with translated(self._address):
-            if client.indices.exists(index=self._name):
-                raise StoreError(f"{self.location} exists already")
-            rebuilding.check_lifecycle(client, self._layout.lifecycle)
-            client.indices.create(
-                index=self._index,
-                settings=body["settings"],
-                mappings=body["mappings"],
-                aliases={**self._aliases, rebuilding.own_alias(self._index): {}},
-            )
-        self._written_as = rebuilding.own_alias(self._index)
-        self._neighbors, self._settings = neighbors, settings
-        self._has_checksums = True
-        self._looked_at = time.monotonic()
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in bulk; a refused document does not stop the others.
@@ -158,16 +134,15 @@ class ElasticStore(Reading):
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents by id; they are gone from searches at once."""
         with translated(self._address):
-            items = {key: key for key in ids}
-            answers = waiting.bulk(self.client, self._name, items, waiting.deletion)
+            answers = waiting.bulk(self.client, self._name, waiting.deletions(ids), dict)
             self.client.indices.refresh(index=self._name)
         return sum(answer.get("result") == "deleted" for answer in answers)
 
     def search(self, query: Query) -> SearchResult:
         """Rank in the way that the query's strategy says."""
-        self._check(query)
         if query.fusion is not None and query.fusion.is_ranked:
             return self.search_many([query])[0]
+        self._check(query)
         ((query, statistics),) = weighted_all(self, [query])
         with translated(self._address):
             return self._search(query, statistics)
@@ -184,14 +159,15 @@ class ElasticStore(Reading):
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
-                searches += [WHOLE_INDEX, by_doc_values(first_body(query, statistics), version)]
+                body = way_of(query).body(query, statistics, first_window(query))
+                searches += [WHOLE_INDEX, by_doc_values(body, version)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
                 for (query, statistics), answer in zip(part, answers, strict=True):
-                    is_read = "error" not in answer and is_complete(answer)
-                    is_read = is_read and not vanishing(query.terms)
-                    found = read(query, statistics, answer) if is_read else None
+                    found = None
+                    if "error" not in answer and is_complete(answer) and not vanishing(query.terms):
+                        found = way_of(query).read(query, statistics, answer, first_window(query))
                     results.append(found or self._search(query, statistics))
         return results
 
@@ -209,39 +185,31 @@ class ElasticStore(Reading):
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        is_sparse = not query.is_dense and query.fusion is None
-        strategy = get_strategy(query.strategy) if is_sparse else None
-        if isinstance(strategy, Impact) and self._may_vanish(query):
-            strategy = FALLBACK  # the first pass would count documents that score 0
-        if isinstance(strategy, Exhaustive):
-            return self._search_exhaustively(strategy, query, statistics)
-        window, windows, took = first_window(query), 1, 0
-        while True:
-            answer = self._ask(first_body(query, statistics, window))
+        way, window, took = way_of(query), first_window(query), 0
+        if way is IMPACT and self._may_vanish(query):
+            way = FALLBACK  # the first pass would count documents that score 0
+        for windows in count(1):
+            answer = self._ask(way.body(query, statistics, window))
             took += answer["took"]
-            found = read(query, statistics, answer, window)
+            found = way.read(query, statistics, answer, window)
             if found is not None:
                 return replace(found, took_ms=took, windows=windows if found.windows else 0)
             if window == MAX_RESULTS:
-                found = self._search_exhaustively(FALLBACK, query, statistics)
-                means = "too many near-ties for a proof, so all matching pictures were scored"
-                took_ms = took + found.took_ms
-                return replace(found, means=means, took_ms=took_ms, windows=windows)
-            window, windows = min(_WIDER * window, MAX_RESULTS), windows + 1
+                break
+            window = min(_WIDER * window, MAX_RESULTS)
+        answer = self._ask(FALLBACK.body(query, statistics, window))
+        means = "too many near-ties for a proof, so all matching pictures were scored"
+        took += answer["took"]
+        found = read_scored(query, statistics, answer, window)
+        return replace(found, means=means, took_ms=took, windows=windows)
 
     def _may_vanish(self, query: Query) -> bool:
         """Whether a document may share a synset with the query and yet score 0."""
         clauses = vanishing(query.terms)
         if not clauses:
             return False
-        found = self._request(size=0, track_total_hits=1, query=bool_query(should=clauses))
+        found = self._request(size=0, track_total_hits=1, query={"bool": {"should": clauses}})
         return bool(found["hits"]["total"]["value"])
-
-    def _search_exhaustively(
-        self, strategy: Exhaustive, query: Query, statistics: Statistics
-    ) -> SearchResult:
-        answer = self._ask(strategy.body(query, statistics.average_length))
-        return read_exhaustive(strategy, query, statistics, answer)
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._request(body=by_doc_values(body, self._connection[1])).body
@@ -256,51 +224,7 @@ class ElasticStore(Reading):
         ((query, statistics),) = weighted_all(self, [query])
         with translated(self._address):
             # By the index's own name, not the alias: the query was made for this index.
-            yield from paging.pages(self.client, self._index, query, statistics)
-
-    def beside(self) -> ElasticStore:
-        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
-
-        One that was begun with other options than these is deleted.
-        """
-        known_index = self._known_index()
-        new = copy(self)
-        new._name = new._index = rebuilding.next_name(known_index, self.location)
-        new.location = f"{self._address.server}/{new._name}"
-        new._aliases, new._settings = {}, None
-        with translated(self._address):
-            present = rebuilding.layout_of(self.client, known_index)
-        new._layout = present.changed_by(self._layout)
-        new._wanted = self._wanted or self._neighbors
-        if new.stored_settings() is not None:
-            with translated(self._address):
-                begun = rebuilding.layout_of(self.client, new._index)
-            if new._layout.shards not in (None, begun.shards) or new._neighbors != new._wanted:
-                new.delete()
-        return new
-
-    def delete(self) -> None:
-        """Delete the index and its aliases."""
-        index = self._find_index()
-        if index is not None:
-            with translated(self._address):
-                self.client.indices.delete(index=index)
-        self._settings = None
-
-    def mark(self) -> str:
-        """The numbers of the shards' last operations."""
-        with translated(self._address):
-            return rebuilding.mark(self.client, self._known_index())
-
-    def replace(self, new: ElasticStore, mark: str, *, keep: bool) -> bool:
-        """Let the alias lead to the new index; writing to this one is blocked before."""
-        with translated(self._address):
-            done = rebuilding.swap(
-                self.client, self._name, self._known_index(), new._index, mark, keep=keep
-            )
-        if done:
-            self._settings = None
-        return done
+            yield from pages(self.client, self._index, query, statistics)
 
     def mend(self) -> None:
         """Nothing: Elasticsearch keeps nothing that is of no document."""
@@ -311,8 +235,5 @@ def _why(answer: Mapping[str, Any]) -> str:
     error = answer.get("error", {})
     if not isinstance(error, Mapping):
         return str(error)[:_LONGEST_REASON]
-    cause = error.get("caused_by", {}).get("reason")
-    texts = [
-        str(text)[:_LONGEST_REASON] for text in (error.get("reason", "refused"), cause) if text
-    ]
-    return ": ".join(texts)
+    texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
+    return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)

@@ -1,8 +1,7 @@
 """Waiting for a server that cannot answer now: it restarts, is overloaded, or its disk is full.
 
-While an index is written, a request that meets such a server is sent again: after half a second,
-then after longer and longer random times of at most ten seconds, until ``LONGEST_SECONDS`` have
-passed. So a request may reach the server twice, which does no harm: documents are written and
+While an index is written, a request that meets such a server is sent again, after longer and longer
+random times. So it may reach the server twice, which does no harm: documents are written and
 removed by their ids. What cannot succeed is not tried again. A search does not wait.
 """
 
@@ -14,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
@@ -29,8 +29,8 @@ FIRST_SECONDS, PAUSE_SECONDS = 0.5, 10.0
 _BUSY = frozenset([429, 502, 503, 504])
 """Too many requests (also: flood-stage watermark of the disk), and those of a server or proxy that
 restarts."""
-_BULK_BYTES = 20 * 1024**2
-_NO_INDEX = "index_not_found_exception"
+_BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
+"""Of documents that are written, and how many are read by their ids, in one request."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -40,11 +40,7 @@ class BusyError(Exception):
 
 
 class Patience:
-    """Whether to wait for a server, and for how long; used from many threads.
-
-    Args:
-        server: its URL without credentials, for messages.
-    """
+    """Whether to wait for a server, and for how long; used from many threads."""
 
     def __init__(self, server: str) -> None:
         self._server = server
@@ -117,16 +113,10 @@ class Patience:
                 return
             self._since = time.monotonic()
         reason = state.outcome.exception() if state.outcome else "no answer"
-        _log.warning(
-            "Elasticsearch at %s does not answer (%s): waiting for up to %.0f seconds",
-            self._server,
-            reason,
-            LONGEST_SECONDS,
-        )
+        said = "Elasticsearch at %s does not answer (%s): waiting for up to %.0f seconds"
+        _log.warning(said, self._server, reason, LONGEST_SECONDS)
 
     def _say_answered(self) -> None:
-        if self._since is None:  # without the lock: the usual case costs nothing
-            return
         with self._lock:
             since, self._since = self._since, None
         if since is not None:
@@ -167,10 +157,7 @@ class PatientTransport(Transport):
 
 def patience_of(client: Elasticsearch) -> Patience:
     """The patience of a client that ``connect`` gave."""
-    transport = client.transport
-    if not isinstance(transport, PatientTransport):
-        raise TypeError(f"a client with a {type(transport).__name__} cannot wait")
-    return transport.patience
+    return cast(PatientTransport, client.transport).patience
 
 
 def bulk(
@@ -180,14 +167,10 @@ def bulk(
     action: Callable[[T], dict[str, Any]],
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Send items in bulk; those that the server is too busy for are sent again.
+    """Send items, which are given by id, in bulk; what the server is too busy for is sent again.
 
-    Args:
-        client: of ``connect``.
-        index: where to.
-        items: by id.
-        action: makes of an item what ``elasticsearch.helpers`` takes; called when it is sent.
-        options: of ``elasticsearch.helpers.streaming_bulk``.
+    ``action`` makes of an item what ``elasticsearch.helpers`` takes, when it is sent; ``options``
+    are those of ``elasticsearch.helpers.streaming_bulk``.
 
     Returns:
         The server's last word on each item, with "_id" and "status".
@@ -196,19 +179,13 @@ def bulk(
         ServerError: the server was too busy for too long.
     """
     left, answers = dict(items), []
+    options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
     patience = patience_of(client)
 
     def attempt() -> None:
         busy: Mapping[str, Any] | None = None
         sent = map(action, list(left.values()))
-        for _, outcome in helpers.streaming_bulk(
-            client,
-            sent,
-            index=index,
-            raise_on_error=False,
-            max_chunk_bytes=_BULK_BYTES,
-            **options,
-        ):
+        for _, outcome in helpers.streaming_bulk(client, sent, **options):
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:
                 busy = answer
@@ -223,31 +200,37 @@ def bulk(
     return answers
 
 
-def deletion(key: str) -> dict[str, Any]:
-    """The action that removes a document."""
-    return {"_op_type": "delete", "_id": key}
+def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The actions that remove documents, by id."""
+    return {key: {"_op_type": "delete", "_id": key} for key in ids}
 
 
-def items_by_id(
+def sources_by_id(
     client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
-) -> list[Mapping[str, Any]]:
-    """The stored ones of these ids as ``mget`` gives them; of an index that is gone, none.
-
-    A shard that cannot answer now does not say that a document is not there.
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Id and source of the stored ones of these ids; of an index that is gone, none.
 
     Raises:
-        ServerError: a shard cannot answer.
+        ServerError: a shard cannot answer, which does not say that a document is not there.
     """
 
-    def attempt() -> list[Mapping[str, Any]]:
-        answer = client.mget(index=index, ids=ids, source_includes=fields)
+    def attempt(part: Sequence[str]) -> list[Mapping[str, Any]]:
+        answer = client.mget(index=index, ids=part, source_includes=fields)
         for item in answer["docs"]:
-            kind = item.get("error", {}).get("type", _NO_INDEX)
-            if kind != _NO_INDEX:
+            kind = item.get("error", {}).get("type", "index_not_found_exception")
+            if kind != "index_not_found_exception":
                 raise BusyError(f"{kind}{_cause(item)}")
         return [item for item in answer["docs"] if item.get("found")]
 
-    return patience_of(client).call(attempt)
+    for part in parts(ids):
+        for item in patience_of(client).call(partial(attempt, part)):
+            yield item["_id"], item["_source"]
+
+
+def parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    """So many ids as fit into one request."""
+    for start in range(0, len(ids), _TOGETHER):
+        yield list(ids[start : start + _TOGETHER])
 
 
 def last_cause(message: str) -> str:

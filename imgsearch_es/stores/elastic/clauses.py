@@ -1,0 +1,163 @@
+"""Clauses of Elasticsearch's queries: what scores by synsets, and what only selects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import METADATA, Filter
+from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.scoring import Statistics
+
+_LENGTHS = """
+if (doc['norm'].size() == 0) {
+  return 0;
+}
+double length = doc['length'].value;
+double norm = doc['norm'].value;
+"""
+_SCRIPT = """
+double total = 0;
+for (int i = 0; i < params.fields.length; i++) {
+  def score = doc[params.fields[i]];
+  if (score.size() != 0) {
+    double w = params.weights[i];
+    double d = score.value;
+    total += {summand};
+  }
+}
+return total;
+"""
+"""A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
+
+TRUNCATION = 2.0**-8
+"""FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
+ROUNDING = 1e-6
+"""Allowed for the float32 sums of the server."""
+_UNDERFLOW = 2.0**-120
+"""Allowed for products that float32 cannot hold, when the heaviest weight is about 1."""
+_HEAVIEST, _LIGHTEST = 64.0, 2.0**-20
+"""Lucene accepts weights in (0, 64] for a feature query; very light ones would underflow."""
+ABOVE_ZERO = 1.4e-45
+"""The smallest float32 above 0: documents that score 0 are no hits."""
+_SAFE = 2.0**-24
+"""A heavier weight times any score of a document (2^-126 and more) is above 0 in float32."""
+_INTEGER = 2**31 - 1
+"""The largest number that an Elasticsearch integer holds, wider than any picture."""
+HAS_FEATURE = {"exists": {"field": "embedding"}}
+
+
+def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:
+    """Formula (1) by the inverted index. Weights are scaled into Lucene's range."""
+    scale = scale_of(terms)
+    weights = {term.key: max(term.score * scale, ABOVE_ZERO) for term in terms}
+    return {"sparse_vector": {"field": "posterior", "query_vector": weights, "prune": False}}
+
+
+def scale_of(terms: Sequence[Term]) -> float:
+    """A power of two that brings the heaviest weight into Lucene's range; 1 where it is."""
+    heaviest = terms[0].score
+    if _LIGHTEST <= heaviest <= _HEAVIEST:
+        return 1.0
+    return 2.0 ** -math.floor(math.log2(heaviest))
+
+
+def lost_by(terms: Sequence[Term]) -> float:
+    """How much of a score by ``sparse_clause`` float32 may have lost beside its rounding."""
+    return _UNDERFLOW / scale_of(terms)
+
+
+def at_most(terms: Sequence[Term], score: float) -> float:
+    """The most that formula (1) may give a document which ``sparse_clause`` gives this score."""
+    return score / scale_of(terms) * (1 + TRUNCATION) * (1 + ROUNDING) + lost_by(terms)
+
+
+def vanishing(terms: Sequence[Term]) -> list[dict[str, Any]]:
+    """Clauses of which a document meets one if its score may be 0 though it shares a synset.
+
+    Only very light weights have a clause.
+    """
+    return [
+        {"range": {f"synset.{term.key}.score": {"lte": ABOVE_ZERO / term.score}}}
+        for term in terms
+        if term.score <= _SAFE
+    ]
+
+
+def exact_scoring(terms: Sequence[Term]) -> dict[str, Any]:
+    """Formula (1) without a script, for a function_score: the sum of weight times stored score."""
+    factors = [
+        {"field": f"synset.{term.key}.score", "factor": term.score, "missing": 0.0}
+        for term in terms
+    ]
+    functions = [{"field_value_factor": factor} for factor in factors]
+    return {"functions": functions, "score_mode": "sum", "boost_mode": "replace"}
+
+
+def script(query: Query, statistics: Statistics) -> dict[str, Any]:
+    """The script of the query's formula, with the numbers of a query that is weighted already."""
+    formula = query.formula
+    source = _SCRIPT.replace("{summand}", formula.painless)
+    parameters: dict[str, Any] = {
+        "fields": [f"synset.{term.key}.score" for term in query.terms],
+        "weights": [term.score for term in query.terms],
+    }
+    if formula.parameters:
+        parameters |= formula.with_defaults(query.parameters)
+        parameters["average"] = statistics.average_length
+    source = source if formula.is_linear else _LENGTHS + source
+    return {"source": source.strip(), "params": parameters}
+
+
+def matching(query: Selection) -> dict[str, Any]:
+    """All that a query can score and that meets its conditions; of a selection the latter alone.
+
+    A query scores what shares a synset with it, or has a deep feature; of a fusion, what has one of
+    its parts.
+    """
+    if not isinstance(query, Query):
+        return bool_query(query)
+    shares = {"terms": {"synsets": [term.key for term in query.terms]}}
+    if not query.has_features:
+        return bool_query(query, filter=[shares])
+    if query.fusion is None or query.fusion.needs_features or not query.terms:
+        return bool_query(query, filter=[HAS_FEATURE])
+    either = {"bool": {"should": [HAS_FEATURE, shares], "minimum_should_match": 1}}
+    return bool_query(query, filter=[either])
+
+
+def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:
+    """These clauses and the conditions of a query; where there are none, everything."""
+    filters = [item.normalized() for item in query.filters]
+    wanted = [{"terms": {"synsets": list(group)}} for group in query.must]
+    wanted += [_condition(item) for item in filters if not item.negated]
+    unwanted: list[dict[str, Any]] = []
+    if query.must_not:
+        unwanted.append({"terms": {"synsets": list(query.must_not)}})
+    if query.exclude:
+        unwanted.append({"ids": {"values": list(query.exclude)}})
+    unwanted += [_condition(item) for item in filters if item.negated]
+    clauses |= {"filter": [*clauses.get("filter", ()), *wanted], "must_not": unwanted}
+    used = {kind: items for kind, items in clauses.items() if items}
+    return {"bool": used} if used else {"match_all": {}}
+
+
+def _condition(item: Filter) -> dict[str, Any]:
+    """One condition, whether negated or not."""
+    values = list(item.values)
+    if item.field.startswith(METADATA):
+        values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+    if item.operator == "wildcard":
+        pattern = str(values[0]).replace("\\", "\\\\")
+        return {"wildcard": {item.field: {"value": pattern}}}
+    if item.field in ("width", "height"):  # the server refuses other numbers than integers hold
+        values = [
+            min(max(float(v), -_INTEGER), _INTEGER) if abs(float(v)) > _INTEGER else v
+            for v in values
+        ]
+    if item.operator == "in":
+        return {"terms": {item.field: values}}
+    field = item.field if item.synset is None else f"synset.{item.synset}.score"
+    return {"range": {field: {item.operator: values[0]}}}
