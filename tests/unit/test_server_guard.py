@@ -18,7 +18,7 @@ from click.testing import Result
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.server import connections, guard, rate_limit
+from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.pictures.files import Limits, picture_id
 from tests.serving import BEARER, TOKEN, Client, Start, json_of
@@ -83,9 +83,10 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch):
         return given == wanted
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert guard.carries_token({"authorization": f"Bearer {TOKEN}"}, TOKEN)
-    assert not guard.carries_token({"authorization": "Bearer x"}, TOKEN)
-    assert not guard.carries_token({}, TOKEN)
+    settings = ServerSettings(token=TOKEN)
+    assert settings.carries_token({"authorization": f"Bearer {TOKEN}"})
+    assert not settings.carries_token({"authorization": "Bearer x"})
+    assert not settings.carries_token({})
     assert [given for given, _ in compared] == [TOKEN.encode(), b"x", b""]
 
 
@@ -249,7 +250,7 @@ def test_what_is_no_form_is_small(client: Client):
 def test_bodies_that_are_on_their_way_have_room_for_others(
     start: Start, monkeypatch: pytest.MonkeyPatch, word: str
 ):
-    monkeypatch.setattr(rate_limit, "_BODIES_BYTES", 0)  # then one of the largest for each client
+    monkeypatch.setattr(connections, "_BODIES_BYTES", 0)  # then one of the largest for each client
     with start(upload_limits=SMALL) as client, socket.socket() as slow:
         slow.connect(client.address)
         slow.sendall(

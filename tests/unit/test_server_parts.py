@@ -27,11 +27,11 @@ from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
 from imgsearch_es.interfaces.server import fetching
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
-from imgsearch_es.interfaces.server.rate_limit import RateLimit, owner_of
+from imgsearch_es.interfaces.server.connections import RateLimit, owner_of
+from imgsearch_es.interfaces.server.pictures import ThumbnailCache
 from imgsearch_es.interfaces.server.services import Services
-from imgsearch_es.interfaces.server.state import State
-from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
+from imgsearch_es.interfaces.server.view import State
 from imgsearch_es.pictures.files import Limits
 from tests.fakes import COMMAND, FakeModel
 from tests.serving import answering
@@ -143,7 +143,7 @@ def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
 
     assert [get(1), get(1), get(2), get(3)] == [False, True, False, False]
     for i, age in ((1, 50), (2, 90), (3, 70)):
-        path = cache._path(f"{i:064x}-240")
+        path = tmp_path / "cache" / "00" / f"{i:064x}-240.jpg"
         os.utime(path, (time.time() - age,) * 2)
     assert not get(4)  # now 1,200 bytes: the longest unused go, down to 900
     assert made == [1, 2, 3, 4]
@@ -167,7 +167,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(
 def test_what_is_no_thumbnail_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     key, jpeg = f"{1:064x}-240", b"jpeg\xff\xd9"
     cache = ThumbnailCache(tmp_path / "cache", 1000)
-    path = cache._path(key)
+    path = tmp_path / "cache" / "00" / f"{key}.jpg"
     path.parent.mkdir(parents=True)
     path.touch()  # as a power cut leaves it
     assert cache.get(key, lambda: jpeg) == (jpeg, False)

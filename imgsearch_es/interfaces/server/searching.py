@@ -12,7 +12,6 @@ from imgsearch_es.interfaces.server.pictures import Pictures
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.uploads import Upload
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
@@ -79,25 +78,21 @@ class Searching:
         """The hits of a query."""
         return self._index.search_many([query])[0]
 
-    def search(self, what: What, k: int, offset: int) -> Hits:
-        """The hits of a request."""
-        return self.run(self.query(what, k, offset))
-
     def explain(self, request: ExplainRequest) -> tuple[Query, list[Explanation]]:
         """The query, and explanations of its best hits or of one picture."""
-        hits = self._hits_to_explain(request)
         wanted = request.picture
+        if wanted is None:
+            query = self.query(request, request.k)
+        else:
+            self._pictures.document(wanted)  # or an error that names it
+            query = self.query(request, k=1)
+            if query.fusion is not None and query.fusion.is_ranked:
+                query = replace(query, k=query.fusion.window)  # ranks are among all pictures
+            else:
+                query = self.narrowed(query, {"id": wanted})
+        hits = self.run(query)
         found = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
         return hits.query, found
-
-    def _hits_to_explain(self, request: ExplainRequest) -> Hits:
-        if request.picture is None:
-            return self.search(request, request.k, 0)
-        self._pictures.document(request.picture)  # or an error that names it
-        query = self.query(request, k=1)
-        if query.fusion is not None and query.fusion.is_ranked:
-            return self.run(replace(query, k=query.fusion.window))  # ranks are among all pictures
-        return self.run(self.narrowed(query, {"id": request.picture}))
 
     def facets(self, request: FacetsRequest) -> Facets:
         """Counts of what a request matches."""
@@ -113,13 +108,9 @@ class Searching:
         fields: Sequence[str],
         size: int,
     ) -> Facets:
-        """Counts for choosing: a field with a choice shows its other values as well.
+        """Counts for choosing: a field with a choice in ``where`` shows its other values as well.
 
-        Args:
-            query: without the conditions; None counts all pictures.
-            where: the conditions chosen.
-            fields: to count.
-            size: values of each field.
+        The query is without the conditions; None counts all pictures.
         """
         free = [field for field in fields if field not in where]
         counted = self._index.facets(query, free, size, where=where) if free else {}
@@ -134,26 +125,3 @@ class Searching:
         if isinstance(found, Upload) and found.pixels is not None and not opened:
             return Prepared(found.id, found.pixels)
         return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
-
-
-def document_dict(document: Document) -> dict[str, Any]:
-    """A document as JSON values, without its deep feature; named as hits name their parts."""
-    return {
-        "id": document.id,
-        "uri": document.uri,
-        "filename": document.filename,
-        "sha256": document.sha256,
-        "width": document.width,
-        "height": document.height,
-        "bytes": document.bytes,
-        "format": document.format,
-        "indexed_at": document.indexed_at.isoformat(),
-        "labels": list(document.labels),
-        "metadata": dict(document.metadata),
-        "synsets": [{"synset": term.key, "score": term.score} for term in document.terms],
-    }
-
-
-def explained_dict(query: Query, explanations: Sequence[Explanation]) -> dict[str, Any]:
-    """As ``imgsearch explain --json`` prints it."""
-    return {"query": str(query), "explanations": [one.to_dict() for one in explanations]}

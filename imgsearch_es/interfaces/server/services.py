@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from PIL import Image
 
-from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.errors import ImgsearchError, LogError
+from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.indexing import DEFAULT_LIMITS
-from imgsearch_es.interfaces.server.answers import Problem, log
+from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.fetching import fetch
-from imgsearch_es.interfaces.server.guard import carries_token, unauthorized
-from imgsearch_es.interfaces.server.interactions import Interactions
-from imgsearch_es.interfaces.server.metrics import Metrics
-from imgsearch_es.interfaces.server.pictures import Pictures
+from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
+from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache, default_folder
 from imgsearch_es.interfaces.server.searching import Searching
 from imgsearch_es.interfaces.server.settings import ServerSettings
-from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache, default_folder
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Uploads
 
 T = TypeVar("T")
@@ -35,46 +33,32 @@ _DRAWING_SECONDS = 10.0
 """How long decoding a picture for a thumbnail may take."""
 
 
-class ProblemError(Exception):
-    """A route cannot answer, for a reason that is none of the library's errors."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-
-
-@dataclass(eq=False)
 class Services:
-    """The parts of a server.
+    """The parts of a server of an index.
 
     Attributes:
-        index: what is served.
-        settings: of the server.
         metrics: its figures.
         model: "loading", "ready", "not loaded", or why it cannot be used.
     """
 
-    index: ServedIndex
-    settings: ServerSettings
-    metrics: Metrics = field(default_factory=Metrics)
-    model: str = "not loaded"
-
-    def __post_init__(self) -> None:
-        cache = ThumbnailCache(
-            self.settings.cache_folder or default_folder(), self.settings.cache_bytes
-        )
-        self.checker = Checker(self.settings.upload_limits, self._image_filters)
+    def __init__(self, index: ServedIndex, settings: ServerSettings) -> None:
+        self.index = index
+        self.settings = settings
+        self.metrics = Metrics()
+        self.model = "not loaded"
+        cache = ThumbnailCache(settings.cache_folder or default_folder(), settings.cache_bytes)
+        self.checker = Checker(settings.upload_limits, self._image_filters)
         self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
-        roots = self.settings.roots
-        if roots and self.settings.upload_folder is not None:
-            roots = (*roots, self.settings.upload_folder)
-        self.pictures = Pictures(self.index, self.uploads, cache, self._drawer, roots)
-        self.searching = Searching(self.index, self.pictures)
+        roots = settings.roots
+        if roots and settings.upload_folder is not None:
+            roots = (*roots, settings.upload_folder)
+        self.pictures = Pictures(index, self.uploads, cache, self._drawer, roots)
+        self.searching = Searching(index, self.pictures)
         self.index.observe = self.metrics.batches.observe
-        self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
-        self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
+        self._log = open_log(settings.log)
+        self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
         self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
@@ -121,12 +105,17 @@ class Services:
         async with turn, self._places:
             return await asyncio.wrap_future(self._checks.submit(use, await read()))
 
-    def may_read(self, request: Request) -> bool:
-        """Whether a request may see what the index has."""
-        token = self.settings.token
-        if self.settings.readable_without_token or token is None:
-            return True
-        return carries_token(request.headers, token)
+    def keep(self, what: str, note: Callable[[InteractionLog], T]) -> T | None:
+        """Note something in the log of what people see and click, if they asked for one.
+
+        It never stands in the way: if it cannot be written, the page goes on without.
+        """
+        if self._log is not None:
+            try:
+                return note(self._log)
+            except LogError as error:
+                log.warning("%s is not kept: %s", what, error)
+        return None
 
     async def warm_up(self) -> None:
         """Load the model before the first person waits for it."""
@@ -162,14 +151,9 @@ def check_may_change(request: Request) -> None:
     Raises:
         ProblemError: the server has no token, or the request does not carry it.
     """
-    token = services_of(request).settings.token
-    if token is None:
-        raise ProblemError(
-            Problem(
-                403,
-                "ReadOnly",
-                "this server does not change the index: start it with a token in IMGSEARCH_TOKEN",
-            )
-        )
-    if not carries_token(request.headers, token):
-        raise ProblemError(unauthorized())
+    settings = services_of(request).settings
+    if settings.token is None:
+        message = "this server does not change the index: start it with a token in IMGSEARCH_TOKEN"
+        raise ProblemError(403, "ReadOnly", message)
+    if not settings.carries_token(request.headers):
+        raise unauthorized()

@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.pictures.files import Limits
-from imgsearch_es.pictures.thumbnails import thumbnail
 
 PREFIX = "upload-"
 NAME = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{22}}")
@@ -50,8 +48,7 @@ class Upload:
     Attributes:
         id: by which queries name it.
         data: the file.
-        width: pixels, upright.
-        height: pixels, upright.
+        width, height: pixels, upright.
         format: "JPEG", "PNG", ...
         until: when it is forgotten, by the monotonic clock.
         pixels: as the model takes them; None where the index has no model.
@@ -94,59 +91,32 @@ class Checker:
         self._room = threading.Semaphore(WORKERS)
         self._idle: list[WorkerProcess] = []
 
-    def check(self, data: bytes) -> Decoded:
-        """The size and format of a picture, and what the image filters make of it.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
-        if len(data) > self._limits.max_bytes:
-            raise ImageError(
-                "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
-            )
-        return self._decode(data, "the upload")
-
-    def has_filters(self) -> bool:
-        """Whether pixels are what the model takes, and not those of `small`."""
-        return bool(self._filters())
-
-    def small(self, data: bytes) -> NDArray[np.uint8]:
-        """The pixels of a picture shrunk to `LARGEST`.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
-        return self._decode(data, "picture").pixels
-
-    def thumbnail(self, data: bytes, size: int) -> bytes:
-        """A small JPEG, at most ``size`` pixels wide and high.
-
-        Args:
-            data: a picture's file.
-            size: at most `LARGEST`.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
-        return thumbnail(Image.fromarray(self.small(data)), size)
-
-    def close(self) -> None:
-        """End the worker processes."""
-        while self._idle:
-            _end(self._idle.pop())
-
-    def _filters(self) -> Sequence[Mapping[str, Any]]:
-        """Asked for once, so that all workers have the same."""
+    @property
+    def filters(self) -> Sequence[Mapping[str, Any]]:
+        """The model's; asked for once, so that all workers have the same."""
         if self._image_filters is None:
             self._image_filters = self._ask_image_filters()
         return self._image_filters
 
-    def _decode(self, data: bytes, name: str) -> Decoded:
+    def check(self, data: bytes) -> Decoded:
+        """``decode`` an upload, if it has not too many bytes."""
+        if len(data) > self._limits.max_bytes:
+            raise ImageError(
+                "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
+            )
+        return self.decode(data, "the upload")
+
+    def decode(self, data: bytes, name: str) -> Decoded:
+        """The size and format of a picture, and what the filters make of it, else a small copy.
+
+        Raises:
+            ImageError: it is no picture, too large, or harms its decoder.
+        """
         with self._room:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                worker = WorkerProcess(self._filters() or _SMALL, self._limits)
+                worker = WorkerProcess(self.filters or _SMALL, self._limits)
             try:
                 found = worker.decode(data, name)
             except NoWorkerError:
@@ -157,6 +127,11 @@ class Checker:
                 raise
             self._idle.append(worker)
             return found
+
+    def close(self) -> None:
+        """End the worker processes."""
+        while self._idle:
+            _end(self._idle.pop())
 
 
 def _end(worker: WorkerProcess) -> None:
@@ -180,7 +155,7 @@ class Uploads:
             ImageError: it is no picture, too large, or harms its decoder.
         """
         found = self._checker.check(data)
-        pixels = found.pixels if self._checker.has_filters() else None
+        pixels = found.pixels if self._checker.filters else None
         size = (found.width, found.height, found.format)
         until = time.monotonic() + KEEP_SECONDS
         upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until, pixels)
