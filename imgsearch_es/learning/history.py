@@ -91,7 +91,7 @@ class TrainingReport:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.interfaces.plots.training import plot_curves
+        from imgsearch_es.interfaces.plots.evaluation import plot_curves
 
         return plot_curves(self)
 
@@ -102,6 +102,6 @@ class TrainingReport:
             ConfigurationError: it cannot be written.
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.interfaces.plots.training import save_curves
+        from imgsearch_es.interfaces.plots.evaluation import save_curves
 
         save_curves(self, path)

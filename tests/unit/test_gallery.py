@@ -589,10 +589,12 @@ class TestPlots:
 
 
 class TestImports:
-    @pytest.mark.parametrize("call", [figures.plot, figures.plot_explanation])
-    def test_without_matplotlib(self, call: object, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "imgsearch_es.interfaces.plots.hits", raising=False)
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    @pytest.mark.parametrize(
+        ("call", "value"), [(figures.plot, Hits()), (figures.plot_explanation, Explanation())]
+    )
+    def test_without_matplotlib(
+        self, call: object, value: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(MissingDependencyError, match=r"pip install .*\[notebook\]"):
-            call(Hits())  # type: ignore[operator]
+            call(value)  # type: ignore[operator]

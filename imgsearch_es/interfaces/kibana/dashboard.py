@@ -1,4 +1,4 @@
-"""Kibana's saved objects of an index: the template ``dashboard.json``, filled in.
+"""Kibana's saved objects of an index: the template ``dashboard.json``, filled in; and its panels.
 
 The template is what Kibana exports, with two differences that make it readable: attributes that
 Kibana keeps as JSON in a string stand there as JSON, and a script is a list of lines. ``{index}``
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -46,17 +46,17 @@ _TEXTS = {
     "searchSourceJSON", "sourceFilters", "spec", "typeMeta", "uiStateJSON", "visState",
 }  # fmt: skip
 """Attributes that Kibana keeps as JSON in a string."""
+_SHARD_SIZE = 1000
+"""What Lens asks of each shard in its mode for accuracy (``accuracyMode``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedObject:
-    """One saved object.
+    """One saved object: what its type defines, and the objects that it names.
 
     Attributes:
         type: "index-pattern" (a data view), "search", "lens", "visualization" or "dashboard".
-        id: always the same of an index.
-        attributes: what the type defines.
-        references: to the objects that the attributes name: name, type and id of each.
+        references: name, type and id of each.
         versions: of what all types share, and of the type.
     """
 
@@ -68,17 +68,13 @@ class SavedObject:
 
     def to_dict(self) -> dict[str, Any]:
         """As a line of the file that Kibana imports."""
-        return {
-            "type": self.type,
-            "id": self.id,
-            "attributes": dict(self.attributes),
-            "references": list(self.references),
-            **self.versions,
-        }
+        line = asdict(self)
+        versions = line.pop("versions")
+        return {**line, **versions}
 
 
 def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
-    """Everything that Kibana needs for an index; what refers to others comes after them.
+    """Everything that Kibana needs for an index.
 
     Args:
         index: the name of the index, an alias on the server.
@@ -87,21 +83,19 @@ def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
     Raises:
         ConfigurationError: ``page`` is no URL that a browser opens.
     """
-    objects = template()
+    objects = _template()
     if page is not None:
+        if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
+            raise ConfigurationError(
+                "--page is the URL of `imgsearch serve`, such as http://localhost:8000, "
+                f"not {page!r}"
+            )
         pictures = objects[0]["attributes"]
-        url = _checked(page) + PAGE_PATH
+        url = page.rstrip("/") + PAGE_PATH
         link = {"type": "a", "urlTemplate": url, "labelTemplate": "open"}
         pictures["fieldFormatMap"]["picture"]["params"] = link
         pictures["runtimeFieldMap"]["picture"]["script"]["source"] = "emit(doc['id'].value);"
     return [_saved(_filled(item, index)) for item in objects]
-
-
-def template() -> list[dict[str, Any]]:
-    """The template, with each script as one text."""
-    text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
-    objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
-    return objects
 
 
 def index_name(location: str | None) -> str:
@@ -128,6 +122,12 @@ def dashboard_id(index: str) -> str:
 def to_ndjson(objects: Iterable[SavedObject]) -> str:
     """One object a line, and a newline after the last."""
     return "".join(f"{_compact(item.to_dict())}\n" for item in objects)
+
+
+def _template() -> list[dict[str, Any]]:
+    text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
+    objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
+    return objects
 
 
 def _saved(line: dict[str, Any]) -> SavedObject:
@@ -157,9 +157,92 @@ def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _checked(page: str) -> str:
-    if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
-        raise ConfigurationError(
-            f"--page is the URL of `imgsearch serve`, such as http://localhost:8000, not {page!r}"
-        )
-    return page.rstrip("/")
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel of the dashboard, as the request that proves what it shows.
+
+    Attributes:
+        name: unique; part of the id of the saved object.
+        title: above the panel.
+        description: one sentence for people.
+        aggregations: of the request.
+        of_rejected: counts the ledger of rejected pictures instead of the documents.
+    """
+
+    name: str
+    title: str
+    description: str
+    aggregations: dict[str, Any]
+    of_rejected: bool
+
+    def body(self) -> dict[str, Any]:
+        """The request that computes what the panel shows."""
+        return {"size": 0, "aggs": self.aggregations}
+
+
+def searched(panel: Panel, index: str) -> str:
+    """The name of the index that a panel's request goes to."""
+    return f"{index}-rejected" if panel.of_rejected else index
+
+
+def _panel(item: dict[str, Any]) -> Panel:
+    attributes = item["attributes"]
+    if item["type"] == "lens":
+        (layer,) = attributes["state"]["datasourceStates"]["formBased"]["layers"].values()
+        aggregations = _asked(layer)
+        of_rejected = item["references"][0]["id"].endswith("~rejected")
+    else:
+        url = attributes["visState"]["params"]["spec"]["data"]["url"]
+        aggregations = url["body"]["aggs"]
+        of_rejected = url["index"].endswith("-rejected")
+    name = item["id"].rpartition("~")[2]
+    title = attributes["title"].removeprefix("{index}: ")
+    return Panel(name, title, attributes["description"], aggregations, of_rejected)
+
+
+def _asked(layer: dict[str, Any]) -> dict[str, Any]:
+    """The aggregations that Lens makes of the columns of a layer.
+
+    Those that put documents into buckets come first, nested in their order, then those that measure
+    a bucket, as ``toEsAggsFn`` of each operation has it (elastic/kibana, lens/public/datasources/
+    form_based/operations/definitions).
+    """
+    columns = {name: layer["columns"][name] for name in layer["columnOrder"]}
+    counts = {name for name, column in columns.items() if column["operationType"] == "count"}
+    aggregations: dict[str, Any] = {}
+    buckets = []
+    for name, column in columns.items():
+        if column["isBucketed"]:
+            buckets.append(name)
+        elif name not in counts:  # every bucket has a count
+            kind = column["operationType"].replace("average", "avg")
+            aggregations[name] = {kind: {"field": column["sourceField"]}}
+    for name in reversed(buckets):
+        inner = {"aggs": aggregations} if aggregations else {}
+        aggregations = {name: _bucket(columns[name], counts) | inner}
+    return aggregations
+
+
+def _bucket(column: dict[str, Any], counts: set[str]) -> dict[str, Any]:
+    kind, params = column["operationType"], column["params"]
+    if kind == "terms":
+        by = params["orderBy"]["columnId"]
+        asked = {
+            "size": params["size"],
+            "shard_size": _SHARD_SIZE,
+            "order": {"_count" if by in counts else by: params["orderDirection"]},
+        }
+    elif kind == "range":
+        limits = ("from", "to")
+        ranges = [{k: r[k] for k in limits if r[k] is not None} for r in params["ranges"]]
+        asked = {"ranges": ranges}
+    else:  # a date histogram in UTC; Kibana adds the time zone of the browser
+        least = 0 if params["includeEmptyRows"] else 1
+        asked = {"calendar_interval": params["interval"], "min_doc_count": least}
+    return {kind: {"field": column["sourceField"], **asked}}
+
+
+PANELS: tuple[Panel, ...] = tuple(
+    _panel(item) for item in _template() if item["type"] in ("lens", "visualization")
+)
+"""All panels, in the order of the dashboard."""

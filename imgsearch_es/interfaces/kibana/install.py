@@ -40,7 +40,7 @@ class Kibana:
 
     Attributes:
         server: its URL with base path, without credentials and space.
-        space: the name of a space, or None for the default one.
+        space: its name; None for the default one.
         headers: with credentials; never shown.
         options: certificates, for the connection.
     """
@@ -91,14 +91,11 @@ class Kibana:
         return f"{self.root}/app/dashboards#/view/{quote(dashboard, safe='~')}"
 
     def install(self, objects: Sequence[SavedObject], *, seconds: float = 60.0) -> int:
-        """Put objects in, in the place of those with their ids.
+        """Put objects in, in the place of those with their ids; gives their number.
 
         Args:
             objects: with what they refer to.
             seconds: how long to wait for a Kibana that starts.
-
-        Returns:
-            The number of objects.
 
         Raises:
             ServerError: Kibana cannot be reached, refuses us, or refuses an object.
@@ -135,8 +132,13 @@ class Kibana:
             except urllib3.exceptions.HTTPError as error:
                 raise _NotReadyError(last_cause(str(error))) from error
         if response.status in _STARTING:
-            raise _NotReadyError(f"status {response.status}, {_text(response.data)}")
-        return response.status, _json(response.data)
+            said = " ".join(response.data[:200].decode("utf-8", "replace").split())
+            raise _NotReadyError(f"status {response.status}, {said or 'without a reason'}")
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = None
+        return response.status, answer if isinstance(answer, dict) else {}
 
     def _installed(self, status: int, answer: dict[str, Any]) -> int:
         if status in (401, 403):
@@ -151,7 +153,8 @@ class Kibana:
                 f"{self.root} is not a Kibana{where}: is it the URL that you open in the browser?"
             )
         if status != 200 or "successCount" not in answer:
-            raise ServerError(f"Kibana at {self.server}: {_reason(answer)} (status {status})")
+            reason = str(answer.get("message") or "the answer is not that of a Kibana")[:300]
+            raise ServerError(f"Kibana at {self.server}: {reason} (status {status})")
         if not answer.get("success"):
             raise ServerError(f"Kibana at {self.server} refuses {_refused(answer)}")
         return int(answer["successCount"])
@@ -160,12 +163,9 @@ class Kibana:
 def _refused(answer: Mapping[str, Any]) -> str:
     """The first objects that were refused, and why."""
     errors = answer.get("errors", [])
-    each = [
-        f"{item.get('type')} {item.get('id')} ({_why(item.get('error', {}))})"
-        for item in errors[:_LISTED]
-    ]
+    each = [f"{one.get('type')} {one.get('id')} ({_why(one.get('error', {}))})" for one in errors]
     more = f" and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
-    return f"{len(errors)} objects: {', '.join(each)}{more}"
+    return f"{len(errors)} objects: {', '.join(each[:_LISTED])}{more}"
 
 
 def _why(error: Mapping[str, Any]) -> str:
@@ -173,20 +173,3 @@ def _why(error: Mapping[str, Any]) -> str:
         missing = [f"{item['type']} {item['id']}" for item in error.get("references", [])]
         return f"missing: {', '.join(missing)}"
     return str(error.get("message") or error.get("type") or "no reason given")
-
-
-def _reason(answer: Mapping[str, Any]) -> str:
-    return str(answer.get("message") or "the answer is not that of a Kibana")[:300]
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _text(data: bytes) -> str:
-    """The beginning of an answer, on one line."""
-    return " ".join(data[:200].decode("utf-8", "replace").split()) or "without a reason"

@@ -15,7 +15,7 @@ import traitlets
 
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.evaluation.judging.session import GRADES
-from imgsearch_es.pictures.thumbnails import Thumb, embed
+from imgsearch_es.pictures.thumbnails import embed
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.judging.judging import Judging
@@ -103,6 +103,5 @@ class JudgingWidget(anywidget.AnyWidget):
 
 def _shown(uri: str, pixels: int, limit: int) -> dict[str, str]:
     """A picture as a data URI, or why it cannot be shown."""
-    thumb: Thumb
     (thumb,) = embed([uri], pixels, limit)
     return {"data": thumb.data, "problem": thumb.problem}

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
+from imgsearch_es.interfaces.gallery.page import value_name
 from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server import view
 from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
@@ -127,5 +128,6 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
 
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
-    content |= {"view": view, "in_memory": in_memory, "strategies": STRATEGIES.values()}
+    content |= {"view": view, "value_name": value_name, "in_memory": in_memory}
+    content["strategies"] = STRATEGIES.values()
     return HTMLResponse(render(template, **content), status)
