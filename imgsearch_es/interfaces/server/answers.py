@@ -38,15 +38,7 @@ _STATUS: dict[type[ImgsearchError], int] = {
 
 
 class ProblemError(Exception):
-    """An error as a person and a program are told it.
-
-    Args:
-        status: of HTTP.
-        kind: a name for programs.
-        message: a sentence for people.
-        headers: of the answer.
-        suggestions: words that would be found.
-    """
+    """An error as a person (by a sentence) and a program (by its kind) are told it."""
 
     def __init__(
         self,
@@ -71,12 +63,7 @@ class ProblemError(Exception):
 
 
 def problem_of(error: ImgsearchError, location: str) -> ProblemError:
-    """An error of this library as an answer, without places on this machine.
-
-    Args:
-        error: what happened.
-        location: of the index.
-    """
+    """An error of this library as an answer, without places on this machine."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     message = str(error).replace(location, "the index")
     if isinstance(error, ImageError) and not error.uri.startswith(("http://", "https://")):

@@ -65,11 +65,7 @@ def _takes_form(*others: dict[str, Any], **fields: dict[str, Any]) -> dict[str, 
 async def _form(
     http: Request, field: str | None = None, most: int = _MOST_PICTURES
 ) -> AsyncIterator[tuple[list[UploadFile], list[str]]]:
-    """The pictures of a form, and the texts of its only other field.
-
-    Raises:
-        QueryError: there is no picture, or something else that would be passed over.
-    """
+    """The pictures of a form, and the texts of its only other field."""
     async with http.form(max_files=most, max_fields=_MOST_FIELDS) as form:
         pictures, texts = [], []
         for name, value in form.multi_items():

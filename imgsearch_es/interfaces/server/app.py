@@ -62,10 +62,10 @@ def run_server(
     warm_up: bool = True,
     tell: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve an index until the process is asked to stop.
+    """Serve an index until the process is asked to stop, and close it.
 
     Args:
-        index: it is closed at the end.
+        index: what to serve.
         settings: where to listen, and more.
         warm_up: load the model at the start.
         tell: called with the URL once connections are accepted.
@@ -157,11 +157,7 @@ def config_of(app: Guard) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        ConfigurationError: the address is in use, or not of this machine.
-    """
+    """A socket that listens."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -41,13 +41,7 @@ _SMALL_BODY = 64 * 1024
 
 
 class RateLimit:
-    """Buckets that hold ``burst`` requests and are filled with ``rate`` a second, 0 for any number.
-
-    Args:
-        rate: requests a second.
-        burst: requests at once.
-        clock: seconds that only grow.
-    """
+    """Buckets that hold ``burst`` requests and are filled with ``rate`` a second, 0 for any."""
 
     def __init__(
         self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
@@ -74,8 +68,7 @@ class RateLimit:
 class Bodies:
     """How many bytes there are of the bodies of requests in progress, which memory must hold.
 
-    Args:
-        largest: bytes of the largest body; each client may send one, whatever the limits.
+    Each client may send one of the largest, whatever the limits.
     """
 
     def __init__(self, largest: int) -> None:

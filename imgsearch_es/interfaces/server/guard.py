@@ -86,13 +86,7 @@ class _RefusedError(Exception):
 
 
 class Guard:
-    """An ASGI application around another one.
-
-    Args:
-        app: what is guarded.
-        settings: of the server.
-        metrics: where answers are counted.
-    """
+    """An ASGI application around another one; its answers are counted."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self._app = app

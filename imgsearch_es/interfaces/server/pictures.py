@@ -56,14 +56,8 @@ class Pictures:
     """Reads pictures for requests.
 
     Every byte that leaves belongs to a picture of the index: the document says where the file is
-    and which hash it had when it was indexed, and what has another hash is not served.
-
-    Args:
-        index: says which pictures there are.
-        uploads: the pictures that people search by.
-        cache: of thumbnails.
-        drawer: makes them.
-        roots: folders that files must lie in; see `ServerSettings.roots`.
+    and which hash it had when it was indexed, and what has another hash is not served. Thumbnails
+    are made by ``drawer``; see `ServerSettings.roots`.
     """
 
     def __init__(
@@ -81,19 +75,11 @@ class Pictures:
         self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
-        """An indexed or an uploaded picture by its id.
-
-        Raises:
-            UnknownPictureError: there is none, or an upload was forgotten.
-        """
+        """An indexed or an uploaded picture by its id."""
         return self._uploads.get(name) if UPLOAD_NAME.fullmatch(name) else self.document(name)
 
     def document(self, name: str) -> Document:
-        """An indexed picture by its id.
-
-        Raises:
-            UnknownPictureError: there is none.
-        """
+        """An indexed picture by its id."""
         if not ID.fullmatch(name):
             raise UnknownPictureError(name)
         try:
@@ -102,12 +88,7 @@ class Pictures:
             raise UnknownPictureError(name) from error
 
     def read(self, picture: Document | Upload) -> bytes:
-        """The bytes of a picture's file.
-
-        Raises:
-            ImageError: it is gone, has changed since it was indexed, or lies where the server
-                must not read.
-        """
+        """The bytes of a picture's file."""
         if isinstance(picture, Upload):
             return picture.data
         data = self._readable(picture, read_bytes)
@@ -115,11 +96,7 @@ class Pictures:
         return data
 
     def opened(self, picture: Document | Upload) -> bytes | NDArray[np.uint8]:
-        """A picture to make views of: its file, or the pixels of a smaller copy where it is large.
-
-        Raises:
-            ImageError: the picture cannot be read.
-        """
+        """A picture to make views of: its file, or a smaller copy's pixels where it is large."""
         data = self.read(picture)
         return self._small(data) if picture.width * picture.height > LARGE else data
 
@@ -128,13 +105,6 @@ class Pictures:
 
         Whatever the cache has, the file is read and checked first: one that is gone, has changed or
         is no longer served is not shown.
-
-        Args:
-            picture: what to draw.
-            size: the longer side, one of `SIZES`.
-
-        Raises:
-            ImageError: the picture cannot be read.
         """
 
         def make() -> bytes:
@@ -199,9 +169,7 @@ def default_folder() -> Path:
 class ThumbnailCache:
     """Files by key, at most so many bytes; safe in many threads and, but for its count, processes.
 
-    Args:
-        folder: made when first needed; readable for its owner only.
-        max_bytes: of all files together.
+    The folder is made when first needed, readable for its owner only.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -212,12 +180,7 @@ class ThumbnailCache:
         self._has_warned = False
 
     def get(self, key: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-        """A thumbnail, and whether it was there.
-
-        Args:
-            key: the SHA-256 of the picture in hexadecimal, a hyphen, and the size in pixels.
-            make: makes it where there is none.
-        """
+        """A thumbnail by the picture's SHA-256, a hyphen and its size; and whether it was there."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"not the key of a thumbnail: {key!r}")
         path = self.folder / key[:2] / f"{key}.jpg"

@@ -26,12 +26,7 @@ _ALL_SYNSETS = 1000
 
 
 class Searching:
-    """Answers requests.
-
-    Args:
-        index: where to search.
-        pictures: gives the pictures that requests name by id; nothing else is ever opened.
-    """
+    """Answers requests; no other pictures are ever opened than those named by id."""
 
     def __init__(self, index: ImageIndex, pictures: Pictures) -> None:
         self._index = index

@@ -94,11 +94,6 @@ class Services:
 
         So however many one sends, another waits for one of them at most. Until it is its turn, a
         picture stays where it was received, and takes no memory and no thread.
-
-        Args:
-            request: of the client.
-            read: gives the picture.
-            use: what to do with it.
         """
         name = request.client.host if request.client else "unknown"
         turn = self._clients.setdefault(name, asyncio.Lock())
@@ -146,11 +141,7 @@ Parts = Annotated[Services, Depends(services_of)]
 
 
 def check_may_change(request: Request) -> None:
-    """Let nobody change the index without the token.
-
-    Raises:
-        ProblemError: the server has no token, or the request does not carry it.
-    """
+    """Let nobody change the index without the token."""
     settings = services_of(request).settings
     if settings.token is None:
         message = "this server does not change the index: start it with a token in IMGSEARCH_TOKEN"

@@ -46,10 +46,8 @@ class Upload:
     """A picture that was uploaded.
 
     Attributes:
-        id: by which queries name it.
         data: the file.
         width, height: pixels, upright.
-        format: "JPEG", "PNG", ...
         until: when it is forgotten, by the monotonic clock.
         pixels: as the model takes them; None where the index has no model.
     """
@@ -72,12 +70,7 @@ class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     No large picture is decoded by the server itself: its process would take the memory of all of
-    them at once.
-
-    Args:
-        limits: of a picture.
-        image_filters: gives those of the index's model, where there is one; asked when a worker
-            starts.
+    them at once. ``image_filters`` gives those of the index's model, asked when a worker starts.
     """
 
     def __init__(
@@ -107,11 +100,7 @@ class Checker:
         return self.decode(data, "the upload")
 
     def decode(self, data: bytes, name: str) -> Decoded:
-        """The size and format of a picture, and what the filters make of it, else a small copy.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
+        """The size and format of a picture, and what the filters make of it, else a small copy."""
         with self._room:
             try:
                 worker = self._idle.pop()
@@ -149,11 +138,7 @@ class Uploads:
         self._bytes = 0
 
     def add(self, data: bytes) -> Upload:
-        """Check a picture and keep it.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
+        """Check a picture and keep it."""
         found = self._checker.check(data)
         pixels = found.pixels if self._checker.filters else None
         size = (found.width, found.height, found.format)
@@ -166,11 +151,7 @@ class Uploads:
         return upload
 
     def get(self, name: str) -> Upload:
-        """The upload of this id.
-
-        Raises:
-            UnknownPictureError: there is none, or it was forgotten.
-        """
+        """The upload of this id."""
         with self._lock:
             found = self._kept.get(name)
         if found is None or found.until < time.monotonic():

@@ -72,11 +72,7 @@ class State:
 
     @classmethod
     def from_params(cls, params: QueryParams) -> State:
-        """Read a URL's parameters.
-
-        Raises:
-            QueryError: a parameter makes no sense.
-        """
+        """Read a URL's parameters."""
         region, number = params.get("region", ""), params.get("page", "1")
         if region and not _REGION.fullmatch(region):
             raise QueryError("a region is left,top,right,bottom as fractions of the picture")
@@ -139,11 +135,7 @@ class State:
         return bool(self.q or self.image or self.like)
 
     def what(self) -> What:
-        """The request of the API that asks for the same, without the facets' choices.
-
-        Raises:
-            QueryError: a parameter makes no sense.
-        """
+        """The request of the API that asks for the same, without the facets' choices."""
         values = {
             "text": self.q or None,
             "image": self.image,
@@ -158,11 +150,7 @@ class State:
             raise QueryError(reason_of(error.errors())) from error
 
     def conditions(self) -> dict[str, Any]:
-        """The facets' choices as conditions: any value of a field, and all fields.
-
-        Raises:
-            QueryError: there is no such facet.
-        """
+        """The facets' choices as conditions: any value of a field, and all fields."""
         found: dict[str, Any] = {}
         for choice in self.where:
             field, _, value = choice.partition("=")
