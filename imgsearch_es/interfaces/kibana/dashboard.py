@@ -4,24 +4,13 @@ The template is what Kibana exports, with two differences that make it readable:
 Kibana keeps as JSON in a string stand there as JSON, and a script is a list of lines. ``{index}``
 stands for the index's name.
 
-**Order and ids.** What refers to an object comes after it. Ids are made of the index's name, so
-installing twice replaces. ``~`` is in no index's name, so no two names give one id.
+What refers to an object comes after it. Ids are made of the index's name, so installing twice
+replaces; ``~`` is in no index's name, so no two names give one id. Each object names an old version
+that Kibana 8.15 and 9 both bring forward (docs/decisions/011); one that names none would count as
+the newest.
 
-**Versions.** Kibana brings an older object forward by the migrations of its type and refuses one
-that is newer than itself. Each object names the oldest version in which its attributes are right,
-the one that Kibana wrote before its types had model versions (10.1, 10.2, ...), so 8.15 and 9 both
-import it. An object that names no version would count as the newest, which in later 9.x needs other
-attributes of a ``search``.
-
-**No time field.** With one in the data views, Kibana would show only what was indexed in the last
-fifteen minutes, in every panel. If you want the time picker, set "Timestamp field" to
-``indexed_at`` in the data view's settings.
-
-**Vega.** Where a specification has a URL that is an object, Kibana sends its ``body`` to
-Elasticsearch; with ``%context%`` the dashboard's query and filters apply. The specifications keep
-to what Vega-Lite 5.2, of Kibana 8.15, knows. The matrix of synsets that occur together asks for the
-rows first, then for the companions of these only (``breadth_first``), and draws those companions
-that are rows themselves.
+Where a Vega specification has a URL that is an object, Kibana sends its ``body`` to Elasticsearch;
+with ``%context%`` the dashboard's query and filters apply. All keep to what Vega-Lite 5.2 knows.
 """
 
 from __future__ import annotations
@@ -36,11 +25,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.elastic.connection import parse_address
 
 PAGE_PATH = "/?image={{value}}"
-"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in.
-
-A link, and no thumbnail in Discover: the page's pictures are for the page, its headers keep other
-origins from showing them. Without a page the template links to pictures that have a URL.
-"""
+"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in."""
 _TEXTS = {
     "fieldAttrs", "fieldFormatMap", "fields", "optionsJSON", "panelsJSON", "runtimeFieldMap",
     "searchSourceJSON", "sourceFilters", "spec", "typeMeta", "uiStateJSON", "visState",
@@ -74,11 +59,7 @@ class SavedObject:
 
 
 def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
-    """Everything that Kibana needs for an index.
-
-    Args:
-        index: the name of the index, an alias on the server.
-        page: the URL of `imgsearch serve`, for links to the pictures; None for no server.
+    """Everything that Kibana needs for an index; ``page`` is the URL of `imgsearch serve`.
 
     Raises:
         ConfigurationError: ``page`` is no URL that a browser opens.
@@ -99,11 +80,7 @@ def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
 
 
 def index_name(location: str | None) -> str:
-    """The name of the index in a URL such as http://localhost:9200/pets; no server is asked.
-
-    Raises:
-        ConfigurationError: there is no location, or it is no index of Elasticsearch.
-    """
+    """The name of the index in a URL such as http://localhost:9200/pets; no server is asked."""
     if not location:
         raise ConfigurationError("name the index with --index URL or IMGSEARCH_INDEX")
     if not location.lower().startswith(("http://", "https://")):

@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -36,19 +36,11 @@ class _NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kibana:
-    """Where Kibana is, and how to get in.
-
-    Attributes:
-        server: its URL with base path, without credentials and space.
-        space: its name; None for the default one.
-        headers: with credentials; never shown.
-        options: certificates, for the connection.
-    """
+    """Where Kibana is, and how to get in: with headers, which are never shown, and certificates."""
 
     server: str
     space: str | None
-    headers: Mapping[str, str]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def at(cls, url: str, space: str | None = None) -> Kibana:
@@ -75,11 +67,7 @@ class Kibana:
             pair = ":".join(options["basic_auth"]).encode()
             headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         trusted = {"ca_certs": options["ca_certs"]} if "ca_certs" in options else {}
-        return cls(server + parts.path.rstrip("/"), space, headers, trusted)
-
-    def __repr__(self) -> str:
-        """Without headers, which hold credentials."""
-        return f"Kibana({self.server!r}, space={self.space!r})"
+        return cls(server + parts.path.rstrip("/"), space, {"headers": headers, **trusted})
 
     @property
     def root(self) -> str:
@@ -93,9 +81,7 @@ class Kibana:
     def install(self, objects: Sequence[SavedObject], *, seconds: float = 60.0) -> int:
         """Put objects in, in the place of those with their ids; gives their number.
 
-        Args:
-            objects: with what they refer to.
-            seconds: how long to wait for a Kibana that starts.
+        For so many seconds it waits for a Kibana that starts.
 
         Raises:
             ServerError: Kibana cannot be reached, refuses us, or refuses an object.
@@ -120,7 +106,6 @@ class Kibana:
                 response = pool.request(
                     "POST",
                     f"{self.root}/api/saved_objects/_import?overwrite=true",
-                    headers=self.headers,
                     fields={"file": ("imgsearch.ndjson", ndjson, "application/ndjson")},
                     redirect=False,
                 )

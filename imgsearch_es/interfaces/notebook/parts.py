@@ -63,16 +63,7 @@ def _close_all(closed: Iterable[Any]) -> None:
 
 
 class ResultGrid:
-    """Hits to judge.
-
-    Attributes:
-        widget: to show.
-        cells: one for each hit, in their order.
-
-    Args:
-        changed: called when a hit is liked or disliked, or no longer.
-        more: called with the number of a hit, from 0, to search for what is like it.
-    """
+    """Hits to judge; ``more`` is called with the number of one, to search for what is like it."""
 
     def __init__(self, changed: Callable[[], None], more: Callable[[int], None]) -> None:
         self._changed = changed
@@ -144,15 +135,7 @@ def _flex() -> Any:
 
 
 class Narrowing:
-    """A button for each value of a facet, and for each condition of the query to take it back.
-
-    Attributes:
-        facets, conditions: to show.
-
-    Args:
-        narrow: called with a field and one of its values.
-        widen: called with a condition.
-    """
+    """A button for each value of a facet, and for each condition of the query to take it back."""
 
     def __init__(self, narrow: Callable[[str, str], None], widen: Callable[[Filter], None]) -> None:
         self._narrow = narrow

@@ -76,16 +76,10 @@ def make_figure(size: tuple[float, float]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **options: Any) -> None:
-    """Write a figure into a file, of the kind that its name says; it is there whole or not.
-
-    Args:
-        figure: what to write.
-        path: of the file; without a suffix it is a PNG.
-        what: the figure is called in an error.
-        options: of ``Figure.savefig``.
+    """Write a figure (``what`` in an error) into a file of the kind that its name says, else PNG.
 
     Raises:
-        ConfigurationError: the file cannot be written.
+        ConfigurationError: the file cannot be written; it is there whole or not.
     """
     try:
         with files.replacing(Path(path)) as draft:
@@ -96,18 +90,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **optio
         ) from error
 
 
-def plot(hits: Hits, *, columns: int = 5, figsize: tuple[float, float] | None = None) -> Figure:
-    """Hits as a matplotlib figure: the query on top, then a grid titled by score.
-
-    Args:
-        hits: what to show.
-        columns: results in a row.
-        figsize: width and height in inches; None for a size that fits the rows.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-        ConfigurationError: ``columns`` is less than 1.
-    """
+def plot(hits: Hits, *, columns: int = 5) -> Figure:
+    """Hits as a matplotlib figure: the query on top, then a grid titled by score."""
     if columns < 1:
         raise ConfigurationError("columns must be at least 1.")
     results = list(hits)
@@ -115,7 +99,7 @@ def plot(hits: Hits, *, columns: int = 5, figsize: tuple[float, float] | None = 
     columns = min(columns, max(len(results), len(pictures), 3))
     top = 1 if pictures else 0
     rows = top + math.ceil(len(results) / columns)
-    figure = make_figure(figsize or (2.1 * columns, 1.9 * max(rows, 1) + 0.4))
+    figure = make_figure((2.1 * columns, 1.9 * max(rows, 1) + 0.4))
     images = list(shrink_all([*pictures, *(hit.uri for hit in results)], _SIDE))
     if hits.query.text or not pictures:
         figure.suptitle(title(hits.query), fontsize="x-large", fontweight="bold", parse_math=False)
@@ -134,19 +118,26 @@ def plot(hits: Hits, *, columns: int = 5, figsize: tuple[float, float] | None = 
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
-    """The summands of one score as horizontal bars, largest first, with their factors.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """The summands of one score as horizontal bars, largest first, with their factors."""
     bars = _part_bars(explanation) if explanation.part_rows else _summand_bars(explanation)
     figure = make_figure((7.5, 0.9 + 0.34 * max(len(bars), 1)))
     axes = figure.add_subplot()
     axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
-    _bars(axes, bars)
+    beside = axes.get_yaxis_transform()  # x in widths of the axes, y in bars
+    for place, bar in enumerate(bars):
+        color, alpha = _ACCENT if bar.value >= 0 else _AGAINST, 0.4 if bar.is_inside else 1
+        axes.barh(place, bar.value, height=0.62, color=color, alpha=alpha)
+        axes.text(1.02, place, bar.text, va="center", transform=beside, parse_math=False)
+    axes.set_yticks(range(len(bars)), [bar.name for bar in bars], parse_math=False)
+    axes.invert_yaxis()
+    axes.axvline(0, color=_QUIET, linewidth=0.8)
+    label = "query weight × document score"
     if explanation.part_rows:
         more = "; below it what its synsets add" if any(bar.is_inside for bar in bars) else ""
-        axes.set_xlabel(f"what each part adds{more}", color=_QUIET)
+        label = f"what each part adds{more}"
+    axes.set_xlabel(label, color=_QUIET)
+    axes.tick_params(left=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
@@ -175,24 +166,6 @@ def _part_bars(explanation: Explanation) -> list[Bar]:
 def _bar(name: str, factors: Sequence[float]) -> Bar:
     weight, score, product = factors
     return Bar(name, product, f"{number(weight)} × {number(score)} = {number(product)}")
-
-
-def _bars(axes: Axes, bars: Sequence[Bar]) -> None:
-    places = range(len(bars))
-    values = [bar.value for bar in bars]
-    colors = [_ACCENT if value >= 0 else _AGAINST for value in values]
-    drawn = axes.barh(places, values, height=0.62, color=colors)
-    for patch, bar in zip(drawn, bars, strict=True):
-        patch.set_alpha(0.4 if bar.is_inside else 1)
-    for place, bar in enumerate(bars):
-        beside = axes.get_yaxis_transform()  # x in widths of the axes, y in bars
-        axes.text(1.02, place, bar.text, va="center", transform=beside, parse_math=False)
-    axes.set_yticks(places, [bar.name for bar in bars], parse_math=False)
-    axes.invert_yaxis()
-    axes.axvline(0, color=_QUIET, linewidth=0.8)
-    axes.set_xlabel("query weight × document score", color=_QUIET)
-    axes.tick_params(left=False)
-    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _draw(axes: Axes, image: Image.Image | ImgsearchError, caption: str) -> None:

@@ -206,9 +206,8 @@ class BoundedProtocol(H11Protocol):
     def _make_room(self) -> None:
         """Close connections of the client that has the most; some at once, as looking takes time.
 
-        Those are ones that wait for their client: rather with half a request than between two,
-        and those that were not heard of for longest. If none waits, all are being answered: then
-        this one goes, or, if another client has the most, the last one of that client.
+        Rather those with half a request than those between two, and those not heard of for longest.
+        If all are being answered, this one goes, or the last one of the client that has the most.
         """
         peers = [one for one in self.connections if isinstance(one, BoundedProtocol)]
         owned = Counter(one.owner for one in peers)

@@ -148,7 +148,7 @@ class _PinnedConnection(http.client.HTTPConnection):
             self.sock = context.wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
             )
-        self._alarm = threading.Timer(_left(self._deadline), self._shut_down)
+        self._alarm = threading.Timer(_left(self._deadline), _shut_down, [self.sock])
         self._alarm.daemon = True
         self._alarm.start()
         if isinstance(self.sock, ssl.SSLSocket):

@@ -105,8 +105,9 @@ class State:
         choice = f"{field}={value}"
         if choice in self.where:
             return self.url(where=tuple(one for one in self.where if one != choice))
-        replaced = f"{field}=" if field in BOUNDS else choice
-        kept = (one for one in self.where if not one.startswith(replaced))
+        kept = self.where
+        if field in BOUNDS:
+            kept = tuple(one for one in kept if not one.startswith(f"{field}="))
         return self.url(where=(*kept, choice))
 
     def judged(self, name: str, how: str) -> str:
