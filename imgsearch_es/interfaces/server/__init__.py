@@ -2,11 +2,10 @@
 
 A request goes this way:
 
-    connections -> guard -> routes (api, page) -> searching -> ImageIndex
-                                               -> pictures  -> thumbnails on disk
-                                               -> uploads
+    connections -> guard -> routes (api, page) -> services -> ImageIndex
+                                                           -> pictures, uploads
 
-``guard.py`` refuses what must not get in. ``searching.py`` turns a request into what ``ImageIndex``
+``guard.py`` refuses what must not get in. ``services.py`` turns a request into what ``ImageIndex``
 takes, in a thread. Analysis is done by one thread that owns the model (``batching.py``), for all
 queries that wait at that moment together. ``app.py`` puts it together.
 """

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -25,6 +25,7 @@ from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS
 from imgsearch_es.pictures.files import replacing, to_uri
 from imgsearch_es.retrieval.documents import Document
 
+T = TypeVar("T")
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
 _MEDIA_TYPES = {
@@ -252,46 +253,41 @@ async def add(http: Request, parts: Parts) -> Response:
     """
     form = http.headers.get("content-type", "").startswith("multipart/form-data")
     paths, options = await (_kept_uploads(http, parts) if form else _sources(http, parts))
-    async with _alone(parts):
-        report = await parts.work(lambda: parts.index.add(paths, **options))
+    report = await _alone(parts, lambda: parts.index.add(paths, **options))
     return JSONResponse(report.to_dict(), 201)
 
 
 @changes.patch("/documents/{name}", response_model=DocumentAnswer)
 async def change(name: str, request: schemas.ChangeRequest, parts: Parts) -> Response:
     """Change the labels or the metadata of a picture."""
-    async with _alone(parts):
-        found = await parts.work(lambda: parts.pictures.document(name))
-        changed = await parts.work(
-            lambda: parts.index.update(found.id, labels=request.labels, metadata=request.metadata)
-        )
-    return _described(changed)
+
+    def update() -> Document:
+        found = parts.pictures.document(name)
+        return parts.index.update(found.id, labels=request.labels, metadata=request.metadata)
+
+    return _described(await _alone(parts, update))
 
 
 @changes.delete("/documents/{name}", response_model=schemas.RemovedAnswer)
 async def remove(name: str, parts: Parts) -> Response:
     """Remove a picture from the index; its file stays."""
-    async with _alone(parts):
-        found = await parts.work(lambda: parts.pictures.document(name))
-        removed = await parts.work(lambda: parts.index.remove(found.id))
+    removed = await _alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
     return JSONResponse({"removed": removed})
 
 
 @changes.post("/documents/remove", response_model=schemas.RemovedAnswer)
 async def remove_several(request: schemas.RemoveRequest, parts: Parts) -> Response:
     """Remove several; those that the index does not have are passed over."""
-    async with _alone(parts):
-        removed = await parts.work(lambda: parts.index.remove(request.pictures))
+    removed = await _alone(parts, lambda: parts.index.remove(request.pictures))
     return JSONResponse({"removed": removed})
 
 
-@asynccontextmanager
-async def _alone(parts: Services) -> AsyncIterator[None]:
+async def _alone(parts: Services, change: Callable[[], T]) -> T:
     """One change at a time; who comes meanwhile is told so."""
     if parts.changing.locked():
         raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)
     async with parts.changing:
-        yield
+        return await parts.work(change)
 
 
 async def _sources(http: Request, parts: Services) -> tuple[list[str], dict[str, Any]]:
@@ -337,14 +333,8 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
 async def _kept(http: Request, parts: Services, read: Callable[[], Awaitable[bytes]]) -> Response:
     """Keep a picture to search by."""
     kept = await parts.check(http, read, parts.uploads.add)
-    answer = {
-        "id": kept.id,
-        "width": kept.width,
-        "height": kept.height,
-        "bytes": len(kept.data),
-        "format": kept.format,
-        "expires_in_seconds": round(KEEP_SECONDS),
-    }
+    answer = {name: getattr(kept, name) for name in ("id", "width", "height", "format")}
+    answer |= {"bytes": len(kept.data), "expires_in_seconds": round(KEEP_SECONDS)}
     return JSONResponse(answer, 201)
 
 
