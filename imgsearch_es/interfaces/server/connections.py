@@ -22,11 +22,9 @@ from imgsearch_es.interfaces.server.answers import log
 
 HEAD_SECONDS = 15
 """The longest that a connection may be open without a whole request's head, at first and after
-each answer; and that a client may take nothing of an answer. (A body that does not come is answered
-by the guard.)"""
+each answer; and that a client may take nothing of an answer."""
 MOST = 2048
-"""Connections at once; half of the files that this process may open, if that is less. Waiting costs
-little, but whoever is pushed out comes back, and coming costs."""
+"""Connections at once; half of the files that this process may open, if that is less."""
 ACCEPTED_AT_ONCE = 16
 """Connections that the event loop accepts before it reads what came on the last ones: whoever sends
 a request at once is not pushed out by a crowd that comes after."""

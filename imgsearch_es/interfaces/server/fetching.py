@@ -1,9 +1,8 @@
 """Fetches a picture from the web for a person, and never from a private network.
 
-A server that fetches what it is told can be used to reach what only it can reach. So a name is
-resolved once, every address found must be public, and the connection goes to the address that was
-checked, whatever the name says a moment later. Redirects are followed by the same rules. All of it
-has one deadline, however little the other side sends at a time.
+A name is resolved once, every address found must be public, and the connection goes to the address
+that was checked, whatever the name says a moment later. Redirects are followed by the same rules.
+All of it has one deadline, however little the other side sends at a time.
 """
 
 from __future__ import annotations

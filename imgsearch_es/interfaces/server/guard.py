@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from typing import Any
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, unexpected
@@ -223,7 +222,10 @@ class _Answer:
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:
                 self.deadline.deadline = float("inf")
-            message = {**message, "headers": _with_security(message.get("headers", []))}
+            headers = MutableHeaders(raw=list(message.get("headers", [])))
+            for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items():
+                headers.setdefault(name, value)
+            message = {**message, "headers": headers.raw}
         await self._send(message)
 
 
@@ -246,16 +248,6 @@ def _check_origin(method: str, headers: Headers) -> ProblemError | None:
 
 def _too_large(limit: int) -> ProblemError:
     return ProblemError(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
-
-
-def _with_security(headers: Any) -> list[tuple[bytes, bytes]]:
-    given = {name.lower() for name, _ in headers}
-    added = [
-        (name.lower().encode(), value.encode())
-        for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items()
-        if name.lower().encode() not in given
-    ]
-    return [*headers, *added]
 
 
 def _client_of(scope: Scope) -> str:

@@ -119,8 +119,7 @@ class Pictures:
 
     def is_allowed(self, path: Path) -> bool:
         """Whether a file or folder lies in one of the roots, wherever links lead."""
-        real = _real(path)
-        return any(real.is_relative_to(root) for root in self._roots)
+        return _is_below(path, self._roots)
 
     def _small(self, data: bytes) -> NDArray[np.uint8]:
         return self._drawer.decode(data, "picture").pixels
@@ -129,29 +128,26 @@ class Pictures:
         """What reading a picture's file gives, if it is where the server may read."""
         if in_memory(picture.uri):
             raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
-        self._check_place(picture)
+        inside = split_uri(picture.uri)
+        path = to_path(inside[1] if inside else picture.uri)
+        # Without roots a link must not lead out of its folder. A remote file was chosen by the
+        # person who indexed it, and its hash is checked.
+        if path is not None and not _is_below(path, self._roots or (_real(path.parent),)):
+            raise ImageError(picture.filename, "lies outside the folders that are served")
         try:
             return read(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
         except ImageError as error:
             raise ImageError(picture.filename, error.reason) from error  # without its folder
 
-    def _check_place(self, picture: Document) -> None:
-        """Refuse a file outside the roots, and a link that leads there."""
-        inside = split_uri(picture.uri)
-        path = to_path(inside[1] if inside else picture.uri)
-        if path is None:
-            return  # remote: the person who indexed it chose it, and the hash is checked
-        if self._roots:
-            allowed = self.is_allowed(path)
-        else:
-            allowed = _real(path).is_relative_to(_real(path.parent))
-        if not allowed:
-            raise ImageError(picture.filename, "lies outside the folders that are served")
-
 
 def _real(path: Path) -> Path:
     """Where a path leads; one that leads in circles, which cannot be opened, to itself."""
     return Path(os.path.realpath(path))
+
+
+def _is_below(path: Path, roots: tuple[Path, ...]) -> bool:
+    real = _real(path)
+    return any(real.is_relative_to(root) for root in roots)
 
 
 def _check_same(picture: Document, sha256: str) -> None:

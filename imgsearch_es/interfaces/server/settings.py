@@ -21,8 +21,6 @@ class ServerSettings:
     """Settings of a server; the defaults are for one person on this machine.
 
     Attributes:
-        host: the address to listen on.
-        port: 0 for any that is free.
         token: what a request must carry to change the index, and on any other address than
             loopback to read it. Without one nobody changes it.
         host_names: names under which the server is reached, besides localhost and this machine's.
@@ -32,13 +30,9 @@ class ServerSettings:
             Without any, a picture is served if its file is where the index says, and not a link
             that leads out of its folder.
         upload_folder: where pictures that are added by upload are kept; None refuses them.
-        allow_urls: whether the server fetches query pictures from the web for a person.
-        upload_limits: of a picture that is taken.
-        request_seconds: how long an answer may take.
-        rate: requests a second that one client may make for long; 0 for any number.
-        burst: how many it may make at once.
-        cache_folder: of thumbnails.
-        cache_bytes: how large it may become.
+        rate, burst: requests that one client may make a second for long (0 for any number), and
+            at once.
+        cache_folder, cache_bytes: of thumbnails.
         threads: how many searches run at once.
         log: a file that keeps what was shown and clicked; None keeps nothing.
 

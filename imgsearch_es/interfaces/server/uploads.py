@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,16 +81,13 @@ class Checker:
     ) -> None:
         self._limits = limits
         self._ask_image_filters = image_filters
-        self._image_filters: Sequence[Mapping[str, Any]] | None = None
         self._room = threading.Semaphore(WORKERS)
         self._idle: list[WorkerProcess] = []
 
-    @property
+    @cached_property
     def filters(self) -> Sequence[Mapping[str, Any]]:
         """The model's; asked for once, so that all workers have the same."""
-        if self._image_filters is None:
-            self._image_filters = self._ask_image_filters()
-        return self._image_filters
+        return self._ask_image_filters()
 
     def check(self, data: bytes) -> Decoded:
         """``decode`` an upload, if it has not too many bytes."""
