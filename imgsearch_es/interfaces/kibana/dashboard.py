@@ -76,7 +76,11 @@ def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
         link = {"type": "a", "urlTemplate": url, "labelTemplate": "open"}
         pictures["fieldFormatMap"]["picture"]["params"] = link
         pictures["runtimeFieldMap"]["picture"]["script"]["source"] = "emit(doc['id'].value);"
-    return [_saved(_filled(item, index)) for item in objects]
+    saved = []
+    for line in (_filled(item, index) for item in objects):
+        parts = {name: line.pop(name) for name in ("type", "id", "attributes", "references")}
+        saved.append(SavedObject(**parts, versions=line))
+    return saved
 
 
 def index_name(location: str | None) -> str:
@@ -105,11 +109,6 @@ def _template() -> list[dict[str, Any]]:
     text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
     objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
     return objects
-
-
-def _saved(line: dict[str, Any]) -> SavedObject:
-    parts = {name: line.pop(name) for name in ("type", "id", "attributes", "references")}
-    return SavedObject(**parts, versions=line)
 
 
 def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.search.hits import Hits
 
 DEFAULT = "index"
 """The variable that is searched unless --index says otherwise."""
@@ -70,22 +69,19 @@ class ImgsearchMagics(Magics):
             index = self._index(options.index)
             if options.browse:
                 return index.browse(words, k=options.k, strategy=options.strategy)
-            return self._search(index, words, options)
+            images = [self._variable(image, image) for image in options.image or ()]
+            if not words and not images:
+                _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
+            return index.search(
+                images or None,
+                words or None,
+                k=options.k,
+                offset=options.offset,
+                strategy=options.strategy,
+                exclude_self=options.exclude_self,
+            )
         except ImgsearchError as error:
             _fail(str(error))
-
-    def _search(self, index: ImageIndex, text: str, options: Any) -> Hits:
-        images = [self._variable(image, image) for image in options.image or ()]
-        if not text and not images:
-            _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
-        return index.search(
-            images or None,
-            text or None,
-            k=options.k,
-            offset=options.offset,
-            strategy=options.strategy,
-            exclude_self=options.exclude_self,
-        )
 
     def _index(self, name: str | None) -> ImageIndex:
         """The index of a variable, else of a location, which stays open for the next search."""

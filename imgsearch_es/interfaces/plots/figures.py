@@ -11,7 +11,6 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,7 +118,7 @@ def plot(hits: Hits, *, columns: int = 5) -> Figure:
 
 def plot_explanation(explanation: Explanation) -> Figure:
     """The summands of one score as horizontal bars, largest first, with their factors."""
-    bars = _part_bars(explanation) if explanation.part_rows else _summand_bars(explanation)
+    bars = _bars(explanation)
     figure = make_figure((7.5, 0.9 + 0.34 * max(len(bars), 1)))
     axes = figure.add_subplot()
     axes.set_title(f"score {number(explanation.total)}", loc="left", fontweight="bold")
@@ -141,31 +140,23 @@ def plot_explanation(explanation: Explanation) -> Figure:
     return figure
 
 
-def _summand_bars(explanation: Explanation) -> list[Bar]:
-    rows = sorted(explanation.rows, key=lambda row: -abs(row[3]))
-    bars = [_bar(words(key), rest) for key, *rest in rows[:ROWS]]
-    if left := [row[3] for row in rows[ROWS:]]:
+def _bars(explanation: Explanation) -> list[Bar]:
+    """A bar for each summand; of a fused query for each part, and below it its largest summands."""
+    fused, rows = explanation.part_rows, list(explanation.rows)
+    if not fused:
+        rows.sort(key=lambda row: -abs(row.product))
+    bars = []
+    for key, weight, score, product in rows[:ROWS]:
+        text = f"{number(weight)} × {number(score)} = {number(product)}"
+        bars.append(Bar(words(key), product, text))
+        inside = fused.get(key, ())
+        if inside and math.isclose(math.fsum(row.product for row in inside), score, rel_tol=1e-6):
+            for row in inside[:PART_ROWS]:
+                added = weight * row.product
+                bars.append(Bar(f"{words(row.key)}   ", added, number(added), is_inside=True))
+    if left := [row.product for row in rows[ROWS:]]:
         bars.append(Bar(f"{len(left)} more", math.fsum(left), number(math.fsum(left))))
     return bars
-
-
-def _part_bars(explanation: Explanation) -> list[Bar]:
-    """A bar for each part of a fused query, and below it those of its largest summands."""
-    bars = []
-    for name, *factors in explanation.rows:
-        bars.append(_bar(name, factors))
-        summands = explanation.part_rows.get(name, ())
-        weight, score, _ = factors
-        if math.isclose(math.fsum(row[3] for row in summands), score, rel_tol=1e-6):
-            for key, _, _, product in summands[:PART_ROWS]:
-                added = weight * product
-                bars.append(Bar(f"{words(key)}   ", added, number(added), is_inside=True))
-    return bars
-
-
-def _bar(name: str, factors: Sequence[float]) -> Bar:
-    weight, score, product = factors
-    return Bar(name, product, f"{number(weight)} × {number(score)} = {number(product)}")
 
 
 def _draw(axes: Axes, image: Image.Image | ImgsearchError, caption: str) -> None:

@@ -130,7 +130,8 @@ class Guard:
 
     def _check_host(self, headers: Headers) -> ProblemError | None:
         """Against DNS rebinding: a foreign name that leads here is not ours."""
-        name = _host_name(headers.get("host", ""))
+        host = headers.get("host", "").lower()
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if name in self._hosts or _is_address(name):
             return None
         message = "this server is not known by that name: start it with --host-name NAME"
@@ -254,13 +255,6 @@ def _client_of(scope: Scope) -> str:
     """The address that a request came from; what a proxy passed on and is none is one client."""
     client: tuple[str, int] = scope.get("client") or ("", 0)
     return client[0] if _is_address(client[0]) else "unknown"
-
-
-def _host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
 
 
 def _is_address(name: str) -> bool:

@@ -136,7 +136,7 @@ class Uploads:
         self._bytes = 0
 
     def add(self, data: bytes) -> Upload:
-        """Check a picture and keep it."""
+        """Check a picture and keep it; those kept long enough, or too many, are forgotten."""
         found = self._checker.check(data)
         pixels = found.pixels if self._checker.filters else None
         size = (found.width, found.height, found.format)
@@ -145,7 +145,12 @@ class Uploads:
         with self._lock:
             self._kept[upload.id] = upload
             self._bytes += upload.size
-            self._forget()
+            now = time.monotonic()
+            for name, one in list(self._kept.items()):  # the oldest first
+                if self._bytes <= _TOTAL_BYTES and one.until >= now:
+                    break
+                del self._kept[name]
+                self._bytes -= one.size
         return upload
 
     def get(self, name: str) -> Upload:
@@ -155,12 +160,3 @@ class Uploads:
         if found is None or found.until < time.monotonic():
             raise UnknownPictureError(name)
         return found
-
-    def _forget(self) -> None:
-        """Drop the oldest: what is over the limit in all, and what is kept long enough."""
-        now = time.monotonic()
-        for name, upload in list(self._kept.items()):
-            if self._bytes <= _TOTAL_BYTES and upload.until >= now:
-                return
-            del self._kept[name]
-            self._bytes -= upload.size
