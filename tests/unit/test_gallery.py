@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -174,9 +175,8 @@ class TestResults:
     def test_a_shared_term_is_marked_and_explains_its_product(self) -> None:
         terms = (Term("tabby", 0.61), Term("sofa", 0.2))
         page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))
-        shared = page.all("ul", "ig-terms")[1:]
         (other,) = [li for li in page.all("li") if li.text.startswith("sofa")]
-        assert len(shared) == 1
+        assert len(page.all("ul", "ig-terms")) == 2
         tips = [li["title"] for li in page.all("li", "ig-shared")]
         assert tips == ["tabby: weight 0.500", "tabby: 0.500 × 0.610 = 0.305 (query × picture)"]
         assert [mark.text for mark in page.all("mark")] == ["tabby", "tabby"]
@@ -299,17 +299,11 @@ class TestFacets:
         assert panel["aria-label"] == "Facets: All 8 matches"
         heads = [e.text for e in page.all("summary")][1:]
         assert heads == ["Label", "Best synset", "Width in pixels", "camera"]
-        tips = [e["title"] for e in page.all("li") if e["title"].startswith("In a query")]
-        assert tips == [
-            "In a query: label:cats",
-            'In a query: label:"big dogs"',
-            "In a query: top_synset:tiger_cat",
-            "In a query: top_synset:lynx",
-            "In a query: width:<256",
-            "In a query: width:>=256 width:<512",
-            "In a query: metadata.camera:X100",
-            "In a query: metadata.camera:M6",
-        ]
+        tips = [e["title"].partition("In a query: ")[2] for e in page.all("li")]
+        assert list(filter(None, tips)) == [
+            "label:cats", 'label:"big dogs"', "top_synset:tiger_cat", "top_synset:lynx",
+            "width:<256", "width:>=256 width:<512", "metadata.camera:X100", "metadata.camera:M6",
+        ]  # fmt: skip
         assert "cats 7big dogs 1" in panel.text
         assert "tiger cat 4" in panel.text
 
@@ -417,26 +411,15 @@ class TestSafety:
         )
         assert not re.search(r"</|innerHTML|eval|fetch|https?:", SCRIPT)
 
-    @pytest.mark.parametrize(
-        ("uri", "link"),
-        [
-            ("/a/b c#?.jpg", "file:///a/b%20c%23%3F.jpg"),
-            ("file:///a/%ff.jpg", "file:///a/%ff.jpg"),
-            ("https://example.org/a.jpg?x=1&y=2", "https://example.org/a.jpg?x=1&y=2"),
-            ("s3://bucket/a.jpg", None),
-            ("javascript:alert(1)", None),
-            ("data:text/html,x", None),
-        ],
-    )
-    def test_links_of_a_page(
-        self, uri: str, link: str | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def refuse(source: object) -> None:
-            raise ImageError(str(source), "not here")
-
+    def test_links_of_a_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        refuse = mock.Mock(side_effect=ImageError("it", "not here"))
         monkeypatch.setattr("imgsearch_es.pictures.images.open_image", refuse)
-        links = Page(gallery_html(Hits((hit(uri),)), standalone=True)).all("a")
-        assert [a["href"] for a in links] == ([link] if link else [])
+        uris = (
+            "/a/b c#?.jpg", "file:///a/%ff.jpg", "https://example.org/a.jpg?x=1&y=2",
+            "s3://bucket/a.jpg", "javascript:alert(1)", "data:text/html,x",
+        )  # fmt: skip
+        links = Page(gallery_html(Hits(tuple(map(hit, uris))), standalone=True)).all("a")
+        assert [a["href"] for a in links] == ["file:///a/b%20c%23%3F.jpg", *uris[1:3]]
 
 
 class TestPage:
@@ -502,7 +485,9 @@ class TestThumbnail:
 
 
 class TestPlots:
-    def test_query_on_top_then_scores(self, photo: str, tmp_path: Path) -> None:
+    def test_query_on_top_then_scores(self, photo: str) -> None:
+        from matplotlib import pyplot
+
         results = tuple(hit(photo, i, 1 / i) for i in range(1, 7))
         hits = Hits((*results, hit("/gone.jpg", 7, 0.1)), Query(text="$5", pictures=(photo,)))
         figure = figures.plot(hits)
@@ -512,14 +497,8 @@ class TestPlots:
         assert rows == [0, 1, 1, 1, 1, 1, 2, 2]
         assert figure.get_suptitle() == "$5"
         assert "Not shown" in figure.axes[-1].texts[0].get_text()
-        figure.savefig(tmp_path / "plot.png")
-
-    def test_a_figure_shows_itself_once(self) -> None:
-        from matplotlib import pyplot
-
-        figure = figures.plot(Hits((hit("/x"),)), columns=2)
-        assert pyplot.get_fignums() == []
         assert figure._repr_png_().startswith(b"\x89PNG")
+        assert pyplot.get_fignums() == []
 
     def test_no_results_and_no_columns(self) -> None:
         assert figures.plot(Hits()).get_supxlabel() == "No picture matches this query."
