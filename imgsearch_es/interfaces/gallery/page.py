@@ -84,7 +84,7 @@ def gallery_html(
         head=query_head(hits, thumbs[: len(pictures)], standalone=standalone),
         cards=cards_of(hits, thumbs[len(pictures) :], standalone=standalone),
         cell=cell,
-        facets=parts().facets(_facet_groups(facets or {}), f"All {matches(hits)}"),
+        facets=parts().facets(facet_groups(facets or {}), f"All {matches(hits)}"),
         script=_data("gallery.js"),
     )
     if standalone:
@@ -148,35 +148,31 @@ def page(template: str, **values: Any) -> str:
     return render(template, digest=digest, **values)
 
 
-def field_name(field: str) -> str:
-    """What a facet is called; a person's own field by its own name."""
-    return _FIELDS.get(field, field.removeprefix(METADATA))
-
-
 def value_name(field: str, value: str) -> str:
     """What a value of a facet is called."""
     return words(value) if "synset" in field else value
 
 
-def _facet_groups(
+def facet_groups(
     facets: Mapping[str, Sequence[FacetCount]],
 ) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The name of each field that tells pictures apart, and its counts as they are shown."""
-    return [
-        (
-            field_name(field),
-            [
+    """The name of each field that tells pictures apart, and its counts as they are shown.
+
+    A person's own field is called by its own name.
+    """
+    groups = []
+    for field, counts in facets.items():
+        if len(counts) > 1:
+            shown: list[dict[str, Any]] = [
                 {
                     "text": value_name(field, item["value"]),
                     "count": item["count"],
-                    "condition": " ".join(map(str, conditions_of(field, item["value"]))),
+                    "chosen": conditions_of(field, item["value"]),
                 }
                 for item in counts
-            ],
-        )
-        for field, counts in facets.items()
-        if len(counts) > 1
-    ]
+            ]
+            groups.append((_FIELDS.get(field, field.removeprefix(METADATA)), shown))
+    return groups
 
 
 @cache

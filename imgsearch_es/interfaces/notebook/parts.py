@@ -9,17 +9,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.gallery.page import (
-    SHOWN,
-    VALUES,
-    cards_of,
-    field_name,
-    parts,
-    value_name,
-)
+from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, cards_of, facet_groups, parts
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.facets import conditions_of
 from imgsearch_es.search.hits import Hits
 
 CELL_PIXELS = 190
@@ -137,7 +129,9 @@ def _flex() -> Any:
 class Narrowing:
     """A button for each value of a facet, and for each condition of the query to take it back."""
 
-    def __init__(self, narrow: Callable[[str, str], None], widen: Callable[[Filter], None]) -> None:
+    def __init__(
+        self, narrow: Callable[[tuple[Filter, ...]], None], widen: Callable[[Filter], None]
+    ) -> None:
         self._narrow = narrow
         self._widen = widen
         self.conditions = buttons([])
@@ -160,13 +154,10 @@ class Narrowing:
         except ImgsearchError:  # where facets cannot be counted, hits are shown all the same
             return []
         shown: list[Any] = []
-        for field, counts in counted.items():
-            if len(counts) > 1:
-                shown.append(widgets.HTML(str(parts().strong(field_name(field)))))
-                shown += [self._facet(field, item["value"], item["count"]) for item in counts]
+        for field, counts in facet_groups(counted):
+            shown.append(widgets.HTML(str(parts().strong(field))))
+            for item in counts:
+                name, chosen = f"{item['text']} ({item['count']:,})", item["chosen"]
+                tooltip = f"Only these: {' '.join(map(str, chosen))}"
+                shown.append(button(name, partial(self._narrow, chosen), tooltip=tooltip))
         return shown
-
-    def _facet(self, field: str, value: str, count: int) -> Any:
-        tooltip = f"Only these: {' '.join(map(str, conditions_of(field, value)))}"
-        name = f"{value_name(field, value)} ({count:,})"
-        return button(name, lambda: self._narrow(field, value), tooltip=tooltip)

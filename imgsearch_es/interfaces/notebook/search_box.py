@@ -6,7 +6,7 @@ can be taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,6 @@ from imgsearch_es.interfaces.notebook.parts import (
 )
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.facets import conditions_of
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
 from imgsearch_es.search.hits import Hits
@@ -153,11 +152,11 @@ class SearchBox:
         step = pages * self._k
         self._change(lambda query: replace(query, offset=max(query.offset + step, 0)))
 
-    def narrow(self, field: str, value: str) -> None:
-        """Keep only what has this value of a facet."""
+    def narrow(self, conditions: Sequence[Filter]) -> None:
+        """Keep only what meets these, too."""
 
         def narrowed(query: Query) -> Query:
-            added = tuple(c for c in conditions_of(field, value) if c not in query.filters)
+            added = tuple(each for each in conditions if each not in query.filters)
             return replace(query, filters=query.filters + added, offset=0)
 
         self._change(narrowed)
