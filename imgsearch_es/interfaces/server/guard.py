@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from functools import partial
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -41,6 +42,7 @@ _MULTIPART_BYTES = 64 * 1024
 _JSON_BYTES = 2 * 1024**2
 """Of a body that is no form, twice what metadata may have: it is kept in memory whole."""
 _REASONS = {400: "host", 401: "token", 403: "origin", 413: "size", 429: "rate", 504: "time"}
+_PICTURES = (1, 2, 4, 8, 16, 32)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -48,32 +50,19 @@ class Metrics:
     """The figures of one server for Prometheus, in a registry of its own."""
 
     def __init__(self) -> None:
-        own = CollectorRegistry()
-        self.requests = Counter(
-            "imgsearch_requests", "Requests answered.", ["route", "status"], registry=own
-        )
-        self.seconds = Histogram(
-            "imgsearch_request_seconds", "Seconds until an answer begins.", ["route"],
-            buckets=_SECONDS, registry=own,
-        )  # fmt: skip
-        self.in_progress = Gauge(
-            "imgsearch_requests_in_progress", "Requests being answered.", registry=own
-        )
-        self.refused = Counter(
-            "imgsearch_refused", "Requests refused at the door.", ["reason"], registry=own
-        )
-        self.batches = Histogram(
-            "imgsearch_model_batch_pictures", "Pictures of a forward pass.",
-            buckets=(1, 2, 4, 8, 16, 32), registry=own,
-        )  # fmt: skip
-        self.thumbnails = Counter(
-            "imgsearch_thumbnails", "Thumbnails given, from the cache (hit) or made (miss).",
-            ["cache"], registry=own,
-        )  # fmt: skip
-        self.pictures = Gauge(
-            "imgsearch_pictures", "Pictures in the index, when last asked.", registry=own
-        )
-        self._registry = own
+        self._registry = own = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=own), partial(Gauge, registry=own)
+        histogram = partial(Histogram, registry=own)
+        self.requests = counter("imgsearch_requests", "Requests answered.", ["route", "status"])
+        seconds = "Seconds until an answer begins."
+        self.seconds = histogram("imgsearch_request_seconds", seconds, ["route"], buckets=_SECONDS)
+        self.in_progress = gauge("imgsearch_requests_in_progress", "Requests being answered.")
+        self.refused = counter("imgsearch_refused", "Requests refused at the door.", ["reason"])
+        pictures = "Pictures of a forward pass."
+        self.batches = histogram("imgsearch_model_batch_pictures", pictures, buckets=_PICTURES)
+        given = "Thumbnails given, from the cache (hit) or made (miss)."
+        self.thumbnails = counter("imgsearch_thumbnails", given, ["cache"])
+        self.pictures = gauge("imgsearch_pictures", "Pictures in the index, when last asked.")
 
     def text(self) -> bytes:
         """All of them, in Prometheus's text format."""

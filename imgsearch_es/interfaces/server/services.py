@@ -73,10 +73,7 @@ class Searching:
         return query
 
     def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query | None:
-        """All pictures that meet conditions, the surest first; None where there are none.
-
-        The query has every synset that occurs among them, with weight 1.
-        """
+        """All pictures that meet conditions, by all their synsets; None where there are none."""
         counted = self._index.facets(fields=("synsets",), size=_ALL_SYNSETS, where=where)
         terms = tuple(Term(key, 1.0) for key in sorted(one["value"] for one in counted["synsets"]))
         if not terms:
@@ -117,16 +114,9 @@ class Searching:
         return self._index.facets(self.query(request), fields, request.size)
 
     def facets_to_choose(
-        self,
-        query: Query | None,
-        where: Mapping[str, Any],
-        fields: Sequence[str],
-        size: int,
+        self, query: Query | None, where: Mapping[str, Any], fields: Sequence[str], size: int
     ) -> Facets:
-        """Counts for choosing: a field with a choice in ``where`` shows its other values as well.
-
-        The query is without the conditions; None counts all pictures.
-        """
+        """Counts for choosing: a field with a choice shows its other values as well."""
         free = [field for field in fields if field not in where]
         counted = self._index.facets(query, free, size, where=where) if free else {}
         for field in fields:
