@@ -15,9 +15,8 @@ from typing import Any
 import urllib3
 import uvicorn
 
-from imgsearch_es.interfaces.server.app import create_app
+from imgsearch_es.interfaces.server.app import config_of, create_app, listen, url_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.running import config_of, listen, url_of
 from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.settings import ServerSettings
 

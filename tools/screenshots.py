@@ -22,9 +22,8 @@ from PIL import Image, ImageChops
 from prepare import find_browser
 
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.interfaces.server.app import create_app
+from imgsearch_es.interfaces.server.app import config_of, create_app, listen, url_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.running import config_of, listen, url_of
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.pictures.demo import make_photos
 

@@ -29,7 +29,6 @@ from imgsearch_es.interfaces.gallery import words
 from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.documents import Document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +44,7 @@ _COLORS = (
     "#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94",
     "#4d7c3a", "#c2477f", "#2f9ec4", "#8a5a44", "#5f6b73",
 )  # fmt: skip
-_OTHER, _NONE = "others", "none"
-_OTHERS_COLOR = "#c3c8cc"
+_OTHER, _OTHERS_COLOR = "others", "#c3c8cc"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,26 +66,25 @@ class CollectionMap:
     def plot(
         self, *, thumbnails: int = 150, title: str = "", figsize: tuple[float, float] = (10, 8)
     ) -> Figure:
-        """Draw the map: a dot for each picture, thumbnails where they do not hide one another.
-
-        Args:
-            thumbnails: how many there may be; 0 for none.
-            title: above the map.
-            figsize: width and height in inches.
+        """A dot for each picture, and so many thumbnails where they do not hide one another.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
         figure = make_figure(figsize)
         axes = figure.add_subplot()
-        colors = _colors(self.kinds)
-        for kind, color in colors.items():
-            rows = [i for i, own in enumerate(self.kinds) if _group(own, colors) == kind]
-            label = f"{words(kind)} ({len(rows)})"
+        kinds = Counter(sorted(self.kinds))
+        colors = {kind: c for (kind, _), c in zip(kinds.most_common(), _COLORS, strict=False)}
+        groups = [kind if kind in colors else _OTHER for kind in self.kinds]
+        if _OTHER in groups:
+            colors[_OTHER] = _OTHERS_COLOR
+        for group, color in colors.items():
+            rows = [i for i, own in enumerate(groups) if own == group]
+            label = f"{words(group)} ({len(rows)})"
             x, y = self.points[rows].T
             axes.scatter(x, y, s=26, color=color, label=label, linewidths=0, zorder=3)
         if thumbnails:
-            self._draw_thumbnails(axes, thumbnails, colors)
+            self._draw_thumbnails(axes, thumbnails, [colors[group] for group in groups])
         axes.set(xticks=[], yticks=[], xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
         axes.spines[:].set_visible(False)
         axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
@@ -104,7 +101,7 @@ class CollectionMap:
         """
         save_figure(self.plot(**options), path, "map", dpi=150)
 
-    def _draw_thumbnails(self, axes: Axes, most: int, colors: Mapping[str, str]) -> None:
+    def _draw_thumbnails(self, axes: Axes, most: int, colors: Sequence[str]) -> None:
         from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
         side = max(28, min(72, round(420 / math.sqrt(max(len(self.uris), 1)))))
@@ -113,12 +110,11 @@ class CollectionMap:
         for i, image in zip(rows, images, strict=True):
             if isinstance(image, ImgsearchError):
                 continue  # its dot is there
-            color = colors[_group(self.kinds[i], colors)]
             box = AnnotationBbox(
                 OffsetImage(np.asarray(image), zoom=side / max(image.size)),
                 tuple(self.points[i]),
                 pad=0.1,
-                bboxprops={"edgecolor": color, "linewidth": 1.5},
+                bboxprops={"edgecolor": colors[i], "linewidth": 1.5},
             )
             axes.add_artist(box)
 
@@ -164,52 +160,36 @@ def map_collection(
     features = np.stack([np.asarray(document.embedding) for document in documents])
     points = project(features, method=method, seed=seed)
     uris = tuple(document.uri for document in documents)
-    return CollectionMap(points, uris, tuple(_kind(d, color) for d in documents), method)
+    if color == "label":
+        kinds = [document.labels[0] if document.labels else "none" for document in documents]
+    else:
+        kinds = [document.terms[0].key if document.terms else "none" for document in documents]
+    return CollectionMap(points, uris, tuple(kinds), method)
 
 
 def project(
     features: NDArray[np.float32], *, method: str = "tsne", seed: int = 0
 ) -> NDArray[np.float64]:
-    """Lay out features in the plane, by cosine distance.
+    """Lay out features of shape (pictures, dimensions) in the plane, by cosine distance.
 
-    Args:
-        features: shape (pictures, dimensions), three pictures or more.
-        method: "tsne" or "umap".
-        seed: of the layout.
-
-    Returns:
-        Points between 0 and 1, float64 of shape (pictures, 2).
-
-    Raises:
-        ConfigurationError: there is no such method, or there are too few features.
-        MissingDependencyError: its package is not installed.
+    The points are float64 of shape (pictures, 2), between 0 and 1.
     """
     if method not in METHODS:
         raise ConfigurationError(f"there is no map {method!r}; there are {', '.join(METHODS)}")
     if features.ndim != 2 or len(features) < 3:
         raise ConfigurationError(f"a map takes three features or more, not shape {features.shape}")
-    points = _tsne(features, seed) if method == "tsne" else _umap(features, seed)
+    others = len(features) - 1
+    if method == "tsne":
+        make = _import("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
+        options = {"perplexity": min(30.0, others / 3), "init": "random"}
+    else:
+        make = _import("umap", "UMAP needs umap-learn", "umap").UMAP
+        start = "spectral" if others >= 10 else "random"  # too few have no spectrum
+        options = {"n_neighbors": min(15, others), "init": start, "n_jobs": 1}
+    layout = make(metric="cosine", random_state=seed, **options).fit_transform(features)
+    points = np.asarray(layout, dtype=np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.asarray((points - low) / np.where(high > low, high - low, 1))
-
-
-def _tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    tsne = _import("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    layout = tsne(
-        perplexity=perplexity, metric="cosine", init="random", random_state=seed
-    ).fit_transform(features)
-    return np.asarray(layout, dtype=np.float64)
-
-
-def _umap(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    umap = _import("umap", "UMAP needs umap-learn", "umap").UMAP
-    neighbors = min(15, len(features) - 1)
-    start = "spectral" if len(features) > 10 else "random"  # too few have no spectrum
-    layout = umap(
-        n_neighbors=neighbors, metric="cosine", init=start, random_state=seed, n_jobs=1
-    ).fit_transform(features)
-    return np.asarray(layout, dtype=np.float64)
 
 
 def _import(module: str, what: str, extra: str) -> Any:
@@ -217,23 +197,6 @@ def _import(module: str, what: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(f"{what}: {pip_install(extra)}") from error
-
-
-def _kind(document: Document, color: str) -> str:
-    if color == "label":
-        return document.labels[0] if document.labels else _NONE
-    return document.terms[0].key if document.terms else _NONE
-
-
-def _colors(kinds: Sequence[str]) -> dict[str, str]:
-    """A color for each of the most frequent kinds, one for all others."""
-    frequent = [kind for kind, _ in Counter(sorted(kinds)).most_common(len(_COLORS))]
-    colors = dict(zip(frequent, _COLORS, strict=False))
-    return colors if len(set(kinds)) <= len(colors) else {**colors, _OTHER: _OTHERS_COLOR}
-
-
-def _group(kind: str, colors: Mapping[str, str]) -> str:
-    return kind if kind in colors else _OTHER
 
 
 def _apart(points: NDArray[np.float64], most: int, distance: float) -> list[int]:

@@ -4,7 +4,7 @@ A small network is trained on stored features, so that pictures of one object co
 (docs/metric-learning.md). To be read in the order of an experiment: ``made_groups`` (pictures of
 the same objects, where there are none at hand), ``from_index`` (features and objects of an index),
 ``examples``, ``head`` (the network), ``learner`` (losses, mining, one step), ``training`` and
-``history``. ``head_filter`` makes the head a part of an analyzer, ``analysis/models/keras_file`` one
+``history``. ``head_filter`` makes a head part of an analyzer, ``analysis/models/keras_file`` one
 with a shallow network. ``whitening`` and ``quantizing`` stand alone.
 """
 

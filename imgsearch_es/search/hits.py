@@ -310,7 +310,7 @@ class Hits(Sequence[Hit]):
 
         The index may have been removed since, or its server may be out of reach.
         """
-        from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES
+        from imgsearch_es.interfaces.gallery import SHOWN, VALUES
 
         try:
             return self.facets(SHOWN, VALUES) if len(self) else None

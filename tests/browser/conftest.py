@@ -57,13 +57,8 @@ def server(location: Path, photos: Path) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def locked(location: Path, photos: Path) -> Iterator[Client]:
     """A server for all machines, which needs the token."""
-    settings = ServerSettings(
-        host="0.0.0.0",  # noqa: S104
-        port=0,
-        rate=0,
-        token=TOKEN,
-        cache_folder=photos.parent / "cache",
-    )
+    given = {"port": 0, "rate": 0, "token": TOKEN, "cache_folder": photos.parent / "cache"}
+    settings = ServerSettings(host="0.0.0.0", **given)  # noqa: S104
     with serving(ServedIndex(location), settings) as client:
         yield client
 

@@ -103,7 +103,7 @@ def test_best_synsets(demo: Demo):
         assert row["mean_score"]["value"] == pytest.approx(fmean(scores[row["key"]]))
 
 
-def test_scores_labels_and_hours_are_of_all_pictures(demo: Demo):
+def test_scores_labels_hours_and_reasons_are_of_all_pictures(demo: Demo):
     ranges = [row["doc_count"] for row in demo.answer(SCORES)["score"]["buckets"]]
     scores = [document["top_score"] for document in demo.documents]
     assert ranges == [
@@ -119,9 +119,6 @@ def test_scores_labels_and_hours_are_of_all_pictures(demo: Demo):
     hours = [row["doc_count"] for row in demo.answer(OVER_TIME)["hour"]["buckets"]]
     assert sum(hours) == len(demo.documents)
     assert 0 not in hours
-
-
-def test_rejected_pictures(demo: Demo):
     (row,) = demo.answer(REJECTED)["reason"]["buckets"]
     assert row["doc_count"] == 1
     assert row["last_at"]["value"] > 0

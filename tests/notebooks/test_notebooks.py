@@ -181,7 +181,7 @@ def test_evaluation_finds_and_repeats(embedded: dict[str, Run]):
         assert run.shown(cell, "image/png")
 
 
-def test_features_by_chi_squared_distance(embedded: dict[str, Run]):
+def test_features_by_distance_above_a_threshold_and_of_eight_neighbors(embedded: dict[str, Run]):
     run = embedded["02_features_and_distances.ipynb"]
     for hits in ("chi2_hits", "new_hits"):
         assert {photo(name) for name in run.names(hits)[:4]} == {"coffee"}
@@ -189,20 +189,12 @@ def test_features_by_chi_squared_distance(embedded: dict[str, Run]):
     assert run.hits["chi2_hits"][0][1] == 0
     assert run.hits["file_hits"] == run.hits["chi2_hits"]
     assert "76 features of 1280 dimensions" in run.printed("a-index")
-
-
-def test_features_above_a_threshold(embedded: dict[str, Run]):
-    run = embedded["02_features_and_distances.ipynb"]
     scores = [score for _, score in run.hits["similar_hits"]]
     assert scores == sorted(scores, reverse=True)
     assert min(scores) >= 0.65
     assert {photo(name) for name in run.names("similar_hits")} == {
         "motorcycle_left", "motorcycle_right",
     }  # fmt: skip
-
-
-def test_features_of_eight_neighbors(embedded: dict[str, Run]):
-    run = embedded["02_features_and_distances.ipynb"]
     assert len(run.names("cat_hits")) == 8
     assert {photo(name) for name in run.names("cat_hits")[:4]} == {"chelsea"}
     assert run.hits["more_hits"][0][1] == pytest.approx(1)

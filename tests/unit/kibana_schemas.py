@@ -45,149 +45,107 @@ OLDEST = {
 TEXT = {"type": "string"}
 
 
-def strict(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    """An object that has no other properties."""
+def strict(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An object that has these properties and no others."""
     return {
         "type": "object",
-        "properties": properties,
+        "properties": {**required, **(optional or {})},
         "required": list(required),
         "additionalProperties": False,
     }
 
 
-SEARCH_SOURCE = strict({"searchSourceJSON": TEXT}, "searchSourceJSON")
+def texts(names: str) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), TEXT)
+
+
+META = {"kibanaSavedObjectMeta": strict(texts("searchSourceJSON"))}
 DASHBOARD = strict(
+    {**texts("title description panelsJSON optionsJSON"), **META},
+    {"timeRestore": {"type": "boolean"}, **texts("timeFrom timeTo")},
+)
+GRID = strict({name: {"type": "integer", "minimum": 0} for name in "xywh"} | texts("i"))
+PANEL = strict(
     {
-        "title": TEXT,
-        "description": TEXT,
-        "kibanaSavedObjectMeta": SEARCH_SOURCE,
-        "timeRestore": {"type": "boolean"},
-        "timeFrom": TEXT,
-        "timeTo": TEXT,
-        "panelsJSON": TEXT,
-        "optionsJSON": TEXT,
+        "type": {"enum": ["lens", "visualization", "search"]},
+        "gridData": GRID,
+        "embeddableConfig": {"type": "object"},
+        **texts("panelIndex panelRefName"),
     },
-    "title", "description", "kibanaSavedObjectMeta", "panelsJSON", "optionsJSON",
-)  # fmt: skip
-GRID = strict(
-    {name: {"type": "integer", "minimum": 0} for name in "xywh"} | {"i": TEXT},
-    "x", "y", "w", "h", "i",
-)  # fmt: skip
-PANELS = {
-    "type": "array",
-    "items": strict(
-        {
-            "type": {"enum": ["lens", "visualization", "search"]},
-            "gridData": GRID,
-            "panelIndex": TEXT,
-            "title": TEXT,
-            "embeddableConfig": {"type": "object"},
-            "panelRefName": TEXT,
-        },
-        "type", "gridData", "panelIndex", "embeddableConfig", "panelRefName",
-    ),
-}  # fmt: skip
+    texts("title"),
+)
+PANELS = {"type": "array", "items": PANEL}
+PAIR = {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}
 SEARCH = strict(
     {
-        "title": TEXT,
-        "description": TEXT,
+        **texts("title description"),
         "columns": {"type": "array", "items": TEXT},
-        "sort": {
-            "type": "array",
-            "items": {"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2},
-        },
-        "grid": strict({"columns": {"type": "object"}}),
+        "sort": {"type": "array", "items": PAIR},
+        "grid": strict({}, {"columns": {"type": "object"}}),
         "hideChart": {"type": "boolean"},
         "isTextBasedQuery": {"type": "boolean"},
-        "kibanaSavedObjectMeta": SEARCH_SOURCE,
-    },
-    "title", "description", "columns", "sort", "grid", "hideChart", "isTextBasedQuery",
-    "kibanaSavedObjectMeta",
-)  # fmt: skip
+        **META,
+    }
+)
 VISUALIZATION = strict(
-    {
-        "title": TEXT,
-        "description": TEXT,
-        "version": {"const": 1},
-        "visState": TEXT,
-        "uiStateJSON": TEXT,
-        "kibanaSavedObjectMeta": SEARCH_SOURCE,
-    },
-    "title", "visState", "uiStateJSON", "kibanaSavedObjectMeta",
-)  # fmt: skip
+    {**texts("title visState uiStateJSON"), **META},
+    {**texts("description"), "version": {"const": 1}},
+)
 VEGA_STATE = strict(
     {
         "title": TEXT,
         "type": {"const": "vega"},
-        "params": strict({"spec": TEXT}, "spec"),
+        "params": strict(texts("spec")),
         "aggs": {"type": "array", "maxItems": 0},
-    },
-    "title", "type", "params", "aggs",
-)  # fmt: skip
+    }
+)
 COLUMN = strict(
     {
         "label": TEXT,
-        "customLabel": {"type": "boolean"},
         "dataType": {"enum": ["string", "number", "date"]},
         "operationType": {"enum": ["terms", "range", "date_histogram", "count", "average", "max"]},
         "sourceField": TEXT,
         "isBucketed": {"type": "boolean"},
+    },
+    {
+        "customLabel": {"type": "boolean"},
         "scale": {"enum": ["ordinal", "interval", "ratio"]},
         "params": {"type": "object"},
     },
-    "label", "dataType", "operationType", "sourceField", "isBucketed",
-)  # fmt: skip
+)
 LAYER = strict(
     {
         "columns": {"type": "object", "additionalProperties": COLUMN},
         "columnOrder": {"type": "array", "items": TEXT, "uniqueItems": True},
-        "incompleteColumns": {"type": "object", "maxProperties": 0},
-        "sampling": {"const": 1},
     },
-    "columns", "columnOrder",
-)  # fmt: skip
+    {"incompleteColumns": {"type": "object", "maxProperties": 0}, "sampling": {"const": 1}},
+)
+FORM_BASED = strict({"layers": {"type": "object", "additionalProperties": LAYER}})
 LENS_STATE = strict(
     {
-        "datasourceStates": strict(
-            {
-                "formBased": strict(
-                    {"layers": {"type": "object", "additionalProperties": LAYER}}, "layers"
-                )
-            },
-            "formBased",
-        ),
+        "datasourceStates": strict({"formBased": FORM_BASED}),
         "visualization": {"type": "object"},
-        "query": strict({"query": TEXT, "language": {"enum": ["kuery", "lucene"]}}, "query"),
+        "query": strict(texts("query"), {"language": {"enum": ["kuery", "lucene"]}}),
         "filters": {"type": "array"},
-        "internalReferences": {"type": "array"},
-        "adHocDataViews": {"type": "object"},
     },
-    "datasourceStates", "visualization", "query", "filters",
-)  # fmt: skip
+    {"internalReferences": {"type": "array"}, "adHocDataViews": {"type": "object"}},
+)
 LENS = strict(
     {
         "title": TEXT,
-        "description": TEXT,
         "visualizationType": {"enum": ["lnsXY", "lnsHeatmap", "lnsDatatable"]},
         "state": LENS_STATE,
     },
-    "title", "visualizationType", "state",
-)  # fmt: skip
+    texts("description"),
+)
 DATA_VIEW = strict(
+    texts("title fields"),
     {
-        "title": TEXT,
-        "name": TEXT,
         "allowNoIndex": {"type": "boolean"},
-        **dict.fromkeys(
-            (
-                "fields", "sourceFilters", "typeMeta", "runtimeFieldMap", "fieldFormatMap",
-                "fieldAttrs", "timeFieldName",
-            ),
-            TEXT,
-        ),
+        **texts("name sourceFilters typeMeta runtimeFieldMap fieldFormatMap fieldAttrs"),
+        **texts("timeFieldName"),
     },
-    "title", "fields",
-)  # fmt: skip
+)
 ATTRIBUTES = {
     "dashboard": DASHBOARD,
     "search": SEARCH,
@@ -200,12 +158,7 @@ OBJECT = strict(
         "type": {"enum": list(ATTRIBUTES)},
         "id": {"type": "string", "minLength": 1},
         "attributes": {"type": "object"},
-        "references": {
-            "type": "array",
-            "items": strict({"name": TEXT, "type": TEXT, "id": TEXT}, "name", "type", "id"),
-        },
-        "coreMigrationVersion": TEXT,
-        "typeMigrationVersion": TEXT,
-    },
-    "type", "id", "attributes", "references", "coreMigrationVersion", "typeMigrationVersion",
-)  # fmt: skip
+        "references": {"type": "array", "items": strict(texts("name type id"))},
+        **texts("coreMigrationVersion typeMigrationVersion"),
+    }
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import email
 import json
 import ssl
@@ -24,6 +23,10 @@ from tests.serving import answering
 
 INDEX = "http://localhost:9200/pets"
 OBJECTS = saved_objects("pets")
+MISSING = {"type": "missing_references", "references": [{"type": "index-pattern", "id": "b"}]}
+REFUSED = [{"type": "lens", "id": "a", "error": MISSING}] + [
+    {"type": "lens", "id": f"x{i}", "error": {"type": "conflict"}} for i in range(4)
+]
 
 
 @dataclass
@@ -100,17 +103,11 @@ def test_a_space_and_a_base_path(kibana: FakeKibana):
     [
         ({}, None),
         ({"API_KEY": "key=="}, "ApiKey key=="),
-        (
-            {"USERNAME": "ada", "PASSWORD": "söcret"},
-            "Basic " + base64.b64encode("ada:söcret".encode()).decode(),
-        ),
+        ({"USERNAME": "ada", "PASSWORD": "söcret"}, "Basic YWRhOnPDtmNyZXQ="),
     ],
 )
 def test_credentials_are_those_of_elasticsearch(
-    kibana: FakeKibana,
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    expected: str | None,
+    kibana: FakeKibana, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: Any
 ):
     for name, value in variables.items():
         monkeypatch.setenv(f"IMGSEARCH_ES_{name}", value)
@@ -131,13 +128,12 @@ def test_credentials_in_the_url_are_never_shown(kibana: FakeKibana):
     assert kibana.requests[0][1]["authorization"].startswith("Basic ")
 
 
-def test_waits_while_kibana_starts(kibana: FakeKibana):
+def test_waits_while_kibana_starts_but_not_for_ever(kibana: FakeKibana):
     kibana.answers = [(503, b"Kibana server is not ready yet"), (503, {}), (429, {})]
     assert Kibana.at(kibana.url).install(OBJECTS) == len(OBJECTS)
     assert len(kibana.requests) == 4
-
-
-def test_does_not_wait_for_ever(kibana: FakeKibana):
+    with pytest.raises(ServerError, match="not answer after 0 seconds: Connection refused"):
+        Kibana.at("http://127.0.0.1:9").install(OBJECTS, seconds=0)
     kibana.answers = [(503, b"Kibana server is not ready yet")] * 10_000
     with pytest.raises(ServerError, match=r"does not answer after 0\.1 seconds: status 503, Kib"):
         Kibana.at(kibana.url).install(OBJECTS, seconds=0.1)
@@ -152,27 +148,7 @@ def test_does_not_wait_for_ever(kibana: FakeKibana):
         ((302, b""), r"the answer is not that of a Kibana \(status 302\)"),
         ((413, {"message": "Payload content length greater"}), "Payload content length greater"),
         (
-            (
-                200,
-                {
-                    "success": False,
-                    "successCount": 0,
-                    "errors": [
-                        {
-                            "type": "lens",
-                            "id": "a",
-                            "error": {
-                                "type": "missing_references",
-                                "references": [{"type": "index-pattern", "id": "b"}],
-                            },
-                        },
-                        *(
-                            {"type": "lens", "id": f"x{i}", "error": {"type": "conflict"}}
-                            for i in range(4)
-                        ),
-                    ],
-                },
-            ),
+            (200, {"success": False, "successCount": 0, "errors": REFUSED}),
             r"refuses 5 objects: lens a \(missing: index-pattern b\), lens x0 \(conflict\), "
             r"lens x1 \(conflict\) and 2 more",
         ),
@@ -185,27 +161,16 @@ def test_says_what_kibana_says(kibana: FakeKibana, answer: tuple[int, Any], said
     assert len(kibana.requests) == 1
 
 
-def test_an_unknown_space_is_named(kibana: FakeKibana):
+def test_what_cannot_be_a_space_or_a_url(kibana: FakeKibana):
+    for space in ("Research", "a/b", "", "a b"):
+        with pytest.raises(ConfigurationError, match="a space has lower-case letters"):
+            Kibana.at("http://localhost:5601", space)
+    for url in ("localhost:5601", "ftp://localhost", "", "http://"):
+        with pytest.raises(ConfigurationError, match="is not the URL of a server"):
+            Kibana.at(url)
     kibana.answers = [(404, {"message": "Not Found"})]
     with pytest.raises(ServerError, match="no space 'research'"):
         Kibana.at(kibana.url, "research").install(OBJECTS)
-
-
-@pytest.mark.parametrize("space", ["Research", "a/b", "", "a b"])
-def test_what_cannot_be_a_space(space: str):
-    with pytest.raises(ConfigurationError, match="a space has lower-case letters"):
-        Kibana.at("http://localhost:5601", space)
-
-
-@pytest.mark.parametrize("url", ["localhost:5601", "ftp://localhost", "", "http://"])
-def test_what_is_no_url(url: str):
-    with pytest.raises(ConfigurationError, match="is not the URL of a server"):
-        Kibana.at(url)
-
-
-def test_nobody_there():
-    with pytest.raises(ServerError, match="does not answer after 0 seconds: Connection refused"):
-        Kibana.at("http://127.0.0.1:9").install(OBJECTS, seconds=0)
 
 
 def test_an_authority_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -219,9 +184,6 @@ def test_an_authority_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             Kibana.at(kibana.url).install(OBJECTS)
         monkeypatch.setenv("IMGSEARCH_ES_CA_CERTS", str(tmp_path / "ca.crt"))
         assert Kibana.at(kibana.url).install(OBJECTS) == len(OBJECTS)
-
-
-def test_a_certificate_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGSEARCH_ES_CA_CERTS", "/none.crt")
     with pytest.raises(ConfigurationError, match=r"no certificate file /none\.crt"):
         Kibana.at("https://localhost:5601")

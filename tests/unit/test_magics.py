@@ -66,12 +66,6 @@ def test_a_location_stays_open_until_the_extension_is_unloaded(shell, search, in
     shell.run_line_magic("load_ext", "imgsearch_es")
 
 
-def test_the_environment_names_the_index(search, index, word, monkeypatch):
-    index.close()
-    monkeypatch.setenv("IMGSEARCH_INDEX", index.location)
-    assert len(search(word))
-
-
 def test_a_cell_is_a_query_as_it_is(shell, index, word):
     shell.user_ns["index"] = index
     cell = f'"{word.replace("_", " ")}"\n-zebra format:png\n'
@@ -114,9 +108,12 @@ def test_a_mistake_is_one_line_and_no_traceback(shell, index, cat, capsys, line,
     assert len(printed.splitlines()) == 1
 
 
-def test_without_an_index(search):
+def test_the_environment_names_the_index(search, index, word, monkeypatch):
     with pytest.raises(UsageError, match="which index"):
-        search("cat")
+        search(word)
+    index.close()
+    monkeypatch.setenv("IMGSEARCH_INDEX", index.location)
+    assert len(search(word))
 
 
 def test_help(shell):
@@ -126,6 +123,7 @@ def test_help(shell):
 
 
 def test_completion(shell, index):
+    assert complete(shell, "%imgsearch tabb")[0] == "tabby"  # without an index, too
     shell.user_ns["index"] = index
     assert complete(shell, "%imgsearch --str") == ["--strategy"]
     assert complete(shell, "%imgsearch cat --strategy dense-c") == ["dense-cosine", "dense-chi2"]
@@ -133,10 +131,6 @@ def test_completion(shell, index):
     assert complete(shell, '%imgsearch "golden re')[0] == 'retriever"'
     assert complete(shell, "%imgsearch sofa golden ret")[0] == "retriever"
     assert complete(shell, "%imgsearch ") == []
-
-
-def test_completion_without_an_index(shell):
-    assert complete(shell, "%imgsearch tabb")[0] == "tabby"
 
 
 def test_the_shell_asks_for_it(shell):

@@ -17,7 +17,7 @@ from click.testing import Result
 from imgsearch_es import Fusion, ImageIndex
 from imgsearch_es.interfaces.server.schemas import SearchRequest as Posted
 from imgsearch_es.interfaces.server.schemas import What
-from imgsearch_es.interfaces.server.searching import Searching
+from imgsearch_es.interfaces.server.services import Searching
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.request import OPTIONS, SearchRequest

@@ -152,9 +152,6 @@ def test_suggestions_and_errors_help(client: Client):
     assert unknown["error"]["message"].startswith("kk: ")
     nothing = json_of(client.post("/api/v1/search", {}), 400)
     assert "what to search for?" in nothing["error"]["message"]
-
-
-def test_an_upload_that_is_no_picture_is_refused(client: Client):
     problem = json_of(client.upload("/api/v1/uploads", b"no picture at all"), 422)
     assert "not a picture" in problem["error"]["message"]
 
@@ -197,19 +194,13 @@ def test_adding_labeling_and_removing_with_the_token(client: Client, photos: Pat
     assert json_of(client.post("/api/v1/documents/remove", body)) == {"removed": 1}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/api/v1/documents"),
-        ("POST", "/api/v1/documents/remove"),
-        ("PATCH", f"/api/v1/documents/{'0' * 32}"),
-        ("DELETE", f"/api/v1/documents/{'0' * 32}"),
-    ],
-)
-def test_nothing_changes_without_the_token(client: Client, method: str, path: str):
-    for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
-        answer = client(method, path, headers=headers, json={})
-        assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
+def test_nothing_changes_without_the_token(client: Client):
+    for method, path in (
+        ("POST", ""), ("POST", "/remove"), ("PATCH", f"/{'0' * 32}"), ("DELETE", f"/{'0' * 32}"),
+    ):  # fmt: skip
+        for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
+            answer = client(method, f"/api/v1/documents{path}", headers=headers, json={})
+            assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
 
 
 def test_what_no_index_holds_is_refused_in_a_sentence(client: Client, cat: Path, photos: Path):
@@ -292,14 +283,11 @@ def test_the_description_names_every_route_and_the_token(client: Client):
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
 
 
-def test_words_and_indexed_pictures_need_no_model(client: Client, cat: Path, word: str):
+def test_an_uploaded_picture_is_shared_as_words(client: Client, cat: Path, word: str):
     FakeModel.calls = 0
     client.get(f"/?q={word}")
     client.get(f"/?image={picture_id(str(cat))}")
-    assert FakeModel.calls == 0
-
-
-def test_an_uploaded_picture_is_shared_as_words(client: Client, cat: Path):
+    assert FakeModel.calls == 0  # words and indexed pictures need no model
     name = json_of(client.upload("/api/v1/uploads", cat), 201)["id"]
     page = client.get(f"/?image={name}").data.decode()
     found = re.search(r'data-share="([^"]+)"', page)

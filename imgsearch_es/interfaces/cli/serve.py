@@ -111,8 +111,8 @@ def serve(
     from imgsearch_es.interfaces.server import check_installed
 
     check_installed()
+    from imgsearch_es.interfaces.server.app import run_server
     from imgsearch_es.interfaces.server.batching import ServedIndex
-    from imgsearch_es.interfaces.server.running import run_server
     from imgsearch_es.interfaces.server.settings import ServerSettings
     from imgsearch_es.pictures.files import Limits
 

@@ -6,15 +6,8 @@ of a page admits no other. The templates escape all text, so that a file name or
 become markup.
 """
 
-from imgsearch_es.interfaces.gallery.page import gallery_html
-from imgsearch_es.interfaces.gallery.texts import title
+from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import thumbnail
 
-__all__ = [
-    "gallery_html",
-    "number",
-    "thumbnail",
-    "title",
-    "words",
-]
+__all__ = ["SHOWN", "VALUES", "gallery_html", "number", "thumbnail", "words"]

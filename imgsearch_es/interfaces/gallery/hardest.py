@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from imgsearch_es.interfaces.gallery.page import gallery_html
 from imgsearch_es.interfaces.gallery.page import page as page_of
 from imgsearch_es.interfaces.html import render
-from imgsearch_es.search.hits import Hits
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.hardest import Hardest, HardQuery
@@ -37,7 +36,8 @@ def fragment(found: Hardest) -> str:
 def _gallery(hard: HardQuery, limit: int) -> str:
     if hard.hits is None:
         return ""
-    return gallery_html(marked(hard, hard.hits), thumbnail=THUMBNAIL, max_bytes=limit)
+    marked = hard.hits.labeled(lambda hit: (mark(hard.grades.get(hit.id)),))
+    return gallery_html(marked, thumbnail=THUMBNAIL, max_bytes=limit)
 
 
 def summary(hard: HardQuery) -> str:
@@ -57,8 +57,3 @@ def mark(grade: int | None) -> str:
     if grade is None:
         return "? not judged"
     return "✗ not relevant" if grade < 1 else "✓ relevant" + (f" ({grade})" if grade > 1 else "")
-
-
-def marked(hard: HardQuery, hits: Hits) -> Hits:
-    """Hits whose labels say whether they are relevant."""
-    return hits.labeled(lambda hit: (mark(hard.grades.get(hit.id)),))

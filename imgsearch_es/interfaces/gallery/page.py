@@ -10,19 +10,39 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.gallery.explanation import summands
-from imgsearch_es.interfaces.gallery.facets import facet_groups
-from imgsearch_es.interfaces.gallery.terms import hit_chip, notable, query_chips, summands_of
-from imgsearch_es.interfaces.gallery.texts import basename, link, matches, summary, title
-from imgsearch_es.interfaces.html import macros, render
+from imgsearch_es.interfaces.gallery.texts import (
+    hit_chips,
+    link,
+    matches,
+    query_chips,
+    summands,
+    summary,
+    title,
+)
+from imgsearch_es.interfaces.html import macros, render, words
+from imgsearch_es.pictures.files import filename
 from imgsearch_es.pictures.thumbnails import Thumb, embed
-from imgsearch_es.retrieval.facets import FacetCount
+from imgsearch_es.retrieval.conditions import METADATA
+from imgsearch_es.retrieval.facets import FacetCount, conditions_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from imgsearch_es.search.hits import Hits
 
+SHOWN = ("top_synset", "label", "format", "width", "bytes")
+"""The fields that galleries count."""
+VALUES = 8
+"""The values of a field that galleries show, most frequent first."""
+_FIELDS = {
+    "top_synset": "Best synset",
+    "synsets": "Synset",
+    "label": "Label",
+    "format": "Format",
+    "width": "Width in pixels",
+    "height": "Height in pixels",
+    "bytes": "File size",
+}
 _ROLES = {"image": "Query picture", "like": "Liked picture", "dislike": "Disliked picture"}
 
 
@@ -54,12 +74,16 @@ def gallery_html(
     """
     if thumbnail < 1 or max_bytes < 0 or (columns is not None and columns < 1):
         raise ConfigurationError("columns and thumbnail must be at least 1, max_bytes at least 0.")
-    results, pictures = list(hits), list(hits.query.pictures)
-    thumbs = embed([*pictures, *(hit.uri for hit in results)], thumbnail, max_bytes)
+    # On a phone two results fit side by side.
+    cell = f"min({thumbnail}px, 50% - 8px)"
+    if columns is not None:
+        cell = f"max(min(120px, 50% - 8px), (100% - {16 * (columns - 1)}px) / {columns})"
+    pictures = list(hits.query.pictures)
+    thumbs = embed([*pictures, *(hit.uri for hit in hits)], thumbnail, max_bytes)
     content = parts().gallery(
-        head=query_head(hits, len(results), thumbs[: len(pictures)], standalone=standalone),
+        head=query_head(hits, thumbs[: len(pictures)], standalone=standalone),
         cards=cards_of(hits, thumbs[len(pictures) :], standalone=standalone),
-        cell=_cell(columns, thumbnail),
+        cell=cell,
         facets=parts().facets(facet_groups(facets or {}), f"All {matches(hits)}"),
         script=_data("gallery.js"),
     )
@@ -73,24 +97,23 @@ def parts() -> Any:
     return macros("gallery.html")
 
 
-def query_head(
-    hits: Hits, shown: int, thumbs: Sequence[Thumb], *, standalone: bool = False
-) -> Markup:
+def query_head(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -> Markup:
     """The query's pictures, words and terms, and how many pictures match."""
     query = hits.query
     roles = query.roles or ["image"] * len(thumbs)
+    names = [filename(one) if isinstance(one, str) else "" for one in query.pictures]
     chips = query_chips(query.terms)
     head: Markup = parts().query_head(
         title=title(query),
         # A heading in a notebook's output would enter the notebook's table of contents.
         heading="h1" if standalone else "p",
         pictures=[
-            (thumb, f"{_ROLES[role]} {basename(source)}".strip(), role)
-            for source, role, thumb in zip(query.pictures, roles, thumbs, strict=True)
+            (thumb, f"{_ROLES[role]} {name}".strip(), role)
+            for name, role, thumb in zip(names, roles, thumbs, strict=True)
         ],
         terms=chips,
         more=query.terms[len(chips) :],
-        summary=summary(hits, shown),
+        summary=summary(hits),
     )
     return head
 
@@ -101,15 +124,14 @@ def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -
     cards = []
     for i, (hit, thumb) in enumerate(zip(hits, thumbs, strict=True)):
         explanation = hits.explain(i)
-        added = summands_of(explanation)
         card = parts().card(
             hit=hit,
             thumb=thumb,
             best=best,
             link=link(hit.uri) if standalone else None,
-            terms=[hit_chip(term, added) for term in notable(hit.synsets, added)],
+            terms=hit_chips(hit.synsets, explanation),
             total=explanation.total,
-            rows=summands(explanation),
+            rows=summands(explanation.rows, explanation.part_rows),
         )
         cards.append(card)
     return cards
@@ -120,17 +142,37 @@ def style() -> str:
     return _data("gallery.css")
 
 
-def _cell(columns: int | None, thumbnail: int) -> str:
-    """The narrowest a result may be; on a phone two fit side by side."""
-    if columns is None:
-        return f"min({thumbnail}px, 50% - 8px)"
-    return f"max(min(120px, 50% - 8px), (100% - {16 * (columns - 1)}px) / {columns})"
-
-
 def page(template: str, **values: Any) -> str:
     """A whole page around galleries; its policy admits their one script and no other."""
     digest = base64.b64encode(hashlib.sha256(_data("gallery.js").encode()).digest()).decode()
     return render(template, digest=digest, **values)
+
+
+def value_name(field: str, value: str) -> str:
+    """What a value of a facet is called."""
+    return words(value) if "synset" in field else value
+
+
+def facet_groups(
+    facets: Mapping[str, Sequence[FacetCount]],
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The name of each field that tells pictures apart, and its counts as they are shown.
+
+    A person's own field is called by its own name.
+    """
+    groups = []
+    for field, counts in facets.items():
+        if len(counts) > 1:
+            shown: list[dict[str, Any]] = [
+                {
+                    "text": value_name(field, item["value"]),
+                    "count": item["count"],
+                    "chosen": conditions_of(field, item["value"]),
+                }
+                for item in counts
+            ]
+            groups.append((_FIELDS.get(field, field.removeprefix(METADATA)), shown))
+    return groups
 
 
 @cache

@@ -1,18 +1,32 @@
-"""Titles, sums and links as people read them."""
+"""What a gallery says: titles and links, terms as chips, and the summands of a score."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imgsearch_es.interfaces.html import words
-from imgsearch_es.pictures.files import filename
+from imgsearch_es.interfaces.html import number, width, words
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from imgsearch_es.analysis.analyzer import Term
     from imgsearch_es.retrieval.queries import Query
+    from imgsearch_es.retrieval.scoring import Summand
+    from imgsearch_es.search.explanations import Explanation
     from imgsearch_es.search.hits import Hits
+
+QUERY_TERMS = 8
+HIT_TERMS = 4
+ROWS = 20
+"""Summands shown; the rest are added up in one line."""
+PART_ROWS = 8
+"""Summands shown below each part of a fused query."""
+LEAST = 0.001
+"""A summand this small beside the largest is added up with the rest."""
+
+Summands = Mapping[str, tuple[float, float]]
+"""Query weight and part of the score, by synset."""
 
 
 def title(query: Query) -> str:
@@ -28,24 +42,108 @@ def link(uri: str) -> str | None:
     return Path(uri).as_uri() if Path(uri).is_absolute() else None
 
 
-def basename(source: str | Image.Image) -> str:
-    """The file name of a picture; empty for one in memory."""
-    return filename(source) if isinstance(source, str) else ""
-
-
 def matches(hits: Hits) -> str:
     """How many pictures match, for people; "or more" where counting was ended early."""
     more = "" if hits.total_is_exact else " or more"
     return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
 
 
-def summary(hits: Hits, shown: int) -> str:
+def summary(hits: Hits) -> str:
     """How many pictures match, and how they were found."""
     took = f"{hits.took_ms:.1f}" if hits.took_ms < 100 else f"{hits.took_ms:,.0f}"
     parts = (
-        matches(hits) if shown >= hits.total else f"{shown:,} of {matches(hits)}",
+        matches(hits) if len(hits) >= hits.total else f"{len(hits):,} of {matches(hits)}",
         hits.strategy,
         "exact" if hits.exact else "approximate",
         f"{took} ms",
     )
     return " · ".join(part for part in parts if part)
+
+
+class Chip(NamedTuple):
+    """A term as it is shown: one that query and picture share is marked, its tip says more."""
+
+    text: str
+    weight: str
+    tip: str
+    shared: bool
+
+
+def query_chips(terms: Sequence[Term]) -> list[Chip]:
+    """The leading terms with at least 1 % of the best one's weight."""
+    least = 0.01 * max((abs(term.score) for term in terms), default=0.0)
+    return [
+        _chip(term, f"weight {number(term.score)}", shared=True)
+        for term in terms[:QUERY_TERMS]
+        if abs(term.score) >= least
+    ]
+
+
+def hit_chips(terms: Sequence[Term], explanation: Explanation) -> list[Chip]:
+    """A result's best term and those that make its score, else the next best; best first."""
+    added = _added(explanation)
+    rest = sorted(range(1, len(terms)), key=lambda i: -abs(added.get(terms[i].key, (0.0, 0.0))[1]))
+    shown = [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
+    return [_hit_chip(term, added) for term in shown]
+
+
+def _added(explanation: Explanation) -> Summands:
+    """What each synset adds to a score, and how; where ranks are fused, to its part's."""
+    if not explanation.part_rows:
+        return {key: (weight, part) for key, weight, _, part in explanation.rows}
+    added: dict[str, tuple[float, float]] = {}
+    for name, factor, score, _ in explanation.rows:
+        rows = explanation.part_rows.get(name, ())
+        of_score = math.isclose(math.fsum(row[3] for row in rows), score, rel_tol=1e-6)
+        share = factor if of_score else 1.0
+        for key, weight, _, product in rows:
+            before = added.get(key, (0.0, 0.0))
+            added[key] = before[0] + share * weight, before[1] + share * product
+    return added
+
+
+def _hit_chip(term: Term, added: Summands) -> Chip:
+    """A term of a result; one that the query has says what it adds."""
+    if term.key not in added:
+        return _chip(term, number(term.score), shared=False)
+    weight, part = added[term.key]
+    if math.isclose(part, weight * term.score, rel_tol=1e-6):
+        product = f"{number(weight)} × {number(term.score)} = {number(part)}"
+        return _chip(term, f"{product} (query × picture)", shared=True)
+    return _chip(term, f"adds {number(part)}", shared=True)
+
+
+def _chip(term: Term, tip: str, *, shared: bool) -> Chip:
+    digits = "<0.01" if 0 < term.score < 0.005 else f"{term.score:.2f}".replace("-", "−")
+    return Chip(words(term.key), digits, f"{term.key}: {tip}", shared)
+
+
+def summands(
+    rows: Sequence[Summand], inside: Mapping[str, Sequence[Summand]], limit: int = ROWS
+) -> list[dict[str, Any]]:
+    """The summands of a score as they are shown, below a part of a fused query those inside."""
+    largest = max((abs(row.product) for row in rows), default=0.0)
+    telling = [row for row in rows if abs(row.product) >= LEAST * largest][:limit]
+    if len(rows) - len(telling) == 1:  # takes no more room than the line "1 more"
+        telling = list(rows)
+    shown: list[dict[str, Any]] = [
+        {
+            "name": words(row.key),
+            "factors": _factors(row),
+            "product": row.product,
+            "inside": summands(inside.get(row.key, ()), {}, PART_ROWS),
+        }
+        for row in telling
+    ]
+    if rest := [row for row in rows if row not in telling]:
+        shown.append(
+            {"name": f"{len(rest)} more", "product": math.fsum(row.product for row in rest)}
+        )
+    return [{**row, "bar": width(abs(row["product"]), largest)} for row in shown]
+
+
+def _factors(row: Summand) -> str:
+    _, weight, score, product = row
+    if math.isclose(product, weight * score, rel_tol=1e-6):
+        return f"{number(weight)} × {number(score)}"
+    return f"query {number(weight)}, picture {number(score)}"

@@ -1,17 +1,19 @@
 """Kibana: data views, Discover's columns and a dashboard for an index on Elasticsearch.
 
 To be read in this order: ``dashboard.json`` (all that Kibana shows), ``dashboard.py`` (fills it in
-for an index), ``panels.py`` (the requests of its panels), ``install.py`` (into a running Kibana).
+for an index, and gives the requests of its panels), ``install.py`` (into a running Kibana).
 """
 
 from imgsearch_es.interfaces.kibana.dashboard import (
+    PANELS,
+    Panel,
     SavedObject,
     dashboard_id,
     index_name,
     saved_objects,
+    searched,
     to_ndjson,
 )
-from imgsearch_es.interfaces.kibana.panels import PANELS, Panel, searched
 
 __all__ = [
     "PANELS",

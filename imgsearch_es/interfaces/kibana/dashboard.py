@@ -1,34 +1,23 @@
-"""Kibana's saved objects of an index: the template ``dashboard.json``, filled in.
+"""Kibana's saved objects of an index: the template ``dashboard.json``, filled in; and its panels.
 
 The template is what Kibana exports, with two differences that make it readable: attributes that
 Kibana keeps as JSON in a string stand there as JSON, and a script is a list of lines. ``{index}``
 stands for the index's name.
 
-**Order and ids.** What refers to an object comes after it. Ids are made of the index's name, so
-installing twice replaces. ``~`` is in no index's name, so no two names give one id.
+What refers to an object comes after it. Ids are made of the index's name, so installing twice
+replaces; ``~`` is in no index's name, so no two names give one id. Each object names an old version
+that Kibana 8.15 and 9 both bring forward (docs/decisions/011); one that names none would count as
+the newest.
 
-**Versions.** Kibana brings an older object forward by the migrations of its type and refuses one
-that is newer than itself. Each object names the oldest version in which its attributes are right,
-the one that Kibana wrote before its types had model versions (10.1, 10.2, ...), so 8.15 and 9 both
-import it. An object that names no version would count as the newest, which in later 9.x needs other
-attributes of a ``search``.
-
-**No time field.** With one in the data views, Kibana would show only what was indexed in the last
-fifteen minutes, in every panel. If you want the time picker, set "Timestamp field" to
-``indexed_at`` in the data view's settings.
-
-**Vega.** Where a specification has a URL that is an object, Kibana sends its ``body`` to
-Elasticsearch; with ``%context%`` the dashboard's query and filters apply. The specifications keep
-to what Vega-Lite 5.2, of Kibana 8.15, knows. The matrix of synsets that occur together asks for the
-rows first, then for the companions of these only (``breadth_first``), and draws those companions
-that are rows themselves.
+Where a Vega specification has a URL that is an object, Kibana sends its ``body`` to Elasticsearch;
+with ``%context%`` the dashboard's query and filters apply. All keep to what Vega-Lite 5.2 knows.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -36,27 +25,23 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.stores.elastic.connection import parse_address
 
 PAGE_PATH = "/?image={{value}}"
-"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in.
-
-A link, and no thumbnail in Discover: the page's pictures are for the page, its headers keep other
-origins from showing them. Without a page the template links to pictures that have a URL.
-"""
+"""The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in."""
 _TEXTS = {
     "fieldAttrs", "fieldFormatMap", "fields", "optionsJSON", "panelsJSON", "runtimeFieldMap",
     "searchSourceJSON", "sourceFilters", "spec", "typeMeta", "uiStateJSON", "visState",
 }  # fmt: skip
 """Attributes that Kibana keeps as JSON in a string."""
+_SHARD_SIZE = 1000
+"""What Lens asks of each shard in its mode for accuracy (``accuracyMode``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedObject:
-    """One saved object.
+    """One saved object: what its type defines, and the objects that it names.
 
     Attributes:
         type: "index-pattern" (a data view), "search", "lens", "visualization" or "dashboard".
-        id: always the same of an index.
-        attributes: what the type defines.
-        references: to the objects that the attributes name: name, type and id of each.
+        references: name, type and id of each.
         versions: of what all types share, and of the type.
     """
 
@@ -68,48 +53,38 @@ class SavedObject:
 
     def to_dict(self) -> dict[str, Any]:
         """As a line of the file that Kibana imports."""
-        return {
-            "type": self.type,
-            "id": self.id,
-            "attributes": dict(self.attributes),
-            "references": list(self.references),
-            **self.versions,
-        }
+        line = asdict(self)
+        versions = line.pop("versions")
+        return {**line, **versions}
 
 
 def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
-    """Everything that Kibana needs for an index; what refers to others comes after them.
-
-    Args:
-        index: the name of the index, an alias on the server.
-        page: the URL of `imgsearch serve`, for links to the pictures; None for no server.
+    """Everything that Kibana needs for an index; ``page`` is the URL of `imgsearch serve`.
 
     Raises:
         ConfigurationError: ``page`` is no URL that a browser opens.
     """
-    objects = template()
+    objects = _template()
     if page is not None:
+        if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
+            raise ConfigurationError(
+                "--page is the URL of `imgsearch serve`, such as http://localhost:8000, "
+                f"not {page!r}"
+            )
         pictures = objects[0]["attributes"]
-        url = _checked(page) + PAGE_PATH
+        url = page.rstrip("/") + PAGE_PATH
         link = {"type": "a", "urlTemplate": url, "labelTemplate": "open"}
         pictures["fieldFormatMap"]["picture"]["params"] = link
         pictures["runtimeFieldMap"]["picture"]["script"]["source"] = "emit(doc['id'].value);"
-    return [_saved(_filled(item, index)) for item in objects]
-
-
-def template() -> list[dict[str, Any]]:
-    """The template, with each script as one text."""
-    text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
-    objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
-    return objects
+    saved = []
+    for line in (_filled(item, index) for item in objects):
+        parts = {name: line.pop(name) for name in ("type", "id", "attributes", "references")}
+        saved.append(SavedObject(**parts, versions=line))
+    return saved
 
 
 def index_name(location: str | None) -> str:
-    """The name of the index in a URL such as http://localhost:9200/pets; no server is asked.
-
-    Raises:
-        ConfigurationError: there is no location, or it is no index of Elasticsearch.
-    """
+    """The name of the index in a URL such as http://localhost:9200/pets; no server is asked."""
     if not location:
         raise ConfigurationError("name the index with --index URL or IMGSEARCH_INDEX")
     if not location.lower().startswith(("http://", "https://")):
@@ -130,9 +105,10 @@ def to_ndjson(objects: Iterable[SavedObject]) -> str:
     return "".join(f"{_compact(item.to_dict())}\n" for item in objects)
 
 
-def _saved(line: dict[str, Any]) -> SavedObject:
-    parts = {name: line.pop(name) for name in ("type", "id", "attributes", "references")}
-    return SavedObject(**parts, versions=line)
+def _template() -> list[dict[str, Any]]:
+    text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
+    objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
+    return objects
 
 
 def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:
@@ -157,9 +133,92 @@ def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _checked(page: str) -> str:
-    if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
-        raise ConfigurationError(
-            f"--page is the URL of `imgsearch serve`, such as http://localhost:8000, not {page!r}"
-        )
-    return page.rstrip("/")
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A panel of the dashboard, as the request that proves what it shows.
+
+    Attributes:
+        name: unique; part of the id of the saved object.
+        title: above the panel.
+        description: one sentence for people.
+        aggregations: of the request.
+        of_rejected: counts the ledger of rejected pictures instead of the documents.
+    """
+
+    name: str
+    title: str
+    description: str
+    aggregations: dict[str, Any]
+    of_rejected: bool
+
+    def body(self) -> dict[str, Any]:
+        """The request that computes what the panel shows."""
+        return {"size": 0, "aggs": self.aggregations}
+
+
+def searched(panel: Panel, index: str) -> str:
+    """The name of the index that a panel's request goes to."""
+    return f"{index}-rejected" if panel.of_rejected else index
+
+
+def _panel(item: dict[str, Any]) -> Panel:
+    attributes = item["attributes"]
+    if item["type"] == "lens":
+        (layer,) = attributes["state"]["datasourceStates"]["formBased"]["layers"].values()
+        aggregations = _asked(layer)
+        of_rejected = item["references"][0]["id"].endswith("~rejected")
+    else:
+        url = attributes["visState"]["params"]["spec"]["data"]["url"]
+        aggregations = url["body"]["aggs"]
+        of_rejected = url["index"].endswith("-rejected")
+    name = item["id"].rpartition("~")[2]
+    title = attributes["title"].removeprefix("{index}: ")
+    return Panel(name, title, attributes["description"], aggregations, of_rejected)
+
+
+def _asked(layer: dict[str, Any]) -> dict[str, Any]:
+    """The aggregations that Lens makes of the columns of a layer.
+
+    Those that put documents into buckets come first, nested in their order, then those that measure
+    a bucket, as ``toEsAggsFn`` of each operation has it (elastic/kibana, lens/public/datasources/
+    form_based/operations/definitions).
+    """
+    columns = {name: layer["columns"][name] for name in layer["columnOrder"]}
+    counts = {name for name, column in columns.items() if column["operationType"] == "count"}
+    aggregations: dict[str, Any] = {}
+    buckets = []
+    for name, column in columns.items():
+        if column["isBucketed"]:
+            buckets.append(name)
+        elif name not in counts:  # every bucket has a count
+            kind = column["operationType"].replace("average", "avg")
+            aggregations[name] = {kind: {"field": column["sourceField"]}}
+    for name in reversed(buckets):
+        inner = {"aggs": aggregations} if aggregations else {}
+        aggregations = {name: _bucket(columns[name], counts) | inner}
+    return aggregations
+
+
+def _bucket(column: dict[str, Any], counts: set[str]) -> dict[str, Any]:
+    kind, params = column["operationType"], column["params"]
+    if kind == "terms":
+        by = params["orderBy"]["columnId"]
+        asked = {
+            "size": params["size"],
+            "shard_size": _SHARD_SIZE,
+            "order": {"_count" if by in counts else by: params["orderDirection"]},
+        }
+    elif kind == "range":
+        limits = ("from", "to")
+        ranges = [{k: r[k] for k in limits if r[k] is not None} for r in params["ranges"]]
+        asked = {"ranges": ranges}
+    else:  # a date histogram in UTC; Kibana adds the time zone of the browser
+        least = 0 if params["includeEmptyRows"] else 1
+        asked = {"calendar_interval": params["interval"], "min_doc_count": least}
+    return {kind: {"field": column["sourceField"], **asked}}
+
+
+PANELS: tuple[Panel, ...] = tuple(
+    _panel(item) for item in _template() if item["type"] in ("lens", "visualization")
+)
+"""All panels, in the order of the dashboard."""

@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -36,19 +36,11 @@ class _NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kibana:
-    """Where Kibana is, and how to get in.
-
-    Attributes:
-        server: its URL with base path, without credentials and space.
-        space: the name of a space, or None for the default one.
-        headers: with credentials; never shown.
-        options: certificates, for the connection.
-    """
+    """Where Kibana is, and how to get in: with headers, which are never shown, and certificates."""
 
     server: str
     space: str | None
-    headers: Mapping[str, str]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def at(cls, url: str, space: str | None = None) -> Kibana:
@@ -75,11 +67,7 @@ class Kibana:
             pair = ":".join(options["basic_auth"]).encode()
             headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         trusted = {"ca_certs": options["ca_certs"]} if "ca_certs" in options else {}
-        return cls(server + parts.path.rstrip("/"), space, headers, trusted)
-
-    def __repr__(self) -> str:
-        """Without headers, which hold credentials."""
-        return f"Kibana({self.server!r}, space={self.space!r})"
+        return cls(server + parts.path.rstrip("/"), space, {"headers": headers, **trusted})
 
     @property
     def root(self) -> str:
@@ -91,14 +79,9 @@ class Kibana:
         return f"{self.root}/app/dashboards#/view/{quote(dashboard, safe='~')}"
 
     def install(self, objects: Sequence[SavedObject], *, seconds: float = 60.0) -> int:
-        """Put objects in, in the place of those with their ids.
+        """Put objects in, in the place of those with their ids; gives their number.
 
-        Args:
-            objects: with what they refer to.
-            seconds: how long to wait for a Kibana that starts.
-
-        Returns:
-            The number of objects.
+        For so many seconds it waits for a Kibana that starts.
 
         Raises:
             ServerError: Kibana cannot be reached, refuses us, or refuses an object.
@@ -123,7 +106,6 @@ class Kibana:
                 response = pool.request(
                     "POST",
                     f"{self.root}/api/saved_objects/_import?overwrite=true",
-                    headers=self.headers,
                     fields={"file": ("imgsearch.ndjson", ndjson, "application/ndjson")},
                     redirect=False,
                 )
@@ -135,8 +117,13 @@ class Kibana:
             except urllib3.exceptions.HTTPError as error:
                 raise _NotReadyError(last_cause(str(error))) from error
         if response.status in _STARTING:
-            raise _NotReadyError(f"status {response.status}, {_text(response.data)}")
-        return response.status, _json(response.data)
+            said = " ".join(response.data[:200].decode("utf-8", "replace").split())
+            raise _NotReadyError(f"status {response.status}, {said or 'without a reason'}")
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = None
+        return response.status, answer if isinstance(answer, dict) else {}
 
     def _installed(self, status: int, answer: dict[str, Any]) -> int:
         if status in (401, 403):
@@ -151,7 +138,8 @@ class Kibana:
                 f"{self.root} is not a Kibana{where}: is it the URL that you open in the browser?"
             )
         if status != 200 or "successCount" not in answer:
-            raise ServerError(f"Kibana at {self.server}: {_reason(answer)} (status {status})")
+            reason = str(answer.get("message") or "the answer is not that of a Kibana")[:300]
+            raise ServerError(f"Kibana at {self.server}: {reason} (status {status})")
         if not answer.get("success"):
             raise ServerError(f"Kibana at {self.server} refuses {_refused(answer)}")
         return int(answer["successCount"])
@@ -160,12 +148,9 @@ class Kibana:
 def _refused(answer: Mapping[str, Any]) -> str:
     """The first objects that were refused, and why."""
     errors = answer.get("errors", [])
-    each = [
-        f"{item.get('type')} {item.get('id')} ({_why(item.get('error', {}))})"
-        for item in errors[:_LISTED]
-    ]
+    each = [f"{one.get('type')} {one.get('id')} ({_why(one.get('error', {}))})" for one in errors]
     more = f" and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
-    return f"{len(errors)} objects: {', '.join(each)}{more}"
+    return f"{len(errors)} objects: {', '.join(each[:_LISTED])}{more}"
 
 
 def _why(error: Mapping[str, Any]) -> str:
@@ -173,20 +158,3 @@ def _why(error: Mapping[str, Any]) -> str:
         missing = [f"{item['type']} {item['id']}" for item in error.get("references", [])]
         return f"missing: {', '.join(missing)}"
     return str(error.get("message") or error.get("type") or "no reason given")
-
-
-def _reason(answer: Mapping[str, Any]) -> str:
-    return str(answer.get("message") or "the answer is not that of a Kibana")[:300]
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(data)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _text(data: bytes) -> str:
-    """The beginning of an answer, on one line."""
-    return " ".join(data[:200].decode("utf-8", "replace").split()) or "without a reason"

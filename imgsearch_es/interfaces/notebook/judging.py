@@ -15,7 +15,7 @@ import traitlets
 
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.evaluation.judging import GRADES
-from imgsearch_es.pictures.thumbnails import Thumb, embed
+from imgsearch_es.pictures.thumbnails import embed
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.judging import Judging
@@ -25,11 +25,7 @@ PICTURE_BYTES, QUERY_BYTES = 1_000_000, 300_000
 
 
 class JudgingWidget(anywidget.AnyWidget):
-    """Shows what is asked, and judges by keys: r, p, n (or 2, 1, 0), s for skip, u for undo.
-
-    Attributes:
-        state: what is shown, as JSON values.
-    """
+    """Shows what is asked, and judges by keys: r, p, n (or 2, 1, 0), s for skip, u for undo."""
 
     _esm = (files("imgsearch_es.interfaces.notebook") / "judging.js").read_text(encoding="utf-8")
     _css = (files("imgsearch_es.interfaces.notebook") / "judging.css").read_text(encoding="utf-8")
@@ -44,12 +40,7 @@ class JudgingWidget(anywidget.AnyWidget):
         self._show("")
 
     def act(self, action: str, asked: int) -> None:
-        """Do what a person said: one of GRADES, "skip" or "undo".
-
-        Args:
-            action: what was said.
-            asked: the number of the question that was on the screen, ``state["asked"]``.
-        """
+        """Do what a person said of the question ``asked``: one of GRADES, "skip" or "undo"."""
         if asked != self.state["asked"]:
             return
         message = ""
@@ -103,6 +94,5 @@ class JudgingWidget(anywidget.AnyWidget):
 
 def _shown(uri: str, pixels: int, limit: int) -> dict[str, str]:
     """A picture as a data URI, or why it cannot be shown."""
-    thumb: Thumb
     (thumb,) = embed([uri], pixels, limit)
     return {"data": thumb.data, "problem": thumb.problem}

@@ -1,9 +1,7 @@
 """``%imgsearch`` in IPython and Jupyter: a search on one line, its gallery below.
 
-    %load_ext imgsearch_es
-    %imgsearch "tabby cat" --index pets.duckdb -k 8
-
-The module that imports IPython; ``%load_ext`` imports it.
+%load_ext imgsearch_es
+%imgsearch "tabby cat" --index pets.duckdb -k 8
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.search.hits import Hits
 
 DEFAULT = "index"
 """The variable that is searched unless --index says otherwise."""
@@ -62,28 +59,29 @@ class ImgsearchMagics(Magics):
         As ``%%imgsearch`` the words are the rest of the cell, as they are: there quotation marks
         and minus signs need no quotation marks of their own.
         """
-        options = _parser().parse_intermixed_args(_split(line))
-        words = [*options.words, *(cell or "").split()]
+        try:
+            arguments = shlex.split(line)
+        except ValueError as error:
+            _fail(f"{str(error).lower()}: put a quotation mark at the end of the phrase, too")
+        options = _parser().parse_intermixed_args(arguments)
+        words = " ".join([*options.words, *(cell or "").split()])
         try:
             index = self._index(options.index)
             if options.browse:
-                return index.browse(" ".join(words), k=options.k, strategy=options.strategy)
-            return self._search(index, " ".join(words), options)
+                return index.browse(words, k=options.k, strategy=options.strategy)
+            images = [self._variable(image, image) for image in options.image or ()]
+            if not words and not images:
+                _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
+            return index.search(
+                images or None,
+                words or None,
+                k=options.k,
+                offset=options.offset,
+                strategy=options.strategy,
+                exclude_self=options.exclude_self,
+            )
         except ImgsearchError as error:
             _fail(str(error))
-
-    def _search(self, index: ImageIndex, text: str, options: Any) -> Hits:
-        images = [self._variable(image, image) for image in options.image or ()]
-        if not text and not images:
-            _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
-        return index.search(
-            images or None,
-            text or None,
-            k=options.k,
-            offset=options.offset,
-            strategy=options.strategy,
-            exclude_self=options.exclude_self,
-        )
 
     def _index(self, name: str | None) -> ImageIndex:
         """The index of a variable, else of a location, which stays open for the next search."""
@@ -110,7 +108,8 @@ class ImgsearchMagics(Magics):
         if before.endswith((" -s", " --strategy")):
             return [name for name in STRATEGIES if name.startswith(typed)]
         if typed.startswith("-"):
-            return [name for name in _options() if name.startswith(typed)]
+            names = (name for name in _parser()._option_string_actions if name[:2] == "--")
+            return sorted(name for name in names if name.startswith(typed))
         return self._completed_words(line, typed)
 
     def _completed_words(self, line: str, typed: str) -> list[str]:
@@ -153,18 +152,6 @@ def unload(shell: InteractiveShell) -> None:
 def _parser() -> MagicArgumentParser:
     parser: MagicArgumentParser = ImgsearchMagics.imgsearch.parser
     return parser
-
-
-def _options() -> list[str]:
-    return sorted(name for name in _parser()._option_string_actions if name.startswith("--"))
-
-
-def _split(line: str) -> list[str]:
-    """The arguments of a line, as a shell reads them."""
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        _fail(f"{str(error).lower()}: put a quotation mark at the end of the phrase, too")
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -6,7 +6,7 @@ can be taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,17 +14,20 @@ import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.interfaces.gallery.page import parts, query_head, style
-from imgsearch_es.interfaces.notebook.narrowing import Narrowing
-from imgsearch_es.interfaces.notebook.parts import button, buttons, set_visible
-from imgsearch_es.interfaces.notebook.result_grid import ResultGrid
+from imgsearch_es.interfaces.notebook.parts import (
+    Narrowing,
+    ResultGrid,
+    button,
+    buttons,
+    set_visible,
+)
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.facets import conditions_of
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
-from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+from imgsearch_es.vocabulary.synsets import imagenet
 
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
@@ -103,7 +106,7 @@ class SearchBox:
             layout=widgets.Layout(flex="1 1 260px", width="auto"),
         )
         self.words.observe(lambda change: self._complete(), "value")
-        self.words.on_msg(lambda widget, content, buffers: self._entered(content))
+        self.words.on_msg(self._entered)
         self.search_button = button("Search", self.search, icon="search", style="primary")
         self.upload = widgets.FileUpload(accept="image/*", description="Picture")
         self.upload.observe(lambda change: self._uploaded(), "value")
@@ -146,24 +149,26 @@ class SearchBox:
 
     def turn(self, pages: int) -> None:
         """Turn pages, forward or back."""
-        if self.hits is not None:
-            query = self.hits.query
-            offset = max(query.offset + pages * self._k, 0)
-            self._answer(lambda: replace(query, offset=offset))
+        step = pages * self._k
+        self._change(lambda query: replace(query, offset=max(query.offset + step, 0)))
 
-    def narrow(self, field: str, value: str) -> None:
-        """Keep only what has this value of a facet."""
-        if self.hits is not None:
-            query = self.hits.query
-            added = tuple(c for c in conditions_of(field, value) if c not in query.filters)
-            self._answer(lambda: replace(query, filters=query.filters + added, offset=0))
+    def narrow(self, conditions: Sequence[Filter]) -> None:
+        """Keep only what meets these, too."""
+
+        def narrowed(query: Query) -> Query:
+            added = tuple(each for each in conditions if each not in query.filters)
+            return replace(query, filters=query.filters + added, offset=0)
+
+        self._change(narrowed)
 
     def widen(self, condition: Filter) -> None:
         """Take a condition back."""
-        if self.hits is not None:
-            query = self.hits.query
+
+        def widened(query: Query) -> Query:
             left = tuple(each for each in query.filters if each != condition)
-            self._answer(lambda: replace(query, filters=left, offset=0))
+            return replace(query, filters=left, offset=0)
+
+        self._change(widened)
 
     def go_back(self) -> None:
         """Show again what was there before the last step."""
@@ -179,15 +184,14 @@ class SearchBox:
             self._say("What to search for? Type words, or give a picture.")
             return
         options = {"k": self._k, "strategy": self.strategy.value}
+        words = text.strip() or None
+        self._try(lambda: self._index.search(picture, words, **options), (text, picture))
 
-        def answer() -> Hits:
-            query = self._index.query(picture, text.strip() or None, **options)
-            return self._index.search_many([query])[0]
-
-        self._try(answer, (text, picture))
-
-    def _answer(self, build: Callable[[], Query]) -> None:
-        self._try(lambda: self._index.search_many([build()])[0])
+    def _change(self, change: Callable[[Query], Query]) -> None:
+        """Show what the query finds with a change."""
+        if self.hits is not None:
+            query = self.hits.query
+            self._try(lambda: self._index.search_many([change(query)])[0])
 
     def _try(self, find: Callable[[], Hits], inputs: tuple[str, Any] | None = None) -> None:
         """Take a step; what is shown stays when it fails, with the reason above it."""
@@ -211,9 +215,11 @@ class SearchBox:
             self.words.value, self._picture = self._step.words, self._step.picture
         self.message.value = ""
         self.results.show(hits)
-        self.head.value = "" if hits is None else _head(hits)
-        if hits is not None and not len(hits):
-            self._say("No picture matches. Try a broader word or fewer conditions.")
+        if hits is not None:
+            thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
+            self.head.value = str(parts().part_of(query_head(hits, thumbs)))
+            if not len(hits):
+                self._say("No picture matches. Try a broader word or fewer conditions.")
         self._show_marks()
         self.narrowing.show(hits)
         self._show_place()
@@ -226,28 +232,25 @@ class SearchBox:
         set_visible(self.refine_button, bool(liked or disliked))
 
     def _show_place(self) -> None:
-        hits = self.hits
-        if hits is None or not len(hits):
-            total, first, last = 0, 0, 0
-        else:
-            total, first, last = hits.total, hits[0].rank, hits[len(hits) - 1].rank
-        more = "" if hits is None or hits.total_is_exact else " or more"
-        self.place.value = f"{first:,} to {last:,} of {total:,}{more}" if total else ""
+        total = first = last = 0
+        self.place.value = ""
+        if self.hits:
+            total, first, last = self.hits.total, self.hits[0].rank, self.hits[-1].rank
+            more = "" if self.hits.total_is_exact else " or more"
+            self.place.value = f"{first:,} to {last:,} of {total:,}{more}"
         self.previous.disabled = first <= 1
         self.next.disabled = last >= min(total, MAX_RESULTS - self._k)
         for each in (self.previous, self.place, self.next):
             set_visible(each, total > last or first > 1)
 
     def _complete(self) -> None:
-        self.words.options = complete(self._vocabulary(), self.words.value)
-
-    def _vocabulary(self) -> Vocabulary:
         try:
-            return self._index.vocabulary
+            vocabulary = self._index.vocabulary
         except ImgsearchError:  # there is no index yet; the search will say so
-            return imagenet()
+            vocabulary = imagenet()
+        self.words.options = complete(vocabulary, self.words.value)
 
-    def _entered(self, content: Any) -> None:
+    def _entered(self, widget: Any, content: Any, buffers: Any) -> None:
         """Enter was pressed in the box."""
         if content.get("event") == "submit":
             self.search()
@@ -257,7 +260,6 @@ class SearchBox:
             self._search(self.words.value, bytes(self.upload.value[0]["content"]))
 
     def _search_again(self) -> None:
-        """The strategy was changed."""
         if self.hits is not None:
             self.search()
 
@@ -276,8 +278,3 @@ class SearchBox:
 
     def __repr__(self) -> str:
         return f"SearchBox({self._index!r})"
-
-
-def _head(hits: Hits) -> str:
-    thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
-    return str(parts().part_of(query_head(hits, len(hits), thumbs)))

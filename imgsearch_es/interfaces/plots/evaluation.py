@@ -1,8 +1,9 @@
-"""Figures of experiments: where one system wins, precision against recall, quality against cost."""
+"""Figures of experiments: where one system wins, precision and recall, cost, a training."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.measures import score
 from imgsearch_es.evaluation.sweeps.outcome import Point, curves
-from imgsearch_es.interfaces.plots.figures import make_figure
+from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from imgsearch_es.evaluation.experiment import Evaluation
     from imgsearch_es.evaluation.sweeps.outcome import Sweep
+    from imgsearch_es.learning.history import TrainingReport
 
-LEVELS = tuple(f"IPrec@{level / 10:.1f}" for level in range(11))
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"
 COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2477f", "#5f6b73")
 _DASHES = ("-", "--", ":")
@@ -58,9 +59,10 @@ def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     figure = make_figure((6.4, 4.4))
     axes = figure.add_subplot()
     recall = [level / 10 for level in range(11)]
+    levels = [f"IPrec@{level:.1f}" for level in recall]
     for i, name in enumerate(systems):
-        found = score(evaluation.task.judgements, evaluation.runs[name], LEVELS)
-        precision = [found.mean(level) for level in LEVELS]
+        found = score(evaluation.task.judgements, evaluation.runs[name], levels)
+        precision = [found.mean(level) for level in levels]
         style = _DASHES[i // len(COLORS) % len(_DASHES)]
         color = COLORS[i % len(COLORS)]
         axes.plot(recall, precision, style, marker="o", markersize=3, color=color, label=name)
@@ -107,6 +109,32 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     axes.set_title(f"{title}; numbers of terms at the front",
                    loc="left", parse_math=False, fontsize="medium")  # fmt: skip
     return figure
+
+
+def plot_curves(report: TrainingReport) -> Figure:
+    """See ``TrainingReport.plot``."""
+    figure = make_figure((9, 3.2))
+    losses, scores = figure.subplots(1, 2)
+    numbers = [epoch.number for epoch in report.history]
+    losses.plot(numbers, [e.loss for e in report.history], color=_WORSE, label="learned from")
+    held_out = [epoch.validation_loss for epoch in report.history]
+    losses.plot(numbers, held_out, color=_BETTER, label="held out")
+    losses.set_ylabel("loss")
+    scores.plot([0, *numbers], [report.start_score, *(e.score for e in report.history)],
+                color=_BETTER, label="head")  # fmt: skip
+    scores.axhline(report.raw_score, color=_QUIET, linestyle="--", label="features as they are")
+    scores.plot([report.best], [report.best_score], "o", color=_BETTER)
+    scores.set_ylabel("N-S of held-out objects")
+    for axes in (losses, scores):
+        axes.set_xlabel("epoch")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save_curves(report: TrainingReport, path: str | os.PathLike[str]) -> None:
+    """See ``TrainingReport.save_plot``."""
+    save_figure(plot_curves(report), path, "figure")
 
 
 def _finish(axes: Axes) -> None:

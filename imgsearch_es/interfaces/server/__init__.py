@@ -2,15 +2,12 @@
 
 A request goes this way:
 
-    guard -> routes (api, page) -> searching -> ImageIndex
-                                -> pictures  -> thumbnails on disk
-                                -> uploads
+    connections -> guard -> routes (api, page) -> services -> ImageIndex
+                                                           -> pictures, uploads
 
-``guard.py`` refuses what must not get in. ``searching.py`` turns a request into what ``ImageIndex``
+``guard.py`` refuses what must not get in. ``services.py`` turns a request into what ``ImageIndex``
 takes, in a thread. Analysis is done by one thread that owns the model (``batching.py``), for all
-queries that wait at that moment together.
-
-Needs the packages of the extra ``server``.
+queries that wait at that moment together. ``app.py`` puts it together.
 """
 
 from __future__ import annotations
@@ -23,11 +20,7 @@ _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 
 
 def check_installed() -> None:
-    """Say what to install, before anything is opened.
-
-    Raises:
-        MissingDependencyError: a package that the server needs is not installed.
-    """
+    """Raise MissingDependencyError where a package of the extra ``server`` is not installed."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(

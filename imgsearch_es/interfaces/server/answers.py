@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.responses import JSONResponse
 
 from imgsearch_es.errors import (
     AnalyzerError,
@@ -27,79 +28,63 @@ from imgsearch_es.pictures.files import filename
 
 log = logging.getLogger("imgsearch_es.interfaces.server")
 
-_STATUS: tuple[tuple[type[ImgsearchError], int], ...] = (
-    (UnknownPictureError, 404),
-    (QueryError, 400),
-    (ConfigurationError, 400),
-    (ImageError, 422),
-    (SourceError, 400),
-    (IndexLockedError, 503),
-    (IndexNotFoundError, 503),
-    (IndexRebuiltError, 503),
-    (ServerError, 503),
-    (MissingDependencyError, 501),
-    (AnalyzerError, 500),
-)
+RETRY_SOON = {"Retry-After": "5"}
+_STATUS: dict[type[ImgsearchError], int] = {
+    UnknownPictureError: 404, QueryError: 400, ConfigurationError: 400, ImageError: 422,
+    SourceError: 400, IndexLockedError: 503, IndexNotFoundError: 503, IndexRebuiltError: 503,
+    ServerError: 503, MissingDependencyError: 501, AnalyzerError: 500,
+}  # fmt: skip
+"""The first that fits counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An error as a person and a program are told it.
+class ProblemError(Exception):
+    """An error as a person (by a sentence) and a program (by its kind) are told it."""
 
-    Attributes:
-        status: of HTTP.
-        kind: a name for programs.
-        message: a sentence for people.
-        suggestions: words that would be found.
-        headers: of the answer.
-    """
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        suggestions: Sequence[str] = (),
+    ) -> None:
+        self.status, self.kind = status, kind
+        self.message = message.encode("utf-8", "backslashreplace").decode()  # half a character
+        self.headers = headers
+        self.suggestions = list(suggestions)
+        super().__init__(self.message)
 
-    status: int
-    kind: str
-    message: str
-    suggestions: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        readable = self.message.encode("utf-8", "backslashreplace").decode()
-        object.__setattr__(self, "message", readable)  # it may quote half a character
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+    def response(self) -> JSONResponse:
+        """The answer of the API."""
         detail: dict[str, Any] = {"kind": self.kind, "message": self.message}
         if self.suggestions:
-            detail["suggestions"] = list(self.suggestions)
-        return {"error": detail}
+            detail["suggestions"] = self.suggestions
+        return JSONResponse({"error": detail}, self.status, self.headers)
 
 
-def problem_of(error: ImgsearchError, location: str) -> Problem:
-    """An error of this library as an answer.
-
-    Its sentence is for the person at this machine; where it names a place on it, a client is told
-    what it is about.
-
-    Args:
-        error: what happened.
-        location: of the index.
-    """
-    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-    words = error.suggestions if isinstance(error, UnknownWordError) else ()
-    headers = {"Retry-After": "5"} if status == 503 else {}
+def problem_of(error: ImgsearchError, location: str) -> ProblemError:
+    """An error of this library as an answer, without places on this machine."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     message = str(error).replace(location, "the index")
     if isinstance(error, ImageError) and not error.uri.startswith(("http://", "https://")):
         message = f"{filename(error.uri)}: {error.reason}"
     if status in (500, 503):
         what = "pictures" if isinstance(error, AnalyzerError) else "the index"
         message = f"{what} cannot be used now; the server's log says why: {_logged(error)}"
-    return Problem(status, type(error).__name__, message, words, headers)
+    words = error.suggestions if isinstance(error, UnknownWordError) else ()
+    headers = RETRY_SOON if status == 503 else None
+    return ProblemError(status, type(error).__name__, message, headers, words)
 
 
-def unexpected(error: Exception) -> Problem:
+def unexpected(error: Exception) -> ProblemError:
     """A mistake of ours: the log has all of it, the answer only where to look."""
-    number = _logged(error)
-    return Problem(
-        500, "InternalError", f"something went wrong; the server's log says more: {number}"
-    )
+    message = f"something went wrong; the server's log says more: {_logged(error)}"
+    return ProblemError(500, "InternalError", message)
+
+
+def not_found() -> ProblemError:
+    """What is asked for is not here."""
+    return ProblemError(404, "NotFound", "there is nothing here")
 
 
 def _logged(error: Exception) -> str:
@@ -112,16 +97,8 @@ def _logged(error: Exception) -> str:
     return number
 
 
-def invalid(details: Sequence[Mapping[str, Any]]) -> Problem:
-    """A request that is not of the described form."""
-    return Problem(422, "InvalidRequest", reason_of(details))
-
-
 def reason_of(details: Sequence[Mapping[str, Any]]) -> str:
-    """The first thing that is wrong, and where; what was sent is not repeated."""
+    """The first thing that is wrong with a request, and where; what was sent is not repeated."""
     first = details[0]
     place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
     return f"{place}: {first['msg']}" if place else str(first["msg"])
-
-
-NOT_FOUND = Problem(404, "NotFound", "there is nothing here")

@@ -1,70 +1,126 @@
-"""The API for reading: search, explain, facets, documents, thumbnails, health and metrics."""
+"""The API: what reads for everybody, what changes the index only with the token, one at a time."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from pydantic import ValidationError
+from starlette.datastructures import UploadFile
 
-from imgsearch_es.errors import ImgsearchError, QueryError
-from imgsearch_es.interfaces.server.answers import NOT_FOUND, Problem, reason_of
-from imgsearch_es.interfaces.server.forms import form_content, pictures_of
-from imgsearch_es.interfaces.server.pictures import MEDIA_TYPES, SIZES
-from imgsearch_es.interfaces.server.schemas import (
-    DocumentAnswer,
-    ErrorAnswer,
-    ExplainAnswer,
-    ExplainRequest,
-    FacetsAnswer,
-    FacetsRequest,
-    HealthAnswer,
-    SearchAnswer,
-    SearchRequest,
-    SearchRequestInUrl,
-    UploadAnswer,
-    UrlRequest,
-)
-from imgsearch_es.interfaces.server.searching import document_dict, explained_dict
-from imgsearch_es.interfaces.server.services import Parts, ProblemError, Services
-from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, Upload
+from imgsearch_es.errors import ImgsearchError, QueryError, SourceError
+from imgsearch_es.interfaces.server import schemas
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, not_found, reason_of
+from imgsearch_es.interfaces.server.pictures import SIZES
+from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
+from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change
+from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS
+from imgsearch_es.pictures.files import replacing, to_uri
+from imgsearch_es.retrieval.documents import Document
 
+T = TypeVar("T")
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
-_QUERY = {
-    "type": "string",
-    "description": "A SearchRequest as JSON; the pictures are added to it.",
+_MEDIA_TYPES = {
+    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
+    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
+    "TIFF": "image/tiff", "WEBP": "image/webp",
+}  # fmt: skip
+_MOST_PICTURES, _MOST_FIELDS = 8, 100
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": schemas.ErrorAnswer},
+    "5XX": {"model": schemas.ErrorAnswer},
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer},
-    "5XX": {"model": ErrorAnswer},
-}
 
-router = APIRouter(responses=ERRORS)
+router = APIRouter(responses=_ERRORS)
+changes = APIRouter(
+    prefix="/api/v1",
+    tags=["changing (needs the token)"],
+    dependencies=[
+        Depends(HTTPBearer(auto_error=False, description="The token of IMGSEARCH_TOKEN.")),
+        Depends(check_may_change),
+    ],
+    responses=_ERRORS,
+)
 
 
-@router.post("/api/v1/search", response_model=SearchAnswer, tags=["search"])
+def _takes_form(*others: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
+    """Describes for OpenAPI a form of pictures and other fields, and other bodies."""
+    pictures = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    properties = {"picture": pictures, **fields}
+    schema = {"type": "object", "properties": properties, "required": ["picture"]}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
+    for other in others:
+        content["application/json"] = {"schema": other}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@asynccontextmanager
+async def _form(
+    http: Request, field: str | None = None, most: int = _MOST_PICTURES
+) -> AsyncIterator[tuple[list[UploadFile], list[str]]]:
+    """The pictures of a form, and the texts of its only other field."""
+    async with http.form(max_files=most, max_fields=_MOST_FIELDS) as form:
+        pictures, texts = [], []
+        for name, value in form.multi_items():
+            if name not in ("picture", field):
+                known = f"'picture' and {field!r}" if field else "'picture' only"
+                raise QueryError(f"the form has a field {name[:40]!r}: it takes {known}")
+            if isinstance(value, UploadFile) and name == "picture":
+                pictures.append(value)
+            elif isinstance(value, str) and name == field:
+                texts.append(value)
+            else:
+                kind = "file" if name == "picture" else "text"
+                raise QueryError(f"the form field {name!r} takes a {kind}")
+        if not pictures:
+            raise QueryError("no picture was uploaded: send it as the form field 'picture'")
+        yield pictures, texts
+
+
+# -- reading --
+
+
+@router.post("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
 async def search(request: SearchRequest, parts: Parts) -> Response:
     """Find pictures by words, by pictures, by liked and disliked ones, or by all of these."""
-    return await _search(request, parts)
+
+    def found() -> dict[str, Any]:
+        query = parts.searching.query(request, request.k, request.offset)
+        return parts.searching.run(query).to_dict()
+
+    return JSONResponse(await parts.work(found))
 
 
-@router.get("/api/v1/search", response_model=SearchAnswer, tags=["search"])
-async def search_by_url(request: Annotated[SearchRequestInUrl, Query()], parts: Parts) -> Response:
+@router.get("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
+async def search_by_url(
+    request: Annotated[schemas.SearchRequestInUrl, Query()], parts: Parts
+) -> Response:
     """The same for what fits into a URL; conditions are part of the words: `label:pets`."""
-    return await _search(request.to_request(), parts)
+    return await search(request.to_request(), parts)
 
 
 @router.post(
     "/api/v1/search/upload",
-    response_model=SearchAnswer,
+    response_model=schemas.SearchAnswer,
     tags=["search"],
-    openapi_extra={"requestBody": {"required": True, "content": form_content(query=_QUERY)}},
+    openapi_extra=_takes_form(
+        query={
+            "type": "string",
+            "description": "A SearchRequest as JSON; the pictures are added to it.",
+        }
+    ),
 )
 async def search_by_upload(http: Request, parts: Parts) -> Response:
     """Find pictures by one or several that are sent along."""
-    async with pictures_of(http, "query") as (files, texts):
+    async with _form(http, "query") as (files, texts):
         if len(texts) > 1:
             raise QueryError("the form has several fields 'query': send one")
         uploads = [await parts.check(http, file.read, parts.uploads.add) for file in files]
@@ -75,49 +131,44 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
             f"the form field 'query' is no search: {reason_of(error.errors())}"
         ) from error
     request.image = [*request.image, *(upload.id for upload in uploads)]
-    return await _search(request, parts)
+    return await search(request, parts)
 
 
 @router.post(
     "/api/v1/uploads",
-    response_model=UploadAnswer,
+    response_model=schemas.UploadAnswer,
     tags=["search"],
-    openapi_extra={"requestBody": {"required": True, "content": form_content()}},
+    openapi_extra=_takes_form(),
 )
 async def upload(http: Request, parts: Parts) -> Response:
     """Send a picture to search by, for an hour."""
-    async with pictures_of(http, most=1) as (files, _):
-        kept = await parts.check(http, files[0].read, parts.uploads.add)
-    return JSONResponse(_upload_dict(kept), 201)
+    async with _form(http, most=1) as (files, _):
+        return await _kept(http, parts, files[0].read)
 
 
-@router.post("/api/v1/uploads/url", response_model=UploadAnswer, tags=["search"])
-async def upload_by_url(http: Request, request: UrlRequest, parts: Parts) -> Response:
+@router.post("/api/v1/uploads/url", response_model=schemas.UploadAnswer, tags=["search"])
+async def upload_by_url(http: Request, request: schemas.UrlRequest, parts: Parts) -> Response:
     """Have a picture fetched from the web, where the server allows it."""
     if not parts.settings.allow_urls:
-        raise ProblemError(
-            Problem(
-                403, "UrlsNotAllowed", "this server fetches no URLs: save the picture and upload it"
-            )
-        )
+        message = "this server fetches no URLs: save the picture and upload it"
+        raise ProblemError(403, "UrlsNotAllowed", message)
     data = await parts.fetch(request.url)
 
     async def read() -> bytes:
         return data
 
-    kept = await parts.check(http, read, parts.uploads.add)
-    return JSONResponse(_upload_dict(kept), 201)
+    return await _kept(http, parts, read)
 
 
-@router.post("/api/v1/explain", response_model=ExplainAnswer, tags=["search"])
-async def explain(request: ExplainRequest, parts: Parts) -> Response:
+@router.post("/api/v1/explain", response_model=schemas.ExplainAnswer, tags=["search"])
+async def explain(request: schemas.ExplainRequest, parts: Parts) -> Response:
     """What scores are the sums of, synset by synset."""
     query, found = await parts.work(lambda: parts.searching.explain(request))
-    return JSONResponse(explained_dict(query, found))
+    return JSONResponse({"query": str(query), "explanations": [one.to_dict() for one in found]})
 
 
-@router.post("/api/v1/facets", response_model=FacetsAnswer, tags=["search"])
-async def facets(request: FacetsRequest, parts: Parts) -> Response:
+@router.post("/api/v1/facets", response_model=schemas.FacetsAnswer, tags=["search"])
+async def facets(request: schemas.FacetsRequest, parts: Parts) -> Response:
     """Count synsets, labels, formats and sizes of what a query matches, or of all."""
     return JSONResponse(await parts.work(lambda: parts.searching.facets(request)))
 
@@ -138,7 +189,7 @@ async def stats(parts: Parts) -> Response:
 @router.get("/api/v1/documents/{name}", response_model=DocumentAnswer, tags=["documents"])
 async def document(name: str, parts: Parts) -> Response:
     """What the index holds of a picture."""
-    return JSONResponse(document_dict(await parts.work(lambda: parts.pictures.document(name))))
+    return _described(await parts.work(lambda: parts.pictures.document(name)))
 
 
 @router.get("/api/v1/documents/{name}/picture", tags=["documents"])
@@ -146,7 +197,7 @@ async def original(name: str, parts: Parts) -> Response:
     """The file of an indexed picture, if it is what was indexed."""
     found = await parts.work(lambda: parts.pictures.document(name))
     data = await parts.draw(lambda: parts.pictures.read(found))
-    kind = MEDIA_TYPES.get(found.format, "application/octet-stream")
+    kind = _MEDIA_TYPES.get(found.format, "application/octet-stream")
     return Response(data, media_type=kind, headers={"Cache-Control": _ASK})
 
 
@@ -156,17 +207,17 @@ async def thumbnail(
 ) -> Response:
     """A small JPEG of an indexed or uploaded picture: 240, 480 or 1280 pixels."""
     if size not in SIZES:
-        raise ProblemError(NOT_FOUND)
+        raise not_found()
     found = await parts.draw(lambda: parts.pictures.find(name))
-    made = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
-    parts.metrics.thumbnails.labels("hit" if made.was_there else "miss").inc()
-    headers = {"ETag": made.etag, "Cache-Control": _ASK if v is None else _FOREVER}
-    if http.headers.get("if-none-match") == made.etag:
+    data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
+    parts.metrics.thumbnails.labels("hit" if was_there else "miss").inc()
+    headers = {"ETag": etag, "Cache-Control": _ASK if v is None else _FOREVER}
+    if http.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return Response(made.data, media_type="image/jpeg", headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/health", response_model=HealthAnswer, tags=["server"])
+@router.get("/health", response_model=schemas.HealthAnswer, tags=["server"])
 async def health(http: Request, parts: Parts) -> Response:
     """Whether the index answers; how much it has is told to those who may read."""
     try:
@@ -174,7 +225,7 @@ async def health(http: Request, parts: Parts) -> Response:
     except ImgsearchError:
         return JSONResponse({"status": "unavailable"}, 503)
     parts.metrics.pictures.set(count)
-    if not parts.may_read(http):
+    if not parts.settings.may_read(http.headers):
         return JSONResponse({"status": "ok"})
     return JSONResponse({"status": "ok", "pictures": count, "model": parts.model})
 
@@ -185,19 +236,115 @@ async def metrics(parts: Parts) -> Response:
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _search(request: SearchRequest, parts: Services) -> Response:
-    hits = await parts.work(
-        lambda: parts.searching.search(request, request.k, request.offset).to_dict()
-    )
-    return JSONResponse(hits)
+# -- changing --
 
 
-def _upload_dict(kept: Upload) -> dict[str, Any]:
-    return {
-        "id": kept.id,
-        "width": kept.width,
-        "height": kept.height,
-        "bytes": len(kept.data),
-        "format": kept.format,
-        "expires_in_seconds": round(KEEP_SECONDS),
+@changes.post(
+    "/documents",
+    openapi_extra=_takes_form(
+        schemas.AddRequest.model_json_schema(),
+        label={"type": "array", "items": {"type": "string"}},
+    ),
+)
+async def add(http: Request, parts: Parts) -> Response:
+    """Add pictures: files and folders below the server's roots, or uploads.
+
+    The answer is what `imgsearch index --json` prints.
+    """
+    form = http.headers.get("content-type", "").startswith("multipart/form-data")
+    paths, options = await (_kept_uploads(http, parts) if form else _sources(http, parts))
+    report = await _alone(parts, lambda: parts.index.add(paths, **options))
+    return JSONResponse(report.to_dict(), 201)
+
+
+@changes.patch("/documents/{name}", response_model=DocumentAnswer)
+async def change(name: str, request: schemas.ChangeRequest, parts: Parts) -> Response:
+    """Change the labels or the metadata of a picture."""
+
+    def update() -> Document:
+        found = parts.pictures.document(name)
+        return parts.index.update(found.id, labels=request.labels, metadata=request.metadata)
+
+    return _described(await _alone(parts, update))
+
+
+@changes.delete("/documents/{name}", response_model=schemas.RemovedAnswer)
+async def remove(name: str, parts: Parts) -> Response:
+    """Remove a picture from the index; its file stays."""
+    removed = await _alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
+    return JSONResponse({"removed": removed})
+
+
+@changes.post("/documents/remove", response_model=schemas.RemovedAnswer)
+async def remove_several(request: schemas.RemoveRequest, parts: Parts) -> Response:
+    """Remove several; those that the index does not have are passed over."""
+    removed = await _alone(parts, lambda: parts.index.remove(request.pictures))
+    return JSONResponse({"removed": removed})
+
+
+async def _alone(parts: Services, change: Callable[[], T]) -> T:
+    """One change at a time; who comes meanwhile is told so."""
+    if parts.changing.locked():
+        raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)
+    async with parts.changing:
+        return await parts.work(change)
+
+
+async def _sources(http: Request, parts: Services) -> tuple[list[str], dict[str, Any]]:
+    """Files and folders of a request, all below the roots."""
+    try:
+        request = schemas.AddRequest.model_validate(await http.json())
+    except ValidationError as error:
+        raise QueryError(reason_of(error.errors())) from error
+    except (ValueError, RecursionError) as error:
+        raise QueryError("the body is no JSON in UTF-8, or nested too deeply") from error
+    if not parts.settings.roots:
+        message = "files are added from the folders of --root, and there is none"
+        raise ProblemError(403, "NoRoots", message)
+    for source in request.sources:
+        to_uri(source)  # or an error that says why it is no path
+        path = Path(source)
+        if not path.is_absolute() or not await asyncio.to_thread(parts.pictures.is_allowed, path):
+            raise SourceError(f"{source} is not an absolute path below the server's roots")
+    return request.sources, {"labels": request.labels, "metadata": request.metadata}
+
+
+async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict[str, Any]]:
+    """Uploads as files in the folder that is for them, named by their content."""
+    folder = parts.settings.upload_folder
+    if folder is None:
+        message = "uploads are added into the folder of --uploads: give one"
+        raise ProblemError(403, "NoUploadFolder", message)
+    place = folder.absolute()
+
+    def keep(data: bytes) -> str:
+        kind = parts.checker.check(data).format
+        path = place / f"{hashlib.sha256(data).hexdigest()[:32]}.{kind.lower()}"
+        if not path.exists():
+            with replacing(path) as draft:
+                draft.write_bytes(data)
+        return str(path)
+
+    async with _form(http, "label") as (files, labels):
+        kept = [await parts.check(http, file.read, keep) for file in files]
+    return kept, {"labels": labels or None}
+
+
+async def _kept(http: Request, parts: Services, read: Callable[[], Awaitable[bytes]]) -> Response:
+    """Keep a picture to search by."""
+    kept = await parts.check(http, read, parts.uploads.add)
+    answer = {name: getattr(kept, name) for name in ("id", "width", "height", "format")}
+    answer |= {"bytes": len(kept.data), "expires_in_seconds": round(KEEP_SECONDS)}
+    return JSONResponse(answer, 201)
+
+
+def _described(document: Document) -> Response:
+    """A document without its deep feature; named as hits name their parts."""
+    plain = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
+    answer = {name: getattr(document, name) for name in plain} | {
+        "indexed_at": document.indexed_at.isoformat(),
+        "labels": list(document.labels),
+        "metadata": dict(document.metadata),
+        "synsets": [{"synset": term.key, "score": term.score} for term in document.terms],
     }
+    return JSONResponse(answer)

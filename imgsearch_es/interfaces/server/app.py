@@ -1,52 +1,93 @@
-"""The application: routes, errors and the door, around one index."""
+"""The application around one index: routes, errors and the door; and how it listens and ends."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 import imgsearch_es
-from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.server import api, changing, page
+from imgsearch_es.errors import ConfigurationError, ImgsearchError
+from imgsearch_es.interfaces.server import api, page
 from imgsearch_es.interfaces.server.answers import (
-    NOT_FOUND,
-    Problem,
-    invalid,
+    ProblemError,
+    not_found,
     problem_of,
+    reason_of,
     unexpected,
 )
 from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.connections import (
+    ACCEPTED_AT_ONCE,
+    HEAD_SECONDS,
+    BoundedProtocol,
+    allow_connections,
+    limit_log_lines,
+)
 from imgsearch_es.interfaces.server.guard import Guard
-from imgsearch_es.interfaces.server.services import ProblemError, Services, services_of
+from imgsearch_es.interfaces.server.services import Services, services_of
 from imgsearch_es.interfaces.server.settings import ServerSettings
 
 _DESCRIPTION = """
 Image search with a classifier as the analyzer. Answers are what the command line prints with
 `--json`. Errors are `{"error": {"kind", "message", "suggestions"}}`.
 """
+_ANSWERED = (
+    ImgsearchError, ProblemError, RequestValidationError, ClientDisconnect, HTTPException, Exception
+)  # fmt: skip
+_GRACE_SECONDS = 5
+"""How long those who are being served may go on after Ctrl-C."""
+_BACKLOG = 4096
+"""Connections that the system keeps until they are accepted."""
+
+
+def run_server(
+    index: ServedIndex,
+    settings: ServerSettings,
+    *,
+    warm_up: bool = True,
+    tell: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve an index until the process is asked to stop, and close it.
+
+    Args:
+        index: what to serve.
+        settings: where to listen, and more.
+        warm_up: load the model at the start.
+        tell: called with the URL once connections are accepted.
+
+    Raises:
+        IndexNotFoundError: there is no such index.
+        ConfigurationError: the address is in use, or not of this machine.
+    """
+    index.count()  # an index that cannot be read is an error now, not at the first search
+    allow_connections()
+    limit_log_lines()
+    listening = listen(settings.host, settings.port)
+    app, _ = create_app(index, settings, warm_up=warm_up)
+    tell(url_of(settings.host, listening.getsockname()[1]))
+    with listening:
+        _Server(config_of(app)).run(sockets=[listening])
 
 
 def create_app(
     index: ServedIndex, settings: ServerSettings, *, warm_up: bool = True
 ) -> tuple[Guard, Services]:
-    """The ASGI application that serves an index, and its parts.
-
-    Args:
-        index: it is closed when the server ends.
-        settings: of the server.
-        warm_up: load the model at the start, so that no search waits for it.
-    """
+    """The ASGI application that serves an index, and its parts; see `run_server`."""
     services = Services(index, settings)
 
     @asynccontextmanager
@@ -66,46 +107,99 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.services = services
-    app.include_router(changing.router)
-    app.include_router(api.router)
-    app.include_router(page.router)
+    for router in (api.changes, api.router, page.router):
+        app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
     app.mount("/static", StaticFiles(directory=static), name="static")
-    _handle_errors(app)
+    for kind in _ANSWERED:
+        app.add_exception_handler(kind, _answer)
     return Guard(app, settings, services.metrics), services
 
 
-def _handle_errors(app: FastAPI) -> None:
-    @app.exception_handler(ImgsearchError)
-    async def of_library(request: Request, error: Exception) -> Response:
-        location = services_of(request).index.location
-        return _answer(request, problem_of(cast(ImgsearchError, error), location))
-
-    @app.exception_handler(ProblemError)
-    async def of_route(request: Request, error: Exception) -> Response:
-        return _answer(request, cast(ProblemError, error).problem)
-
-    @app.exception_handler(RequestValidationError)
-    async def of_form(request: Request, error: Exception) -> Response:
-        details: Sequence[Any] = cast(RequestValidationError, error).errors()
-        return _answer(request, invalid(details))
-
-    @app.exception_handler(ClientDisconnect)
-    async def of_nobody(request: Request, error: Exception) -> Response:
-        return _answer(request, Problem(400, "Disconnected", "the body did not come"))
-
-    @app.exception_handler(Exception)
-    async def of_ours(request: Request, error: Exception) -> Response:
-        return _answer(request, unexpected(error))
-
-    @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: Exception) -> Response:
-        found = cast(HTTPException, error)
-        problem = Problem(found.status_code, "HttpError", found.detail)
-        return _answer(request, NOT_FOUND if found.status_code == 404 else problem)
+async def _answer(request: Request, error: Exception) -> Response:
+    """An error as an answer of the API, or as a page where one was asked for."""
+    problem = _problem(request, error)
+    is_page = request.url.path in page.PATHS
+    return page.problem_page(request, problem) if is_page else problem.response()
 
 
-def _answer(request: Request, problem: Problem) -> Response:
-    if request.url.path in page.PATHS:
-        return page.problem_page(request, problem)
-    return JSONResponse(problem.to_dict(), problem.status, dict(problem.headers))
+def _problem(request: Request, error: Exception) -> ProblemError:
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, ImgsearchError):
+        return problem_of(error, services_of(request).index.location)
+    if isinstance(error, RequestValidationError):
+        return ProblemError(422, "InvalidRequest", reason_of(error.errors()))
+    if isinstance(error, ClientDisconnect):
+        return ProblemError(400, "Disconnected", "the body did not come")
+    if isinstance(error, HTTPException):
+        known = error.status_code != 404
+        return ProblemError(error.status_code, "HttpError", error.detail) if known else not_found()
+    return unexpected(error)
+
+
+def config_of(app: Guard) -> uvicorn.Config:
+    """How the application is run: no log of requests, no trust in proxies that are not named."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(app.settings.proxies),
+        forwarded_allow_ips=app.settings.believed,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=HEAD_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        h11_max_incomplete_event_size=64 * 1024,
+        http=BoundedProtocol,
+        ws="none",
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigurationError(f"{host} is no address of this machine") from error
+    found = _Listening(family, kind, protocol)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen()
+    except OSError as error:
+        found.close()
+        why = f"cannot be listened on: {os.strerror(error.errno or 0)}"
+        if error.errno == errno.EADDRINUSE:
+            why = "is in use: stop what uses it, or choose another with --port"
+        raise ConfigurationError(f"port {port} of {host} {why}") from error
+    return found
+
+
+def url_of(host: str, port: int) -> str:
+    """What to type into a browser on this machine."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+
+
+class _Listening(socket.socket):
+    """Keeps its own backlog: asyncio sets it to the number that it accepts at once."""
+
+    def listen(self, backlog: int = _BACKLOG, /) -> None:
+        super().listen(_BACKLOG)
+
+
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 when asked to stop; uvicorn's own would raise the signal again."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        asked = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in asked}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

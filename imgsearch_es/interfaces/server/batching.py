@@ -29,11 +29,8 @@ class BatchingModel(WrappedModel):
     """A `Model` for many threads at once: those that wait are answered together.
 
     While a forward pass runs, requests gather; the next pass takes them all. So nobody waits for
-    others to come, and under load a picture costs what it costs in a batch.
-
-    Args:
-        model: what runs the passes.
-        observe: called with the number of pictures of each pass.
+    others to come, and under load a picture costs what it costs in a batch. ``observe`` is called
+    with the number of pictures of each pass.
     """
 
     def __init__(

@@ -1,33 +1,113 @@
-"""Connections: who does not send or take what is due loses its own, and nobody else waits."""
+"""What each client may have: requests a second, bytes at a time, connections, lines in the log.
+
+Who does not send or take what is due loses its own connection, and nobody else waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgsearch_es.interfaces.server.answers import log
-from imgsearch_es.interfaces.server.rate_limit import RateLimit, owner_of
 
 HEAD_SECONDS = 15
 """The longest that a connection may be open without a whole request's head, at first and after
-each answer; and that a client may take nothing of an answer. (A body that does not come is answered
-by the guard.)"""
+each answer; and that a client may take nothing of an answer."""
 MOST = 2048
-"""Connections at once; half of the files that this process may open, if that is less. Waiting costs
-little, but whoever is pushed out comes back, and coming costs."""
+"""Connections at once; half of the files that this process may open, if that is less."""
 ACCEPTED_AT_ONCE = 16
 """Connections that the event loop accepts before it reads what came on the last ones: whoever sends
 a request at once is not pushed out by a crowd that comes after."""
 _CLOSED_AT_ONCE = 32
 _LINES, _LINES_A_SECOND = 20, 0.2
+_CLIENTS = 10_000
+"""Clients that are remembered; the one that was away longest is forgotten first."""
+_BODIES_BYTES = 256 * 1024**2
+"""Of all bodies that requests in progress have sent; one client may have a quarter of them."""
+_SMALL_BODY = 64 * 1024
+"""That there is room for anyway: searches are not to wait for uploads."""
+
+
+class RateLimit:
+    """Buckets that hold ``burst`` requests and are filled with ``rate`` a second, 0 for any."""
+
+    def __init__(
+        self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_seconds(self, client: str, cost: float) -> float:
+        """Take ``cost`` requests; 0 when they are there, else the seconds until they will be."""
+        if not self._rate:
+            return 0.0
+        key, now = owner_of(client), self._clock()
+        left, then = self._buckets.pop(key, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        wait = max(0.0, (cost - left) / self._rate)
+        self._buckets[key] = (left if wait else left - cost, now)
+        if len(self._buckets) > _CLIENTS:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+class Bodies:
+    """How many bytes there are of the bodies of requests in progress, which memory must hold.
+
+    Each client may send one of the largest, whatever the limits.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self._most = max(_BODIES_BYTES, 2 * largest)
+        self._most_of_one = max(self._most // 4, largest)
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def of(self, client: str) -> Iterator[Callable[[int], bool]]:
+        """While a request lasts: whether it may have so many bytes in all."""
+        mine = 0
+
+        def held(size: int) -> bool:
+            nonlocal mine
+            more = size - mine
+            if size > _SMALL_BODY and (
+                self._held[client] + more > self._most_of_one
+                or self._held.total() + more > self._most
+            ):
+                return False
+            self._held[client] += more
+            mine = size
+            return True
+
+        try:
+            yield held
+        finally:
+            self._held[client] -= mine
+            if not self._held[client]:
+                del self._held[client]
+
+
+def owner_of(address: str) -> str:
+    """Whom an address belongs to: of IPv6 a whole /64 network is one client's."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
 
 
 def allow_connections() -> None:
@@ -36,12 +116,6 @@ def allow_connections() -> None:
     wanted = 2 * MOST if most == resource.RLIM_INFINITY else min(2 * MOST, most)
     if now != resource.RLIM_INFINITY and now < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def most_connections() -> int:
-    """How many connections there may be at once."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if files == resource.RLIM_INFINITY else min(MOST, max(1, files // 2))
 
 
 class BoundedProtocol(H11Protocol):
@@ -63,11 +137,6 @@ class BoundedProtocol(H11Protocol):
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) or self.flow.write_paused
 
     @property
-    def is_answering(self) -> bool:
-        """Whether a request's head came and its answer is not complete."""
-        return self.cycle is not None and not self.is_between
-
-    @property
     def is_between(self) -> bool:
         """Whether a request was answered, and perhaps another one is to come."""
         return self.cycle is not None and self.cycle.response_complete
@@ -78,7 +147,9 @@ class BoundedProtocol(H11Protocol):
         self.owner = owner_of(self.client[0]) if self.client else "unknown"
         self.heard = time.monotonic()
         self._wait()
-        if len(self.connections) > most_connections():
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MOST if files == resource.RLIM_INFINITY else min(MOST, max(1, files // 2))
+        if len(self.connections) > most:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,15 +161,14 @@ class BoundedProtocol(H11Protocol):
         """Read what came; once it has a head, the application has its own time."""
         self.heard = time.monotonic()
         super().data_received(data)
-        if self.is_answering and not self.flow.write_paused:
-            self._stop_waiting()
+        if not self.flow.write_paused:
+            self._stop_if_answering()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next head, unless it is there already."""
         self._wait()
         super().on_response_complete()
-        if self.is_answering:
-            self._stop_waiting()
+        self._stop_if_answering()
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to take what was written."""
@@ -108,13 +178,17 @@ class BoundedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """It did."""
         super().resume_writing()
-        if self.is_answering:
-            self._stop_waiting()
+        self._stop_if_answering()
 
     def _wait(self) -> None:
         self._stop_waiting()
         self._untaken = self.transport.get_write_buffer_size()
         self._timer = self.loop.call_later(HEAD_SECONDS, self._waited)
+
+    def _stop_if_answering(self) -> None:
+        """A request's head came and its answer is not complete: nobody waits for the client."""
+        if self.cycle is not None and not self.is_between:
+            self._stop_waiting()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -130,9 +204,8 @@ class BoundedProtocol(H11Protocol):
     def _make_room(self) -> None:
         """Close connections of the client that has the most; some at once, as looking takes time.
 
-        Those are ones that wait for their client: rather with half a request than between two,
-        and those that were not heard of for longest. If none waits, all are being answered: then
-        this one goes, or, if another client has the most, the last one of that client.
+        Rather those with half a request than those between two, and those not heard of for longest.
+        If all are being answered, this one goes, or the last one of the client that has the most.
         """
         peers = [one for one in self.connections if isinstance(one, BoundedProtocol)]
         owned = Counter(one.owner for one in peers)

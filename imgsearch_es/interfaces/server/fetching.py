@@ -1,9 +1,8 @@
 """Fetches a picture from the web for a person, and never from a private network.
 
-A server that fetches what it is told can be used to reach what only it can reach. So a name is
-resolved once, every address found must be public, and the connection goes to the address that was
-checked, whatever the name says a moment later. Redirects are followed by the same rules. All of it
-has one deadline, however little the other side sends at a time.
+A name is resolved once, every address found must be public, and the connection goes to the address
+that was checked, whatever the name says a moment later. Redirects are followed by the same rules.
+All of it has one deadline, however little the other side sends at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ _SPECIAL = tuple(
     map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
 )
 """Protocols, relays of old, documentation: what `is_global` leaves, or did until lately."""
-_AGENT = "imgsearch-es"
 _LATE = "could not be fetched in time"
 
 
@@ -52,29 +50,30 @@ def is_public(address: str) -> bool:
 
 
 def fetch(url: str, limits: Limits) -> bytes:
-    """The bytes at a URL.
-
-    Args:
-        url: http or https, without a password.
-        limits: the largest file to take, and the seconds that all of it may take.
-
-    Raises:
-        ImageError: it cannot be fetched, is too large, or is not on the public internet.
-    """
+    """The bytes at a URL; ImageError where it cannot be fetched or is not on the internet."""
     deadline = time.monotonic() + limits.max_seconds
     for _ in range(REDIRECTS + 1):
         parts = _checked(url)
         connection = _connect(url, parts, deadline)
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", target, headers={"User-Agent": _AGENT, "Accept": "image/*"})
+            connection.request(
+                "GET", target, headers={"User-Agent": "imgsearch-es", "Accept": "image/*"}
+            )
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308):
                 url = urljoin(url, response.headers.get("Location", ""))
                 continue
             if response.status != 200:
                 raise ImageError(url, f"the web server answers {response.status}")
-            return _body(url, response, limits, deadline)
+            found = bytearray()
+            while block := response.read1(_BLOCK):
+                found += block
+                if len(found) > limits.max_bytes:
+                    raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
+            if time.monotonic() > deadline:
+                raise ImageError(url, _LATE)  # and perhaps only the beginning came
+            return bytes(found)
         except (OSError, http.client.HTTPException) as error:
             late = time.monotonic() > deadline
             why = _LATE if late else f"cannot be fetched: {type(error).__name__}"
@@ -100,24 +99,16 @@ def _checked(url: str) -> SplitResult:
 
 
 def _connect(url: str, parts: SplitResult, deadline: float) -> _PinnedConnection:
-    """A connection to an address of the host that has been checked."""
+    """A connection to a checked address; the wait for a name server has the same deadline."""
     host = parts.hostname or ""
     port = parts.port or _PORTS[parts.scheme]
-    addresses = _addresses(url, host, port, deadline)
-    if not all(map(is_public, addresses)):
-        raise ImageError(url, "is not on the public internet, so it is not fetched")
-    return _PinnedConnection(host, port, addresses[0], parts.scheme == "https", deadline)
-
-
-def _addresses(url: str, host: str, port: int, deadline: float) -> list[str]:
-    """The addresses of a host; the wait for a name server has the same deadline."""
     found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
 
     def resolve() -> None:
         answers: list[str] = []
         with contextlib.suppress(OSError, UnicodeError):
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answers = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+            answers = [str(entry[4][0]) for entry in entries]
         found.put(answers)
 
     threading.Thread(target=resolve, name="imgsearch-resolve", daemon=True).start()
@@ -127,7 +118,9 @@ def _addresses(url: str, host: str, port: int, deadline: float) -> list[str]:
         raise ImageError(url, _LATE) from None
     if not addresses:
         raise ImageError(url, "there is no such host")
-    return addresses
+    if not all(map(is_public, addresses)):
+        raise ImageError(url, "is not on the public internet, so it is not fetched")
+    return _PinnedConnection(host, port, addresses[0], parts.scheme == "https", deadline)
 
 
 class _PinnedConnection(http.client.HTTPConnection):
@@ -171,17 +164,6 @@ def _shut_down(connected: socket.socket) -> None:
     """End reading and writing of a socket that another thread uses; of TLS without a farewell."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
-
-
-def _body(url: str, response: http.client.HTTPResponse, limits: Limits, deadline: float) -> bytes:
-    found = bytearray()
-    while block := response.read1(_BLOCK):
-        found += block
-        if len(found) > limits.max_bytes:
-            raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
-    if time.monotonic() > deadline:
-        raise ImageError(url, _LATE)  # and perhaps only the beginning came
-    return bytes(found)
 
 
 def _left(deadline: float) -> float:

@@ -1,25 +1,22 @@
 """The door: what a request must be before anything looks at it, and the headers of each answer.
 
-Every check is a function of the request's head that gives a `Problem` or None. Then the body is
+Every check is a function of the request's head that gives a problem or None. Then the body is
 counted as it comes, and the answer must begin in time.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 import anyio
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imgsearch_es.interfaces.server.answers import Problem, unexpected
-from imgsearch_es.interfaces.server.metrics import Metrics
-from imgsearch_es.interfaces.server.rate_limit import Bodies, RateLimit, owner_of
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, unexpected
+from imgsearch_es.interfaces.server.connections import Bodies, RateLimit, owner_of
 from imgsearch_es.interfaces.server.settings import ServerSettings
 
 SECURITY_HEADERS = {
@@ -34,7 +31,6 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_READING = ("GET", "HEAD", "OPTIONS")
 _OPEN_PATHS = ("/", "/health")
 """What needs no token anywhere: the page without content, and whether the server lives."""
 _OPEN_FOLDER = "/static/"
@@ -46,13 +42,31 @@ _MULTIPART_BYTES = 64 * 1024
 _JSON_BYTES = 2 * 1024**2
 """Of a body that is no form, twice what metadata may have: it is kept in memory whole."""
 _REASONS = {400: "host", 401: "token", 403: "origin", 413: "size", 429: "rate", 504: "time"}
+_PICTURES = (1, 2, 4, 8, 16, 32)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-def carries_token(headers: Mapping[str, str], token: str) -> bool:
-    """Whether ``Authorization: Bearer <token>`` is there; takes as long whatever is wrong."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    return scheme.lower() == "bearer" and same
+class Metrics:
+    """The figures of one server for Prometheus, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=own), partial(Gauge, registry=own)
+        histogram = partial(Histogram, registry=own)
+        self.requests = counter("imgsearch_requests", "Requests answered.", ["route", "status"])
+        seconds = "Seconds until an answer begins."
+        self.seconds = histogram("imgsearch_request_seconds", seconds, ["route"], buckets=_SECONDS)
+        self.in_progress = gauge("imgsearch_requests_in_progress", "Requests being answered.")
+        self.refused = counter("imgsearch_refused", "Requests refused at the door.", ["reason"])
+        pictures = "Pictures of a forward pass."
+        self.batches = histogram("imgsearch_model_batch_pictures", pictures, buckets=_PICTURES)
+        given = "Thumbnails given, from the cache (hit) or made (miss)."
+        self.thumbnails = counter("imgsearch_thumbnails", given, ["cache"])
+        self.pictures = gauge("imgsearch_pictures", "Pictures in the index, when last asked.")
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus's text format."""
+        return generate_latest(self._registry)
 
 
 class _RefusedError(Exception):
@@ -60,13 +74,7 @@ class _RefusedError(Exception):
 
 
 class Guard:
-    """An ASGI application around another one.
-
-    Args:
-        app: what is guarded.
-        settings: of the server.
-        metrics: where answers are counted.
-    """
+    """An ASGI application around another one; its answers are counted."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self._app = app
@@ -92,77 +100,50 @@ class Guard:
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
-                response = JSONResponse(problem.to_dict(), problem.status, dict(problem.headers))
-                await response(scope, receive, answer.send)
-        route = _route_of(scope)
+                await problem.response()(scope, receive, answer.send)
+        # The path with its parameters' names, so that there are few different ones.
+        route = getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(route, str(answer.status)).inc()
         self._metrics.seconds.labels(route).observe((answer.began or time.perf_counter()) - began)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _refusal(self, scope: Scope) -> ProblemError | None:
         """Why a request must not get in, by its head; None where it may."""
         headers = Headers(scope=scope)
-        checks: tuple[Callable[[Scope, Headers], Problem | None], ...] = (
-            self._check_host,
-            self._check_origin,
-            self._check_rate,
-            self._check_token,
-            self._check_length,
+        return (
+            self._check_host(headers)
+            or _check_origin(scope["method"], headers)
+            or self._check_rate(scope)
+            or self._check_token(scope["path"], headers)
+            or self._check_length(headers)
         )
-        for check in checks:
-            problem = check(scope, headers)
-            if problem is not None:
-                return problem
-        return None
 
-    def _check_host(self, scope: Scope, headers: Headers) -> Problem | None:
+    def _check_host(self, headers: Headers) -> ProblemError | None:
         """Against DNS rebinding: a foreign name that leads here is not ours."""
-        name = _host_name(headers.get("host", ""))
+        host = headers.get("host", "").lower()
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if name in self._hosts or _is_address(name):
             return None
-        return Problem(
-            400,
-            "UnknownHost",
-            "this server is not known by that name: start it with --host-name NAME",
-        )
+        message = "this server is not known by that name: start it with --host-name NAME"
+        return ProblemError(400, "UnknownHost", message)
 
-    def _check_origin(self, scope: Scope, headers: Headers) -> Problem | None:
-        """Against requests that other pages make a person's browser send."""
-        if scope["method"] in _READING:
-            return None
-        origin, host = headers.get("origin"), headers.get("host", "")
-        foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-        if foreign or (origin is not None and origin.partition("://")[2] != host):
-            return Problem(403, "ForeignOrigin", "requests of other web pages are refused")
-        return None
-
-    def _check_rate(self, scope: Scope, headers: Headers) -> Problem | None:
-        path, client = scope["path"], client_of(scope)
-        cheap = path.startswith(("/thumbnails/", _OPEN_FOLDER))
-        wait = self._rate.wait_seconds(client, _THUMBNAIL_COST if cheap else 1.0)
+    def _check_rate(self, scope: Scope) -> ProblemError | None:
+        cheap = scope["path"].startswith(("/thumbnails/", _OPEN_FOLDER))
+        wait = self._rate.wait_seconds(_client_of(scope), _THUMBNAIL_COST if cheap else 1.0)
         if not wait:
             return None
         seconds = str(max(1, round(wait + 0.5)))
-        return Problem(
-            429,
-            "TooManyRequests",
-            f"too many requests: wait {seconds} s",
-            (),
-            {"Retry-After": seconds},
-        )
+        message = f"too many requests: wait {seconds} s"
+        return ProblemError(429, "TooManyRequests", message, {"Retry-After": seconds})
 
-    def _check_token(self, scope: Scope, headers: Headers) -> Problem | None:
+    def _check_token(self, path: str, headers: Headers) -> ProblemError | None:
         """Where other machines reach the server, reading needs the token, too."""
-        token, path = self.settings.token, scope["path"]
-        if self.settings.readable_without_token or token is None:
-            return None
-        if path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER) or carries_token(headers, token):
-            return None
-        return unauthorized()
+        is_open = path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER)
+        return None if is_open or self.settings.may_read(headers) else unauthorized()
 
-    def _check_length(self, scope: Scope, headers: Headers) -> Problem | None:
+    def _check_length(self, headers: Headers) -> ProblemError | None:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
-            return Problem(400, "BadRequest", "Content-Length is no number")
+            return ProblemError(400, "BadRequest", "Content-Length is no number")
         most = self._most_bytes(headers)
         return _too_large(most) if int(length) > most else None
 
@@ -171,7 +152,7 @@ class Guard:
         form = headers.get("content-type", "").startswith("multipart/form-data")
         return self._max_upload if form else min(_JSON_BYTES, self._max_upload)
 
-    async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> Problem | None:
+    async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> ProblemError | None:
         """Have a request answered; a problem where it was too large, too slow, or our mistake.
 
         The body must be there in the time that an answer may take; adding pictures may take long
@@ -188,16 +169,17 @@ class Guard:
             if taken > most:
                 answer.refusal = _too_large(most)
             elif not held(taken):
-                answer.refusal = _BUSY
+                busy = "too much is being uploaded at once: try again"
+                answer.refusal = ProblemError(503, "Busy", busy, RETRY_SOON)
             if answer.refusal is not None:
                 raise _RefusedError  # whatever the application makes of it
             if adding and not message.get("more_body", False):
                 in_time.deadline = anyio.current_time() + _ADDING_SECONDS
             return message
 
-        problem: Problem | None = None
+        problem: ProblemError | None = None
         with (
-            self._bodies.of(owner_of(client_of(scope))) as held,
+            self._bodies.of(owner_of(_client_of(scope))) as held,
             anyio.move_on_after(limit) as in_time,
         ):
             answer.deadline = in_time
@@ -209,7 +191,7 @@ class Guard:
         if answer.refusal is not None:
             answer.refusal, problem = None, answer.refusal
         if in_time.cancelled_caught:
-            problem = Problem(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
+            problem = ProblemError(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
         return problem if answer.began is None else None
 
 
@@ -220,7 +202,7 @@ class _Answer:
         self._send = send
         self.began: float | None = None
         self.status = 0
-        self.refusal: Problem | None = None
+        self.refusal: ProblemError | None = None
         self.deadline: anyio.CancelScope | None = None
 
     async def send(self, message: Message) -> None:
@@ -230,57 +212,38 @@ class _Answer:
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:
                 self.deadline.deadline = float("inf")
-            message = {**message, "headers": _with_security(message.get("headers", []))}
+            headers = MutableHeaders(raw=list(message.get("headers", [])))
+            for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items():
+                headers.setdefault(name, value)
+            message = {**message, "headers": headers.raw}
         await self._send(message)
 
 
-def client_of(scope: Scope) -> str:
+def unauthorized() -> ProblemError:
+    """The token is missing or wrong."""
+    message = "a token is needed: send the header `Authorization: Bearer TOKEN`"
+    return ProblemError(401, "TokenNeeded", message, {"WWW-Authenticate": "Bearer"})
+
+
+def _check_origin(method: str, headers: Headers) -> ProblemError | None:
+    """Against requests that other pages make a person's browser send."""
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return None
+    origin, host = headers.get("origin"), headers.get("host", "")
+    foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if foreign or (origin is not None and origin.partition("://")[2] != host):
+        return ProblemError(403, "ForeignOrigin", "requests of other web pages are refused")
+    return None
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
+
+
+def _client_of(scope: Scope) -> str:
     """The address that a request came from; what a proxy passed on and is none is one client."""
     client: tuple[str, int] = scope.get("client") or ("", 0)
     return client[0] if _is_address(client[0]) else "unknown"
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(413, "TooLarge", f"larger than the limit of {limit:,} bytes")
-
-
-_BUSY = Problem(
-    503, "Busy", "too much is being uploaded at once: try again", (), {"Retry-After": "5"}
-)
-
-
-def unauthorized() -> Problem:
-    """The token is missing or wrong."""
-    return Problem(
-        401,
-        "TokenNeeded",
-        "a token is needed: send the header `Authorization: Bearer TOKEN`",
-        (),
-        {"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _with_security(headers: Any) -> list[tuple[bytes, bytes]]:
-    given = {name.lower() for name, _ in headers}
-    added = [
-        (name.lower().encode(), value.encode())
-        for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items()
-        if name.lower().encode() not in given
-    ]
-    return [*headers, *added]
-
-
-def _route_of(scope: Scope) -> str:
-    """The route's path with its parameters' names, so that there are few different ones."""
-    path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else "other"
-
-
-def _host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
 
 
 def _is_address(name: str) -> bool:

@@ -1,22 +1,29 @@
-"""The only way from a request to a file: pictures of the index by id, and what was uploaded."""
+"""The only way from a request to a file: pictures of the index by id, and what was uploaded.
+
+Thumbnails are kept on disk: made once, and the longest unused go when the folder is full.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import tempfile
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from platformdirs import user_cache_dir
 
 from imgsearch_es.analysis.decoding import LARGE
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache
 from imgsearch_es.interfaces.server.uploads import (
     LARGEST,
     Checker,
@@ -27,6 +34,7 @@ from imgsearch_es.interfaces.server.uploads import (
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.pictures.archives import split_uri
 from imgsearch_es.pictures.files import Limits, content_hash, in_memory, read_bytes, to_path
+from imgsearch_es.pictures.thumbnails import thumbnail
 from imgsearch_es.retrieval.documents import Document
 
 T = TypeVar("T")
@@ -34,34 +42,22 @@ T = TypeVar("T")
 SIZES = (240, 480, LARGEST)
 """The longer side of the thumbnails that there are, in pixels."""
 ID = re.compile(r"[0-9a-f]{32}")
-MEDIA_TYPES = {
-    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
-    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
-    "TIFF": "image/tiff", "WEBP": "image/webp",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A JPEG file, what names its content, and whether it was in the cache."""
-
-    data: bytes
-    etag: str
-    was_there: bool
+_KEY = re.compile(r"[0-9a-f]{64}-[0-9]{2,4}")
+_END = b"\xff\xd9"
+"""Of a JPEG file; what a power cut left has none."""
+_KEEP = 0.9
+"""The share of the limit that is left after cleaning up."""
+_TOUCH_SECONDS = 3600.0
+"""A file's time of use is kept to about an hour, so that a hit writes nothing."""
+_log = logging.getLogger(__name__)
 
 
 class Pictures:
     """Reads pictures for requests.
 
     Every byte that leaves belongs to a picture of the index: the document says where the file is
-    and which hash it had when it was indexed, and what has another hash is not served.
-
-    Args:
-        index: says which pictures there are.
-        uploads: the pictures that people search by.
-        cache: of thumbnails.
-        drawer: makes them.
-        roots: folders that files must lie in; see `ServerSettings.roots`.
+    and which hash it had when it was indexed, and what has another hash is not served. Thumbnails
+    are made by ``drawer``; see `ServerSettings.roots`.
     """
 
     def __init__(
@@ -79,13 +75,11 @@ class Pictures:
         self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
-        """An indexed or an uploaded picture by its id.
+        """An indexed or an uploaded picture by its id."""
+        return self._uploads.get(name) if UPLOAD_NAME.fullmatch(name) else self.document(name)
 
-        Raises:
-            UnknownPictureError: there is none, or an upload was forgotten.
-        """
-        if UPLOAD_NAME.fullmatch(name):
-            return self._uploads.get(name)
+    def document(self, name: str) -> Document:
+        """An indexed picture by its id."""
         if not ID.fullmatch(name):
             raise UnknownPictureError(name)
         try:
@@ -93,91 +87,57 @@ class Pictures:
         except QueryError as error:
             raise UnknownPictureError(name) from error
 
-    def document(self, name: str) -> Document:
-        """An indexed picture by its id.
-
-        Raises:
-            UnknownPictureError: there is none.
-        """
-        found = self.find(name) if ID.fullmatch(name) else None
-        if not isinstance(found, Document):
-            raise UnknownPictureError(name)
-        return found
-
     def read(self, picture: Document | Upload) -> bytes:
-        """The bytes of a picture's file.
-
-        Raises:
-            ImageError: it is gone, has changed since it was indexed, or lies where the server
-                must not read.
-        """
+        """The bytes of a picture's file."""
         if isinstance(picture, Upload):
             return picture.data
         data = self._readable(picture, read_bytes)
-        if hashlib.sha256(data).hexdigest() != picture.sha256:
-            raise _changed(picture)
+        _check_same(picture, hashlib.sha256(data).hexdigest())
         return data
 
     def opened(self, picture: Document | Upload) -> bytes | NDArray[np.uint8]:
-        """A picture to make views of: its file, or the pixels of a smaller copy where it is large.
-
-        Raises:
-            ImageError: the picture cannot be read.
-        """
+        """A picture to make views of: its file, or a smaller copy's pixels where it is large."""
         data = self.read(picture)
-        return self._drawer.small(data) if picture.width * picture.height > LARGE else data
+        return self._small(data) if picture.width * picture.height > LARGE else data
 
-    def thumbnail(self, picture: Document | Upload, size: int) -> Thumbnail:
-        """A small JPEG, at most ``size`` pixels wide and high.
+    def thumbnail(self, picture: Document | Upload, size: int) -> tuple[bytes, str, bool]:
+        """A JPEG, what names its content, and whether it was in the cache.
 
         Whatever the cache has, the file is read and checked first: one that is gone, has changed or
         is no longer served is not shown.
-
-        Raises:
-            ImageError: the picture cannot be read.
-            QueryError: there is no such size.
         """
-        if size not in SIZES:
-            raise QueryError(f"thumbnails have {', '.join(map(str, SIZES))} pixels, not {size}")
 
         def make() -> bytes:
-            return self._drawer.thumbnail(self.read(picture), size)
+            return thumbnail(Image.fromarray(self._small(self.read(picture))), size)
 
         if isinstance(picture, Upload):
-            return Thumbnail(make(), f'"{picture.id}-{size}"', False)
-        if self._readable(picture, content_hash) != picture.sha256:
-            raise _changed(picture)
+            return make(), f'"{picture.id}-{size}"', False
+        _check_same(picture, self._readable(picture, content_hash))
         key = f"{picture.sha256}-{size}"
         data, was_there = self._cache.get(key, make)
-        return Thumbnail(data, f'"{key}"', was_there)
+        return data, f'"{key}"', was_there
 
     def is_allowed(self, path: Path) -> bool:
         """Whether a file or folder lies in one of the roots, wherever links lead."""
-        real = _real(path)
-        return any(real.is_relative_to(root) for root in self._roots)
+        return _is_below(path, self._roots)
+
+    def _small(self, data: bytes) -> NDArray[np.uint8]:
+        return self._drawer.decode(data, "picture").pixels
 
     def _readable(self, picture: Document, read: Callable[[str, Limits], T]) -> T:
         """What reading a picture's file gives, if it is where the server may read."""
         if in_memory(picture.uri):
             raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
-        self._check_place(picture)
+        inside = split_uri(picture.uri)
+        path = to_path(inside[1] if inside else picture.uri)
+        # Without roots a link must not lead out of its folder. A remote file was chosen by the
+        # person who indexed it, and its hash is checked.
+        if path is not None and not _is_below(path, self._roots or (_real(path.parent),)):
+            raise ImageError(picture.filename, "lies outside the folders that are served")
         try:
             return read(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
         except ImageError as error:
             raise ImageError(picture.filename, error.reason) from error  # without its folder
-
-    def _check_place(self, picture: Document) -> None:
-        """Refuse a file outside the roots, and a link that leads there."""
-        inside = split_uri(picture.uri)
-        path = to_path(inside[1] if inside else picture.uri)
-        if path is None:
-            return  # remote: the person who indexed it chose it, and the hash is checked
-        if self._roots:
-            allowed = self.is_allowed(path)
-        else:
-            allowed = _real(path).is_relative_to(_real(path.parent))
-        if not allowed:
-            raise ImageError(picture.filename, "lies outside the folders that are served")
 
 
 def _real(path: Path) -> Path:
@@ -185,5 +145,96 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _changed(picture: Document) -> ImageError:
-    return ImageError(picture.filename, "has changed since it was indexed")
+def _is_below(path: Path, roots: tuple[Path, ...]) -> bool:
+    real = _real(path)
+    return any(real.is_relative_to(root) for root in roots)
+
+
+def _check_same(picture: Document, sha256: str) -> None:
+    if sha256 != picture.sha256:
+        raise ImageError(picture.filename, "has changed since it was indexed")
+
+
+def default_folder() -> Path:
+    """Of thumbnails: below IMGSEARCH_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("IMGSEARCH_CACHE")
+    base = Path(chosen).expanduser() if chosen else Path(user_cache_dir("imgsearch_es"))
+    return base / "thumbnails"
+
+
+class ThumbnailCache:
+    """Files by key, at most so many bytes; safe in many threads and, but for its count, processes.
+
+    The folder is made when first needed, readable for its owner only.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._bytes: int | None = None
+        self._has_warned = False
+
+    def get(self, key: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """A thumbnail by the picture's SHA-256, a hyphen and its size; and whether it was there."""
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"not the key of a thumbnail: {key!r}")
+        path = self.folder / key[:2] / f"{key}.jpg"
+        try:
+            data = path.read_bytes()
+            now = time.time()
+            if now - path.stat().st_mtime > _TOUCH_SECONDS:
+                os.utime(path, (now, now))
+        except OSError:  # mostly it is not there
+            data = b""
+        if data.endswith(_END):
+            return data, True
+        data = make()
+        try:
+            self._put(path, data)
+        except OSError as error:  # the disk is full, say: a cache is not needed
+            if not self._has_warned:
+                _log.warning("thumbnails are not kept in %s: %s", self.folder, error.strerror)
+            self._has_warned = True
+        return data, False
+
+    def _put(self, path: Path, data: bytes) -> None:
+        """Write a file in one step, so that nobody reads half of it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, suffix=".new")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+        with self._lock:
+            if self._bytes is None:
+                self._bytes = sum(size for _, size, _ in self._files())
+            else:
+                self._bytes += len(data)
+            if self._bytes > self._max_bytes:
+                self._bytes = self._clean()
+
+    def _clean(self) -> int:
+        """Remove the longest unused, and give the bytes that are left."""
+        files = sorted(self._files())
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= _KEEP * self._max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        return total
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Time of use, bytes and path of each file."""
+        found = []
+        for path in self.folder.glob("*/*.jpg"):
+            try:
+                info = path.stat()
+            except FileNotFoundError:  # another process cleans up, too
+                continue
+            found.append((info.st_mtime, info.st_size, path))
+        return found

@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from imgsearch_es.retrieval.fusion import HEAVIEST
 
 MAX_K = 1000
-MAX_PICTURES = 64
-MAX_DIMENSIONS = 10_000
 
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]
 
@@ -26,23 +24,19 @@ PictureId = Annotated[
         description="The id of an indexed picture, or of an upload.",
     ),
 ]
-PictureIds = Annotated[list[PictureId], Field(max_length=MAX_PICTURES)]
+PictureIds = Annotated[list[PictureId], Field(max_length=64)]
 RegionBox = Annotated[
     tuple[float, float, float, float],
     Field(description="left, top, right, bottom; fractions where all are 1 or less, else pixels"),
 ]
 
 
-class _Request(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class What(_Request):
-    """What is searched for; the arguments of ``ImageIndex.search``."""
+class _Asked(_Model):
+    """What fits into a URL, too."""
 
     text: str | None = Field(
         None, max_length=10_000, description="Words and conditions: `dog -poodle label:pets`."
@@ -50,8 +44,20 @@ class What(_Request):
     image: PictureIds = Field([], description="Pictures; of several the mean counts.")
     like: PictureIds = Field([], description="Pictures to search closer to.")
     dislike: PictureIds = Field([], description="Pictures to search further from.")
+    strategy: str = Field("auto", max_length=40, description="How to score.")
+    exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
+
+
+class _Page(_Model):
+    k: int = Field(10, ge=1, le=MAX_K, description="How many hits.")
+    offset: int = Field(0, ge=0, le=10_000, description="How many of the best to leave out.")
+
+
+class What(_Asked):
+    """What is searched for; the arguments of ``ImageIndex.search``."""
+
     vector: list[float] | None = Field(
-        None, min_length=1, max_length=MAX_DIMENSIONS, description="A deep feature, for dense-*."
+        None, min_length=1, max_length=10_000, description="A deep feature, for dense-*."
     )
     where: dict[str, Any] = Field(
         {}, description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`.'
@@ -62,7 +68,6 @@ class What(_Request):
     rocchio: tuple[Weight, Weight, Weight] | None = Field(
         None, description="Weights of the query, the liked and the disliked pictures."
     )
-    strategy: str = Field("auto", max_length=40, description="How to score.")
     parameters: dict[str, float] = Field({}, description="Of the strategy: k1 and b of bm25.")
     threshold: float | None = Field(None, description="The least score, of strategies dense-*.")
     approximate: bool = False
@@ -71,30 +76,18 @@ class What(_Request):
     fusion: Literal["sum", "rrf"] = "sum"
     rank_constant: int = Field(60, ge=1, le=1_000_000, description="Of rrf, as of the next.")
     window: int = Field(100, ge=1, le=MAX_K, description="How many pictures each part ranks.")
-    exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
 
 
-class SearchRequest(What):
+class SearchRequest(What, _Page):
     """A search."""
 
-    k: int = Field(10, ge=1, le=MAX_K, description="How many hits.")
-    offset: int = Field(0, ge=0, le=10_000, description="How many of the best to leave out.")
 
-
-class SearchRequestInUrl(_Request):
+class SearchRequestInUrl(_Asked, _Page):
     """A search, as far as it fits into a URL."""
 
-    text: str | None = Field(None, max_length=10_000)
-    image: PictureIds = []
-    like: PictureIds = []
-    dislike: PictureIds = []
     region: str | None = Field(
         None, pattern=r"^[0-9.]+(,[0-9.]+){3}$", description="left,top,right,bottom"
     )
-    strategy: str = Field("auto", max_length=40)
-    exclude_self: bool = False
-    k: int = Field(10, ge=1, le=MAX_K)
-    offset: int = Field(0, ge=0, le=10_000)
 
     def to_request(self) -> SearchRequest:
         """The same as it would be posted."""
@@ -118,41 +111,47 @@ class FacetsRequest(What):
     size: int = Field(10, ge=1, le=1000, description="Values of each field.")
 
 
-class UrlRequest(_Request):
+class UrlRequest(_Model):
     """A picture on the web."""
 
     url: str = Field(max_length=2000)
 
 
-class AddRequest(_Request):
-    """Files and folders on the server, below its roots."""
-
-    sources: list[str] = Field(min_length=1, max_length=100)
-    labels: list[str] | None = Field(None, max_length=100)
-    metadata: dict[str, Any] | None = None
-
-
-class ChangeRequest(_Request):
+class ChangeRequest(_Model):
     """What to change of a document; what is left out stays."""
 
     labels: list[str] | None = Field(None, max_length=100)
     metadata: dict[str, Any] | None = None
 
 
-class RemoveRequest(_Request):
+class AddRequest(ChangeRequest):
+    """Files and folders on the server, below its roots."""
+
+    sources: list[str] = Field(min_length=1, max_length=100)
+
+
+class RemoveRequest(_Model):
     """Which documents to remove; files stay."""
 
     pictures: list[PictureId] = Field(min_length=1, max_length=10_000)
 
 
-class TermAnswer(_Answer):
+class Click(_Model):
+    """A picture of a search that was shown; both by their ids."""
+
+    model_config = ConfigDict(extra="ignore")
+    search: str = Field(min_length=1, max_length=200)
+    picture: str = Field(min_length=1, max_length=200)
+
+
+class TermAnswer(_Model):
     """A synset and its score."""
 
     synset: str
     score: float
 
 
-class PartAnswer(_Answer):
+class PartAnswer(_Model):
     """What a part of a fused query adds to a score."""
 
     part: str
@@ -162,20 +161,23 @@ class PartAnswer(_Answer):
     contribution: float
 
 
-class HitAnswer(_Answer):
+class _Picture(_Model):
+    id: str
+    uri: str
+    labels: list[str]
+    metadata: dict[str, Any]
+    synsets: list[TermAnswer]
+
+
+class HitAnswer(_Picture):
     """One picture found."""
 
     rank: int
-    id: str
-    uri: str
     score: float
-    synsets: list[TermAnswer]
-    labels: list[str]
-    metadata: dict[str, Any]
     parts: list[PartAnswer] | None = None
 
 
-class SearchAnswer(_Answer):
+class SearchAnswer(_Model):
     """Hits, best first, as ``imgsearch search --json`` prints them."""
 
     query: str
@@ -188,7 +190,7 @@ class SearchAnswer(_Answer):
     hits: list[HitAnswer]
 
 
-class SummandAnswer(_Answer):
+class SummandAnswer(_Model):
     """One summand of a score: query weight times document score, by the formula."""
 
     key: str
@@ -203,7 +205,7 @@ class ExplainedPart(PartAnswer):
     summands: list[SummandAnswer]
 
 
-class ExplanationAnswer(_Answer):
+class ExplanationAnswer(_Model):
     """Why a picture scores what it scores."""
 
     id: str
@@ -213,14 +215,14 @@ class ExplanationAnswer(_Answer):
     parts: list[ExplainedPart] | None = None
 
 
-class ExplainAnswer(_Answer):
+class ExplainAnswer(_Model):
     """As ``imgsearch explain --json`` prints it."""
 
     query: str
     explanations: list[ExplanationAnswer]
 
 
-class FacetValue(_Answer):
+class FacetValue(_Model):
     """A value and how many pictures have it."""
 
     value: str
@@ -231,41 +233,35 @@ FacetsAnswer = dict[str, list[FacetValue]]
 """By field, as ``imgsearch facets --json`` prints it."""
 
 
-class DocumentAnswer(_Answer):
-    """What the index holds of a picture."""
-
-    id: str
-    uri: str
-    filename: str
-    sha256: str
+class _File(_Model):
     width: int
     height: int
     bytes: int
     format: str
+
+
+class DocumentAnswer(_Picture, _File):
+    """What the index holds of a picture."""
+
+    filename: str
+    sha256: str
     indexed_at: datetime
-    labels: list[str]
-    metadata: dict[str, Any]
-    synsets: list[TermAnswer]
 
 
-class UploadAnswer(_Answer):
+class UploadAnswer(_File):
     """An uploaded picture, to be used as ``image``, ``like`` or ``dislike``."""
 
     id: str
-    width: int
-    height: int
-    bytes: int
-    format: str
     expires_in_seconds: int
 
 
-class RemovedAnswer(_Answer):
+class RemovedAnswer(_Model):
     """As ``imgsearch remove --json`` prints it."""
 
     removed: int
 
 
-class HealthAnswer(_Answer):
+class HealthAnswer(_Model):
     """Whether the index answers; how many pictures it has is told to those who may read."""
 
     status: Literal["ok", "unavailable"]
@@ -273,7 +269,7 @@ class HealthAnswer(_Answer):
     model: str | None = None
 
 
-class ErrorDetail(_Answer):
+class ErrorDetail(_Model):
     """What went wrong and what to do."""
 
     kind: str
@@ -281,7 +277,7 @@ class ErrorDetail(_Answer):
     suggestions: list[str] = []
 
 
-class ErrorAnswer(_Answer):
+class ErrorAnswer(_Model):
     """Every error."""
 
     error: ErrorDetail

@@ -1,32 +1,43 @@
-"""What routes work with: one object for each server, made when it starts."""
+"""What routes work with: one object for each server, and how it makes searches of requests."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 from PIL import Image
 
-from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import ImgsearchError, LogError
+from imgsearch_es.evaluation.clicks import InteractionLog, open_log
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
-from imgsearch_es.interfaces.server.answers import Problem, log
+from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.fetching import fetch
-from imgsearch_es.interfaces.server.guard import carries_token, unauthorized
-from imgsearch_es.interfaces.server.interactions import Interactions
-from imgsearch_es.interfaces.server.metrics import Metrics
-from imgsearch_es.interfaces.server.pictures import Pictures
-from imgsearch_es.interfaces.server.searching import Searching
+from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
+from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache, default_folder
+from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.settings import ServerSettings
-from imgsearch_es.interfaces.server.thumbnail_cache import ThumbnailCache, default_folder
-from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Uploads
+from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.facets import FACETS, Facets
+from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
+from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.query_pictures import Prepared, QueryImage
+from imgsearch_es.search.request import OPTIONS
 
 T = TypeVar("T")
+_ALL_SYNSETS = 1000
+"""How many of the most frequent synsets stand for all, where everything is shown."""
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
 _FETCHING_THREADS = 8
@@ -35,46 +46,118 @@ _DRAWING_SECONDS = 10.0
 """How long decoding a picture for a thumbnail may take."""
 
 
-class ProblemError(Exception):
-    """A route cannot answer, for a reason that is none of the library's errors."""
+class Searching:
+    """Answers requests; no other pictures are ever opened than those named by id."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
+    def __init__(self, index: ImageIndex, pictures: Pictures) -> None:
+        self._index = index
+        self._pictures = pictures
+
+    def query(self, what: What, k: int = 10, offset: int = 0) -> Query:
+        """The query of a request; pictures that the index does not know are analyzed."""
+        opened = what.region is not None or bool(what.views)
+        given = {name: getattr(what, name) for name in OPTIONS if name in What.model_fields}
+        given |= {
+            "image": [self._picture(name, opened) for name in what.image],
+            "like": [self._picture(name) for name in what.like],
+            "dislike": [self._picture(name) for name in what.dislike],
+            "exclude_self": False,
+            "rocchio": ROCCHIO if what.rocchio is None else Rocchio(*what.rocchio),
+        }
+        if what.fuse is not None:
+            given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
+        query = self._index.query(k=k, offset=offset, **given)
+        if what.exclude_self:
+            known = [name for name in (*what.image, *what.like, *what.dislike) if len(name) == 32]
+            query = replace(query, exclude=tuple(dict.fromkeys(known)))
+        return query
+
+    def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query | None:
+        """All pictures that meet conditions, by all their synsets; None where there are none."""
+        counted = self._index.facets(fields=("synsets",), size=_ALL_SYNSETS, where=where)
+        terms = tuple(Term(key, 1.0) for key in sorted(one["value"] for one in counted["synsets"]))
+        if not terms:
+            return None
+        filters = parse_filters(where, self._index.vocabulary)
+        return Query(terms=terms, filters=filters, k=k, offset=offset)
+
+    def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
+        """A query with more conditions."""
+        more = parse_filters(where, self._index.vocabulary)
+        return replace(query, filters=query.filters + more) if more else query
+
+    def run(self, query: Query) -> Hits:
+        """The hits of a query."""
+        return self._index.search_many([query])[0]
+
+    def explain(self, request: ExplainRequest) -> tuple[Query, list[Explanation]]:
+        """The query, and explanations of its best hits or of one picture."""
+        wanted = request.picture
+        if wanted is None:
+            query = self.query(request, request.k)
+        else:
+            self._pictures.document(wanted)  # or an error that names it
+            query = self.query(request, k=1)
+            if query.fusion is not None and query.fusion.is_ranked:
+                query = replace(query, k=query.fusion.window)  # ranks are among all pictures
+            else:
+                query = self.narrowed(query, {"id": wanted})
+        hits = self.run(query)
+        found = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
+        return hits.query, found
+
+    def facets(self, request: FacetsRequest) -> Facets:
+        """Counts of what a request matches."""
+        fields = request.fields if request.fields is not None else FACETS
+        if not (request.text or request.image or request.like or request.vector):
+            return self._index.facets(None, fields, request.size, where=request.where)
+        return self._index.facets(self.query(request), fields, request.size)
+
+    def facets_to_choose(
+        self, query: Query | None, where: Mapping[str, Any], fields: Sequence[str], size: int
+    ) -> Facets:
+        """Counts for choosing: a field with a choice shows its other values as well."""
+        free = [field for field in fields if field not in where]
+        counted = self._index.facets(query, free, size, where=where) if free else {}
+        for field in fields:
+            if field in where:
+                others = {name: value for name, value in where.items() if name != field}
+                counted |= self._index.facets(query, [field], size, where=others)
+        return {field: counted[field] for field in fields}
+
+    def _picture(self, name: str, opened: bool = False) -> QueryImage:
+        found = self._pictures.find(name)
+        if isinstance(found, Upload) and found.pixels is not None and not opened:
+            return Prepared(found.id, found.pixels)
+        return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
 
 
-@dataclass(eq=False)
 class Services:
-    """The parts of a server.
+    """The parts of a server of an index.
 
     Attributes:
-        index: what is served.
-        settings: of the server.
         metrics: its figures.
         model: "loading", "ready", "not loaded", or why it cannot be used.
     """
 
-    index: ServedIndex
-    settings: ServerSettings
-    metrics: Metrics = field(default_factory=Metrics)
-    model: str = "not loaded"
-
-    def __post_init__(self) -> None:
-        cache = ThumbnailCache(
-            self.settings.cache_folder or default_folder(), self.settings.cache_bytes
-        )
-        self.checker = Checker(self.settings.upload_limits, self._image_filters)
+    def __init__(self, index: ServedIndex, settings: ServerSettings) -> None:
+        self.index = index
+        self.settings = settings
+        self.metrics = Metrics()
+        self.model = "not loaded"
+        cache = ThumbnailCache(settings.cache_folder or default_folder(), settings.cache_bytes)
+        self.checker = Checker(settings.upload_limits, self._image_filters)
         self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
-        roots = self.settings.roots
-        if roots and self.settings.upload_folder is not None:
-            roots = (*roots, self.settings.upload_folder)
-        self.pictures = Pictures(self.index, self.uploads, cache, self._drawer, roots)
-        self.searching = Searching(self.index, self.pictures)
+        roots = settings.roots
+        if roots and settings.upload_folder is not None:
+            roots = (*roots, settings.upload_folder)
+        self.pictures = Pictures(index, self.uploads, cache, self._drawer, roots)
+        self.searching = Searching(index, self.pictures)
         self.index.observe = self.metrics.batches.observe
-        self.interactions = Interactions(self.settings.log)
         self.changing = asyncio.Lock()
-        self._searches = ThreadPoolExecutor(self.settings.threads, "imgsearch-search")
+        self._log = open_log(settings.log)
+        self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
         self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
@@ -110,23 +193,23 @@ class Services:
 
         So however many one sends, another waits for one of them at most. Until it is its turn, a
         picture stays where it was received, and takes no memory and no thread.
-
-        Args:
-            request: of the client.
-            read: gives the picture.
-            use: what to do with it.
         """
         name = request.client.host if request.client else "unknown"
         turn = self._clients.setdefault(name, asyncio.Lock())
         async with turn, self._places:
             return await asyncio.wrap_future(self._checks.submit(use, await read()))
 
-    def may_read(self, request: Request) -> bool:
-        """Whether a request may see what the index has."""
-        token = self.settings.token
-        if self.settings.readable_without_token or token is None:
-            return True
-        return carries_token(request.headers, token)
+    def keep(self, what: str, note: Callable[[InteractionLog], T]) -> T | None:
+        """Note something in the log of what people see and click, if they asked for one.
+
+        It never stands in the way: if it cannot be written, the page goes on without.
+        """
+        if self._log is not None:
+            try:
+                return note(self._log)
+            except LogError as error:
+                log.warning("%s is not kept: %s", what, error)
+        return None
 
     async def warm_up(self) -> None:
         """Load the model before the first person waits for it."""
@@ -157,19 +240,10 @@ Parts = Annotated[Services, Depends(services_of)]
 
 
 def check_may_change(request: Request) -> None:
-    """Let nobody change the index without the token.
-
-    Raises:
-        ProblemError: the server has no token, or the request does not carry it.
-    """
-    token = services_of(request).settings.token
-    if token is None:
-        raise ProblemError(
-            Problem(
-                403,
-                "ReadOnly",
-                "this server does not change the index: start it with a token in IMGSEARCH_TOKEN",
-            )
-        )
-    if not carries_token(request.headers, token):
-        raise ProblemError(unauthorized())
+    """Let nobody change the index without the token."""
+    settings = services_of(request).settings
+    if settings.token is None:
+        message = "this server does not change the index: start it with a token in IMGSEARCH_TOKEN"
+        raise ProblemError(403, "ReadOnly", message)
+    if not settings.carries_token(request.headers):
+        raise unauthorized()

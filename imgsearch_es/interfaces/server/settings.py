@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +13,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import Limits
 
 UPLOAD_LIMITS = Limits(max_pixels=50_000_000, max_bytes=20 * 1024**2, max_seconds=10.0)
-TOKEN_CHARACTERS = 16
-"""The shortest token that is accepted."""
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+_TOKEN_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,6 @@ class ServerSettings:
     """Settings of a server; the defaults are for one person on this machine.
 
     Attributes:
-        host: the address to listen on.
-        port: 0 for any that is free.
         token: what a request must carry to change the index, and on any other address than
             loopback to read it. Without one nobody changes it.
         host_names: names under which the server is reached, besides localhost and this machine's.
@@ -32,14 +30,9 @@ class ServerSettings:
             Without any, a picture is served if its file is where the index says, and not a link
             that leads out of its folder.
         upload_folder: where pictures that are added by upload are kept; None refuses them.
-        allow_urls: whether the server fetches query pictures from the web for a person.
-        upload_limits: the largest picture that is taken, in bytes and pixels, and the seconds
-            that decoding it may take.
-        request_seconds: how long an answer may take.
-        rate: requests a second that one client may make for long; 0 for any number.
-        burst: how many it may make at once.
-        cache_folder: of thumbnails.
-        cache_bytes: how large it may become.
+        rate, burst: requests that one client may make a second for long (0 for any number), and
+            at once.
+        cache_folder, cache_bytes: of thumbnails.
         threads: how many searches run at once.
         log: a file that keeps what was shown and clicked; None keeps nothing.
 
@@ -68,13 +61,18 @@ class ServerSettings:
         if not 0 <= self.port <= 65_535:
             raise ConfigurationError(f"a port is 0 to 65535, not {self.port}")
         if self.token is not None and (
-            len(self.token) < TOKEN_CHARACTERS or not self.token.isascii() or " " in self.token
+            len(self.token) < _TOKEN_CHARACTERS or not self.token.isascii() or " " in self.token
         ):
             raise ConfigurationError(
-                f"a token has at least {TOKEN_CHARACTERS} ASCII characters and no space; "
+                f"a token has at least {_TOKEN_CHARACTERS} ASCII characters and no space; "
                 "`openssl rand -hex 24` makes one"
             )
-        self._check_proxies()
+        try:
+            list(map(ipaddress.ip_network, self.proxies))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"a proxy is an address or a network such as 10.0.0.0/8: {error}"
+            ) from error
         if not self.readable_without_token and self.token is None:
             reached = f"{', '.join(self.proxies) or self.host} can be reached from other machines"
             raise ConfigurationError(
@@ -90,29 +88,26 @@ class ServerSettings:
             if not root.is_dir():
                 raise ConfigurationError(f"there is no folder {root}")
 
-    def _check_proxies(self) -> None:
-        for proxy in self.proxies:
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError as error:
-                raise ConfigurationError(
-                    f"a proxy is an address or a network such as 10.0.0.0/8, not {proxy!r}"
-                ) from error
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine reaches the server."""
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
     @property
     def readable_without_token(self) -> bool:
-        """Whether searching needs no token."""
-        return self.is_loopback and not self.proxies
+        """Whether searching needs no token: only this machine reaches the server."""
+        try:
+            loopback = (
+                self.host.lower() == "localhost" or ipaddress.ip_address(self.host).is_loopback
+            )
+        except ValueError:
+            loopback = False
+        return loopback and not self.proxies
+
+    def carries_token(self, headers: Mapping[str, str]) -> bool:
+        """Whether ``Authorization: Bearer <token>`` is there; takes as long whatever is wrong."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), (self.token or "").encode())
+        return scheme.lower() == "bearer" and same and self.token is not None
+
+    def may_read(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request may see what the index has."""
+        return self.readable_without_token or self.carries_token(headers)
 
     @property
     def believed(self) -> list[str]:
@@ -128,5 +123,5 @@ class ServerSettings:
     @property
     def known_hosts(self) -> frozenset[str]:
         """The names that a Host header may have; addresses are accepted besides."""
-        names = (*_LOCAL, self.host, socket.gethostname(), *self.host_names)
-        return frozenset(name.lower() for name in names)
+        own = ("localhost", "127.0.0.1", "::1", self.host, socket.gethostname())
+        return frozenset(name.lower() for name in (*own, *self.host_names))

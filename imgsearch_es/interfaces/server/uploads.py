@@ -9,17 +9,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.pictures.files import Limits
-from imgsearch_es.pictures.thumbnails import thumbnail
 
 PREFIX = "upload-"
 NAME = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{22}}")
@@ -48,11 +47,8 @@ class Upload:
     """A picture that was uploaded.
 
     Attributes:
-        id: by which queries name it.
         data: the file.
-        width: pixels, upright.
-        height: pixels, upright.
-        format: "JPEG", "PNG", ...
+        width, height: pixels, upright.
         until: when it is forgotten, by the monotonic clock.
         pixels: as the model takes them; None where the index has no model.
     """
@@ -75,12 +71,7 @@ class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     No large picture is decoded by the server itself: its process would take the memory of all of
-    them at once.
-
-    Args:
-        limits: of a picture.
-        image_filters: gives those of the index's model, where there is one; asked when a worker
-            starts.
+    them at once. ``image_filters`` gives those of the index's model, asked when a worker starts.
     """
 
     def __init__(
@@ -90,63 +81,29 @@ class Checker:
     ) -> None:
         self._limits = limits
         self._ask_image_filters = image_filters
-        self._image_filters: Sequence[Mapping[str, Any]] | None = None
         self._room = threading.Semaphore(WORKERS)
         self._idle: list[WorkerProcess] = []
 
-    def check(self, data: bytes) -> Decoded:
-        """The size and format of a picture, and what the image filters make of it.
+    @cached_property
+    def filters(self) -> Sequence[Mapping[str, Any]]:
+        """The model's; asked for once, so that all workers have the same."""
+        return self._ask_image_filters()
 
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
+    def check(self, data: bytes) -> Decoded:
+        """``decode`` an upload, if it has not too many bytes."""
         if len(data) > self._limits.max_bytes:
             raise ImageError(
                 "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
             )
-        return self._decode(data, "the upload")
+        return self.decode(data, "the upload")
 
-    def has_filters(self) -> bool:
-        """Whether pixels are what the model takes, and not those of `small`."""
-        return bool(self._filters())
-
-    def small(self, data: bytes) -> NDArray[np.uint8]:
-        """The pixels of a picture shrunk to `LARGEST`.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
-        return self._decode(data, "picture").pixels
-
-    def thumbnail(self, data: bytes, size: int) -> bytes:
-        """A small JPEG, at most ``size`` pixels wide and high.
-
-        Args:
-            data: a picture's file.
-            size: at most `LARGEST`.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
-        return thumbnail(Image.fromarray(self.small(data)), size)
-
-    def close(self) -> None:
-        """End the worker processes."""
-        while self._idle:
-            _end(self._idle.pop())
-
-    def _filters(self) -> Sequence[Mapping[str, Any]]:
-        """Asked for once, so that all workers have the same."""
-        if self._image_filters is None:
-            self._image_filters = self._ask_image_filters()
-        return self._image_filters
-
-    def _decode(self, data: bytes, name: str) -> Decoded:
+    def decode(self, data: bytes, name: str) -> Decoded:
+        """The size and format of a picture, and what the filters make of it, else a small copy."""
         with self._room:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                worker = WorkerProcess(self._filters() or _SMALL, self._limits)
+                worker = WorkerProcess(self.filters or _SMALL, self._limits)
             try:
                 found = worker.decode(data, name)
             except NoWorkerError:
@@ -157,6 +114,11 @@ class Checker:
                 raise
             self._idle.append(worker)
             return found
+
+    def close(self) -> None:
+        """End the worker processes."""
+        while self._idle:
+            _end(self._idle.pop())
 
 
 def _end(worker: WorkerProcess) -> None:
@@ -174,39 +136,27 @@ class Uploads:
         self._bytes = 0
 
     def add(self, data: bytes) -> Upload:
-        """Check a picture and keep it.
-
-        Raises:
-            ImageError: it is no picture, too large, or harms its decoder.
-        """
+        """Check a picture and keep it; those kept long enough, or too many, are forgotten."""
         found = self._checker.check(data)
-        pixels = found.pixels if self._checker.has_filters() else None
+        pixels = found.pixels if self._checker.filters else None
         size = (found.width, found.height, found.format)
         until = time.monotonic() + KEEP_SECONDS
         upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until, pixels)
         with self._lock:
             self._kept[upload.id] = upload
             self._bytes += upload.size
-            self._forget()
+            now = time.monotonic()
+            for name, one in list(self._kept.items()):  # the oldest first
+                if self._bytes <= _TOTAL_BYTES and one.until >= now:
+                    break
+                del self._kept[name]
+                self._bytes -= one.size
         return upload
 
     def get(self, name: str) -> Upload:
-        """The upload of this id.
-
-        Raises:
-            UnknownPictureError: there is none, or it was forgotten.
-        """
+        """The upload of this id."""
         with self._lock:
             found = self._kept.get(name)
         if found is None or found.until < time.monotonic():
             raise UnknownPictureError(name)
         return found
-
-    def _forget(self) -> None:
-        """Drop the oldest: what is over the limit in all, and what is kept long enough."""
-        now = time.monotonic()
-        for name, upload in list(self._kept.items()):
-            if self._bytes <= _TOTAL_BYTES and upload.until >= now:
-                return
-            del self._kept[name]
-            self._bytes -= upload.size

@@ -1,23 +1,38 @@
-"""What the templates show: hits, facets and explanations as a person reads them."""
+"""What the page shows: its state as it stands in its URL, and what the templates make of answers.
+
+A link to a page is a link to all of it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
+
+from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.html import words
-from imgsearch_es.interfaces.server.state import LAST_PAGE, PAGE_SIZE, State
+from imgsearch_es.interfaces.server.answers import reason_of
+from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
 from imgsearch_es.retrieval.conditions import METADATA, shown_value
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.facets import FacetCount, Facets
+from imgsearch_es.retrieval.facets import BOUNDS, FacetCount, Facets, check_facets, range_of
 from imgsearch_es.retrieval.language import MAX_PARTS
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 
+PAGE_SIZE = 24
+LAST_PAGE = 400
+"""So many pages are within the 10,000 hits that a search ranks."""
+_REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
     "synsets": "Seen in the picture",
     "label": "Label",
@@ -31,6 +46,130 @@ _TELLING = 0.005
 """A synset with a smaller score is 0.00 to a person."""
 FACETS_SHOWN = 7
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A page.
+
+    Attributes:
+        q: words.
+        image, like, dislike: ids of pictures.
+        region: left,top,right,bottom of the one picture, as fractions.
+        where: choices of facets, each ``field=value``.
+        by: the strategy.
+        page: from 1.
+    """
+
+    q: str = ""
+    image: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
+    dislike: tuple[str, ...] = ()
+    region: str = ""
+    where: tuple[str, ...] = ()
+    by: str = "auto"
+    page: int = 1
+
+    @classmethod
+    def from_params(cls, params: QueryParams) -> State:
+        """Read a URL's parameters."""
+        region, number = params.get("region", ""), params.get("page", "1")
+        if region and not _REGION.fullmatch(region):
+            raise QueryError("a region is left,top,right,bottom as fractions of the picture")
+        if not re.fullmatch(r"\d{1,3}", number) or not 1 <= int(number) <= LAST_PAGE:
+            raise QueryError(f"pages are 1 to {LAST_PAGE}")
+        return cls(
+            q=params.get("q", "").strip(),
+            image=_distinct(params.getlist("image")),
+            like=_distinct(params.getlist("like")),
+            dislike=_distinct(params.getlist("dislike")),
+            region=region,
+            where=_distinct(params.getlist("where")),
+            by=params.get("by", "auto"),
+            page=int(number),
+        )
+
+    def url(self, path: str = "/", **changes: Any) -> str:
+        """The URL of this page with changes; of another first page unless that is the change."""
+        changed = replace(self, **{"page": 1, **changes})
+        if len(changed.image) != 1 or "image" in changes:
+            changed = replace(changed, region=changes.get("region", ""))
+        given = {
+            name: value for name, value in asdict(changed).items() if value != getattr(_EMPTY, name)
+        }
+        query = urlencode(given, doseq=True)
+        return f"{path}?{query}" if query else path
+
+    def with_choice(self, field: str, value: str) -> str:
+        """The URL with a facet's value chosen, or let go; of ranges one at a time."""
+        choice = f"{field}={value}"
+        if choice in self.where:
+            return self.url(where=tuple(one for one in self.where if one != choice))
+        kept = self.where
+        if field in BOUNDS:
+            kept = tuple(one for one in kept if not one.startswith(f"{field}="))
+        return self.url(where=(*kept, choice))
+
+    def judged(self, name: str, how: str) -> str:
+        """The URL with a picture liked or disliked, or with that taken back."""
+        changes: dict[str, Any] = {
+            role: tuple(one for one in getattr(self, role) if one != name)
+            for role in ("like", "dislike")
+        }
+        if name not in getattr(self, how):
+            changes[how] = (*changes[how], name)
+        return self.url(**changes, region=self.region)
+
+    def why(self, name: str) -> str:
+        """The URL that tells why a picture was found."""
+        asked = self.url("", region=self.region).lstrip("?")
+        return f"/why?{'&'.join(filter(None, [f'picture={name}', asked]))}"
+
+    def without(self, role: str, name: str) -> str:
+        """The URL without one of the query's pictures."""
+        changes: dict[str, Any] = {role: tuple(one for one in getattr(self, role) if one != name)}
+        return self.url(**changes)
+
+    @property
+    def has_query(self) -> bool:
+        """Whether there is something to rank by."""
+        return bool(self.q or self.image or self.like)
+
+    def what(self) -> What:
+        """The request of the API that asks for the same, without the facets' choices."""
+        values = {
+            "text": self.q or None,
+            "image": self.image,
+            "like": self.like,
+            "dislike": self.dislike,
+            "region": self.region.split(",") if self.region else None,
+            "strategy": self.by,
+        }
+        try:
+            return What.model_validate(values)
+        except ValidationError as error:
+            raise QueryError(reason_of(error.errors())) from error
+
+    def conditions(self) -> dict[str, Any]:
+        """The facets' choices as conditions: any value of a field, and all fields."""
+        found: dict[str, Any] = {}
+        for choice in self.where:
+            field, _, value = choice.partition("=")
+            check_facets([field], 1)
+            if field not in BOUNDS:
+                found.setdefault(field, []).append(value)
+                continue
+            chosen = range_of(field, value)
+            ends = {"gte": chosen.low, "lt": chosen.high}
+            found[field] = {sign: end for sign, end in ends.items() if end is not None}
+        return found
+
+
+_EMPTY = State()
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, values)))
 
 
 def chips(document: Document, asked: Collection[str]) -> list[Term]:
@@ -90,11 +229,6 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
 def title_of(field: str) -> str:
     """What a facet is called; a person's own field by its own name."""
     return FACET_FIELDS.get(field, field.removeprefix(METADATA))
-
-
-def name_of(field: str, value: str) -> str:
-    """What a value of a facet is called."""
-    return words(value) if field == "synsets" else value
 
 
 def summary(hits: Hits, state: State) -> dict[str, Any]:
