@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from imgsearch_es.interfaces.cli import app
-from imgsearch_es.interfaces.cli.headings import by_heading
+from imgsearch_es.interfaces.cli.declaring import JSON_HELP, by_heading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\
@@ -26,8 +26,6 @@ Every command has `--help`. What a command prints for people, `--json` prints fo
 codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130
 interrupted. The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
 """
-SHARED = "Print JSON instead of text."
-"""The option of all commands, which the head of the page speaks of."""
 
 
 def main() -> None:
@@ -64,7 +62,7 @@ def section(name: str, command: Any) -> str:
     more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
     lines = [f"### {name}", "", text, "", *(line for part in more for line in (part, ""))]
     lines += [f"    {usage}"]
-    shown = (p for p in parameters if p.help and p.help != SHARED)
+    shown = (p for p in parameters if p.help and p.help != JSON_HELP)
     for heading, below in by_heading(shown, "").items():
         lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
         lines += map(row, below)
@@ -79,10 +77,7 @@ def row(parameter: Any) -> str:
 
 def written(parameter: Any) -> str:
     """How it is written on the line."""
-    is_number = type(parameter.default) in (int, float)
-    value = parameter.metavar or (
-        "NUMBER" if is_number else parameter.name.rpartition("_")[2].upper()
-    )
+    value = parameter.metavar
     if parameter.param_type_name == "argument":
         word = value + ("..." if parameter.nargs == -1 else "")
         return word if parameter.required else f"[{word}]"

@@ -1,22 +1,103 @@
-"""Options that are more than a word or a number: conditions, regions, weights, parameters."""
+"""Options of several commands, and the reading of those that are more than a word or a number."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from imgsearch_es.errors import QueryError
+import typer
+
+from imgsearch_es.errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from imgsearch_es.index import ImageIndex
     from imgsearch_es.retrieval.feedback import Rocchio
+    from imgsearch_es.retrieval.fusion import Fusion
+
+Index = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        "-i",
+        envvar="IMGSEARCH_INDEX",
+        help="The index: a file such as pets.duckdb, or http://host:9200/pets.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=VALUE",
+        help="A condition: label=indoor, label!=pets, width>=800, filename=beach*, "
+        "metadata.camera=X100, score(tabby)>0.5. May be repeated.",
+    ),
+]
+Count = Annotated[int, typer.Option("-k", "--k", min=1, help="How many hits.")]
 
 _CONDITION = re.compile(
     r"(?P<field>[^<>=!\s]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.+)", re.DOTALL
 )
 _SIGNS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+
+
+@dataclass(frozen=True)
+class Analyzing:
+    """What makes terms of pictures.
+
+    Options:
+        --model, -m: The classifier; `imgsearch models` lists them. A new index takes vgg16, an old
+            one keeps its own.
+    Analyzer:
+        --weights FILE: A file with the model's weights.
+        --analyzer TOML: A TOML file with a whole analyzer instead of a model: image filters, model,
+            term filters.
+        --runtime: What runs the classifier: tensorflow, openvino, or auto: openvino where both
+            agree. `imgsearch doctor` tells which. By default IMGSEARCH_RUNTIME, else auto.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    analyzer: str | None = None
+    runtime: str | None = None
+
+    def open(self, index: str | None, **more: Any) -> ImageIndex:
+        """Open an index with it."""
+        return opened(index, **asdict(self), **more)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How Elasticsearch keeps a new index.
+
+    Elasticsearch:
+        --vectors KIND: Also index deep features, for `imgsearch search --approximate`: int8_hnsw,
+            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.
+        --similarity: How --vectors compares: cosine (the default), dot or euclidean.
+        --shards: Shards of a new index.
+        --replicas: Copies of each shard.
+    """
+
+    vectors: str | None = None
+    similarity: str | None = None
+    shards: Annotated[int | None, typer.Option(min=1)] = None
+    replicas: Annotated[int | None, typer.Option(min=0)] = None
+
+
+def opened(index: str | None, **options: Any) -> ImageIndex:
+    """Open an index; ``ImageIndex`` is imported when one is needed, so that help comes at once."""
+    from imgsearch_es.index import ImageIndex
+
+    return ImageIndex(index, **options)
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given: those of None have a default further down."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def conditions(texts: list[str] | None) -> dict[str, Any]:
@@ -49,16 +130,11 @@ def conditions(texts: list[str] | None) -> dict[str, Any]:
     return where
 
 
-def given(**values: Any) -> dict[str, Any]:
-    """The options that were given: those of None have a default further down."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def region(text: str | None) -> tuple[float, ...] | None:
-    """Read ``left,top,right,bottom``.
+    """Read ``left,top,right,bottom``; how many there are is checked with the picture.
 
     Raises:
-        QueryError: a part is no number; how many there are is checked with the picture.
+        QueryError: a part is no number.
     """
     return None if text is None else _numbers(text, "--region is left,top,right,bottom, four")
 
@@ -88,9 +164,6 @@ def vector(file: str | None) -> NDArray[np.float32] | None:
     """
     if file is None:
         return None
-    import sys
-    from pathlib import Path
-
     import numpy as np
 
     try:
@@ -118,6 +191,47 @@ def parameters(texts: list[str] | None) -> dict[str, float]:
             raise QueryError(f"--parameter {text!r} {why}")
         found[name] = _numbers(value, f"--parameter {name} takes")[0]
     return found
+
+
+def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fusion | None:
+    """Read ``part=weight,...``; a part without a weight has 1.
+
+    Raises:
+        QueryError: the text is no list of parts and weights, or there is none to fuse by a method.
+    """
+    from imgsearch_es.retrieval.fusion import Fusion
+
+    if text is None:
+        if (method, rank_constant, window) != ("sum", 60, 100):
+            raise QueryError(
+                "--fusion, --rank-constant and --window go with --fuse PART=WEIGHT,..."
+            )
+        return None
+    weights: dict[str, float] = {}
+    for item in text.split(","):
+        name, sign, number = (piece.strip() for piece in item.partition("="))
+        if not name or name in weights:
+            what = f"names {name} twice" if name else "has a part without a name"
+            raise QueryError(f"--fuse {text!r} {what}; write for example image=1,words=0.5")
+        try:
+            weights[name] = float(number) if sign else 1.0
+        except ValueError as error:
+            raise QueryError(f"--fuse {item!r} is no part and weight, such as image=1") from error
+    return Fusion(weights, method, rank_constant, window)
+
+
+def whole_numbers(text: str, option: str, example: str) -> list[int]:
+    """Read ``n,n``.
+
+    Raises:
+        ConfigurationError: a part is no whole number.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option} is a number or several such as {example}, not {text!r}"
+        ) from error
 
 
 def _numbers(text: str, what: str) -> tuple[float, ...]:

@@ -3,107 +3,62 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgsearch_es.interfaces.cli.headings import under_access, under_analyzer, under_limits
-from imgsearch_es.interfaces.cli.output import (
-    AnalyzerOption,
-    IndexOption,
-    JsonOption,
-    ModelOption,
-    RuntimeOption,
-    WeightsOption,
-    print_json,
-    say,
-)
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.interfaces.cli.declaring import Positive
+from imgsearch_es.interfaces.cli.options import Analyzing, Index
+from imgsearch_es.interfaces.cli.output import answer, say
 
 
 def serve(
-    index: IndexOption = None,
-    host: Annotated[
-        str, typer.Option(help="The address to listen on. Any address but loopback needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            show_default=False,
-            help="Serve and add only pictures in this folder. Repeat it for more.",
-        ),
-    ] = None,
-    uploads: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", show_default=False, help="Where to keep pictures that people upload."
-        ),
-    ] = None,
-    host_name: Annotated[
-        list[str] | None,
-        under_access(
-            metavar="NAME",
-            show_default=False,
-            help="A name by which people reach the server. Repeat it for more.",
-        ),
-    ] = None,
-    proxy: Annotated[
-        list[str] | None,
-        under_access(
-            metavar="ADDRESS",
-            show_default=False,
-            help="A proxy, or a network of proxies, whose X-Forwarded-For to believe. Needs a "
-            "token. Repeat it for more.",
-        ),
-    ] = None,
-    allow_urls: Annotated[
-        bool,
-        under_access(
-            "--allow-urls", help="Let people search with pictures from public web servers."
-        ),
-    ] = False,
-    max_upload: Annotated[int, under_limits(min=1, help="The largest upload, in megabytes.")] = 20,
-    max_megapixels: Annotated[
-        int, under_limits(min=1, help="The largest picture, in megapixels.")
-    ] = 50,
-    timeout: Annotated[
-        float, under_limits(help="Give up on an answer after this many seconds.")
-    ] = 30.0,
-    rate: Annotated[
-        float, under_limits(help="Requests a second from one client; 0 sets no limit.")
-    ] = 20.0,
-    cache: Annotated[
-        int, under_limits(min=1, help="Thumbnails to keep on disk, in megabytes.")
-    ] = 2048,
-    log: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="IMGSEARCH_LOG",
-            show_default=False,
-            help="Log what is shown and clicked to this file, for `imgsearch clicks`.",
-        ),
-    ] = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    analyzer: AnalyzerOption = None,
-    runtime: RuntimeOption = None,
-    warm_up: Annotated[
-        bool,
-        under_analyzer(
-            "--warm-up/--no-warm-up",
-            help="Load the model at the start, not at the first query by picture.",
-        ),
-    ] = True,
-    json: JsonOption = False,
+    *,
+    index: Index = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    root: list[Path] | None = None,
+    uploads: Path | None = None,
+    host_name: list[str] | None = None,
+    proxy: list[str] | None = None,
+    allow_urls: bool = False,
+    max_upload: Positive = 20,
+    max_megapixels: Positive = 50,
+    timeout: float = 30.0,
+    rate: float = 20.0,
+    cache: Positive = 2048,
+    log: Annotated[Path | None, typer.Option(envvar="IMGSEARCH_LOG")] = None,
+    analyzing: Analyzing,
+    warm_up: bool = True,
 ) -> None:
     """Serve a page and an API for an index.
 
     Only this machine can reach it, unless you give --host or --proxy. Then set the environment
     variable IMGSEARCH_TOKEN to a token, which every request must carry. With a token, people can
     also add and remove pictures. Ctrl-C stops the server.
+
+    Options:
+        --host: The address to listen on. Any address but loopback needs a token.
+        --port: The port; 0 takes a free one.
+        --root DIR: Serve and add only pictures in this folder. Repeat it for more.
+        --uploads DIR: Where to keep pictures that people upload.
+        --log FILE: Log what is shown and clicked to this file, for `imgsearch clicks`.
+    Access:
+        --host-name: A name by which people reach the server. Repeat it for more.
+        --proxy ADDRESS: A proxy, or a network of proxies, whose X-Forwarded-For to believe. Needs a
+            token. Repeat it for more.
+        --allow-urls: Let people search with pictures from public web servers.
+    Limits:
+        --max-upload: The largest upload, in megabytes.
+        --max-megapixels: The largest picture, in megapixels.
+        --timeout: Give up on an answer after this many seconds.
+        --rate: Requests a second from one client; 0 sets no limit.
+        --cache: Thumbnails to keep on disk, in megabytes.
+    Analyzer:
+        --warm-up: Load the model at the start, not at the first query by picture.
     """
     # In blocks of this size the C library gives a large picture's memory back; of smaller ones each
     # thread keeps some. To be set before Pillow is loaded.
@@ -116,6 +71,8 @@ def serve(
     from imgsearch_es.interfaces.server.settings import ServerSettings
     from imgsearch_es.pictures.files import Limits
 
+    if log is not None:
+        _check_log(log)
     settings = ServerSettings(
         host=host,
         port=port,
@@ -131,19 +88,20 @@ def serve(
         cache_bytes=cache * 1024**2,
         log=log,
     )
-    served = ServedIndex(index, model=model, weights=weights, analyzer=analyzer, runtime=runtime)
+    served = ServedIndex(index, **vars(analyzing))
 
     def tell(url: str) -> None:
-        if json:
-            print_json({"url": url, "index": served.location}, indent=None)
-        else:
-            say(f"{served.location} at {url}  (Ctrl-C ends it)")
-        _flush()
+        answer({"url": url, "index": served.location}, indent=None)
+        say(f"{served.location} at {url}  (Ctrl-C ends it)")
+        sys.stdout.flush()
 
     run_server(served, settings, warm_up=warm_up, tell=tell)
 
 
-def _flush() -> None:
-    import sys
-
-    sys.stdout.flush()
+def _check_log(log: Path) -> None:
+    """The page goes on without a log that cannot be written, so that a slip shows at the start."""
+    place = log.expanduser()
+    if place.is_dir():
+        raise ConfigurationError(f"--log {log} is a folder: give a file")
+    if not place.parent.is_dir():
+        raise ConfigurationError(f"--log {log}: there is no folder {place.parent}")
