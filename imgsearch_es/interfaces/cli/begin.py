@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -66,15 +64,10 @@ def demo(
     for hits, title in ((by_picture, f"by picture: {QUERY_PICTURE}"), (by_words, "by words")):
         say("", title)
         print_hits(hits)
-    program = Path(sys.argv[0]).absolute()
-    if shutil.which("imgsearch") or program.name != "imgsearch":
-        command = "imgsearch"
-    else:
-        command = os.path.relpath(program)
-    say("", "galleries, to open in a browser:", *(f"  {page}" for page in pages), "")
-    say("your own pictures:")
-    say(f"  {command} index FOLDER --index pets.duckdb --model {model}")
-    say(f"  {command} search tabby cat --index pets.duckdb --html cats.html")
+    say("", "galleries, to open in a browser:", *(f"  {page}" for page in pages))
+    say("", "your own pictures:")
+    say(f"  imgsearch index FOLDER --index pets.duckdb --model {model}")
+    say("  imgsearch search tabby cat --index pets.duckdb --html cats.html")
 
 
 def _kind(uri: str) -> str:

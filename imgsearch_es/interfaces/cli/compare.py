@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,30 +16,40 @@ from imgsearch_es.interfaces.cli.options import Count, Index, given, opened, who
 from imgsearch_es.interfaces.cli.output import answer, print_table, say, waiting, warn
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Queries, and what is relevant to them.
+
+    Options:
+        --judgements, -j SOURCE: What is relevant to what, as in `imgsearch evaluate`. By default
+            labels.
+        --queries CSV: A file with queries, as in `imgsearch evaluate`.
+        --pictures DIR: A folder of query pictures that are not in the collection.
+    """
+
+    judgements: str | None = None
+    queries: Path | None = None
+    pictures: Path | None = None
+
+
 def hardest(
     *,
     index: Index = None,
-    judgements: str | None = None,
+    judged: Judged,
     strategy: str | None = None,
     measure: str | None = None,
     n: Positive = 10,
     k: Positive = 12,
-    queries: Path | None = None,
-    pictures: Path | None = None,
     run: Path | None = None,
     html: Path | None = None,
 ) -> None:
     """List the queries that were answered worst.
 
     Options:
-        --judgements, -j SOURCE: What is relevant to what, as in `imgsearch evaluate`. By default
-            labels.
         --strategy SYSTEM: A strategy, or a fusion such as a=1+b=2. By default auto.
         --measure: P@10, nDCG@10, AP, RR, ... By default the judgements' first.
         --n, -n: How many queries.
         --k, -k: Hits in a gallery.
-        --queries CSV: A file with queries, as in `imgsearch evaluate`.
-        --pictures DIR: A folder of query pictures that are not in the collection.
         --run FILE: Instead of a strategy: another program's run.
         --html FILE: Write a page with the galleries.
     """
@@ -48,7 +59,6 @@ def hardest(
 
     if run is not None and strategy is not None:
         raise EvaluationError("--run is in place of --strategy: leave one of them out")
-    asked = {"judgements": judgements, "measures": measure, "queries": queries}
     systems: tuple[str, ...] = () if run is not None else (strategy or "auto",)
     with opened(index) as target:
         with waiting():
@@ -56,7 +66,7 @@ def hardest(
                 target,
                 systems=systems,
                 runs=[run] if run else (),
-                **given({**asked, "pictures": pictures}),
+                **given({**vars(judged), "measures": measure}),
             )
         worst = find(target, found, n=n, k=k)
     page = None if html is None else str(worst.to_html(html))
@@ -155,9 +165,7 @@ def benchmark(
 
 
 def clicks(
-    *,
-    log: Annotated[str, typer.Option(envvar="IMGSEARCH_LOG")],
-    cutoffs: str = "1,5,10",
+    *, log: Annotated[str, typer.Option(envvar="IMGSEARCH_LOG")], cutoffs: str = "1,5,10"
 ) -> None:
     """Measure strategies by what people clicked.
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from copy import copy
 from inspect import Parameter, cleandoc, signature
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -40,15 +40,6 @@ _ITEM = re.compile(
     re.MULTILINE,
 )
 JSON_HELP = "Print JSON instead of text."
-
-
-class _Item(NamedTuple):
-    """What a docstring says of an argument or an option."""
-
-    heading: str | None
-    names: list[str]
-    metavar: str | None
-    help: str
 
 
 def command(app: typer.Typer, function: Callable[..., None], heading: str | None = None) -> None:
@@ -108,35 +99,33 @@ class _Headed(TyperCommand):
                 formatter.write_dl([(name.partition(" <")[0], text) for name, text in records])
 
 
-def _described(owner: Callable[..., Any]) -> tuple[str, dict[str, _Item]]:
-    """What a docstring says of a function, and of each of its arguments and options."""
+def _described(owner: Callable[..., Any]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """What a docstring says: a text, and the attributes of each argument and option."""
     text, *sections = _SECTION.split(cleandoc(owner.__doc__ or ""))
     items = {}
     for heading, body in zip(sections[::2], sections[1::2], strict=True):
         for found in _ITEM.finditer(body):
-            short = [found["short"]] if found["short"] else []
-            items[found["name"].replace("-", "_")] = _Item(
-                None if heading == "Options" else heading,
-                [f"--{found['name']}", *short] if found["dashes"] else [],
-                found["metavar"],
-                " ".join(found["help"].split()),
-            )
+            names = [f"--{found['name']}", *filter(None, [found["short"]])]
+            items[found["name"].replace("-", "_")] = {
+                "param_decls": names if found["dashes"] else None,
+                "metavar": found["metavar"],
+                "help": " ".join(found["help"].split()),
+                "rich_help_panel": None if heading == "Options" else heading,
+            }
     return text.strip(), items
 
 
-def _declared(parameter: Parameter, items: dict[str, _Item]) -> Parameter:
+def _declared(parameter: Parameter, items: dict[str, dict[str, Any]]) -> Parameter:
     """A parameter as Typer takes it."""
     name, kind = parameter.name.rstrip("_"), parameter.annotation
     kind, *infos = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     info: ParameterInfo = copy(infos[0]) if infos else typer.Option()
     if (item := items.get(name)) is not None:
-        names = item.names
-        if not names:
+        if not item["param_decls"]:
             info = typer.Argument(envvar=info.envvar)
-        elif parameter.default is True:
-            names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
-        info.param_decls = names or None
-        info.help, info.metavar, info.rich_help_panel = item.help, item.metavar, item.heading
+        vars(info).update(item)
+        if parameter.default is True:
+            info.param_decls = [f"--{name}/--no-{name}".replace("_", "-")]
     kinds = {kind, *get_args(kind)}
     if not info.metavar and bool not in kinds:
         info.metavar = "NUMBER" if kinds & {int, float} else name.rpartition("_")[2].upper()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Results")
 
+_PLACES = {"judgements", "queries", "pictures", "query_pictures", "runs"}
+"""What may have moved since a manifest was written."""
+
 Form = Annotated[
     Literal["table", "markdown", "latex", "csv"],
     typer.Option("--format", metavar="table|markdown|latex|csv", help="How to print the table."),
@@ -80,29 +83,26 @@ class Experiment:
     def run(
         self,
         measure: Callable[[dict[str, Any], dict[str, Any]], R],
-        places: dict[str, Any],
-        settings: dict[str, Any],
+        options: dict[str, Any],
         details: Callable[[Path, R], list[str]] | None = None,
     ) -> None:
         """Measure and print, or do what the manifest is of again and say what differs.
 
         Args:
             measure: takes options, and the manifest.
-            places: options that name files and folders.
-            settings: the other options of the command.
+            options: those of the command alone.
             details: of an evaluation: tells which pictures are not those of the manifest.
         """
-        names = ("measures", "depth", "sample", "confidence", "interval", "seed")
-        settings = given({**settings, **{name: getattr(self, name) for name in names}})
-        places = given({"judgements": self.judgements, "queries": self.queries, **places})
+        output = ("out", "plots", "manifest", "form")
+        shared = {name: value for name, value in vars(self).items() if name not in output}
+        chosen = given({**options, **shared})
         if self.manifest is None:
-            self._show(measure({**places, **settings}, {}), {})
+            self._show(measure(chosen, {}), {})
             return
-        if settings:
-            name = next(iter(settings))
+        for name in chosen.keys() - _PLACES:
             option = {"systems": "strategies"}.get(name, name).replace("_", "-")
             raise EvaluationError(f"the manifest says it all: leave out --{option}")
-        self._repeat(self.manifest, measure, places, details)
+        self._repeat(self.manifest, measure, chosen, details)
 
     def _repeat(
         self,
@@ -172,11 +172,9 @@ def evaluate(
         with opened(location) as target, progress_line("reading the index ...", " queries") as told:
             return evaluate(target, progress=told, **options)
 
-    places = {"pictures": pictures, "runs": run}
+    options = {"systems": strategies, "compare": compare, "pictures": pictures, "runs": run}
     try:
-        experiment.run(
-            measure, places, {"systems": strategies, "compare": compare}, _other_pictures
-        )
+        experiment.run(measure, options, _other_pictures)
     except KeyboardInterrupt:
         fail("stopped; an evaluation keeps nothing until it is done", code=130)
 
@@ -190,26 +188,9 @@ def _other_pictures(manifest: Path, found: Evaluation) -> list[str]:
     return picture_differences(beside, found.collection) if beside.is_file() else []
 
 
-def sweep(
-    *,
-    sources: list[str] | None = None,
-    from_: list[str] | None = None,
-    models: str | None = None,
-    top_k: str | None = None,
-    filters: str | None = None,
-    strategies: str | None = None,
-    experiment: Experiment,
-    query_pictures: Path | None = None,
-    timed: int | None = None,
-    compare: str | None = None,
-    runtime: str | None = None,
-    cache: Path | None = None,
-) -> None:
-    """Find out how many terms are enough, at what size and time.
-
-    Each model sees each picture once, and all its posteriors are kept. Every
-    number of terms and chain of term filters is computed from them, as the
-    analyzer would.
+@dataclass(frozen=True)
+class Swept:
+    """What is varied, and on which pictures.
 
     Options:
         sources PICTURES: Files, folders, tar files or URLs. Without any, the pictures in --cache.
@@ -227,14 +208,43 @@ def sweep(
     Statistics:
         --compare POINT: Test the other points of a model against this one: dense-cosine,
             auto/plain/10. By default the first dense-*.
+    """
+
+    sources: list[str] | None = None
+    from_: list[str] | None = None
+    models: str | None = None
+    top_k: str | None = None
+    filters: str | None = None
+    strategies: str | None = None
+    query_pictures: Path | None = None
+    timed: int | None = None
+    compare: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As the evaluation takes them."""
+        from imgsearch_es.pictures.manifests import PictureList
+
+        options = vars(self).copy()
+        sources, lists = options.pop("sources"), options.pop("from_")
+        pictures = [*(sources or ()), *map(PictureList, lists or ())] or None
+        return {"systems": options.pop("strategies"), "pictures": pictures, **options}
+
+
+def sweep(
+    *, swept: Swept, experiment: Experiment, runtime: str | None = None, cache: Path | None = None
+) -> None:
+    """Find out how many terms are enough, at what size and time.
+
+    Each model sees each picture once, and all its posteriors are kept. Every
+    number of terms and chain of term filters is computed from them, as the
+    analyzer would.
+
     Analyzer:
         --runtime: What runs the models: tensorflow, openvino, or auto.
     Files:
         --cache DIR: Keep what the models say of the pictures here, so that another sweep needs no
             model. By default OUT/posteriors.
     """
-    from imgsearch_es.pictures.manifests import PictureList
-
     keep = cache or (experiment.out and experiment.out / "posteriors")
 
     def measure(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
@@ -243,18 +253,8 @@ def sweep(
         with progress_line("reading the pictures ...") as progress:
             return sweep(cache=keep, runtime=runtime, progress=progress, **options)
 
-    pictures = [*(sources or ()), *map(PictureList, from_ or ())] or None
-    settings = {
-        "models": models,
-        "top_k": top_k,
-        "filters": filters,
-        "systems": strategies,
-        "compare": compare,
-        "timed": timed,
-    }
     try:
-        places = {"pictures": pictures, "query_pictures": query_pictures}
-        experiment.run(measure, places, settings)
+        experiment.run(measure, swept.options())
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,17 +10,10 @@ from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural
 from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Where, opened
-from imgsearch_es.interfaces.cli.output import (
-    answer,
-    fail,
-    json_only,
-    now_and_then,
-    say,
-    say_some,
-)
+from imgsearch_es.interfaces.cli.output import answer, fail, now_and_then, say, say_some
 
 if TYPE_CHECKING:
-    from imgsearch_es.indexing.verifying import VerifyProgress, VerifyReport
+    from imgsearch_es.indexing.verifying import VerifyReport
 
 _ALL = "--json lists all"
 
@@ -177,7 +167,8 @@ def verify(
         --sample: Also analyze so many of the pictures again.
         --repair: Put right what something whole says how.
     """
-    with opened(index) as target, _verifying() as progress:
+    progress = now_and_then(lambda done, total: f"{done:,} of {total:,}")
+    with opened(index) as target:
         report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
     if not answer(report):
         _say_harms(report, target.location)
@@ -196,17 +187,3 @@ def _say_harms(report: VerifyReport, location: str) -> None:
     if report.left:
         say("  `imgsearch index` does that for those which --repair could mark; remove the others")
     say(f"{location}: {report}")
-
-
-@contextmanager
-def _verifying() -> Iterator[VerifyProgress]:
-    """A bar on a terminal, a line now and then elsewhere."""
-    if json_only.get() or not sys.stderr.isatty():
-        yield now_and_then(lambda done, total: f"{done:,} of {total:,}")
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("documents", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -25,31 +26,13 @@ from imgsearch_es.interfaces.cli.output import (
 from imgsearch_es.stores.interrupts import STOPPED
 
 if TYPE_CHECKING:
+    from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, Progress
 
 
-def index(
-    *,
-    sources: list[str] | None = None,
-    index: Index = None,
-    from_: list[str] | None = None,
-    label: list[str] | None = None,
-    label_from_folder: bool = False,
-    prune: bool = False,
-    retry: bool = False,
-    analyzing: Analyzing,
-    fast_decode: bool = False,
-    engine: str = "local",
-    batch_size: OptionalPositive = None,
-    workers: OptionalPositive = None,
-    layout: Layout,
-    expected_pictures: OptionalPositive = None,
-    lifecycle: str | None = None,
-) -> None:
-    """Put pictures into an index, or bring it up to date.
-
-    The index is created if there is none. Pictures that it has already,
-    with the same content, are not analyzed again.
+@dataclass(frozen=True)
+class Adding:
+    """What to add, and how.
 
     Options:
         sources PATH: Files, folders (with all below them), tar files or URLs.
@@ -60,42 +43,74 @@ def index(
         --label-from-folder: Label each picture with the name of its folder.
         --prune: Remove pictures from the index when their files in these folders are gone.
         --retry: Try rejected pictures again, even those that have not changed.
-    Analyzer:
-        --fast-decode: Decode large JPEG files at reduced scale: faster, with other scores. For a
-            new index.
     Speed:
         --engine: Where to analyze: local, or ray for a cluster (docs/ray.md).
         --batch-size: Pictures in a forward pass. By default 32.
         --workers: Processes that decode, or with --engine ray analyze. By default as many as help.
+    """
+
+    sources: list[str] | None = None
+    from_: list[str] | None = None
+    label: list[str] | None = None
+    label_from_folder: bool = False
+    prune: bool = False
+    retry: bool = False
+    engine: str = "local"
+    batch_size: OptionalPositive = None
+    workers: OptionalPositive = None
+
+    def add_to(self, index: ImageIndex) -> IndexReport:
+        """Add the pictures; what was done before Ctrl-C is shown."""
+        from imgsearch_es.indexing import StoppedError, folder_label
+        from imgsearch_es.pictures.manifests import PictureList
+
+        try:
+            with show_progress() as progress:
+                return index.add(
+                    [*(self.sources or ()), *map(PictureList, self.from_ or ())],
+                    labels=folder_label if self.label_from_folder else self.label,
+                    prune=self.prune,
+                    retry=self.retry,
+                    engine=self.engine,
+                    batch_size=self.batch_size,
+                    workers=self.workers,
+                    progress=progress,
+                )
+        except StoppedError as stopped:
+            _show(stopped.report, index.location)
+            fail(STOPPED, code=130)
+
+
+def index(
+    *,
+    index: Index = None,
+    fast_decode: bool = False,
+    adding: Adding,
+    analyzing: Analyzing,
+    layout: Layout,
+    expected_pictures: OptionalPositive = None,
+    lifecycle: str | None = None,
+) -> None:
+    """Put pictures into an index, or bring it up to date.
+
+    The index is created if there is none. Pictures that it has already,
+    with the same content, are not analyzed again.
+
+    Analyzer:
+        --fast-decode: Decode large JPEG files at reduced scale: faster, with other scores. For a
+            new index.
     Elasticsearch:
         --expected-pictures: Choose the number of shards for this many pictures.
         --lifecycle POLICY: An index lifecycle policy of Elasticsearch.
     """
-    from imgsearch_es.indexing import StoppedError, folder_label
-    from imgsearch_es.pictures.manifests import PictureList
-
-    places = [*(sources or ()), *map(PictureList, from_ or ())]
-    if not places:
+    named = [*(adding.sources or ()), *(adding.from_ or ())]
+    if not named:
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
-    if label and label_from_folder:
+    if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     more = {**vars(layout), "expected_pictures": expected_pictures, "lifecycle": lifecycle}
     with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
-        try:
-            with show_progress() as progress:
-                report = target.add(
-                    places,
-                    engine=engine,
-                    labels=folder_label if label_from_folder else label,
-                    prune=prune,
-                    retry=retry,
-                    batch_size=batch_size,
-                    workers=workers,
-                    progress=progress,
-                )
-        except StoppedError as stopped:
-            _show(stopped.report, target.location)
-            fail(STOPPED, code=130)
+        report = adding.add_to(target)
     _show(report, target.location)
     if report.shortages:
         fail(
@@ -105,7 +120,7 @@ def index(
     if report.found and report.found == len(report.rejected):
         fail("none of the pictures could be indexed")
     if not report.found:
-        warn(f"there are no pictures in {', '.join([*(sources or ()), *(from_ or ())])}")
+        warn(f"there are no pictures in {', '.join(named)}")
 
 
 def watch(

@@ -48,24 +48,20 @@ def judge(
     from imgsearch_es.evaluation.judging import judge as pool
 
     systems = strategies or ("" if run else "auto")
+    pooling: dict[str, Any] = {"sample": sample, "depth": depth, "out": out, "seed": seed}
     with opened(index) as target, progress_line("reading the index ...", " queries") as progress:
-        judging = pool(
-            target,
-            queries,
-            systems,
-            sample=sample,
-            runs=run or (),
-            depth=depth,
-            out=out,
-            seed=seed,
-            progress=progress,
-        )
+        judging = pool(target, queries, systems, runs=run or (), progress=progress, **pooling)
     if answer(_summary(judging)):
         return
     for note in judging.notes:
         warn(f"note: {note}")
     if judging.session.current is not None:
-        _ask(judging)
+        from imgsearch_es.interfaces.cli.judging_screen import TerminalJudge
+
+        try:
+            TerminalJudge(judging, console(), typer.getchar, typer.launch).run()
+        except OSError:  # of the terminal, which is asked for where input comes from elsewhere
+            fail("judging reads keys: run it on a terminal, or give --json to see what is left")
     reached = judging.session.progress
     say(f"{reached.judged:,} of {reached.total:,} judged, in {judging.session.file.path}")
     if reached.judged < reached.total:
@@ -74,30 +70,17 @@ def judge(
         say("the pool is empty: no strategy found anything")
 
 
-def _ask(judging: Judging) -> None:
-    from imgsearch_es.interfaces.cli.judging_screen import TerminalJudge
-
-    try:
-        TerminalJudge(judging, console(), typer.getchar, typer.launch).run()
-    except OSError:  # of the terminal, which is asked for where input comes from elsewhere
-        fail("judging reads keys: run it on a terminal, or give --json to see what is left")
-
-
 def _summary(judging: Judging) -> dict[str, Any]:
-    session, name = judging.session, judging.collection.name
-    progress = session.progress
+    progress, name = judging.session.progress, judging.collection.name
+    unjudged = [(name(each.query), each.document) for each in judging.session.unjudged]
     return {
-        "out": str(session.file.path),
+        "out": str(judging.session.file.path),
         "queries": progress.queries,
         "pooled": progress.total,
         "judged": progress.judged,
         "notes": list(judging.notes),
         "unjudged": [
-            {
-                "query": name(each.query),
-                "document": name(each.document),
-                "uri": judging.uri(each.document),
-            }
-            for each in session.unjudged
+            {"query": query, "document": name(document), "uri": judging.uri(document)}
+            for query, document in unjudged
         ],
     }

@@ -32,7 +32,7 @@ def export(
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
 
-    name, objects = _objects(index, page)
+    name, objects, listed = _objects(index, page)
     if file.exists() and not force:
         raise ConfigurationError(f"{file} exists; --force overwrites it")
     try:
@@ -40,8 +40,8 @@ def export(
             draft.write_text(to_ndjson(objects), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
-    answer({"file": str(file), "index": name, "objects": _listed(objects)})
-    print_table(("type", "title"), [(item.type, _title(item)) for item in objects])
+    answer({"file": str(file), "index": name, "objects": listed})
+    print_table(("type", "title"), [(each["type"], each["title"]) for each in listed])
     say(f"{file}: {len(objects)} saved objects of the index {name}")
 
 
@@ -69,27 +69,27 @@ def install(
     from imgsearch_es.interfaces.kibana.install import Kibana
 
     target = Kibana.at(kibana, space)
-    name, objects = _objects(index, page)
+    name, objects, listed = _objects(index, page)
     count = target.install(objects, seconds=wait)
     url = target.dashboard_url(dashboard_id(name))
-    answer({"dashboard": url, "index": name, "objects": _listed(objects)})
+    answer({"dashboard": url, "index": name, "objects": listed})
     say(f"{count} saved objects of the index {name} are in {target.root}", url)
 
 
-def _objects(index: str | None, page: str | None) -> tuple[str, list[SavedObject]]:
-    """The name of the index, and its saved objects."""
+def _objects(
+    index: str | None, page: str | None
+) -> tuple[str, list[SavedObject], list[dict[str, str]]]:
+    """The name of the index, its saved objects, and how these are listed."""
     from imgsearch_es.interfaces.kibana import index_name, saved_objects
 
     name = index_name(index)
-    return name, saved_objects(name, page)
-
-
-def _listed(objects: list[SavedObject]) -> list[dict[str, str]]:
-    return [{"type": item.type, "id": item.id, "title": _title(item)} for item in objects]
-
-
-def _title(item: SavedObject) -> str:
-    return str(item.attributes.get("name") or item.attributes["title"])
+    objects = saved_objects(name, page)
+    titles = [str(item.attributes.get("name") or item.attributes["title"]) for item in objects]
+    listed = [
+        {"type": item.type, "id": item.id, "title": title}
+        for item, title in zip(objects, titles, strict=True)
+    ]
+    return name, objects, listed
 
 
 app = typer.Typer(

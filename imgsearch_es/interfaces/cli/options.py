@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.retrieval.feedback import Rocchio
     from imgsearch_es.retrieval.fusion import Fusion
 
 Index = Annotated[
@@ -130,51 +129,23 @@ def conditions(texts: list[str] | None) -> dict[str, Any]:
     return where
 
 
-def region(text: str | None) -> tuple[float, ...] | None:
-    """Read ``left,top,right,bottom``; how many there are is checked with the picture.
-
-    Raises:
-        QueryError: a part is no number.
-    """
-    return None if text is None else _numbers(text, "--region is left,top,right,bottom, four")
-
-
-def rocchio(text: str | None) -> Rocchio:
-    """Read ``alpha,beta,gamma``; by default the textbook's weights.
-
-    Raises:
-        QueryError: these are not three numbers of 0 or more.
-    """
-    from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
-
-    if text is None:
-        return ROCCHIO
-    what = "--rocchio is alpha,beta,gamma, three"
-    weights = _numbers(text, what)
-    if len(weights) != 3:
-        raise QueryError(f"{what} numbers, not {text!r}")
-    return Rocchio(*weights)
-
-
-def vector(file: str | None) -> NDArray[np.float32] | None:
+def vector(file: str) -> NDArray[np.float32]:
     """Read a deep feature: a .npy file, or numbers with commas or spaces between them.
 
     Raises:
         QueryError: the file cannot be read, or is of something else.
     """
-    if file is None:
-        return None
     import numpy as np
 
     try:
         if file.endswith(".npy"):
-            found = np.load(file, allow_pickle=False)
+            found = np.asarray(np.load(file, allow_pickle=False))
         else:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             found = np.array(text.replace(",", " ").split(), dtype=np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise QueryError(f"--vector {file} cannot be read: {error}") from error
-    return np.asarray(found).reshape(-1) if 1 in np.shape(found) else np.asarray(found)
+    return found.reshape(-1) if 1 in found.shape else found
 
 
 def parameters(texts: list[str] | None) -> dict[str, float]:
@@ -183,14 +154,7 @@ def parameters(texts: list[str] | None) -> dict[str, float]:
     Raises:
         QueryError: a text is not of that form, or names a parameter twice.
     """
-    found: dict[str, float] = {}
-    for text in texts or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or name in found:
-            why = "is no name=number such as k1=1.5" if not equals else "is the second of its name"
-            raise QueryError(f"--parameter {text!r} {why}")
-        found[name] = _numbers(value, f"--parameter {name} takes")[0]
-    return found
+    return _named_numbers("--parameter", texts or [], "k1=1.5")
 
 
 def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fusion | None:
@@ -201,23 +165,12 @@ def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fu
     """
     from imgsearch_es.retrieval.fusion import Fusion
 
-    if text is None:
-        if (method, rank_constant, window) != ("sum", 60, 100):
-            raise QueryError(
-                "--fusion, --rank-constant and --window go with --fuse PART=WEIGHT,..."
-            )
-        return None
-    weights: dict[str, float] = {}
-    for item in text.split(","):
-        name, sign, number = (piece.strip() for piece in item.partition("="))
-        if not name or name in weights:
-            what = f"names {name} twice" if name else "has a part without a name"
-            raise QueryError(f"--fuse {text!r} {what}; write for example image=1,words=0.5")
-        try:
-            weights[name] = float(number) if sign else 1.0
-        except ValueError as error:
-            raise QueryError(f"--fuse {item!r} is no part and weight, such as image=1") from error
-    return Fusion(weights, method, rank_constant, window)
+    if text is not None:
+        items = [item if "=" in item or not item else f"{item}=1" for item in text.split(",")]
+        return Fusion(_named_numbers("--fuse", items, "image=1"), method, rank_constant, window)
+    if (method, rank_constant, window) != ("sum", 60, 100):
+        raise QueryError("--fusion, --rank-constant and --window go with --fuse PART=WEIGHT,...")
+    return None
 
 
 def whole_numbers(text: str, option: str, example: str) -> list[int]:
@@ -234,11 +187,31 @@ def whole_numbers(text: str, option: str, example: str) -> list[int]:
         ) from error
 
 
-def _numbers(text: str, what: str) -> tuple[float, ...]:
+def _named_numbers(option: str, items: list[str], example: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for item in items:
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not name or not equals:
+            raise QueryError(f"{option} {item!r} is no name=number such as {example}")
+        if name in found:
+            raise QueryError(f"{option} {item!r} is the second of its name")
+        found[name] = numbers(value, f"{option} {name} takes")[0]
+    return found
+
+
+def numbers(text: str, what: str, count: int | None = None) -> tuple[float, ...]:
+    """Read ``x,x``.
+
+    Raises:
+        QueryError: a part is no number, or there are not so many.
+    """
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise QueryError(f"{what} numbers, not {text!r}") from error
+    if count not in (None, len(found)):
+        raise QueryError(f"{what} numbers, not {text!r}")
+    return found
 
 
 def _number(text: str, field: str) -> float:

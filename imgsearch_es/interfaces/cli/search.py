@@ -105,12 +105,18 @@ class Refined:
 
     def request(self) -> dict[str, Any]:
         """As arguments of ``ImageIndex.search``."""
-        return vars(self) | {
-            "vector": options.vector(self.vector),
-            "region": options.region(self.region),
-            "rocchio": options.rocchio(self.rocchio),
-            "views": self.views or (),
-        }
+        from imgsearch_es.retrieval.feedback import Rocchio
+
+        request = options.given(vars(self))
+        if self.vector is not None:
+            request["vector"] = options.vector(self.vector)
+        if self.region is not None:
+            what = "--region is left,top,right,bottom, four"
+            request["region"] = options.numbers(self.region, what)
+        if self.rocchio is not None:
+            weights = options.numbers(self.rocchio, "--rocchio is alpha,beta,gamma, three", 3)
+            request["rocchio"] = Rocchio(*weights)
+        return request
 
 
 def search(

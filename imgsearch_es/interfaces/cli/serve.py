@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,31 +15,13 @@ from imgsearch_es.interfaces.cli.declaring import Positive
 from imgsearch_es.interfaces.cli.options import Analyzing, Index
 from imgsearch_es.interfaces.cli.output import answer, say
 
+if TYPE_CHECKING:
+    from imgsearch_es.interfaces.server.settings import ServerSettings
 
-def serve(
-    *,
-    index: Index = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    root: list[Path] | None = None,
-    uploads: Path | None = None,
-    host_name: list[str] | None = None,
-    proxy: list[str] | None = None,
-    allow_urls: bool = False,
-    max_upload: Positive = 20,
-    max_megapixels: Positive = 50,
-    timeout: float = 30.0,
-    rate: float = 20.0,
-    cache: Positive = 2048,
-    log: Annotated[Path | None, typer.Option(envvar="IMGSEARCH_LOG")] = None,
-    analyzing: Analyzing,
-    warm_up: bool = True,
-) -> None:
-    """Serve a page and an API for an index.
 
-    Only this machine can reach it, unless you give --host or --proxy. Then set the environment
-    variable IMGSEARCH_TOKEN to a token, which every request must carry. With a token, people can
-    also add and remove pictures. Ctrl-C stops the server.
+@dataclass(frozen=True)
+class Serving:
+    """Where and to whom, and within which limits.
 
     Options:
         --host: The address to listen on. Any address but loopback needs a token.
@@ -57,6 +40,53 @@ def serve(
         --timeout: Give up on an answer after this many seconds.
         --rate: Requests a second from one client; 0 sets no limit.
         --cache: Thumbnails to keep on disk, in megabytes.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    root: list[Path] | None = None
+    uploads: Path | None = None
+    log: Annotated[Path | None, typer.Option(envvar="IMGSEARCH_LOG")] = None
+    host_name: list[str] | None = None
+    proxy: list[str] | None = None
+    allow_urls: bool = False
+    max_upload: Positive = 20
+    max_megapixels: Positive = 50
+    timeout: float = 30.0
+    rate: float = 20.0
+    cache: Positive = 2048
+
+    def settings(self) -> ServerSettings:
+        """As the server takes them."""
+        from imgsearch_es.interfaces.server.settings import ServerSettings
+        from imgsearch_es.pictures.files import Limits
+
+        return ServerSettings(
+            host=self.host,
+            port=self.port,
+            token=os.environ.get("IMGSEARCH_TOKEN") or None,
+            host_names=tuple(self.host_name or ()),
+            proxies=tuple(self.proxy or ()),
+            roots=tuple(self.root or ()),
+            upload_folder=self.uploads,
+            allow_urls=self.allow_urls,
+            upload_limits=Limits(self.max_megapixels * 1_000_000, self.max_upload * 1024**2, 10.0),
+            request_seconds=self.timeout,
+            rate=self.rate,
+            cache_bytes=self.cache * 1024**2,
+            log=self.log,
+        )
+
+
+def serve(
+    *, index: Index = None, serving: Serving, analyzing: Analyzing, warm_up: bool = True
+) -> None:
+    """Serve a page and an API for an index.
+
+    Only this machine can reach it, unless you give --host or --proxy. Then set the environment
+    variable IMGSEARCH_TOKEN to a token, which every request must carry. With a token, people can
+    also add and remove pictures. Ctrl-C stops the server.
+
     Analyzer:
         --warm-up: Load the model at the start, not at the first query by picture.
     """
@@ -68,26 +98,9 @@ def serve(
     check_installed()
     from imgsearch_es.interfaces.server.batching import ServedIndex
     from imgsearch_es.interfaces.server.running import run_server
-    from imgsearch_es.interfaces.server.settings import ServerSettings
-    from imgsearch_es.pictures.files import Limits
 
-    if log is not None:
-        _check_log(log)
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        token=os.environ.get("IMGSEARCH_TOKEN") or None,
-        host_names=tuple(host_name or ()),
-        proxies=tuple(proxy or ()),
-        roots=tuple(root or ()),
-        upload_folder=uploads,
-        allow_urls=allow_urls,
-        upload_limits=Limits(max_megapixels * 1_000_000, max_upload * 1024**2, 10.0),
-        request_seconds=timeout,
-        rate=rate,
-        cache_bytes=cache * 1024**2,
-        log=log,
-    )
+    if serving.log is not None:
+        _check_log(serving.log)
     served = ServedIndex(index, **vars(analyzing))
 
     def tell(url: str) -> None:
@@ -95,7 +108,7 @@ def serve(
         say(f"{served.location} at {url}  (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    run_server(served, settings, warm_up=warm_up, tell=tell)
+    run_server(served, serving.settings(), warm_up=warm_up, tell=tell)
 
 
 def _check_log(log: Path) -> None:
