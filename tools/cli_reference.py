@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from imgsearch_es.interfaces.cli import app
-from imgsearch_es.interfaces.cli.declaring import JSON_HELP, by_heading
+from imgsearch_es.interfaces.cli.declaring import by_heading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\
@@ -62,7 +62,7 @@ def section(name: str, command: Any) -> str:
     more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
     lines = [f"### {name}", "", text, "", *(line for part in more for line in (part, ""))]
     lines += [f"    {usage}"]
-    shown = (p for p in parameters if p.help and p.help != JSON_HELP)
+    shown = (p for p in parameters if p.help and p.name != "json")
     for heading, below in by_heading(shown, "").items():
         lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
         lines += map(row, below)

@@ -7,6 +7,7 @@ still being written are tried again. While a folder is gone nothing of it is rem
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -157,15 +158,7 @@ class Watcher:
                     waiting = set()
 
     def _identities(self) -> dict[Path, Identity | None]:
-        """Which folder is at each path; one that was unmounted or replaced is another."""
-        found: dict[Path, Identity | None] = {}
-        for folder in self._folders:
-            try:
-                info = folder.stat()
-                found[folder] = (info.st_dev, info.st_ino) if folder.is_dir() else None
-            except OSError:
-                found[folder] = None
-        return found
+        return {folder: _identity(folder) for folder in self._folders}
 
     def _patiently(self, act: Callable[[T], None], what: T) -> None:
         """Bring the index up to date, again and again while its store fails."""
@@ -205,13 +198,14 @@ class Watcher:
             return
         gone = [path for path in sorted(paths) if not os.path.lexists(path)]
         uris = [*map(to_uri, gone), *(uri for path in gone for uri in self._below(path))]
-        struck = self._rejected(uris)
+        rejected = self._rejected(uris)
         # Of a picture whose place a folder, a FIFO or the like has taken.
         uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]
         if uris:
             self.report.removed += self._index.remove(uris)
-            self._index.store.ledger.remove(list(map(picture_id, struck)))
-        self._forget(struck)
+            self._index.store.ledger.remove(list(map(picture_id, rejected)))
+        for uri in rejected:
+            del self.report.rejected[uri]
 
     def _add(self, sources: Sequence[str | Path]) -> None:
         started = now()
@@ -219,7 +213,8 @@ class Watcher:
         self.report.added += report.added
         self.report.updated += report.updated
         self.report.removed += report.removed
-        self._forget(self._rejected(list(map(to_uri, sources))))
+        for uri in self._rejected(list(map(to_uri, sources))):
+            del self.report.rejected[uri]
         for entry in report.rejected:
             uri = entry.uri
             self.report.rejected[uri] = entry.reason
@@ -240,15 +235,8 @@ class Watcher:
 
     def _rejected(self, uris: Sequence[str]) -> list[str]:
         """Those of these, and those below these, that were rejected."""
-        return [
-            uri
-            for uri in self.report.rejected
-            if any(uri == item or uri.startswith(f"{item}/") for item in uris)
-        ]
-
-    def _forget(self, rejected: Sequence[str]) -> None:
-        for uri in rejected:
-            del self.report.rejected[uri]
+        below = tuple(f"{uri}/" for uri in uris)
+        return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
 
     def _due(self) -> set[str]:
         """Pictures to be tried again."""
@@ -305,6 +293,15 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
         end.set()
         if folders:
             thread.join()
+
+
+def _identity(folder: Path) -> Identity | None:
+    """Which folder is at a path, if any; one that was unmounted or replaced is another."""
+    try:
+        info = folder.stat()
+    except OSError:
+        return None
+    return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
 
 
 def _is_wanted(path: str, folders: Sequence[Path]) -> bool:

@@ -28,7 +28,6 @@ from imgsearch_es.interfaces.cli import (
     judge,
     kibana,
     learn,
-    overview,
     search,
     serve,
 )
@@ -93,7 +92,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Begin": (begin.demo, begin.doctor, analyze.models),
     "Index": (index.index, index.watch, index.remove, index.stats, index.rejected),
     "Search": (
-        search.search, search.explain, analyze.analyze, overview.facets, overview.duplicates,
+        search.search, search.explain, analyze.analyze, search.facets, search.duplicates,
     ),
     "Evaluate": (
         evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
@@ -101,7 +100,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Learn": (learn.train, learn.groups, learn.whiten, learn.quantize),
     "Move and mend": (exchange.export, exchange.import_, exchange.reindex, exchange.verify),
-    _SHOW: (serve.serve, overview.map_),
+    _SHOW: (serve.serve, serve.map_),
 }  # fmt: skip
 """What each is for, in the order of the help."""
 

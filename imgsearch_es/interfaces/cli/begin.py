@@ -134,16 +134,13 @@ def _models() -> Iterator[Finding]:
     from imgsearch_es.analysis.models import available_models
 
     for model in available_models():
-        what = f"model {model.name}"
-        if model.error:
-            yield Finding(what, False, model.error)
-        elif model.available is None:
-            yield Finding(what, None, model.description)
-        elif model.available:
-            yield Finding(what, True, "weights are here")
-        else:
-            missing = "weights are downloaded on first use, or given by --weights FILE"
-            yield Finding(what, None, missing)
+        detail = {
+            True: "weights are here",
+            False: "weights are downloaded on first use, or given by --weights FILE",
+            None: model.description,
+        }[model.available]
+        ok = False if model.error else model.available or None
+        yield Finding(f"model {model.name}", ok, model.error or detail)
 
 
 def _runtimes() -> Iterator[Finding]:

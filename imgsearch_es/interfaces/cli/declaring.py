@@ -19,15 +19,13 @@ import re
 from collections.abc import Callable, Iterable
 from copy import copy
 from inspect import Parameter, cleandoc, signature
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 from typer.models import ParameterInfo
 
 from imgsearch_es.interfaces.cli.output import json_only
-
-T = TypeVar("T")
 
 Positive = Annotated[int, typer.Option(min=1)]
 Natural = Annotated[int, typer.Option(min=0)]
@@ -39,7 +37,6 @@ _ITEM = re.compile(
     r"(?P<help>.*(?:\n {5,}.*)*)",
     re.MULTILINE,
 )
-JSON_HELP = "Print JSON instead of text."
 
 
 def command(app: typer.Typer, function: Callable[..., None], heading: str | None = None) -> None:
@@ -63,7 +60,7 @@ def command(app: typer.Typer, function: Callable[..., None], heading: str | None
         function(**given)
 
     shown = [_declared(parameter, items) for parameter in parameters]
-    asked = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+    asked = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
     shown.append(Parameter("json", Parameter.KEYWORD_ONLY, default=False, annotation=asked))
     call.__signature__ = signature(call).replace(parameters=shown)  # type: ignore[attr-defined]
     call.__annotations__ = {each.name: each.annotation for each in shown}
@@ -76,9 +73,9 @@ def command(app: typer.Typer, function: Callable[..., None], heading: str | None
     )(call)
 
 
-def by_heading(items: Iterable[T], default: str) -> dict[str, list[T]]:
+def by_heading(items: Iterable[Any], default: str) -> dict[str, list[Any]]:
     """Commands, or options, under their headings, in the order in which these come first."""
-    groups: dict[str, list[T]] = {}
+    groups: dict[str, list[Any]] = {}
     for item in items:
         groups.setdefault(getattr(item, "rich_help_panel", None) or default, []).append(item)
     return groups

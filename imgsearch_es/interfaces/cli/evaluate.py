@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,13 +23,12 @@ from imgsearch_es.interfaces.cli.output import (
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
-    from imgsearch_es.evaluation.asking import Progress
     from imgsearch_es.evaluation.results import Results
     from imgsearch_es.evaluation.sweeps import Sweep
     from imgsearch_es.evaluation.tables import Tables
 
-R = TypeVar("R", bound="Results")
-
+Measure = Callable[[dict[str, Any], dict[str, Any]], Any]
+"""Takes options, and the manifest or nothing; gives ``Results``."""
 _PLACES = {"judgements", "queries", "pictures", "query_pictures", "runs"}
 """What may have moved since a manifest was written."""
 
@@ -81,53 +79,42 @@ class Experiment:
     form: Form = "table"
 
     def run(
-        self,
-        measure: Callable[[dict[str, Any], dict[str, Any]], R],
-        options: dict[str, Any],
-        details: Callable[[Path, R], list[str]] | None = None,
+        self, kind: Literal["evaluate", "sweep"], measure: Measure, options: dict[str, Any]
     ) -> None:
-        """Measure and print, or do what the manifest is of again and say what differs.
-
-        Args:
-            measure: takes options, and the manifest.
-            options: those of the command alone.
-            details: of an evaluation: tells which pictures are not those of the manifest.
-        """
+        """Measure and print, or do what the manifest is of again and say what differs."""
         output = ("out", "plots", "manifest", "form")
         shared = {name: value for name, value in vars(self).items() if name not in output}
         chosen = given({**options, **shared})
         if self.manifest is None:
             self._show(measure(chosen, {}), {})
             return
-        for name in chosen.keys() - _PLACES:
-            option = {"systems": "strategies"}.get(name, name).replace("_", "-")
+        if settings := [name for name in chosen if name not in _PLACES]:
+            option = settings[0].replace("systems", "strategies").replace("_", "-")
             raise EvaluationError(f"the manifest says it all: leave out --{option}")
-        self._repeat(self.manifest, measure, chosen, details)
+        self._repeat(self.manifest, kind, measure, chosen)
 
-    def _repeat(
-        self,
-        path: Path,
-        measure: Callable[[dict[str, Any], dict[str, Any]], R],
-        places: dict[str, Any],
-        details: Callable[[Path, R], list[str]] | None,
-    ) -> None:
-        from imgsearch_es.evaluation.manifest import arguments_of, differences, read_manifest
+    def _repeat(self, path: Path, kind: str, measure: Measure, places: dict[str, Any]) -> None:
+        from imgsearch_es.evaluation import manifest
+        from imgsearch_es.evaluation.results import PICTURES
 
-        kept = read_manifest(path, "sweep" if details is None else "evaluate")
-        found = measure(arguments_of(kept, places), kept)
-        different = differences(kept, found)
+        kept = manifest.read_manifest(path, kind)
+        found = measure(manifest.arguments_of(kept, places), kept)
+        different = manifest.differences(kept, found)
         is_same = not any(one.what.startswith("figures") for one in different)
-        more: list[str] = []
         extra: dict[str, Any] = {
             "identical_figures": is_same,
             "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in different],
         }
-        if details is not None:
-            if any(d.what.startswith("data") for d in different):
-                more = details(path, found)
-            extra["pictures_that_differ"] = more
+        lines = list(map(str, different))
+        if kind == "evaluate":
+            pictures: list[str] = []
+            beside = path.with_name(PICTURES)
+            if any(d.what.startswith("data") for d in different) and beside.is_file():
+                pictures = manifest.picture_differences(beside, found.collection)
+            extra["pictures_that_differ"] = pictures
+            lines += pictures
         self._show(found, extra)
-        say(*(f"differs: {line}" for line in (*map(str, different), *more)))
+        say(*(f"differs: {line}" for line in lines))
         if not is_same:
             fail(f"the figures are not those of {path}")
         say(f"the figures are those of {path}, to the last bit")
@@ -169,23 +156,14 @@ def evaluate(
         if "runs" in options and "systems" not in options:
             options["systems"] = ()
         location = index or kept.get("index", {}).get("location")
-        with opened(location) as target, progress_line("reading the index ...", " queries") as told:
+        with opened(location) as target, waiting("reading the index ...", " queries") as told:
             return evaluate(target, progress=told, **options)
 
     options = {"systems": strategies, "compare": compare, "pictures": pictures, "runs": run}
     try:
-        experiment.run(measure, options, _other_pictures)
+        experiment.run("evaluate", measure, options)
     except KeyboardInterrupt:
         fail("stopped; an evaluation keeps nothing until it is done", code=130)
-
-
-def _other_pictures(manifest: Path, found: Evaluation) -> list[str]:
-    """Which pictures differ from those of a manifest, where their list lies beside it."""
-    from imgsearch_es.evaluation.manifest import picture_differences
-    from imgsearch_es.evaluation.results import PICTURES
-
-    beside = manifest.with_name(PICTURES)
-    return picture_differences(beside, found.collection) if beside.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -250,11 +228,11 @@ def sweep(
     def measure(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
         from imgsearch_es.evaluation.sweeps import sweep
 
-        with progress_line("reading the pictures ...") as progress:
+        with waiting("reading the pictures ...") as progress:
             return sweep(cache=keep, runtime=runtime, progress=progress, **options)
 
     try:
-        experiment.run(measure, swept.options())
+        experiment.run("sweep", measure, swept.options())
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
         fail(f"stopped; what the models said of pictures{kept}", code=130)
@@ -281,10 +259,3 @@ def print_tables(found: Tables, form: str, extra: dict[str, Any]) -> None:
             say(*(f"  {row[0]}" for row in rows))
     if files := extra.get("files"):
         say(f"{len(files)} files in {Path(files[-1]).parent}")
-
-
-@contextmanager
-def progress_line(first: str, counted: str = "") -> Iterator[Progress]:
-    """A line that says what is being done, on a terminal only."""
-    with waiting(first) as show:
-        yield lambda what, done, total: show(f"{what}: {done:,} of {total:,}{counted}")

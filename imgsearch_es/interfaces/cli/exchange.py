@@ -42,7 +42,7 @@ def export(
     """
     place = _one_of(file, features, pictures)
     chosen = options.conditions(where)
-    progress = now_and_then(lambda count: f"{count:,} exported")
+    progress = now_and_then("{:,} exported".format)
     with opened(index) as source:
         if features is not None:
             found = source.export_features(place, where=chosen, force=force, progress=progress)
@@ -141,7 +141,7 @@ def reindex(
                 **wanted,
                 allow_missing=allow_missing,
                 keep_old=keep_old,
-                progress=now_and_then(lambda done, total: f"{done:,} of {total:,}"),
+                progress=now_and_then(),
             )
         except MissingPicturesError as error:
             missing = [{"uri": uri, "reason": reason} for uri, reason in error.pictures]
@@ -167,9 +167,8 @@ def verify(
         --sample: Also analyze so many of the pictures again.
         --repair: Put right what something whole says how.
     """
-    progress = now_and_then(lambda done, total: f"{done:,} of {total:,}")
     with opened(index) as target:
-        report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
+        report = target.verify(files=files, sample=sample, repair=repair, progress=now_and_then())
     if not answer(report):
         _say_harms(report, target.location)
     if not report.is_whole:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli.evaluate import progress_line
 from imgsearch_es.interfaces.cli.options import Index, opened
-from imgsearch_es.interfaces.cli.output import answer, console, fail, say, warn
+from imgsearch_es.interfaces.cli.output import answer, console, fail, say, waiting, warn
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation.judging import Judging
@@ -49,7 +48,7 @@ def judge(
 
     systems = strategies or ("" if run else "auto")
     pooling: dict[str, Any] = {"sample": sample, "depth": depth, "out": out, "seed": seed}
-    with opened(index) as target, progress_line("reading the index ...", " queries") as progress:
+    with opened(index) as target, waiting("reading the index ...", " queries") as progress:
         judging = pool(target, queries, systems, runs=run or (), progress=progress, **pooling)
     if answer(_summary(judging)):
         return

@@ -26,14 +26,7 @@ _WIDEST, _NARROWEST = 56, 16
 
 
 class TerminalJudge:
-    """Asks a person at a terminal.
-
-    Args:
-        judging: what is judged.
-        console: of Rich, to print on.
-        read_key: waits for a key and gives it.
-        open_picture: shows a picture, given by path or URL, in a program of its own.
-    """
+    """Asks a person at a terminal: ``read_key`` waits for a key, ``open_picture`` shows a file."""
 
     def __init__(
         self,

@@ -95,7 +95,7 @@ def train(
             options=options,
             force=force,
             progress=_say_epoch,
-            reading=now_and_then(lambda done, total: f"{done:,} of {total:,} pictures read"),
+            reading=now_and_then("{:,} of {:,} pictures read".format),
         )
     if report.unread:
         uri, reason = report.unread[0]

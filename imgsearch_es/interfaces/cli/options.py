@@ -1,4 +1,7 @@
-"""Options of several commands, and the reading of those that are more than a word or a number."""
+"""Options of several commands, and the reading of those that are more than a word or a number.
+
+What is written in another way than an option asks for is a QueryError or ConfigurationError.
+"""
 
 from __future__ import annotations
 
@@ -100,11 +103,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def conditions(texts: list[str] | None) -> dict[str, Any]:
-    """Read ``field=value`` conditions; values of one field are alternatives.
-
-    Raises:
-        QueryError: a text is no condition, or compares a field in a second way.
-    """
+    """Read ``field=value`` conditions; values of one field are alternatives."""
     from imgsearch_es.retrieval.conditions import NUMBER_FIELDS
 
     where: dict[str, Any] = {}
@@ -130,11 +129,7 @@ def conditions(texts: list[str] | None) -> dict[str, Any]:
 
 
 def vector(file: str) -> NDArray[np.float32]:
-    """Read a deep feature: a .npy file, or numbers with commas or spaces between them.
-
-    Raises:
-        QueryError: the file cannot be read, or is of something else.
-    """
+    """Read a deep feature: a .npy file, or numbers with commas or spaces between them."""
     import numpy as np
 
     try:
@@ -149,20 +144,12 @@ def vector(file: str) -> NDArray[np.float32]:
 
 
 def parameters(texts: list[str] | None) -> dict[str, float]:
-    """Read ``name=number``.
-
-    Raises:
-        QueryError: a text is not of that form, or names a parameter twice.
-    """
+    """Read ``name=number``, each name once."""
     return _named_numbers("--parameter", texts or [], "k1=1.5")
 
 
 def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fusion | None:
-    """Read ``part=weight,...``; a part without a weight has 1.
-
-    Raises:
-        QueryError: the text is no list of parts and weights, or there is none to fuse by a method.
-    """
+    """Read ``part=weight,...``; a part without a weight has 1."""
     from imgsearch_es.retrieval.fusion import Fusion
 
     if text is not None:
@@ -174,11 +161,7 @@ def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fu
 
 
 def whole_numbers(text: str, option: str, example: str) -> list[int]:
-    """Read ``n,n``.
-
-    Raises:
-        ConfigurationError: a part is no whole number.
-    """
+    """Read ``n,n``."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
@@ -200,11 +183,7 @@ def _named_numbers(option: str, items: list[str], example: str) -> dict[str, flo
 
 
 def numbers(text: str, what: str, count: int | None = None) -> tuple[float, ...]:
-    """Read ``x,x``.
-
-    Raises:
-        QueryError: a part is no number, or there are not so many.
-    """
+    """Read ``x,x``, of so many numbers."""
     try:
         found = tuple(float(part) for part in text.split(","))
     except ValueError as error:

@@ -71,13 +71,7 @@ def print_line(text: str) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print a table.
-
-    Args:
-        columns: the headings.
-        rows: the cells; shown with ``str``.
-        right: headings of columns that hold numbers.
-    """
+    """Print a table of cells that are shown by ``str``; ``right`` names columns of numbers."""
     if json_only.get():
         return
     from rich import box
@@ -92,7 +86,7 @@ def print_table(
     console().print(table)
 
 
-def now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
+def now_and_then(shown: Callable[..., str] = "{:,} of {:,}".format) -> Callable[..., None]:
     """Says something every ten seconds."""
     due = time.monotonic() + 10
 
@@ -106,13 +100,15 @@ def now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
 
 
 @contextmanager
-def waiting(what: str = "searching ...") -> Iterator[Callable[[str], None]]:
+def waiting(
+    first: str = "searching ...", counted: str = ""
+) -> Iterator[Callable[[str, int, int], None]]:
     """A line that says what is being done, on a terminal only; gives what changes it."""
     if json_only.get():
-        yield lambda text: None
+        yield lambda what, done, total: None
         return
-    with console().status(what) as status:
-        yield status.update
+    with console().status(first) as status:
+        yield lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}{counted}")
 
 
 def fail(sentence: str, *, code: int = 1) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``imgsearch search`` and ``explain``: finding pictures, and why they were found."""
+"""``imgsearch search``, ``explain``, ``facets`` and ``duplicates``: pictures found, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive
+from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive, Positive
 from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, opened
 from imgsearch_es.interfaces.cli.output import answer, fail, print_line, print_table, say
 
@@ -193,6 +193,65 @@ def explain(
         _print_rows(explanation)
 
 
+def facets(
+    *,
+    words: list[str] | None = None,
+    index: Index = None,
+    where: Where = None,
+    field: list[str] | None = None,
+    size: Positive = 10,
+) -> None:
+    """Count synsets, labels, formats and sizes.
+
+    Of the pictures that the words match and that meet the conditions, or of
+    all.
+
+    Options:
+        words WORDS: Words and conditions, as in `imgsearch search`.
+        --field: What to count: synsets, top_synset, label, format, width, height, bytes,
+            metadata.<name>. May be repeated.
+        --size: Values of each field.
+    """
+    from imgsearch_es.retrieval.facets import FACETS
+
+    with opened(index) as target:
+        query = target.query(text=" ".join(words)) if words else None
+        counted = target.facets(query, field or FACETS, size, where=options.conditions(where))
+    answer(counted)
+    for name, counts in counted.items():
+        if counts:
+            rows = [(item["value"], item["count"]) for item in counts]
+            print_table((name, "pictures"), rows, right=("pictures",))
+        else:
+            say(f"{name}: none")
+
+
+def duplicates(*, index: Index = None, near: float | None = None) -> None:
+    """Show groups of pictures that are the same.
+
+    Files with the same bytes; with --near also pictures that look alike. In
+    each group the largest picture comes first, with its cosine to the others.
+
+    Options:
+        --near: Also pictures whose deep features have at least this cosine, such as 0.95.
+    """
+    from imgsearch_es.pictures.files import to_path
+
+    with opened(index) as target:
+        groups = target.duplicates(near)
+    answer([group.to_dict() for group in groups])
+    for number, group in enumerate(groups, start=1):
+        kind = "the same bytes" if group.exact else "nearly the same"
+        say(f"{number}. {len(group.pictures)} pictures, {kind}")
+        for document, similarity in zip(group.pictures, group.similarities, strict=True):
+            shown = "     " if similarity is None else f"{similarity:.3f}"
+            size = f"{document.width} x {document.height}"
+            place = _short(to_path(document.uri) or document.uri)
+            say(f"   {shown}  {size:>11}  {document.bytes / 1024:>8,.0f} KB  {place}")
+    extra = sum(len(group.pictures) - 1 for group in groups)
+    say(f"{extra} more than one of each, in groups: {len(groups)}" if groups else "none")
+
+
 def _print_rows(explanation: Explanation) -> None:
     from imgsearch_es.interfaces.gallery import number
 
@@ -213,7 +272,7 @@ def _print_all(source: ImageIndex, query: dict[str, Any]) -> None:
     with closing(source.pages(**query, size=_PAGE)) as pages:
         for hit in (hit for page in pages for hit in page):
             if not answer(hit, indent=None):
-                print_line(f"{hit.rank:>7}  {number(hit.score):>7}  {short(hit.path or hit.uri)}")
+                print_line(f"{hit.rank:>7}  {number(hit.score):>7}  {_short(hit.path or hit.uri)}")
 
 
 def print_hits(hits: Hits) -> None:
@@ -222,7 +281,7 @@ def print_hits(hits: Hits) -> None:
 
     if len(hits):
         rows = [
-            (hit.rank, number(hit.score), short(hit.path or hit.uri), _telling(hit, hits.query))
+            (hit.rank, number(hit.score), _short(hit.path or hit.uri), _telling(hit, hits.query))
             for hit in hits
         ]
         print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
@@ -241,7 +300,7 @@ def _telling(hit: Hit, query: Query) -> str:
     return ", ".join(f"{term.key} {term.score:.2f}" for term in terms[:3])
 
 
-def short(place: Path | str) -> str:
+def _short(place: Path | str) -> str:
     """A path as seen from here, when it is below here."""
     if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
         place = place.relative_to(Path.cwd())

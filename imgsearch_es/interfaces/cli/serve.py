@@ -1,4 +1,4 @@
-"""``imgsearch serve``: a page and an API for an index."""
+"""``imgsearch serve`` and ``map``: a page and an API for an index, and a map of its pictures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.cli.declaring import Positive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index
+from imgsearch_es.interfaces.cli.declaring import Natural, Positive
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Where, conditions, opened
 from imgsearch_es.interfaces.cli.output import answer, say
 
 if TYPE_CHECKING:
@@ -118,3 +118,42 @@ def _check_log(log: Path) -> None:
         raise ConfigurationError(f"--log {log} is a folder: give a file")
     if not place.parent.is_dir():
         raise ConfigurationError(f"--log {log}: there is no folder {place.parent}")
+
+
+def map_(
+    *,
+    index: Index = None,
+    out: Path = Path("map.png"),
+    method: str = "tsne",
+    color: str = "label",
+    where: Where = None,
+    limit: int = 5_000,
+    thumbnails: Natural = 150,
+    seed: Natural = 0,
+) -> None:
+    """Draw a map of the pictures by their deep features.
+
+    Those with similar features lie near each other.
+
+    Neighborhoods mean something; distances between clusters and their sizes do not.
+
+    Options:
+        --out, -o FILE: PNG, SVG or PDF.
+        --method: tsne or umap.
+        --color: By label (the first) or synset (the best).
+        --limit: Pictures at most; of more a random part.
+        --thumbnails: Thumbnails at most.
+        --seed: Of the layout.
+    """
+    from imgsearch_es.interfaces.maps import map_collection
+
+    chosen = conditions(where)
+    with opened(index) as target:
+        found = map_collection(
+            target, method=method, color=color, where=chosen, limit=limit, seed=seed
+        )
+    found.save(out, thumbnails=thumbnails)
+    rows = zip(found.uris, found.kinds, found.points.tolist(), strict=True)
+    pictures = [{"uri": uri, "kind": kind, "point": point} for uri, kind, point in rows]
+    answer({"file": str(out), "method": method, "pictures": pictures})
+    say(f"{out}: {len(found.uris):,} pictures by {method}, colored by {color}")
