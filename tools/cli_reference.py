@@ -7,6 +7,7 @@ A test fails where the page is not what this would write.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ HEAD = """\
 
 Every command has `--help`. What a command prints for people, `--json` prints for programs. Exit
 codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130
-interrupted. The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
+interrupted. Options of several commands:
 """
+COMMON = 3
+"""An option that so many commands describe alike is described once, at the head of the page."""
 
 
 def main() -> None:
@@ -36,10 +39,16 @@ def main() -> None:
 def reference() -> str:
     """The page."""
     program: Any = typer.main.get_command(app)
-    parts = [HEAD]
-    for heading, listed in by_heading(program.commands.values(), "Commands").items():
+    below = {
+        heading: [each for command in listed for each in commands("imgsearch", command)]
+        for heading, listed in by_heading(program.commands.values(), "Commands").items()
+    }
+    counts = Counter(row(p) for found in below.values() for _, each in found for p in shown(each))
+    shared = [text for text, count in counts.items() if count >= COMMON]
+    parts = [HEAD, "\n".join(["| | |", "|---|---|", *shared]) + "\n"]
+    for heading, found in below.items():
         parts.append(f"## {heading}\n")
-        parts += [section(*each) for command in listed for each in commands("imgsearch", command)]
+        parts += [section(name, command, shared) for name, command in found]
     return "\n".join(parts)
 
 
@@ -53,19 +62,23 @@ def commands(above: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from commands(name, below)
 
 
-def section(name: str, command: Any) -> str:
+def shown(command: Any) -> list[Any]:
+    """The arguments and options of a command; the head of the page speaks of --json."""
+    return [p for p in command.params if p.help and p.name != "json"]
+
+
+def section(name: str, command: Any, shared: list[str]) -> str:
     """A command: usage, what it does, and a table of its options for each of their headings."""
-    parameters = [p for p in command.params if not p.hidden]
-    arguments = [p for p in parameters if p.param_type_name == "argument"]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join([name, "[OPTIONS]", *map(written, arguments)])
-    text = " ".join(command.help.split("\n\n")[0].split())
-    more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
-    lines = [f"### {name}", "", text, "", *(line for part in more for line in (part, ""))]
-    lines += [f"    {usage}"]
-    shown = (p for p in parameters if p.help and p.name != "json")
-    for heading, below in by_heading(shown, "").items():
+    text = [" ".join(part.split()) for part in command.help.split("\n\n")]
+    lines = [f"### {name}", "", *(line for part in text for line in (part, "")), f"    {usage}"]
+    own = [p for p in shown(command) if row(p) not in shared]
+    for heading, below in by_heading(own, "").items():
         lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
         lines += map(row, below)
+    if more := [f"`{p.opts[0]}`" for p in shown(command) if row(p) in shared]:
+        lines += ["", f"Also {', '.join(more)}."]
     return "\n".join(lines) + "\n"
 
 
