@@ -29,11 +29,6 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch):
-    monkeypatch.delenv("IMGSEARCH_INDEX", raising=False)
-
-
 @pytest.fixture
 def asked(run):
     """Runs a command with --json; gives what it printed."""
@@ -64,11 +59,6 @@ def test_index_lists(run, photos, tmp_path):
     (photos / "one.csv").write_text("path,label\n,tom\n")
     wrong = run("index", *lists, "-i", place, code=1)
     assert sentence(wrong).endswith("one.csv, line 2: the picture's path or URI is empty")
-
-
-def test_index_without_sources(run, tmp_path):
-    result = run("index", "-i", tmp_path / "a.duckdb", code=2)
-    assert sentence(result) == "which pictures? Give files, folders or URLs, or --from FILE"
 
 
 def test_index_engines(run, photos, tmp_path, monkeypatch):
@@ -141,7 +131,9 @@ def test_index_an_explicit_file_that_is_no_picture(run, photos, tmp_path):
     assert f"{photos / 'notes.txt'}: not a picture" in run("rejected", "-i", place).stdout
 
 
-def test_index_an_empty_folder(run, tmp_path):
+def test_index_nothing(run, tmp_path):
+    result = run("index", "-i", tmp_path / "a.duckdb", code=2)
+    assert sentence(result) == "which pictures? Give files, folders or URLs, or --from FILE"
     (tmp_path / "empty").mkdir()
     result = run("index", tmp_path / "empty", "-i", tmp_path / "a.duckdb")
     assert sentence(result) == f"there are no pictures in {tmp_path / 'empty'}"
@@ -158,13 +150,11 @@ def test_the_index_comes_from_the_environment(asked, place, monkeypatch):
 
 def test_search_json(asked, place, word):
     answer = asked("search", word, "-i", place, "-k", 3)
-    assert {"query", "total", "hits"} <= answer.keys()
     assert answer["query"] == f"words: {word}"
-    assert 1 <= len(answer["hits"]) <= 3
     assert answer["total"] >= len(answer["hits"])
-    for rank, hit in enumerate(answer["hits"], start=1):
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3][: answer["total"]]
+    for hit in answer["hits"]:
         assert {"rank", "id", "uri", "score", "synsets"} <= hit.keys()
-        assert hit["rank"] == rank
         assert word in [item["synset"] for item in hit["synsets"]]
         assert all(item.keys() == {"synset", "score"} for item in hit["synsets"])
     scores = [hit["score"] for hit in answer["hits"]]
@@ -424,7 +414,7 @@ def test_doctor_goes_on_where_a_folder_cannot_be_read(run, place, monkeypatch, p
 
 
 @pytest.mark.parametrize(
-    ("log", "why"), [("", "is a folder: give a file"), ("none/log.jsonl", "there is no folder")]
+    ("log", "why"), [("", "it is a folder"), ("none/log.jsonl", "there is no folder")]
 )
 def test_serve_wants_a_log_that_can_be_written(run, place, tmp_path, log, why):
     assert why in sentence(run("serve", "-i", place, "--log", tmp_path / log, code=1))
@@ -506,18 +496,9 @@ def test_help_shows_first_what_most_people_need(run):
 # -- terminals ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain é 猫", "plain é 猫"),
-        ("a\x1b[31mb", "a\\x1b[31mb"),
-        ("a\nb\tc", "a\\nb\\tc"),
-        ("a\u202eb\x9bc", "a\\u202eb\\x9bc"),
-        ("a\udcffb", "a\\udcffb"),
-    ],
-)
-def test_printable(text, shown):
-    assert printable(text) == shown
+def test_printable():
+    shown = printable("é 猫 a\x1b[31mb\nb\tc \u202eb\x9bc \udcffb")
+    assert shown == r"é 猫 a\x1b[31mb\nb\tc \u202eb\x9bc \udcffb"
 
 
 def test_names_are_no_pictograms(capsys):
@@ -557,12 +538,6 @@ IMGSEARCH = (sys.executable, "-W", "error", "-m", "imgsearch_es")
 def process(*arguments: object, **options):
     command = [*IMGSEARCH, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-def test_a_search_in_a_process_of_its_own(place, word):
-    done = process("search", word, "-i", place, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["hits"][0]["rank"] == 1
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path):

@@ -61,6 +61,11 @@ class Serving:
         from imgsearch_es.interfaces.server.settings import ServerSettings
         from imgsearch_es.pictures.files import Limits
 
+        # The page goes on where it cannot write its log, so a slip is told at the start.
+        log = self.log and self.log.expanduser()
+        if log and (log.is_dir() or not log.parent.is_dir()):
+            why = "it is a folder" if log.is_dir() else f"there is no folder {log.parent}"
+            raise ConfigurationError(f"cannot write the log {log}: {why}")
         return ServerSettings(
             host=self.host,
             port=self.port,
@@ -99,8 +104,7 @@ def serve(
     from imgsearch_es.interfaces.server.batching import ServedIndex
     from imgsearch_es.interfaces.server.running import run_server
 
-    if serving.log is not None:
-        _check_log(serving.log)
+    settings = serving.settings()
     served = ServedIndex(index, **vars(analyzing))
 
     def tell(url: str) -> None:
@@ -108,16 +112,7 @@ def serve(
         say(f"{served.location} at {url}  (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    run_server(served, serving.settings(), warm_up=warm_up, tell=tell)
-
-
-def _check_log(log: Path) -> None:
-    """The page goes on without a log that cannot be written, so that a slip shows at the start."""
-    place = log.expanduser()
-    if place.is_dir():
-        raise ConfigurationError(f"--log {log} is a folder: give a file")
-    if not place.parent.is_dir():
-        raise ConfigurationError(f"--log {log}: there is no folder {place.parent}")
+    run_server(served, settings, warm_up=warm_up, tell=tell)
 
 
 def map_(
