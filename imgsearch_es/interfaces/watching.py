@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
 
 T = TypeVar("T")
-Identity = tuple[int, int]
 
 _TOGETHER_SECONDS = 1.0
 """Changes are taken together that come within this time."""
@@ -130,7 +129,7 @@ class Watcher:
                 self._follow(there)
         return self.report
 
-    def _follow(self, there: dict[Path, Identity | None]) -> None:
+    def _follow(self, there: dict[Path, tuple[int, int] | None]) -> None:
         """Until the watch ends, a folder goes or comes, or it is time to look at everything."""
         waiting: set[str] = set()
         end = time.monotonic() + _SYNCHRONIZE_SECONDS
@@ -157,7 +156,7 @@ class Watcher:
                         self._tell(str(self.report))
                     waiting = set()
 
-    def _identities(self) -> dict[Path, Identity | None]:
+    def _identities(self) -> dict[Path, tuple[int, int] | None]:
         return {folder: _identity(folder) for folder in self._folders}
 
     def _patiently(self, act: Callable[[T], None], what: T) -> None:
@@ -295,7 +294,7 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
             thread.join()
 
 
-def _identity(folder: Path) -> Identity | None:
+def _identity(folder: Path) -> tuple[int, int] | None:
     """Which folder is at a path, if any; one that was unmounted or replaced is another."""
     try:
         info = folder.stat()

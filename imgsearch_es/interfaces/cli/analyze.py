@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.interfaces.cli.options import Analyzing, Index
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, given
 from imgsearch_es.interfaces.cli.output import answer, print_table, say
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def _analyzer(index: str | None, analyzing: Analyzing) -> Analyzer:
             return source.analyzer
     if analyzing.analyzer is not None:
         return Analyzer(analyzing.analyzer, runtime=analyzing.runtime)
-    model = {"name": analyzing.model or DEFAULT_MODEL}
-    weights = {"weights": analyzing.weights} if analyzing.weights else {}
-    return Analyzer({"model": {**model, **weights}}, runtime=analyzing.runtime)
+    model = given({"name": analyzing.model or DEFAULT_MODEL, "weights": analyzing.weights})
+    return Analyzer({"model": model}, runtime=analyzing.runtime)
 
 
 def models(*, strategies: bool = False, layers: str | None = None) -> None:

@@ -15,8 +15,6 @@ from imgsearch_es.interfaces.cli.output import answer, fail, now_and_then, say, 
 if TYPE_CHECKING:
     from imgsearch_es.indexing.verifying import VerifyReport
 
-_ALL = "--json lists all"
-
 
 def export(
     *,
@@ -56,7 +54,7 @@ def export(
         )
     answer(report)
     say(f"{report.path}: {report.documents:,} documents")
-    say_some([f"  without picture: {uri}: {why}" for uri, why in report.without_picture], _ALL)
+    say_some([f"  without picture: {uri}: {why}" for uri, why in report.without_picture])
 
 
 def import_(
@@ -99,7 +97,7 @@ def import_(
     answer(report)
     say(f"{target.location}: {report} of {report.rows:,} rows")
     wrong = [f"  rejected: row {row.row} {row.uri}: {row.reason}" for row in report.rejected_rows]
-    say_some(wrong, _ALL)
+    say_some(wrong)
     if report.rejected and report.rejected == report.rows:
         fail("no row could be imported")
 
@@ -150,7 +148,7 @@ def reindex(
     answer(report)
     did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
     say(f"{target.location}: {report.documents:,} documents, {did}")
-    say_some([f"  left out: {uri}: {reason}" for uri, reason in report.missing], _ALL)
+    say_some([f"  left out: {uri}: {reason}" for uri, reason in report.missing])
 
 
 def verify(
@@ -180,9 +178,9 @@ def _say_harms(report: VerifyReport, location: str) -> None:
         f"  {harm.part}: {harm.what}{f' ({harm.uri or harm.id})' if harm.id else ''}"
         for harm in report.harms
     ]
-    say_some(harms, "--json lists 10,000", sum(report.counts.values()))
+    say_some(harms, total=sum(report.counts.values()))
     say(*(f"  not checked: {what}" for what in report.unchecked))
-    say_some([f"  to be indexed again: {uri or key}" for key, uri in report.left], _ALL)
+    say_some([f"  to be indexed again: {uri or key}" for key, uri in report.left])
     if report.left:
         say("  `imgsearch index` does that for those which --repair could mark; remove the others")
     say(f"{location}: {report}")

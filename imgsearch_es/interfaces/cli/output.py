@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,7 +28,7 @@ def answer(value: Any, *, indent: int | None = 2) -> bool:
     """Print what --json asks for, readable by people and parsers, harmless to a terminal.
 
     Args:
-        value: JSON values, and others shown by ``str``; or what has a ``to_dict``.
+        value: JSON values, and others shown by ``str``; a dataclass; or what has a ``to_dict``.
         indent: None for all on one line.
 
     Returns:
@@ -35,8 +36,11 @@ def answer(value: Any, *, indent: int | None = 2) -> bool:
     """
     if not json_only.get():
         return False
-    content = value.to_dict() if hasattr(value, "to_dict") else value
-    text = json.dumps(content, indent=indent, ensure_ascii=False, default=str)
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     sys.stdout.write("".join(safe) + "\n")
     return True
@@ -56,7 +60,9 @@ def say(*lines: str) -> None:
         console().print(printable(line), markup=False)
 
 
-def say_some(lines: Sequence[str], rest: str, total: int | None = None) -> None:
+def say_some(
+    lines: Sequence[str], rest: str = "--json lists all", total: int | None = None
+) -> None:
     """Print the first of many lines, and how many more there are, with where to see them."""
     say(*lines[:_LISTED])
     if (more := (total or len(lines)) - _LISTED) > 0:
