@@ -23,9 +23,6 @@ def place(run, photos, tmp_path):
     return path
 
 
-# -- facets -------------------------------------------------------------------------------------
-
-
 def test_facets(run, place):
     out = run("facets", "-i", place).stdout
     assert re.search(r"dogs +8 *\n", out)
@@ -63,9 +60,6 @@ def test_facets_of_nothing_and_mistakes(run, place):
     assert "no condition" in run("facets", "-i", place, "--where", "label", code=1).stderr
 
 
-# -- duplicates ---------------------------------------------------------------------------------
-
-
 def test_duplicates(run, place):
     out = run("duplicates", "-i", place).stdout.splitlines()
     assert out[0] == "1. 2 pictures, the same bytes"
@@ -88,9 +82,6 @@ def test_no_duplicates(run, place, index, photos, tmp_path):
     assert json.loads(run("duplicates", "-i", place, "--json").stdout) == []
     assert "cosine above 0" in run("duplicates", "-i", place, "--near", "2", code=1).stderr
     assert "no index" in run("duplicates", "-i", tmp_path / "none.duckdb", code=1).stderr
-
-
-# -- more like, and many at once ----------------------------------------------------------------
 
 
 def test_more_like(index, photos):
