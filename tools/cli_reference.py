@@ -74,6 +74,7 @@ def section(name: str, command: Any, shared: list[str]) -> str:
     text = [" ".join(part.split()) for part in command.help.split("\n\n")]
     lines = [f"### {name}", "", *(line for part in text for line in (part, "")), f"    {usage}"]
     own = [p for p in shown(command) if row(p) not in shared]
+    own.sort(key=lambda p: p.rich_help_panel is not None)
     for heading, below in by_heading(own, "").items():
         lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
         lines += map(row, below)
