@@ -7,6 +7,7 @@ A test fails where the page is not what this would write.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import typer
 
 from imgsearch_es.interfaces.cli import app
-from imgsearch_es.interfaces.cli.headings import by_heading
+from imgsearch_es.interfaces.cli.declaring import by_heading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\
@@ -24,10 +25,10 @@ HEAD = """\
 
 Every command has `--help`. What a command prints for people, `--json` prints for programs. Exit
 codes: 0 done, 1 a mistake, said in one sentence on the standard error, 2 wrong usage, 130
-interrupted. The index is a file or a URL; `IMGSEARCH_INDEX` saves naming it each time.
+interrupted. Options of several commands:
 """
-SHARED = "Print JSON instead of text."
-"""The option of all commands, which the head of the page speaks of."""
+COMMON = 3
+"""An option that so many commands describe alike is described once, at the head of the page."""
 
 
 def main() -> None:
@@ -38,10 +39,16 @@ def main() -> None:
 def reference() -> str:
     """The page."""
     program: Any = typer.main.get_command(app)
-    parts = [HEAD]
-    for heading, listed in by_heading(program.commands.values(), "Commands").items():
+    below = {
+        heading: [each for command in listed for each in commands("imgsearch", command)]
+        for heading, listed in by_heading(program.commands.values(), "Commands").items()
+    }
+    counts = Counter(row(p) for found in below.values() for _, each in found for p in shown(each))
+    shared = [text for text, count in counts.items() if count >= COMMON]
+    parts = [HEAD, "\n".join(["| | |", "|---|---|", *shared]) + "\n"]
+    for heading, found in below.items():
         parts.append(f"## {heading}\n")
-        parts += [section(*each) for command in listed for each in commands("imgsearch", command)]
+        parts += [section(name, command, shared) for name, command in found]
     return "\n".join(parts)
 
 
@@ -55,19 +62,24 @@ def commands(above: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield from commands(name, below)
 
 
-def section(name: str, command: Any) -> str:
+def shown(command: Any) -> list[Any]:
+    """The arguments and options of a command; the head of the page speaks of --json."""
+    return [p for p in command.params if p.help and p.name != "json"]
+
+
+def section(name: str, command: Any, shared: list[str]) -> str:
     """A command: usage, what it does, and a table of its options for each of their headings."""
-    parameters = [p for p in command.params if not p.hidden]
-    arguments = [p for p in parameters if p.param_type_name == "argument"]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join([name, "[OPTIONS]", *map(written, arguments)])
-    text = " ".join(command.help.split("\n\n")[0].split())
-    more = [" ".join(part.split()) for part in command.help.split("\n\n")[1:]]
-    lines = [f"### {name}", "", text, "", *(line for part in more for line in (part, ""))]
-    lines += [f"    {usage}"]
-    shown = (p for p in parameters if p.help and p.help != SHARED)
-    for heading, below in by_heading(shown, "").items():
+    text = [" ".join(part.split()) for part in command.help.split("\n\n")]
+    lines = [f"### {name}", "", *(line for part in text for line in (part, "")), f"    {usage}"]
+    own = [p for p in shown(command) if row(p) not in shared]
+    own.sort(key=lambda p: p.rich_help_panel is not None)
+    for heading, below in by_heading(own, "").items():
         lines += ["", *([f"{heading}:", ""] if heading else []), "| | |", "|---|---|"]
         lines += map(row, below)
+    if more := [f"`{p.opts[0]}`" for p in shown(command) if row(p) in shared]:
+        lines += ["", f"Also {', '.join(more)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -79,10 +91,7 @@ def row(parameter: Any) -> str:
 
 def written(parameter: Any) -> str:
     """How it is written on the line."""
-    is_number = type(parameter.default) in (int, float)
-    value = parameter.metavar or (
-        "NUMBER" if is_number else parameter.name.rpartition("_")[2].upper()
-    )
+    value = parameter.metavar
     if parameter.param_type_name == "argument":
         word = value + ("..." if parameter.nargs == -1 else "")
         return word if parameter.required else f"[{word}]"

@@ -7,10 +7,12 @@ still being written are tried again. While a folder is gone nothing of it is rem
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,11 +34,10 @@ if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
 
 T = TypeVar("T")
-Identity = tuple[int, int]
 
-DEBOUNCE_SECONDS = 1.0
+_TOGETHER_SECONDS = 1.0
 """Changes are taken together that come within this time."""
-PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 600.0
 """How long an index that cannot be reached is tried again."""
 _TICK_SECONDS = 0.25
 _RETRIES = 5
@@ -61,12 +62,8 @@ class WatchReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "added": self.added,
-            "updated": self.updated,
-            "removed": self.removed,
-            "rejected": [{"uri": uri, "reason": reason} for uri, reason in self.rejected.items()],
-        }
+        rejected = [{"uri": uri, "reason": reason} for uri, reason in self.rejected.items()]
+        return {**asdict(self), "rejected": rejected}
 
     def __str__(self) -> str:
         return (
@@ -83,12 +80,9 @@ class Watcher:
         folders: to watch, with all below them.
         labels: what to call the pictures, as of ``ImageIndex.add``.
         tell: called with a sentence when something happens.
-        debounce: seconds.
-        patience: seconds after which a store that fails is given up.
 
     Raises:
         ConfigurationError: a folder is none.
-        MissingDependencyError: watchfiles is not installed.
     """
 
     def __init__(
@@ -98,11 +92,8 @@ class Watcher:
         *,
         labels: Labels = None,
         tell: Callable[[str], None] = lambda text: None,
-        debounce: float = DEBOUNCE_SECONDS,
-        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._index, self._labels, self._tell = index, labels, tell
-        self._debounce, self._patience = debounce, patience
         self._folders = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
         for folder in self._folders:
             if not folder.is_dir():
@@ -121,22 +112,23 @@ class Watcher:
         """Synchronize, then follow changes until ``stop``.
 
         Raises:
-            StoreError: the index failed for longer than the patience.
+            StoreError: the index failed for ten minutes.
             AnalyzerMismatchError: the index was built with another analyzer.
+            MissingDependencyError: watchfiles is not installed.
         """
         while not self._stop.is_set():
             there = self._identities()
-            with self._watching([folder for folder, known in there.items() if known]):
+            present = [folder for folder, known in there.items() if known]
+            with _told(present, self._changes):
                 began = time.monotonic()
-                for folder, known in there.items():
-                    if known:
-                        self._synchronize(folder)
+                for folder in present:
+                    self._patiently(self._synchronize, folder)
                 self._pause = max(_LOST_SECONDS, 10 * (time.monotonic() - began))
                 self._tell(f"watching {', '.join(map(str, self._folders))}: {self.report}")
                 self._follow(there)
         return self.report
 
-    def _follow(self, there: dict[Path, Identity | None]) -> None:
+    def _follow(self, there: dict[Path, tuple[int, int] | None]) -> None:
         """Until the watch ends, a folder goes or comes, or it is time to look at everything."""
         waiting: set[str] = set()
         end = time.monotonic() + _SYNCHRONIZE_SECONDS
@@ -157,30 +149,35 @@ class Watcher:
             except Empty:
                 waiting |= self._due()
                 if waiting and self._identities() == there:
-                    self._take(waiting)
+                    before = str(self.report)
+                    self._patiently(self._take, waiting)
+                    if str(self.report) != before:
+                        self._tell(str(self.report))
                     waiting = set()
 
-    def _identities(self) -> dict[Path, Identity | None]:
-        """Which folder is at each path; one that was unmounted or replaced is another."""
-        found: dict[Path, Identity | None] = {}
-        for folder in self._folders:
-            try:
-                info = folder.stat()
-                found[folder] = (info.st_dev, info.st_ino) if folder.is_dir() else None
-            except OSError:
-                found[folder] = None
-        return found
+    def _identities(self) -> dict[Path, tuple[int, int] | None]:
+        return {folder: _identity(folder) for folder in self._folders}
 
-    def _watching(self, folders: Sequence[Path]) -> _Watch:
-        return _Watch(folders, self._changes, self._debounce)
+    def _patiently(self, act: Callable[[T], None], what: T) -> None:
+        """Bring the index up to date, again and again while its store fails."""
+        give_up, pause = time.monotonic() + _PATIENCE_SECONDS, 0.5
+        while True:
+            try:
+                return act(what)
+            except StoreError as error:
+                if time.monotonic() + pause > give_up or self._stop.is_set():
+                    raise
+                self._tell(f"trying again in {pause:.0f} s: {error}")
+                self._stop.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _synchronize(self, folder: Path) -> None:
         """Bring the index up to date with a folder; an empty one may be a missing mount."""
         try:
             if any(folder.iterdir()):
                 self._add([folder])
-                self.report.removed += self._patiently(lambda: prune(self._index.store, [folder]))
-            elif self._below(folder):
+                self.report.removed += prune(self._index.store, [folder])
+            elif self._index.exists and self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
         except SourceError as error:  # it went just now, or looks as if it had
             self._tell(str(error))
@@ -189,27 +186,33 @@ class Watcher:
 
     def _take(self, paths: set[str]) -> None:
         """Add what is there, then remove what is not: a file that moved keeps its analysis."""
-        before = str(self.report)
         found = [path for path in sorted(paths) if _is_wanted(path, self._folders)]
         try:
             if found:
                 self._add(found)
         except SourceError:  # one of them vanished, so that they are to be looked at again
             self._changes.put(set(found))
-        self._remove([path for path in sorted(paths) if not os.path.lexists(path)])
-        self._withdraw([to_uri(path) for path in sorted(paths) if is_no_file(to_uri(path))])
-        if str(self.report) != before:
-            self._tell(str(self.report))
+        if not self._index.exists:
+            return
+        gone = [path for path in sorted(paths) if not os.path.lexists(path)]
+        uris = [*map(to_uri, gone), *(uri for path in gone for uri in self._below(path))]
+        rejected = self._rejected(uris)
+        # Of a picture whose place a folder, a FIFO or the like has taken.
+        uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]
+        if uris:
+            self.report.removed += self._index.remove(uris)
+            self._index.store.ledger.remove(list(map(picture_id, rejected)))
+        for uri in rejected:
+            del self.report.rejected[uri]
 
     def _add(self, sources: Sequence[str | Path]) -> None:
         started = now()
-        report = self._patiently(
-            lambda: self._index.add(sources, labels=self._labels, progress=False)
-        )
+        report = self._index.add(sources, labels=self._labels, progress=False)
         self.report.added += report.added
         self.report.updated += report.updated
         self.report.removed += report.removed
-        self._forget(list(map(to_uri, sources)))
+        for uri in self._rejected(list(map(to_uri, sources))):
+            del self.report.rejected[uri]
         for entry in report.rejected:
             uri = entry.uri
             self.report.rejected[uri] = entry.reason
@@ -220,46 +223,18 @@ class Watcher:
             self._unreadable[uri] = tries + 1, time.monotonic() + 2.0**tries
             if not tries:
                 self._tell(f"rejected {uri}: {entry.reason}")
-        for uri in list(self._unreadable):
-            if uri not in self.report.rejected:
-                del self._unreadable[uri]
-
-    def _remove(self, paths: Sequence[str]) -> None:
-        """Files that are gone, and all below folders that are gone."""
-        if not paths or not self._patiently(lambda: self._index.exists):
-            return
-        uris = list(map(to_uri, paths))
-        uris += [uri for path in paths for uri in self._below(path)]
-        self.report.removed += self._patiently(lambda: self._index.remove(uris))
-        gone = [picture_id(uri) for uri in self._forget(uris)]
-        self._patiently(lambda: self._index.store.ledger.remove(gone))
-
-    def _withdraw(self, uris: Sequence[str]) -> None:
-        """Remove documents of pictures whose place a folder, a FIFO or the like has taken."""
-        if not uris or not self._patiently(lambda: self._index.exists):
-            return
-        known = self._patiently(lambda: self._index.store.known(list(map(picture_id, uris))))
-        if known:
-            self.report.removed += self._patiently(lambda: self._index.remove(list(known)))
+        for uri in self._unreadable.keys() - self.report.rejected.keys():
+            del self._unreadable[uri]
 
     def _below(self, folder: str | Path) -> list[str]:
         """The URIs of the documents below a folder."""
-        if not self._patiently(lambda: self._index.exists):
-            return []
         below = self._index.store.below
-        found = self._patiently(lambda: [each for one in beginnings(folder) for each in below(one)])
-        return [uri for _, uri in found]
+        return [uri for prefix in beginnings(folder) for _, uri in below(prefix)]
 
-    def _forget(self, uris: Sequence[str]) -> list[str]:
-        """What is wrong with these, or below these, is of the past; gives which were rejected."""
-        rejected = [
-            uri
-            for uri in self.report.rejected
-            if any(uri == item or uri.startswith(f"{item}/") for item in uris)
-        ]
-        for uri in rejected:
-            del self.report.rejected[uri]
-        return rejected
+    def _rejected(self, uris: Sequence[str]) -> list[str]:
+        """Those of these, and those below these, that were rejected."""
+        below = tuple(f"{uri}/" for uri in uris)
+        return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
 
     def _due(self) -> set[str]:
         """Pictures to be tried again."""
@@ -270,75 +245,61 @@ class Watcher:
             if tries <= _RETRIES and when <= now and os.path.lexists(uri)
         }
 
-    def _patiently(self, act: Callable[[], T]) -> T:
-        """Do something with the index, again and again while its store fails."""
-        give_up, pause = time.monotonic() + self._patience, 0.5
-        while True:
-            try:
-                return act()
-            except StoreError as error:
-                if time.monotonic() + pause > give_up or self._stop.is_set():
-                    raise
-                self._tell(f"trying again in {pause:.0f} s: {error}")
-                self._stop.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
 
-
-class _Watch:
-    """A thread that puts the paths of changes into a queue; ready once entered.
+@contextmanager
+def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -> Iterator[None]:
+    """A thread puts the paths of changes into a queue.
 
     Where they cannot be told, as the system has no more watches or a name is not in UTF-8, it puts
     the error there and ends.
     """
+    try:
+        import watchfiles
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"watching needs watchfiles: {pip_install('watch')}"
+        ) from error
+    ready, end = threading.Event(), threading.Event()
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        changes: SimpleQueue[set[str] | Exception],
-        debounce: float,
-    ) -> None:
+    def pass_on() -> None:
         try:
-            import watchfiles
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"watching needs watchfiles: {pip_install('watch')}"
-            ) from error
-        self._ready, self._end = threading.Event(), threading.Event()
-        self._batches: Iterator[set[tuple[Any, str]]] = watchfiles.watch(
-            *folders,
-            watch_filter=None,
-            debounce=max(1, int(debounce * 1000)),
-            rust_timeout=200,
-            yield_on_timeout=True,
-            stop_event=self._end,
-            raise_interrupt=False,
-            ignore_permission_denied=True,
-        )
-        self._folders, self._changes = folders, changes
-        self._thread = threading.Thread(target=self._pass_on, name="imgsearch-watch", daemon=True)
-
-    def __enter__(self) -> None:
-        if self._folders:
-            self._thread.start()
-            self._ready.wait()
-        else:
-            time.sleep(_TICK_SECONDS)
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        if self._folders:
-            self._thread.join()
-
-    def _pass_on(self) -> None:
-        try:
-            for batch in self._batches:  # the first one comes at once or after a time-out
+            for batch in watchfiles.watch(
+                *folders,
+                watch_filter=None,
+                debounce=int(_TOGETHER_SECONDS * 1000),
+                rust_timeout=200,
+                yield_on_timeout=True,
+                stop_event=end,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):  # the first one comes at once or after a time-out
                 if batch:
-                    self._changes.put({path for _, path in batch})
-                self._ready.set()
+                    changes.put({path for _, path in batch})
+                ready.set()
         except (OSError, RuntimeError) as error:
-            self._changes.put(error)
+            changes.put(error)
         finally:
-            self._ready.set()
+            ready.set()
+
+    thread = threading.Thread(target=pass_on, name="imgsearch-watch", daemon=True)
+    if folders:
+        thread.start()
+        ready.wait()
+    try:
+        yield
+    finally:
+        end.set()
+        if folders:
+            thread.join()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder is at a path, if any; one that was unmounted or replaced is another."""
+    try:
+        info = folder.stat()
+    except OSError:
+        return None
+    return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
 
 
 def _is_wanted(path: str, folders: Sequence[Path]) -> bool:

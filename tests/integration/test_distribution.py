@@ -88,7 +88,7 @@ def test_there_is_one_version(wheel: Path):
 def test_the_demo_works_from_the_wheel_and_what_it_requires(wheel: Path, tmp_path: Path):
     """In an environment that has the wheel and the packages that it requires, and no other.
 
-    The required packages are those of the environment of the tests, linked file by file: this
+    The required packages are those of the environment of the tests, linked there: this
     shows that the declared requirements are enough, not that an index of packages has them.
     """
     python = environment(tmp_path / "venv", wheel)
@@ -136,14 +136,7 @@ def required(package: Distribution) -> list[Distribution]:
 
 
 def link(package: Distribution, target: Path):
-    """Put a package's files where another environment finds them."""
-    for file in package.files or ():
-        place = target / file
-        if ".." in file.parts or file.suffix == ".pyc" or place.exists():
-            continue  # programs, what Python made, and what several packages have
-        source = Path(str(package.locate_file(file))).resolve()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(source)
-        compiled = place.with_name("__pycache__")
-        if not compiled.exists() and source.with_name("__pycache__").is_dir():
-            compiled.symlink_to(source.with_name("__pycache__"))  # or TensorFlow takes minutes
+    """Put what a package has where another environment finds it."""
+    for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+        if not (target / name).exists():
+            (target / name).symlink_to(Path(str(package.locate_file(name))).resolve())

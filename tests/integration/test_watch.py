@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
+from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
+from tests.conftest import ROOT
 from tests.fakes import COMMAND, noise
 
-ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60.0
 
 
 class Watch:
     """The process, its lines, and the index that it keeps."""
 
-    def __init__(self, place: str, *folders: Path) -> None:
-        arguments = ["watch", *map(str, folders), "-i", place, "-m", "fake"]
+    def __init__(self, location: str, *folders: Path) -> None:
+        arguments = ["watch", *map(str, folders), "-i", location, "-m", "fake"]
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
@@ -33,7 +34,7 @@ class Watch:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.index, self.lines = ImageIndex(place), queue.SimpleQueue[str]()
+        self.index, self.lines = ImageIndex(location), queue.SimpleQueue[str]()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
@@ -80,14 +81,6 @@ class Watch:
         self.index.close()
 
 
-@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.node)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "watched.duckdb")
-    url = request.getfixturevalue("elasticsearch_url")
-    return f"{url}/{request.getfixturevalue('fresh_index_name')}"
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "photos"
@@ -98,11 +91,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watch(place: str) -> Iterator[Callable[..., Watch]]:
-    started: list[Watch] = []
+def watch(place: Callable[[], str]) -> Iterator[Callable[..., Watch]]:  # noqa: F811
+    started, location = list[Watch](), place()
 
     def start(*folders: Path) -> Watch:
-        started.append(Watch(place, *folders))
+        started.append(Watch(location, *folders))
         started[-1].says("watching")
         return started[-1]
 

@@ -23,9 +23,6 @@ def place(run, photos, tmp_path):
     return path
 
 
-# -- facets -------------------------------------------------------------------------------------
-
-
 def test_facets(run, place):
     out = run("facets", "-i", place).stdout
     assert re.search(r"dogs +8 *\n", out)
@@ -55,22 +52,12 @@ def test_facets_of_words(run, place, index, photos):
     assert found == index.facets(hits.query)
 
 
-def test_facets_of_nothing(run, place):
+def test_facets_of_nothing_and_mistakes(run, place):
     out = run("facets", "-i", place, "--field", "label", "tench", "--where", "label=none").stdout
     assert out == "label: none\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [(("--field", "uri"), "there is no facet of 'uri'"), (("--where", "label"), "no condition")],
-)
-def test_facets_mistakes(run, place, arguments, sentence):
-    result = run("facets", "-i", place, *arguments, code=1)
-    assert sentence in result.stderr
-    assert result.stdout == ""
-
-
-# -- duplicates ---------------------------------------------------------------------------------
+    wrong = run("facets", "-i", place, "--field", "uri", code=1)
+    assert "there is no facet of 'uri'" in wrong.stderr
+    assert "no condition" in run("facets", "-i", place, "--where", "label", code=1).stderr
 
 
 def test_duplicates(run, place):
@@ -89,18 +76,12 @@ def test_near_duplicates_json(run, place, photos):
     assert groups[1]["pictures"][1]["similarity"] == pytest.approx(1)
 
 
-def test_no_duplicates(run, place, index, photos):
+def test_no_duplicates(run, place, index, photos, tmp_path):
     index.remove(photos / "dogs" / "copy.png")
     assert run("duplicates", "-i", place).stdout == "none\n"
     assert json.loads(run("duplicates", "-i", place, "--json").stdout) == []
-
-
-def test_duplicates_mistakes(run, place, tmp_path):
     assert "cosine above 0" in run("duplicates", "-i", place, "--near", "2", code=1).stderr
     assert "no index" in run("duplicates", "-i", tmp_path / "none.duckdb", code=1).stderr
-
-
-# -- more like, and many at once ----------------------------------------------------------------
 
 
 def test_more_like(index, photos):

@@ -1,10 +1,8 @@
-"""``imgsearch search --all`` and the options of scoring; ImageIndex.pages behind it."""
+"""``imgsearch search --all``, ``--fuse`` and the options of scoring; ImageIndex.pages."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -49,17 +47,13 @@ def test_all(run, place, cat, index):
     lines = run("search", "--image", cat, "-i", place, "--all", "--offset", "10").stdout
     assert [int(line.split()[0]) for line in lines.splitlines()] == [11, 12]
 
+    assert run("search", "--image", cat, "-i", place, "--all", "--where", "label=x").stdout == ""
+
 
 @pytest.mark.parametrize("option", [("-k", "10"), ("--html", "x.html"), ("--rerank",)])
 def test_all_is_all(run, place, cat, option):
     result = run("search", "--image", cat, "-i", place, "--all", *option, code=2)
     assert "--all gives every hit" in result.stderr
-    assert result.stdout == ""
-
-
-def test_all_of_nothing(run, place, cat):
-    where = ("--where", "label=none")
-    assert run("search", "--image", cat, "-i", place, "--all", *where).stdout == ""
 
 
 def test_rerank(run, place, cat, index):
@@ -107,10 +101,58 @@ def test_facets_of_conditions_alone(run, place, index):
     assert both == index.facets(index.query(text="animal", where={"label": "cats"}), ["label"])
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("search", "--help"), ("models",)])
-def test_a_reader_of_help_that_goes_away_is_no_error(arguments):
-    command = [sys.executable, "-m", "imgsearch_es", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
+FUSE = ("--fuse", "image=1,words=0.5,dense-cosine=2")
+
+
+def fused(word, cat):
+    return (f"synset:{word}", "--image", cat, *FUSE)
+
+
+def test_fused_search(run, place, word, cat):
+    out = run("search", *fused(word, cat), "-i", place, "-k", 2).stdout
+    assert "fused: image 1, words 0.5, dense-cosine 2 (sum)" in out
+    assert ", exact)" in out
+
+
+def test_search_by_ranks(run, place, word, cat):
+    options = ("--fusion", "rrf", "--rank-constant", 10, "--window", 12, "--json")
+    answer = json.loads(run("search", *fused(word, cat), "-i", place, *options).stdout)
+    assert answer["strategy"] == "rrf"
+    for hit in answer["hits"]:
+        parts = [p["weight"] / (10 + p["rank"]) for p in hit["parts"] if "rank" in p]
+        assert hit["score"] == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_a_part_without_a_weight_weighs_1(run, place, cat):
+    command = ("search", "--image", cat, "-i", place, "--json")
+    one, other = (
+        json.loads(run(*command, "--fuse", fuse).stdout)["hits"]
+        for fuse in ("image, dense-dot = 1", "image=1,dense-dot=1")
+    )
+    assert one == other
+
+
+def test_explain_fused(run, place, word, cat):
+    out = run("explain", *fused(word, cat), "-i", place, "-k", 1).stdout
+    lines = [line.split() for line in out.splitlines() if line.strip()]
+    assert lines[1] == ["part", "weight", "score", "contribution"]
+    assert {"image", "words", "dense-cosine", word} <= {line[0] for line in lines}
+
+
+def test_explain_a_picture_among_all(run, place, word, cat):
+    """By ranks a picture is explained with its rank among all, not among itself."""
+    options = ("--fusion", "rrf", "-i", place, "--json")
+    found = json.loads(run("search", *fused(word, cat), *options, "-k", 12).stdout)["hits"]
+    assert len(found) == 12
+    for hit in found:
+        out = run("explain", *fused(word, cat), *options, "--picture", hit["id"]).stdout
+        (explained,) = json.loads(out)["explanations"]
+        assert (explained["id"], explained["score"]) == (hit["id"], hit["score"])
+
+
+def test_explain_a_picture_behind_the_window(run, place, cat):
+    command = ("--image", cat, "-i", place, "--fuse", "dense-cosine", "--fusion", "rrf")
+    found = json.loads(run("search", *command, "-k", 12, "--json").stdout)["hits"]
+    last = found[-1]["id"]
+    out = run("explain", *command, "--window", 3, "--picture", last).stdout
+    assert out.startswith(f"nothing to explain: {last} is not among the best of image: cat.0.png")

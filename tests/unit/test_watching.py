@@ -19,13 +19,15 @@ def index(fake_model, photos, tmp_path):
         yield opened
 
 
-def test_a_picture_that_is_rejected_now_is_tried_again(index, photos):
-    watcher = Watcher(index, [photos])
+def test_a_picture_that_is_rejected_now_is_tried_again_and_struck_out_when_it_goes(index, photos):
+    watcher, broken = Watcher(index, [photos]), str(photos / "broken.png")
     watcher._synchronize(photos)
-    assert (
-        list(watcher._unreadable) == list(watcher.report.rejected) == [str(photos / "broken.png")]
-    )
     assert watcher.report.added == 12
+    assert [*watcher._unreadable] == [*watcher.report.rejected] == [broken]
+    (photos / "broken.png").unlink()
+    watcher._take({broken})
+    assert index.rejected() == []
+    assert watcher.report.rejected == {}
 
 
 def test_one_that_the_ledger_knows_is_not(index, photos, monkeypatch):
@@ -37,16 +39,6 @@ def test_one_that_the_ledger_knows_is_not(index, photos, monkeypatch):
     assert list(watcher.report.rejected) == [str(photos / "broken.png")]
     assert watcher._unreadable == {}
     assert told == []
-
-
-def test_a_rejected_picture_that_goes_is_struck_out(index, photos):
-    watcher = Watcher(index, [photos])
-    watcher._synchronize(photos)
-    assert len(index.rejected()) == 1
-    (photos / "broken.png").unlink()
-    watcher._take({str(photos / "broken.png")})
-    assert index.rejected() == []
-    assert watcher.report.rejected == {}
 
 
 def test_what_is_no_picture_any_more_is_taken_out(index, photos):

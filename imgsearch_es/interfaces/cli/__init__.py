@@ -20,29 +20,18 @@ from typer.core import TyperGroup
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.interfaces.cli import (
     analyze,
-    benchmark,
-    clicks,
+    begin,
     compare,
-    demo,
-    doctor,
     evaluate,
     exchange,
-    hardest,
     index,
     judge,
     kibana,
-    maps,
-    overview,
-    quantize,
+    learn,
     search,
     serve,
-    sweep,
-    train,
-    verify,
-    watch,
-    whiten,
 )
-from imgsearch_es.interfaces.cli.headings import Headed, by_heading
+from imgsearch_es.interfaces.cli.declaring import by_heading, command
 from imgsearch_es.interfaces.cli.output import fail
 from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
 
@@ -100,29 +89,20 @@ def _drop_output() -> None:
 
 _SHOW = "Show and serve"
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Begin": (demo.demo, doctor.doctor, analyze.models),
-    "Index": (index.index, watch.watch, index.remove, index.stats, index.rejected),
+    "Begin": (begin.demo, begin.doctor, analyze.models),
+    "Index": (index.index, index.watch, index.remove, index.stats, index.rejected),
     "Search": (
-        search.search, search.explain, analyze.analyze, overview.facets, overview.duplicates,
+        search.search, search.explain, analyze.analyze, search.facets, search.duplicates,
     ),
     "Evaluate": (
-        evaluate.evaluate, judge.judge, hardest.hardest, compare.compare, sweep.sweep,
-        benchmark.benchmark, clicks.clicks,
+        evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
+        compare.benchmark, compare.clicks,
     ),
-    "Learn": (train.train, train.groups, whiten.whiten, quantize.quantize),
-    "Move and mend": (exchange.export, exchange.import_, exchange.reindex, verify.verify),
-    _SHOW: (serve.serve, maps.map_),
+    "Learn": (learn.train, learn.groups, learn.whiten, learn.quantize),
+    "Move and mend": (exchange.export, exchange.import_, exchange.reindex, exchange.verify),
+    _SHOW: (serve.serve, serve.map_),
 }  # fmt: skip
 """What each is for, in the order of the help."""
-_WITH_ARGUMENTS = (
-    index.index,
-    index.remove,
-    exchange.export,
-    exchange.import_,
-    quantize.quantize,
-    watch.watch,
-    train.groups,
-)
 
 app = typer.Typer(
     name="imgsearch",
@@ -133,14 +113,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for heading, commands in _COMMANDS.items():
-    for command in commands:
-        app.command(
-            command.__name__.rstrip("_"),  # "import" is a word of Python
-            cls=Headed,
-            no_args_is_help=command in _WITH_ARGUMENTS,
-            rich_help_panel=heading,
-        )(command)
+for heading, functions in _COMMANDS.items():
+    for function in functions:
+        command(app, function, heading)
 app.add_typer(kibana.app, name="kibana", rich_help_panel=_SHOW)
 
 

@@ -1,127 +1,260 @@
-"""``imgsearch evaluate``: how well strategies find what is judged relevant."""
+"""``imgsearch evaluate`` and ``sweep``: how well strategies find what is judged relevant."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from imgsearch_es.interfaces.cli import evaluating as shared
-from imgsearch_es.interfaces.cli.headings import under_files, under_statistics
-from imgsearch_es.interfaces.cli.options import given
-from imgsearch_es.interfaces.cli.output import IndexOption, JsonOption, fail
+from imgsearch_es.errors import EvaluationError
+from imgsearch_es.interfaces.cli.options import Index, given, opened
+from imgsearch_es.interfaces.cli.output import (
+    answer,
+    fail,
+    print_line,
+    print_table,
+    say,
+    waiting,
+    warn,
+)
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
+    from imgsearch_es.evaluation.manifest import Results
+    from imgsearch_es.evaluation.sweeps import Sweep
+    from imgsearch_es.evaluation.tables import Tables
 
+Measure = Callable[[dict[str, Any], dict[str, Any]], Any]
+"""Takes options, and the manifest or nothing; gives ``Results``."""
+_PLACES = {"judgements", "queries", "pictures", "query_pictures", "runs"}
+"""What may have moved since a manifest was written."""
 
-StrategiesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B",
-        show_default="auto",
-        help="What to compare: strategies, with parameters as in bm25:k1=1.5:b=0.3, and fusions "
-        "such as sqrt=1+dense-cosine=2 or auto+dense-cosine:rrf.",
-    ),
+Form = Annotated[
+    Literal["table", "markdown", "latex", "csv"],
+    typer.Option("--format", metavar="table|markdown|latex|csv", help="How to print the table."),
 ]
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured, and what becomes of the result.
+
+    Options:
+        --judgements, -j SOURCE: What is relevant to what: labels (the default), folder,
+            name:{label}.{number}.jpg, ukbench, holidays, oxford:DIR, paris:DIR,
+            revisited-medium:FILE.json (or -easy, -hard), or a file of TREC qrels or CSV.
+        --measures A,B: P@10, nDCG@10, AP, Rprec, RR, Bpref, Success@1 and others of ir-measures;
+            also NS, NS% and AP-trapezoid. By default those of the judgements.
+        --out DIR: Write tables, TREC runs and qrels or Parquet, plots and the manifest to this
+            folder.
+    Queries:
+        --queries CSV: A file with a column query and the columns image, text or both. By default
+            every picture that the judgements name is a query.
+        --depth: How many pictures of each ranking count; 1000 by default.
+        --sample: Ask only this many queries, chosen at random.
+    Statistics:
+        --confidence: The level of the intervals; 0.95 by default.
+        --interval: Intervals of the means: t (the default) or bootstrap.
+        --seed: The seed of all that is random; 0 by default.
+    Files:
+        --plots: Draw plots, with --out.
+        --manifest FILE: Repeat the experiment of this manifest and say what differs. Give files
+            and folders again if they have moved.
+    """
+
+    judgements: str | None = None
+    measures: str | None = None
+    out: Path | None = None
+    queries: Path | None = None
+    depth: int | None = None
+    sample: int | None = None
+    confidence: float | None = None
+    interval: str | None = None
+    seed: int | None = None
+    plots: bool = True
+    manifest: Path | None = None
+    form: Form = "table"
+
+    def run(
+        self, kind: Literal["evaluate", "sweep"], measure: Measure, options: dict[str, Any]
+    ) -> None:
+        """Measure and print, or do what the manifest is of again and say what differs."""
+        output = ("out", "plots", "manifest", "form")
+        shared = {name: value for name, value in vars(self).items() if name not in output}
+        chosen = given({**options, **shared})
+        if self.manifest is None:
+            self._show(measure(chosen, {}), {})
+            return
+        if settings := [name for name in chosen if name not in _PLACES]:
+            option = settings[0].replace("systems", "strategies").replace("_", "-")
+            raise EvaluationError(f"the manifest says it all: leave out --{option}")
+        self._repeat(self.manifest, kind, measure, chosen)
+
+    def _repeat(self, path: Path, kind: str, measure: Measure, places: dict[str, Any]) -> None:
+        from imgsearch_es.evaluation import manifest
+
+        kept = manifest.read_manifest(path, kind)
+        found = measure(manifest.arguments_of(kept, places), kept)
+        different = manifest.differences(kept, found)
+        is_same = not any(one.what.startswith("figures") for one in different)
+        extra: dict[str, Any] = {
+            "identical_figures": is_same,
+            "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in different],
+        }
+        lines = list(map(str, different))
+        if kind == "evaluate":
+            pictures: list[str] = []
+            beside = path.with_name(manifest.PICTURES)
+            if any(d.what.startswith("data") for d in different) and beside.is_file():
+                pictures = manifest.picture_differences(beside, found.collection)
+            extra["pictures_that_differ"] = pictures
+            lines += pictures
+        self._show(found, extra)
+        say(*(f"differs: {line}" for line in lines))
+        if not is_same:
+            fail(f"the figures are not those of {path}")
+        say(f"the figures are those of {path}, to the last bit")
+
+    def _show(self, found: Results, extra: dict[str, Any]) -> None:
+        files = [] if self.out is None else found.write(self.out, plots=self.plots)
+        print_tables(found, self.form, {"files": list(map(str, files)), **extra})
+
+
 def evaluate(
-    index: IndexOption = None,
-    judgements: shared.JudgementsOption = None,
-    strategies: StrategiesOption = None,
-    measures: shared.MeasuresOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            show_default=False,
-            help="Write tables, TREC runs and qrels, plots and the manifest to this folder.",
-        ),
-    ] = None,
-    queries: shared.QueriesOption = None,
-    pictures: shared.QueryPicturesOption = None,
-    depth: shared.DepthOption = None,
-    sample: shared.SampleOption = None,
-    compare: Annotated[
-        str | None,
-        under_statistics(
-            metavar="SYSTEM", show_default=False, help="Test all others against this system."
-        ),
-    ] = None,
-    confidence: shared.ConfidenceOption = None,
-    interval: shared.IntervalOption = None,
-    seed: shared.SeedOption = None,
-    run: Annotated[
-        list[Path] | None,
-        under_files(
-            "--run",
-            metavar="FILE",
-            show_default=False,
-            help="A run file of another program, in TREC's format, to evaluate.",
-        ),
-    ] = None,
-    plots: shared.PlotsOption = True,
-    manifest: Annotated[
-        Path | None,
-        under_files(
-            metavar="FILE",
-            show_default=False,
-            help="Repeat the experiment of this manifest and say what differs. Give files and "
-            "folders again if they have moved.",
-        ),
-    ] = None,
-    form: shared.FormOption = shared.Form.TABLE,
-    json: JsonOption = False,
+    *,
+    index: Index = None,
+    strategies: str | None = None,
+    experiment: Experiment,
+    pictures: Path | None = None,
+    compare: str | None = None,
+    run: list[Path] | None = None,
 ) -> None:
     """Measure how well strategies find what is relevant.
 
     Each query picture of the index is left out of its own ranking, unless the judgements say
     otherwise. Files name a picture by its path below the folder that all pictures share, or by the
     end of its path where that is unique.
+
+    Options:
+        --strategies A,B: What to compare: strategies, with parameters as in bm25:k1=1.5:b=0.3, and
+            fusions such as sqrt=1+dense-cosine=2 or auto+dense-cosine:rrf. By default auto.
+    Queries:
+        --pictures DIR: A folder of query pictures that are not in the collection.
+    Statistics:
+        --compare SYSTEM: Test all others against this system.
+    Files:
+        --run FILE: A run file of another program, in TREC's format, to evaluate.
     """
-    places = given(judgements=judgements, queries=queries, pictures=pictures, runs=run)
-    settings = given(
-        systems=strategies,
-        measures=measures,
-        compare=compare,
-        depth=depth,
-        sample=sample,
-        confidence=confidence,
-        interval=interval,
-        seed=seed,
-    )
-    output = shared.Output(out, plots, form, json)
 
-    def run_on(options: dict[str, Any], kept: dict[str, Any]) -> Evaluation:
+    def measure(options: dict[str, Any], kept: dict[str, Any]) -> Evaluation:
+        from imgsearch_es.evaluation import evaluate
+
+        if "runs" in options and "systems" not in options:
+            options["systems"] = ()
         location = index or kept.get("index", {}).get("location")
-        return _evaluate(location, quiet=json, **options)
+        with opened(location) as target, waiting("reading the index ...", " queries") as told:
+            return evaluate(target, progress=told, **options)
 
+    options = {"systems": strategies, "compare": compare, "pictures": pictures, "runs": run}
     try:
-        if manifest is None:
-            output.show(run_on({**places, **settings}, {}))
-        else:
-            beside = partial(_pictures, manifest)
-            shared.show_again(manifest, run_on, places, settings, output, beside)
+        experiment.run("evaluate", measure, options)
     except KeyboardInterrupt:
         fail("stopped; an evaluation keeps nothing until it is done", code=130)
 
 
-def _evaluate(index: str | None, *, quiet: bool, **options: Any) -> Evaluation:
-    from imgsearch_es.evaluation import evaluate as run
-    from imgsearch_es.index import ImageIndex
+@dataclass(frozen=True)
+class Swept:
+    """What is varied, and on which pictures.
 
-    if "runs" in options and "systems" not in options:
-        options["systems"] = ()
-    with ImageIndex(index) as target, shared.asking_progress(quiet=quiet) as progress:
-        return run(target, progress=progress, **options)
+    Options:
+        sources PICTURES: Files, folders, tar files or URLs. Without any, the pictures in --cache.
+        --from FILE: A list of pictures, with labels.
+        --models, -m A,B: Models (`imgsearch models` lists them), or TOML files of analyzers. By
+            default vgg16.
+        --top-k N,N: How many terms to keep of each picture. By default 1,2,5,10,20,50,100,1000.
+        --filters A,B: Chains of term filters: plain (the default), sqrt, l2_normalize,
+            min_score=0.01+sqrt, hypernyms, hypernyms+top_k (cuts after the hypernyms).
+        --strategies A,B: Strategies and fusions, as in `imgsearch evaluate`. By default
+            auto,dense-cosine.
+    Queries:
+        --query-pictures DIR: A folder of query pictures that are not in the collection.
+        --timed: How many queries to time; 0 for none. By default 50.
+    Statistics:
+        --compare POINT: Test the other points of a model against this one: dense-cosine,
+            auto/plain/10. By default the first dense-*.
+    """
+
+    sources: list[str] | None = None
+    from_: list[str] | None = None
+    models: str | None = None
+    top_k: str | None = None
+    filters: str | None = None
+    strategies: str | None = None
+    query_pictures: Path | None = None
+    timed: int | None = None
+    compare: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As the evaluation takes them."""
+        from imgsearch_es.pictures.manifests import PictureList
+
+        options = vars(self).copy()
+        sources, lists = options.pop("sources"), options.pop("from_")
+        pictures = [*(sources or ()), *map(PictureList, lists or ())] or None
+        return {"systems": options.pop("strategies"), "pictures": pictures, **options}
 
 
-def _pictures(manifest: Path, found: Evaluation) -> list[str]:
-    """Which pictures differ from those of a manifest, where their list lies beside it."""
-    from imgsearch_es.evaluation.manifest import PICTURES, picture_differences
+def sweep(
+    *, swept: Swept, experiment: Experiment, runtime: str | None = None, cache: Path | None = None
+) -> None:
+    """Find out how many terms are enough, at what size and time.
 
-    beside = manifest.with_name(PICTURES)
-    return picture_differences(beside, found.collection) if beside.is_file() else []
+    Each model sees each picture once, and all its posteriors are kept. Every
+    number of terms and chain of term filters is computed from them, as the
+    analyzer would.
+
+    Analyzer:
+        --runtime: What runs the models: tensorflow, openvino, or auto.
+    Files:
+        --cache DIR: Keep what the models say of the pictures here, so that another sweep needs no
+            model. By default OUT/posteriors.
+    """
+    keep = cache or (experiment.out and experiment.out / "posteriors")
+
+    def measure(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
+        from imgsearch_es.evaluation.sweeps import sweep
+
+        with waiting("reading the pictures ...") as progress:
+            return sweep(cache=keep, runtime=runtime, progress=progress, **options)
+
+    try:
+        experiment.run("sweep", measure, swept.options())
+    except KeyboardInterrupt:
+        kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
+        fail(f"stopped; what the models said of pictures{kept}", code=130)
+
+
+def print_tables(found: Tables, form: str, extra: dict[str, Any]) -> None:
+    """Print a result in the form that was asked for."""
+    if answer(found.to_dict() | extra):
+        return
+    for note in found.notes:
+        warn(f"note: {note}")
+    if form != "table":
+        write = {"markdown": found.to_markdown, "latex": found.to_latex, "csv": found.to_csv}[form]
+        for line in write().rstrip("\n").split("\n"):
+            print_line(line)
+        return
+    print_table(*found.cells(), right=found.numbers)
+    say(found.caption)
+    for title, columns, rows in found.sections():
+        say("", f"{title}:")
+        if columns:
+            print_table(columns, rows, right=columns[2:])
+        else:
+            say(*(f"  {row[0]}" for row in rows))
+    if files := extra.get("files"):
+        say(f"{len(files)} files in {Path(files[-1]).parent}")

@@ -1,190 +1,117 @@
-"""``imgsearch index``, ``remove`` and ``stats``: what is in an index."""
+"""``imgsearch index``, ``watch``, ``remove``, ``stats`` and ``rejected``: what is in an index."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.headings import under_analyzer, under_elasticsearch, under_speed
+from imgsearch_es.interfaces.cli.declaring import OptionalPositive
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, given, opened
 from imgsearch_es.interfaces.cli.output import (
-    AnalyzerOption,
-    FolderLabelOption,
-    IndexOption,
-    JsonOption,
-    ModelOption,
-    ReplicasOption,
-    RuntimeOption,
-    ShardsOption,
-    WeightsOption,
+    answer,
     console,
     fail,
-    print_json,
+    json_only,
     print_table,
     say,
+    say_some,
     warn,
 )
 from imgsearch_es.stores.interrupts import STOPPED
 
 if TYPE_CHECKING:
+    from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, Progress
 
-_LISTED = 20
-"""Rejected pictures that are listed; all of them with --json."""
+
+@dataclass(frozen=True)
+class Adding:
+    """What to add, and how.
+
+    Options:
+        sources PATH: Files, folders (with all below them), tar files or URLs.
+        --from FILE: A list of pictures: a text file with a path or URL a line, or CSV or Parquet
+            with a column uri or path, and optional columns label and metadata.NAME. Repeat it for
+            more.
+        --label: A label for these pictures. Repeat it for more.
+        --label-from-folder: Label each picture with the name of its folder.
+        --prune: Remove pictures from the index when their files in these folders are gone.
+        --retry: Try rejected pictures again, even those that have not changed.
+    Speed:
+        --engine: Where to analyze: local, or ray for a cluster (docs/ray.md).
+        --batch-size: Pictures in a forward pass. By default 32.
+        --workers: Processes that decode, or with --engine ray analyze. By default as many as help.
+    """
+
+    sources: list[str] | None = None
+    from_: list[str] | None = None
+    label: list[str] | None = None
+    label_from_folder: bool = False
+    prune: bool = False
+    retry: bool = False
+    engine: str = "local"
+    batch_size: OptionalPositive = None
+    workers: OptionalPositive = None
+
+    def add_to(self, index: ImageIndex) -> IndexReport:
+        """Add the pictures; what was done before Ctrl-C is shown."""
+        from imgsearch_es.indexing import StoppedError, folder_label
+        from imgsearch_es.pictures.manifests import PictureList
+
+        try:
+            with show_progress() as progress:
+                return index.add(
+                    [*(self.sources or ()), *map(PictureList, self.from_ or ())],
+                    labels=folder_label if self.label_from_folder else self.label,
+                    prune=self.prune,
+                    retry=self.retry,
+                    engine=self.engine,
+                    batch_size=self.batch_size,
+                    workers=self.workers,
+                    progress=progress,
+                )
+        except StoppedError as stopped:
+            _show(stopped.report, index.location)
+            fail(STOPPED, code=130)
 
 
 def index(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH",
-            show_default=False,
-            help="Files, folders (with all below them), tar files or URLs.",
-        ),
-    ] = None,
-    index: IndexOption = None,
-    lists: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            show_default=False,
-            help="A list of pictures: a text file with a path or URL a line, or CSV or Parquet "
-            "with a column uri or path, and optional columns label and metadata.NAME. "
-            "Repeat it for more.",
-        ),
-    ] = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    analyzer: AnalyzerOption = None,
-    runtime: RuntimeOption = None,
-    fast_decode: Annotated[
-        bool,
-        under_analyzer(
-            "--fast-decode",
-            help="Decode large JPEG files at reduced scale: faster, with other scores. For a new "
-            "index.",
-        ),
-    ] = False,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(show_default=False, help="A label for these pictures. Repeat it for more."),
-    ] = None,
-    label_from_folder: FolderLabelOption = False,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Remove pictures from the index when their files in these folders are gone.",
-        ),
-    ] = False,
-    retry: Annotated[
-        bool,
-        typer.Option(
-            "--retry", help="Try rejected pictures again, even those that have not changed."
-        ),
-    ] = False,
-    engine: Annotated[
-        str, under_speed(help="Where to analyze: local, or ray for a cluster (docs/ray.md).")
-    ] = "local",
-    batch_size: Annotated[
-        int | None,
-        under_speed(
-            min=1,
-            show_default=False,
-            help="Pictures in a forward pass. By default 32.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        under_speed(
-            min=1,
-            show_default=False,
-            help="Processes that decode, or with --engine ray analyze. By default as many as help.",
-        ),
-    ] = None,
-    vectors: Annotated[
-        str | None,
-        under_elasticsearch(
-            show_default=False,
-            metavar="KIND",
-            help="Also index deep features, for `imgsearch search --approximate`: int8_hnsw, "
-            "bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.",
-        ),
-    ] = None,
-    similarity: Annotated[
-        str | None,
-        under_elasticsearch(
-            show_default=False,
-            help="How --vectors compares: cosine (the default), dot or euclidean.",
-        ),
-    ] = None,
-    shards: ShardsOption = None,
-    replicas: ReplicasOption = None,
-    expected_pictures: Annotated[
-        int | None,
-        under_elasticsearch(
-            min=1, show_default=False, help="Choose the number of shards for this many pictures."
-        ),
-    ] = None,
-    lifecycle: Annotated[
-        str | None,
-        under_elasticsearch(
-            metavar="POLICY", show_default=False, help="An index lifecycle policy of Elasticsearch."
-        ),
-    ] = None,
-    json: JsonOption = False,
+    *,
+    index: Index = None,
+    fast_decode: bool = False,
+    adding: Adding,
+    analyzing: Analyzing,
+    layout: Layout,
+    expected_pictures: OptionalPositive = None,
+    lifecycle: str | None = None,
 ) -> None:
     """Put pictures into an index, or bring it up to date.
 
     The index is created if there is none. Pictures that it has already,
     with the same content, are not analyzed again.
-    """
-    from imgsearch_es.index import ImageIndex
-    from imgsearch_es.indexing import StoppedError, folder_label
-    from imgsearch_es.pictures.manifests import PictureList
 
-    places = [*(sources or ()), *map(PictureList, lists or ())]
-    if not places:
+    Analyzer:
+        --fast-decode: Decode large JPEG files at reduced scale: faster, with other scores. For a
+            new index.
+    Elasticsearch:
+        --expected-pictures: Choose the number of shards for this many pictures.
+        --lifecycle POLICY: An index lifecycle policy of Elasticsearch.
+    """
+    named = [*(adding.sources or ()), *(adding.from_ or ())]
+    if not named:
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
-    if label and label_from_folder:
+    if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    layout = options.given(
-        vectors=vectors,
-        similarity=similarity,
-        shards=shards,
-        replicas=replicas,
-        expected_pictures=expected_pictures,
-        lifecycle=lifecycle,
-    )
-    with ImageIndex(
-        index,
-        model=model,
-        weights=weights,
-        analyzer=analyzer,
-        runtime=runtime,
-        fast_decode=fast_decode,
-        **layout,
-    ) as target:
-        try:
-            with show_progress(quiet=json) as progress:
-                report = target.add(
-                    places,
-                    engine=engine,
-                    labels=folder_label if label_from_folder else label,
-                    prune=prune,
-                    retry=retry,
-                    batch_size=batch_size,
-                    workers=workers,
-                    progress=progress,
-                )
-        except StoppedError as stopped:
-            _show(stopped.report, target.location, json=json)
-            fail(STOPPED, code=130)
-    _show(report, target.location, json=json)
+    more = {**vars(layout), "expected_pictures": expected_pictures, "lifecycle": lifecycle}
+    with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+        report = adding.add_to(target)
+    _show(report, target.location)
     if report.shortages:
         fail(
             f"{report.shortages} pictures could not be decoded for want of memory or time: run the "
@@ -193,28 +120,61 @@ def index(
     if report.found and report.found == len(report.rejected):
         fail("none of the pictures could be indexed")
     if not report.found:
-        warn(f"there are no pictures in {', '.join([*(sources or ()), *(lists or ())])}")
+        warn(f"there are no pictures in {', '.join(named)}")
 
 
-def rejected(
-    index: IndexOption = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try all of them again.")] = False,
-    json: JsonOption = False,
+def watch(
+    *,
+    folders: list[str],
+    index: Index = None,
+    label_from_folder: bool = False,
+    analyzing: Analyzing,
 ) -> None:
+    """Keep an index current: add, update and remove as files change.
+
+    Begins with what has changed since. Ctrl-C ends it with a summary; a
+    second Ctrl-C at once. While a folder is gone nothing of it is removed.
+
+    Options:
+        folders FOLDER: Folders, with all below them.
+        --label-from-folder: Label each picture with the name of its folder.
+    """
+    from imgsearch_es.indexing import folder_label
+    from imgsearch_es.interfaces.watching import Watcher
+
+    with analyzing.open(index) as target:
+        watcher = Watcher(
+            target,
+            folders,
+            labels=folder_label if label_from_folder else None,
+            tell=warn if json_only.get() else say,
+        )
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            watcher.stop()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        report = watcher.run()
+    answer(report)
+    say(f"{target.location}: {report}")
+
+
+def rejected(*, index: Index = None, retry: bool = False) -> None:
     """List the pictures that could not be indexed, and why.
 
     A picture is tried again when its file has changed, or with --retry.
-    """
-    from imgsearch_es.index import ImageIndex
 
-    with ImageIndex(index) as target:
-        report = target.retry() if retry else None
+    Options:
+        --retry: Try all of them again.
+    """
+    with opened(index) as target:
+        if retry:
+            report = target.retry()
+            say(f"{target.location}: {report}")
         entries = target.rejected()
-    if json:
-        print_json([entry.to_dict() for entry in entries])
-        return
-    if report is not None:
-        say(f"{target.location}: {report}")
+    answer([entry.to_dict() for entry in entries])
     for entry in entries:
         say(f"{entry.rejected_at:%Y-%m-%d %H:%M}  {entry.uri}: {entry.reason}")
     if not entries:
@@ -222,93 +182,81 @@ def rejected(
 
 
 def remove(
-    pictures: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PICTURE", help="Ids, URIs or paths.", show_default=False),
-    ] = None,
-    index: IndexOption = None,
-    text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="WORDS", help="Remove all pictures that match these words."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: JsonOption = False,
+    *,
+    pictures: list[str] | None = None,
+    index: Index = None,
+    text: str | None = None,
+    yes: bool = False,
 ) -> None:
-    """Remove pictures from an index; their files stay."""
-    from imgsearch_es.index import ImageIndex
+    """Remove pictures from an index; their files stay.
 
+    Options:
+        pictures PICTURE: Ids, URIs or paths.
+        --text WORDS: Remove all pictures that match these words.
+        --yes, -y: Do not ask.
+    """
     if not pictures and text is None:
         fail("which pictures? Give ids, URIs or paths, or --text WORDS", code=2)
-    with ImageIndex(index) as target:
+    with opened(index) as target:
         query = target.query(text=text) if text is not None else None
         if query is not None and not yes:
             matches = len(target.store.matching(query))
             if not typer.confirm(f"remove {matches} pictures from {target.location}?", err=True):
                 fail("nothing was removed")
         removed = target.remove(pictures or (), query=query)
-    print_json({"removed": removed}) if json else say(f"{removed} removed")
+    answer({"removed": removed})
+    say(f"{removed} removed")
 
 
-def stats(index: IndexOption = None, json: JsonOption = False) -> None:
+def stats(*, index: Index = None) -> None:
     """Show what an index holds and which analyzer made it."""
-    from imgsearch_es.index import ImageIndex
-
-    with ImageIndex(index) as target:
+    with opened(index) as target:
         figures = target.stats()
-    if json:
-        print_json(figures)
-        return
-    _print_figures(figures)
+    if not answer(figures):
+        _print_figures(figures)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
     from imgsearch_es.analysis.analyzer import describe
 
-    say(f"{figures['location']}  ({figures['store']}{_version(figures)})")
-    say(f"  pictures  {figures['documents']:,}")
-    say(f"  size      {figures['bytes'] / 1e6:,.1f} MB")
-    say(f"  analyzer  {describe(figures['analyzer'])}")
-    say(f"  weights   {figures['weights']}")
-    if figures["synsets"]:
+    store = " ".join(figures[name] for name in ("store", "server") if name in figures)
+    say(
+        f"{figures['location']}  ({store})",
+        f"  pictures  {figures['documents']:,}",
+        f"  size      {figures['bytes'] / 1e6:,.1f} MB",
+        f"  analyzer  {describe(figures['analyzer'])}",
+        f"  weights   {figures['weights']}",
+    )
+    if synsets := figures["synsets"]:
         rows = [
-            (item["synset"], item["documents"], f"{item['mean_score']:.3f}")
-            for item in figures["synsets"]
+            (each["synset"], each["documents"], f"{each['mean_score']:.3f}") for each in synsets
         ]
-        right = ("pictures", "mean score")
-        print_table(("synset", "pictures", "mean score"), rows, right=right)
+        columns = ("synset", "pictures", "mean score")
+        print_table(columns, rows, right=columns[1:])
     if figures["labels"]:
-        labels = [(item["label"], item["documents"]) for item in figures["labels"]]
+        labels = [(each["label"], each["documents"]) for each in figures["labels"]]
         print_table(("label", "pictures"), labels, right=("pictures",))
 
 
-def _version(figures: dict[str, Any]) -> str:
-    return f" {figures['server']}" if "server" in figures else ""
-
-
-def _show(report: IndexReport, location: str, *, json: bool) -> None:
-    if json:
-        print_json(report.to_dict())
-    elif report.found or report.removed:
-        _summarize(report, location)
-
-
-def _summarize(report: IndexReport, location: str) -> None:
+def _show(report: IndexReport, location: str) -> None:
+    if answer(report) or not (report.found or report.removed):
+        return
     before = f" ({report.as_before} as before)" if report.as_before else ""
-    say(f"{location}: {report}{before} in {report.seconds:.1f} s, {report.rate:.1f} pictures/s")
     shares = report.stages.shares().items()
-    say("  work: " + ", ".join(f"{stage} {share:.0%}" for stage, share in shares))
-    for item in report.rejected[:_LISTED]:
-        say(f"  rejected {item.uri}: {item.reason}")
-    if len(report.rejected) > _LISTED:
-        say(f"  ... and {len(report.rejected) - _LISTED} more; `imgsearch rejected` lists all")
+    say(
+        f"{location}: {report}{before} in {report.seconds:.1f} s, {report.rate:.1f} pictures/s",
+        "  work: " + ", ".join(f"{stage} {share:.0%}" for stage, share in shares),
+    )
+    lines = [f"  rejected {item.uri}: {item.reason}" for item in report.rejected]
+    say_some(lines, "`imgsearch rejected` lists all")
 
 
 @contextmanager
-def show_progress(*, quiet: bool) -> Iterator[Progress]:
+def show_progress() -> Iterator[Progress]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
     from imgsearch_es.indexing.progress import suiting
 
-    if quiet:
+    if json_only.get():
         yield lambda report, total: None
         return
     with suiting(console(), say) as progress:

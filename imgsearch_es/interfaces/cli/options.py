@@ -1,17 +1,45 @@
-"""Options that are more than a word or a number: conditions, regions, weights, parameters."""
+"""Options of several commands, and the reading of those that are more than a word or a number.
+
+What is written in another way than an option asks for is a QueryError or ConfigurationError.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from imgsearch_es.errors import QueryError
+import typer
+
+from imgsearch_es.errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from imgsearch_es.retrieval.feedback import Rocchio
+    from imgsearch_es.index import ImageIndex
+    from imgsearch_es.retrieval.fusion import Fusion
+
+Index = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        "-i",
+        envvar="IMGSEARCH_INDEX",
+        help="The index: a file such as pets.duckdb, or http://host:9200/pets.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=VALUE",
+        help="A condition: label=indoor, label!=pets, width>=800, filename=beach*, "
+        "metadata.camera=X100, score(tabby)>0.5. May be repeated.",
+    ),
+]
+Count = Annotated[int, typer.Option("-k", "--k", min=1, help="How many hits.")]
 
 _CONDITION = re.compile(
     r"(?P<field>[^<>=!\s]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.+)", re.DOTALL
@@ -19,12 +47,63 @@ _CONDITION = re.compile(
 _SIGNS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
-def conditions(texts: list[str] | None) -> dict[str, Any]:
-    """Read ``field=value`` conditions; values of one field are alternatives.
+@dataclass(frozen=True)
+class Analyzing:
+    """What makes terms of pictures.
 
-    Raises:
-        QueryError: a text is no condition, or compares a field in a second way.
+    Options:
+        --model, -m: The classifier; `imgsearch models` lists them. A new index takes vgg16, an old
+            one keeps its own.
+    Analyzer:
+        --weights FILE: A file with the model's weights.
+        --analyzer TOML: A TOML file with a whole analyzer instead of a model: image filters, model,
+            term filters.
+        --runtime: What runs the classifier: tensorflow, openvino, or auto: openvino where both
+            agree. `imgsearch doctor` tells which. By default IMGSEARCH_RUNTIME, else auto.
     """
+
+    model: str | None = None
+    weights: str | None = None
+    analyzer: str | None = None
+    runtime: str | None = None
+
+    def open(self, index: str | None, **more: Any) -> ImageIndex:
+        """Open an index with it."""
+        return opened(index, **asdict(self), **more)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How Elasticsearch keeps a new index.
+
+    Elasticsearch:
+        --vectors KIND: Also index deep features, for `imgsearch search --approximate`: int8_hnsw,
+            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.
+        --similarity: How --vectors compares: cosine (the default), dot or euclidean.
+        --shards: Shards of a new index.
+        --replicas: Copies of each shard.
+    """
+
+    vectors: str | None = None
+    similarity: str | None = None
+    shards: Annotated[int | None, typer.Option(min=1)] = None
+    replicas: Annotated[int | None, typer.Option(min=0)] = None
+
+
+def opened(index: str | None, **options: Any) -> ImageIndex:
+    """Open an index; ``ImageIndex`` is imported when one is needed, so that help comes at once."""
+    from imgsearch_es.index import ImageIndex
+
+    return ImageIndex(index, **options)
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given: those of None have a default further down."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def conditions(texts: list[str] | None) -> dict[str, Any]:
+    """Read ``field=value`` conditions; values of one field are alternatives."""
     from imgsearch_es.retrieval.conditions import NUMBER_FIELDS
 
     where: dict[str, Any] = {}
@@ -49,82 +128,69 @@ def conditions(texts: list[str] | None) -> dict[str, Any]:
     return where
 
 
-def given(**values: Any) -> dict[str, Any]:
-    """The options that were given: those of None have a default further down."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def region(text: str | None) -> tuple[float, ...] | None:
-    """Read ``left,top,right,bottom``.
-
-    Raises:
-        QueryError: a part is no number; how many there are is checked with the picture.
-    """
-    return None if text is None else _numbers(text, "--region is left,top,right,bottom, four")
-
-
-def rocchio(text: str | None) -> Rocchio:
-    """Read ``alpha,beta,gamma``; by default the textbook's weights.
-
-    Raises:
-        QueryError: these are not three numbers of 0 or more.
-    """
-    from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
-
-    if text is None:
-        return ROCCHIO
-    what = "--rocchio is alpha,beta,gamma, three"
-    weights = _numbers(text, what)
-    if len(weights) != 3:
-        raise QueryError(f"{what} numbers, not {text!r}")
-    return Rocchio(*weights)
-
-
-def vector(file: str | None) -> NDArray[np.float32] | None:
-    """Read a deep feature: a .npy file, or numbers with commas or spaces between them.
-
-    Raises:
-        QueryError: the file cannot be read, or is of something else.
-    """
-    if file is None:
-        return None
-    import sys
-    from pathlib import Path
-
+def vector(file: str) -> NDArray[np.float32]:
+    """Read a deep feature: a .npy file, or numbers with commas or spaces between them."""
     import numpy as np
 
     try:
         if file.endswith(".npy"):
-            found = np.load(file, allow_pickle=False)
+            found = np.asarray(np.load(file, allow_pickle=False))
         else:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             found = np.array(text.replace(",", " ").split(), dtype=np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise QueryError(f"--vector {file} cannot be read: {error}") from error
-    return np.asarray(found).reshape(-1) if 1 in np.shape(found) else np.asarray(found)
+    return found.reshape(-1) if 1 in found.shape else found
 
 
 def parameters(texts: list[str] | None) -> dict[str, float]:
-    """Read ``name=number``.
+    """Read ``name=number``, each name once."""
+    return _named_numbers("--parameter", texts or [], "k1=1.5")
 
-    Raises:
-        QueryError: a text is not of that form, or names a parameter twice.
-    """
+
+def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fusion | None:
+    """Read ``part=weight,...``; a part without a weight has 1."""
+    from imgsearch_es.retrieval.fusion import Fusion
+
+    if text is not None:
+        items = [item if "=" in item or not item else f"{item}=1" for item in text.split(",")]
+        return Fusion(_named_numbers("--fuse", items, "image=1"), method, rank_constant, window)
+    if (method, rank_constant, window) != ("sum", 60, 100):
+        raise QueryError("--fusion, --rank-constant and --window go with --fuse PART=WEIGHT,...")
+    return None
+
+
+def whole_numbers(text: str, option: str, example: str) -> list[int]:
+    """Read ``n,n``."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option} is a number or several such as {example}, not {text!r}"
+        ) from error
+
+
+def _named_numbers(option: str, items: list[str], example: str) -> dict[str, float]:
     found: dict[str, float] = {}
-    for text in texts or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or name in found:
-            why = "is no name=number such as k1=1.5" if not equals else "is the second of its name"
-            raise QueryError(f"--parameter {text!r} {why}")
-        found[name] = _numbers(value, f"--parameter {name} takes")[0]
+    for item in items:
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not name or not equals:
+            raise QueryError(f"{option} {item!r} is no name=number such as {example}")
+        if name in found:
+            raise QueryError(f"{option} {item!r} is the second of its name")
+        found[name] = numbers(value, f"{option} {name} takes")[0]
     return found
 
 
-def _numbers(text: str, what: str) -> tuple[float, ...]:
+def numbers(text: str, what: str, count: int | None = None) -> tuple[float, ...]:
+    """Read ``x,x``, of so many numbers."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise QueryError(f"{what} numbers, not {text!r}") from error
+    if count not in (None, len(found)):
+        raise QueryError(f"{what} numbers, not {text!r}")
+    return found
 
 
 def _number(text: str, field: str) -> float:

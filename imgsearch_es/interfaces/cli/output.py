@@ -1,81 +1,49 @@
-"""What the commands print: tables for people, JSON for programs, one sentence for mistakes."""
+"""What the commands print: text for people or JSON for programs, and one sentence for mistakes."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
-
-import typer
-
-from imgsearch_es.interfaces.cli.headings import under_analyzer, under_elasticsearch
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-IndexOption = Annotated[
-    str | None,
-    typer.Option(
-        "--index",
-        "-i",
-        envvar="IMGSEARCH_INDEX",
-        show_default=False,
-        help="The index: a file such as pets.duckdb, or http://host:9200/pets.",
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        show_default=False,
-        help="The classifier; `imgsearch models` lists them. A new index takes vgg16, an old one "
-        "keeps its own.",
-    ),
-]
-WeightsOption = Annotated[
-    str | None,
-    under_analyzer(
-        "--weights", metavar="FILE", show_default=False, help="A file with the model's weights."
-    ),
-]
-AnalyzerOption = Annotated[
-    str | None,
-    under_analyzer(
-        "--analyzer",
-        metavar="TOML",
-        show_default=False,
-        help="A TOML file with a whole analyzer instead of a model: image filters, model, term "
-        "filters.",
-    ),
-]
-RuntimeOption = Annotated[
-    str | None,
-    under_analyzer(
-        "--runtime",
-        show_default="IMGSEARCH_RUNTIME, else auto",
-        help="What runs the classifier: tensorflow, openvino, or auto: openvino where both agree. "
-        "`imgsearch doctor` tells which.",
-    ),
-]
-ShardsOption = Annotated[
-    int | None, under_elasticsearch(min=1, show_default=False, help="Shards of a new index.")
-]
-ReplicasOption = Annotated[
-    int | None, under_elasticsearch(min=0, show_default=False, help="Copies of each shard.")
-]
-FolderLabelOption = Annotated[
-    bool,
-    typer.Option("--label-from-folder", help="Label each picture with the name of its folder."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
-
 _WIDTH = 160
 """Columns where there is no terminal."""
+_LISTED = 20
+"""How many of a long list are printed."""
+
+json_only = ContextVar("json_only", default=False)
+"""Whether the command prints JSON: then all that is for people says nothing."""
+
+
+def answer(value: Any, *, indent: int | None = 2) -> bool:
+    """Print what --json asks for, readable by people and parsers, harmless to a terminal.
+
+    Args:
+        value: JSON values, and others shown by ``str``; a dataclass; or what has a ``to_dict``.
+        indent: None for all on one line.
+
+    Returns:
+        Whether it was asked for.
+    """
+    if not json_only.get():
+        return False
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    sys.stdout.write("".join(safe) + "\n")
+    return True
 
 
 @cache
@@ -86,9 +54,19 @@ def console() -> Console:
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def say(text: str) -> None:
-    """Print a line of text as it is."""
-    console().print(printable(text), markup=False)
+def say(*lines: str) -> None:
+    """Print lines of text as they are."""
+    for line in () if json_only.get() else lines:
+        console().print(printable(line), markup=False)
+
+
+def say_some(
+    lines: Sequence[str], rest: str = "--json lists all", total: int | None = None
+) -> None:
+    """Print the first of many lines, and how many more there are, with where to see them."""
+    say(*lines[:_LISTED])
+    if (more := (total or len(lines)) - _LISTED) > 0:
+        say(f"  ... and {more:,} more; {rest}")
 
 
 def print_line(text: str) -> None:
@@ -96,7 +74,25 @@ def print_line(text: str) -> None:
     sys.stdout.write(f"{printable(text)}\n")
 
 
-def now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+) -> None:
+    """Print a table of cells that are shown by ``str``; ``right`` names columns of numbers."""
+    if json_only.get():
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    console().print(table)
+
+
+def now_and_then(shown: Callable[..., str] = "{:,} of {:,}".format) -> Callable[..., None]:
     """Says something every ten seconds."""
     due = time.monotonic() + 10
 
@@ -109,41 +105,16 @@ def now_and_then(shown: Callable[..., str]) -> Callable[..., None]:
     return tell
 
 
-def print_json(value: object, *, indent: int | None = 2) -> None:
-    """Print JSON, readable by people and by every parser, and harmless to a terminal.
-
-    Args:
-        value: JSON values, and others shown by ``str``.
-        indent: None for all on one line.
-    """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    sys.stdout.write("".join(safe) + "\n")
-
-
-def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    *,
-    right: Sequence[str] = (),
-) -> None:
-    """Print a table.
-
-    Args:
-        columns: the headings.
-        rows: the cells; shown with ``str``.
-        right: headings of columns that hold numbers.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
-    console().print(table)
+@contextmanager
+def waiting(
+    first: str = "searching ...", counted: str = ""
+) -> Iterator[Callable[[str, int, int], None]]:
+    """A line that says what is being done, on a terminal only; gives what changes it."""
+    if json_only.get():
+        yield lambda what, done, total: None
+        return
+    with console().status(first) as status:
+        yield lambda what, done, total: status.update(f"{what}: {done:,} of {total:,}{counted}")
 
 
 def fail(sentence: str, *, code: int = 1) -> NoReturn:

@@ -1,36 +1,19 @@
-"""``imgsearch search`` and ``explain``: finding pictures, and why they were found."""
+"""``imgsearch search``, ``explain``, ``facets`` and ``duplicates``: pictures found, and why."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.fusion import (
-    FuseOption,
-    FusionOption,
-    RankConstantOption,
-    WindowOption,
-    read_fusion,
-)
-from imgsearch_es.interfaces.cli.output import (
-    AnalyzerOption,
-    IndexOption,
-    JsonOption,
-    ModelOption,
-    RuntimeOption,
-    WeightsOption,
-    fail,
-    print_json,
-    print_line,
-    print_table,
-    say,
-)
+from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive, Positive
+from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, opened
+from imgsearch_es.interfaces.cli.output import answer, fail, print_line, print_table, say
 
 if TYPE_CHECKING:
+    from imgsearch_es.index import ImageIndex
     from imgsearch_es.retrieval.queries import Query
     from imgsearch_es.search.explanations import Explanation
     from imgsearch_es.search.hit import Hit
@@ -39,195 +22,134 @@ if TYPE_CHECKING:
 _PAGE = 1000
 """Hits in one request of --all."""
 
-WordsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="WORDS",
-        show_default=False,
-        help="Words and conditions: tabby cat, 'dog^2 +ball -poodle label:pets width:>=800'. "
-        "Put the line in quotation marks when it has more than words.",
-    ),
-]
-ImageOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--image",
-        metavar="FILE",
-        show_default=False,
-        help="A picture, or the id of one indexed. May be repeated: the mean counts.",
-    ),
-]
-WhereOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        show_default=False,
-        help="A condition: label=indoor, label!=pets, width>=800, filename=beach*, "
-        "metadata.camera=X100, score(tabby)>0.5. May be repeated.",
-    ),
-]
-CountOption = Annotated[int, typer.Option("-k", "--k", min=1, help="How many hits.")]
-StrategyOption = Annotated[
-    str,
-    typer.Option(
-        help="How to score: auto (formula (1), the paper's), tfidf, cosine, sqrt, bm25, "
-        "dense-cosine, ...; `imgsearch models --strategies` lists them."
-    ),
-]
 
-ParameterOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=NUMBER",
-        show_default=False,
-        help="A parameter of the strategy: k1=1.2 or b=0.75 of bm25. May be repeated.",
-    ),
-]
+@dataclass(frozen=True)
+class Asked:
+    """What to search for, and how to score.
+
+    Options:
+        words WORDS: Words and conditions: tabby cat, 'dog^2 +ball -poodle label:pets width:>=800'.
+            Put the line in quotation marks when it has more than words.
+        --image FILE: A picture, or the id of one indexed. May be repeated: the mean counts.
+        --strategy: How to score: auto (formula (1), the paper's), tfidf, cosine, sqrt, bm25,
+            dense-cosine, ...; `imgsearch models --strategies` lists them.
+        --parameter NAME=NUMBER: A parameter of the strategy: k1=1.2 or b=0.75 of bm25. May be
+            repeated.
+        --fuse PART=WEIGHT,...: Fuse parts instead of taking one strategy:
+            image=1,words=0.5,dense-cosine=2. A part is image, words or a strategy.
+        --fusion: How to fuse: sum (of weighted scores) or rrf (reciprocal rank fusion).
+        --rank-constant: Of rrf: a part adds weight / (this + rank).
+        --window: Of rrf: how many pictures each part ranks.
+    """
+
+    words: list[str] | None = None
+    image: list[str] | None = None
+    where: Where = None
+    strategy: str = "auto"
+    parameter: list[str] | None = None
+    fuse: str | None = None
+    fusion: str = "sum"
+    rank_constant: int = 60
+    window: int = 100
+
+    def request(self, **others: Any) -> dict[str, Any]:
+        """The arguments of ``ImageIndex.search``."""
+        if not (self.image or self.words or others.get("like")) and others.get("vector") is None:
+            fail("what to search for? Give words, --image FILE, or both", code=2)
+        return {
+            "image": self.image,
+            "text": " ".join(self.words) if self.words else None,
+            "where": options.conditions(self.where),
+            "strategy": self.strategy,
+            "parameters": options.parameters(self.parameter),
+            "fuse": options.fusion(self.fuse, self.fusion, self.rank_constant, self.window),
+            **others,
+        }
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What only a search takes.
+
+    Options:
+        --offset: Leave out this many of the best.
+        --exclude-self: Leave out the query's own pictures.
+        --vector FILE: A deep feature, for the strategies dense-*: a .npy file, or a text file of
+            numbers; - reads standard input.
+        --like FILE: A picture (or id) to search closer to. May be repeated.
+        --dislike FILE: A picture (or id) to search further from. May be repeated.
+        --region LEFT,TOP,RIGHT,BOTTOM: The part of the picture to search for: pixels such as
+            10,20,200,220, or fractions of it where all are 1 or less.
+        --views VIEW: Also look at the picture's mirror, rotations or crops. May be repeated.
+        --feedback: Search twice, then with so many of the best hits liked.
+        --rocchio ALPHA,BETA,GAMMA: The weights of the query, the liked and the disliked pictures;
+            1,0.75,0.15 unless given.
+        --threshold: The least score, for the strategies dense-*.
+        --approximate: Compare near candidates only, for dense-cosine, dense-dot or
+            dense-euclidean, on an index made with --vectors.
+        --candidates: How many, with --approximate; 200 by default.
+    """
+
+    offset: Natural = 0
+    exclude_self: bool = False
+    vector: str | None = None
+    like: list[str] | None = None
+    dislike: list[str] | None = None
+    region: str | None = None
+    views: list[str] | None = None
+    feedback: Natural = 0
+    rocchio: str | None = None
+    threshold: float | None = None
+    approximate: bool = False
+    candidates: OptionalPositive = None
+
+    def request(self) -> dict[str, Any]:
+        """As arguments of ``ImageIndex.search``."""
+        from imgsearch_es.retrieval.feedback import Rocchio
+
+        request = options.given(vars(self))
+        if self.vector is not None:
+            request["vector"] = options.vector(self.vector)
+        if self.region is not None:
+            what = "--region is left,top,right,bottom, four"
+            request["region"] = options.numbers(self.region, what)
+        if self.rocchio is not None:
+            weights = options.numbers(self.rocchio, "--rocchio is alpha,beta,gamma, three", 3)
+            request["rocchio"] = Rocchio(*weights)
+        return request
 
 
 def search(
-    context: typer.Context,
-    words: WordsArgument = None,
-    index: IndexOption = None,
-    image: ImageOption = None,
-    where: WhereOption = None,
-    k: CountOption = 10,
-    offset: Annotated[int, typer.Option(min=0, help="Leave out this many of the best.")] = 0,
-    every: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="Print all hits, a line each as they come; with --json an object a line."
-        ),
-    ] = False,
-    exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Leave out the query's own pictures.")
-    ] = False,
-    vector: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            show_default=False,
-            help="A deep feature, for the strategies dense-*: a .npy file, or a text file of "
-            "numbers; - reads standard input.",
-        ),
-    ] = None,
-    like: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            show_default=False,
-            help="A picture (or id) to search closer to. May be repeated.",
-        ),
-    ] = None,
-    dislike: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE",
-            show_default=False,
-            help="A picture (or id) to search further from. May be repeated.",
-        ),
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEFT,TOP,RIGHT,BOTTOM",
-            show_default=False,
-            help="The part of the picture to search for: pixels such as 10,20,200,220, or "
-            "fractions of it where all are 1 or less.",
-        ),
-    ] = None,
-    views: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VIEW",
-            show_default=False,
-            help="Also look at the picture's mirror, rotations or crops. May be repeated.",
-        ),
-    ] = None,
-    feedback: Annotated[
-        int,
-        typer.Option(min=0, help="Search twice, then with so many of the best hits liked."),
-    ] = 0,
-    rocchio: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ALPHA,BETA,GAMMA",
-            show_default=False,
-            help="The weights of the query, the liked and the disliked pictures; 1,0.75,0.15 "
-            "unless given.",
-        ),
-    ] = None,
-    strategy: StrategyOption = "auto",
-    fuse: FuseOption = None,
-    fusion: FusionOption = "sum",
-    rank_constant: RankConstantOption = 60,
-    window: WindowOption = 100,
-    parameter: ParameterOption = None,
-    rerank: Annotated[
-        bool,
-        typer.Option("--rerank", help="Put hits in k-reciprocal order, of the strategies dense-*."),
-    ] = False,
-    threshold: Annotated[
-        float | None,
-        typer.Option(show_default=False, help="The least score, for the strategies dense-*."),
-    ] = None,
-    approximate: Annotated[
-        bool,
-        typer.Option(
-            "--approximate",
-            help="Compare near candidates only, for dense-cosine, dense-dot or dense-euclidean, on "
-            "an index made with --vectors.",
-        ),
-    ] = False,
-    candidates: Annotated[
-        int | None,
-        typer.Option(
-            min=1, show_default=False, help="How many, with --approximate; 200 by default."
-        ),
-    ] = None,
-    html: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", show_default=False, help="Write a gallery page."),
-    ] = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    analyzer: AnalyzerOption = None,
-    runtime: RuntimeOption = None,
-    json: JsonOption = False,
+    *,
+    index: Index = None,
+    asked: Asked,
+    k: OptionalPositive = None,
+    refined: Refined,
+    all_: bool = False,
+    rerank: bool = False,
+    html: str | None = None,
+    analyzing: Analyzing,
 ) -> None:
-    """Find pictures by words, by a picture, or by both added."""
-    query: dict[str, Any] = {
-        "image": image,
-        "text": " ".join(words) if words else None,
-        "vector": options.vector(vector),
-        "where": options.conditions(where),
-        "offset": offset,
-        "exclude_self": exclude_self,
-        "like": like,
-        "dislike": dislike,
-        "region": options.region(region),
-        "views": views or (),
-        "feedback": feedback,
-        "strategy": strategy,
-        "parameters": options.parameters(parameter),
-        "rocchio": options.rocchio(rocchio),
-        "threshold": threshold,
-        "fuse": read_fusion(fuse, fusion, rank_constant, window),
-        "approximate": approximate,
-        "candidates": candidates,
-    }
-    opened = {"model": model, "weights": weights, "analyzer": analyzer, "runtime": runtime}
-    if every:
-        source = context.get_parameter_source("k")
-        if (source is not None and source.name == "COMMANDLINE") or html or rerank:
-            fail("--all gives every hit as it comes: leave out -k, --html and --rerank", code=2)
-        _search_all(index, opened, query, json=json)
-        return
-    hits = _search(index, opened, k=k, **query)
+    """Find pictures by words, by a picture, or by both added.
+
+    Options:
+        --k, -k: How many hits; 10 by default.
+        --all: Print all hits, a line each as they come; with --json an object a line.
+        --rerank: Put hits in k-reciprocal order, of the strategies dense-*.
+        --html FILE: Write a gallery page.
+    """
+    query = asked.request(**refined.request())
+    if all_ and (k or html or rerank):
+        fail("--all gives every hit as it comes: leave out -k, --html and --rerank", code=2)
+    with analyzing.open(index) as source:
+        if all_:
+            _print_all(source, query)
+            return
+        hits = source.search(**query, k=k or 10)
     if rerank:
         hits = hits.rerank()
     page = hits.to_html(html) if html is not None else None
-    if json:
-        print_json(hits.to_dict())
+    if answer(hits):
         return
     print_hits(hits)
     if page is not None:
@@ -235,62 +157,33 @@ def search(
 
 
 def explain(
-    words: WordsArgument = None,
-    index: IndexOption = None,
-    image: ImageOption = None,
-    picture: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PICTURE",
-            show_default=False,
-            help="Explain this indexed picture (id or path) instead of the best hits.",
-        ),
-    ] = None,
-    where: WhereOption = None,
-    k: CountOption = 3,
-    strategy: StrategyOption = "auto",
-    fuse: FuseOption = None,
-    fusion: FusionOption = "sum",
-    rank_constant: RankConstantOption = 60,
-    window: WindowOption = 100,
-    parameter: ParameterOption = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    analyzer: AnalyzerOption = None,
-    runtime: RuntimeOption = None,
-    json: JsonOption = False,
+    *,
+    index: Index = None,
+    asked: Asked,
+    picture: str | None = None,
+    k: Count = 3,
+    analyzing: Analyzing,
 ) -> None:
     """Show why pictures were found, synset by synset.
 
     A picture's score is the sum of query weight x picture score: formula (1) of the paper. With
     --fuse it is the sum of what the parts contribute, and the synsets of a part are below it.
-    """
-    fused = read_fusion(fuse, fusion, rank_constant, window)
-    conditions = options.conditions(where)
-    wanted = None
-    if picture is not None:
-        from imgsearch_es.index import ImageIndex
 
-        with ImageIndex(index) as target:
+    Options:
+        --picture: Explain this indexed picture (id or path) instead of the best hits.
+    """
+    query, wanted = asked.request(), None
+    if picture is not None:
+        with opened(index) as target:
             wanted = target.get(picture).id
-        if fused is not None and fused.is_ranked:
-            k = window  # its ranks are those among all pictures
+        if asked.fuse and query["fuse"].is_ranked:
+            k = asked.window  # its ranks are those among all pictures
         else:
-            conditions["id"] = wanted
-    hits = _search(
-        index,
-        {"model": model, "weights": weights, "analyzer": analyzer, "runtime": runtime},
-        image=image,
-        text=" ".join(words) if words else None,
-        where=conditions,
-        k=k,
-        strategy=strategy,
-        fuse=fused,
-        parameters=options.parameters(parameter),
-    )
+            query["where"]["id"] = wanted
+    with analyzing.open(index) as target:
+        hits = target.search(**query, k=k)
     explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-    if json:
-        print_json({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]})
+    if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
     if not explanations:
         what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
@@ -300,81 +193,104 @@ def explain(
         _print_rows(explanation)
 
 
+def facets(
+    *,
+    words: list[str] | None = None,
+    index: Index = None,
+    where: Where = None,
+    field: list[str] | None = None,
+    size: Positive = 10,
+) -> None:
+    """Count synsets, labels, formats and sizes.
+
+    Of the pictures that the words match and that meet the conditions, or of
+    all.
+
+    Options:
+        words WORDS: Words and conditions, as in `imgsearch search`.
+        --field: What to count: synsets, top_synset, label, format, width, height, bytes,
+            metadata.<name>. May be repeated.
+        --size: Values of each field.
+    """
+    from imgsearch_es.retrieval.facets import FACETS
+
+    with opened(index) as target:
+        query = target.query(text=" ".join(words)) if words else None
+        counted = target.facets(query, field or FACETS, size, where=options.conditions(where))
+    answer(counted)
+    for name, counts in counted.items():
+        if counts:
+            rows = [(item["value"], item["count"]) for item in counts]
+            print_table((name, "pictures"), rows, right=("pictures",))
+        else:
+            say(f"{name}: none")
+
+
+def duplicates(*, index: Index = None, near: float | None = None) -> None:
+    """Show groups of pictures that are the same.
+
+    Files with the same bytes; with --near also pictures that look alike. In
+    each group the largest picture comes first, with its cosine to the others.
+
+    Options:
+        --near: Also pictures whose deep features have at least this cosine, such as 0.95.
+    """
+    from imgsearch_es.pictures.files import to_path
+
+    with opened(index) as target:
+        groups = target.duplicates(near)
+    answer([group.to_dict() for group in groups])
+    for number, group in enumerate(groups, start=1):
+        kind = "the same bytes" if group.exact else "nearly the same"
+        say(f"{number}. {len(group.pictures)} pictures, {kind}")
+        for document, similarity in zip(group.pictures, group.similarities, strict=True):
+            shown = "     " if similarity is None else f"{similarity:.3f}"
+            size = f"{document.width} x {document.height}"
+            place = _short(to_path(document.uri) or document.uri)
+            say(f"   {shown}  {size:>11}  {document.bytes / 1024:>8,.0f} KB  {place}")
+    extra = sum(len(group.pictures) - 1 for group in groups)
+    say(f"{extra} more than one of each, in groups: {len(groups)}" if groups else "none")
+
+
 def _print_rows(explanation: Explanation) -> None:
     from imgsearch_es.interfaces.gallery import number
 
     if explanation.hit.parts:
         columns = ("part", "weight", "score", "contribution")
-        print_table(columns, explanation.lines(), right=columns[1:])
-        return
-    rows = [
-        (row.key, *map(number, (row.query_weight, row.document_score, row.product)))
-        for row in explanation.rows
-    ]
-    columns = ("synset", "query", "picture", "product")
+        rows: list[tuple[str, ...]] = [*explanation.lines()]
+    else:
+        columns = ("synset", "query", "picture", "product")
+        rows = [(key, *map(number, factors)) for key, *factors in explanation.rows]
     print_table(columns, rows, right=columns[1:])
 
 
-def _search(index: str | None, model: dict[str, Any], **query: Any) -> Hits:
-    from imgsearch_es.index import ImageIndex
-
-    _check_something(query)
-    with ImageIndex(index, **model) as source:
-        return source.search(**query)
-
-
-def _search_all(
-    index: str | None, model: dict[str, Any], query: dict[str, Any], *, json: bool
-) -> None:
+def _print_all(source: ImageIndex, query: dict[str, Any]) -> None:
     """Print hits page by page, as lines that programs can read on the way."""
-    from imgsearch_es.index import ImageIndex
     from imgsearch_es.interfaces.gallery import number
 
-    _check_something(query)
     # Closed also when the reader of our output goes away: the server's point in time ends.
-    with ImageIndex(index, **model) as source, closing(source.pages(**query, size=_PAGE)) as pages:
+    with closing(source.pages(**query, size=_PAGE)) as pages:
         for hit in (hit for page in pages for hit in page):
-            if json:
-                print_json(hit.to_dict(), indent=None)
-            else:
-                score, place = number(hit.score), _short(hit.path or hit.uri)
-                print_line(f"{hit.rank:>7}  {score:>7}  {place}")
-
-
-def _check_something(query: dict[str, Any]) -> None:
-    asked = query["image"] or query.get("like") or query.get("vector") is not None
-    if not asked and query["text"] is None:
-        fail("what to search for? Give words, --image FILE, or both", code=2)
+            if not answer(hit, indent=None):
+                print_line(f"{hit.rank:>7}  {number(hit.score):>7}  {_short(hit.path or hit.uri)}")
 
 
 def print_hits(hits: Hits) -> None:
     """Print the ranked table."""
     from imgsearch_es.interfaces.gallery import number
 
-    if not len(hits):
+    if len(hits):
+        rows = [
+            (hit.rank, number(hit.score), _short(hit.path or hit.uri), _telling(hit, hits.query))
+            for hit in hits
+        ]
+        print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
+        exact = ", exact" if hits.exact else ", not exact"
+        more = "" if hits.total_is_exact else " or more"
+        say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
+    else:
         say(f"no picture matches {hits.query}")
-        _print_hints(hits)
-        return
-    rows = [
-        (
-            hit.rank,
-            number(hit.score),
-            _short(hit.path or hit.uri),
-            _telling(hit, hits.query),
-        )
-        for hit in hits
-    ]
-    columns = ("rank", "score", "picture", "synsets")
-    print_table(columns, rows, right=columns[:2])
-    exact = ", exact" if hits.exact else ", not exact"
-    more = "" if hits.total_is_exact else " or more"
-    say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
-    _print_hints(hits)
-
-
-def _print_hints(hits: Hits) -> None:
-    for hint in hits.query.hints:
-        say(f"hint: {hint}")
+    say(*(f"hint: {hint}" for hint in hits.query.hints))
 
 
 def _telling(hit: Hit, query: Query) -> str:

@@ -1,109 +1,99 @@
-"""``imgsearch serve``: a page and an API for an index."""
+"""``imgsearch serve`` and ``map``: a page and an API for an index, and a map of its pictures."""
 
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.interfaces.cli.headings import under_access, under_analyzer, under_limits
-from imgsearch_es.interfaces.cli.output import (
-    AnalyzerOption,
-    IndexOption,
-    JsonOption,
-    ModelOption,
-    RuntimeOption,
-    WeightsOption,
-    print_json,
-    say,
-)
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.interfaces.cli.declaring import Natural, Positive
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Where, conditions, opened
+from imgsearch_es.interfaces.cli.output import answer, say
+
+if TYPE_CHECKING:
+    from imgsearch_es.interfaces.server.settings import ServerSettings
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where and to whom, and within which limits.
+
+    Options:
+        --host: The address to listen on. Any address but loopback needs a token.
+        --port: The port; 0 takes a free one.
+        --root DIR: Serve and add only pictures in this folder. Repeat it for more.
+        --uploads DIR: Where to keep pictures that people upload.
+        --log FILE: Log what is shown and clicked to this file, for `imgsearch clicks`.
+    Access:
+        --host-name: A name by which people reach the server. Repeat it for more.
+        --proxy ADDRESS: A proxy, or a network of proxies, whose X-Forwarded-For to believe. Needs a
+            token. Repeat it for more.
+        --allow-urls: Let people search with pictures from public web servers.
+    Limits:
+        --max-upload: The largest upload, in megabytes.
+        --max-megapixels: The largest picture, in megapixels.
+        --timeout: Give up on an answer after this many seconds.
+        --rate: Requests a second from one client; 0 sets no limit.
+        --cache: Thumbnails to keep on disk, in megabytes.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    root: list[Path] | None = None
+    uploads: Path | None = None
+    log: Annotated[Path | None, typer.Option(envvar="IMGSEARCH_LOG")] = None
+    host_name: list[str] | None = None
+    proxy: list[str] | None = None
+    allow_urls: bool = False
+    max_upload: Positive = 20
+    max_megapixels: Positive = 50
+    timeout: float = 30.0
+    rate: float = 20.0
+    cache: Positive = 2048
+
+    def settings(self) -> ServerSettings:
+        """As the server takes them."""
+        from imgsearch_es.interfaces.server.settings import ServerSettings
+        from imgsearch_es.pictures.files import Limits
+
+        # The page goes on where it cannot write its log, so a slip is told at the start.
+        log = self.log and self.log.expanduser()
+        if log and (log.is_dir() or not log.parent.is_dir()):
+            why = "it is a folder" if log.is_dir() else f"there is no folder {log.parent}"
+            raise ConfigurationError(f"cannot write the log {log}: {why}")
+        return ServerSettings(
+            host=self.host,
+            port=self.port,
+            token=os.environ.get("IMGSEARCH_TOKEN") or None,
+            host_names=tuple(self.host_name or ()),
+            proxies=tuple(self.proxy or ()),
+            roots=tuple(self.root or ()),
+            upload_folder=self.uploads,
+            allow_urls=self.allow_urls,
+            upload_limits=Limits(self.max_megapixels * 1_000_000, self.max_upload * 1024**2, 10.0),
+            request_seconds=self.timeout,
+            rate=self.rate,
+            cache_bytes=self.cache * 1024**2,
+            log=self.log,
+        )
 
 
 def serve(
-    index: IndexOption = None,
-    host: Annotated[
-        str, typer.Option(help="The address to listen on. Any address but loopback needs a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            show_default=False,
-            help="Serve and add only pictures in this folder. Repeat it for more.",
-        ),
-    ] = None,
-    uploads: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", show_default=False, help="Where to keep pictures that people upload."
-        ),
-    ] = None,
-    host_name: Annotated[
-        list[str] | None,
-        under_access(
-            metavar="NAME",
-            show_default=False,
-            help="A name by which people reach the server. Repeat it for more.",
-        ),
-    ] = None,
-    proxy: Annotated[
-        list[str] | None,
-        under_access(
-            metavar="ADDRESS",
-            show_default=False,
-            help="A proxy, or a network of proxies, whose X-Forwarded-For to believe. Needs a "
-            "token. Repeat it for more.",
-        ),
-    ] = None,
-    allow_urls: Annotated[
-        bool,
-        under_access(
-            "--allow-urls", help="Let people search with pictures from public web servers."
-        ),
-    ] = False,
-    max_upload: Annotated[int, under_limits(min=1, help="The largest upload, in megabytes.")] = 20,
-    max_megapixels: Annotated[
-        int, under_limits(min=1, help="The largest picture, in megapixels.")
-    ] = 50,
-    timeout: Annotated[
-        float, under_limits(help="Give up on an answer after this many seconds.")
-    ] = 30.0,
-    rate: Annotated[
-        float, under_limits(help="Requests a second from one client; 0 sets no limit.")
-    ] = 20.0,
-    cache: Annotated[
-        int, under_limits(min=1, help="Thumbnails to keep on disk, in megabytes.")
-    ] = 2048,
-    log: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="IMGSEARCH_LOG",
-            show_default=False,
-            help="Log what is shown and clicked to this file, for `imgsearch clicks`.",
-        ),
-    ] = None,
-    model: ModelOption = None,
-    weights: WeightsOption = None,
-    analyzer: AnalyzerOption = None,
-    runtime: RuntimeOption = None,
-    warm_up: Annotated[
-        bool,
-        under_analyzer(
-            "--warm-up/--no-warm-up",
-            help="Load the model at the start, not at the first query by picture.",
-        ),
-    ] = True,
-    json: JsonOption = False,
+    *, index: Index = None, serving: Serving, analyzing: Analyzing, warm_up: bool = True
 ) -> None:
     """Serve a page and an API for an index.
 
     Only this machine can reach it, unless you give --host or --proxy. Then set the environment
     variable IMGSEARCH_TOKEN to a token, which every request must carry. With a token, people can
     also add and remove pictures. Ctrl-C stops the server.
+
+    Analyzer:
+        --warm-up: Load the model at the start, not at the first query by picture.
     """
     # In blocks of this size the C library gives a large picture's memory back; of smaller ones each
     # thread keeps some. To be set before Pillow is loaded.
@@ -113,37 +103,52 @@ def serve(
     check_installed()
     from imgsearch_es.interfaces.server.app import run_server
     from imgsearch_es.interfaces.server.batching import ServedIndex
-    from imgsearch_es.interfaces.server.settings import ServerSettings
-    from imgsearch_es.pictures.files import Limits
 
-    settings = ServerSettings(
-        host=host,
-        port=port,
-        token=os.environ.get("IMGSEARCH_TOKEN") or None,
-        host_names=tuple(host_name or ()),
-        proxies=tuple(proxy or ()),
-        roots=tuple(root or ()),
-        upload_folder=uploads,
-        allow_urls=allow_urls,
-        upload_limits=Limits(max_megapixels * 1_000_000, max_upload * 1024**2, 10.0),
-        request_seconds=timeout,
-        rate=rate,
-        cache_bytes=cache * 1024**2,
-        log=log,
-    )
-    served = ServedIndex(index, model=model, weights=weights, analyzer=analyzer, runtime=runtime)
+    settings = serving.settings()
+    served = ServedIndex(index, **vars(analyzing))
 
     def tell(url: str) -> None:
-        if json:
-            print_json({"url": url, "index": served.location}, indent=None)
-        else:
-            say(f"{served.location} at {url}  (Ctrl-C ends it)")
-        _flush()
+        answer({"url": url, "index": served.location}, indent=None)
+        say(f"{served.location} at {url}  (Ctrl-C ends it)")
+        sys.stdout.flush()
 
     run_server(served, settings, warm_up=warm_up, tell=tell)
 
 
-def _flush() -> None:
-    import sys
+def map_(
+    *,
+    index: Index = None,
+    out: Path = Path("map.png"),
+    method: str = "tsne",
+    color: str = "label",
+    where: Where = None,
+    limit: int = 5_000,
+    thumbnails: Natural = 150,
+    seed: Natural = 0,
+) -> None:
+    """Draw a map of the pictures by their deep features.
 
-    sys.stdout.flush()
+    Those with similar features lie near each other.
+
+    Neighborhoods mean something; distances between clusters and their sizes do not.
+
+    Options:
+        --out, -o FILE: PNG, SVG or PDF.
+        --method: tsne or umap.
+        --color: By label (the first) or synset (the best).
+        --limit: Pictures at most; of more a random part.
+        --thumbnails: Thumbnails at most.
+        --seed: Of the layout.
+    """
+    from imgsearch_es.interfaces.maps import map_collection
+
+    chosen = conditions(where)
+    with opened(index) as target:
+        found = map_collection(
+            target, method=method, color=color, where=chosen, limit=limit, seed=seed
+        )
+    found.save(out, thumbnails=thumbnails)
+    rows = zip(found.uris, found.kinds, found.points.tolist(), strict=True)
+    pictures = [{"uri": uri, "kind": kind, "point": point} for uri, kind, point in rows]
+    answer({"file": str(out), "method": method, "pictures": pictures})
+    say(f"{out}: {len(found.uris):,} pictures by {method}, colored by {color}")

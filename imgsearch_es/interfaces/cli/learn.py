@@ -1,0 +1,226 @@
+"""``imgsearch train``, ``groups``, ``whiten`` and ``quantize``: what is learnt from pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.output import answer, now_and_then, say, warn
+
+if TYPE_CHECKING:
+    from imgsearch_es.learning import Epoch, TrainingOptions, TrainingReport
+
+
+@dataclass(frozen=True)
+class Training:
+    """The network, and how it learns.
+
+    Network:
+        --layers N,N: Units in each dense layer.
+        --shortcut: Add a linear layer that starts as half-whitening. Without it all layers start
+            at random.
+        --dropout: Share of features and units to drop in each step.
+        --shallow: Add a shallow network on the picture itself, for colors and patterns. Reads the
+            pictures again.
+    Training:
+        --loss: The loss: triplet or contrastive.
+        --margin: The margin of the loss. By default 0.5 of triplets, 1 of contrastive.
+        --mining: How to choose negatives: semi-hard or random.
+        --learning-rate: The learning rate of Adam. By default 1e-4.
+        --epochs: Train for at most this many epochs. By default 100.
+        --patience: Stop after this many epochs without a better score. By default 15.
+        --validation: Share of the objects to hold out. By default 0.2.
+        --seed: The seed of all that is random.
+    """
+
+    layers: str = "512,512,256"
+    shortcut: bool = True
+    dropout: Annotated[float, typer.Option(min=0, max=0.95)] = 0.5
+    shallow: bool = False
+    loss: str = "triplet"
+    margin: float | None = None
+    mining: str = "semi-hard"
+    learning_rate: float | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    validation: float | None = None
+    seed: int = 0
+
+    def options(self) -> TrainingOptions:
+        """As the learning takes them."""
+        from imgsearch_es.learning import TrainingOptions
+
+        layers = tuple(whole_numbers(self.layers, "--layers", "512,512,256"))
+        return TrainingOptions(**given(vars(self) | {"layers": layers}))
+
+
+def train(
+    *,
+    index: Index = None,
+    judgements: str = "labels",
+    out: Path = Path("head.keras"),
+    training: Training,
+    plot: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Train a head, a small network on stored deep features.
+
+    The head brings pictures of the same object closer together.
+
+    Training reads no pictures, except with --shallow. It holds out some objects and stops when
+    their N-S score no longer improves. To continue an interrupted run, run the command again. At
+    the end it prints how to add the head to an analyzer, for `imgsearch index` or `imgsearch
+    reindex --analyzer`.
+
+    Options:
+        --judgements WHICH: Which pictures show the same object: labels, folder, ukbench,
+            name:{label}.{number}.jpg, or a file, as in `imgsearch evaluate`.
+        --out, -o FILE: Where to write the head, a .keras file.
+        --plot FILE: Draw the learning curves, as PNG or SVG.
+        --force: Overwrite a head, and start an interrupted run afresh.
+    """
+    from imgsearch_es.learning import train as run
+
+    options = training.options()
+    with opened(index) as target:
+        report = run(
+            target,
+            out,
+            judgements,
+            options=options,
+            force=force,
+            progress=_say_epoch,
+            reading=now_and_then("{:,} of {:,} pictures read".format),
+        )
+    if report.unread:
+        uri, reason = report.unread[0]
+        warn(
+            f"pictures that could not be read again and are left out: {len(report.unread):,}; the "
+            f"first is {uri}: {reason}"
+        )
+    if plot is not None:
+        report.save_plot(plot)
+    if not report.helps:
+        warn("the head does not beat the features as they are on the held-out objects; do not use")
+    answer(report)
+    if report.options["shallow"]:
+        lines = ["[embedding]", f'parallel = "{report.path}"']
+    else:
+        lines = ["[[embedding_filters]]", 'name = "head"', f'path = "{report.path}"']
+    say(
+        str(report),
+        "  to use it, add to the index's analyzer (`imgsearch stats --json`), then reindex:",
+        *(f"    {line}" for line in lines),
+    )
+
+
+def _say_epoch(epoch: Epoch, report: TrainingReport) -> None:
+    best = " *" if report.best == epoch.number else ""
+    say(
+        f"epoch {epoch.number:3}  loss {epoch.loss:.4f}  held out {epoch.validation_loss:.4f}  "
+        f"N-S {epoch.score:.3f} (as they are {report.raw_score:.3f}){best}"
+    )
+
+
+def groups(
+    *,
+    photos: list[str],
+    out: Path = Path("groups"),
+    size: Annotated[int, typer.Option(min=2)] = 4,
+    seed: Natural = 0,
+) -> None:
+    """Make a group of pictures from each photo.
+
+    The pictures of a group differ by crop, rotation, light and compression.
+
+    Use them for experiments with pictures of the same object: index them with --label-from-folder.
+
+    Options:
+        photos PHOTO: Files and folders.
+        --out, -o FOLDER: Where to put the groups.
+        --size: Pictures in a group.
+        --seed: The seed of all that is random.
+    """
+    from imgsearch_es.learning import make_groups
+
+    folders = make_groups(photos, out, size=size, seed=seed)
+    answer({"folder": str(out), "groups": [folder.name for folder in folders]})
+    say(f"{out}: {len(folders)} groups of {size} pictures")
+
+
+def whiten(
+    *,
+    index: Index = None,
+    out: str = "pca.npz",
+    dimensions: OptionalPositive = None,
+    force: bool = False,
+) -> None:
+    """Learn PCA whitening on the deep features of an index.
+
+    An analyzer uses it by its embedding filter pca_whiten (see
+    docs/features.md); the index that it was learnt on stays as it is.
+
+    Options:
+        --out, -o FILE: Where to write it: a name in .npz.
+        --dimensions, -d: How many to keep. By default all that vary.
+        --force: Overwrite the file.
+    """
+    with opened(index) as source:
+        learnt = source.learn_whitening(out, dimensions=dimensions, force=force)
+    answer(learnt)
+    share = f"{100 * learnt.variance:.1f} % of the variance"
+    say(
+        f"{learnt.path}: {learnt.dimensions} -> {learnt.components} dimensions, {share}",
+        f"learnt on {learnt.pictures:,} pictures; in an analyzer's TOML file:",
+        "",
+        "  [[embedding_filters]]",
+        '  name = "pca_whiten"',
+        f'  path = "{learnt.path}"',
+    )
+
+
+def quantize(
+    *,
+    sources: list[str],
+    out: str = "quantized.zip",
+    analyzing: Analyzing,
+    pictures: Annotated[int, typer.Option(min=60)] = 300,
+    force: bool = False,
+) -> None:
+    """Make a classifier with 8 bits: faster, with other scores.
+
+    It is fitted to two thirds of the pictures; the others show what
+    changes. It runs on OpenVINO, and is named quantized:FILE.
+
+    Options:
+        sources PATH: Files and folders like those to be indexed.
+        --out, -o FILE: Where to write it: a name in .zip.
+        --pictures: How many to fit it to and compare on.
+        --force: Overwrite the file.
+    """
+    from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
+    from imgsearch_es.learning import quantizing
+
+    analyzer = WantedAnalyzer(**vars(analyzing)).build(None)
+    made = quantizing.quantize(sources, out, analyzer=analyzer, pictures=pictures, force=force)
+    answer(made)
+    figures = {
+        "the best synset is the same": f"{made.best:.0%}",
+        "terms that are the same": f"{made.terms:.0%}",
+        f"of the best {quantizing.HITS} hits by formula (1)": f"{made.hits:.0%}",
+        "a synset's score differs by at most": f"{made.largest_difference:.2f}",
+        "pictures per second": f"{made.speed:.1f} times as many",
+    }
+    say(
+        f"{out}: {made.model} with 8 bits, {made.bytes / 1e6:.1f} MB",
+        f"fitted to {made.fitted} pictures; on {made.compared} others, beside {made.model}:",
+        "",
+        *(f"  {what:<40} {value}" for what, value in figures.items()),
+        "",
+        f"imgsearch index PICTURES --model quantized:{out}",
+    )
