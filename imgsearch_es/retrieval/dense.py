@@ -34,10 +34,9 @@ class Comparison:
     """One way to compare embeddings.
 
     Attributes:
-        name: in ``retrieval.strategies``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
-        statement: in Painless, gives ``s`` the score of ``params.q`` with the document, or of
-            ``params.direction``, which is the query divided by its length.
+        statement: in Painless, gives ``s`` the score of ``params.q`` (or ``params.direction``, of
+            length 1) with the document.
         size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
             this its float32 error is relative.
     """
@@ -70,8 +69,8 @@ def direction(vector: Vectors) -> Vectors:
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1) * _length(query)
-    products, zeros = _dot(query, vectors), np.zeros(len(vectors))
-    return np.asarray(np.divide(products, lengths, out=zeros, where=lengths > 0))
+    zeros = np.zeros(len(vectors))
+    return np.asarray(np.divide(_dot(query, vectors), lengths, out=zeros, where=lengths > 0))
 
 
 def _dot(query: Vectors, vectors: Vectors) -> Scores:

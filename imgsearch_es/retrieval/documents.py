@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analysis, Term
+from imgsearch_es.retrieval.ledger import now
 
 if TYPE_CHECKING:
     from imgsearch_es.pictures.images import Facts
@@ -37,8 +38,7 @@ class Document:
 
     Attributes:
         id: derived from the URI, so indexing a picture again replaces it.
-        uri: absolute path of a local file, or a URL.
-        filename: the last part of the URI.
+        uri: absolute path of a local file, or a URL; ``filename`` is its last part.
         sha256: of the file's bytes, in hexadecimal.
         width, height: pixels, after EXIF orientation.
         bytes: size of the file.
@@ -81,10 +81,7 @@ class Document:
 
     @property
     def checksum(self) -> str:
-        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature.
-
-        It is kept with the document, and tells whether what is stored is what was written.
-        """
+        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""
         facts = self._facts()
         facts |= {
             "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
@@ -110,7 +107,7 @@ class Document:
             height=0,
             bytes=0,
             format="UNKNOWN",
-            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            indexed_at=now(),
             terms=(),
             labels=tuple(labels),
             embedding=embedding,
@@ -127,15 +124,8 @@ class Document:
     ) -> Document:
         """Join a picture and its analysis."""
         return cls(
-            id=picture.id,
-            uri=picture.uri,
-            filename=picture.filename,
-            sha256=picture.sha256,
-            width=picture.width,
-            height=picture.height,
-            bytes=picture.bytes,
-            format=picture.format,
-            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            **{name: getattr(picture, name) for name in _PLAIN},
+            indexed_at=now(),
             terms=analysis.terms,
             labels=tuple(labels),
             metadata=dict(metadata or {}),
@@ -147,21 +137,8 @@ class Document:
         vocabulary: Vocabulary,
         sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
     ) -> dict[str, Any]:
-        """The document as Elasticsearch's ``_source``.
-
-        Args:
-            vocabulary: of its terms.
-            sent: how the deep feature is written.
-        """
-        source: dict[str, Any] = {
-            "id": self.id,
-            "filename": self.filename,
-            "uri": self.uri,
-            "sha256": self.sha256,
-            "width": self.width,
-            "height": self.height,
-            "bytes": self.bytes,
-            "format": self.format,
+        """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature."""
+        source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
             "metadata": dict(self.metadata),
@@ -193,14 +170,7 @@ class Document:
         synset = source.get("synset", {})
         embedding = source.get("embedding")
         return cls(
-            id=source["id"],
-            uri=source["uri"],
-            filename=source["filename"],
-            sha256=source["sha256"],
-            width=source["width"],
-            height=source["height"],
-            bytes=source["bytes"],
-            format=source["format"],
+            **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
             terms=tuple(
                 Term(key, to_score(synset[key]["score"])) for key in source.get("synsets", ())
@@ -211,10 +181,7 @@ class Document:
         )
 
     def to_hit(self) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read.
-
-        Scores have nine digits, which tell float32 numbers apart.
-        """
+        """All but the embedding as base64 of JSON, for a field that is quick to read."""
         text = json.dumps(self._facts(), separators=(",", ":"))
         return base64.b64encode(text.encode("ascii")).decode("ascii")
 
@@ -225,14 +192,14 @@ class Document:
             "labels": self.labels,
             "metadata": dict(self.metadata),
             "terms": [term.key for term in self.terms],
-            "scores": [float(f"{term.score:.9g}") for term in self.terms],
+            "scores": [float(f"{term.score:.9g}") for term in self.terms],  # enough for float32
         }
 
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""
         fields = json.loads(base64.b64decode(hit))
-        scores = np.asarray(fields["scores"], dtype=np.float32).tolist()
+        scores = map(to_score, fields["scores"])
         return cls(
             **{name: fields[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),

@@ -44,8 +44,8 @@ class Fusion:
     Attributes:
         weights: of each part, by name: "image", "words" or a strategy.
         method: "sum" (of weighted scores) or "rrf" (reciprocal rank fusion).
-        rank_constant: c of reciprocal rank fusion: the larger, the less the first ranks stand out.
-        window: how many documents a part ranks for reciprocal rank fusion.
+        rank_constant: c of the latter: the larger, the less the first ranks stand out.
+        window: how many documents a part ranks for it.
 
     Raises:
         QueryError: there is no such part or method, or a number is out of range.
@@ -66,7 +66,7 @@ class Fusion:
             if name not in (PICTURES, WORDS, *STRATEGIES):
                 known = ", ".join((PICTURES, WORDS, *STRATEGIES))
                 raise QueryError(f"there is no part {name!r} to fuse; there are {known}")
-            is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+            is_number = isinstance(weight, int | float | np.number) and weight is not True
             if not is_number or not LIGHTEST <= weight <= HEAVIEST:
                 raise QueryError(
                     f"the weight of {name} must be a number of {LIGHTEST:g} to {HEAVIEST:g}, "
@@ -92,7 +92,7 @@ class Fusion:
     @property
     def has_features(self) -> bool:
         """Whether a part compares deep features."""
-        return any(name in COMPARISONS for name in self.weights)
+        return not COMPARISONS.keys().isdisjoint(self.weights)
 
     @property
     def needs_features(self) -> bool:
@@ -102,12 +102,7 @@ class Fusion:
     def parts(
         self, pictures: Sequence[Term], words: Sequence[Term], both: Sequence[Term]
     ) -> tuple[Part, ...]:
-        """The parts of a query.
-
-        Args:
-            pictures: the synsets of its pictures.
-            words: the synsets of its words.
-            both: the synsets of the whole query.
+        """The parts of a query of which these are the synsets.
 
         Raises:
             QueryError: a part has nothing to search for, or no part uses the pictures or words.
@@ -140,14 +135,7 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a fused query.
-
-    Attributes:
-        name: as in ``Fusion.weights``.
-        weight: a float32 number.
-        strategy: how the part scores.
-        terms: its synsets; none where it compares deep features.
-    """
+    """One part of a fused query; it has no terms where it compares deep features."""
 
     name: str
     weight: float
@@ -170,9 +158,7 @@ class PartScore:
     """What a part adds to a document's score.
 
     Attributes:
-        name, weight: of the part.
-        score: of the document by the part alone; None where the document lacks it, or where, of
-            ranks, it is not among the best.
+        score: by the part alone; None where the document lacks it or is not among its best.
         rank: from 1, where ranks are fused.
         contribution: to the score; 0 without a score.
     """
@@ -185,9 +171,9 @@ class PartScore:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; the rank only where ranks are fused."""
-        fields = {"part": self.name, "weight": self.weight, "score": self.score}
         ranked = {} if self.rank is None else {"rank": self.rank}
-        return {**fields, **ranked, "contribution": self.contribution}
+        fields = {"part": self.name, "weight": self.weight, "score": self.score, **ranked}
+        return {**fields, "contribution": self.contribution}
 
 
 def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
@@ -196,12 +182,7 @@ def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
 
 
 def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartScore, ...]:
-    """What each part adds to a document by the method "sum".
-
-    Args:
-        parts: of the query.
-        scores: float32 scores of the document by each part; None where it lacks it.
-    """
+    """What each part adds to a document by the method "sum"; a score is None where it lacks it."""
     return tuple(
         PartScore(part.name, part.weight, score, None, part.weight * (score or 0.0))
         for part, score in zip(parts, scores, strict=True)
@@ -211,15 +192,9 @@ def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartS
 def by_ranks(
     fusion: Fusion, parts: Sequence[Part], rankings: Sequence[Mapping[str, float]]
 ) -> list[tuple[str, float, tuple[PartScore, ...]]]:
-    """Reciprocal rank fusion.
+    """Reciprocal rank fusion of each part's ranking, which is scores by id, best first.
 
-    Args:
-        fusion: gives the rank constant.
-        parts: of the query.
-        rankings: of each part, scores by id, best first.
-
-    Returns:
-        Id, score and what each part adds, best first, ties by id.
+    Gives id, score and what each part adds, best first, ties by id.
     """
     ranks = [{key: rank for rank, key in enumerate(ranking, start=1)} for ranking in rankings]
     fused = []

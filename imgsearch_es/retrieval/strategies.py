@@ -25,10 +25,7 @@ class Strategy:
     """A way to score. Its answers are exact, unless an approximate one is asked for.
 
     Attributes:
-        name: by which it is asked for.
-        description: in a line.
-        scores: the formula for synsets, or the comparison of deep features. Strategies that share
-            one rank alike.
+        scores: the formula for synsets, or the comparison of deep features.
         reads: what a search reads on Elasticsearch, and so how it is executed there. The embedded
             store reads the query's posting lists, or every deep feature.
         label: as the page shows it, which offers only those that have one.
@@ -66,9 +63,6 @@ class Strategy:
 
     def to_distance(self, score: float) -> float:
         """The distance that a score stands for: 0 for equal features, larger for less alike ones.
-
-        Of "dense-cosine" it is 1 minus the score, the cosine distance; of distances the score
-        without its sign.
 
         Raises:
             QueryError: the score is no distance.

@@ -15,13 +15,14 @@ from imgsearch_es.search.hit import Hit
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from imgsearch_es.stores.base import SearchResult
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a picture scores what it scores.
 
     Attributes:
-        hit: the picture.
         rows: the summands of the score, largest first; of a fused query its parts in their order,
             with the part's weight and, as the document's, the part's score; where ranks are fused
             1 / (rank constant + rank).
@@ -46,28 +47,23 @@ class Explanation:
         shown = {"id": self.hit.id, "uri": self.hit.uri, "score": self.hit.score}
         if not self.hit.parts:
             return {**shown, "summands": [row._asdict() for row in self.rows]}
+        inside = [self.part_rows.get(part.name, ()) for part in self.hit.parts]
         parts = [
-            {**part.to_dict(), "summands": [row._asdict() for row in self._inside(part.name)]}
-            for part in self.hit.parts
+            {**part.to_dict(), "summands": [row._asdict() for row in rows]}
+            for part, rows in zip(self.hit.parts, inside, strict=True)
         ]
         return {**shown, "parts": parts}
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Name, both factors and product of each row, for a table; inside a part indented."""
         found = []
-        ranks = {part.name: part.rank for part in self.hit.parts}
+        ranks = {part.name: f" (rank {part.rank})" for part in self.hit.parts if part.rank}
         for row in self.rows:
-            rank = ranks.get(row.key)
-            factor = f"{row.document_score:.4g}" + ("" if rank is None else f" (rank {rank})")
-            found.append((row.key, f"{row.query_weight:.4g}", factor, f"{row.product:.4g}"))
-            found += [
-                (f"  {key}", f"{weight:.4g}", f"{score:.4g}", f"{product:.4g}")
-                for key, weight, score, product in self._inside(row.key)
-            ]
+            inside = [row._replace(key=f"  {row.key}") for row in self.part_rows.get(row.key, ())]
+            for key, *factors in (row, *inside):
+                weight, score, product = (f"{factor:.4g}" for factor in factors)
+                found.append((key, weight, score + ranks.get(key, ""), product))
         return found
-
-    def _inside(self, part: str) -> tuple[Summand, ...]:
-        return self.part_rows.get(part, ())
 
     def __str__(self) -> str:
         lines = self.lines()
@@ -79,38 +75,28 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(
-    hit: Hit,
-    query: Query,
-    terms: Sequence[Term],
-    average_length: float,
-    part_terms: Sequence[Sequence[Term]] = (),
-) -> Explanation:
-    """Why a hit scores what it scores.
-
-    Args:
-        hit: the picture.
-        query: what was searched for.
-        terms: the query's synsets as its formula weighted them.
-        average_length: mean length of the collection's documents, where the formula uses it.
-        part_terms: as ``terms``, of each part of a fused query.
-    """
+def explain(hit: Hit, query: Query, result: SearchResult) -> Explanation:
+    """Why a hit of a query scores what it scores; the result has what the store knew."""
     if query.fusion is not None:
-        return _explain_parts(hit, query, part_terms, average_length)
+        return _explain_parts(hit, query, result)
     if query.is_dense:
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
-    rows = summands(hit.document, query.formula, query.parameters, terms, average_length)
+    rows = _summands(hit, query, result.terms, result)
     return Explanation(hit, _largest_first(rows), score_of(rows))
+
+
+def _summands(
+    hit: Hit, query: Query, terms: Sequence[Term], result: SearchResult
+) -> tuple[Summand, ...]:
+    return summands(hit.document, query.formula, query.parameters, terms, result.average_length)
 
 
 def _largest_first(rows: Sequence[Summand]) -> tuple[Summand, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))
 
 
-def _explain_parts(
-    hit: Hit, query: Query, part_terms: Sequence[Sequence[Term]], average_length: float
-) -> Explanation:
+def _explain_parts(hit: Hit, query: Query, result: SearchResult) -> Explanation:
     rows = tuple(
         Summand(
             part.name,
@@ -120,11 +106,10 @@ def _explain_parts(
         )
         for part in hit.parts
     )
+    singles = zip(query.parts, part_queries(query), result.part_terms, strict=True)
     part_rows = {
-        part.name: _largest_first(
-            summands(hit.document, single.formula, single.parameters, terms, average_length)
-        )
-        for part, single, terms in zip(query.parts, part_queries(query), part_terms, strict=True)
+        part.name: _largest_first(_summands(hit, single, terms, result))
+        for part, single, terms in singles
         if not part.is_dense
     }
     return Explanation(hit, rows, fused_score(hit.parts), part_rows)

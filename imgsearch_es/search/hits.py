@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,9 +12,10 @@ import numpy as np
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, replacing
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.explanations import Explanation, explain
 from imgsearch_es.search.hit import Hit
@@ -57,9 +58,7 @@ class Hits(Sequence[Hit]):
         self.exact = result.exact
         self.means = result.means
         self.took_ms = result.took_ms
-        self._terms = result.terms
-        self._average_length = result.average_length
-        self._part_terms = result.part_terms
+        self._result = replace(result, hits=())
         self._hits = tuple(
             Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
@@ -134,37 +133,31 @@ class Hits(Sequence[Hit]):
             QueryError: there is no such hit, a hit is both liked and disliked, or none is either;
                 nothing is left of the query; or these hits were made without an index.
         """
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        store = self._index()
         if self.query.fusion is not None:
             raise QueryError(
                 "a fusion has several vectors to move: search again with like=, dislike= and fuse="
             )
-        chosen = self._judged(like), self._judged(dislike)
-        if not any(chosen):
+        good, bad = self._judged(like), self._judged(dislike)
+        judged = {hit.id: hit.document for hit in (*good, *bad)}
+        if not judged:
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
-        both = {hit.id for hit in chosen[0]} & {hit.id for hit in chosen[1]}
-        if both:
+        if len(judged) < len(good) + len(bad):
             raise QueryError("the same hit is liked and disliked; decide on one")
-        ids = tuple(hit.id for hits in chosen for hit in hits)
-        documents = {hit.id: hit.document for hits in chosen for hit in hits}
-        if self.query.is_dense:  # hits come without their deep features
-            documents = self._store.get(ids)
-            if len(documents) < len(ids):
-                raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        documents = self._stored(tuple(judged)) if self.query.is_dense else judged
         query = rocchio.expand(
-            self.query, *([documents[hit.id] for hit in hits] for hits in chosen)
+            self.query, [documents[hit.id] for hit in good], [documents[hit.id] for hit in bad]
         )
-        roles = self.query.roles or ("image",) * len(self.query.pictures)
+        roles = query.roles or ("image",) * len(query.pictures)
         query = replace(
             query,
-            k=self.query.k if k is None else k,
+            k=query.k if k is None else k,
             offset=0,
-            exclude=tuple(dict.fromkeys(query.exclude + ids)) if unseen else query.exclude,
-            pictures=query.pictures + tuple(hit.uri for hits in chosen for hit in hits),
-            roles=roles + ("like",) * len(chosen[0]) + ("dislike",) * len(chosen[1]),
+            exclude=tuple(dict.fromkeys((*query.exclude, *judged))) if unseen else query.exclude,
+            pictures=query.pictures + tuple(hit.uri for hit in (*good, *bad)),
+            roles=roles + ("like",) * len(good) + ("dislike",) * len(bad),
         )
-        return Hits(query, self._store.search(query), self._store)
+        return Hits(query, store.search(query), store)
 
     def rerank(self) -> Hits:
         """These hits in the order of k-reciprocal re-ranking (see ``search.reranking``).
@@ -175,16 +168,13 @@ class Hits(Sequence[Hit]):
         Raises:
             QueryError: the strategy compares no deep features, or the hits have no index.
         """
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        self._index()
         if self.query.embedding is None:
             raise QueryError(
                 f"re-ranking compares deep features, {self.query.strategy} has none: search with "
                 "a strategy dense-*"
             )
-        documents = self._store.get([hit.id for hit in self])
-        if len(documents) < len(self):
-            raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        documents = self._stored([hit.id for hit in self])
         answer = copy.copy(self)
         if len(self):
             vectors = np.stack(features(documents[hit.id] for hit in self))
@@ -197,12 +187,20 @@ class Hits(Sequence[Hit]):
         answer.means = f"{self.means}; then re-ranked by k-reciprocal neighbors"
         return answer
 
-    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
-        """The hits of these numbers, each once.
+    def _index(self) -> Store:
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        return self._store
 
-        Raises:
-            QueryError: there is no such hit.
-        """
+    def _stored(self, ids: Sequence[str]) -> Mapping[str, Document]:
+        """Documents with their deep features, without which hits come."""
+        documents = self._index().get(ids)
+        if len(documents) < len(ids):
+            raise QueryError(f"{self._index().location} no longer has all of these pictures")
+        return documents
+
+    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
+        """The hits of these numbers, each once."""
         wanted = [numbers] if isinstance(numbers, int) else list(numbers)
         for i in wanted:
             if not -len(self) <= i < len(self):
@@ -211,16 +209,10 @@ class Hits(Sequence[Hit]):
         return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
     def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score (from 0).
-
-        Raises:
-            QueryError: there is no such hit.
-        """
+        """The summands of the i-th hit's score (from 0)."""
         if not -len(self) <= i < len(self):
             raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
-        return explain(
-            self._hits[i], self.query, self._terms, self._average_length, self._part_terms
-        )
+        return explain(self._hits[i], self.query, self._result)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""
@@ -236,12 +228,7 @@ class Hits(Sequence[Hit]):
         }
 
     def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
-        """The paper's grid: the query, then the hits with their scores (needs matplotlib).
-
-        Args:
-            columns: pictures in a row.
-            distances: show ``distances`` instead of scores.
-        """
+        """The paper's grid: the query, then the hits with their scores or ``distances``."""
         from imgsearch_es.interfaces.plots.figures import plot
 
         shown = self
@@ -259,22 +246,8 @@ class Hits(Sequence[Hit]):
         return shown
 
     def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
-        """Count what all pictures that match have, not these hits only.
-
-        Args:
-            fields: as ``ImageIndex.facets`` takes them.
-            size: how many values of a field.
-
-        Raises:
-            QueryError: there is no such facet, the query has a threshold, or these hits were made
-                without an index.
-        """
-        check_facets(fields, size)
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
-        if self.query.threshold is not None:
-            raise QueryError("facets count what meets conditions: leave out the threshold")
-        return self._store.facets(self.query, list(dict.fromkeys(fields)), size)
+        """Count what all pictures that match have, not these hits only: ``ImageIndex.facets``."""
+        return count_facets(self._index(), self.query, fields, size)
 
     def to_html(self, path: str | Path, **options: Any) -> Path:
         """Write a gallery page that needs nothing but a browser; gives its absolute path.
@@ -306,11 +279,8 @@ class Hits(Sequence[Hit]):
         return gallery_html(self, facets=self._shown_facets())
 
     def _shown_facets(self) -> Facets | None:
-        """The facets of a gallery; None where they cannot be counted, which is no reason to fail.
-
-        The index may have been removed since, or its server may be out of reach.
-        """
-        from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES
+        """The facets of a gallery; None where they cannot be counted: that is no reason to fail."""
+        from imgsearch_es.interfaces.gallery import SHOWN, VALUES
 
         try:
             return self.facets(SHOWN, VALUES) if len(self) else None
@@ -323,3 +293,24 @@ class Hits(Sequence[Hit]):
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)
+
+
+def pages(store: Store, query: Query) -> Generator[Hits, None, None]:
+    """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
+    rank = query.offset + 1
+    for result in store.pages(query):
+        hits = Hits(query, result, store, first=rank)
+        rank += len(hits)
+        yield hits
+
+
+def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: int) -> Facets:
+    """Count what the pictures that match have.
+
+    Raises:
+        QueryError: there is no such facet, or the query has a threshold.
+    """
+    check_facets(fields, size)
+    if isinstance(wanted, Query) and wanted.threshold is not None:
+        raise QueryError("facets count what meets conditions: leave out the threshold")
+    return store.facets(wanted, list(dict.fromkeys(fields)), size)

@@ -29,16 +29,7 @@ def reciprocal_order(
     """The order of hits by k-reciprocal encoding; equal ones stay as they were.
 
     Memory and time grow with the square and the cube of the number of hits: for hundreds of them.
-
-    Args:
-        query: deep feature, shape (dimensions,).
-        vectors: those of the hits, shape (hits, dimensions).
-        k1: how many neighbors must be mutual.
-        k2: over how many neighbors a picture's encoding is averaged.
-        mix: lambda, the share of the original distance, 0 to 1.
-
-    Returns:
-        Row numbers of ``vectors``, best first.
+    Deep features of shape (dimensions,) and (hits, dimensions) give row numbers, best first.
     """
     distances = _cosine_distances(np.vstack([query[np.newaxis], vectors]).astype(np.float64))
     nearest = np.argsort(distances, axis=1, kind="stable")
@@ -55,7 +46,7 @@ def _cosine_distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     distances = 1 - unit @ unit.T
-    clipped: NDArray[np.float64] = np.clip(distances, 0.0, 2.0)
+    clipped = np.asarray(np.clip(distances, 0.0, 2.0))
     np.fill_diagonal(clipped, -1e-12)  # each is its own first neighbor, whatever its doubles
     return clipped
 
@@ -64,13 +55,11 @@ def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Row p marks R(p, k): those among p's k neighbors that have p among theirs."""
     among = np.zeros(nearest.shape, dtype=bool)
     np.put_along_axis(among, nearest[:, : k + 1], values=True, axis=1)
-    both: NDArray[np.bool_] = among & among.T
-    return both
+    return np.asarray(among & among.T)
 
 
 def _expanded(mutual: NDArray[np.bool_], half: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """R*(p): R(p, k1) with R(q, k1/2) of each q in it that shares two thirds with it (eq. 3)."""
     shared = mutual.astype(np.float64) @ half.T.astype(np.float64)
     joins = mutual & (shared >= 2 / 3 * half.sum(axis=1))
-    expanded: NDArray[np.bool_] = mutual | ((joins.astype(np.float64) @ half) > 0)
-    return expanded
+    return np.asarray(mutual | ((joins.astype(np.float64) @ half) > 0))

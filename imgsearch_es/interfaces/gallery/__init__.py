@@ -6,12 +6,15 @@ of a page admits no other. The templates escape all text, so that a file name or
 become markup.
 """
 
+from imgsearch_es.interfaces.gallery.facets import SHOWN, VALUES
 from imgsearch_es.interfaces.gallery.page import gallery_html
 from imgsearch_es.interfaces.gallery.texts import title
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import thumbnail
 
 __all__ = [
+    "SHOWN",
+    "VALUES",
     "gallery_html",
     "number",
     "thumbnail",
