@@ -31,11 +31,10 @@ from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, check_own
 from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.storable import check_own
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import QueryImages, several, to_id

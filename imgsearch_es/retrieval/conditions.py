@@ -25,6 +25,7 @@ KEYWORD_FIELDS = (
 )  # fmt: skip
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at",)
+FIELDS = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
 METADATA = "metadata."
 SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -143,8 +144,7 @@ def parse_filters(
 
 def is_field(field: str) -> bool:
     """Whether documents have this field; "score(...)" is none."""
-    known = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
-    return field in known or (field.startswith(METADATA) and len(field) > len(METADATA))
+    return field in FIELDS or (field.startswith(METADATA) and len(field) > len(METADATA))
 
 
 def _field(field: str, vocabulary: Vocabulary | None) -> str:
@@ -152,9 +152,8 @@ def _field(field: str, vocabulary: Vocabulary | None) -> str:
     if found := _SCORE.fullmatch(field):
         return f"score({_key(found[1], vocabulary)})"
     if not is_field(field):
-        known = ", ".join(KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
         raise QueryError(
-            f"cannot filter by {_short(field)}; there are {known}, metadata.<name> "
+            f"cannot filter by {_short(field)}; there are {', '.join(FIELDS)}, metadata.<name> "
             "and score(<synset>)"
         )
     _check_text(field, field)

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.retrieval.conditions import (
-    DATE_FIELDS,
-    KEYWORD_FIELDS,
+    FIELDS,
     NUMBER_FIELDS,
     SIGNS,
     Filter,
@@ -66,13 +65,7 @@ _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 class Words:
     """What a line of words and conditions asks for.
 
-    Attributes:
-        terms: the synsets that score, heaviest first.
-        must_not: the keys of those that exclude.
-        must: groups of keys; a hit must have one of each group.
-        filters: the conditions.
-        hints: how words with several meanings were taken, one sentence each.
-        text: the words in canonical form, without the conditions.
+    The fields are those of `Query`; ``text`` is the words in canonical form, without conditions.
     """
 
     terms: tuple[Term, ...]
@@ -83,15 +76,13 @@ class Words:
     text: str = ""
 
     def __str__(self) -> str:
-        """The line in canonical form."""
         return " ".join(filter(None, [self.text, *map(str, self.filters)]))
 
 
 def parse_words(text: str, vocabulary: Vocabulary) -> Words:
-    """Read a line of words and conditions, as this module's docstring shows.
+    """Read a line of words and conditions.
 
-    Each synset that the words name or include weighs 1, or the largest of its boosts, however many
-    of the words do so.
+    Each synset that the words name or include weighs 1, or the largest of its boosts.
 
     Raises:
         UnknownWordError: a word names no synset; carries suggestions.
@@ -160,8 +151,7 @@ class _Reader:
         else:
             phrase = token["word"] if token["phrase"] is None else _unquoted(token["phrase"])
             resolution = self._vocabulary.resolve(phrase)
-            shown = phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)
-            self._add_synsets(resolution.keys, shown, sign, token["boost"], token[0])
+            self._add_synsets(resolution.keys, _shown(phrase), sign, token["boost"], token[0])
             if sign != "-":
                 self._named.append(resolution)
 
@@ -182,10 +172,7 @@ class _Reader:
     def _end_run(self) -> None:
         """Find the phrases of the words side by side."""
         for resolution in _phrases(" ".join(self._run), self._vocabulary):
-            phrase = resolution.phrase
-            plain = bool(_PLAIN.fullmatch(phrase))
-            self._weigh(resolution.keys, 1.0)
-            self._shown.append((phrase if plain else quoted(phrase), plain))
+            self._add_synsets(resolution.keys, _shown(resolution.phrase))
             self._named.append(resolution)
         self._run = []
 
@@ -204,9 +191,8 @@ class _Reader:
         if own == "metadata" and name[:1] in _MARKS and name:
             field = f"metadata.{_unquoted(name)}"
         if not is_field(field):
-            known = ", ".join(KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
             raise QueryError(
-                f"there is no field {field!r:.60}; there are synset, wnid, {known}, "
+                f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<synset>). Quote a word that has a colon"
             )
         self._add_filter(field, _condition(field, value, token[0]), sign)
@@ -216,7 +202,12 @@ class _Reader:
         self._filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
 
     def _add_synsets(
-        self, keys: tuple[str, ...], shown: str, sign: str, boost: str | None, place: str
+        self,
+        keys: tuple[str, ...],
+        shown: str,
+        sign: str = "",
+        boost: str | None = None,
+        place: str = "",
     ) -> None:
         if sign == "-":
             if boost is not None:
@@ -227,16 +218,13 @@ class _Reader:
             self._shown.append((f"-{shown}", False))
             return
         weight = 1.0 if boost is None else _boost(boost, place)
-        self._weigh(keys, weight)
+        for key in keys:
+            self._weights[key] = max(weight, self._weights.get(key, 0.0))
         if sign:
             self._must[keys] = None
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
         text = f"{sign}{shown}{ending}"
         self._shown.append((text, bool(_PLAIN.fullmatch(text))))
-
-    def _weigh(self, keys: tuple[str, ...], weight: float) -> None:
-        for key in keys:
-            self._weights[key] = max(weight, self._weights.get(key, 0.0))
 
     def _by_key(self, key: str) -> tuple[str, tuple[str, ...]]:
         if key in self._vocabulary:
@@ -332,6 +320,10 @@ def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[st
             raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
         found.append(("".join(text for text, _ in parts), is_pattern))
     return found
+
+
+def _shown(phrase: str) -> str:
+    return phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)
 
 
 def _unquoted(text: str) -> str:

@@ -20,11 +20,6 @@ def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]
     A phrase may have several words, so of "a golden re" not only "re" is looked at but also
     "golden re", the longest first: "a golden retriever". A quotation that has not ended is one
     phrase, and after a sign a phrase of several words is put in quotation marks.
-
-    Args:
-        vocabulary: of the index.
-        text: what was typed so far.
-        limit: how many at most.
     """
     for start in _starts(text):
         typed = text[start:].lstrip('"')

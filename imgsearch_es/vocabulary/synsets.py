@@ -2,8 +2,7 @@
 
 A term is an ImageNet synset or a person's own label. Words name terms directly ("tabby cat"), by
 another lemma ("Alsatian"), in the plural ("wolves") or through a hypernym ("dog": 118 breeds).
-The synsets, their glosses and hypernyms come from WordNet 3.0 (data/WORDNET-LICENSE), derived by
-tools/build_synsets.py; nothing is downloaded.
+The synsets are WordNet 3.0's (WORDNET-LICENSE), derived by tools/build_synsets.py.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from pathlib import Path
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
 from imgsearch_es.vocabulary.words import safe_keys
-
-__all__ = ["Resolution", "Synset", "Vocabulary", "from_labels", "imagenet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,6 @@ class Resolution:
     """What a word or phrase names.
 
     Attributes:
-        phrase: the phrase as written.
         senses: the synsets that it names, terms or hypernyms.
         keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
             that is a term stands for itself, another for all terms below it.
@@ -90,11 +86,11 @@ class Vocabulary:
         return key in self._terms
 
     def __getitem__(self, key: str) -> Synset:
-        """Return a term by its exact key; raises KeyError for anything else."""
+        """A term by its exact key."""
         return self._terms[key]
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash((self.name, self.keys))
 
     def __repr__(self) -> str:
         return f"<Vocabulary {self.name}: {len(self)} terms>"
@@ -108,12 +104,7 @@ class Vocabulary:
         return tuple(self._terms)
 
     def hypernyms(self, key: str) -> tuple[Synset, ...]:
-        """Return all synsets above one, nearest first and the root last, without duplicates.
-
-        Each comes after everything of the result that is below it.
-
-        Args:
-            key: of a term or of a hypernym.
+        """All synsets above a term or hypernym, each after everything that is below it.
 
         Raises:
             KeyError: no synset has this key.
@@ -129,7 +120,7 @@ class Vocabulary:
         return tuple(self._known[parent] for parent in sorted(above, key=above.__getitem__))
 
     def hyponyms(self, key: str) -> tuple[str, ...]:
-        """Return the keys of the terms at or below a synset, in the vocabulary's order.
+        """The keys of the terms at or below a synset, in the vocabulary's order.
 
         Raises:
             KeyError: no synset has this key.
@@ -137,24 +128,21 @@ class Vocabulary:
         return tuple(self._below[self._known[key].key])
 
     def words(self, key: str) -> str:
-        """Return a synset's words and its hypernyms', nearest first, for a full-text field.
-
-        For ``golden_retriever``: "golden retriever, retriever, sporting dog, gun dog, dog, ...".
-        """
+        """A synset's words and its hypernyms', nearest first: "tabby, tabby cat, cat, ..."."""
         synset = self._known[key]
         name = synset.name.replace("_", " ") if synset.wnid else synset.name
         lemmas = (lemma for above in self.hypernyms(key) for lemma in above.lemmas)
         return ", ".join(dict.fromkeys([name, *synset.lemmas, *lemmas]))
 
     def with_hypernyms(self) -> Vocabulary:
-        """Return the vocabulary whose terms are these and then all their hypernyms, by wnid."""
+        """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
         return self._with_hypernyms if self.ancestors else self
 
     def resolve(self, phrase: str) -> Resolution:
-        """Return what one word or phrase names.
+        """What one word or phrase names.
 
-        Tried in this order, and the first that succeeds counts: exact key; then, whatever the
-        case, accents, apostrophes, hyphens and underscores: key, wnid, name, lemma, plural.
+        The first that succeeds counts: exact key; then, whatever the case, accents, apostrophes,
+        hyphens and underscores: key, wnid, name, lemma, plural.
 
         Raises:
             UnknownWordError: it names nothing; carries suggestions.
@@ -163,7 +151,7 @@ class Vocabulary:
         return self._resolution(self._lexicon.find_one(phrase))
 
     def resolve_text(self, text: str) -> tuple[Resolution, ...]:
-        """Return what each phrase of a text names, in the order of the text.
+        """What each phrase of a text names, in the order of the text.
 
         The longest phrase counts ("tabby cat" before "cat"); a phrase in quotation marks is kept
         whole; a phrase does not extend over commas and the like; stop words are skipped.
@@ -175,11 +163,11 @@ class Vocabulary:
         return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Return known words and phrases that resemble a word or contain it, best first."""
+        """Known words and phrases that resemble a word or contain it, best first."""
         return self._lexicon.suggest(word, limit)
 
     def to_dict(self) -> dict[str, object]:
-        """Return what `from_dict` needs to make this vocabulary again, fit for JSON."""
+        """What `from_dict` needs to make this vocabulary again, fit for JSON."""
         if self.name == "labels":
             return {"name": "labels", "labels": [synset.name for synset in self.synsets]}
         return {"name": self.name} | ({} if self.ancestors else {"hypernyms": True})
@@ -193,18 +181,16 @@ class Vocabulary:
         """
         name, labels = data.get("name"), data.get("labels")
         if name == "imagenet-1k":
-            vocabulary = imagenet()
-        elif name == "labels" and isinstance(labels, list):
-            try:
-                vocabulary = from_labels(labels)
-            except ConfigurationError as error:
-                raise SchemaError(f"the index's list of labels is damaged: {error}") from error
-        else:
+            return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()
+        if name != "labels" or not isinstance(labels, list):
             raise SchemaError(
                 f"the index has the unknown vocabulary {name!r}; open it with the version of "
                 "imgsearch_es that wrote it, or build it again"
             )
-        return vocabulary.with_hypernyms() if data.get("hypernyms") else vocabulary
+        try:
+            return from_labels(labels)
+        except ConfigurationError as error:
+            raise SchemaError(f"the index's list of labels is damaged: {error}") from error
 
     def _resolution(self, match: Match) -> Resolution:
         how = match.how
@@ -222,15 +208,9 @@ class Vocabulary:
             also=tuple(self._known[key] for key in others if key not in match.keys),
         )
 
-    # Tables, made on first use
-
     @cached_property
     def _with_hypernyms(self) -> Vocabulary:
         return Vocabulary(self.name, self.synsets + self.ancestors, (), self.parents)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.name, self.keys))
 
     @cached_property
     def _terms(self) -> dict[str, Synset]:
@@ -247,18 +227,9 @@ class Vocabulary:
     @cached_property
     def _below(self) -> dict[str, list[str]]:
         """The terms at or below every synset."""
-        above: dict[str, dict[str, None]] = {}
-
-        def at_or_above(key: str) -> dict[str, None]:
-            if key not in above:
-                above[key] = {key: None}
-                for parent in self.parents.get(key, ()):
-                    above[key] |= at_or_above(parent)
-            return above[key]
-
         below: dict[str, list[str]] = {key: [] for key in self._known}
         for term in self.keys:
-            for key in at_or_above(term):
+            for key in (term, *(above.key for above in self.hypernyms(term))):
                 below[key].append(term)
         return below
 
@@ -279,7 +250,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=1)
 def imagenet() -> Vocabulary:
-    """Return the 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
+    """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
     rows = []
     path = Path(__file__).with_name("synsets.tsv")
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -297,7 +268,7 @@ def imagenet() -> Vocabulary:
 
 
 def from_labels(labels: Sequence[str]) -> Vocabulary:
-    """Return the vocabulary of a person's own labels, which are a model's classes in order.
+    """The vocabulary of a person's own labels, which are a model's classes in order.
 
     Raises:
         ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
