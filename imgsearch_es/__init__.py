@@ -32,8 +32,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.retrieval.feedback import Rocchio
     from imgsearch_es.retrieval.fusion import Fusion
     from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.search.explanations import Explanation
-    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hit import Explanation, Hit
     from imgsearch_es.search.hits import Hits
     from imgsearch_es.vocabulary.synsets import Synset, Vocabulary, imagenet
 
@@ -57,8 +56,7 @@ _HOMES = {
         "retrieval.feedback": ("Rocchio",),
         "retrieval.fusion": ("Fusion",),
         "retrieval.queries": ("Query",),
-        "search.explanations": ("Explanation",),
-        "search.hit": ("Hit",),
+        "search.hit": ("Explanation", "Hit"),
         "search.hits": ("Hits",),
         "vocabulary.synsets": ("Synset", "Vocabulary", "imagenet"),
     }.items()

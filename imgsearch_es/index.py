@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    QueryError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError, pip_install
 from imgsearch_es.indexing import (
     Indexer,
     IndexReport,
@@ -165,7 +160,7 @@ class ImageIndex(KeptIndex):
 
         Raises:
             QueryError: the index has no such picture.
-            ConfigurationError: they cannot be stored (docs/exchange.md says what can).
+            ConfigurationError: they cannot be stored (see docs/exchange.md).
         """
         check_own(() if labels is None else as_labels(labels), metadata or {})
         document = self.get(picture)
@@ -200,7 +195,6 @@ class ImageIndex(KeptIndex):
         """The stored document of a picture, given by id, URI or path.
 
         Raises:
-            IndexNotFoundError: there is no such index.
             QueryError: the index has no such picture.
         """
         self._settings()
@@ -334,11 +328,7 @@ class ImageIndex(KeptIndex):
         return self._of_one_index(ask)
 
     def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
-        """The pictures most like an indexed one, without itself; options as of ``search``.
-
-        Raises:
-            QueryError: the index has no such picture.
-        """
+        """The pictures most like an indexed one, without itself; options as of ``search``."""
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
 

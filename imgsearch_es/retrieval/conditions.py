@@ -56,7 +56,6 @@ class Filter:
             one synset; 0 where it has none.
         operator: "in", "gt", "gte", "lt", "lte" or "wildcard" (``*`` and ``?``).
         values: the operands; any of them for "in", exactly one for the others.
-        negated: whether hits must not meet it.
     """
 
     field: str
@@ -117,9 +116,6 @@ def parse_filters(
 
     A minus before a field negates: ``{"-label": "indoor"}``. The synset of
     ``{"score(tabby)": {"gt": 0.5}}`` is named as in the vocabulary.
-
-    Raises:
-        QueryError: a field or an operator is unknown, or a value has the wrong type.
     """
     filters: list[Filter] = []
     for name, condition in (where or {}).items():

@@ -3,13 +3,7 @@
 A score is larger for more alike pictures: a similarity as it is, a distance with its sign changed
 (so 0 is the best). Scores are computed in float64 from the stored float32 vectors and rounded once
 to float32; each store first ranks in its own, less precise way, and these have the last word.
-
-    dense-cosine      q.d / (|q| |d|); 0 where a vector is zero
-    dense-dot         q.d
-    dense-euclidean   -sqrt(sum (q_i - d_i)^2)
-    dense-manhattan   -sum |q_i - d_i|
-    dense-chi2        -1/2 sum (q_i - d_i)^2 / (|q_i| + |d_i| + 1e-10), for features of 0 or more
-                      the chi-squared distance that search by color histograms made popular
+docs/scoring.md has the formulas.
 """
 
 from __future__ import annotations
@@ -63,8 +57,7 @@ TO_POSITIVE = "return {0} >= 0 ? {0} + 1 : 1 / (1 - {0});"
 
 def direction(vector: Vectors) -> Vectors:
     """A vector divided by its length; zero stays zero."""
-    length = _length(vector)
-    return (vector.astype(np.float64) / (length or 1)).astype(np.float32)
+    return (vector.astype(np.float64) / (_length(vector) or 1)).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:

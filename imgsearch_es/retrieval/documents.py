@@ -228,11 +228,7 @@ _INTEGERS = range(-(2**63), 2**64)
 
 
 def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
-    """Refuse a person's labels and metadata that cannot be stored and read again as they are.
-
-    Raises:
-        ConfigurationError: they cannot, and why.
-    """
+    """Refuse labels and metadata that cannot be stored and read again, by a ConfigurationError."""
     for label in labels:
         if not isinstance(label, str):
             raise ConfigurationError(f"a label is {label!r:.60}, which is no text")

@@ -4,10 +4,9 @@ Exact duplicates have the same SHA-256. Near duplicates have deep features whose
 above a threshold; they are grouped by connected components, so two pictures of one group may be
 less alike than the threshold when a third is between them.
 
-All pairs are compared, and none is missed. The vectors wait in a temporary file and are multiplied
-block by block in float32, which takes time quadratic in the number of pictures and memory for two
-blocks and their products. A product so close to the threshold that rounding could decide is
-computed again in float64, as the strategy ``dense-cosine`` computes it.
+All pairs are compared. The vectors wait in a temporary file and are multiplied block by block in
+float32. A product so close to the threshold that rounding could decide is computed again in
+float64, as the strategy ``dense-cosine`` computes it.
 """
 
 from __future__ import annotations
@@ -69,11 +68,7 @@ class DuplicateGroup:
 
 
 def to_threshold(near: float | bool | None) -> float | None:
-    """The threshold that ``near`` asks for: True takes NEAR; None and False ask for none.
-
-    Raises:
-        QueryError: it is not above 0 and at most 1.
-    """
+    """The threshold that ``near`` asks for: True takes NEAR; None and False ask for none."""
     if near is None or near is False:
         return None
     threshold = NEAR if near is True else near
@@ -87,10 +82,7 @@ def duplicate_groups(
     threshold: float | None,
     get: Callable[[Sequence[str]], Mapping[str, Document]],
 ) -> list[DuplicateGroup]:
-    """The groups of `find_groups` with their documents, which ``get`` gives by id.
-
-    Largest groups first, ties by the first picture's URI.
-    """
+    """The groups of `find_groups` with their documents, given by id; largest first."""
     found = []
     for groups in in_batches(find_groups(fingerprints, threshold)):
         known = get([key for ids in groups for key in ids])
@@ -102,15 +94,9 @@ def duplicate_groups(
 def find_groups(
     fingerprints: Iterable[Fingerprint], threshold: float | None = None, *, block: int = BLOCK
 ) -> list[list[str]]:
-    """Group the ids of pictures that are the same, or nearly.
+    """Group the ids of pictures that are the same, or nearly: at least two, sorted.
 
-    Args:
-        fingerprints: of all pictures, in any order; read once.
-        threshold: the least cosine of near duplicates; None finds exact ones only.
-        block: vectors to compare at a time.
-
-    Returns:
-        The ids of every group of two and more, sorted; groups by their first id.
+    Fingerprints are read once; without a threshold for the cosine there are exact groups only.
     """
     ids: dict[str, int] = {}
     first_of: dict[str, int] = {}

@@ -63,11 +63,7 @@ def ranges(field: str) -> list[Range]:
 
 
 def range_of(field: str, value: str) -> Range:
-    """The range of a numeric field by what it is called.
-
-    Raises:
-        QueryError: there is none of this name.
-    """
+    """The range of a numeric field by what it is called; QueryError where there is none."""
     found = next((item for item in ranges(field) if item.value == value), None)
     if found is None:
         known = ", ".join(item.value for item in ranges(field))
@@ -76,11 +72,7 @@ def range_of(field: str, value: str) -> Range:
 
 
 def check_facets(fields: Sequence[str], size: int) -> None:
-    """Refuse what cannot be counted.
-
-    Raises:
-        QueryError: a field has no facet, or ``size`` is out of range.
-    """
+    """Refuse a field without a facet, or a size that is out of range, by a QueryError."""
     known = (*VALUE_FIELDS, *BOUNDS)
     for field in fields:
         if field not in known and not (field.startswith(METADATA) and field != METADATA):

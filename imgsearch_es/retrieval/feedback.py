@@ -6,8 +6,7 @@ Manning, Raghavan and Schuetze 2008, equation 9.3):
 
     q' = alpha q + beta mean(liked) - gamma mean(disliked)                              (2)
 
-with their alpha 1, beta 0.75 and gamma 0.15. What comes out is again a query of the same kind,
-which every store ranks by the same formulas. Taking a query's own best hits as liked is
+with their alpha 1, beta 0.75 and gamma 0.15. Taking a query's own best hits as liked is
 pseudo-relevance feedback (their section 9.1.6); on deep features it is known as average query
 expansion (Chum et al. 2007), which weighs query and hits alike: ``Rocchio(beta=n)`` for n hits.
 """
@@ -52,11 +51,7 @@ Represented = Example | Document | Analysis
 
 @dataclass(frozen=True, slots=True)
 class Rocchio:
-    """The weights of equation (2): of the query, and of the means of what is liked and disliked.
-
-    Raises:
-        QueryError: a weight is no number from 0 to a million.
-    """
+    """The weights of equation (2): of the query, and of the means of what is liked and disliked."""
 
     alpha: float = 1.0
     beta: float = 0.75
@@ -103,9 +98,6 @@ class Rocchio:
 
         The sum is divided by the sum of the weights of the parts there are, so that it is as long
         as a feature: distances need that, and it changes no ranking by cosine or inner product.
-
-        Raises:
-            QueryError: the disliked weigh as much as all else, so that no direction is left.
         """
         own = () if query is None else (query,)
         if not liked and (not own or not disliked):
@@ -123,11 +115,7 @@ class Rocchio:
     def expand(
         self, query: Query, liked: Sequence[Represented] = (), disliked: Sequence[Represented] = ()
     ) -> Query:
-        """Move a query; of a strategy dense-* the deep feature, of the others the synsets.
-
-        Raises:
-            QueryError: nothing is left of the query, or a picture has no deep feature.
-        """
+        """Move a query; of a strategy dense-* the deep feature, of the others the synsets."""
         if query.is_dense:
             moved = self.embedding(query.embedding, features(liked), features(disliked))
             return replace(query, embedding=moved)
@@ -153,11 +141,7 @@ def mean_embedding(vectors: Sequence[Embedding]) -> Embedding:
 
 
 def features(pictures: Iterable[Represented]) -> list[Embedding]:
-    """The deep features of pictures.
-
-    Raises:
-        QueryError: one has none.
-    """
+    """The deep features of pictures; QueryError where one has none."""
     found = []
     for picture in pictures:
         if picture.embedding is None:
@@ -187,11 +171,7 @@ def _ranked(weights: Iterable[tuple[str, float]]) -> tuple[Term, ...]:
 
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
-    """A part of an upright picture.
-
-    Raises:
-        QueryError: the box has no area, or reaches outside the picture.
-    """
+    """A part of an upright picture; QueryError where it has no area or reaches outside."""
     if len(region) != 4 or not all(
         isinstance(value, int | float | np.number) and math.isfinite(value) for value in region
     ):
@@ -238,11 +218,7 @@ VIEWS = {
 
 
 def views_of(image: Image.Image, views: Iterable[str]) -> Iterator[Image.Image]:
-    """The picture itself, then its views, each made when it is asked for.
-
-    Raises:
-        QueryError: there is no such view.
-    """
+    """The picture itself, then its views, each made when it is asked for."""
     yield image
     for name in dict.fromkeys([views] if isinstance(views, str) else views):
         if name not in VIEWS:

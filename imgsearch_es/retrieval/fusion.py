@@ -11,8 +11,7 @@ by a strategy ("sqrt", "bm25", "dense-cosine", ...). Two methods put them togeth
            reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009, with c = 60 and all
            weights 1). A part ranks its best ``window`` documents; those behind get nothing of it.
 
-Weights are float32 numbers. The sum is made in double precision, in the order of the parts, and
-rounded once to float32; equal scores are ordered by id. A hit has at least one of the parts.
+Weights are float32 numbers. Equal scores are ordered by id. A hit has at least one of the parts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.scoring import Formula
+from imgsearch_es.retrieval.scoring import Formula, added
 from imgsearch_es.retrieval.strategies import DISTANCES, MAX_RESULTS, STRATEGIES
 
 PICTURES, WORDS = "image", "words"
@@ -46,9 +45,6 @@ class Fusion:
         method: "sum" (of weighted scores) or "rrf" (reciprocal rank fusion).
         rank_constant: c of the latter: the larger, the less the first ranks stand out.
         window: how many documents a part ranks for it.
-
-    Raises:
-        QueryError: there is no such part or method, or a number is out of range.
     """
 
     weights: Mapping[str, float]
@@ -102,11 +98,7 @@ class Fusion:
     def parts(
         self, pictures: Sequence[Term], words: Sequence[Term], both: Sequence[Term]
     ) -> tuple[Part, ...]:
-        """The parts of a query of which these are the synsets.
-
-        Raises:
-            QueryError: a part has nothing to search for, or no part uses the pictures or words.
-        """
+        """The parts of a query of which these are the synsets."""
         used = set(self.weights)
         if WORDS in used and not words:
             raise QueryError("there are no words for the part 'words': give text=")
@@ -192,10 +184,7 @@ def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartS
 def by_ranks(
     fusion: Fusion, parts: Sequence[Part], rankings: Sequence[Mapping[str, float]]
 ) -> list[tuple[str, float, tuple[PartScore, ...]]]:
-    """Reciprocal rank fusion of each part's ranking, which is scores by id, best first.
-
-    Gives id, score and what each part adds, best first, ties by id.
-    """
+    """Fuse each part's scores by id, best first, into ids, scores and what each part adds."""
     ranks = [{key: rank for rank, key in enumerate(ranking, start=1)} for ranking in rankings]
     fused = []
     for key in {key for ranking in rankings for key in ranking}:
@@ -209,8 +198,5 @@ def by_ranks(
 
 
 def fused_score(parts: Iterable[PartScore]) -> float:
-    """The sum of the contributions, in their order, rounded once to float32."""
-    total = 0.0
-    for part in parts:  # not sum(), which newer Pythons compensate
-        total += part.contribution
-    return to_score(total)
+    """The score of a document to which the parts add this."""
+    return added(part.contribution for part in parts)

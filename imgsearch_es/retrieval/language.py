@@ -9,8 +9,7 @@
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
     score(tabby)>0.5            a condition on the picture's score of one synset
 
-docs/query-language.md describes it for users. Reading a line gives ``Words``, whose ``str`` is the
-canonical form of the line: reading that gives the same again.
+Reading a line gives ``Words``, whose ``str`` is its canonical form: reading that gives the same.
 """
 
 from __future__ import annotations

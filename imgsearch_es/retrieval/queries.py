@@ -56,8 +56,6 @@ class Selection:
 class Query(Selection):
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
 
-    It has the conditions of a Selection, too.
-
     The other fields are those of `SearchRequest`, as they were understood; of them ``text``,
     ``pictures``, ``roles``, ``part``, ``feedback`` and ``hints`` are there to be shown.
 
@@ -66,10 +64,8 @@ class Query(Selection):
             some functions of Elasticsearch take no others. Of a fusion the synsets of its parts,
             each times its part's weight, added: to show, and for facets.
         embedding: the query's deep feature, which the strategies dense-* compare.
-        threshold: the least score of a hit; of distances, whose scores are negative, minus the
-            largest distance.
-        candidates: how many near pictures an approximate answer compares exactly; 0 asks for an
-            exact answer, which compares all.
+        threshold: the least score of a hit; of distances minus the largest.
+        candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
         pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
         parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
@@ -181,12 +177,8 @@ class Query(Selection):
     ) -> dict[str, Any]:
         """The body of the search request, as it would be sent or pasted into Kibana's console.
 
-        Args:
-            strategy: another way to score than the query's.
-            statistics: ``index.store.statistics(keys)``, for strategies that weight by them.
-
-        Raises:
-            QueryError: the strategy needs statistics.
+        Another strategy may be named. Those that weight by the collection need its statistics,
+        ``index.store.statistics(keys)``.
         """
         from imgsearch_es.stores.elastic.answers import request_body
 

@@ -5,19 +5,8 @@ Every formula is a sum over the synsets that query and document share,
     score(q, d) = sum over j of summand(w_j, d_j)
 
 where w_j is the query's weight after ``query_weights`` (which folds in what does not depend on the
-document) and d_j is the document's score. The same summand is written twice: in Python, for
-numbers (explanations) and arrays (embedded store), and in Painless (Elasticsearch); the conformance
-suite holds them together.
-
-    inner     sum q_j d_j                                       formula (1) of the paper
-    tfidf     sum q_j d_j idf_j^2, idf_j = 1 + ln((1+N)/(1+n_j))
-    cosine    sum q_j d_j / (|q| |d|)                           vector space model
-    sqrt      sum sqrt(q_j d_j)                                 Bhattacharyya coefficient
-    bm25      sum idf_j q_j d_j (k1+1) / (d_j + k1 (1 - b + b |d|_1 / avg))
-              idf_j = ln(1 + (N - n_j + 1/2) / (n_j + 1/2))     as Lucene
-
-N is the number of documents, n_j how many have synset j, |d|_1 the sum of a document's scores and
-avg its mean over documents (Manning, Raghavan and Schuetze 2008, chapters 6 and 11).
+document) and d_j is the document's score. The summand is written in Python, for numbers and arrays,
+and in Painless; the conformance suite holds them together. docs/scoring.md has all with sources.
 """
 
 from __future__ import annotations
@@ -35,7 +24,7 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
 
 Numbers = float | NDArray[np.float64]
-"""A number of one document, or those of many."""
+"""Of one document, or of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +33,7 @@ class Statistics:
 
     Attributes:
         documents: how many there are.
-        average_length: mean of their ``length``, rounded to float32: each store adds them in its
-            own order.
+        average_length: a float32 number, as each store adds lengths in its own order.
         frequencies: how many documents have each of the query's synsets.
     """
 
@@ -86,15 +74,12 @@ class Formula:
     """One way to score.
 
     Attributes:
-        name: as in the table above.
         query_weights: the query's terms after what the collection says of them.
-        summand: of a weight, a document's score and the context; or of the scores of many
-            documents and their context.
+        summand: of a weight, a document's score and the context; or of many documents.
         painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
         parameters: their names and default values.
         needs_statistics: whether ``query_weights`` or the summand use them.
-        is_linear: whether the summand is weight times score, so that an impact-ordered index
-            computes it.
+        is_linear: whether an impact-ordered index computes it, as weight times score.
     """
 
     name: str
@@ -192,10 +177,7 @@ def summands(
     terms: Sequence[Term],
     average_length: float,
 ) -> tuple[Summand, ...]:
-    """What each synset adds to a document's score, in the order of the terms.
-
-    The terms are the query's as the formula weighted them.
-    """
+    """What each of a query's terms, as the formula weighted them, adds to a document's score."""
     scores = {term.key: term.score for term in document.terms}
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
@@ -209,7 +191,12 @@ def summands(
 
 def score_of(rows: Sequence[Summand]) -> float:
     """The score: summands added one after the other in double precision, rounded once."""
-    added = 0.0
-    for row in rows:  # not sum(), which since Python 3.12 rounds otherwise than the stores
-        added += row.product
-    return to_score(added)
+    return added(row.product for row in rows)
+
+
+def added(numbers: Iterable[float]) -> float:
+    """Numbers added in their order and rounded once to float32."""
+    total = 0.0
+    for number in numbers:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        total += number
+    return to_score(total)

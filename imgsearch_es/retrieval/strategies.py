@@ -62,11 +62,7 @@ class Strategy:
         return f"{self.reads}, or candidates" if self.can_be_approximate else self.reads
 
     def to_distance(self, score: float) -> float:
-        """The distance that a score stands for: 0 for equal features, larger for less alike ones.
-
-        Raises:
-            QueryError: the score is no distance.
-        """
+        """The distance that a score stands for, 0 for equal features; else a QueryError."""
         if self.name == "dense-cosine":
             return 1 - score
         if not self.is_distance:
@@ -115,11 +111,7 @@ DISTANCES = tuple(name for name, way in STRATEGIES.items() if way.is_distance)
 
 
 def strategy_of(name: str) -> Strategy:
-    """The strategy of this name.
-
-    Raises:
-        QueryError: there is none.
-    """
+    """The strategy of this name; QueryError where there is none."""
     if name not in STRATEGIES:
         raise QueryError(f"there is no strategy {name!r}; there are {', '.join(STRATEGIES)}")
     return STRATEGIES[name]

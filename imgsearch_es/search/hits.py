@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, replacing
@@ -17,9 +18,7 @@ from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
-from imgsearch_es.search.explanations import Explanation, explain
-from imgsearch_es.search.hit import Hit
-from imgsearch_es.search.reranking import reciprocal_order
+from imgsearch_es.search.hit import Explanation, Hit, explain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,9 +100,6 @@ class Hits(Sequence[Hit]):
         """The distances of the hits, nearest first, for the strategies dense-*.
 
         "dense-cosine" gives the cosine distance, 1 minus the cosine.
-
-        Raises:
-            QueryError: the strategy's scores are no distances.
         """
         way = strategy_of(self.query.strategy)
         return [way.to_distance(hit.score) for hit in self._hits]
@@ -130,8 +126,7 @@ class Hits(Sequence[Hit]):
             rocchio: the weights of query, liked and disliked pictures.
 
         Raises:
-            QueryError: there is no such hit, a hit is both liked and disliked, or none is either;
-                nothing is left of the query; or these hits were made without an index.
+            QueryError: these hits or their index cannot tell, or nothing is left of the query.
         """
         store = self._index()
         if self.query.fusion is not None:
@@ -160,13 +155,10 @@ class Hits(Sequence[Hit]):
         return Hits(query, store.search(query), store)
 
     def rerank(self) -> Hits:
-        """These hits in the order of k-reciprocal re-ranking (see ``search.reranking``).
+        """These hits in the order of k-reciprocal re-ranking (see `reciprocal_order`).
 
         Of the strategies dense-*. Scores stay those of the strategy, which ``explain`` explains;
         ``exact`` is False, because the order is no longer theirs.
-
-        Raises:
-            QueryError: the strategy compares no deep features, or the hits have no index.
         """
         self._index()
         if self.query.embedding is None:
@@ -252,10 +244,8 @@ class Hits(Sequence[Hit]):
     def to_html(self, path: str | Path, **options: Any) -> Path:
         """Write a gallery page that needs nothing but a browser; gives its absolute path.
 
-        Args:
-            path: of the page.
-            **options: ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
-                ``gallery.gallery_html``; by default facets are counted where that is possible.
+        The options are ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
+        ``gallery.gallery_html``; by default facets are counted where that is possible.
 
         Raises:
             ConfigurationError: the page cannot be written, or would replace a file that is none.
@@ -305,12 +295,67 @@ def pages(store: Store, query: Query) -> Generator[Hits, None, None]:
 
 
 def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: int) -> Facets:
-    """Count what the pictures that match have.
-
-    Raises:
-        QueryError: there is no such facet, or the query has a threshold.
-    """
+    """Count what the pictures that match have."""
     check_facets(fields, size)
     if isinstance(wanted, Query) and wanted.threshold is not None:
         raise QueryError("facets count what meets conditions: leave out the threshold")
     return store.facets(wanted, list(dict.fromkeys(fields)), size)
+
+
+# -- k-reciprocal re-ranking ------------------------------------------------------------------
+
+K1, K2, LAMBDA = 20, 6, 0.3
+"""The paper's parameters: neighbors that must be mutual, neighbors to average over, the mix."""
+
+
+def reciprocal_order(
+    query: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k1: int = K1,
+    k2: int = K2,
+    mix: float = LAMBDA,
+) -> list[int]:
+    """The order of hits that have the query's neighbors as their own first; ties as they were.
+
+    After Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal
+    Encoding", CVPR 2017. A picture's neighbors are encoded as a sparse vector, and pictures are
+    compared by the Jaccard distance of these, mixed with the original distance (equation 12):
+
+        d*(q, g) = (1 - lambda) d_Jaccard(q, g) + lambda d(q, g)
+
+    But neighbors are looked for among the query and the hits at hand only, and d is the cosine
+    distance. Time grows with the cube of the number of hits: for hundreds of them. Deep features of
+    shape (dimensions,) and (hits, dimensions) give row numbers, best first.
+    """
+    distances = _cosine_distances(np.vstack([query[np.newaxis], vectors]).astype(np.float64))
+    nearest = np.argsort(distances, axis=1, kind="stable")
+    mutual, half = _mutual(nearest, k1), _mutual(nearest, max(1, round(k1 / 2)))
+    encoded = np.where(_expanded(mutual, half), np.exp(-distances), 0.0)
+    encoded = encoded[nearest[:, :k2]].mean(axis=1)
+    common = np.minimum(encoded[0], encoded).sum(axis=1)
+    either = np.maximum(encoded[0], encoded).sum(axis=1)
+    final = (1 - mix) * (1 - common / either) + mix * distances[0]
+    return [int(i) for i in np.argsort(final[1:], kind="stable")]
+
+
+def _cosine_distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    distances = 1 - unit @ unit.T
+    clipped = np.asarray(np.clip(distances, 0.0, 2.0))
+    np.fill_diagonal(clipped, -1e-12)  # each is its own first neighbor, whatever its doubles
+    return clipped
+
+
+def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Row p marks R(p, k): those among p's k neighbors that have p among theirs."""
+    among = np.zeros(nearest.shape, dtype=bool)
+    np.put_along_axis(among, nearest[:, : k + 1], values=True, axis=1)
+    return np.asarray(among & among.T)
+
+
+def _expanded(mutual: NDArray[np.bool_], half: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """R*(p): R(p, k1) with R(q, k1/2) of each q in it that shares two thirds with it (eq. 3)."""
+    shared = mutual.astype(np.float64) @ half.T.astype(np.float64)
+    joins = mutual & (shared >= 2 / 3 * half.sum(axis=1))
+    return np.asarray(mutual | ((joins.astype(np.float64) @ half) > 0))

@@ -37,11 +37,7 @@ class QueryBuilder:
         self._vocabulary = vocabulary
 
     def build(self, request: SearchRequest) -> Query:
-        """The query of a request.
-
-        Raises:
-            QueryError: the query cannot be understood.
-        """
+        """The query of a request."""
         images = several(request.image)
         good, bad = several(request.like), several(request.dislike)
         given = None if request.vector is None else to_vector(request.vector)
@@ -135,11 +131,7 @@ def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> No
 
 
 def to_vector(vector: VectorLike) -> NDArray[np.float32]:
-    """A deep feature that a person gives.
-
-    Raises:
-        QueryError: it is no row of finite numbers; its length is compared with the index's later.
-    """
+    """A deep feature that a person gives; its length is compared with the index's later."""
     try:
         with np.errstate(over="ignore"):
             found = np.asarray(vector).astype(np.float32, casting="same_kind")

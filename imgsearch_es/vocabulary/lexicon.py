@@ -33,12 +33,9 @@ class Match:
 
 
 class Lexicon:
-    """Finds phrases in tables, whatever their case, accents, apostrophes and hyphens.
+    """Finds phrases in tables of (text, key), whatever their case, accents and hyphens.
 
-    Args:
-        keys: all keys; one written exactly is found before anything else, as how "key".
-        tables: how -> (text, key) pairs, in the order in which they are tried.
-        spoken: the phrases to suggest when a word is not found.
+    A key written exactly is found first. ``spoken`` are the phrases to suggest.
     """
 
     def __init__(

@@ -104,11 +104,7 @@ class Vocabulary:
         return tuple(self._terms)
 
     def hypernyms(self, key: str) -> tuple[Synset, ...]:
-        """All synsets above a term or hypernym, each after everything that is below it.
-
-        Raises:
-            KeyError: no synset has this key.
-        """
+        """All synsets above a term or hypernym, each after everything that is below it."""
         above: dict[str, int] = {}
         waiting = [(self._known[key].key, 0)]
         while waiting:
@@ -120,11 +116,7 @@ class Vocabulary:
         return tuple(self._known[parent] for parent in sorted(above, key=above.__getitem__))
 
     def hyponyms(self, key: str) -> tuple[str, ...]:
-        """The keys of the terms at or below a synset, in the vocabulary's order.
-
-        Raises:
-            KeyError: no synset has this key.
-        """
+        """The keys of the terms at or below a synset, in the vocabulary's order."""
         return tuple(self._below[self._known[key].key])
 
     def words(self, key: str) -> str:
@@ -174,11 +166,7 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Vocabulary:
-        """Make the vocabulary that `to_dict` described.
-
-        Raises:
-            SchemaError: this version cannot make it.
-        """
+        """The vocabulary that `to_dict` described; SchemaError where this version has none such."""
         name, labels = data.get("name"), data.get("labels")
         if name == "imagenet-1k":
             return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()

@@ -11,7 +11,7 @@ from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.topics import Topic
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
 

@@ -32,8 +32,7 @@ from imgsearch_es.interfaces.cli.output import (
 
 if TYPE_CHECKING:
     from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.search.explanations import Explanation
-    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hit import Explanation, Hit
     from imgsearch_es.search.hits import Hits
 
 _PAGE = 1000

@@ -10,7 +10,7 @@ from imgsearch_es.interfaces.html import number, width, words
 
 if TYPE_CHECKING:
     from imgsearch_es.retrieval.scoring import Summand
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
 
 ROWS = 20
 """Summands shown; the rest are added up in one line."""

@@ -10,7 +10,7 @@ from imgsearch_es.interfaces.html import number, words
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Term
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
 
 QUERY_TERMS = 8
 HIT_TERMS = 4

@@ -12,7 +12,7 @@ from imgsearch_es.pictures.files import reason, replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
     from imgsearch_es.search.hits import Hits
 
 

@@ -22,7 +22,7 @@ from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import reason, shrink_all
 
 if TYPE_CHECKING:
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
     from imgsearch_es.search.hits import Hits
 
 ROWS = 20  # summands drawn; the rest become one bar

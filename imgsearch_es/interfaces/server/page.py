@@ -19,7 +19,7 @@ from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES
-from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 
 PATHS = ("/", "/results", "/why")
