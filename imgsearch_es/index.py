@@ -228,11 +228,8 @@ class ImageIndex(KeptIndex):
         An analyzer uses it by the embedding filter ``{"name": "pca_whiten", "path": path}``: for a
         new index, or for this one by ``reindex``.
 
-        Args:
-            path: of the file, which ends in .npz.
-            dimensions: how many to keep; by default all in which the features vary.
-            force: overwrite a file that exists.
-            progress: called with the number of pictures so far.
+        The file ends in .npz; one that exists is overwritten by ``force``. By default all
+        dimensions are kept in which the features vary.
 
         Raises:
             ConfigurationError: there are no deep features, or too few for so many dimensions.
@@ -336,9 +333,6 @@ class ImageIndex(KeptIndex):
         """A search box for notebooks: words with completion, likes and dislikes, facets, pages.
 
         It begins with these words and this strategy, and has ``k`` hits on a page.
-
-        Raises:
-            MissingDependencyError: ipywidgets is not installed.
         """
         try:
             from imgsearch_es.interfaces.notebook.search_box import SearchBox

@@ -99,11 +99,7 @@ class KeptIndex:
             return self._analyzer
 
     def create(self) -> None:
-        """Create the index, empty; ``add`` does it when needed.
-
-        Raises:
-            StoreError: it exists.
-        """
+        """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
         self.store.create(settings_of(self.analyzer))
 
     def verify(
@@ -121,9 +117,6 @@ class KeptIndex:
             sample: also analyze so many pictures again.
             repair: put right what something whole says how; then look again, and report the rest.
             progress: called with the documents looked at and all documents.
-
-        Raises:
-            StoreError: there is no such index, or it cannot be reached.
         """
         self._renew()
         verifier = Verifier(
@@ -151,13 +144,16 @@ class KeptIndex:
 
         Raises:
             ExchangeError: the file exists or cannot be written.
-            MissingDependencyError: Parquet needs pyarrow.
         """
         filters = parse_filters(where, self.vocabulary)
         return export_documents(
-            self.store, Path(path), pictures=pictures, filters=filters, force=force,
+            self.store,
+            Path(path),
+            pictures=pictures,
+            filters=filters,
+            force=force,
             progress=progress,
-        )  # fmt: skip
+        )
 
     def import_(
         self,
@@ -169,12 +165,8 @@ class KeptIndex:
         """Add the documents of a file, which ``export`` or another tool wrote.
 
         An index that does not exist is created with the settings of the file. A row that is no
-        document is reported, and the others go on.
-
-        Args:
-            path: of the file.
-            pictures: a folder for the pictures in the file; the documents then are of these files.
-            progress: called with the report so far.
+        document is reported, and the others go on. Pictures in the file are put into the folder
+        ``pictures``, if given; the documents then are of these files.
 
         Raises:
             ExchangeError: the file cannot be read or does not say which analyzer made it.
@@ -200,7 +192,6 @@ class KeptIndex:
 
         Raises:
             ExchangeError: the file exists or cannot be written, or there are no deep features.
-            MissingDependencyError: HDF5 needs h5py, Parquet needs pyarrow.
         """
         filters = parse_filters(where, self.vocabulary)
         return export_features(
@@ -220,11 +211,7 @@ class KeptIndex:
         by the pictures it has and by vectors, with the strategies dense-*. With one that is named
         it takes new pictures, too. (That it made the features cannot be checked; their dimensions
         are.) Documents that the index has keep all but their deep feature. Pictures are not read.
-
-        Args:
-            path: as ``export_features`` writes them.
-            folder: where relative paths in the file start; by default the current folder.
-            progress: called with the report so far.
+        Relative paths in the file start at ``folder``, by default the current one.
 
         Raises:
             ExchangeError: the file cannot be read, is of another form, or has no row that fits.
@@ -268,7 +255,6 @@ class KeptIndex:
 
         Raises:
             MissingPicturesError: pictures cannot be read any more.
-            IndexNotFoundError: there is no such index.
             StoppedError: a KeyboardInterrupt, as of ``add``; the next run goes on.
         """
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime

@@ -40,13 +40,10 @@ class Document:
     Attributes:
         id: derived from the URI, so indexing a picture again replaces it.
         uri: absolute path of a local file, or a URL; ``filename`` is its last part.
-        sha256: of the file's bytes, in hexadecimal.
         width, height: pixels, after EXIF orientation.
-        bytes: size of the file.
-        format: as Pillow names it: "JPEG", "PNG", ...
+        bytes: size of the file, whose ``format`` is as Pillow names it.
         indexed_at: when it was analyzed, UTC.
-        labels: what a person calls the picture; for filters and evaluation.
-        metadata: a person's own fields, JSON values.
+        labels, metadata: what a person says of the picture; JSON values.
         terms: the picture's synsets, best first.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
     """

@@ -130,7 +130,7 @@ class _Reader:
         self._must_not: dict[str, None] = {}
         self._filters: dict[Filter, None] = {}
         self._named: list[Resolution] = []
-        self._shown: list[tuple[str, bool]] = []  # whether it is one plain word
+        self._shown: list[str] = []
 
     def read(self, token: re.Match[str]) -> None:
         sign = {"+": "+", None: ""}.get(token["sign"], "-")
@@ -180,10 +180,10 @@ class _Reader:
         if field in ("synset", "wnid"):
             found = _SYNSET.fullmatch(value)
             name = _unquoted(found["name"]) if found else ""
-            find = self._by_key if field == "synset" else self._by_wnid
             if found is None or not name:
                 raise QueryError(f"{token[0]:.60} does not name one synset")
-            shown, keys = find(name)
+            keys = self._by_key(name) if field == "synset" else self._by_wnid(name)
+            shown = f"{field}:{name if field == 'synset' else name.lower()}"
             self._add_synsets(keys, shown, sign, found["boost"], token[0])
             return
         own, _, name = field.partition(".")
@@ -214,7 +214,7 @@ class _Reader:
                     f"what is excluded does not score, so it has no boost: {place:.60}"
                 )
             self._must_not.update(dict.fromkeys(keys))
-            self._shown.append((f"-{shown}", False))
+            self._shown.append(f"-{shown}")
             return
         weight = 1.0 if boost is None else _boost(boost, place)
         for key in keys:
@@ -222,14 +222,13 @@ class _Reader:
         if sign:
             self._must[keys] = None
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
-        text = f"{sign}{shown}{ending}"
-        self._shown.append((text, bool(_PLAIN.fullmatch(text))))
+        self._shown.append(f"{sign}{shown}{ending}")
 
-    def _by_key(self, key: str) -> tuple[str, tuple[str, ...]]:
+    def _by_key(self, key: str) -> tuple[str, ...]:
         if key in self._vocabulary:
-            return f"synset:{key}", (key,)
+            return (key,)
         try:
-            return f"synset:{key}", self._vocabulary.hyponyms(key)
+            return self._vocabulary.hyponyms(key)
         except KeyError:
             near = [f"synset:{found}" for found in self._keys_like(key)]
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -242,17 +241,17 @@ class _Reader:
             near = (self._vocabulary.resolve(word).senses[0] for word in error.suggestions)
             return list(dict.fromkeys(sense.key for sense in near))
 
-    def _by_wnid(self, wnid: str) -> tuple[str, tuple[str, ...]]:
+    def _by_wnid(self, wnid: str) -> tuple[str, ...]:
         for synset in (*self._vocabulary.synsets, *self._vocabulary.ancestors):
             if synset.wnid == wnid.lower():
-                return f"wnid:{synset.wnid}", self._by_key(synset.key)[1]
+                return self._by_key(synset.key)
         raise QueryError(f"no synset of this index has the wnid {wnid!r:.60}, such as n02099601")
 
     def _canonical(self) -> str:
         """The words; plain ones are quoted where side by side they would form other phrases."""
         shown: list[str] = []
-        for are_plain, group in groupby(self._shown, key=lambda item: item[1]):
-            words = [word for word, _ in group]
+        for are_plain, group in groupby(self._shown, key=lambda text: bool(_PLAIN.fullmatch(text))):
+            words = list(group)
             if are_plain:
                 phrases = [item.phrase for item in _phrases(" ".join(words), self._vocabulary)]
                 words = words if phrases == words else [quoted(word) for word in words]

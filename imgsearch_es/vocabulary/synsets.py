@@ -27,7 +27,7 @@ class Synset:
         wnid: WordNet 3.0 identifier, ``n02099601``; empty for an own label.
         name: as in Keras's decode_predictions, ``golden_retriever``; own label: as written.
         lemmas: the words, ``("golden retriever",)``.
-        gloss: WordNet's definition; empty for an own label.
+        gloss: WordNet's definition.
         class_index: position in the model's output; None for a hypernym.
     """
 
@@ -68,7 +68,7 @@ class Vocabulary:
         name: "imagenet-1k" or "labels".
         synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
         ancestors: the synsets above the terms that are not terms themselves.
-        parents: synset key -> keys of the synsets right above it.
+        parents: the keys of the synsets right above each, by key.
     """
 
     name: str
@@ -133,8 +133,8 @@ class Vocabulary:
     def resolve(self, phrase: str) -> Resolution:
         """What one word or phrase names.
 
-        The first that succeeds counts: exact key; then, whatever the case, accents, apostrophes,
-        hyphens and underscores: key, wnid, name, lemma, plural.
+        The first counts: exact key; then, whatever the case, accents, apostrophes, hyphens and
+        underscores: key, wnid, name, lemma, plural.
 
         Raises:
             UnknownWordError: it names nothing; carries suggestions.
@@ -191,7 +191,7 @@ class Vocabulary:
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in match.keys),
-            keys=tuple(sorted(named, key=self._position.__getitem__)),
+            keys=tuple(key for key in self.keys if key in named),
             how=how,
             also=tuple(self._known[key] for key in others if key not in match.keys),
         )
@@ -207,10 +207,6 @@ class Vocabulary:
     @cached_property
     def _known(self) -> dict[str, Synset]:
         return {synset.key: synset for synset in self.synsets + self.ancestors}
-
-    @cached_property
-    def _position(self) -> dict[str, int]:
-        return {key: position for position, key in enumerate(self.keys)}
 
     @cached_property
     def _below(self) -> dict[str, list[str]]:
@@ -265,7 +261,7 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
         raise ConfigurationError("labels must be a list of at least one text, one per class")
     seen: dict[str, int] = {}
     for position, label in enumerate(labels):
-        if not _is_text(label):
+        if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
             raise ConfigurationError(f"label {position} is not text: {label!r}")
         if not label.strip():
             raise ConfigurationError(f"label {position} is empty; every class needs a name")
@@ -277,11 +273,3 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
         for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
     )
     return Vocabulary("labels", synsets)
-
-
-def _is_text(label: object) -> bool:
-    """Whether a label is a string that UTF-8 can hold (not a lone surrogate)."""
-    try:
-        return isinstance(label, str) and bool(label.encode() or True)
-    except UnicodeEncodeError:
-        return False

@@ -27,16 +27,10 @@ _LONGEST = 80
 """Longer phrases than this, in characters, get no suggestions."""
 
 # WordNet's rules of detachment for nouns, https://wordnet.princeton.edu/documentation/morphy7wn
-_DETACHMENTS = (
-    ("s", ""),
-    ("ses", "s"),
-    ("xes", "x"),
-    ("zes", "z"),
-    ("ches", "ch"),
-    ("shes", "sh"),
-    ("men", "man"),
-    ("ies", "y"),
-)
+_DETACHMENTS = {
+    "s": "", "ses": "s", "xes": "x", "zes": "z",
+    "ches": "ch", "shes": "sh", "men": "man", "ies": "y",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -87,17 +81,16 @@ def split_quoted(text: str) -> Iterator[tuple[str, bool]]:
 def singulars(phrase: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """What a normalized phrase may be the plural of, one word changed, last word first."""
     words = phrase.split(" ")
-    for position in reversed(range(len(words))):
-        for singular in _singulars_of_word(words[position], irregular):
+    for position, word in reversed([*enumerate(words)]):
+        found = list(irregular.get(word, ()))
+        if len(word) > 2 and not word.endswith("ss"):
+            found += [
+                word.removesuffix(suffix) + ending
+                for suffix, ending in _DETACHMENTS.items()
+                if word.endswith(suffix) and word != suffix
+            ]
+        for singular in found:
             yield " ".join([*words[:position], singular, *words[position + 1 :]])
-
-
-def _singulars_of_word(word: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield from irregular.get(word, ())
-    if len(word) > 2 and not word.endswith("ss"):
-        for suffix, ending in _DETACHMENTS:
-            if word.endswith(suffix) and word != suffix:
-                yield word.removesuffix(suffix) + ending
 
 
 @lru_cache(maxsize=1)

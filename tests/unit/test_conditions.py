@@ -119,11 +119,6 @@ def test_normalized_means_the_same_and_never_holds_of_0(score, operator, bound, 
     assert not compare(0.0, same.operator, bound)
 
 
-def test_other_fields_are_normal_as_they_are():
-    item = Filter("width", "lt", (800,), negated=True)
-    assert item.normalized() is item
-
-
 @given(st.text("ab*?[.\n", max_size=12), st.text("ab[.\n", max_size=12))
 def test_wildcards_match_as_in_a_shell(pattern, text):
     expected = fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))

@@ -14,7 +14,6 @@ from imgsearch_es.retrieval.duplicates import (
     _are_near,
     describe_group,
     find_groups,
-    in_batches,
     to_threshold,
 )
 from tests.conformance.collections import document
@@ -117,10 +116,3 @@ def test_describe_group():
     assert shown["pictures"][1]["similarity"] is None
     assert shown["pictures"][0]["uri"] == large.uri
     assert describe_group([small, replace(small, id="0" * 32)]).exact
-
-
-def test_in_batches():
-    groups = [["a", "b"], ["c", "d", "e"], ["f", "g"]]
-    assert list(in_batches(groups, 4)) == [groups[:2], groups[2:]]
-    assert list(in_batches(groups, 1)) == [[group] for group in groups]
-    assert list(in_batches([])) == []

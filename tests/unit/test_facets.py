@@ -12,8 +12,6 @@ from imgsearch_es.retrieval.facets import (
     FACETS,
     check_facets,
     conditions_of,
-    most_frequent,
-    not_empty,
     ranges,
 )
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -35,12 +33,6 @@ def test_ranges_read_well():
     assert [item.value for item in ranges("width")] == names
     names = ["<16 KB", "16-64 KB", "64-256 KB", "256 KB-1 MB", "1-4 MB", "4-16 MB", ">=16 MB"]
     assert [item.value for item in ranges("bytes")] == names
-
-
-def test_order():
-    counts = [("b", 2), ("c", 3), ("a", 2), ("d", 1)]
-    assert [item["value"] for item in most_frequent(counts, 3)] == ["c", "a", "b"]
-    assert not_empty([("x", 0), ("y", 1)]) == [{"value": "y", "count": 1}]
 
 
 def test_what_cannot_be_counted():

@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Part, by_ranks, fused_score, summed
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
-from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
+from imgsearch_es.stores.elastic.fusion import read_fused
 from tests.unit.test_documents import SOURCE
 
 PICTURE = (Term("tabby", 0.5), Term("lynx", 0.25))
@@ -111,11 +111,6 @@ def test_queries_that_cannot_be_fused(options, message):
         query({"auto": 1, "dense-cosine": 1}, "rrf", **options)
 
 
-def test_a_fusion_without_parts():
-    with pytest.raises(QueryError, match=r"build it with ImageIndex\.query"):
-        Query(PICTURE, fusion=Fusion({"image": 1}))
-
-
 def test_what_a_part_is():
     filters = parse_filters({"label": "pets"})
     fused = query(
@@ -172,14 +167,6 @@ def test_ranks_by_hand():
         (key, np.float32(score)) for key, score in expected.items()
     ]
     assert [(part.score, part.rank) for part in ranked[2][2]] == [(0.8, 2), (None, None)]
-
-
-def test_equal_ranks_are_ordered_by_id():
-    fusion = Fusion({"image": 1, "words": 1}, "rrf")
-    parts = fusion.parts(PICTURE, WORDS, BOTH)
-    ranked = by_ranks(fusion, parts, [{"b": 2.0, "a": 1.0}, {"a": 2.0, "b": 1.0}])
-    assert [key for key, _, _ in ranked] == ["a", "b"]
-    assert ranked[0][1] == ranked[1][1]
 
 
 # -- Elasticsearch -------------------------------------------------------------------------------
@@ -288,10 +275,6 @@ def test_what_no_window_proves_is_not_called_exact():
     assert found is not None
     assert not found.exact
     assert "equally near" in found.means
-
-
-def test_the_window_is_what_was_asked_for():
-    assert fused_body(query({"image": 1, "words": 1}), NO_STATISTICS, 77)["size"] == 77
 
 
 # -- an index ------------------------------------------------------------------------------------

@@ -156,15 +156,6 @@ def test_conditions(line, expected):
     assert words.text == "tabby"
 
 
-def test_every_field_can_be_asked_for():
-    for field in KEYWORD_FIELDS:
-        assert read(f"{field}:x").filters[0].field == field
-    for field in NUMBER_FIELDS:
-        assert read(f"{field}:>3").filters[0].values == (3,)
-    for field in DATE_FIELDS:
-        assert read(f"{field}:<2026-01-01").filters[0].operator == "lt"
-
-
 def test_conditions_alone_have_no_terms():
     words = read("label:pets label:pets")
     assert (words.terms, words.text, len(words.filters)) == ((), "", 1)
