@@ -133,7 +133,7 @@ class Hits(Sequence[Hit]):
             raise QueryError(
                 "a fusion has several vectors to move: search again with like=, dislike= and fuse="
             )
-        good, bad = self._chosen(like), self._chosen(dislike)
+        good, bad = self._judged(like), self._chosen(dislike)
         judged = {hit.id: hit.document for hit in (*good, *bad)}
         if not judged:
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
@@ -191,7 +191,7 @@ class Hits(Sequence[Hit]):
             raise QueryError(f"{self._index().location} no longer has all of these pictures")
         return documents
 
-    def _chosen(self, numbers: int | Sequence[int]) -> list[Hit]:
+    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
         """The hits of these numbers, each once."""
         wanted = [numbers] if isinstance(numbers, int) else list(numbers)
         for i in wanted:
@@ -202,7 +202,7 @@ class Hits(Sequence[Hit]):
 
     def explain(self, i: int = 0) -> Explanation:
         """The summands of the i-th hit's score (from 0)."""
-        (hit,) = self._chosen(i)
+        (hit,) = self._judged(i)
         return explain(hit, self.query, self._result)
 
     def to_dict(self) -> dict[str, Any]:
