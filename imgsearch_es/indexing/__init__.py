@@ -7,7 +7,8 @@ To be read in this order, which is that of the stages; each runs in threads of i
 ``run`` holds them together, ``channel`` is what lies between two of them, ``report`` what a run
 gives back, ``stopping`` how it is interrupted, ``prune`` how documents without files are removed.
 Then: ``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange``
-(documents in files), ``verifying``; ``engines`` and ``ray_driver`` are for a cluster.
+(documents in files), ``verifying``, and ``kept_index``, which has them all; ``engines`` and
+``ray_driver`` are for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE

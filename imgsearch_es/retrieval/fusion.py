@@ -70,11 +70,9 @@ class Fusion:
                 )
         if self.method not in METHODS:
             raise QueryError(f"there is no fusion {self.method!r}; there are {', '.join(METHODS)}")
-        for option, value, most in (
-            ("rank_constant", self.rank_constant, math.inf),
-            ("window", self.window, MAX_RESULTS),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        for option, most in (("rank_constant", math.inf), ("window", MAX_RESULTS)):
+            value = getattr(self, option)
+            if type(value) is not int or not 1 <= value <= most:
                 limit = f" and at most {most}" if most < math.inf else ""
                 raise QueryError(
                     f"{option} must be a whole number, at least 1{limit}, not {value!r}"

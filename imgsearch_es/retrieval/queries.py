@@ -133,7 +133,7 @@ class Query(Selection):
     @property
     def has_features(self) -> bool:
         """Whether the strategy, or a part of a fusion, compares deep features."""
-        return self.is_dense if self.fusion is None else self.fusion.has_features
+        return any(part.is_dense for part in self.parts or (self,))
 
     def _check_fusion(self, fusion: Fusion) -> None:
         if not self.parts:
@@ -237,13 +237,12 @@ def needs_statistics(query: Query) -> bool:
 
 def with_weights(query: Query, statistics: Statistics) -> Query:
     """The query with its synsets, or those of its parts, as the formula weights them."""
-    if query.fusion is not None:
-        weighted = (part.formula.query_weights(part.terms, statistics) for part in query.parts)
-        parts = (replace(p, terms=terms) for p, terms in zip(query.parts, weighted, strict=True))
-        return replace(query, parts=tuple(parts))
-    if query.is_dense:
-        return query
-    return replace(query, terms=query.formula.query_weights(query.terms, statistics))
+
+    def weighted(one: Query | Part) -> tuple[Term, ...]:
+        return one.formula.query_weights(one.terms, statistics)
+
+    parts = tuple(replace(part, terms=weighted(part)) for part in query.parts)
+    return replace(query, terms=weighted(query), parts=parts)
 
 
 def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:

@@ -133,7 +133,7 @@ class Hits(Sequence[Hit]):
             raise QueryError(
                 "a fusion has several vectors to move: search again with like=, dislike= and fuse="
             )
-        good, bad = self._judged(like), self._chosen(dislike)
+        good, bad = self._judged(like), self._judged(dislike)
         judged = {hit.id: hit.document for hit in (*good, *bad)}
         if not judged:
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")

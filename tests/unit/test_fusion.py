@@ -128,11 +128,8 @@ def test_what_a_part_is():
     assert {(single.filters, single.k, single.offset) for single in singles} == {(filters, 7, 2)}
     assert all(single.fusion is None and not single.parts for single in singles)
     assert "fused: image 1, words 0.5, bm25 2, dense-cosine 1 (sum)" in str(fused)
-
-
-def test_each_part_ranks_a_window():
     singles = part_queries(query({"image": 1, "words": 1}, "rrf", k=5, offset=10))
-    assert {(single.k, single.offset) for single in singles} == {(100, 0)}
+    assert {(single.k, single.offset) for single in singles} == {(100, 0)}  # a window each
 
 
 def test_the_terms_are_those_of_the_parts_with_their_weights():
@@ -345,13 +342,8 @@ def test_liked_pictures_are_parts_too(index, cat, photos):
     assert liked.parts[0].terms == same.terms
     moved = index.query(like=[cat], dislike=[dog], strategy="dense-cosine").embedding
     assert np.array_equal(liked.embedding, moved)
-
-
-def test_re_ranking_takes_the_deep_feature(index, cat):
     hits = index.search(cat, fuse={"sqrt": 1, "dense-cosine": 1})
     assert {hit.id for hit in hits.rerank()} == {hit.id for hit in hits}
-    with pytest.raises(QueryError, match="deep features"):
-        index.search(cat, fuse={"sqrt": 1, "bm25": 1}).rerank()
 
 
 @pytest.mark.parametrize(
