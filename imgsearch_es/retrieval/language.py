@@ -216,7 +216,11 @@ class _Reader:
             self._must_not.update(dict.fromkeys(keys))
             self._shown.append(f"-{shown}")
             return
-        weight = 1.0 if boost is None else _boost(boost, place)
+        weight = 1.0 if boost is None else float(_number(boost, place))
+        if not MIN_BOOST <= weight <= MAX_BOOST:
+            raise QueryError(
+                f"a boost is a number from {MIN_BOOST:f} to {MAX_BOOST:.0f}: {place:.60}"
+            )
         for key in keys:
             self._weights[key] = max(weight, self._weights.get(key, 0.0))
         if sign:
@@ -336,10 +340,3 @@ def _number(text: str, place: str) -> int | float:
         raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _boost(text: str, place: str) -> float:
-    number = float(_number(text, place))
-    if not MIN_BOOST <= number <= MAX_BOOST:
-        raise QueryError(f"a boost is a number from {MIN_BOOST:f} to {MAX_BOOST:.0f}: {place:.60}")
-    return number

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import QueryError
+from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import Words, parse_words
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
-from imgsearch_es.search.query_pictures import PictureReader, ids_of, region_text, several
+from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -54,8 +55,8 @@ class QueryBuilder:
         by_feature = strategy in COMPARISONS or (fusion is not None and fusion.has_features)
         if by_feature and (seen or liked or given is not None):
             vectors = features(seen) + ([] if given is None else [given])
-            own = mean_embedding(vectors) if vectors else None
-            embedding = rocchio.embedding(own, features(liked), features(disliked))
+            mean = mean_embedding(vectors) if vectors else None
+            embedding = rocchio.embedding(mean, features(liked), features(disliked))
         judged = [e.terms for e in liked], [e.terms for e in disliked]
         own_terms = mean_terms([e.terms for e in seen])
         terms = rocchio.terms(synset_vector(own_terms, words.terms), *judged)
@@ -63,13 +64,17 @@ class QueryBuilder:
         if fusion is not None:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), words.terms, terms)
             terms = fused_terms(parts)
-        vector_shown = "a vector" if given is not None and not seen else ""
+        own = [picture_id(example.uri) for example in pictures if request.exclude_self]
+        part = "a vector" if given is not None and not seen else ""
+        if request.region is not None:
+            name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+            part = f"{','.join(f'{value:g}' for value in request.region)} of {name}"
         query = Query(
             terms=terms,
             must=words.must,
             must_not=words.must_not,
             filters=words.filters + parse_filters(request.where, self._vocabulary),
-            exclude=ids_of(pictures) if request.exclude_self else (),
+            exclude=tuple(dict.fromkeys(own)),
             k=request.k,
             offset=request.offset,
             strategy=strategy,
@@ -80,7 +85,7 @@ class QueryBuilder:
             candidates=to_candidates(request.approximate, request.candidates),
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=region_text(request.region, seen) or vector_shown,
+            part=part,
             hints=words.hints,
             fusion=fusion,
             parts=parts,

@@ -19,7 +19,7 @@ from imgsearch_es.analysis.decoding.turns import Turn
 from imgsearch_es.analysis.filters import Resize, create_image_filter, decode_size
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
-from imgsearch_es.pictures.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.pictures.files import in_memory, picture_id, read_bytes, to_uri
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
@@ -159,19 +159,6 @@ def _key(image: QueryImage) -> str | None:
     if isinstance(image, Hit | Document):
         return image.id
     return to_id(image) if isinstance(image, str | os.PathLike) else None
-
-
-def ids_of(examples: Iterable[Example]) -> tuple[str, ...]:
-    """The ids that the pictures have in an index, each once."""
-    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
-
-
-def region_text(region: Region | None, seen: Sequence[Example]) -> str:
-    """What to show of a region of a picture; empty without one."""
-    if region is None:
-        return ""
-    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
-    return f"{','.join(f'{value:g}' for value in region)} of {name}"
 
 
 def _is_unchanged(document: Document) -> bool:
