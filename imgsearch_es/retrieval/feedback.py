@@ -147,8 +147,7 @@ def features(pictures: Iterable[Represented]) -> list[Embedding]:
         if picture.embedding is None:
             raise QueryError(
                 "the strategies dense-* compare the deep features of pictures, and one has none: "
-                "either the index's analyzer keeps none, or it is lost, which `imgsearch verify` "
-                "tells"
+                "the index's analyzer keeps none, or it is lost, which `imgsearch verify` tells"
             )
         found.append(picture.embedding)
     return found
@@ -180,14 +179,10 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
     width, height = image.size
     scale = (width, height, width, height) if max(region) <= 1 else (1, 1, 1, 1)
     left, top, right, bottom = (round(v * s) for v, s in zip(region, scale, strict=True))
-    if min(region) < 0 or right > width or bottom > height:
+    if min(region) < 0 or not (left < right <= width and top < bottom <= height):
         raise QueryError(
-            f"the region {text} reaches outside the picture, which is {width} x {height} pixels"
-        )
-    if left >= right or top >= bottom:
-        raise QueryError(
-            f"the region {text} is empty: it is left,top,right,bottom of a picture of "
-            f"{width} x {height} pixels"
+            f"the region {text} (left,top,right,bottom) is empty or reaches outside the picture, "
+            f"which is {width} x {height} pixels"
         )
     return image.crop((left, top, right, bottom))
 

@@ -11,7 +11,6 @@ from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.vocabulary.words import (
     STOP_WORDS,
     Spelling,
-    irregular_plurals,
     normalize,
     singulars,
     split_quoted,
@@ -61,7 +60,7 @@ class Lexicon:
         if found := self._look_up(form):
             return Match(phrase, found[1], found[0])
         if form.count(" ") < self._longest:
-            for singular in singulars(form, irregular_plurals()):
+            for singular in singulars(form):
                 if found := self._look_up(singular):
                     return Match(phrase, found[1], "plural")
         return None

@@ -78,11 +78,11 @@ def split_quoted(text: str) -> Iterator[tuple[str, bool]]:
             yield (quoted, True) if quoted else (plain, False)
 
 
-def singulars(phrase: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def singulars(phrase: str) -> Iterator[str]:
     """What a normalized phrase may be the plural of, one word changed, last word first."""
     words = phrase.split(" ")
     for position, word in reversed([*enumerate(words)]):
-        found = list(irregular.get(word, ()))
+        found = list(_irregular_plurals().get(word, ()))
         if len(word) > 2 and not word.endswith("ss"):
             found += [
                 word.removesuffix(suffix) + ending
@@ -94,7 +94,7 @@ def singulars(phrase: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[s
 
 
 @lru_cache(maxsize=1)
-def irregular_plurals() -> Mapping[str, tuple[str, ...]]:
+def _irregular_plurals() -> Mapping[str, tuple[str, ...]]:
     """WordNet's irregular nouns, plural to singulars."""
     table: dict[str, tuple[str, ...]] = {}
     path = Path(__file__).with_name("plurals.tsv")
@@ -162,10 +162,8 @@ class Spelling:
         form = normalize(phrase)
         if not 0 < len(form) <= _LONGEST:
             return []
-        scores: defaultdict[str, float] = defaultdict(float)
-        for entry, score in self._near(form.replace(" ", "")).items():
-            if entry in self._joined:
-                scores[self._joined[entry]] = score
+        near = self._near(form.replace(" ", "")).items()
+        scores = {self._joined[entry]: score for entry, score in near if entry in self._joined}
         words = form.split(" ")
         by_words: defaultdict[str, float] = defaultdict(float)
         for word in words:
@@ -175,7 +173,7 @@ class Spelling:
             for holder, score in best.items():
                 by_words[holder] += score
         for holder, total in by_words.items():
-            scores[holder] = max(scores[holder], 0.9 * total / len(words))
+            scores[holder] = max(scores.get(holder, 0.0), 0.9 * total / len(words))
         ranked = sorted((-score, len(form), form) for form, score in scores.items())
         return [(-score, self._phrases[form]) for score, _, form in ranked if -score >= 0.75]
 

@@ -39,6 +39,8 @@ def test_what_cannot_be_counted():
     check_facets(FACETS, 10)
     with pytest.raises(QueryError, match="no facet of 'uri'; there are synsets"):
         check_facets(["label", "uri"], 10)
+    with pytest.raises(QueryError, match="width has no range 'wide'; there are <256, 256-511"):
+        conditions_of("width", "wide")
     for size in (0, 10_001):
         with pytest.raises(QueryError, match="1 to 10000 values"):
             check_facets(FACETS, size)
@@ -82,8 +84,3 @@ def test_the_request():
 )
 def test_the_conditions_of_a_value(field, value, conditions):
     assert " ".join(map(str, conditions_of(field, value))) == conditions
-
-
-def test_a_range_that_does_not_exist():
-    with pytest.raises(QueryError, match="width has no range 'wide'; there are <256, 256-511"):
-        conditions_of("width", "wide")

@@ -74,11 +74,6 @@ def test_wrong_options(options, message):
         Fusion({"image": 1}, **options)
 
 
-def test_numpy_weights_are_numbers():
-    parts = Fusion({"image": np.float32(0.1)}).parts(PICTURE, (), PICTURE)
-    assert parts == (Part("image", to_score(0.1), "auto", PICTURE),)
-
-
 @pytest.mark.parametrize(
     ("weights", "pictures", "words", "message"),
     [
@@ -112,6 +107,8 @@ def test_queries_that_cannot_be_fused(options, message):
 
 
 def test_what_a_part_is():
+    parts = Fusion({"image": np.float32(0.1)}).parts(PICTURE, (), PICTURE)
+    assert parts == (Part("image", to_score(0.1), "auto", PICTURE),)
     filters = parse_filters({"label": "pets"})
     fused = query(
         {"image": 1, "words": 0.5, "bm25": 2, "dense-cosine": 1},
