@@ -32,7 +32,7 @@ from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.query_building import QueryBuilder
-from imgsearch_es.search.query_pictures import QueryImages, several, to_id
+from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
 from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores.base import known_settings
 
@@ -244,7 +244,8 @@ class ImageIndex(KeptIndex):
     # -- finding -------------------------------------------------------------------------------
 
     def _build(self, request: SearchRequest) -> Query:
-        return QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
+        reader = PictureReader(self.store, lambda: self.analyzer)
+        return QueryBuilder(self.store, self.vocabulary, reader).build(request)
 
     @asks
     def query(self, request: SearchRequest) -> Query:

@@ -39,7 +39,7 @@ class Questions:
         self._junk = junk
         reader = _Remembering(index)
         reader.remember([t.image for t in topics.values() if t.image and not t.region])
-        self._builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary, reader)
+        self._builder = QueryBuilder(index.store, index.vocabulary, reader)
         self.unknown: dict[str, str] = {}
         """Queries with words that no synset has, and what was said of them: without an answer."""
         self.empty: dict[str, int] = {}

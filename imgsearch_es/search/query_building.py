@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import parse_filters
@@ -23,19 +21,13 @@ from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 
+@dataclass(frozen=True, slots=True)
 class QueryBuilder:
-    """Builds queries for an index, whose pictures a `PictureReader` reads."""
+    """Builds queries for an index."""
 
-    def __init__(
-        self,
-        store: Store,
-        analyzer: Callable[[], Analyzer],
-        vocabulary: Vocabulary,
-        reader: PictureReader | None = None,
-    ) -> None:
-        self._store = store
-        self._reader = reader or PictureReader(store, analyzer)
-        self._vocabulary = vocabulary
+    store: Store
+    vocabulary: Vocabulary
+    reader: PictureReader
 
     def build(self, request: SearchRequest) -> Query:
         """The query of a request."""
@@ -43,10 +35,10 @@ class QueryBuilder:
         good, bad = several(request.like), several(request.dislike)
         given = None if request.vector is None else to_vector(request.vector)
         _check(request, len(images), len(good), len(bad))
-        words = Words(()) if request.text is None else parse_words(request.text, self._vocabulary)
+        words = Words(()) if request.text is None else parse_words(request.text, self.vocabulary)
         strategy = self._possible(request, words)
-        seen = self._reader.read(images, request.region, request.views)
-        liked, disliked = self._reader.read(good), self._reader.read(bad)
+        seen = self.reader.read(images, request.region, request.views)
+        liked, disliked = self.reader.read(good), self.reader.read(bad)
         pictures = [*seen, *liked, *disliked]
         fusion, rocchio = to_fusion(request.fuse), request.rocchio
         if words.terms and strategy in COMPARISONS:
@@ -73,7 +65,7 @@ class QueryBuilder:
             terms=terms,
             must=words.must,
             must_not=words.must_not,
-            filters=words.filters + parse_filters(request.where, self._vocabulary),
+            filters=words.filters + parse_filters(request.where, self.vocabulary),
             exclude=tuple(dict.fromkeys(own)),
             k=request.k,
             offset=request.offset,
@@ -95,7 +87,7 @@ class QueryBuilder:
     def _possible(self, request: SearchRequest, words: Words) -> str:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""
         strategy, is_fused = request.strategy, request.fuse is not None
-        if known_settings(self._store).has_model:
+        if known_settings(self.store).has_model:
             if request.vector is not None and strategy not in COMPARISONS and not is_fused:
                 raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
             return strategy
@@ -104,7 +96,7 @@ class QueryBuilder:
             return "dense-cosine"
         if by_synsets or strategy not in COMPARISONS:
             raise QueryError(
-                f"{self._store.location} was made from a file of features, and its pictures have "
+                f"{self.store.location} was made from a file of features, and its pictures have "
                 "no synsets: search by a picture that it has or by vector=, with a strategy dense-*"
             )
         return strategy
@@ -116,10 +108,10 @@ class QueryBuilder:
             raise QueryError(f"feedback is a number of hits, not {feedback}")
         if query.fusion is not None:
             raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
-        first = self._store.search(replace(query, k=feedback, offset=0)).hits
+        first = self.store.search(replace(query, k=feedback, offset=0)).hits
         best = [scored.document for scored in first]
         if query.is_dense:  # hits come without their deep features
-            stored = self._store.get([document.id for document in best])
+            stored = self.store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
         return replace(request.rocchio.expand(query, best), feedback=feedback)
 
