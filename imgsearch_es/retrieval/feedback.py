@@ -187,12 +187,8 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
     return image.crop((left, top, right, bottom))
 
 
-_CROP = 3 / 4
-"""The share of width and height that a crop keeps."""
-
-
 def _crops(image: Image.Image) -> list[Image.Image]:
-    width, height = (max(1, round(_CROP * side)) for side in image.size)
+    width, height = (max(1, round(0.75 * side)) for side in image.size)
     right, below = image.width - width, image.height - height
     corners = [(0, 0), (right, 0), (0, below), (right, below), (right // 2, below // 2)]
     return [image.crop((x, y, x + width, y + height)) for x, y in corners]

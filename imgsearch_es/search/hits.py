@@ -303,16 +303,13 @@ def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: i
 
 # -- k-reciprocal re-ranking ------------------------------------------------------------------
 
-K1, K2, LAMBDA = 20, 6, 0.3
-"""The paper's parameters: neighbors that must be mutual, neighbors to average over, the mix."""
-
 
 def reciprocal_order(
     query: NDArray[np.float32],
     vectors: NDArray[np.float32],
-    k1: int = K1,
-    k2: int = K2,
-    mix: float = LAMBDA,
+    k1: int = 20,
+    k2: int = 6,
+    mix: float = 0.3,
 ) -> list[int]:
     """The order of hits that have the query's neighbors as their own first; ties as they were.
 
@@ -322,7 +319,8 @@ def reciprocal_order(
 
         d*(q, g) = (1 - lambda) d_Jaccard(q, g) + lambda d(q, g)
 
-    But neighbors are looked for among the query and the hits at hand only, and d is the cosine
+    k1 neighbors must be mutual, k2 are averaged over, and mix is lambda, by default as there. But
+    neighbors are looked for among the query and the hits at hand only, and d is the cosine
     distance. Time grows with the cube of the number of hits: for hundreds of them. Deep features of
     shape (dimensions,) and (hits, dimensions) give row numbers, best first.
     """

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from heapq import nsmallest
+from itertools import count
 from operator import itemgetter
 from pathlib import Path
 
@@ -111,19 +112,15 @@ def safe_keys(labels: Sequence[str]) -> list[str]:
     all others by more than case. Labels that would share a key are all numbered.
     """
     keys = [_safe_key(label) for label in labels]
-    count = Counter(key.casefold() for key in keys)
-    taken = set(count)
-    next_number: Counter[str] = Counter()
+    holders = Counter(key.casefold() for key in keys)
+    taken = set(holders)
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
     for position, key in enumerate(keys):
-        if count[key.casefold()] == 1:
-            continue
-        numbered = key
-        while numbered.casefold() in taken:
-            next_number[key.casefold()] += 1
-            suffix = f"_{next_number[key.casefold()]}"
-            numbered = key[: 200 - len(suffix)] + suffix
-        taken.add(numbered.casefold())
-        keys[position] = numbered
+        if holders[key.casefold()] > 1:
+            suffixes = (f"_{number}" for number in numbers[key.casefold()])
+            numbered = (key[: 200 - len(suffix)] + suffix for suffix in suffixes)
+            keys[position] = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(keys[position].casefold())
     return keys
 
 
