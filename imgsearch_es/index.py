@@ -159,7 +159,6 @@ class ImageIndex(KeptIndex):
         """Change labels or metadata of an indexed picture, given by id, URI or path.
 
         Raises:
-            QueryError: the index has no such picture.
             ConfigurationError: they cannot be stored (see docs/exchange.md).
         """
         check_own(() if labels is None else as_labels(labels), metadata or {})
@@ -192,11 +191,7 @@ class ImageIndex(KeptIndex):
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
 
     def get(self, picture: PathLike) -> Document:
-        """The stored document of a picture, given by id, URI or path.
-
-        Raises:
-            QueryError: the index has no such picture.
-        """
+        """The stored document of a picture, given by id, URI or path; else a QueryError."""
         self._settings()
         key = to_id(picture)
         found = self._of_one_index(lambda: self.store.get([key]))
@@ -249,10 +244,7 @@ class ImageIndex(KeptIndex):
 
     @asks
     def query(self, request: SearchRequest) -> Query:
-        """Build a query without running it; takes what ``search`` takes.
-
-        With ``feedback``, the first of the two searches is run: its hits are in the query.
-        """
+        """Build a query without running it (but for the first search of ``feedback``)."""
         return self._build(request)
 
     @asks
@@ -287,12 +279,7 @@ class ImageIndex(KeptIndex):
         The pages add up to one ranking, which does not change while others write: what is added
         meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
         may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
-
-        It takes what ``search`` takes, without ``k``, or instead a query that ``query`` built, and
-        how many hits a page has, up to 10,000.
-
-        Raises:
-            QueryError: as ``search``, and at once.
+        They take what ``search`` takes, without ``k``, or a query that ``query`` built.
         """
         if query is None:
             query = self._of_one_index(lambda: self.query(image, text, k=size, **options))
@@ -307,9 +294,6 @@ class ImageIndex(KeptIndex):
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
         They are built by ``query``, or are dictionaries of its arguments.
-
-        Raises:
-            QueryError: a query cannot be understood; says which, counted from 0.
         """
         asked = list(queries)
 
@@ -362,9 +346,6 @@ class ImageIndex(KeptIndex):
                 and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
             where: conditions on fields, as ``search`` takes them; with a query both count.
-
-        Raises:
-            QueryError: there is no such facet, or the query has a threshold.
         """
         self._settings()
         wanted = query or Selection()
@@ -377,10 +358,8 @@ class ImageIndex(KeptIndex):
         Args:
             near: None finds files with the same bytes. A number also finds pictures whose deep
                 features have at least this cosine; True takes 0.95. Groups are connected
-                components. All pairs are compared, so the time is quadratic.
-
-        Raises:
-            QueryError: ``near`` is not above 0 and at most 1, or the index has no deep features.
+                components. All pairs are compared, so the time is quadratic. QueryError where it
+                is not above 0 and at most 1, or the index has no deep features.
         """
         settings, threshold = self._settings(), to_threshold(near)
         if threshold is not None and not settings.embedding_dimensions:

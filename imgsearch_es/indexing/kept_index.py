@@ -139,11 +139,8 @@ class KeptIndex:
             path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
             pictures: put the bytes of the pictures into it, too.
             where: conditions, as of ``search``; by default every document.
-            force: overwrite a file that exists.
+            force: overwrite a file that exists; without it, an ExchangeError.
             progress: called with the number of documents so far.
-
-        Raises:
-            ExchangeError: the file exists or cannot be written.
         """
         filters = parse_filters(where, self.vocabulary)
         return export_documents(
@@ -189,9 +186,6 @@ class KeptIndex:
         """Write the deep features into a file that other programs read; options as of ``export``.
 
         It is ``.csv``, ``.h5``, ``.parquet``, or a folder for NumPy's files (docs/features.md).
-
-        Raises:
-            ExchangeError: the file exists or cannot be written, or there are no deep features.
         """
         filters = parse_filters(where, self.vocabulary)
         return export_features(
