@@ -191,7 +191,7 @@ class Vocabulary:
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in match.keys),
-            keys=tuple(key for key in self.keys if key in named),
+            keys=tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
             also=tuple(self._known[key] for key in others if key not in match.keys),
         )
@@ -207,6 +207,10 @@ class Vocabulary:
     @cached_property
     def _known(self) -> dict[str, Synset]:
         return {synset.key: synset for synset in self.synsets + self.ancestors}
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {key: position for position, key in enumerate(self.keys)}
 
     @cached_property
     def _below(self) -> dict[str, list[str]]:
