@@ -11,15 +11,10 @@ Importing this loads neither TensorFlow nor matplotlib; the names below are impo
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
-    from collections.abc import Sequence
-    from types import ModuleType
-
     from IPython.core.interactiveshell import InteractiveShell
 
     from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term
@@ -37,90 +32,43 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.retrieval.feedback import Rocchio
     from imgsearch_es.retrieval.fusion import Fusion
     from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.search.explanations import Explanation
-    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hit import Explanation, Hit
     from imgsearch_es.search.hits import Hits
     from imgsearch_es.vocabulary.synsets import Synset, Vocabulary, imagenet
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Analysis": "analysis.analyzer",
-    "Analyzer": "analysis.analyzer",
-    "Document": "retrieval.documents",
-    "Explanation": "search.explanations",
-    "Fusion": "retrieval.fusion",
-    "Hit": "search.hit",
-    "Hits": "search.hits",
-    "ImageIndex": "index",
-    "ImgsearchError": "errors",
-    "IndexReport": "indexing",
-    "Judgements": "evaluation",
-    "Limits": "pictures.files",
-    "Picture": "pictures.images",
-    "PictureList": "pictures.manifests",
-    "Query": "retrieval.queries",
-    "Rocchio": "retrieval.feedback",
-    "Run": "evaluation",
-    "Synset": "vocabulary.synsets",
-    "Term": "analysis.analyzer",
-    "Vocabulary": "vocabulary.synsets",
-    "compare_scorers": "evaluation",
-    "evaluate": "evaluation",
-    "find_images": "pictures.sources",
-    "folder_label": "indexing",
-    "imagenet": "vocabulary.synsets",
-    "judge": "evaluation.judging",
-    "open_image": "pictures.images",
-    "sweep": "evaluation.sweeps",
+    name: module
+    for module, names in {
+        "analysis.analyzer": ("Analysis", "Analyzer", "Term"),
+        "errors": ("ImgsearchError",),
+        "evaluation": ("Judgements", "Run", "compare_scorers", "evaluate"),
+        "evaluation.judging": ("judge",),
+        "evaluation.sweeps": ("sweep",),
+        "index": ("ImageIndex",),
+        "indexing": ("IndexReport", "folder_label"),
+        "pictures.files": ("Limits",),
+        "pictures.images": ("Picture", "open_image"),
+        "pictures.manifests": ("PictureList",),
+        "pictures.sources": ("find_images",),
+        "retrieval.documents": ("Document",),
+        "retrieval.feedback": ("Rocchio",),
+        "retrieval.fusion": ("Fusion",),
+        "retrieval.queries": ("Query",),
+        "search.hit": ("Explanation", "Hit"),
+        "search.hits": ("Hits",),
+        "vocabulary.synsets": ("Synset", "Vocabulary", "imagenet"),
+    }.items()
+    for name in names
 }
 
 __all__ = [
-    "Analysis",
-    "Analyzer",
-    "Document",
-    "Explanation",
-    "Fusion",
-    "Hit",
-    "Hits",
-    "ImageIndex",
-    "ImgsearchError",
-    "IndexReport",
-    "Judgements",
-    "Limits",
-    "Picture",
-    "PictureList",
-    "Query",
-    "Rocchio",
-    "Run",
-    "Synset",
-    "Term",
-    "Vocabulary",
-    "__version__",
-    "compare_scorers",
-    "evaluate",
-    "find_images",
-    "folder_label",
-    "imagenet",
-    "judge",
-    "open_image",
-    "sweep",
-]
-
-_MOVED = {
-    "clicks": "evaluation.clicks",
-    "demo": "pictures.demo",
-    "embedding_filters": "analysis.embedding_filters",
-    "filters": "analysis.filters",
-    "judging": "evaluation.judging",
-    "kibana": "interfaces.kibana",
-    "maps": "interfaces.maps",
-    "metric_learning": "learning",
-    "models": "analysis.models",
-    "quantizing": "learning.quantizing",
-    "sweeps": "evaluation.sweeps",
-}
-"""Modules for users that have moved to a room: they are still imported from here as well."""
+    "Analysis", "Analyzer", "Document", "Explanation", "Fusion", "Hit", "Hits", "ImageIndex",
+    "ImgsearchError", "IndexReport", "Judgements", "Limits", "Picture", "PictureList", "Query",
+    "Rocchio", "Run", "Synset", "Term", "Vocabulary", "__version__", "compare_scorers", "evaluate",
+    "find_images", "folder_label", "imagenet", "judge", "open_image", "sweep",
+]  # fmt: skip
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -145,32 +93,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Moved:
-    """Gives a module that has moved, or one in it, under the name that it had.
-
-    It derives from nothing, as importing ``importlib.abc`` takes longer than the rest of this.
-    """
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        package, _, rest = fullname.partition(".")
-        top, dot, inner = rest.partition(".")
-        if package != __name__ or top not in _MOVED:
-            return None
-        home = f"{__name__}.{_MOVED[top]}{dot}{inner}"
-        return ModuleSpec(fullname, self, origin=home)  # type: ignore[arg-type]
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = import_module(str(spec.origin))
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run again; the module only gets its own description back."""
-        module.__spec__ = module.__spec__ and module.__spec__.loader_state
-
-
-sys.meta_path.insert(0, _Moved())

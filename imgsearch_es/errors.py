@@ -1,32 +1,6 @@
 """Every error this library raises on purpose.
 
 Each says what happened, to which file, index or option, and what to do about it.
-
-    ImgsearchError
-    ├── ConfigurationError       an option, argument or configuration file is wrong
-    ├── MissingDependencyError   an optional package is not installed
-    ├── SourceError              a file or folder to index cannot be found or listed
-    │   └── MissingPicturesError   pictures of an index cannot be read again
-    ├── ImageError               one picture cannot be read, and why
-    │   └── ShortageError        for want of memory or time: it may be read another time
-    ├── AnalyzerError            an analyzer or one of its parts cannot be built or run
-    │   ├── WeightsError         a model's weights are missing, unreadable or do not fit
-    │   └── AnalyzerMismatchError  the index was built with another analyzer
-    ├── ExchangeError            a file to import or export cannot be read or written
-    ├── EvaluationError          judgements, queries or runs cannot be read, or do not fit
-    ├── LogError                 an interaction log cannot be read or written
-    ├── QueryError               a query cannot be understood
-    │   ├── EmptyQueryError      it has no synset, as a picture without terms
-    │   └── UnknownWordError     no synset has this word; carries suggestions
-    └── StoreError               an index cannot be read or written
-        ├── IndexNotFoundError   there is no such index
-        ├── IndexLockedError     another process holds the index file
-        ├── IndexRebuiltError    the index was rebuilt since it was opened
-        ├── SchemaError          the index was written by an incompatible version
-        ├── ReconciliationError  the index does not hold what was written to it
-        ├── DamagedIndexError    the parts of an index do not agree, or cannot be read
-        └── ServerError          Elasticsearch refused, failed or cannot be reached
-            └── UnsupportedServerError  the server is too old, or not Elasticsearch
 """
 
 from __future__ import annotations
@@ -56,11 +30,7 @@ class SourceError(ImgsearchError):
 
 
 class MissingPicturesError(SourceError):
-    """Pictures of an index cannot be read again.
-
-    Attributes:
-        pictures: (uri, reason) of each.
-    """
+    """Pictures of an index cannot be read again: ``pictures`` has (uri, reason) of each."""
 
     def __init__(self, message: str, pictures: Sequence[tuple[str, str]]) -> None:
         super().__init__(message)
@@ -68,12 +38,7 @@ class MissingPicturesError(SourceError):
 
 
 class ImageError(ImgsearchError):
-    """One picture cannot be read.
-
-    Attributes:
-        uri: the picture's URI (an absolute path for a local file).
-        reason: why, in a few words, without the URI.
-    """
+    """One picture cannot be read: its ``uri``, and the ``reason`` in a few words."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(f"{uri}: {reason}")
@@ -118,15 +83,12 @@ class EmptyQueryError(QueryError):
 
 
 class UnknownWordError(QueryError):
-    """No synset of the vocabulary has this word.
-
-    Attributes:
-        word: the word or phrase that was not found.
-        suggestions: the nearest words that would be found, best first.
-    """
+    """No synset has this ``word`` or phrase; ``suggestions`` has the nearest, best first."""
 
     def __init__(self, word: str, suggestions: Sequence[str] = ()) -> None:
-        hint = f" Did you mean {_alternatives(suggestions)}?" if suggestions else ""
+        quoted = [repr(suggestion) for suggestion in suggestions]
+        near = " or ".join(filter(None, [", ".join(quoted[:-1]), *quoted[-1:]]))
+        hint = f" Did you mean {near}?" if near else ""
         shown = word if len(word) <= 80 else f"{word[:77]}..."
         super().__init__(f"no synset is named {shown!r} or includes it.{hint}")
         self.word = word
@@ -167,8 +129,3 @@ class ServerError(StoreError):
 
 class UnsupportedServerError(ServerError):
     """The server is too old, too new for the installed client, or not Elasticsearch."""
-
-
-def _alternatives(words: Sequence[str]) -> str:
-    quoted = [repr(word) for word in words]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

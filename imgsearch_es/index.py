@@ -3,90 +3,47 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from imgsearch_es.analysis.analyzer import Analysis, Analyzer, is_same_analyzer
-from imgsearch_es.errors import (
-    ConfigurationError,
-    IndexRebuiltError,
-    MissingDependencyError,
-    QueryError,
-    pip_install,
-)
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError, pip_install
 from imgsearch_es.indexing import (
-    DEFAULT_LIMITS,
     Indexer,
     IndexReport,
-    Labels,
     Options,
     Progress,
     Rejected,
     as_labels,
     is_gone,
 )
-from imgsearch_es.indexing.exchange import (
-    ExportReport,
-    FeatureExport,
-    ImportReport,
-    export_documents,
-    export_features,
-    import_documents,
-    import_features,
-)
+from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.progress import shown
-from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
-from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
-from imgsearch_es.indexing.wanted_analyzer import (
-    WantedAnalyzer,
-    check_fits,
-    settings_of,
-    with_more_filters,
-)
-from imgsearch_es.pictures.files import Limits
+from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
-from imgsearch_es.retrieval.duplicates import (
-    DuplicateGroup,
-    describe_group,
-    find_groups,
-    in_batches,
-    to_threshold,
-)
-from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
+from imgsearch_es.retrieval.documents import Document, check_own
+from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
+from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.storable import check_own
-from imgsearch_es.search.hits import Hits
-from imgsearch_es.search.paging import pages
+from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.query_building import QueryBuilder
-from imgsearch_es.search.query_pictures import (
-    QueryImages,
-    several,
-    to_id,
-)
+from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
 from imgsearch_es.search.request import SearchRequest, asks
-from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
+
+    from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.interfaces.notebook.search_box import SearchBox
     from imgsearch_es.learning.whitening import Whitening
 
-T = TypeVar("T")
-_ATTEMPTS = 5
-"""To search an index that is being rebuilt just then."""
 
-
-class ImageIndex:
+class ImageIndex(KeptIndex):
     """Pictures in an index, to be found by picture, by word, or by both.
 
         index = ImageIndex("pets.duckdb", model="efficientnet-lite0")
@@ -103,7 +60,7 @@ class ImageIndex:
         weights: a local file with the model's weights.
         runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
         fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
-            differ a little, so it is part of the analyzer, and an index that exists remembers it.
+            differ a little, so it is part of the analyzer.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
@@ -115,71 +72,18 @@ class ImageIndex:
 
     def __init__(
         self,
-        location: str | os.PathLike[str] | None = None,
+        location: PathLike | None = None,
         *,
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
-        weights: str | os.PathLike[str] | None = None,
+        weights: PathLike | None = None,
         runtime: str | None = None,
         fast_decode: bool = False,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
-        if not place:
-            raise ConfigurationError(
-                "which index? Give the path of a file, a URL such as http://localhost:9200/pets, "
-                "or set IMGSEARCH_INDEX"
-            )
-        self._wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
-        self.store: Store = open_store(place, **store_options)
-        self._place = place
-        self._store_options: dict[str, Any] = store_options
-        self._analyzer: Analyzer | None = None
-        self._checked_with: IndexSettings | None = None
-        self._writing = 0
-        self._lock = threading.RLock()
-
-    # -- what the index is ---------------------------------------------------------------------
-
-    @property
-    def location(self) -> str:
-        """The path or URL, without credentials."""
-        return self.store.location
-
-    @property
-    def exists(self) -> bool:
-        """Whether the index was created."""
-        self._renew()
-        return self.store.settings() is not None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The synsets that pictures of this index may have."""
-        return self._settings().vocabulary
-
-    @property
-    def analyzer(self) -> Analyzer:
-        """The analyzer of this index; the model itself is loaded when first used.
-
-        Raises:
-            AnalyzerMismatchError: the index was built with another analyzer or other weights.
-        """
-        with self._lock:
-            settings = self.store.settings()
-            if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
-                analyzer = self._wanted.build(settings)
-                if settings is not None:
-                    check_fits(analyzer, settings, self.location)
-                self._analyzer, self._checked_with = analyzer, settings
-            return self._analyzer
-
-    def create(self) -> None:
-        """Create the index, empty; ``add`` does it when needed.
-
-        Raises:
-            StoreError: it exists.
-        """
-        self.store.create(settings_of(self.analyzer))
+        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
+        super().__init__(place, wanted, store_options)
 
     # -- putting in and taking out -------------------------------------------------------------
 
@@ -188,42 +92,24 @@ class ImageIndex:
         sources: ImageSource | PictureList | Iterable[ImageSource | PictureList],
         *,
         engine: str = "local",
-        labels: Labels = None,
-        metadata: Mapping[str, Any] | None = None,
-        prune: bool = False,
-        retry: bool = False,
-        batch_size: int | None = None,
-        workers: int | None = None,
-        limits: Limits = DEFAULT_LIMITS,
         progress: Progress | bool | None = None,
+        **options: Unpack[AddOptions],
     ) -> IndexReport:
         """Bring the index up to date with files, folders or pictures in memory.
 
-        A picture that the index knows, with the same content, is not analyzed again.
+        A picture that the index knows, with the same content, is not analyzed again. The report
+        has counts, and the rejected pictures with reasons.
 
         Args:
             sources: one or several: paths, URLs, folders (with all below them), tar files, lists
                 (``PictureList``), bytes, binary files, Pillow images, arrays of shape (height,
                 width, 3).
-            engine: where pictures are analyzed: "local", or "ray" for a Ray cluster, which must
-                reach the pictures by the same paths or URLs (docs/ray.md).
-            labels: what to call the pictures that their list gives no label: one label, several,
-                or a function of the URI (see ``folder_label``). None leaves the labels that are
-                stored.
-            metadata: a person's own fields for each of them, JSON values; a list's come first.
-            prune: also remove documents below the folders named whose files are gone.
-            retry: also try pictures again that were rejected before and have not changed.
-            batch_size: pictures per forward pass; by default 32.
-            workers: processes that decode; by default as many as the model can use, at most one
-                per core. With Ray: actors, each with a model.
-            limits: the largest picture to accept.
-            progress: True shows a bar, in a notebook, on a terminal, or as lines on the standard
-                error; by default there is one in a notebook only, and False shows none. Or a
+            engine: where pictures are analyzed: "local", or "ray" for a Ray cluster (docs/ray.md).
+            progress: True shows a bar, False none; by default there is one in a notebook. Or a
                 function, called with the report so far and the number of pictures, None while
                 they are being found.
-
-        Returns:
-            Counts, and the rejected pictures with reasons.
+            options: the fields of `Options`: ``labels``, ``metadata``, ``prune``, ``retry``,
+                ``batch_size``, ``workers``, ``limits``.
 
         Raises:
             ConfigurationError: these labels or fields cannot be stored (see docs/exchange.md).
@@ -233,18 +119,9 @@ class ImageIndex:
             StoppedError: a KeyboardInterrupt that carries the report: after Ctrl-C or SIGTERM,
                 once all that was analyzed is stored.
         """
-        check_own(() if labels is None or callable(labels) else as_labels(labels), metadata or {})
-        options = Options(
-            labels=labels,
-            metadata=metadata,
-            prune=prune,
-            retry=retry,
-            batch_size=batch_size,
-            workers=workers,
-            limits=limits,
-            engine=engine,
-            runtime=self._wanted.runtime,
-        )
+        given = Options(**options, engine=engine, runtime=self._wanted.runtime)
+        labels = () if given.labels is None or callable(given.labels) else as_labels(given.labels)
+        check_own(labels, given.metadata or {})
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists and not self._settings().has_model:  # raises when another one was asked for
             raise ConfigurationError(
@@ -253,7 +130,7 @@ class ImageIndex:
                 "that made them, which then takes pictures"
             )
         with self._for_one_index(), shown(progress) as tell:
-            indexer = Indexer(self.store, lambda: self.analyzer, self.create, options, tell)
+            indexer = Indexer(self.store, lambda: self.analyzer, self.create, given, tell)
             return indexer.run(pictures)
 
     def rejected(self) -> list[Rejected]:
@@ -267,15 +144,12 @@ class ImageIndex:
         gone = [entry.id for entry in entries if is_gone(entry.uri)]
         if gone:
             self.store.ledger.remove(gone)
-        return self.add(
-            [entry.uri for entry in entries if entry.id not in set(gone)],
-            retry=True,
-            progress=progress,
-        )
+        there = [entry.uri for entry in entries if entry.id not in set(gone)]
+        return self.add(there, retry=True, progress=progress)
 
     def update(
         self,
-        picture: str | os.PathLike[str],
+        picture: PathLike,
         *,
         labels: Sequence[str] | str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -283,17 +157,14 @@ class ImageIndex:
         """Change labels or metadata of an indexed picture, given by id, URI or path.
 
         Raises:
-            QueryError: the index has no such picture.
-            ConfigurationError: they cannot be stored (docs/exchange.md says what can).
+            ConfigurationError: they cannot be stored (see docs/exchange.md).
         """
-        given = () if labels is None else as_labels(labels)
-        check_own(given, metadata or {})
-        stored = self.get(picture)
-        document = replace(
-            stored,
-            labels=stored.labels if labels is None else given,
-            metadata=stored.metadata if metadata is None else dict(metadata),
-        )
+        check_own(() if labels is None else as_labels(labels), metadata or {})
+        document = self.get(picture)
+        if labels is not None:
+            document = replace(document, labels=as_labels(labels))
+        if metadata is not None:
+            document = replace(document, metadata=dict(metadata))
         with self._for_one_index():
             for _, reason in self.store.write([document]).rejected:
                 raise QueryError(f"{document.uri} cannot be updated: {reason}")
@@ -301,15 +172,11 @@ class ImageIndex:
         return document
 
     def remove(
-        self,
-        pictures: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-        *,
-        query: Query | None = None,
+        self, pictures: PathLike | Iterable[PathLike] = (), *, query: Query | None = None
     ) -> int:
         """Remove documents by id, URI or path, and all that a query matches; files stay.
 
-        Returns:
-            How many documents were removed; those the index does not have are ignored.
+        Gives how many were removed; those that the index does not have are ignored.
         """
         self._settings()
         if query is not None and query.fusion is not None:
@@ -321,13 +188,8 @@ class ImageIndex:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
 
-    def get(self, picture: str | os.PathLike[str]) -> Document:
-        """The stored document of a picture, given by id, URI or path.
-
-        Raises:
-            IndexNotFoundError: there is no such index.
-            QueryError: the index has no such picture.
-        """
+    def get(self, picture: PathLike) -> Document:
+        """The stored document of a picture, given by id, URI or path; else a QueryError."""
         self._settings()
         key = to_id(picture)
         found = self._of_one_index(lambda: self.store.get([key]))
@@ -343,231 +205,12 @@ class ImageIndex:
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values."""
         settings = self._settings()
-        return {
-            **self._of_one_index(self.store.stats),
-            "analyzer": dict(settings.analyzer),
-            "weights": settings.weights,
-        }
-
-    def verify(
-        self,
-        *,
-        files: bool = False,
-        sample: int = 0,
-        repair: bool = False,
-        progress: VerifyProgress | None = None,
-    ) -> VerifyReport:
-        """Whether the index is whole: all that it keeps is compared with all else that it keeps.
-
-        Args:
-            files: also read every picture's file and compare its hash.
-            sample: also analyze so many pictures again.
-            repair: put right what something whole says how; then look again, and report what is
-                left.
-            progress: called with the documents looked at and all documents.
-
-        Raises:
-            StoreError: there is no such index, or it cannot be reached.
-        """
-        self._renew()
-        verifier = Verifier(
-            self.store, lambda: self.analyzer, files=files, sample=sample, progress=progress
-        )
-        return verifier.run(repair=repair)
-
-    # -- moving and rebuilding -----------------------------------------------------------------
-
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        pictures: bool = False,
-        where: Mapping[str, Any] | None = None,
-        force: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> ExportReport:
-        """Write the documents into a file: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
-
-        The file has the deep features, and the settings of the index. It is there whole or not.
-
-        Args:
-            path: of the file.
-            pictures: put the bytes of the pictures into it, too.
-            where: conditions, as of ``search``; by default every document.
-            force: overwrite a file that exists.
-            progress: called with the number of documents so far.
-
-        Raises:
-            ExchangeError: the file exists or cannot be written.
-            MissingDependencyError: Parquet needs pyarrow.
-        """
-        return export_documents(
-            self.store,
-            Path(path),
-            pictures=pictures,
-            filters=parse_filters(where, self.vocabulary),
-            force=force,
-            progress=progress,
-        )
-
-    def import_(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        pictures: str | os.PathLike[str] | None = None,
-        progress: Callable[[ImportReport], None] | None = None,
-    ) -> ImportReport:
-        """Add the documents of a file, which ``export`` or another tool wrote.
-
-        An index that does not exist is created with the settings of the file. A row that is no
-        document is reported, and the others go on.
-
-        Args:
-            path: of the file.
-            pictures: a folder for the pictures in the file; the documents then are of these files.
-            progress: called with the report so far.
-
-        Raises:
-            ExchangeError: the file cannot be read or does not say which analyzer made it.
-            AnalyzerMismatchError: the index was built with another analyzer.
-            ReconciliationError: the index does not hold what was written to it.
-        """
-        if self.exists:
-            self._settings()  # raises when another model was asked for
-        folder = None if pictures is None else Path(pictures)
-        with self._for_one_index():
-            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
-
-    def export_features(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        where: Mapping[str, Any] | None = None,
-        force: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> FeatureExport:
-        """Write the deep features into a file that other programs read: see docs/features.md.
-
-        Args:
-            path: ``.csv`` (path,f1,f2,...), ``.h5`` (image_ids, features, labels), ``.parquet``
-                (path, features, labels), or a folder for ``filenames.npy`` and ``vectors.npy``.
-            where: conditions, as of ``search``; by default every document.
-            force: overwrite what exists.
-            progress: called with the number of features so far.
-
-        Raises:
-            ExchangeError: the file exists or cannot be written, or there are no deep features.
-            MissingDependencyError: HDF5 needs h5py, Parquet needs pyarrow.
-        """
-        return export_features(
-            self.store,
-            Path(path),
-            filters=parse_filters(where, self.vocabulary),
-            force=force,
-            progress=progress,
-        )
-
-    def import_features(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        folder: str | os.PathLike[str] | None = None,
-        progress: Callable[[ImportReport], None] | None = None,
-    ) -> ImportReport:
-        """Add deep features of a file, wherever they come from; they are searched at once.
-
-        A new index for which no model and no analyzer is named has features alone: it is searched
-        by the pictures it has and by vectors, with the strategies dense-*. With one that is named
-        it takes new pictures, too. (That it made the features cannot be checked; their dimensions
-        are.) Documents that the index has keep all but their deep feature. Pictures are not read.
-
-        Args:
-            path: as ``export_features`` writes them.
-            folder: where relative paths in the file start; by default the current folder.
-            progress: called with the report so far.
-
-        Raises:
-            ExchangeError: the file cannot be read, is of another form, or has no row that fits.
-            ReconciliationError: the index does not hold what was written to it.
-        """
-        if self.exists:
-            self._settings()  # raises when another model was asked for
-        named = self._wanted.is_asked_for or self._wanted.weights is not None
-        settings = (lambda: settings_of(self.analyzer)) if named else None
-        base = None if folder is None else Path(folder)
-        with self._for_one_index():
-            return import_features(
-                self.store, Path(path), settings=settings, folder=base, progress=progress
-            )
-
-    def reindex(
-        self,
-        *,
-        model: str | None = None,
-        analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
-        weights: str | os.PathLike[str] | None = None,
-        allow_missing: bool = False,
-        keep_old: bool = False,
-        progress: ReindexProgress | None = None,
-    ) -> ReindexReport:
-        """Build the index anew and put the new one in its place in one step.
-
-        The pictures are read again from their URIs; labels, metadata and the list of rejected
-        pictures stay. With the analyzer that the index has, the documents are copied: that changes
-        the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
-        Where the other analyzer only has more embedding filters, they are copied as well, and their
-        deep features pass through these: no picture is read.
-
-        Args:
-            model: another model.
-            analyzer: instead of a model, another analyzer.
-            weights: a local file with the model's weights.
-            allow_missing: leave out pictures that cannot be read any more; by default, the index
-                stays as it was.
-            keep_old: keep the replaced index, as ``<name>.old`` or under its number.
-            progress: called with the documents done and all documents.
-
-        Raises:
-            MissingPicturesError: pictures cannot be read any more.
-            IndexNotFoundError: there is no such index.
-            StoppedError: a KeyboardInterrupt, as of ``add``; the next run goes on.
-        """
-        self._renew()
-        stored = self.store.stored_settings() or known_settings(self.store)
-        runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
-        wanted = WantedAnalyzer(model, analyzer, weights, runtime).build_other(stored)
-        settings = replace(stored, schema_version=SCHEMA_VERSION)
-        new, analyze, convert = self.store.beside(), None, None
-        added = wanted.filters_added_to(stored.analyzer, stored.weights) if wanted else ()
-        if wanted is not None and added:
-            settings, convert = with_more_filters(settings, wanted, added), with_filters(added)
-        elif wanted is not None:
-            settings = settings_of(wanted)
-            target = ImageIndex(self.location, analyzer=wanted)
-            target.store = new
-
-            def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
-                return target.add(uris, labels=labels, retry=True, progress=False)
-
-        rebuild = Rebuild(
-            self.store,
-            new,
-            settings,
-            analyze,
-            convert=convert,
-            allow_missing=allow_missing,
-            progress=progress,
-        )
-        with self._for_one_index():
-            report = rebuild.run(keep=keep_old)
-        if wanted is not None:  # what was asked for on opening was of the old index
-            self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
-            self._analyzer, self._checked_with = wanted, None
-        return report
+        figures = self._of_one_index(self.store.stats)
+        return {**figures, "analyzer": dict(settings.analyzer), "weights": settings.weights}
 
     def learn_whitening(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         *,
         dimensions: int | None = None,
         force: bool = False,
@@ -578,11 +221,8 @@ class ImageIndex:
         An analyzer uses it by the embedding filter ``{"name": "pca_whiten", "path": path}``: for a
         new index, or for this one by ``reindex``.
 
-        Args:
-            path: of the file, which ends in .npz.
-            dimensions: how many to keep; by default all in which the features vary.
-            force: overwrite a file that exists.
-            progress: called with the number of pictures so far.
+        The file ends in .npz; one that exists is overwritten by ``force``. By default all
+        dimensions are kept in which the features vary.
 
         Raises:
             ConfigurationError: there are no deep features, or too few for so many dimensions.
@@ -597,14 +237,12 @@ class ImageIndex:
     # -- finding -------------------------------------------------------------------------------
 
     def _build(self, request: SearchRequest) -> Query:
-        return QueryBuilder(self.store, lambda: self.analyzer, self.vocabulary).build(request)
+        reader = PictureReader(self.store, lambda: self.analyzer)
+        return QueryBuilder(self.store, self.vocabulary, reader).build(request)
 
     @asks
     def query(self, request: SearchRequest) -> Query:
-        """Build a query without running it; takes what ``search`` takes.
-
-        With ``feedback``, the first of the two searches is run: its hits are in the query.
-        """
+        """Build a query without running it (but for the first search of ``feedback``)."""
         return self._build(request)
 
     @asks
@@ -639,16 +277,7 @@ class ImageIndex:
         The pages add up to one ranking, which does not change while others write: what is added
         meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
         may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
-
-        Args:
-            image: as ``search`` takes it.
-            text: as ``search`` takes it.
-            query: instead of all others, a query built by ``query``.
-            size: how many hits a page has, up to 10,000.
-            **options: more arguments of ``search``, without ``k``.
-
-        Raises:
-            QueryError: as ``search``, and at once.
+        They take what ``search`` takes, without ``k``, or a query that ``query`` built.
         """
         if query is None:
             query = self._of_one_index(lambda: self.query(image, text, k=size, **options))
@@ -662,14 +291,7 @@ class ImageIndex:
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
-        Args:
-            queries: built by ``query``, or dictionaries of its arguments.
-
-        Returns:
-            Hits in the order of the queries.
-
-        Raises:
-            QueryError: a query cannot be understood; says which, counted from 0.
+        They are built by ``query``, or are dictionaries of its arguments.
         """
         asked = list(queries)
 
@@ -685,30 +307,15 @@ class ImageIndex:
 
         return self._of_one_index(ask)
 
-    def more_like(self, picture: str | os.PathLike[str], k: int = 10, **options: Any) -> Hits:
-        """The pictures most like an indexed one, without itself.
-
-        Args:
-            picture: id, URI or path of a picture in the index.
-            k: how many hits.
-            options: more arguments of ``search``, such as ``strategy="dense-cosine"``.
-
-        Raises:
-            QueryError: the index has no such picture.
-        """
+    def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
+        """The pictures most like an indexed one, without itself; options as of ``search``."""
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
     def browse(self, text: str = "", *, k: int = 12, strategy: str = "auto") -> SearchBox:
         """A search box for notebooks: words with completion, likes and dislikes, facets, pages.
 
-        Args:
-            text: words to begin with.
-            k: hits on a page.
-            strategy: as ``search`` takes it; it can be changed in the box.
-
-        Raises:
-            MissingDependencyError: ipywidgets is not installed.
+        It begins with these words and this strategy, and has ``k`` hits on a page.
         """
         try:
             from imgsearch_es.interfaces.notebook.search_box import SearchBox
@@ -729,128 +336,35 @@ class ImageIndex:
     ) -> Facets:
         """Count what the pictures that match have: synsets, labels, formats, ranges of size.
 
+        Gives ``{"label": [{"value": "cats", "count": 7}, ...], ...}``.
+
         Args:
             query: all that it matches are counted, whatever its k; by default every picture.
             fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes"
                 and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
             where: conditions on fields, as ``search`` takes them; with a query both count.
-
-        Returns:
-            ``{"label": [{"value": "cats", "count": 7}, ...], ...}``
-
-        Raises:
-            QueryError: there is no such facet, or the query has a threshold.
         """
         self._settings()
-        check_facets(fields, size)
-        if query is not None and query.threshold is not None:
-            raise QueryError("facets count what meets conditions: leave out the threshold")
-        wanted = Selection() if query is None else query
-        wanted = replace(wanted, filters=wanted.filters + parse_filters(where, self.vocabulary))
-        return self.store.facets(wanted, list(dict.fromkeys(fields)), size)
+        wanted = query or Selection()
+        filters = wanted.filters + parse_filters(where, self.vocabulary)
+        return count_facets(self.store, replace(wanted, filters=filters), fields, size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
-        """Groups of pictures that are the same.
+        """Groups of pictures that are the same, largest first, ties by the first picture's URI.
 
         Args:
             near: None finds files with the same bytes. A number also finds pictures whose deep
                 features have at least this cosine; True takes 0.95. Groups are connected
-                components. All pairs are compared, so the time is quadratic.
-
-        Returns:
-            Largest groups first, ties by the first picture's URI.
-
-        Raises:
-            QueryError: ``near`` is not above 0 and at most 1, or the index has no deep features.
+                components. All pairs are compared, so the time is quadratic. QueryError where it
+                is not above 0 and at most 1, or the index has no deep features.
         """
         settings, threshold = self._settings(), to_threshold(near)
         if threshold is not None and not settings.embedding_dimensions:
             raise QueryError(f"{self.location} has no deep features to find near duplicates by")
         prints = self.store.fingerprints(embeddings=threshold is not None)
-        found = []
-        for groups in in_batches(find_groups(prints, threshold)):
-            known = self.store.get([key for ids in groups for key in ids])
-            there = ([known[key] for key in ids if key in known] for ids in groups)
-            found += [describe_group(group) for group in there if len(group) > 1]
-        return sorted(found, key=lambda group: (-len(group.pictures), group.pictures[0].uri))
+        return duplicate_groups(prints, threshold, self.store.get)
 
     def analyze(self, image: ImageSource) -> Analysis:
         """The terms and the deep feature that this index's analyzer gives a picture."""
         return self.analyzer.analyze(self.analyzer.open(image).image)
-
-    # -- ending --------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Let go of files and connections; the index opens again when needed."""
-        self.store.close()
-
-    def __enter__(self) -> ImageIndex:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"ImageIndex({self.location!r})"
-
-    def __reduce__(self) -> tuple[Callable[[], ImageIndex], tuple[()]]:
-        """An index that is unpickled opens anew, as this one was opened."""
-        options: dict[str, Any] = asdict(replace(self._wanted, analyzer=None))
-        analyzer = self._wanted.analyzer
-        options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
-        is_url = self.location.startswith(("http://", "https://"))
-        place = self._place if is_url else self.location  # which is absolute
-        return partial(ImageIndex, place, **options, **self._store_options), ()
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _settings(self) -> IndexSettings:
-        self._renew()
-        settings = known_settings(self.store)
-        if self._wanted.is_asked_for and self._checked_with is not settings:
-            _ = self.analyzer  # raises when it is another than the index's
-        return settings
-
-    def _renew(self) -> None:
-        """Notice that the index was rebuilt, except while documents are written to it."""
-        if not self._writing:
-            self.store.renew()
-
-    @contextmanager
-    def _for_one_index(self) -> Iterator[None]:
-        """While documents are analyzed and written: should the index be rebuilt, it is an error."""
-        with self._lock:
-            self._writing += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._writing -= 1
-
-    def _of_one_index(self, ask: Callable[[], T]) -> T:
-        """The answer to a query that was built for the index that answered it."""
-        for _ in range(_ATTEMPTS):
-            self._renew()
-            before = self.store.settings()
-            try:
-                answer = ask()
-            except IndexRebuiltError:
-                continue
-            if self.store.settings() is before:
-                return answer
-        raise IndexRebuiltError(f"{self.location} is rebuilt again and again; try later")
-
-    def _is_of_index(self, analyzer: Analyzer, settings: IndexSettings | None) -> bool:
-        if settings is None or settings is self._checked_with:
-            return True
-        mine = analyzer.config, analyzer.fingerprint()
-        if not is_same_analyzer(*mine, settings.analyzer, settings.weights):
-            return False
-        self._checked_with = settings
-        return True

@@ -145,7 +145,7 @@ class Questions:
         self._index, self._topics, self._junk = index, topics, junk
         reader = _Remembering(index)
         reader.remember([t.image for t in topics.values() if t.image and not t.region])
-        self._builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary, reader)
+        self._builder = QueryBuilder(index.store, index.vocabulary, reader)
         self._unknown: dict[str, str] = {}  # queries with words that no synset has, and why
         self._empty: dict[str, int] = {}  # systems, and how many queries have no synset for them
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
@@ -36,9 +36,36 @@ Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 DEFAULT_LIMITS = Limits()
 
 
+class AddOptions(TypedDict, total=False):
+    """Fields of `Options`, as arguments of ``ImageIndex.add``."""
+
+    labels: Labels
+    metadata: Mapping[str, Any] | None
+    prune: bool
+    retry: bool
+    batch_size: int | None
+    workers: int | None
+    limits: Limits
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run; see ``ImageIndex.add``."""
+    """How to run.
+
+    Attributes:
+        labels: what to call the pictures that their list gives no label: one label, several,
+            or a function of the URI (see ``folder_label``). None leaves the labels that are
+            stored.
+        metadata: a person's own fields for each of them, JSON values; a list's come first.
+        prune: also remove documents below the folders named whose files are gone.
+        retry: also try pictures again that were rejected before and have not changed.
+        batch_size: pictures per forward pass; by default 32.
+        workers: processes that decode; by default as many as the model can use, at most one
+            per core. With Ray: actors, each with a model.
+        limits: the largest picture to accept.
+        engine: where pictures are analyzed: "local" or "ray".
+        runtime: what runs the model there; see `Analyzer`.
+    """
 
     labels: Labels = None
     metadata: Mapping[str, Any] | None = None

@@ -1,8 +1,7 @@
 """Conditions on documents: on which fields, how they are given, and how they are shown.
 
-A condition selects and does not score. It is given as a mapping (``parse_filters``) or within a
-line of words (``imgsearch_es.retrieval.language``), and shows itself in the form that the latter
-reads.
+A condition is given as a mapping (``parse_filters``) or within a line of words
+(``imgsearch_es.retrieval.language``), and shows itself in the form that the latter reads.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
+from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.wildcards import is_complex
 
 if TYPE_CHECKING:
     from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -26,10 +25,12 @@ KEYWORD_FIELDS = (
 )  # fmt: skip
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at",)
+FIELDS = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
 METADATA = "metadata."
 SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 _SCORE = re.compile(r"score\((.*)\)", re.DOTALL)
+_COMPARE = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 _COMPLEMENTS = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"}
 _FORMATS = {"JPG": "JPEG", "TIF": "TIFF"}
 """What people call formats that Pillow names otherwise."""
@@ -42,6 +43,8 @@ MAX_CHARACTERS = 5_000
 MAX_PATTERN = 200
 MAX_PARTS = 8
 _LARGEST = 2**53
+_MAX_EFFORT = 20_000
+"""To make a pattern deterministic; Lucene, which counts alike, gives up at 100,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,10 @@ class Filter:
     """A condition on one field of the document; it selects, and does not score.
 
     Attributes:
-        field: "label", "format", "width", ..., "metadata.<name>", or "score(<key>)", which is the
-            picture's score of one synset; 0 where it has none.
+        field: "label", "width", ..., "metadata.<name>", or "score(<key>)", the picture's score of
+            one synset; 0 where it has none.
         operator: "in", "gt", "gte", "lt", "lte" or "wildcard" (``*`` and ``?``).
         values: the operands; any of them for "in", exactly one for the others.
-        negated: whether hits must not meet it.
     """
 
     field: str
@@ -70,8 +72,7 @@ class Filter:
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
-        A picture without a synset has the score 0 of it, so it meets "score(tabby) < 0.5". That is
-        to say: it does not meet "score(tabby) >= 0.5", which needs no look at other pictures.
+        "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset.
         """
         if self.synset is None or not compare(0.0, self.operator, float(self.values[0])):
             return self
@@ -93,9 +94,7 @@ class Filter:
 
 def compare(value: float, operator: str, operand: float) -> bool:
     """Whether ``value`` is "gt", "gte", "lt" or "lte" ``operand``."""
-    if operator in ("gt", "lte"):
-        return (value > operand) == (operator == "gt")
-    return (value < operand) == (operator == "lt")
+    return bool(_COMPARE[operator](value, operand))
 
 
 def shown_value(text: str) -> str:
@@ -115,15 +114,8 @@ def parse_filters(
 ) -> tuple[Filter, ...]:
     """Read conditions: ``{"label": "indoor", "format": ["PNG", "GIF"], "width": {"gte": 800}}``.
 
-    A minus before a field negates: ``{"-label": "indoor"}``. ``{"score(tabby)": {"gt": 0.5}}`` is
-    a condition on one synset's score.
-
-    Args:
-        where: conditions by field.
-        vocabulary: of the index, to check the synset of "score(...)" and read its name.
-
-    Raises:
-        QueryError: a field or an operator is unknown, or a value has the wrong type.
+    A minus before a field negates: ``{"-label": "indoor"}``. The synset of
+    ``{"score(tabby)": {"gt": 0.5}}`` is named as in the vocabulary.
     """
     filters: list[Filter] = []
     for name, condition in (where or {}).items():
@@ -148,8 +140,7 @@ def parse_filters(
 
 def is_field(field: str) -> bool:
     """Whether documents have this field; "score(...)" is none."""
-    known = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
-    return field in known or (field.startswith(METADATA) and len(field) > len(METADATA))
+    return field in FIELDS or (field.startswith(METADATA) and len(field) > len(METADATA))
 
 
 def _field(field: str, vocabulary: Vocabulary | None) -> str:
@@ -157,9 +148,8 @@ def _field(field: str, vocabulary: Vocabulary | None) -> str:
     if found := _SCORE.fullmatch(field):
         return f"score({_key(found[1], vocabulary)})"
     if not is_field(field):
-        known = ", ".join(KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
         raise QueryError(
-            f"cannot filter by {_short(field)}; there are {known}, metadata.<name> "
+            f"cannot filter by {_short(field)}; there are {', '.join(FIELDS)}, metadata.<name> "
             "and score(<synset>)"
         )
     _check_text(field, field)
@@ -195,10 +185,12 @@ def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
 
 
 def _value(field: str, value: object) -> str | int | float | bool:
-    is_score = field == "top_score" or _SCORE.fullmatch(field)
-    if is_score or field in NUMBER_FIELDS:
-        number = _number(field, value)
-        return float(np.float32(number)) if is_score else number  # as scores are kept
+    if field in NUMBER_FIELDS or _is_score(field):
+        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
+            raise QueryError(f"{field!r} is a number; {_short(value)} is not")
+        if abs(value) > _LARGEST:
+            raise QueryError(f"{field!r} is compared with a number that is too large")
+        return float(np.float32(value)) if _is_score(field) else value  # as scores are kept
     if field in DATE_FIELDS:
         return _moment(field, value).isoformat()
     if not isinstance(value, str | int | float | bool):
@@ -210,21 +202,17 @@ def _value(field: str, value: object) -> str | int | float | bool:
     return _format(str(value)) if field == "format" else str(value)
 
 
-def _number(field: str, value: object) -> int | float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
-        raise QueryError(f"{field!r} is a number; {_short(value)} is not")
-    if abs(value) > _LARGEST:
-        raise QueryError(f"{field!r} is compared with a number that is too large")
-    return value
-
-
 def _pattern(field: str, pattern: str) -> str:
     _check_text(field, pattern)
     if len(pattern) > MAX_PATTERN:
         raise QueryError(f"a pattern has at most {MAX_PATTERN} characters, not {len(pattern)}")
-    if is_complex(pattern):
+    if _is_complex(pattern):
         raise QueryError(f"{_short(pattern)} is too complex: use fewer asterisks or question marks")
     return _format(pattern) if field == "format" else pattern
+
+
+def _is_score(field: str) -> bool:
+    return field == "top_score" or _SCORE.fullmatch(field) is not None
 
 
 def _format(name: str) -> str:
@@ -258,12 +246,10 @@ def _bound(field: str, operator: str, value: object) -> tuple[str, str]:
 
 def _moment(field: str, value: object) -> date | datetime:
     """A day, or a moment in UTC."""
-    moment = value
-    if not isinstance(moment, date):
-        moment = _read_moment(field, str(value))
+    moment = value if isinstance(value, date) else _read_moment(field, str(value))
     if isinstance(moment, datetime) and moment.tzinfo is not None:
         try:
-            moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+            return moment.astimezone(timezone.utc).replace(tzinfo=None)
         except OverflowError as error:
             raise QueryError(f"{field!r} is out of range: {_short(value)}") from error
     return moment
@@ -289,7 +275,7 @@ def _shown_number(value: str | int | float | bool, field: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        short = np.float32(value) if field == "top_score" or _SCORE.fullmatch(field) else value
+        short = np.float32(value) if _is_score(field) else value
         return str(int(value)) if value.is_integer() else str(short)
     return str(value)
 
@@ -298,3 +284,49 @@ def _short(value: object) -> str:
     """A value as Python writes it, at most 60 characters of it."""
     text = repr(value[:1000] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def wildcard_matches(pattern: str, text: str) -> bool:
+    """Whether a pattern matches: ``*`` is any text, ``?`` any one character."""
+    at = start = 0
+    star = -1
+    while at < len(text):
+        place = start
+        if place < len(pattern) and pattern[place] == "*":
+            star, retry, start = place, at, place + 1
+        elif place < len(pattern) and pattern[place] in ("?", text[at]):
+            at, start = at + 1, start + 1
+        elif star >= 0:
+            retry += 1
+            at, start = retry, star + 1
+        else:
+            return False
+    return not pattern[start:].strip("*")
+
+
+def _is_complex(pattern: str) -> bool:
+    """Whether the deterministic automaton of a pattern is large: ``*a??????????`` has 2^10 states.
+
+    A set of places in the pattern is the bits of a number, as is what each character can match.
+    """
+    pattern = re.sub(r"\*+", "*", pattern)
+    stars = sum(1 << i for i, character in enumerate(pattern) if character == "*")
+    any_one = sum(1 << i for i, character in enumerate(pattern) if character == "?")
+    matches = {
+        character: any_one | sum(1 << i for i, other in enumerate(pattern) if other == character)
+        for character in set(pattern) - {"*", "?"}
+    }
+    start = 0b11 if stars & 1 else 0b1  # before a star is also after it
+    waiting, seen, effort = [start], {start}, 0
+    while waiting:
+        places = waiting.pop()
+        effort += places.bit_count()
+        if effort > _MAX_EFFORT:
+            return True
+        for matched in {any_one, *matches.values()}:
+            after = (places & matched) << 1
+            after |= places & stars | (after & stars) << 1 | (places & stars) << 1
+            if after not in seen:
+                seen.add(after)
+                waiting.append(after)
+    return False

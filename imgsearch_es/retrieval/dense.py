@@ -3,13 +3,7 @@
 A score is larger for more alike pictures: a similarity as it is, a distance with its sign changed
 (so 0 is the best). Scores are computed in float64 from the stored float32 vectors and rounded once
 to float32; each store first ranks in its own, less precise way, and these have the last word.
-
-    dense-cosine      q.d / (|q| |d|); 0 where a vector is zero
-    dense-dot         q.d
-    dense-euclidean   -sqrt(sum (q_i - d_i)^2)
-    dense-manhattan   -sum |q_i - d_i|
-    dense-chi2        -1/2 sum (q_i - d_i)^2 / (|q_i| + |d_i| + 1e-10), for features of 0 or more
-                      the chi-squared distance that search by color histograms made popular
+docs/scoring.md has the formulas.
 """
 
 from __future__ import annotations
@@ -34,10 +28,9 @@ class Comparison:
     """One way to compare embeddings.
 
     Attributes:
-        name: in ``retrieval.strategies``.
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
-        statement: in Painless, gives ``s`` the score of ``params.q`` with the document, or of
-            ``params.direction``, which is the query divided by its length.
+        statement: in Painless, gives ``s`` the score of ``params.q`` (or ``params.direction``, of
+            length 1) with the document.
         size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
             this its float32 error is relative.
     """
@@ -64,14 +57,13 @@ TO_POSITIVE = "return {0} >= 0 ? {0} + 1 : 1 / (1 - {0});"
 
 def direction(vector: Vectors) -> Vectors:
     """A vector divided by its length; zero stays zero."""
-    length = _length(vector)
-    return (vector.astype(np.float64) / (length or 1)).astype(np.float32)
+    return (vector.astype(np.float64) / (_length(vector) or 1)).astype(np.float32)
 
 
 def _cosine(query: Vectors, vectors: Vectors) -> Scores:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1) * _length(query)
-    products, zeros = _dot(query, vectors), np.zeros(len(vectors))
-    return np.asarray(np.divide(products, lengths, out=zeros, where=lengths > 0))
+    zeros = np.zeros(len(vectors))
+    return np.asarray(np.divide(_dot(query, vectors), lengths, out=zeros, where=lengths > 0))
 
 
 def _dot(query: Vectors, vectors: Vectors) -> Scores:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analysis, Term
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.retrieval.ledger import now
 
 if TYPE_CHECKING:
     from imgsearch_es.pictures.images import Facts
@@ -37,15 +39,11 @@ class Document:
 
     Attributes:
         id: derived from the URI, so indexing a picture again replaces it.
-        uri: absolute path of a local file, or a URL.
-        filename: the last part of the URI.
-        sha256: of the file's bytes, in hexadecimal.
+        uri: absolute path of a local file, or a URL; ``filename`` is its last part.
         width, height: pixels, after EXIF orientation.
-        bytes: size of the file.
-        format: as Pillow names it: "JPEG", "PNG", ...
+        bytes: size of the file, whose ``format`` is as Pillow names it.
         indexed_at: when it was analyzed, UTC.
-        labels: what a person calls the picture; for filters and evaluation.
-        metadata: a person's own fields, JSON values.
+        labels, metadata: what a person says of the picture; JSON values.
         terms: the picture's synsets, best first.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
     """
@@ -81,10 +79,7 @@ class Document:
 
     @property
     def checksum(self) -> str:
-        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature.
-
-        It is kept with the document, and tells whether what is stored is what was written.
-        """
+        """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""
         facts = self._facts()
         facts |= {
             "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
@@ -110,7 +105,7 @@ class Document:
             height=0,
             bytes=0,
             format="UNKNOWN",
-            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            indexed_at=now(),
             terms=(),
             labels=tuple(labels),
             embedding=embedding,
@@ -127,15 +122,8 @@ class Document:
     ) -> Document:
         """Join a picture and its analysis."""
         return cls(
-            id=picture.id,
-            uri=picture.uri,
-            filename=picture.filename,
-            sha256=picture.sha256,
-            width=picture.width,
-            height=picture.height,
-            bytes=picture.bytes,
-            format=picture.format,
-            indexed_at=datetime.now(timezone.utc).replace(microsecond=0),
+            **{name: getattr(picture, name) for name in _PLAIN},
+            indexed_at=now(),
             terms=analysis.terms,
             labels=tuple(labels),
             metadata=dict(metadata or {}),
@@ -147,21 +135,8 @@ class Document:
         vocabulary: Vocabulary,
         sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
     ) -> dict[str, Any]:
-        """The document as Elasticsearch's ``_source``.
-
-        Args:
-            vocabulary: of its terms.
-            sent: how the deep feature is written.
-        """
-        source: dict[str, Any] = {
-            "id": self.id,
-            "filename": self.filename,
-            "uri": self.uri,
-            "sha256": self.sha256,
-            "width": self.width,
-            "height": self.height,
-            "bytes": self.bytes,
-            "format": self.format,
+        """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature."""
+        source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
             "metadata": dict(self.metadata),
@@ -193,14 +168,7 @@ class Document:
         synset = source.get("synset", {})
         embedding = source.get("embedding")
         return cls(
-            id=source["id"],
-            uri=source["uri"],
-            filename=source["filename"],
-            sha256=source["sha256"],
-            width=source["width"],
-            height=source["height"],
-            bytes=source["bytes"],
-            format=source["format"],
+            **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
             terms=tuple(
                 Term(key, to_score(synset[key]["score"])) for key in source.get("synsets", ())
@@ -211,10 +179,7 @@ class Document:
         )
 
     def to_hit(self) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read.
-
-        Scores have nine digits, which tell float32 numbers apart.
-        """
+        """All but the embedding as base64 of JSON, for a field that is quick to read."""
         text = json.dumps(self._facts(), separators=(",", ":"))
         return base64.b64encode(text.encode("ascii")).decode("ascii")
 
@@ -225,14 +190,14 @@ class Document:
             "labels": self.labels,
             "metadata": dict(self.metadata),
             "terms": [term.key for term in self.terms],
-            "scores": [float(f"{term.score:.9g}") for term in self.terms],
+            "scores": [float(f"{term.score:.9g}") for term in self.terms],  # enough for float32
         }
 
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""
         fields = json.loads(base64.b64decode(hit))
-        scores = np.asarray(fields["scores"], dtype=np.float32).tolist()
+        scores = map(to_score, fields["scores"])
         return cls(
             **{name: fields[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),
@@ -245,3 +210,92 @@ class Document:
 def to_score(value: float) -> float:
     """The float32 number nearest to a score: what both stores keep."""
     return float(np.float32(value))
+
+
+# -- what every store takes: Elasticsearch's limits of keywords and flattened fields, and JSON's --
+
+TEXT_BYTES = 32_766
+"""Of a keyword, in UTF-8: Lucene's longest term. A metadata value stands there with its path."""
+DEPTH = 20
+"""Objects and lists within each other, with the metadata itself."""
+OWN_BYTES = 1_000_000
+"""Of all labels, and of all metadata with their paths. 512 documents are written at once."""
+_INTEGERS = range(-(2**63), 2**64)
+"""What DuckDB reads from JSON exactly."""
+
+
+def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
+    """Refuse labels and metadata that cannot be stored and read again, by a ConfigurationError."""
+    for label in labels:
+        if not isinstance(label, str):
+            raise ConfigurationError(f"a label is {label!r:.60}, which is no text")
+    size = sum(_text_bytes(label, "a label") for label in labels)
+    if size > OWN_BYTES:
+        raise ConfigurationError(f"labels have {OWN_BYTES:,} bytes at most, not {size:,}")
+    if not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata is {metadata!r:.60}, not values by their names")
+    size = 0
+    for path, text in _leaves(metadata, "", 1):
+        size += _text_bytes(f"{path}\0{text}", _named(path))
+        if size > OWN_BYTES:
+            raise ConfigurationError(f"metadata has more than {OWN_BYTES:,} bytes")
+
+
+def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[str, str]]]:
+    """The documents that can be stored, of one id the last one; and (uri, reason) of the others."""
+    taken: dict[str, Document] = {}
+    refused = []
+    for document in documents:
+        try:
+            _text_bytes(document.uri, "the URI")
+            _text_bytes(document.filename, "the file's name")
+            check_own(document.labels, document.metadata)
+        except ConfigurationError as error:
+            refused.append((document.uri, str(error)))
+        else:
+            taken[document.id] = document
+    return list(taken.values()), refused
+
+
+def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """The values in a JSON value as texts, each with the names that lead to it, dots between."""
+    if isinstance(value, Mapping | list | tuple):
+        if depth > DEPTH:
+            raise ConfigurationError(f"metadata is nested deeper than {DEPTH} levels")
+        yield path, ""
+        for item in () if isinstance(value, Mapping) else value:
+            yield from _leaves(item, path, depth + 1)
+        for name, item in value.items() if isinstance(value, Mapping) else ():
+            if not isinstance(name, str):
+                raise ConfigurationError(f"a name in metadata is {name!r:.60}, which is no text")
+            if "\0" in name:
+                raise ConfigurationError(f"the name {name!r:.60} in metadata has a null character")
+            yield from _leaves(item, f"{path}.{name}" if path else name, depth + 1)
+    elif value is None or isinstance(value, str):
+        yield path, value or ""
+    elif isinstance(value, int):
+        if value not in _INTEGERS:
+            raise ConfigurationError(f"{_named(path)} has more than 64 bits: give it as a text")
+        yield path, str(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigurationError(f"{_named(path)} is {value}, which is no number of JSON")
+        yield path, repr(value)
+    else:
+        kind = type(value).__name__
+        raise ConfigurationError(f"{_named(path)} is of the type {kind}, which JSON does not have")
+
+
+def _text_bytes(text: str, what: str) -> int:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{what} has half a character (a lone surrogate)") from None
+    if size > TEXT_BYTES:
+        raise ConfigurationError(f"{what} may have {TEXT_BYTES:,} bytes in UTF-8, not {size:,}")
+    return size
+
+
+def _named(path: str) -> str:
+    shown = path if len(path) <= 60 else f"{path[:57]}..."
+    return f"metadata.{shown}"

@@ -4,17 +4,15 @@ Exact duplicates have the same SHA-256. Near duplicates have deep features whose
 above a threshold; they are grouped by connected components, so two pictures of one group may be
 less alike than the threshold when a third is between them.
 
-All pairs are compared, and none is missed. The vectors wait in a temporary file and are multiplied
-block by block in float32, which takes time quadratic in the number of pictures and memory for two
-blocks and their products. A product so close to the threshold that rounding could decide is
-computed again in float64, as the strategy ``dense-cosine`` computes it.
+All pairs are compared. The vectors wait in a temporary file and are multiplied block by block in
+float32. A product so close to the threshold that rounding could decide is computed again in
+float64, as the strategy ``dense-cosine`` computes it.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS, Vectors
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, to_score
 
 NEAR = 0.95
 """The least cosine of near duplicates, unless told otherwise."""
@@ -31,17 +29,12 @@ BLOCK = 2048
 """Vectors in a block."""
 _ROUNDING = 4 * 2.0**-24
 """Error of a float32 product of unit vectors, per dimension."""
+_SHOWN = ("id", "uri", "sha256", "width", "height", "bytes", "format")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprint:
-    """What tells whether two pictures are the same.
-
-    Attributes:
-        id: of the document.
-        sha256: of the file's bytes.
-        embedding: the deep feature, float32 of shape (dimensions,), or None.
-    """
+    """What tells whether two pictures are the same; of a `Document`."""
 
     id: str
     sha256: str
@@ -68,27 +61,14 @@ class DuplicateGroup:
         return {
             "exact": self.exact,
             "pictures": [
-                {
-                    "id": document.id,
-                    "uri": document.uri,
-                    "sha256": document.sha256,
-                    "width": document.width,
-                    "height": document.height,
-                    "bytes": document.bytes,
-                    "format": document.format,
-                    "similarity": similarity,
-                }
+                {name: getattr(document, name) for name in _SHOWN} | {"similarity": similarity}
                 for document, similarity in zip(self.pictures, self.similarities, strict=True)
             ],
         }
 
 
 def to_threshold(near: float | bool | None) -> float | None:
-    """The threshold that ``near`` asks for: True takes NEAR; None and False ask for none.
-
-    Raises:
-        QueryError: it is not above 0 and at most 1.
-    """
+    """The threshold that ``near`` asks for: True takes NEAR; None and False ask for none."""
     if near is None or near is False:
         return None
     threshold = NEAR if near is True else near
@@ -97,34 +77,46 @@ def to_threshold(near: float | bool | None) -> float | None:
     return float(threshold)
 
 
+def duplicate_groups(
+    fingerprints: Iterable[Fingerprint],
+    threshold: float | None,
+    get: Callable[[Sequence[str]], Mapping[str, Document]],
+) -> list[DuplicateGroup]:
+    """The groups of `find_groups` with their documents, given by id; largest first."""
+    found = []
+    for groups in in_batches(find_groups(fingerprints, threshold)):
+        known = get([key for ids in groups for key in ids])
+        there = ([known[key] for key in ids if key in known] for ids in groups)
+        found += [describe_group(group) for group in there if len(group) > 1]
+    return sorted(found, key=lambda group: (-len(group.pictures), group.pictures[0].uri))
+
+
 def find_groups(
     fingerprints: Iterable[Fingerprint], threshold: float | None = None, *, block: int = BLOCK
 ) -> list[list[str]]:
-    """Group the ids of pictures that are the same, or nearly.
+    """Group the ids of pictures that are the same, or nearly: at least two, sorted.
 
-    Args:
-        fingerprints: of all pictures, in any order; read once.
-        threshold: the least cosine of near duplicates; None finds exact ones only.
-        block: vectors to compare at a time.
-
-    Returns:
-        The ids of every group of two and more, sorted; groups by their first id.
+    Fingerprints are read once; without a threshold for the cosine there are exact groups only.
     """
     ids: dict[str, int] = {}
     first_of: dict[str, int] = {}
     groups: list[int] = []
-    with _Spool.open() as spool:
+    with tempfile.TemporaryFile(prefix="imgsearch-") as file:
+        vectors = _Vectors(file)
         for item in fingerprints:
             if item.id in ids:  # written again while we read
                 continue
             number = ids[item.id] = len(ids)
             groups.append(first_of.setdefault(item.sha256, number))
             if threshold is not None and item.embedding is not None and item.embedding.any():
-                spool.add(number, item.embedding)
+                vectors.add(number, item.embedding)
         labels = np.array(groups, dtype=np.int64)
         if threshold is not None:
-            _join_near(labels, spool, threshold, block)
-    return _groups(list(ids), labels)
+            _join_near(labels, vectors, threshold, block)
+    order = np.argsort(labels, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    names = list(ids)
+    return sorted(sorted(names[i] for i in part) for part in parts if len(part) > 1)
 
 
 def in_batches(groups: Iterable[list[str]], size: int = 1000) -> Iterator[list[list[str]]]:
@@ -155,36 +147,22 @@ def _similarity(first: Document, other: Document) -> float | None:
     if first.embedding is None or other.embedding is None:
         return None
     scores = COMPARISONS["dense-cosine"].scores(first.embedding, other.embedding[np.newaxis])
-    return float(np.float32(scores[0]))
+    return to_score(scores[0])
 
 
-class _Spool:
-    """Vectors in a temporary file, so that memory does not grow with their number."""
+class _Vectors:
+    """Vectors in a file, so that memory does not grow with their number."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._numbers: list[int] = []
         self._dimensions = 0
-
-    @classmethod
-    @contextmanager
-    def open(cls) -> Iterator[_Spool]:
-        with tempfile.TemporaryFile(prefix="imgsearch-") as file:
-            yield cls(file)
+        self.numbers: list[int] = []
+        """The picture of each vector."""
 
     def add(self, number: int, vector: Vectors) -> None:
         self._dimensions = len(vector)
-        self._numbers.append(number)
+        self.numbers.append(number)
         self._file.write(np.ascontiguousarray(vector, dtype=np.float32).tobytes())
-
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
-
-    @property
-    def numbers(self) -> NDArray[np.int64]:
-        """The picture of each vector, shape (vectors,)."""
-        return np.array(self._numbers, dtype=np.int64)
 
     def read(self, start: int, count: int) -> Vectors:
         """Vectors ``start`` to ``start + count``, shape (at most count, dimensions)."""
@@ -194,36 +172,25 @@ class _Spool:
         return np.frombuffer(data, dtype=np.float32).reshape(-1, self._dimensions)
 
 
-def _join_near(labels: NDArray[np.int64], spool: _Spool, threshold: float, block: int) -> None:
+def _join_near(labels: NDArray[np.int64], vectors: _Vectors, threshold: float, block: int) -> None:
     """Give pictures that are near the same label, and with them all of their groups."""
-    numbers = spool.numbers
+    numbers = np.array(vectors.numbers, dtype=np.int64)
     for start in range(0, len(numbers), block):
-        rows = spool.read(start, block)
+        rows = vectors.read(start, block)
         for other in range(start, len(numbers), block):
-            columns = rows if other == start else spool.read(other, block)
+            columns = rows if other == start else vectors.read(other, block)
             near = _are_near(rows, columns, threshold)
             for i in np.flatnonzero(near.any(axis=1)):
-                met = numbers[other : other + len(columns)][near[i]]
-                _join(labels, int(numbers[start + i]), met)
-
-
-def _join(labels: NDArray[np.int64], number: int, others: NDArray[np.int64]) -> None:
-    joined = np.unique(labels[others])
-    joined = joined[joined != labels[number]]
-    if len(joined):
-        labels[np.isin(labels, joined)] = labels[number]
+                label = labels[numbers[start + i]]
+                met = labels[numbers[other : other + len(columns)][near[i]]]
+                if (met != label).any():
+                    labels[np.isin(labels, met)] = label
 
 
 def _are_near(rows: Vectors, columns: Vectors, threshold: float) -> NDArray[np.bool_]:
     """Which pairs have a cosine, rounded to float32, at or above the threshold.
 
-    Args:
-        rows: shape (n, dimensions), none zero.
-        columns: shape (m, dimensions), none zero.
-        threshold: the least cosine.
-
-    Returns:
-        Shape (n, m).
+    Rows of shape (n, dimensions) and columns of shape (m, dimensions), none zero, give (n, m).
     """
     least = np.float32(threshold)
     products = _unit(rows) @ _unit(columns).T
@@ -240,10 +207,3 @@ def _are_near(rows: Vectors, columns: Vectors, threshold: float) -> NDArray[np.b
 def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return np.asarray(vectors / lengths, dtype=np.float32)
-
-
-def _groups(ids: Sequence[str], labels: NDArray[np.int64]) -> list[list[str]]:
-    order = np.argsort(labels, kind="stable")
-    starts = np.flatnonzero(np.diff(labels[order])) + 1
-    parts = np.split(order, starts)
-    return sorted(sorted(ids[i] for i in part) for part in parts if len(part) > 1)

@@ -1,8 +1,7 @@
 """Facets: how many of a query's pictures have each synset, label, format or size.
 
-A facet of names counts each value; a facet of numbers counts ranges, whose bounds are stated here
-for all stores. A picture counts once for each of its values, so the counts of synsets and labels
-may add up to more than there are pictures.
+A picture counts once for each of its values, so the counts of synsets and labels may add up to more
+than there are pictures.
 """
 
 from __future__ import annotations
@@ -45,11 +44,7 @@ Facets = dict[str, list[FacetCount]]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range of a number: ``low <= number < high``; None where it has no end.
-
-    Attributes:
-        value: for people: "<256", "256-511", ">=4096"; of bytes "64-256 KB".
-    """
+    """A range of a number: ``low <= number < high``; ``value`` is its name: "<256", "64-256 KB"."""
 
     value: str
     low: int | None
@@ -59,21 +54,16 @@ class Range:
 def ranges(field: str) -> list[Range]:
     """The ranges of a numeric field, in order, without gaps."""
     bounds = BOUNDS[field]
-    inner = pairwise(bounds)
     shown = _size if field == "bytes" else str
     return [
         Range(f"<{shown(bounds[0])}", None, bounds[0]),
-        *(Range(_between(field, low, high), low, high) for low, high in inner),
+        *(Range(_between(field, low, high), low, high) for low, high in pairwise(bounds)),
         Range(f">={shown(bounds[-1])}", bounds[-1], None),
     ]
 
 
 def range_of(field: str, value: str) -> Range:
-    """The range of a numeric field by what it is called.
-
-    Raises:
-        QueryError: there is none of this name.
-    """
+    """The range of a numeric field by what it is called; QueryError where there is none."""
     found = next((item for item in ranges(field) if item.value == value), None)
     if found is None:
         known = ", ".join(item.value for item in ranges(field))
@@ -82,11 +72,7 @@ def range_of(field: str, value: str) -> Range:
 
 
 def check_facets(fields: Sequence[str], size: int) -> None:
-    """Refuse what cannot be counted.
-
-    Raises:
-        QueryError: a field has no facet, or ``size`` is out of range.
-    """
+    """Refuse a field without a facet, or a size that is out of range, by a QueryError."""
     known = (*VALUE_FIELDS, *BOUNDS)
     for field in fields:
         if field not in known and not (field.startswith(METADATA) and field != METADATA):
@@ -98,11 +84,7 @@ def check_facets(fields: Sequence[str], size: int) -> None:
 
 
 def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
-    """The conditions that the pictures counted under one value of a facet meet.
-
-    Raises:
-        QueryError: the field has no range of this name.
-    """
+    """The conditions that the pictures counted under one value of a facet meet."""
     if field not in BOUNDS:
         return (Filter(field, "in", (value,)),)
     found = range_of(field, value)
@@ -127,9 +109,8 @@ def _between(field: str, low: int, high: int) -> str:
         return f"{low}-{high - 1}"
     low_number, low_unit = _size(low).split()
     high_number, high_unit = _size(high).split()
-    if low_unit == high_unit:
-        return f"{low_number}-{high_number} {high_unit}"
-    return f"{low_number} {low_unit}-{high_number} {high_unit}"
+    first = low_number if low_unit == high_unit else f"{low_number} {low_unit}"
+    return f"{first}-{high_number} {high_unit}"
 
 
 def _size(count: int) -> str:

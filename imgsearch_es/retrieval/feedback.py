@@ -6,13 +6,9 @@ Manning, Raghavan and Schuetze 2008, equation 9.3):
 
     q' = alpha q + beta mean(liked) - gamma mean(disliked)                              (2)
 
-with their alpha 1, beta 0.75 and gamma 0.15. What comes out is again a query of the same kind,
-which every store ranks by the same formulas. Taking a query's own best hits as liked is
+with their alpha 1, beta 0.75 and gamma 0.15. Taking a query's own best hits as liked is
 pseudo-relevance feedback (their section 9.1.6); on deep features it is known as average query
 expansion (Chum et al. 2007), which weighs query and hits alike: ``Rocchio(beta=n)`` for n hits.
-
-Nothing is cut off: a query has every synset of its pictures with a weight above 0, by analyzers
-that keep ten terms at most ten for each picture.
 """
 
 from __future__ import annotations
@@ -20,16 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.fusion import HEAVIEST
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import heaviest_first
 
 Embedding = NDArray[np.float32]
 Region = Sequence[float]
@@ -38,28 +35,9 @@ Region = Sequence[float]
 _SMALLEST_WEIGHT = float(np.finfo(np.float32).tiny)
 
 
-class Represented(Protocol):
-    """What has both representations of a picture: an Example, a Document, an Analysis."""
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        """The synsets, best first."""
-
-    @property
-    def embedding(self) -> Embedding | None:
-        """The deep feature, shape (dimensions,)."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """A picture in a query.
-
-    Attributes:
-        uri: absolute path of a local file, or a URL.
-        terms: its synsets, best first.
-        embedding: its deep feature, shape (dimensions,), or None.
-        shown: what to show of it: a URI or a picture in memory.
-    """
+    """A picture in a query; ``shown`` is what to show of it: a URI or a picture in memory."""
 
     uri: str
     terms: tuple[Term, ...]
@@ -67,18 +45,13 @@ class Example:
     shown: str | Image.Image
 
 
+Represented = Example | Document | Analysis
+"""What has both representations of a picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rocchio:
-    """The weights of equation (2).
-
-    Attributes:
-        alpha: of the query.
-        beta: of the mean of the liked pictures.
-        gamma: of the mean of the disliked pictures.
-
-    Raises:
-        QueryError: a weight is no number from 0 to a million.
-    """
+    """The weights of equation (2): of the query, and of the means of what is liked and disliked."""
 
     alpha: float = 1.0
     beta: float = 0.75
@@ -100,9 +73,7 @@ class Rocchio:
     ) -> tuple[Term, ...]:
         """Equation (2) on vectors of synsets; what is not above 0 is left out, as (9.3) has it.
 
-        Returns:
-            Heaviest first, ties by key; weights are float32. The order of the pictures does not
-            matter: sums are rounded once. With neither liked nor disliked ones, the query.
+        The order of the pictures does not matter: sums are rounded once, to float32.
         """
         if not liked and not disliked:
             return tuple(query)
@@ -123,36 +94,16 @@ class Rocchio:
         liked: Sequence[Embedding] = (),
         disliked: Sequence[Embedding] = (),
     ) -> Embedding | None:
-        """Equation (2) on deep features, which keep their signs.
+        """Equation (2) on deep features, which keep their signs; None when nothing pulls.
 
         The sum is divided by the sum of the weights of the parts there are, so that it is as long
         as a feature: distances need that, and it changes no ranking by cosine or inner product.
-
-        Args:
-            query: shape (dimensions,), or None for a query that is only liked and disliked.
-            liked: of the same shape each.
-            disliked: of the same shape each.
-
-        Returns:
-            Shape (dimensions,), or None when nothing pulls.
-
-        Raises:
-            QueryError: the disliked weigh as much as all else, so that no direction is left.
         """
-        pulling = query is not None or bool(liked)
-        if not pulling:
-            return None
-        if not liked and not disliked:
+        own = () if query is None else (query,)
+        if not liked and (not own or not disliked):
             return query
-        parts = [
-            (weight, mean_embedding(vectors))
-            for weight, vectors in (
-                (self.alpha, () if query is None else (query,)),
-                (self.beta, liked),
-                (-self.gamma, disliked),
-            )
-            if vectors
-        ]
+        weighted = ((self.alpha, own), (self.beta, liked), (-self.gamma, disliked))
+        parts = [(weight, mean_embedding(vectors)) for weight, vectors in weighted if vectors]
         total = math.fsum(weight for weight, _ in parts)
         if total <= 0:
             raise QueryError(
@@ -164,15 +115,11 @@ class Rocchio:
     def expand(
         self, query: Query, liked: Sequence[Represented] = (), disliked: Sequence[Represented] = ()
     ) -> Query:
-        """Move a query; of a strategy dense-* the deep feature, of the others the synsets.
-
-        Raises:
-            QueryError: nothing is left of the query, or a picture has no deep feature.
-        """
+        """Move a query; of a strategy dense-* the deep feature, of the others the synsets."""
         if query.is_dense:
             moved = self.embedding(query.embedding, features(liked), features(disliked))
             return replace(query, embedding=moved)
-        terms = self.terms(query.terms, _vectors(liked), _vectors(disliked))
+        terms = self.terms(query.terms, [p.terms for p in liked], [p.terms for p in disliked])
         if not terms:
             raise QueryError("nothing is left of the query after what is disliked: lower gamma")
         return replace(query, terms=terms)
@@ -194,22 +141,16 @@ def mean_embedding(vectors: Sequence[Embedding]) -> Embedding:
 
 
 def features(pictures: Iterable[Represented]) -> list[Embedding]:
-    """The deep features of pictures.
-
-    Raises:
-        QueryError: one has none.
-    """
-    found = [picture.embedding for picture in pictures]
-    if any(embedding is None for embedding in found):
-        raise QueryError(
-            "the strategies dense-* compare the deep features of pictures, and one has none: "
-            "either the index's analyzer keeps none, or it is lost, which `imgsearch verify` tells"
-        )
-    return [embedding for embedding in found if embedding is not None]
-
-
-def _vectors(pictures: Iterable[Represented]) -> list[tuple[Term, ...]]:
-    return [picture.terms for picture in pictures]
+    """The deep features of pictures; QueryError where one has none."""
+    found = []
+    for picture in pictures:
+        if picture.embedding is None:
+            raise QueryError(
+                "the strategies dense-* compare the deep features of pictures, and one has none: "
+                "the index's analyzer keeps none, or it is lost, which `imgsearch verify` tells"
+            )
+        found.append(picture.embedding)
+    return found
 
 
 def _by_key(vectors: Sequence[Sequence[Term]]) -> dict[str, float]:
@@ -221,25 +162,15 @@ def _by_key(vectors: Sequence[Sequence[Term]]) -> dict[str, float]:
 
 
 def _ranked(weights: Iterable[tuple[str, float]]) -> tuple[Term, ...]:
-    rounded = (Term(key, float(np.float32(weight))) for key, weight in weights)
-    kept = (term for term in rounded if term.score >= _SMALLEST_WEIGHT)
-    return tuple(sorted(kept, key=lambda term: (-term.score, term.key)))
+    rounded = (Term(key, to_score(weight)) for key, weight in weights)
+    return heaviest_first(term for term in rounded if term.score >= _SMALLEST_WEIGHT)
 
 
 # -- parts and views of a picture --------------------------------------------------------------
 
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
-    """A part of an upright picture.
-
-    Args:
-        image: the picture.
-        region: left, top, right, bottom, from the upper left corner. Pixels; but fractions of
-            width and height when all four are 1 or less (in pixels that would be one pixel).
-
-    Raises:
-        QueryError: the box has no area, or reaches outside the picture.
-    """
+    """A part of an upright picture; QueryError where it has no area or reaches outside."""
     if len(region) != 4 or not all(
         isinstance(value, int | float | np.number) and math.isfinite(value) for value in region
     ):
@@ -248,41 +179,29 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
     width, height = image.size
     scale = (width, height, width, height) if max(region) <= 1 else (1, 1, 1, 1)
     left, top, right, bottom = (round(v * s) for v, s in zip(region, scale, strict=True))
-    if min(region) < 0 or right > width or bottom > height:
+    if min(region) < 0 or not (left < right <= width and top < bottom <= height):
         raise QueryError(
-            f"the region {text} reaches outside the picture, which is {width} x {height} pixels"
-        )
-    if left >= right or top >= bottom:
-        raise QueryError(
-            f"the region {text} is empty: it is left,top,right,bottom of a picture of "
-            f"{width} x {height} pixels"
+            f"the region {text} (left,top,right,bottom) is empty or reaches outside the picture, "
+            f"which is {width} x {height} pixels"
         )
     return image.crop((left, top, right, bottom))
 
 
-_CROP = 3 / 4
-"""The share of width and height that a crop keeps."""
-
-
-def _mirror(image: Image.Image) -> list[Image.Image]:
-    return [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-
-
-def _rotations(image: Image.Image) -> list[Image.Image]:
-    turn = Image.Transpose
-    return [image.transpose(by) for by in (turn.ROTATE_90, turn.ROTATE_180, turn.ROTATE_270)]
-
-
 def _crops(image: Image.Image) -> list[Image.Image]:
-    width, height = (max(1, round(_CROP * side)) for side in image.size)
+    width, height = (max(1, round(0.75 * side)) for side in image.size)
     right, below = image.width - width, image.height - height
     corners = [(0, 0), (right, 0), (0, below), (right, below), (right // 2, below // 2)]
     return [image.crop((x, y, x + width, y + height)) for x, y in corners]
 
 
-VIEWS: dict[str, Callable[[Image.Image], list[Image.Image]]] = {
-    "mirror": _mirror,
-    "rotations": _rotations,
+def _turned(*ways: Image.Transpose) -> Callable[[Image.Image], list[Image.Image]]:
+    return lambda image: [image.transpose(way) for way in ways]
+
+
+_TURN = Image.Transpose
+VIEWS = {
+    "mirror": _turned(_TURN.FLIP_LEFT_RIGHT),
+    "rotations": _turned(_TURN.ROTATE_90, _TURN.ROTATE_180, _TURN.ROTATE_270),
     "crops": _crops,
 }
 """The mirror image; quarter turns; four corners and the middle, three quarters wide and high
@@ -290,11 +209,7 @@ VIEWS: dict[str, Callable[[Image.Image], list[Image.Image]]] = {
 
 
 def views_of(image: Image.Image, views: Iterable[str]) -> Iterator[Image.Image]:
-    """The picture itself, then its views, each made when it is asked for.
-
-    Raises:
-        QueryError: there is no such view.
-    """
+    """The picture itself, then its views, each made when it is asked for."""
     yield image
     for name in dict.fromkeys([views] if isinstance(views, str) else views):
         if name not in VIEWS:

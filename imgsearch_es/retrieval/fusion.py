@@ -11,8 +11,7 @@ by a strategy ("sqrt", "bm25", "dense-cosine", ...). Two methods put them togeth
            reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009, with c = 60 and all
            weights 1). A part ranks its best ``window`` documents; those behind get nothing of it.
 
-Weights are float32 numbers. The sum is made in double precision, in the order of the parts, and
-rounded once to float32; equal scores are ordered by id. A hit has at least one of the parts.
+Weights are float32 numbers. Equal scores are ordered by id. A hit has at least one of the parts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.scoring import Formula
+from imgsearch_es.retrieval.scoring import Formula, added
 from imgsearch_es.retrieval.strategies import DISTANCES, MAX_RESULTS, STRATEGIES
 
 PICTURES, WORDS = "image", "words"
@@ -44,11 +43,8 @@ class Fusion:
     Attributes:
         weights: of each part, by name: "image", "words" or a strategy.
         method: "sum" (of weighted scores) or "rrf" (reciprocal rank fusion).
-        rank_constant: c of reciprocal rank fusion: the larger, the less the first ranks stand out.
-        window: how many documents a part ranks for reciprocal rank fusion.
-
-    Raises:
-        QueryError: there is no such part or method, or a number is out of range.
+        rank_constant: c of the latter: the larger, the less the first ranks stand out.
+        window: how many documents a part ranks for it.
     """
 
     weights: Mapping[str, float]
@@ -66,7 +62,7 @@ class Fusion:
             if name not in (PICTURES, WORDS, *STRATEGIES):
                 known = ", ".join((PICTURES, WORDS, *STRATEGIES))
                 raise QueryError(f"there is no part {name!r} to fuse; there are {known}")
-            is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+            is_number = isinstance(weight, int | float | np.number) and weight is not True
             if not is_number or not LIGHTEST <= weight <= HEAVIEST:
                 raise QueryError(
                     f"the weight of {name} must be a number of {LIGHTEST:g} to {HEAVIEST:g}, "
@@ -74,11 +70,9 @@ class Fusion:
                 )
         if self.method not in METHODS:
             raise QueryError(f"there is no fusion {self.method!r}; there are {', '.join(METHODS)}")
-        for option, value, most in (
-            ("rank_constant", self.rank_constant, math.inf),
-            ("window", self.window, MAX_RESULTS),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        for option, most in (("rank_constant", math.inf), ("window", MAX_RESULTS)):
+            value = getattr(self, option)
+            if type(value) is not int or not 1 <= value <= most:
                 limit = f" and at most {most}" if most < math.inf else ""
                 raise QueryError(
                     f"{option} must be a whole number, at least 1{limit}, not {value!r}"
@@ -92,7 +86,7 @@ class Fusion:
     @property
     def has_features(self) -> bool:
         """Whether a part compares deep features."""
-        return any(name in COMPARISONS for name in self.weights)
+        return not COMPARISONS.keys().isdisjoint(self.weights)
 
     @property
     def needs_features(self) -> bool:
@@ -102,16 +96,7 @@ class Fusion:
     def parts(
         self, pictures: Sequence[Term], words: Sequence[Term], both: Sequence[Term]
     ) -> tuple[Part, ...]:
-        """The parts of a query.
-
-        Args:
-            pictures: the synsets of its pictures.
-            words: the synsets of its words.
-            both: the synsets of the whole query.
-
-        Raises:
-            QueryError: a part has nothing to search for, or no part uses the pictures or words.
-        """
+        """The parts of a query of which these are the synsets."""
         used = set(self.weights)
         if WORDS in used and not words:
             raise QueryError("there are no words for the part 'words': give text=")
@@ -140,14 +125,7 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a fused query.
-
-    Attributes:
-        name: as in ``Fusion.weights``.
-        weight: a float32 number.
-        strategy: how the part scores.
-        terms: its synsets; none where it compares deep features.
-    """
+    """One part of a fused query; it has no terms where it compares deep features."""
 
     name: str
     weight: float
@@ -170,9 +148,7 @@ class PartScore:
     """What a part adds to a document's score.
 
     Attributes:
-        name, weight: of the part.
-        score: of the document by the part alone; None where the document lacks it, or where, of
-            ranks, it is not among the best.
+        score: by the part alone; None where the document lacks it or is not among its best.
         rank: from 1, where ranks are fused.
         contribution: to the score; 0 without a score.
     """
@@ -185,9 +161,9 @@ class PartScore:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; the rank only where ranks are fused."""
-        fields = {"part": self.name, "weight": self.weight, "score": self.score}
         ranked = {} if self.rank is None else {"rank": self.rank}
-        return {**fields, **ranked, "contribution": self.contribution}
+        fields = {"part": self.name, "weight": self.weight, "score": self.score, **ranked}
+        return {**fields, "contribution": self.contribution}
 
 
 def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
@@ -196,12 +172,7 @@ def to_fusion(given: Fusion | Mapping[str, float] | None) -> Fusion | None:
 
 
 def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartScore, ...]:
-    """What each part adds to a document by the method "sum".
-
-    Args:
-        parts: of the query.
-        scores: float32 scores of the document by each part; None where it lacks it.
-    """
+    """What each part adds to a document by the method "sum"; a score is None where it lacks it."""
     return tuple(
         PartScore(part.name, part.weight, score, None, part.weight * (score or 0.0))
         for part, score in zip(parts, scores, strict=True)
@@ -211,16 +182,7 @@ def summed(parts: Sequence[Part], scores: Sequence[float | None]) -> tuple[PartS
 def by_ranks(
     fusion: Fusion, parts: Sequence[Part], rankings: Sequence[Mapping[str, float]]
 ) -> list[tuple[str, float, tuple[PartScore, ...]]]:
-    """Reciprocal rank fusion.
-
-    Args:
-        fusion: gives the rank constant.
-        parts: of the query.
-        rankings: of each part, scores by id, best first.
-
-    Returns:
-        Id, score and what each part adds, best first, ties by id.
-    """
+    """Fuse each part's scores by id, best first, into ids, scores and what each part adds."""
     ranks = [{key: rank for rank, key in enumerate(ranking, start=1)} for ranking in rankings]
     fused = []
     for key in {key for ranking in rankings for key in ranking}:
@@ -234,8 +196,5 @@ def by_ranks(
 
 
 def fused_score(parts: Iterable[PartScore]) -> float:
-    """The sum of the contributions, in their order, rounded once to float32."""
-    total = 0.0
-    for part in parts:  # not sum(), which newer Pythons compensate
-        total += part.contribution
-    return to_score(total)
+    """The score of a document to which the parts add this."""
+    return added(part.contribution for part in parts)

@@ -9,8 +9,7 @@
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
     score(tabby)>0.5            a condition on the picture's score of one synset
 
-docs/query-language.md describes it for users. Reading a line gives ``Words``, whose ``str`` is the
-canonical form of the line: reading that gives the same again.
+Reading a line gives ``Words``, whose ``str`` is its canonical form: reading that gives the same.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.retrieval.conditions import (
-    DATE_FIELDS,
-    KEYWORD_FIELDS,
+    FIELDS,
     NUMBER_FIELDS,
     SIGNS,
     Filter,
@@ -66,13 +64,7 @@ _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 class Words:
     """What a line of words and conditions asks for.
 
-    Attributes:
-        terms: the synsets that score, heaviest first.
-        must_not: the keys of those that exclude.
-        must: groups of keys; a hit must have one of each group.
-        filters: the conditions.
-        hints: how words with several meanings were taken, one sentence each.
-        text: the words in canonical form, without the conditions.
+    The fields are those of `Query`; ``text`` is the words in canonical form, without conditions.
     """
 
     terms: tuple[Term, ...]
@@ -83,15 +75,13 @@ class Words:
     text: str = ""
 
     def __str__(self) -> str:
-        """The line in canonical form."""
         return " ".join(filter(None, [self.text, *map(str, self.filters)]))
 
 
 def parse_words(text: str, vocabulary: Vocabulary) -> Words:
-    """Read a line of words and conditions, as this module's docstring shows.
+    """Read a line of words and conditions.
 
-    Each synset that the words name or include weighs 1, or the largest of its boosts, however many
-    of the words do so.
+    Each synset that the words name or include weighs 1, or the largest of its boosts.
 
     Raises:
         UnknownWordError: a word names no synset; carries suggestions.
@@ -140,7 +130,7 @@ class _Reader:
         self._must_not: dict[str, None] = {}
         self._filters: dict[Filter, None] = {}
         self._named: list[Resolution] = []
-        self._shown: list[tuple[str, bool]] = []  # whether it is one plain word
+        self._shown: list[str] = []
 
     def read(self, token: re.Match[str]) -> None:
         sign = {"+": "+", None: ""}.get(token["sign"], "-")
@@ -160,8 +150,7 @@ class _Reader:
         else:
             phrase = token["word"] if token["phrase"] is None else _unquoted(token["phrase"])
             resolution = self._vocabulary.resolve(phrase)
-            shown = phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)
-            self._add_synsets(resolution.keys, shown, sign, token["boost"], token[0])
+            self._add_synsets(resolution.keys, _shown(phrase), sign, token["boost"], token[0])
             if sign != "-":
                 self._named.append(resolution)
 
@@ -182,10 +171,7 @@ class _Reader:
     def _end_run(self) -> None:
         """Find the phrases of the words side by side."""
         for resolution in _phrases(" ".join(self._run), self._vocabulary):
-            phrase = resolution.phrase
-            plain = bool(_PLAIN.fullmatch(phrase))
-            self._weigh(resolution.keys, 1.0)
-            self._shown.append((phrase if plain else quoted(phrase), plain))
+            self._add_synsets(resolution.keys, _shown(resolution.phrase))
             self._named.append(resolution)
         self._run = []
 
@@ -194,19 +180,18 @@ class _Reader:
         if field in ("synset", "wnid"):
             found = _SYNSET.fullmatch(value)
             name = _unquoted(found["name"]) if found else ""
-            find = self._by_key if field == "synset" else self._by_wnid
             if found is None or not name:
                 raise QueryError(f"{token[0]:.60} does not name one synset")
-            shown, keys = find(name)
+            keys = self._by_key(name) if field == "synset" else self._by_wnid(name)
+            shown = f"{field}:{name if field == 'synset' else name.lower()}"
             self._add_synsets(keys, shown, sign, found["boost"], token[0])
             return
         own, _, name = field.partition(".")
         if own == "metadata" and name[:1] in _MARKS and name:
             field = f"metadata.{_unquoted(name)}"
         if not is_field(field):
-            known = ", ".join(KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
             raise QueryError(
-                f"there is no field {field!r:.60}; there are synset, wnid, {known}, "
+                f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<synset>). Quote a word that has a colon"
             )
         self._add_filter(field, _condition(field, value, token[0]), sign)
@@ -216,7 +201,12 @@ class _Reader:
         self._filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
 
     def _add_synsets(
-        self, keys: tuple[str, ...], shown: str, sign: str, boost: str | None, place: str
+        self,
+        keys: tuple[str, ...],
+        shown: str,
+        sign: str = "",
+        boost: str | None = None,
+        place: str = "",
     ) -> None:
         if sign == "-":
             if boost is not None:
@@ -224,25 +214,25 @@ class _Reader:
                     f"what is excluded does not score, so it has no boost: {place:.60}"
                 )
             self._must_not.update(dict.fromkeys(keys))
-            self._shown.append((f"-{shown}", False))
+            self._shown.append(f"-{shown}")
             return
-        weight = 1.0 if boost is None else _boost(boost, place)
-        self._weigh(keys, weight)
+        weight = 1.0 if boost is None else float(_number(boost, place))
+        if not MIN_BOOST <= weight <= MAX_BOOST:
+            raise QueryError(
+                f"a boost is a number from {MIN_BOOST:f} to {MAX_BOOST:.0f}: {place:.60}"
+            )
+        for key in keys:
+            self._weights[key] = max(weight, self._weights.get(key, 0.0))
         if sign:
             self._must[keys] = None
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
-        text = f"{sign}{shown}{ending}"
-        self._shown.append((text, bool(_PLAIN.fullmatch(text))))
+        self._shown.append(f"{sign}{shown}{ending}")
 
-    def _weigh(self, keys: tuple[str, ...], weight: float) -> None:
-        for key in keys:
-            self._weights[key] = max(weight, self._weights.get(key, 0.0))
-
-    def _by_key(self, key: str) -> tuple[str, tuple[str, ...]]:
+    def _by_key(self, key: str) -> tuple[str, ...]:
         if key in self._vocabulary:
-            return f"synset:{key}", (key,)
+            return (key,)
         try:
-            return f"synset:{key}", self._vocabulary.hyponyms(key)
+            return self._vocabulary.hyponyms(key)
         except KeyError:
             near = [f"synset:{found}" for found in self._keys_like(key)]
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -255,17 +245,17 @@ class _Reader:
             near = (self._vocabulary.resolve(word).senses[0] for word in error.suggestions)
             return list(dict.fromkeys(sense.key for sense in near))
 
-    def _by_wnid(self, wnid: str) -> tuple[str, tuple[str, ...]]:
+    def _by_wnid(self, wnid: str) -> tuple[str, ...]:
         for synset in (*self._vocabulary.synsets, *self._vocabulary.ancestors):
             if synset.wnid == wnid.lower():
-                return f"wnid:{synset.wnid}", self._by_key(synset.key)[1]
+                return self._by_key(synset.key)
         raise QueryError(f"no synset of this index has the wnid {wnid!r:.60}, such as n02099601")
 
     def _canonical(self) -> str:
         """The words; plain ones are quoted where side by side they would form other phrases."""
         shown: list[str] = []
-        for are_plain, group in groupby(self._shown, key=lambda item: item[1]):
-            words = [word for word, _ in group]
+        for are_plain, group in groupby(self._shown, key=lambda text: bool(_PLAIN.fullmatch(text))):
+            words = list(group)
             if are_plain:
                 phrases = [item.phrase for item in _phrases(" ".join(words), self._vocabulary)]
                 words = words if phrases == words else [quoted(word) for word in words]
@@ -334,6 +324,10 @@ def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[st
     return found
 
 
+def _shown(phrase: str) -> str:
+    return phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)
+
+
 def _unquoted(text: str) -> str:
     """A text without the quotation marks around it, if any."""
     if text[:1] not in _MARKS or not text:
@@ -346,10 +340,3 @@ def _number(text: str, place: str) -> int | float:
         raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _boost(text: str, place: str) -> float:
-    number = float(_number(text, place))
-    if not MIN_BOOST <= number <= MAX_BOOST:
-        raise QueryError(f"a boost is a number from {MIN_BOOST:f} to {MAX_BOOST:.0f}: {place:.60}")
-    return number

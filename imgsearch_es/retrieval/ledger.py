@@ -1,8 +1,4 @@
-"""The ledger: which pictures could not be indexed, and why.
-
-It is kept with the index (a table of the DuckDB file, a companion index on Elasticsearch), so that
-a person can look a missing picture up, and so that a run need not try in vain what failed before.
-"""
+"""The ledger: which pictures could not be indexed, and why. It is kept with the index."""
 
 from __future__ import annotations
 
@@ -25,8 +21,6 @@ class Rejected:
     """A picture that could not be indexed, and why.
 
     Attributes:
-        uri: where it is.
-        reason: why, in a few words.
         rejected_at: when it was tried, UTC.
         sha256: of the file's bytes; empty where they could not be read, or where the picture
             itself is not to blame (a server that refused it). Such a one is tried in every run.
@@ -60,9 +54,8 @@ class Rejected:
 
 def naming(labels: Sequence[str], metadata: Mapping[str, Any]) -> str:
     """What a person gave a picture, as JSON; empty where that is nothing."""
-    if not labels and not metadata:
-        return ""
-    return json.dumps({"labels": list(labels), "metadata": dict(metadata)})
+    given = {"labels": list(labels), "metadata": dict(metadata)}
+    return json.dumps(given) if labels or metadata else ""
 
 
 class Ledger(Protocol):

@@ -3,7 +3,6 @@
     sim(q, d) = sum over synsets j of q_j * d_j                        (1)
 
 (Tanioka, "Super Easy Way of Building Image Search with Keras", SIGIR 2017 workshop LIARR, eq. 1.)
-A picture's weights are its classifier's scores; words weigh 1 on each synset they name or include.
 """
 
 from __future__ import annotations
@@ -23,13 +22,8 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import CANDIDATES
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
-from imgsearch_es.retrieval.scoring import Formula, Statistics
-from imgsearch_es.retrieval.strategies import (
-    APPROXIMABLE,
-    MAX_RESULTS,
-    STRATEGIES,
-    strategy_of,
-)
+from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
+from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS, STRATEGIES, strategy_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,28 +56,19 @@ class Selection:
 class Query(Selection):
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
 
-    It has the conditions of a Selection, too.
+    The other fields are those of `SearchRequest`, as they were understood; of them ``text``,
+    ``pictures``, ``roles``, ``part``, ``feedback`` and ``hints`` are there to be shown.
 
     Attributes:
-        terms: the weighted synset vector, heaviest first, ties by key. Weights are rounded to
-            float32, because some functions of Elasticsearch take no others.
-        k: how many hits, after leaving out the first ``offset``.
-        strategy: how to score, one of STRATEGIES.
-        parameters: of the strategy's formula.
+        terms: the weighted synset vector, heaviest first, ties by key; weights are float32, because
+            some functions of Elasticsearch take no others. Of a fusion the synsets of its parts,
+            each times its part's weight, added: to show, and for facets.
         embedding: the query's deep feature, which the strategies dense-* compare.
-        threshold: the least score of a hit; of distances (whose scores are negative) minus the
-            largest distance.
-        candidates: how many near pictures an approximate answer compares exactly; 0 asks for an
-            exact answer, which compares all.
-        text: the words as understood, to show.
-        pictures: URIs or pictures in memory, to show.
-        roles: what each of the pictures is: "image", "like" or "dislike"; to show.
-        part: which part of which picture was taken, to show.
-        feedback: how many of its own best hits the query was expanded by, to show.
-        hints: how words with several meanings were taken, one sentence each, to show.
+        threshold: the least score of a hit; of distances minus the largest.
+        candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
+        pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
-        parts: what is put together (see ``imgsearch_es.retrieval.fusion``). ``terms`` are then
-            theirs, each times its part's weight, added: to show, and for facets.
+        parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
     """
 
     terms: tuple[Term, ...]
@@ -118,7 +103,12 @@ class Query(Selection):
             raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
         if self.threshold is not None and math.isnan(self.threshold):
             raise QueryError("the threshold is no number")
-        self._check_candidates()
+        if self.candidates and self.strategy not in APPROXIMABLE:
+            raise QueryError(
+                f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
+            )
+        if not 0 <= self.candidates <= MAX_RESULTS:
+            raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {self.candidates}")
         if self.fusion is None:
             self.formula.with_defaults(self.parameters)
         rounded = tuple(Term(term.key, to_score(term.score)) for term in self.terms)
@@ -143,7 +133,7 @@ class Query(Selection):
     @property
     def has_features(self) -> bool:
         """Whether the strategy, or a part of a fusion, compares deep features."""
-        return self.is_dense if self.fusion is None else self.fusion.has_features
+        return any(part.is_dense for part in self.parts or (self,))
 
     def _check_fusion(self, fusion: Fusion) -> None:
         if not self.parts:
@@ -182,32 +172,17 @@ class Query(Selection):
                 "cannot be compared, so divide the features by a number"
             )
 
-    def _check_candidates(self) -> None:
-        if self.candidates and self.strategy not in APPROXIMABLE:
-            raise QueryError(
-                f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
-            )
-        if not 0 <= self.candidates <= MAX_RESULTS:
-            raise QueryError(f"candidates are 1 to {MAX_RESULTS}, not {self.candidates}")
-
     def to_elasticsearch(
         self, strategy: str | None = None, *, statistics: Statistics | None = None
     ) -> dict[str, Any]:
         """The body of the search request, as it would be sent or pasted into Kibana's console.
 
-        Args:
-            strategy: another way to score than the query's.
-            statistics: of the collection (``index.store.statistics(keys)``), for the strategies
-                that weight by them.
-
-        Raises:
-            QueryError: the strategy needs statistics.
+        Another strategy may be named. Those that weight by the collection need its statistics,
+        ``index.store.statistics(keys)``.
         """
         from imgsearch_es.stores.elastic.answers import request_body
 
-        return request_body(
-            self if strategy is None else replace(self, strategy=strategy), statistics
-        )
+        return request_body(replace(self, strategy=strategy or self.strategy), statistics)
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}
@@ -239,11 +214,7 @@ def part_queries(query: Query) -> tuple[Query, ...]:
             parts=(),
             strategy=part.strategy,
             terms=part.terms,
-            parameters={
-                name: value
-                for name, value in query.parameters.items()
-                if name in part.formula.parameters
-            },
+            parameters={n: v for n, v in query.parameters.items() if n in part.formula.parameters},
             embedding=query.embedding if part.is_dense else None,
             k=fusion.window if fusion.is_ranked else query.k,
             offset=0 if fusion.is_ranked else query.offset,
@@ -266,38 +237,29 @@ def needs_statistics(query: Query) -> bool:
 
 def with_weights(query: Query, statistics: Statistics) -> Query:
     """The query with its synsets, or those of its parts, as the formula weights them."""
-    if query.fusion is not None:
-        parts = [
-            replace(part, terms=part.formula.query_weights(part.terms, statistics))
-            for part in query.parts
-        ]
-        return replace(query, parts=tuple(parts))
-    if query.is_dense:
-        return query
-    return replace(query, terms=query.formula.query_weights(query.terms, statistics))
+
+    def weighted(one: Query | Part) -> tuple[Term, ...]:
+        return one.formula.query_weights(one.terms, statistics)
+
+    parts = tuple(replace(part, terms=weighted(part)) for part in query.parts)
+    return replace(query, terms=weighted(query), parts=parts)
 
 
 def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
     """Add vectors of terms, synset by synset; heaviest first, ties by key.
 
-    The order is part of the definition: both stores and the NumPy reference add the products of
-    formula (1) in it.
+    The order is part of the definition: all stores add the products of formula (1) in it.
     """
     weights: dict[str, float] = {}
     for vector in vectors:
         for term in vector:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
     terms = (Term(key, to_score(weight)) for key, weight in weights.items())
-    kept = (term for term in terms if term.score > 0)
-    return tuple(sorted(kept, key=lambda term: (-term.score, term.key)))
+    return heaviest_first(term for term in terms if term.score > 0)
 
 
 def to_candidates(approximate: bool, candidates: int | None) -> int:
-    """A query's ``candidates`` from what a person asks for.
-
-    Raises:
-        QueryError: candidates were given for an exact search, or are less than 1.
-    """
+    """A query's ``candidates`` from what a person asks for."""
     if candidates is None:
         return CANDIDATES if approximate else 0
     if not approximate:

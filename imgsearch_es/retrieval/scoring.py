@@ -5,25 +5,14 @@ Every formula is a sum over the synsets that query and document share,
     score(q, d) = sum over j of summand(w_j, d_j)
 
 where w_j is the query's weight after ``query_weights`` (which folds in what does not depend on the
-document) and d_j is the document's score. The same summand is written twice: in Python, for
-numbers (explanations) and arrays (embedded store), and in Painless (Elasticsearch); the conformance
-suite holds them together.
-
-    inner     sum q_j d_j                                       formula (1) of the paper
-    tfidf     sum q_j d_j idf_j^2, idf_j = 1 + ln((1+N)/(1+n_j))
-    cosine    sum q_j d_j / (|q| |d|)                           vector space model
-    sqrt      sum sqrt(q_j d_j)                                 Bhattacharyya coefficient
-    bm25      sum idf_j q_j d_j (k1+1) / (d_j + k1 (1 - b + b |d|_1 / avg))
-              idf_j = ln(1 + (N - n_j + 1/2) / (n_j + 1/2))     as Lucene
-
-N is the number of documents, n_j how many have synset j, |d|_1 the sum of a document's scores and
-avg its mean over documents (Manning, Raghavan and Schuetze 2008, chapters 6 and 11).
+document) and d_j is the document's score. The summand is written in Python, for numbers and arrays,
+and in Painless; the conformance suite holds them together. docs/scoring.md has all with sources.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -35,7 +24,7 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
 
 Numbers = float | NDArray[np.float64]
-"""A number of one document, or those of many."""
+"""Of one document, or of many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +33,7 @@ class Statistics:
 
     Attributes:
         documents: how many there are.
-        average_length: mean over documents of the sum of their scores, rounded to float32:
-            each store adds them in its own order.
+        average_length: a float32 number, as each store adds lengths in its own order.
         frequencies: how many documents have each of the query's synsets.
     """
 
@@ -60,14 +48,7 @@ NO_STATISTICS = Statistics(0, 0.0, {})
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a summand depends on besides weight and score.
-
-    Attributes:
-        length: the sum of the document's scores.
-        norm: the Euclidean norm of the document's scores.
-        average_length: mean length in the collection.
-        parameters: the formula's own.
-    """
+    """What a summand depends on besides weight and score."""
 
     length: Numbers
     norm: Numbers
@@ -76,10 +57,7 @@ class Context:
 
 
 class Summand(NamedTuple):
-    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``.
-
-    Other formulas weight the query and the product in their way.
-    """
+    """One synset's part of a score; by formula (1) ``product = query_weight * document_score``."""
 
     key: str
     query_weight: float
@@ -96,15 +74,12 @@ class Formula:
     """One way to score.
 
     Attributes:
-        name: as in the table above.
         query_weights: the query's terms after what the collection says of them.
-        summand: of a weight, a document's score and the context; or of the scores of many
-            documents and their context.
+        summand: of a weight, a document's score and the context; or of many documents.
         painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
         parameters: their names and default values.
         needs_statistics: whether ``query_weights`` or the summand use them.
-        is_linear: whether the summand is weight times score, so that an impact-ordered index
-            computes it.
+        is_linear: whether an impact-ordered index computes it, as weight times score.
     """
 
     name: str
@@ -116,11 +91,7 @@ class Formula:
     is_linear: bool = False
 
     def with_defaults(self, given: Mapping[str, float]) -> dict[str, float]:
-        """The parameters, those not given by default.
-
-        Raises:
-            QueryError: there is no such parameter, or its value is no number from 0 to its largest.
-        """
+        """The parameters, those not given by default."""
         for name, value in given.items():
             if name not in self.parameters:
                 has = ", ".join(self.parameters) or "none"
@@ -133,9 +104,14 @@ class Formula:
         return {**self.parameters, **given}
 
 
+def heaviest_first(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """Terms in the order of every query: ties by key."""
+    return tuple(sorted(terms, key=lambda term: (-term.score, term.key)))
+
+
 def _reweighted(terms: Sequence[Term], factor: Callable[[Term], float]) -> tuple[Term, ...]:
-    weighted = (Term(term.key, float(np.float32(term.score * factor(term)))) for term in terms)
-    return tuple(sorted(weighted, key=lambda term: (-term.score, term.key)))
+    weighted = (Term(term.key, to_score(term.score * factor(term))) for term in terms)
+    return heaviest_first(weighted)
 
 
 def _unchanged(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
@@ -173,47 +149,25 @@ def _bm25_summand(weight: float, score: Numbers, context: Context) -> Numbers:
     return weight * score * (k1 + 1) / (score + k1 * (1 - b + b * length))
 
 
-FORMULAS = {
-    formula.name: formula
-    for formula in (
-        Formula(
-            "inner",
-            _unchanged,
-            lambda weight, score, context: weight * score,
-            "w * d",
-            is_linear=True,
-        ),
-        Formula(
-            "tfidf",
-            _tfidf,
-            lambda weight, score, context: weight * score,
-            "w * d",
-            needs_statistics=True,
-            is_linear=True,
-        ),
-        Formula(
-            "cosine",
-            _unit_length,
-            lambda weight, score, context: weight * score / context.norm,
-            "w * d / norm",
-        ),
-        Formula(
-            "sqrt",
-            _roots,
-            lambda weight, score, context: weight * np.sqrt(score),
-            "w * Math.sqrt(d)",
-        ),
-        Formula(
-            "bm25",
-            _bm25,
-            _bm25_summand,
+def _product(weight: float, score: Numbers, context: Context) -> Numbers:
+    return weight * score
+
+
+# fmt: off
+_ALL = (
+    Formula("inner", _unchanged, _product, "w * d", is_linear=True),
+    Formula("tfidf", _tfidf, _product, "w * d", needs_statistics=True, is_linear=True),
+    Formula("cosine", _unit_length,
+            lambda weight, score, context: weight * score / context.norm, "w * d / norm"),
+    Formula("sqrt", _roots,
+            lambda weight, score, context: weight * np.sqrt(score), "w * Math.sqrt(d)"),
+    Formula("bm25", _bm25, _bm25_summand,
             "w * d * (params.k1 + 1) / "
             "(d + params.k1 * (1 - params.b + params.b * (length / params.average)))",
-            parameters={"k1": 1.2, "b": 0.75},
-            needs_statistics=True,
-        ),
-    )
-}
+            parameters={"k1": 1.2, "b": 0.75}, needs_statistics=True),
+)
+# fmt: on
+FORMULAS = {formula.name: formula for formula in _ALL}
 
 
 def summands(
@@ -223,33 +177,26 @@ def summands(
     terms: Sequence[Term],
     average_length: float,
 ) -> tuple[Summand, ...]:
-    """What each synset adds to a document's score, in the order of the terms.
-
-    Args:
-        document: what is scored.
-        formula: how.
-        parameters: of the formula; those not given by default.
-        terms: the query's synsets as the formula weighted them.
-        average_length: mean length of the collection's documents, where the formula uses it.
-    """
+    """What each of a query's terms, as the formula weighted them, adds to a document's score."""
     scores = {term.key: term.score for term in document.terms}
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
-    return tuple(
-        Summand(
-            term.key,
-            term.score,
-            scores[term.key],
-            float(formula.summand(term.score, scores[term.key], context)),
-        )
-        for term in terms
-        if term.key in scores
-    )
+    rows = []
+    for term in terms:
+        if (score := scores.get(term.key)) is not None:
+            product = float(formula.summand(term.score, score, context))
+            rows.append(Summand(term.key, term.score, score, product))
+    return tuple(rows)
 
 
 def score_of(rows: Sequence[Summand]) -> float:
     """The score: summands added one after the other in double precision, rounded once."""
-    added = 0.0
-    for row in rows:  # not sum(), which since Python 3.12 rounds otherwise than the stores
-        added += row.product
-    return to_score(added)
+    return added(row.product for row in rows)
+
+
+def added(numbers: Iterable[float]) -> float:
+    """Numbers added in their order and rounded once to float32."""
+    total = 0.0
+    for number in numbers:  # not sum(), which since Python 3.12 rounds otherwise than the stores
+        total += number
+    return to_score(total)

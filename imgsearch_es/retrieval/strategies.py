@@ -25,10 +25,7 @@ class Strategy:
     """A way to score. Its answers are exact, unless an approximate one is asked for.
 
     Attributes:
-        name: by which it is asked for.
-        description: in a line.
-        scores: the formula for synsets, or the comparison of deep features. Strategies that share
-            one rank alike.
+        scores: the formula for synsets, or the comparison of deep features.
         reads: what a search reads on Elasticsearch, and so how it is executed there. The embedded
             store reads the query's posting lists, or every deep feature.
         label: as the page shows it, which offers only those that have one.
@@ -65,14 +62,7 @@ class Strategy:
         return f"{self.reads}, or candidates" if self.can_be_approximate else self.reads
 
     def to_distance(self, score: float) -> float:
-        """The distance that a score stands for: 0 for equal features, larger for less alike ones.
-
-        Of "dense-cosine" it is 1 minus the score, the cosine distance; of distances the score
-        without its sign.
-
-        Raises:
-            QueryError: the score is no distance.
-        """
+        """The distance that a score stands for, 0 for equal features; else a QueryError."""
         if self.name == "dense-cosine":
             return 1 - score
         if not self.is_distance:
@@ -121,11 +111,7 @@ DISTANCES = tuple(name for name, way in STRATEGIES.items() if way.is_distance)
 
 
 def strategy_of(name: str) -> Strategy:
-    """The strategy of this name.
-
-    Raises:
-        QueryError: there is none.
-    """
+    """The strategy of this name; QueryError where there is none."""
     if name not in STRATEGIES:
         raise QueryError(f"there is no strategy {name!r}; there are {', '.join(STRATEGIES)}")
     return STRATEGIES[name]

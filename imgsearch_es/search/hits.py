@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, replacing
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
-from imgsearch_es.search.explanations import Explanation, explain
-from imgsearch_es.search.hit import Hit
-from imgsearch_es.search.reranking import reciprocal_order
+from imgsearch_es.search.hit import Explanation, Hit, explain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,9 +57,7 @@ class Hits(Sequence[Hit]):
         self.exact = result.exact
         self.means = result.means
         self.took_ms = result.took_ms
-        self._terms = result.terms
-        self._average_length = result.average_length
-        self._part_terms = result.part_terms
+        self._result = replace(result, hits=())
         self._hits = tuple(
             Hit(rank, found.score, found.document, found.parts)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
@@ -102,9 +100,6 @@ class Hits(Sequence[Hit]):
         """The distances of the hits, nearest first, for the strategies dense-*.
 
         "dense-cosine" gives the cosine distance, 1 minus the cosine.
-
-        Raises:
-            QueryError: the strategy's scores are no distances.
         """
         way = strategy_of(self.query.strategy)
         return [way.to_distance(hit.score) for hit in self._hits]
@@ -131,60 +126,47 @@ class Hits(Sequence[Hit]):
             rocchio: the weights of query, liked and disliked pictures.
 
         Raises:
-            QueryError: there is no such hit, a hit is both liked and disliked, or none is either;
-                nothing is left of the query; or these hits were made without an index.
+            QueryError: these hits or their index cannot tell, or nothing is left of the query.
         """
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        store = self._index()
         if self.query.fusion is not None:
             raise QueryError(
                 "a fusion has several vectors to move: search again with like=, dislike= and fuse="
             )
-        chosen = self._judged(like), self._judged(dislike)
-        if not any(chosen):
+        good, bad = self._judged(like), self._judged(dislike)
+        judged = {hit.id: hit.document for hit in (*good, *bad)}
+        if not judged:
             raise QueryError("which hits are good or bad? Give like=, dislike= or both, from 0")
-        both = {hit.id for hit in chosen[0]} & {hit.id for hit in chosen[1]}
-        if both:
+        if len(judged) < len(good) + len(bad):
             raise QueryError("the same hit is liked and disliked; decide on one")
-        ids = tuple(hit.id for hits in chosen for hit in hits)
-        documents = {hit.id: hit.document for hits in chosen for hit in hits}
-        if self.query.is_dense:  # hits come without their deep features
-            documents = self._store.get(ids)
-            if len(documents) < len(ids):
-                raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        documents = self._stored(tuple(judged)) if self.query.is_dense else judged
         query = rocchio.expand(
-            self.query, *([documents[hit.id] for hit in hits] for hits in chosen)
+            self.query, [documents[hit.id] for hit in good], [documents[hit.id] for hit in bad]
         )
-        roles = self.query.roles or ("image",) * len(self.query.pictures)
+        roles = query.roles or ("image",) * len(query.pictures)
         query = replace(
             query,
-            k=self.query.k if k is None else k,
+            k=query.k if k is None else k,
             offset=0,
-            exclude=tuple(dict.fromkeys(query.exclude + ids)) if unseen else query.exclude,
-            pictures=query.pictures + tuple(hit.uri for hits in chosen for hit in hits),
-            roles=roles + ("like",) * len(chosen[0]) + ("dislike",) * len(chosen[1]),
+            exclude=tuple(dict.fromkeys((*query.exclude, *judged))) if unseen else query.exclude,
+            pictures=query.pictures + tuple(hit.uri for hit in (*good, *bad)),
+            roles=roles + ("like",) * len(good) + ("dislike",) * len(bad),
         )
-        return Hits(query, self._store.search(query), self._store)
+        return Hits(query, store.search(query), store)
 
     def rerank(self) -> Hits:
-        """These hits in the order of k-reciprocal re-ranking (see ``search.reranking``).
+        """These hits in the order of k-reciprocal re-ranking (see `reciprocal_order`).
 
         Of the strategies dense-*. Scores stay those of the strategy, which ``explain`` explains;
         ``exact`` is False, because the order is no longer theirs.
-
-        Raises:
-            QueryError: the strategy compares no deep features, or the hits have no index.
         """
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        self._index()
         if self.query.embedding is None:
             raise QueryError(
                 f"re-ranking compares deep features, {self.query.strategy} has none: search with "
                 "a strategy dense-*"
             )
-        documents = self._store.get([hit.id for hit in self])
-        if len(documents) < len(self):
-            raise QueryError(f"{self._store.location} no longer has all of these pictures")
+        documents = self._stored([hit.id for hit in self])
         answer = copy.copy(self)
         if len(self):
             vectors = np.stack(features(documents[hit.id] for hit in self))
@@ -197,12 +179,20 @@ class Hits(Sequence[Hit]):
         answer.means = f"{self.means}; then re-ranked by k-reciprocal neighbors"
         return answer
 
-    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
-        """The hits of these numbers, each once.
+    def _index(self) -> Store:
+        if self._store is None:
+            raise QueryError("these hits do not know their index: search with ImageIndex.search")
+        return self._store
 
-        Raises:
-            QueryError: there is no such hit.
-        """
+    def _stored(self, ids: Sequence[str]) -> Mapping[str, Document]:
+        """Documents with their deep features, without which hits come."""
+        documents = self._index().get(ids)
+        if len(documents) < len(ids):
+            raise QueryError(f"{self._index().location} no longer has all of these pictures")
+        return documents
+
+    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
+        """The hits of these numbers, each once."""
         wanted = [numbers] if isinstance(numbers, int) else list(numbers)
         for i in wanted:
             if not -len(self) <= i < len(self):
@@ -211,16 +201,9 @@ class Hits(Sequence[Hit]):
         return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
     def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score (from 0).
-
-        Raises:
-            QueryError: there is no such hit.
-        """
-        if not -len(self) <= i < len(self):
-            raise QueryError(f"there is no hit {i}: there are {len(self)}, counted from 0")
-        return explain(
-            self._hits[i], self.query, self._terms, self._average_length, self._part_terms
-        )
+        """The summands of the i-th hit's score (from 0)."""
+        (hit,) = self._judged(i)
+        return explain(hit, self.query, self._result)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""
@@ -236,12 +219,7 @@ class Hits(Sequence[Hit]):
         }
 
     def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
-        """The paper's grid: the query, then the hits with their scores (needs matplotlib).
-
-        Args:
-            columns: pictures in a row.
-            distances: show ``distances`` instead of scores.
-        """
+        """The paper's grid: the query, then the hits with their scores or ``distances``."""
         from imgsearch_es.interfaces.plots.figures import plot
 
         shown = self
@@ -259,30 +237,14 @@ class Hits(Sequence[Hit]):
         return shown
 
     def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
-        """Count what all pictures that match have, not these hits only.
-
-        Args:
-            fields: as ``ImageIndex.facets`` takes them.
-            size: how many values of a field.
-
-        Raises:
-            QueryError: there is no such facet, the query has a threshold, or these hits were made
-                without an index.
-        """
-        check_facets(fields, size)
-        if self._store is None:
-            raise QueryError("these hits do not know their index: search with ImageIndex.search")
-        if self.query.threshold is not None:
-            raise QueryError("facets count what meets conditions: leave out the threshold")
-        return self._store.facets(self.query, list(dict.fromkeys(fields)), size)
+        """Count what all pictures that match have, not these hits only: ``ImageIndex.facets``."""
+        return count_facets(self._index(), self.query, fields, size)
 
     def to_html(self, path: str | Path, **options: Any) -> Path:
         """Write a gallery page that needs nothing but a browser; gives its absolute path.
 
-        Args:
-            path: of the page.
-            **options: ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
-                ``gallery.gallery_html``; by default facets are counted where that is possible.
+        The options are ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
+        ``gallery.gallery_html``; by default facets are counted where that is possible.
 
         Raises:
             ConfigurationError: the page cannot be written, or would replace a file that is none.
@@ -306,10 +268,7 @@ class Hits(Sequence[Hit]):
         return gallery_html(self, facets=self._shown_facets())
 
     def _shown_facets(self) -> Facets | None:
-        """The facets of a gallery; None where they cannot be counted, which is no reason to fail.
-
-        The index may have been removed since, or its server may be out of reach.
-        """
+        """The facets of a gallery; None where they cannot be counted: that is no reason to fail."""
         from imgsearch_es.interfaces.gallery import SHOWN, VALUES
 
         try:
@@ -323,3 +282,77 @@ class Hits(Sequence[Hit]):
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)
+
+
+def pages(store: Store, query: Query) -> Generator[Hits, None, None]:
+    """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
+    rank = query.offset + 1
+    for result in store.pages(query):
+        hits = Hits(query, result, store, first=rank)
+        rank += len(hits)
+        yield hits
+
+
+def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: int) -> Facets:
+    """Count what the pictures that match have."""
+    check_facets(fields, size)
+    if isinstance(wanted, Query) and wanted.threshold is not None:
+        raise QueryError("facets count what meets conditions: leave out the threshold")
+    return store.facets(wanted, list(dict.fromkeys(fields)), size)
+
+
+# -- k-reciprocal re-ranking ------------------------------------------------------------------
+
+
+def reciprocal_order(
+    query: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k1: int = 20,
+    k2: int = 6,
+    mix: float = 0.3,
+) -> list[int]:
+    """The order of hits that have the query's neighbors as their own first; ties as they were.
+
+    After Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal
+    Encoding", CVPR 2017. A picture's neighbors are encoded as a sparse vector, and pictures are
+    compared by the Jaccard distance of these, mixed with the original distance (equation 12):
+
+        d*(q, g) = (1 - lambda) d_Jaccard(q, g) + lambda d(q, g)
+
+    k1 neighbors must be mutual, k2 are averaged over, and mix is lambda, by default as there. But
+    neighbors are looked for among the query and the hits at hand only, and d is the cosine
+    distance. Time grows with the cube of the number of hits: for hundreds of them. Deep features of
+    shape (dimensions,) and (hits, dimensions) give row numbers, best first.
+    """
+    distances = _cosine_distances(np.vstack([query[np.newaxis], vectors]).astype(np.float64))
+    nearest = np.argsort(distances, axis=1, kind="stable")
+    mutual, half = _mutual(nearest, k1), _mutual(nearest, max(1, round(k1 / 2)))
+    encoded = np.where(_expanded(mutual, half), np.exp(-distances), 0.0)
+    encoded = encoded[nearest[:, :k2]].mean(axis=1)
+    common = np.minimum(encoded[0], encoded).sum(axis=1)
+    either = np.maximum(encoded[0], encoded).sum(axis=1)
+    final = (1 - mix) * (1 - common / either) + mix * distances[0]
+    return [int(i) for i in np.argsort(final[1:], kind="stable")]
+
+
+def _cosine_distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    distances = 1 - unit @ unit.T
+    clipped = np.asarray(np.clip(distances, 0.0, 2.0))
+    np.fill_diagonal(clipped, -1e-12)  # each is its own first neighbor, whatever its doubles
+    return clipped
+
+
+def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Row p marks R(p, k): those among p's k neighbors that have p among theirs."""
+    among = np.zeros(nearest.shape, dtype=bool)
+    np.put_along_axis(among, nearest[:, : k + 1], values=True, axis=1)
+    return np.asarray(among & among.T)
+
+
+def _expanded(mutual: NDArray[np.bool_], half: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """R*(p): R(p, k1) with R(q, k1/2) of each q in it that shares two thirds with it (eq. 3)."""
+    shared = mutual.astype(np.float64) @ half.T.astype(np.float64)
+    joins = mutual & (shared >= 2 / 3 * half.sum(axis=1))
+    return np.asarray(mutual | ((joins.astype(np.float64) @ half) > 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,7 +19,7 @@ from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.filters import Resize, create_image_filter, decode_size
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
-from imgsearch_es.pictures.files import filename, in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.pictures.files import in_memory, picture_id, read_bytes, to_uri
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
@@ -36,12 +36,7 @@ from imgsearch_es.stores.base import Store
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A picture whose pixels are ready for the model.
-
-    Attributes:
-        uri: its name.
-        pixels: as `Analyzer.prepare` gives them.
-    """
+    """A picture whose pixels are ready for the model, as `Analyzer.prepare` gives them."""
 
     uri: str
     pixels: NDArray[np.uint8]
@@ -59,12 +54,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class PictureReader:
-    """Reads the pictures of a query.
-
-    Args:
-        store: the index, which may know a picture already.
-        analyzer: gives the analyzer; called only when a picture has to be analyzed.
-    """
+    """Reads the pictures of a query; only where one has to be analyzed it asks for the analyzer."""
 
     def __init__(self, store: Store, analyzer: Callable[[], Analyzer]) -> None:
         self._store = store
@@ -102,9 +92,7 @@ class PictureReader:
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
                 opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
-        analyses = iter(
-            self._analyze_all([shot for _, _, group in opened.values() for shot in group])
-        )
+        analyses = self._analyze_all([shot for *_, group in opened.values() for shot in group])
         for i, (uri, shown, group) in opened.items():
             mine = [next(analyses) for _ in group]
             vectors = [one.embedding for one in mine if one.embedding is not None]
@@ -113,13 +101,9 @@ class PictureReader:
             examples[i] = Example(uri, terms, embedding, shown)
         return [examples[i] for i in range(len(images))]
 
-    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
-        batches = range(0, len(shots), BATCH_SIZE)
-        return [
-            analysis
-            for start in batches
-            for analysis in self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
-        ]
+    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> Iterator[Analysis]:
+        for start in range(0, len(shots), BATCH_SIZE):
+            yield from self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
 
     def _open(
         self,
@@ -129,10 +113,7 @@ class PictureReader:
         *,
         whole: bool,
     ) -> Picture:
-        """The pixels of a query picture, of which the index may know where they are.
-
-        Decoded as the documents were; but regions and views are of the whole picture.
-        """
+        """A query picture, decoded as the documents were; regions and views are of the whole."""
         source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
         if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
             if known is None:
@@ -142,14 +123,10 @@ class PictureReader:
             raise QueryError(
                 f"{source} was added from memory and the index keeps no pixels: give the picture"
             )
-        at_least = None if whole else self._decode_size()
-        return open_image(source, at_least=at_least, admit=turn.admit)
-
-    def _decode_size(self) -> tuple[int, int] | None:
-        """What the index says, so that a picture that cannot be opened needs no model."""
-        settings = self._store.settings()
+        settings = None if whole else self._store.settings()  # which, unlike a model, are at hand
         filters = settings.analyzer["image_filters"] if settings else ()
-        return decode_size([create_image_filter(config) for config in filters])
+        at_least = decode_size([create_image_filter(config) for config in filters])
+        return open_image(source, at_least=at_least, admit=turn.admit)
 
 
 def _bounded(image: Image.Image, side: int) -> Image.Image:
@@ -182,19 +159,6 @@ def _key(image: QueryImage) -> str | None:
     if isinstance(image, Hit | Document):
         return image.id
     return to_id(image) if isinstance(image, str | os.PathLike) else None
-
-
-def ids_of(examples: Iterable[Example]) -> tuple[str, ...]:
-    """The ids that the pictures have in an index, each once."""
-    return tuple(dict.fromkeys(picture_id(example.uri) for example in examples))
-
-
-def region_text(region: Region | None, seen: Sequence[Example]) -> str:
-    """What to show of a region of a picture; empty without one."""
-    if region is None:
-        return ""
-    name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
-    return f"{','.join(f'{value:g}' for value in region)} of {name}"
 
 
 def _is_unchanged(document: Document) -> bool:

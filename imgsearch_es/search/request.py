@@ -31,28 +31,23 @@ class SearchRequest:
         image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
             the index (or a hit), whose stored terms are used so that no model is loaded.
             Of several, the mean counts.
-        text: words: ``tabby cat``, ``"golden retriever"``, ``dog^2 +ball -poodle``, and
-            conditions among them: ``label:pets`` (see ``imgsearch_es.retrieval.language``).
-            Added to the picture's synsets, with weight 1 each unless boosted.
+        text: words and conditions: ``tabby cat``, ``"golden retriever"``, ``label:pets
+            dog^2 +ball -poodle`` (see docs/query-language.md). Added to the picture's synsets.
         vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
             one more picture.
         where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
             before a field negates.
         k: how many hits.
         offset: how many of the best to leave out, for the next page.
-        strategy: how to score. "auto", "impact", "script" and "script-filtered" are ways to
-            compute formula (1) and give the same hits; "tfidf", "cosine", "sqrt" and "bm25"
-            are other formulas (see ``imgsearch_es.retrieval.scoring``); "dense-cosine" and the
-            other "dense-*" compare deep features instead (see
-            ``imgsearch_es.retrieval.dense``). "auto" is "dense-cosine" for an index made from a
-            file of features alone.
+        strategy: how to score, see docs/scoring.md: "auto", "impact", "script" and
+            "script-filtered" compute formula (1) and give the same hits; "tfidf", "cosine",
+            "sqrt" and "bm25" are other formulas; "dense-*" compare deep features instead. "auto"
+            is "dense-cosine" for an index made from a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
         threshold: the least score of a hit, for the strategies "dense-*".
-        approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare the
-            candidates that the index of nearest neighbors gives, not every picture. Faster on
-            many pictures; a hit may be missing, so ``hits.exact`` is False. On Elasticsearch
-            for an index made with ``vectors="int8_hnsw"`` or the like; an index file answers
-            exactly all the same.
+        approximate: for "dense-cosine", "dense-dot" and "dense-euclidean", on Elasticsearch with
+            ``vectors="int8_hnsw"`` or the like: compare only what the index of nearest neighbors
+            gives. Faster on many pictures; a hit may be missing, so ``hits.exact`` is False.
         candidates: how many of them, by default 200; more find more, and take longer.
         exclude_self: leave out the query's own pictures.
         like: pictures to search closer to, given as ``image`` is; alone or with the rest.
@@ -64,9 +59,9 @@ class SearchRequest:
             (pseudo-relevance feedback).
         rocchio: the weights of the query, the liked and the disliked pictures.
         fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
-            "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses
-            ranks (see ``imgsearch_es.retrieval.fusion``). "image" and "words" are the pictures'
-            and the words' synsets by formula (1); a strategy takes both.
+            "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses ranks.
+            "image" and "words" are the pictures' and the words' synsets by formula (1); a
+            strategy takes both.
     """
 
     image: QueryImages | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from functools import lru_cache
 
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -20,11 +19,6 @@ def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]
     A phrase may have several words, so of "a golden re" not only "re" is looked at but also
     "golden re", the longest first: "a golden retriever". A quotation that has not ended is one
     phrase, and after a sign a phrase of several words is put in quotation marks.
-
-    Args:
-        vocabulary: of the index.
-        text: what was typed so far.
-        limit: how many at most.
     """
     for start in _starts(text):
         typed = text[start:].lstrip('"')
@@ -40,12 +34,12 @@ def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]
 
 def phrases(vocabulary: Vocabulary, typed: str, limit: int = LIMIT) -> list[str]:
     """The phrases that begin as typed, then those with a later word that does; shortest first."""
-    form = normalize(typed)
-    found: list[str] = []
-    for forms, spoken in _tables(vocabulary) if form else ():
-        first = bisect_left(forms, form)
-        after = bisect_right(forms, form + "\U0010ffff")
-        found += sorted(spoken[first:after], key=lambda phrase: (len(phrase), phrase))
+    form, spoken = normalize(typed), _spoken(vocabulary)
+    if not form:
+        return []
+    whole = [phrase for words, phrase in spoken.items() if words.startswith(form)]
+    later = [phrase for words, phrase in spoken.items() if f" {form}" in words]
+    found = [*sorted(sorted(whole), key=len), *sorted(sorted(later), key=len)]
     return list(dict.fromkeys(found))[:limit]
 
 
@@ -60,20 +54,10 @@ def _starts(text: str) -> list[int]:
 
 
 @lru_cache(maxsize=4)
-def _tables(vocabulary: Vocabulary) -> tuple[tuple[list[str], list[str]], ...]:
-    """Normalized beginnings and phrases, sorted: of whole phrases, then of their later words."""
+def _spoken(vocabulary: Vocabulary) -> dict[str, str]:
+    """Phrases by their normalized forms."""
     spoken: dict[str, str] = {}
     for synset in (*vocabulary, *vocabulary.ancestors):
         for phrase in (synset.name.replace("_", " "), *synset.lemmas):
             spoken.setdefault(normalize(phrase), phrase)
-    spoken.pop("", None)
-    later = [
-        (" ".join(form.split(" ")[i:]), phrase)
-        for form, phrase in spoken.items()
-        for i in range(1, form.count(" ") + 1)
-    ]
-    return tuple(
-        (list(forms), list(names))
-        for forms, names in (zip(*sorted(pairs), strict=True) for pairs in (spoken.items(), later))
-        if forms
-    )
+    return spoken

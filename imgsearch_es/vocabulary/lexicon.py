@@ -1,8 +1,4 @@
-"""Looks words and phrases up: which keys they name, in a phrase or in running text.
-
-A lexicon knows texts (names, lemmas, ...) and the keys that they belong to, not what a key is;
-:class:`imgsearch_es.vocabulary.synsets.Vocabulary` gives the keys their meaning.
-"""
+"""Looks words and phrases up: which keys they name, in a phrase or in running text."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.vocabulary.words import (
     STOP_WORDS,
     Spelling,
-    irregular_plurals,
     normalize,
     singulars,
     split_quoted,
@@ -37,12 +32,9 @@ class Match:
 
 
 class Lexicon:
-    """Finds phrases in tables, whatever their case, accents, apostrophes and hyphens.
+    """Finds phrases in tables of (text, key), whatever their case, accents and hyphens.
 
-    Args:
-        keys: all keys; one written exactly is found before anything else, as how "key".
-        tables: how -> (text, key) pairs, in the order in which they are tried.
-        spoken: the phrases to suggest when a word is not found.
+    A key written exactly is found first. ``spoken`` are the phrases to suggest.
     """
 
     def __init__(
@@ -54,12 +46,13 @@ class Lexicon:
         self._exact = {key: (key,) for key in keys}
         self._tables = {how: _table(pairs) for how, pairs in tables.items()}
         self._spoken = tuple(spoken)
+        self._written = {*self._exact, *self._spoken}  # found so, even over commas
+        self._longest = max(
+            form.count(" ") + 1 for table in self._tables.values() for form in table
+        )
 
     def find(self, phrase: str) -> Match | None:
-        """Return what a word or phrase names, None if nothing.
-
-        Tried in this order: the exact key, the tables, the tables for its singular.
-        """
+        """What a word or phrase names: the exact key, by the tables, by these for its singular."""
         phrase = phrase.strip()
         if phrase in self._exact:
             return Match(phrase, self._exact[phrase], "key")
@@ -67,57 +60,42 @@ class Lexicon:
         if found := self._look_up(form):
             return Match(phrase, found[1], found[0])
         if form.count(" ") < self._longest:
-            for singular in singulars(form, irregular_plurals()):
+            for singular in singulars(form):
                 if found := self._look_up(singular):
                     return Match(phrase, found[1], "plural")
         return None
 
     def in_table(self, how: str, phrase: str) -> tuple[str, ...]:
-        """Return the keys that a phrase has in one table."""
+        """The keys that a phrase has in one table."""
         return self._tables[how].get(_form(phrase), ())
 
     def find_one(self, phrase: str) -> Match:
-        """Return what a word or phrase names.
-
-        Raises:
-            UnknownWordError: it names nothing; carries suggestions.
-            QueryError: it is empty.
-        """
+        """What a word or phrase names; see ``Vocabulary.resolve``."""
         if found := self.find(phrase):
             return found
         if not phrase.strip():
-            raise no_words(phrase)
+            raise _no_words(phrase)
         raise UnknownWordError(phrase.strip(), self.suggest(phrase))
 
     def find_all(self, text: str) -> list[Match]:
-        """Return what the phrases of a text name, in order, longest phrases first.
-
-        A phrase in quotation marks is kept whole; an unquoted one does not extend over commas
-        and the like; stop words that no phrase includes are skipped.
-
-        Raises:
-            UnknownWordError: another word names nothing; carries suggestions.
-            QueryError: the text is empty or has only stop words.
-        """
+        """What the phrases of a text name, in order; see ``Vocabulary.resolve_text``."""
         found: list[Match] = []
         for part, quoted in split_quoted(text):
             found.extend([self.find_one(part)] if quoted else self._phrases(part))
         if not found:
-            raise no_words(text)
+            raise _no_words(text)
         return found
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Return known phrases that resemble a word or contain it, best first."""
+        """Known phrases that resemble a word or contain it, best first."""
         return tuple(phrase for _, phrase in self._spelling.rank(word)[:limit])
 
     def _look_up(self, form: str) -> tuple[str, tuple[str, ...]] | None:
-        for how, table in self._tables.items():
-            if form in table:
-                return how, table[form]
-        return None
+        found = ((how, table[form]) for how, table in self._tables.items() if form in table)
+        return next(found, None)
 
     def _phrases(self, text: str) -> Iterator[Match]:
-        """Yield what the phrases of an unquoted text name, greedily from the left."""
+        """What the phrases of an unquoted text name, greedily from the left."""
         spans = word_spans(text)
         start = 0
         while start < len(spans):
@@ -130,7 +108,7 @@ class Lexicon:
                 raise self._unknown(text, spans, start)
 
     def _longest_at(self, text: str, spans: _Spans, start: int) -> tuple[Match, int] | None:
-        """Return what the longest phrase from a word on names, and the word after it."""
+        """What the longest phrase from a word on names, and the word after it."""
         for end in range(min(len(spans), start + self._longest), start, -1):
             phrase = _slice(text, spans, start, end)
             if phrase not in self._written and _is_broken(text, spans, start, end):
@@ -143,7 +121,7 @@ class Lexicon:
         return None
 
     def _unknown(self, text: str, spans: _Spans, start: int) -> UnknownWordError:
-        """Return the error for an unknown word; with its neighbors where these make a near miss."""
+        """The error for an unknown word; with its neighbors where these make a near miss."""
         end = start + 1
         while (
             end < min(len(spans), start + self._longest)
@@ -162,22 +140,11 @@ class Lexicon:
         return UnknownWordError(word, self.suggest(word))
 
     @cached_property
-    def _written(self) -> frozenset[str]:
-        """What is found as it is written, even over commas."""
-        return frozenset(self._exact) | frozenset(self._spoken)
-
-    @cached_property
-    def _longest(self) -> int:
-        """The most words that a known phrase has."""
-        return 1 + max(form.count(" ") for table in self._tables.values() for form in table)
-
-    @cached_property
     def _spelling(self) -> Spelling:
         return Spelling(self._spoken)
 
 
-def no_words(text: str) -> QueryError:
-    """Return the error for a text without a word to search for."""
+def _no_words(text: str) -> QueryError:
     return QueryError(f"there is no word to search for in {text!r}; write one, such as 'tabby cat'")
 
 

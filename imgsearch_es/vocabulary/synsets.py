@@ -2,8 +2,7 @@
 
 A term is an ImageNet synset or a person's own label. Words name terms directly ("tabby cat"), by
 another lemma ("Alsatian"), in the plural ("wolves") or through a hypernym ("dog": 118 breeds).
-The synsets, their glosses and hypernyms come from WordNet 3.0 (data/WORDNET-LICENSE), derived by
-tools/build_synsets.py; nothing is downloaded.
+The synsets are WordNet 3.0's (WORDNET-LICENSE), derived by tools/build_synsets.py.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
 from imgsearch_es.vocabulary.words import safe_keys
 
-__all__ = ["Resolution", "Synset", "Vocabulary", "from_labels", "imagenet"]
-
 
 @dataclass(frozen=True, slots=True)
 class Synset:
@@ -30,7 +27,7 @@ class Synset:
         wnid: WordNet 3.0 identifier, ``n02099601``; empty for an own label.
         name: as in Keras's decode_predictions, ``golden_retriever``; own label: as written.
         lemmas: the words, ``("golden retriever",)``.
-        gloss: WordNet's definition; empty for an own label.
+        gloss: WordNet's definition.
         class_index: position in the model's output; None for a hypernym.
     """
 
@@ -47,7 +44,6 @@ class Resolution:
     """What a word or phrase names.
 
     Attributes:
-        phrase: the phrase as written.
         senses: the synsets that it names, terms or hypernyms.
         keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
             that is a term stands for itself, another for all terms below it.
@@ -72,7 +68,7 @@ class Vocabulary:
         name: "imagenet-1k" or "labels".
         synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
         ancestors: the synsets above the terms that are not terms themselves.
-        parents: synset key -> keys of the synsets right above it.
+        parents: the keys of the synsets right above each, by key.
     """
 
     name: str
@@ -90,11 +86,11 @@ class Vocabulary:
         return key in self._terms
 
     def __getitem__(self, key: str) -> Synset:
-        """Return a term by its exact key; raises KeyError for anything else."""
+        """A term by its exact key."""
         return self._terms[key]
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash((self.name, self.keys))
 
     def __repr__(self) -> str:
         return f"<Vocabulary {self.name}: {len(self)} terms>"
@@ -108,16 +104,7 @@ class Vocabulary:
         return tuple(self._terms)
 
     def hypernyms(self, key: str) -> tuple[Synset, ...]:
-        """Return all synsets above one, nearest first and the root last, without duplicates.
-
-        Each comes after everything of the result that is below it.
-
-        Args:
-            key: of a term or of a hypernym.
-
-        Raises:
-            KeyError: no synset has this key.
-        """
+        """All synsets above a term or hypernym, each after everything that is below it."""
         above: dict[str, int] = {}
         waiting = [(self._known[key].key, 0)]
         while waiting:
@@ -129,32 +116,25 @@ class Vocabulary:
         return tuple(self._known[parent] for parent in sorted(above, key=above.__getitem__))
 
     def hyponyms(self, key: str) -> tuple[str, ...]:
-        """Return the keys of the terms at or below a synset, in the vocabulary's order.
-
-        Raises:
-            KeyError: no synset has this key.
-        """
+        """The keys of the terms at or below a synset, in the vocabulary's order."""
         return tuple(self._below[self._known[key].key])
 
     def words(self, key: str) -> str:
-        """Return a synset's words and its hypernyms', nearest first, for a full-text field.
-
-        For ``golden_retriever``: "golden retriever, retriever, sporting dog, gun dog, dog, ...".
-        """
+        """A synset's words and its hypernyms', nearest first: "tabby, tabby cat, cat, ..."."""
         synset = self._known[key]
         name = synset.name.replace("_", " ") if synset.wnid else synset.name
         lemmas = (lemma for above in self.hypernyms(key) for lemma in above.lemmas)
         return ", ".join(dict.fromkeys([name, *synset.lemmas, *lemmas]))
 
     def with_hypernyms(self) -> Vocabulary:
-        """Return the vocabulary whose terms are these and then all their hypernyms, by wnid."""
+        """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
         return self._with_hypernyms if self.ancestors else self
 
     def resolve(self, phrase: str) -> Resolution:
-        """Return what one word or phrase names.
+        """What one word or phrase names.
 
-        Tried in this order, and the first that succeeds counts: exact key; then, whatever the
-        case, accents, apostrophes, hyphens and underscores: key, wnid, name, lemma, plural.
+        The first counts: exact key; then, whatever the case, accents, apostrophes, hyphens and
+        underscores: key, wnid, name, lemma, plural.
 
         Raises:
             UnknownWordError: it names nothing; carries suggestions.
@@ -163,7 +143,7 @@ class Vocabulary:
         return self._resolution(self._lexicon.find_one(phrase))
 
     def resolve_text(self, text: str) -> tuple[Resolution, ...]:
-        """Return what each phrase of a text names, in the order of the text.
+        """What each phrase of a text names, in the order of the text.
 
         The longest phrase counts ("tabby cat" before "cat"); a phrase in quotation marks is kept
         whole; a phrase does not extend over commas and the like; stop words are skipped.
@@ -175,36 +155,30 @@ class Vocabulary:
         return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Return known words and phrases that resemble a word or contain it, best first."""
+        """Known words and phrases that resemble a word or contain it, best first."""
         return self._lexicon.suggest(word, limit)
 
     def to_dict(self) -> dict[str, object]:
-        """Return what `from_dict` needs to make this vocabulary again, fit for JSON."""
+        """What `from_dict` needs to make this vocabulary again, fit for JSON."""
         if self.name == "labels":
             return {"name": "labels", "labels": [synset.name for synset in self.synsets]}
         return {"name": self.name} | ({} if self.ancestors else {"hypernyms": True})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Vocabulary:
-        """Make the vocabulary that `to_dict` described.
-
-        Raises:
-            SchemaError: this version cannot make it.
-        """
+        """The vocabulary that `to_dict` described; SchemaError where this version has none such."""
         name, labels = data.get("name"), data.get("labels")
         if name == "imagenet-1k":
-            vocabulary = imagenet()
-        elif name == "labels" and isinstance(labels, list):
-            try:
-                vocabulary = from_labels(labels)
-            except ConfigurationError as error:
-                raise SchemaError(f"the index's list of labels is damaged: {error}") from error
-        else:
+            return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()
+        if name != "labels" or not isinstance(labels, list):
             raise SchemaError(
                 f"the index has the unknown vocabulary {name!r}; open it with the version of "
                 "imgsearch_es that wrote it, or build it again"
             )
-        return vocabulary.with_hypernyms() if data.get("hypernyms") else vocabulary
+        try:
+            return from_labels(labels)
+        except ConfigurationError as error:
+            raise SchemaError(f"the index's list of labels is damaged: {error}") from error
 
     def _resolution(self, match: Match) -> Resolution:
         how = match.how
@@ -222,15 +196,9 @@ class Vocabulary:
             also=tuple(self._known[key] for key in others if key not in match.keys),
         )
 
-    # Tables, made on first use
-
     @cached_property
     def _with_hypernyms(self) -> Vocabulary:
         return Vocabulary(self.name, self.synsets + self.ancestors, (), self.parents)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.name, self.keys))
 
     @cached_property
     def _terms(self) -> dict[str, Synset]:
@@ -247,18 +215,9 @@ class Vocabulary:
     @cached_property
     def _below(self) -> dict[str, list[str]]:
         """The terms at or below every synset."""
-        above: dict[str, dict[str, None]] = {}
-
-        def at_or_above(key: str) -> dict[str, None]:
-            if key not in above:
-                above[key] = {key: None}
-                for parent in self.parents.get(key, ()):
-                    above[key] |= at_or_above(parent)
-            return above[key]
-
         below: dict[str, list[str]] = {key: [] for key in self._known}
         for term in self.keys:
-            for key in at_or_above(term):
+            for key in (term, *(above.key for above in self.hypernyms(term))):
                 below[key].append(term)
         return below
 
@@ -279,7 +238,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=1)
 def imagenet() -> Vocabulary:
-    """Return the 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
+    """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
     rows = []
     path = Path(__file__).with_name("synsets.tsv")
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -297,7 +256,7 @@ def imagenet() -> Vocabulary:
 
 
 def from_labels(labels: Sequence[str]) -> Vocabulary:
-    """Return the vocabulary of a person's own labels, which are a model's classes in order.
+    """The vocabulary of a person's own labels, which are a model's classes in order.
 
     Raises:
         ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
@@ -306,7 +265,7 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
         raise ConfigurationError("labels must be a list of at least one text, one per class")
     seen: dict[str, int] = {}
     for position, label in enumerate(labels):
-        if not _is_text(label):
+        if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
             raise ConfigurationError(f"label {position} is not text: {label!r}")
         if not label.strip():
             raise ConfigurationError(f"label {position} is empty; every class needs a name")
@@ -318,11 +277,3 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
         for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
     )
     return Vocabulary("labels", synsets)
-
-
-def _is_text(label: object) -> bool:
-    """Whether a label is a string that UTF-8 can hold (not a lone surrogate)."""
-    try:
-        return isinstance(label, str) and bool(label.encode() or True)
-    except UnicodeEncodeError:
-        return False

@@ -1,7 +1,4 @@
-"""Words and phrases: one spelling for all variants, singulars of plurals, and near misses.
-
-Nothing here knows what a synset is; :mod:`imgsearch_es.vocabulary.synsets` builds on it.
-"""
+"""Words and phrases: one spelling for all variants, singulars of plurals, and near misses."""
 
 from __future__ import annotations
 
@@ -10,6 +7,9 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from heapq import nsmallest
+from itertools import count
+from operator import itemgetter
 from pathlib import Path
 
 _STOP_WORDS = """
@@ -28,16 +28,10 @@ _LONGEST = 80
 """Longer phrases than this, in characters, get no suggestions."""
 
 # WordNet's rules of detachment for nouns, https://wordnet.princeton.edu/documentation/morphy7wn
-_DETACHMENTS = (
-    ("s", ""),
-    ("ses", "s"),
-    ("xes", "x"),
-    ("zes", "z"),
-    ("ches", "ch"),
-    ("shes", "sh"),
-    ("men", "man"),
-    ("ies", "y"),
-)
+_DETACHMENTS = {
+    "s": "", "ses": "s", "xes": "x", "zes": "z",
+    "ches": "ch", "shes": "sh", "men": "man", "ies": "y",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -53,7 +47,7 @@ _ASCII_FORMS = {
 
 
 def normalize(text: str) -> str:
-    """Return the one spelling that all variants of a phrase share.
+    """The one spelling that all variants of a phrase share.
 
     Compatibility forms, case, accents and apostrophes are dropped; spaces, hyphens, underscores
     and other punctuation are each one space: ``Jack-o’-lantern`` is ``jack o lantern``.
@@ -67,48 +61,42 @@ def normalize(text: str) -> str:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Return (start, end) of every word of a text; hyphens and underscores separate words."""
+    """(start, end) of every word of a text; hyphens and underscores separate words."""
     spans: list[tuple[int, int]] = []
-    start = None
+    start = 0
     for position, character in enumerate(text + " "):
-        if _is_word_character(character):
-            start = position if start is None else start
-        elif start is not None:
+        if not _is_word_character(character):
             if normalize(text[start:position]):
                 spans.append((start, position))
-            start = None
+            start = position + 1
     return spans
 
 
 def split_quoted(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a text, each with whether it was in quotation marks.
-
-    Curly marks and guillemets count as straight ones; a mark without its partner is ignored.
-    """
+    """The parts of a text, each with whether it was in quotation marks, straight or not."""
     for quoted, plain in _QUOTED.findall(text.translate(_QUOTATION_MARKS)):
         if quoted.strip() or plain.strip():
             yield (quoted, True) if quoted else (plain, False)
 
 
-def singulars(phrase: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield what a normalized phrase may be the plural of, one word changed, last word first."""
+def singulars(phrase: str) -> Iterator[str]:
+    """What a normalized phrase may be the plural of, one word changed, last word first."""
     words = phrase.split(" ")
-    for position in reversed(range(len(words))):
-        for singular in _singulars_of_word(words[position], irregular):
+    for position, word in reversed([*enumerate(words)]):
+        found = list(_irregular_plurals().get(word, ()))
+        if len(word) > 2 and not word.endswith("ss"):
+            found += [
+                word.removesuffix(suffix) + ending
+                for suffix, ending in _DETACHMENTS.items()
+                if word.endswith(suffix) and word != suffix
+            ]
+        for singular in found:
             yield " ".join([*words[:position], singular, *words[position + 1 :]])
 
 
-def _singulars_of_word(word: str, irregular: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield from irregular.get(word, ())
-    if len(word) > 2 and not word.endswith("ss"):
-        for suffix, ending in _DETACHMENTS:
-            if word.endswith(suffix) and word != suffix:
-                yield word.removesuffix(suffix) + ending
-
-
 @lru_cache(maxsize=1)
-def irregular_plurals() -> Mapping[str, tuple[str, ...]]:
-    """Return WordNet's irregular nouns, plural to singulars."""
+def _irregular_plurals() -> Mapping[str, tuple[str, ...]]:
+    """WordNet's irregular nouns, plural to singulars."""
     table: dict[str, tuple[str, ...]] = {}
     path = Path(__file__).with_name("plurals.tsv")
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -118,26 +106,21 @@ def irregular_plurals() -> Mapping[str, tuple[str, ...]]:
 
 
 def safe_keys(labels: Sequence[str]) -> list[str]:
-    """Return one distinct key per label that Elasticsearch takes as field and feature name.
+    """One distinct key per label that Elasticsearch takes as field and feature name.
 
-    A key is the label with ``_`` for white space, dots, control characters and what has a
-    meaning in queries; it is 1 to 200 characters long, starts and ends without ``_``, and
-    differs from all others by more than case. Labels that would share a key are all numbered.
+    A key has ``_`` for what has a meaning there; it is 1 to 200 characters long and differs from
+    all others by more than case. Labels that would share a key are all numbered.
     """
     keys = [_safe_key(label) for label in labels]
-    count = Counter(key.casefold() for key in keys)
-    taken = set(count)
-    next_number: Counter[str] = Counter()
+    holders = Counter(key.casefold() for key in keys)
+    taken = set(holders)
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
     for position, key in enumerate(keys):
-        if count[key.casefold()] == 1:
-            continue
-        numbered = key
-        while numbered.casefold() in taken:
-            next_number[key.casefold()] += 1
-            suffix = f"_{next_number[key.casefold()]}"
-            numbered = key[: 200 - len(suffix)] + suffix
-        taken.add(numbered.casefold())
-        keys[position] = numbered
+        if holders[key.casefold()] > 1:
+            suffixes = (f"_{number}" for number in numbers[key.casefold()])
+            numbered = (key[: 200 - len(suffix)] + suffix for suffix in suffixes)
+            keys[position] = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(keys[position].casefold())
     return keys
 
 
@@ -151,9 +134,9 @@ def _safe_key(label: str) -> str:
 class Spelling:
     """Finds the known phrases nearest to a misspelled or partial one.
 
-    A phrase is near when, written without spaces, it resembles the one sought, or when it has
-    words that resemble those sought (so that a phrase's part finds it). Resemblance is difflib's
-    ratio, computed only for the candidates that share the most pairs of letters.
+    A phrase is near when, without its spaces, it resembles the one sought, or when it has words
+    that resemble those sought. Resemblance is difflib's ratio, computed only for the candidates
+    that share the most pairs of letters.
     """
 
     def __init__(self, phrases: Iterable[str]) -> None:
@@ -172,41 +155,36 @@ class Spelling:
                 self._postings[pair].append(entry)
 
     def rank(self, phrase: str) -> list[tuple[float, str]]:
-        """Return (resemblance from 0.75 to 1, known phrase), best first."""
+        """(resemblance from 0.75 to 1, known phrase), best first."""
         form = normalize(phrase)
         if not 0 < len(form) <= _LONGEST:
             return []
-        scores: defaultdict[str, float] = defaultdict(float)
-        for entry, score in self._near(form.replace(" ", "")).items():
-            if entry in self._joined:
-                scores[self._joined[entry]] = score
+        near = self._near(form.replace(" ", "")).items()
+        scores = {self._joined[entry]: score for entry, score in near if entry in self._joined}
         words = form.split(" ")
         by_words: defaultdict[str, float] = defaultdict(float)
         for word in words:
-            best: defaultdict[str, float] = defaultdict(float)
-            for entry, score in self._near(word).items():
-                for holder in self._holders.get(entry, ()):
-                    best[holder] = max(best[holder], score)
+            best: dict[str, float] = {}
+            for entry, score in sorted(self._near(word).items(), key=itemgetter(1)):
+                best |= dict.fromkeys(self._holders.get(entry, ()), score)
             for holder, score in best.items():
                 by_words[holder] += score
         for holder, total in by_words.items():
-            scores[holder] = max(scores[holder], 0.9 * total / len(words))
+            scores[holder] = max(scores.get(holder, 0.0), 0.9 * total / len(words))
         ranked = sorted((-score, len(form), form) for form, score in scores.items())
         return [(-score, self._phrases[form]) for score, _, form in ranked if -score >= 0.75]
 
     def _near(self, word: str, candidates: int = 40) -> dict[str, float]:
-        """Return the known words and joined phrases that resemble a word, with how much."""
+        """The known words and joined phrases that resemble a word, with how much."""
         from difflib import SequenceMatcher
 
         pairs = _pairs(word)
         shared = Counter(entry for pair in pairs for entry in self._postings.get(pair, ()))
-        nearest = sorted(
-            shared,
-            key=lambda entry: (-shared[entry] / (len(pairs) + len(entry) + 1), entry),
-        )
         matcher = SequenceMatcher(autojunk=False, b=word)
         near = {}
-        for entry in nearest[:candidates]:
+        for entry in nsmallest(
+            candidates, shared, key=lambda e: (-shared[e] / (len(pairs) + len(e) + 1), e)
+        ):
             matcher.set_seq1(entry)
             swapped = 0.85 if len(entry) == len(word) and sorted(entry) == sorted(word) else 0.0
             if (score := max(matcher.ratio(), swapped)) >= 0.75:
@@ -215,6 +193,6 @@ class Spelling:
 
 
 def _pairs(word: str) -> set[str]:
-    """Return a word's pairs of neighboring letters, its two ends included."""
+    """A word's pairs of neighboring letters, its two ends included."""
     padded = f" {word} "
     return {padded[i : i + 2] for i in range(len(padded) - 1)}

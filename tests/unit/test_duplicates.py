@@ -14,7 +14,6 @@ from imgsearch_es.retrieval.duplicates import (
     _are_near,
     describe_group,
     find_groups,
-    in_batches,
     to_threshold,
 )
 from tests.conformance.collections import document
@@ -89,15 +88,9 @@ def test_thousands_of_the_same_picture():
     assert len(group) == 5000
 
 
-@pytest.mark.parametrize(
-    ("near", "threshold"), [(None, None), (False, None), (True, NEAR), (0.5, 0.5), (1, 1.0)]
-)
-def test_threshold(near, threshold):
-    assert to_threshold(near) == threshold
-
-
 @pytest.mark.parametrize("near", [0, -1, 1.01, float("nan"), "much"])
-def test_no_threshold(near):
+def test_threshold(near):
+    assert list(map(to_threshold, (None, False, True, 0.5, 1))) == [None, None, NEAR, 0.5, 1.0]
     with pytest.raises(QueryError, match="near is a cosine above 0"):
         to_threshold(near)
 
@@ -117,10 +110,3 @@ def test_describe_group():
     assert shown["pictures"][1]["similarity"] is None
     assert shown["pictures"][0]["uri"] == large.uri
     assert describe_group([small, replace(small, id="0" * 32)]).exact
-
-
-def test_in_batches():
-    groups = [["a", "b"], ["c", "d", "e"], ["f", "g"]]
-    assert list(in_batches(groups, 4)) == [groups[:2], groups[2:]]
-    assert list(in_batches(groups, 1)) == [[group] for group in groups]
-    assert list(in_batches([])) == []

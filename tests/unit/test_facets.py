@@ -12,8 +12,6 @@ from imgsearch_es.retrieval.facets import (
     FACETS,
     check_facets,
     conditions_of,
-    most_frequent,
-    not_empty,
     ranges,
 )
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -37,16 +35,12 @@ def test_ranges_read_well():
     assert [item.value for item in ranges("bytes")] == names
 
 
-def test_order():
-    counts = [("b", 2), ("c", 3), ("a", 2), ("d", 1)]
-    assert [item["value"] for item in most_frequent(counts, 3)] == ["c", "a", "b"]
-    assert not_empty([("x", 0), ("y", 1)]) == [{"value": "y", "count": 1}]
-
-
 def test_what_cannot_be_counted():
     check_facets(FACETS, 10)
     with pytest.raises(QueryError, match="no facet of 'uri'; there are synsets"):
         check_facets(["label", "uri"], 10)
+    with pytest.raises(QueryError, match="width has no range 'wide'; there are <256, 256-511"):
+        conditions_of("width", "wide")
     for size in (0, 10_001):
         with pytest.raises(QueryError, match="1 to 10000 values"):
             check_facets(FACETS, size)
@@ -90,8 +84,3 @@ def test_the_request():
 )
 def test_the_conditions_of_a_value(field, value, conditions):
     assert " ".join(map(str, conditions_of(field, value))) == conditions
-
-
-def test_a_range_that_does_not_exist():
-    with pytest.raises(QueryError, match="width has no range 'wide'; there are <256, 256-511"):
-        conditions_of("width", "wide")

@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Part, by_ranks, fused_score, summed
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
-from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
+from imgsearch_es.stores.elastic.fusion import read_fused
 from tests.unit.test_documents import SOURCE
 
 PICTURE = (Term("tabby", 0.5), Term("lynx", 0.25))
@@ -74,11 +74,6 @@ def test_wrong_options(options, message):
         Fusion({"image": 1}, **options)
 
 
-def test_numpy_weights_are_numbers():
-    parts = Fusion({"image": np.float32(0.1)}).parts(PICTURE, (), PICTURE)
-    assert parts == (Part("image", to_score(0.1), "auto", PICTURE),)
-
-
 @pytest.mark.parametrize(
     ("weights", "pictures", "words", "message"),
     [
@@ -111,12 +106,9 @@ def test_queries_that_cannot_be_fused(options, message):
         query({"auto": 1, "dense-cosine": 1}, "rrf", **options)
 
 
-def test_a_fusion_without_parts():
-    with pytest.raises(QueryError, match=r"build it with ImageIndex\.query"):
-        Query(PICTURE, fusion=Fusion({"image": 1}))
-
-
 def test_what_a_part_is():
+    parts = Fusion({"image": np.float32(0.1)}).parts(PICTURE, (), PICTURE)
+    assert parts == (Part("image", to_score(0.1), "auto", PICTURE),)
     filters = parse_filters({"label": "pets"})
     fused = query(
         {"image": 1, "words": 0.5, "bm25": 2, "dense-cosine": 1},
@@ -133,11 +125,8 @@ def test_what_a_part_is():
     assert {(single.filters, single.k, single.offset) for single in singles} == {(filters, 7, 2)}
     assert all(single.fusion is None and not single.parts for single in singles)
     assert "fused: image 1, words 0.5, bm25 2, dense-cosine 1 (sum)" in str(fused)
-
-
-def test_each_part_ranks_a_window():
     singles = part_queries(query({"image": 1, "words": 1}, "rrf", k=5, offset=10))
-    assert {(single.k, single.offset) for single in singles} == {(100, 0)}
+    assert {(single.k, single.offset) for single in singles} == {(100, 0)}  # a window each
 
 
 def test_the_terms_are_those_of_the_parts_with_their_weights():
@@ -172,14 +161,6 @@ def test_ranks_by_hand():
         (key, np.float32(score)) for key, score in expected.items()
     ]
     assert [(part.score, part.rank) for part in ranked[2][2]] == [(0.8, 2), (None, None)]
-
-
-def test_equal_ranks_are_ordered_by_id():
-    fusion = Fusion({"image": 1, "words": 1}, "rrf")
-    parts = fusion.parts(PICTURE, WORDS, BOTH)
-    ranked = by_ranks(fusion, parts, [{"b": 2.0, "a": 1.0}, {"a": 2.0, "b": 1.0}])
-    assert [key for key, _, _ in ranked] == ["a", "b"]
-    assert ranked[0][1] == ranked[1][1]
 
 
 # -- Elasticsearch -------------------------------------------------------------------------------
@@ -290,10 +271,6 @@ def test_what_no_window_proves_is_not_called_exact():
     assert "equally near" in found.means
 
 
-def test_the_window_is_what_was_asked_for():
-    assert fused_body(query({"image": 1, "words": 1}), NO_STATISTICS, 77)["size"] == 77
-
-
 # -- an index ------------------------------------------------------------------------------------
 
 
@@ -362,13 +339,8 @@ def test_liked_pictures_are_parts_too(index, cat, photos):
     assert liked.parts[0].terms == same.terms
     moved = index.query(like=[cat], dislike=[dog], strategy="dense-cosine").embedding
     assert np.array_equal(liked.embedding, moved)
-
-
-def test_re_ranking_takes_the_deep_feature(index, cat):
     hits = index.search(cat, fuse={"sqrt": 1, "dense-cosine": 1})
     assert {hit.id for hit in hits.rerank()} == {hit.id for hit in hits}
-    with pytest.raises(QueryError, match="deep features"):
-        index.search(cat, fuse={"sqrt": 1, "bm25": 1}).rerank()
 
 
 @pytest.mark.parametrize(

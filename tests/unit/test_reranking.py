@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.search.hits import Hits
-from imgsearch_es.search.reranking import reciprocal_order
+from imgsearch_es.search.hits import Hits, reciprocal_order
 
 
 def at(*degrees):
@@ -103,5 +102,6 @@ def test_nothing_to_rerank_by(index, photos):
         Hits(hits.query, index.store.search(hits.query)).rerank()
     dense = index.search(image=photos / "cats" / "cat.0.png", strategy="dense-dot")
     index.remove(dense[0].id)
-    with pytest.raises(QueryError, match="no longer has"):
-        dense.rerank()
+    for again in (dense.rerank, lambda: dense.refine(like=0)):
+        with pytest.raises(QueryError, match="no longer has"):
+            again()

@@ -20,6 +20,7 @@ from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.interfaces.server.services import Searching
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.search.query_building import QueryBuilder
+from imgsearch_es.search.query_pictures import PictureReader
 from imgsearch_es.search.request import OPTIONS, SearchRequest
 from tests.serving import Start, json_of
 
@@ -36,7 +37,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def remember(index: ImageIndex, /, *args: Any, **given: Any) -> Any:
         options.clear()
         options.update(dict(zip(OPTIONS, args, strict=False)), **given)
-        builder = QueryBuilder(index.store, lambda: index.analyzer, index.vocabulary)
+        reader = PictureReader(index.store, lambda: index.analyzer)
+        builder = QueryBuilder(index.store, index.vocabulary, reader)
         return builder.build(SearchRequest(*args, **given))
 
     def search(index: ImageIndex, /, *args: Any, **given: Any) -> Any:

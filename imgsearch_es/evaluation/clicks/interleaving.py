@@ -23,7 +23,7 @@ from imgsearch_es.evaluation.collection import Topic
 from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
 

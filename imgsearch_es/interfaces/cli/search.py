@@ -15,8 +15,7 @@ from imgsearch_es.interfaces.cli.output import answer, fail, print_line, print_t
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.search.explanations import Explanation
-    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hit import Explanation, Hit
     from imgsearch_es.search.hits import Hits
 
 _PAGE = 1000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Term
     from imgsearch_es.retrieval.queries import Query
     from imgsearch_es.retrieval.scoring import Summand
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
     from imgsearch_es.search.hits import Hits
 
 QUERY_TERMS = 8

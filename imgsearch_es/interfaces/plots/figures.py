@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from imgsearch_es.search.explanations import Explanation
+    from imgsearch_es.search.hit import Explanation
     from imgsearch_es.search.hits import Hits
 
 ROWS = 20  # summands drawn; the rest become one bar

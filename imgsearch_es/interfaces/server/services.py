@@ -30,7 +30,7 @@ from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.explanations import Explanation
+from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_pictures import Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS

@@ -12,10 +12,9 @@ from typing import Any
 import elasticsearch
 
 from imgsearch_es.retrieval.dense import direction
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.storable import storable
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import (
     SearchResult,

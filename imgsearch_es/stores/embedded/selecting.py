@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter
+from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter, wildcard_matches
 from imgsearch_es.retrieval.queries import Selection
-from imgsearch_es.retrieval.wildcards import wildcard_matches
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DAY = len("2026-01-31")

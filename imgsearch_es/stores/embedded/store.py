@@ -16,12 +16,11 @@ import duckdb
 
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.storable import storable
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,

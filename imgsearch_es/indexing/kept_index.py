@@ -1,0 +1,373 @@
+"""An index as a whole: opened with its analyzer, moved, rebuilt and verified."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
+from imgsearch_es.indexing import Indexer, IndexReport, Options
+from imgsearch_es.indexing.exchange import (
+    ExportReport,
+    FeatureExport,
+    ImportReport,
+    export_documents,
+    export_features,
+    import_documents,
+    import_features,
+)
+from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
+from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
+from imgsearch_es.indexing.wanted_analyzer import (
+    WantedAnalyzer,
+    check_fits,
+    settings_of,
+    with_more_filters,
+)
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+from imgsearch_es.vocabulary.synsets import Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
+
+T = TypeVar("T")
+PathLike = str | os.PathLike[str]
+_ATTEMPTS = 5
+"""To search an index that is being rebuilt just then."""
+
+
+class KeptIndex:
+    """What is done to an ``ImageIndex`` as a whole, whatever its pictures are searched for."""
+
+    def __init__(
+        self, location: str, wanted: WantedAnalyzer, store_options: Mapping[str, Any]
+    ) -> None:
+        if not location:
+            raise ConfigurationError(
+                "which index? Give the path of a file, a URL such as http://localhost:9200/pets, "
+                "or set IMGSEARCH_INDEX"
+            )
+        self._wanted = wanted
+        self.store: Store = open_store(location, **store_options)
+        self._place = location
+        self._store_options = store_options
+        self._analyzer: Analyzer | None = None
+        self._checked_with: IndexSettings | None = None
+        self._writing = 0
+        self._lock = threading.RLock()
+
+    @property
+    def location(self) -> str:
+        """The path or URL, without credentials."""
+        return self.store.location
+
+    @property
+    def exists(self) -> bool:
+        """Whether the index was created."""
+        self._renew()
+        return self.store.settings() is not None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The synsets that pictures of this index may have."""
+        return self._settings().vocabulary
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """The analyzer of this index; the model itself is loaded when first used.
+
+        Raises:
+            AnalyzerMismatchError: the index was built with another analyzer or other weights.
+        """
+        with self._lock:
+            settings = self.store.settings()
+            if self._analyzer is None or not self._is_of_index(self._analyzer, settings):
+                analyzer = self._wanted.build(settings)
+                if settings is not None:
+                    check_fits(analyzer, settings, self.location)
+                self._analyzer, self._checked_with = analyzer, settings
+            return self._analyzer
+
+    def create(self) -> None:
+        """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
+        self.store.create(settings_of(self.analyzer))
+
+    def verify(
+        self,
+        *,
+        files: bool = False,
+        sample: int = 0,
+        repair: bool = False,
+        progress: VerifyProgress | None = None,
+    ) -> VerifyReport:
+        """Whether the index is whole: all that it keeps is compared with all else that it keeps.
+
+        Args:
+            files: also read every picture's file and compare its hash.
+            sample: also analyze so many pictures again.
+            repair: put right what something whole says how; then look again, and report the rest.
+            progress: called with the documents looked at and all documents.
+        """
+        self._renew()
+        verifier = Verifier(
+            self.store, lambda: self.analyzer, files=files, sample=sample, progress=progress
+        )
+        return verifier.run(repair=repair)
+
+    def export(
+        self,
+        path: PathLike,
+        *,
+        pictures: bool = False,
+        where: Mapping[str, Any] | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> ExportReport:
+        """Write the documents, and the index's settings, into a file that is there whole or not.
+
+        Args:
+            path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
+            pictures: put the bytes of the pictures into it, too.
+            where: conditions, as of ``search``; by default every document.
+            force: overwrite a file that exists; without it, an ExchangeError.
+            progress: called with the number of documents so far.
+        """
+        filters = parse_filters(where, self.vocabulary)
+        return export_documents(
+            self.store,
+            Path(path),
+            pictures=pictures,
+            filters=filters,
+            force=force,
+            progress=progress,
+        )
+
+    def import_(
+        self,
+        path: PathLike,
+        *,
+        pictures: PathLike | None = None,
+        progress: Callable[[ImportReport], None] | None = None,
+    ) -> ImportReport:
+        """Add the documents of a file, which ``export`` or another tool wrote.
+
+        An index that does not exist is created with the settings of the file. A row that is no
+        document is reported, and the others go on. Pictures in the file are put into the folder
+        ``pictures``, if given; the documents then are of these files.
+
+        Raises:
+            ExchangeError: the file cannot be read or does not say which analyzer made it.
+            AnalyzerMismatchError: the index was built with another analyzer.
+            ReconciliationError: the index does not hold what was written to it.
+        """
+        folder = None if pictures is None else Path(pictures)
+        self._check_analyzer()
+        with self._for_one_index():
+            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
+
+    def export_features(
+        self,
+        path: PathLike,
+        *,
+        where: Mapping[str, Any] | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> FeatureExport:
+        """Write the deep features into a file that other programs read; options as of ``export``.
+
+        It is ``.csv``, ``.h5``, ``.parquet``, or a folder for NumPy's files (docs/features.md).
+        """
+        filters = parse_filters(where, self.vocabulary)
+        return export_features(
+            self.store, Path(path), filters=filters, force=force, progress=progress
+        )
+
+    def import_features(
+        self,
+        path: PathLike,
+        *,
+        folder: PathLike | None = None,
+        progress: Callable[[ImportReport], None] | None = None,
+    ) -> ImportReport:
+        """Add deep features of a file, wherever they come from; they are searched at once.
+
+        A new index for which no model and no analyzer is named has features alone: it is searched
+        by the pictures it has and by vectors, with the strategies dense-*. With one that is named
+        it takes new pictures, too. (That it made the features cannot be checked; their dimensions
+        are.) Documents that the index has keep all but their deep feature. Pictures are not read.
+        Relative paths in the file start at ``folder``, by default the current one.
+
+        Raises:
+            ExchangeError: the file cannot be read, is of another form, or has no row that fits.
+            ReconciliationError: the index does not hold what was written to it.
+        """
+        self._check_analyzer()
+        named = self._wanted.is_asked_for or self._wanted.weights is not None
+        settings = (lambda: settings_of(self.analyzer)) if named else None
+        base = None if folder is None else Path(folder)
+        with self._for_one_index():
+            return import_features(
+                self.store, Path(path), settings=settings, folder=base, progress=progress
+            )
+
+    def reindex(
+        self,
+        *,
+        model: str | None = None,
+        analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
+        weights: PathLike | None = None,
+        allow_missing: bool = False,
+        keep_old: bool = False,
+        progress: ReindexProgress | None = None,
+    ) -> ReindexReport:
+        """Build the index anew and put the new one in its place in one step.
+
+        The pictures are read again from their URIs; labels, metadata and the list of rejected
+        pictures stay. With the analyzer that the index has, the documents are copied: that changes
+        the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
+        Where the other analyzer only has more embedding filters, they are copied as well, and their
+        deep features pass through these: no picture is read.
+
+        Args:
+            model: another model.
+            analyzer: instead of a model, another analyzer.
+            weights: a local file with the model's weights.
+            allow_missing: leave out pictures that cannot be read any more; by default, the index
+                stays as it was.
+            keep_old: keep the replaced index, as ``<name>.old`` or under its number.
+            progress: called with the documents done and all documents.
+
+        Raises:
+            MissingPicturesError: pictures cannot be read any more.
+            StoppedError: a KeyboardInterrupt, as of ``add``; the next run goes on.
+        """
+        runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
+        return self._rebuild(
+            WantedAnalyzer(model, analyzer, weights, runtime),
+            allow_missing=allow_missing,
+            keep_old=keep_old,
+            progress=progress,
+        )
+
+    def close(self) -> None:
+        """Let go of files and connections; the index opens again when needed."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ImageIndex({self.location!r})"
+
+    def __reduce__(self) -> tuple[Callable[[], KeptIndex], tuple[()]]:
+        """An index that is unpickled opens anew, as this one was opened."""
+        options: dict[str, Any] = asdict(replace(self._wanted, analyzer=None))
+        analyzer = self._wanted.analyzer
+        options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
+        is_url = self.location.startswith(("http://", "https://"))
+        place = self._place if is_url else self.location  # which is absolute
+        return partial(type(self), place, **options, **self._store_options), ()
+
+    def _settings(self) -> IndexSettings:
+        self._renew()
+        settings = known_settings(self.store)
+        if self._wanted.is_asked_for and self._checked_with is not settings:
+            _ = self.analyzer  # raises when it is another than the index's
+        return settings
+
+    def _check_analyzer(self) -> None:
+        """Raise when another analyzer was asked for than the index has, if it exists."""
+        if self.exists:
+            self._settings()
+
+    def _renew(self) -> None:
+        """Notice that the index was rebuilt, except while documents are written to it."""
+        if not self._writing:
+            self.store.renew()
+
+    @contextmanager
+    def _for_one_index(self) -> Iterator[None]:
+        """While documents are analyzed and written: should the index be rebuilt, it is an error."""
+        with self._lock:
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing -= 1
+
+    def _of_one_index(self, ask: Callable[[], T]) -> T:
+        """The answer to a query that was built for the index that answered it."""
+        for _ in range(_ATTEMPTS):
+            self._renew()
+            before = self.store.settings()
+            try:
+                answer = ask()
+            except IndexRebuiltError:
+                continue
+            if self.store.settings() is before:
+                return answer
+        raise IndexRebuiltError(f"{self.location} is rebuilt again and again; try later")
+
+    def _is_of_index(self, analyzer: Analyzer, settings: IndexSettings | None) -> bool:
+        if settings is None or settings is self._checked_with:
+            return True
+        mine = analyzer.config, analyzer.fingerprint()
+        if not is_same_analyzer(*mine, settings.analyzer, settings.weights):
+            return False
+        self._checked_with = settings
+        return True
+
+    def _rebuild(
+        self,
+        wanted: WantedAnalyzer,
+        *,
+        allow_missing: bool,
+        keep_old: bool,
+        progress: ReindexProgress | None,
+    ) -> ReindexReport:
+        """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
+        self._renew()
+        stored = self.store.stored_settings() or known_settings(self.store)
+        analyzer = wanted.build_other(stored)
+        settings = replace(stored, schema_version=SCHEMA_VERSION)
+        new, analyze, convert = self.store.beside(), None, None
+        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
+        if analyzer is not None and added:
+            settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
+        elif analyzer is not None:
+            settings = settings_of(analyzer)
+
+            def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
+                options = Options(labels=labels, retry=True)
+                create = partial(new.create, settings)
+                return Indexer(new, lambda: analyzer, create, options).run(uris)
+
+        rebuild = Rebuild(
+            self.store,
+            new,
+            settings,
+            analyze,
+            convert=convert,
+            allow_missing=allow_missing,
+            progress=progress,
+        )
+        with self._for_one_index():
+            report = rebuild.run(keep=keep_old)
+        if analyzer is not None:  # what was asked for on opening was of the old index
+            self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
+            self._analyzer, self._checked_with = analyzer, None
+        return report
