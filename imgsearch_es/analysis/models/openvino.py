@@ -220,11 +220,7 @@ def processor() -> str:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, safe in many threads; without its package that reports to its makers.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed, or does not run on this machine.
-    """
+    """Import OpenVINO, safe in many threads; without its package that reports to its makers."""
     with _importing:
         return _import_openvino()
 
