@@ -179,10 +179,7 @@ def record(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """An AnalyzerError if a file is damaged or gone; one without a checksum is removed.
-
-    (It was not written to its end, or somebody was killed before it was recorded.)
-    """
+    """An AnalyzerError if a file is damaged or gone; one that was not recorded is removed."""
     recorded = _recorded(folder)
     for path in _files(folder):
         if path.name not in recorded:
