@@ -219,12 +219,7 @@ class Analyzer:
         return self.embedding_filters[len(before) :]
 
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
-        """An index is searched and extended with the analyzer that built it, or not at all.
-
-        Raises:
-            AnalyzerMismatchError: the index at this location was built with another configuration
-                or other weights, by their fingerprint.
-        """
+        """An index is searched and extended with the analyzer that built it, or not at all."""
         built = f"{location} was built with the model {config['model']['name']}"
         built = f"{built} ({describe(config)})"
         if _essence(config) != _essence(self.config):

@@ -108,11 +108,7 @@ def write_whitening(
 
 
 def read_whitening(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read "mean" and "components" that `write_whitening` wrote; never unpickles.
-
-    Raises:
-        WeightsError: it is no such file.
-    """
+    """Read "mean" and "components" that `write_whitening` wrote; never unpickles."""
     wrong = f"{path} is no file of pca_whiten (an .npz that `imgsearch whiten` wrote)"
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

@@ -257,11 +257,7 @@ def full_config(config: Mapping[str, Any], part: object) -> dict[str, Any]:
 
 
 def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
-    """Build a filter of an entry-point group from ``{"name": ..., option: value}``.
-
-    Raises:
-        AnalyzerError: no such filter, or its options are wrong.
-    """
+    """Build a filter of an entry-point group from ``{"name": ..., option: value}``."""
     if not isinstance(config, Mapping):
         raise AnalyzerError(f'a {kind} is written {{"name": ..., option: value}}, not {config!r}')
     options = dict(config)

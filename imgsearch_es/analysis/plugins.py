@@ -1,10 +1,4 @@
-"""Parts by name: built-ins and plug-ins are found the same way, by Python's entry points.
-
-A package adds a part with, for example,
-
-    [project.entry-points."imgsearch_es.term_filters"]
-    idf = "my_package.filters:Idf"
-"""
+"""Parts by name: built-ins and plug-ins are found the same way, by Python's entry points."""
 
 from __future__ import annotations
 
@@ -39,11 +33,7 @@ def version_of(group: str, name: str) -> str:
 
 
 def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """See that a part has all of these options.
-
-    Raises:
-        AnalyzerError: it has not; says which it has.
-    """
+    """An AnalyzerError unless a part has all of these options."""
     for option in options:
         if option not in known:
             has = ", ".join(known) or "none"
@@ -52,11 +42,7 @@ def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> No
 
 @cache
 def load_plugin(group: str, name: str) -> object:
-    """Load the object registered under this name.
-
-    Raises:
-        AnalyzerError: nothing is registered under this name, or its package cannot be imported.
-    """
+    """Load the object registered under this name; an AnalyzerError if that is not possible."""
     found = entry_point(group, name)
     try:
         return found.load()

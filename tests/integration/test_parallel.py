@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -264,19 +262,6 @@ def test_both_runtimes_agree(by_command, groups):
     assert one.embedding.shape == (8, 32)
     assert np.abs(one.embedding - other.embedding).max() < TOLERANCE
     assert np.abs(one.posterior - other.posterior).max() < TOLERANCE
-
-
-def test_the_next_process_needs_no_tensorflow(by_command, groups, place):
-    picture = str(groups / "coffee" / "1.jpg")
-    program = f"""
-import sys
-from imgsearch_es.analysis.analyzer import Analyzer
-analyzer = Analyzer({str(by_command[1])!r}, runtime="openvino")
-analysis = analyzer.analyze(analyzer.open({picture!r}).image)
-print(analysis.embedding.shape, sorted({{"tensorflow", "keras"}} & sys.modules.keys()))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("(32,) []\n", "")
 
 
 def test_reindexing_reads_the_pictures_again_and_each_finds_itself(by_command, place, groups):

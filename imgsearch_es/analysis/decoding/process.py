@@ -28,8 +28,8 @@ from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits
 
 _START = (
-    "import sys; link = int(sys.argv[1]); sys.path[:] = sys.argv[2:]; "
-    "from imgsearch_es.analysis.decoding.worker import main; main(link)"
+    "import sys; pipes = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; "
+    "from imgsearch_es.analysis.decoding.worker import main; main(*pipes)"
 )
 _ENVIRONMENT = {
     # Bytes that glibc does not give back after each picture, to be faulted in again for the next.
@@ -50,7 +50,7 @@ class WorkerLostError(Exception):
 
 
 class _DiedError(Exception):
-    """The worker's end of the link was closed."""
+    """The worker's end of a pipe was closed."""
 
 
 class _TooLateError(Exception):
@@ -145,9 +145,11 @@ class WorkerProcess:
     def _start(self) -> None:
         if self._killed:
             raise NoWorkerError("it was ended")
-        self._link, theirs = Pipe()
+        requests, self._requests = Pipe(duplex=False)
+        self._answers, answers = Pipe(duplex=False)
+        theirs = [requests.fileno(), answers.fileno()]
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end
-        start = [sys.executable, "-c", _START, str(theirs.fileno())]
+        start = [sys.executable, "-c", _START, *map(str, theirs)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 # It finds modules where this process does; "" in the path is this folder.
@@ -155,16 +157,16 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                pass_fds=[theirs.fileno(), *self._inherited],
+                pass_fds=[*theirs, *self._inherited],
                 env={**_ENVIRONMENT, **os.environ},
                 start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
             )
         except OSError as error:
-            self._errors.close()
-            self._link.close()
+            self._let_go_of_pipes()
             raise NoWorkerError(f"{sys.executable} does not start: {error}") from error
         finally:
-            theirs.close()
+            requests.close()
+            answers.close()
         try:
             self._send(json.dumps(self._order).encode())
             self._deadline = time.monotonic() + _START_SECONDS
@@ -232,16 +234,16 @@ class WorkerProcess:
 
     def _send(self, message: bytes) -> None:
         try:
-            self._link.send_bytes(message)
+            self._requests.send_bytes(message)
         except OSError:
             raise _DiedError from None
 
     def _receive(self) -> bytes:
         left = self._deadline - time.monotonic()
         try:
-            if left <= 0 or not self._link.poll(left):
+            if left <= 0 or not self._answers.poll(left):
                 raise _TooLateError
-            return self._link.recv_bytes()
+            return self._answers.recv_bytes()
         except (EOFError, OSError):
             raise _DiedError from None
 
@@ -251,10 +253,13 @@ class WorkerProcess:
         self._end()
         self._start()
 
+    def _let_go_of_pipes(self) -> None:
+        for pipe in (self._requests, self._answers, self._errors):
+            pipe.close()
+
     def _end(self) -> str:
         """Wait for the process that has died, and say how."""
-        self._link.close()
-        self._errors.close()
+        self._let_go_of_pipes()
         code = self._process.wait()
         if code >= 0:
             return f"ended with exit code {code}"
@@ -275,7 +280,7 @@ class WorkerProcess:
 def _shared_file() -> IO[bytes] | None:
     """A file of no name that both processes can map, in memory where the system has such.
 
-    None where files must be small; then all pixels come through the link.
+    None where files must be small; then all pixels come through the pipe.
     """
     if hasattr(os, "memfd_create"):  # Linux
         file: IO[bytes] = os.fdopen(os.memfd_create("imgsearch-pixels"), "r+b")

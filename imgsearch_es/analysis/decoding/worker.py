@@ -1,9 +1,9 @@
-"""A worker process: decodes pictures, as its parent asks through a link of messages.
+"""A worker process: decodes pictures, as its parent asks in messages through a pipe.
 
 A request is a message of JSON: the URIs of local files, or one URI whose file's bytes are the next
 message. An answer is a message of JSON about each of these pictures; the pixels are in the memory
 that the parent shares, and those without room in it are messages of their own. The worker ends when
-the link does, so none is left behind when the parent is killed.
+the pipe does, so none is left behind when the parent is killed.
 """
 
 from __future__ import annotations
@@ -41,20 +41,21 @@ _STATUS, _DATA_PAGES = Path("/proc/self/statm"), 5
 """Where Linux, and no other system, says how many pages this process has for its data."""
 
 
-def main(descriptor: int) -> None:
+def main(read: int, write: int) -> None:
     """Answer until there are no more requests."""
-    link: Connection[Any, Any] = Connection(descriptor)
-    order = json.loads(link.recv_bytes())
+    requests: Connection[Any, Any] = Connection(read, writable=False)
+    answers: Connection[Any, Any] = Connection(write, readable=False)
+    order = json.loads(requests.recv_bytes())
     worker = _Worker(Limits(**order["limits"]), order["image_filters"], order["area"])
-    link.send_bytes(b"{}")
+    answers.send_bytes(b"{}")
     while True:
         try:
-            request = json.loads(link.recv_bytes())
-            data = link.recv_bytes() if request["has_data"] else None
+            request = json.loads(requests.recv_bytes())
+            data = requests.recv_bytes() if request["has_data"] else None
         except (EOFError, OSError):
             return
         for part in worker.answer(request["uris"], data, is_turn=request["is_turn"]):
-            link.send_bytes(part)
+            answers.send_bytes(part)
 
 
 class _Worker:

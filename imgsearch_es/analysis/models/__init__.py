@@ -1,13 +1,6 @@
-"""Models by name: the built-ins and those of plug-ins, found the same way.
+"""Models by name: the built-ins and those of plug-ins, found the same way (docs/how-to/extend.md).
 
-A package adds a model with, for example,
-
-    [project.entry-points."imgsearch_es.models"]
-    my_model = "my_package.models:MyModel"
-
-where ``MyModel("my_model", **options)`` gives a `Model`. A name of the form ``keras:PATH`` goes to
-the factory that is registered under the part before the colon. A factory may have a method
-``describe(name) -> ModelInfo`` for the list of models.
+A name of the form ``keras:PATH`` goes to the factory registered under the part before the colon.
 """
 
 from __future__ import annotations

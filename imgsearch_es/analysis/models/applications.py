@@ -40,24 +40,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """One of keras.applications, with its file of ImageNet weights.
-
-    Attributes:
-        name: what it is registered under.
-        function: the name of its function in keras.applications.
-        module: the module there that holds it and its ``preprocess_input``.
-        size: height and width of its input, in pixels.
-        file: the path of its weights below Keras's address; the last part is kept as their name.
-        checksum: "md5:<hex>" or "sha256:<hex>" as Keras gives it; none for mobilenet_v2.
-        source: who published it.
-    """
+    """One of keras.applications, with its file of ImageNet weights."""
 
     name: str
     function: str
     module: str
+    """The one in keras.applications that holds the function and its ``preprocess_input``."""
     size: int
+    """Height and width of its input, in pixels."""
     file: str
+    """The path of its weights below Keras's address; the last part is kept as their name."""
     checksum: str
+    """As Keras gives it, "md5:<hex>" or "sha256:<hex>"; none for mobilenet_v2."""
     source: str
 
     @property

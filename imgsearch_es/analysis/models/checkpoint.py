@@ -38,11 +38,7 @@ _INSTRUCTIONS = set(
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the named tensors of a ``.pth`` file, as read-only arrays in the order of the file.
-
-    Raises:
-        WeightsError: the file cannot be read, is damaged, or holds anything else.
-    """
+    """Read the named tensors of a ``.pth`` file, as read-only arrays, or raise a WeightsError."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise _RefusedError(f"it has more than {_MAX_BYTES >> 30} GB")

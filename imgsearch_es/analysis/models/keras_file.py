@@ -33,18 +33,8 @@ _RESCALE = ("none", "0..1", "-1..1", *APPLICATIONS)
 class KerasFileModel(NetworkModel):
     """A classifier saved by Keras: one RGB picture in, one score per label out.
 
-    Args:
-        name: "keras:" and the path of a .keras or .h5 file.
-        labels: a file of labels (see `read_labels`), or the labels themselves, in the order of the
-            outputs; by default <stem>.labels.txt, labels.txt or labels.json beside the model.
-        height: of the input in pixels, where the network takes any.
-        width: likewise.
-        rescale: what the network expects: "none" (pixels 0 to 255), "0..1", "-1..1", or the name
-            of an application, such as "resnet50", for the preprocessing of that one.
-        activation: what turns outputs into scores: "none", "softmax", "sigmoid", or "auto": where
-            the last layer is linear, softmax (sigmoid for one output), otherwise none.
-
-    One output with two labels is a binary classifier: its score is that of the second label.
+    Its name is "keras:" and the path of a .keras or .h5 file; docs/how-to/own-model.md has its
+    options. One output with two labels is a binary classifier: its score is that of the second.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +70,9 @@ def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model
     import keras
 
     pixels = keras.Input(network.inputs[0].shape[1:], name="pixels")
-    run = partial(_pooled_anew, network, feature) if feature.is_pooled else network
-    posterior, vector = run(pixels)
+    is_pooled = feature.to_config().keys() - {"parallel"}
+    both = _pooled_anew(network, pixels, feature) if is_pooled else network(pixels)
+    posterior, vector = both
     if feature.parallel is not None:
         vector = in_parallel(pixels, vector, feature.parallel)
     return keras.Model(pixels, [posterior, vector], name=network.name)
@@ -87,7 +87,7 @@ def layer_shapes(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in activations.items() if _fits(tensor)}
 
 
-def _pooled_anew(network: keras.Model, feature: DeepFeature, pixels: Any) -> Any:
+def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
     """The posterior and another deep feature."""
     import keras
 

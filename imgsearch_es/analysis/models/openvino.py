@@ -179,10 +179,7 @@ def record(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """An AnalyzerError if a file is damaged or gone; one without a checksum is removed.
-
-    (It was not written to its end, or somebody was killed before it was recorded.)
-    """
+    """An AnalyzerError if a file is damaged or gone; one that was not recorded is removed."""
     recorded = _recorded(folder)
     for path in _files(folder):
         if path.name not in recorded:
@@ -220,11 +217,7 @@ def processor() -> str:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, safe in many threads; without its package that reports to its makers.
-
-    Raises:
-        MissingDependencyError: OpenVINO is not installed, or does not run on this machine.
-    """
+    """Import OpenVINO, safe in many threads; without its package that reports to its makers."""
     with _importing:
         return _import_openvino()
 

@@ -55,11 +55,7 @@ class Origin:
 
 
 class QuantizedModel:
-    """A classifier with whole numbers of 8 bits, on OpenVINO; its name is "quantized:" and a file.
-
-    Raises:
-        WeightsError: the file is missing, or none that ``imgsearch quantize`` made.
-    """
+    """A classifier with whole numbers of 8 bits, on OpenVINO, named "quantized:" and a file."""
 
     is_safe_in_threads = True
 
@@ -112,9 +108,6 @@ def write(path: Path, origin: Origin, folder: Path) -> None:
     """Write the file of a network that `openvino.save` put into a folder, whole or not at all.
 
     The same network gives the same bytes.
-
-    Raises:
-        WeightsError: the file cannot be written.
     """
     said = json.dumps({"format": _FORMAT, **asdict(origin)}, sort_keys=True)
     try:

@@ -120,12 +120,7 @@ def _reason(error: Exception) -> str:
 
 
 def import_keras() -> Any:
-    """Import Keras on TensorFlow, without TensorFlow's messages; safe in many threads.
-
-    Raises:
-        MissingDependencyError: TensorFlow is not installed, or comes with a Keras before 3.
-        ConfigurationError: Keras is set to another backend.
-    """
+    """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads."""
     with _importing:
         return _import_keras()
 
@@ -162,8 +157,7 @@ def _check_backend(backend: str) -> None:
 def _share_gpus() -> None:
     """Let GPUs take memory as it is needed, and compute with float32 as processors do.
 
-    TensorFlow takes the whole memory otherwise, and TensorFloat-32 (10 bits of each factor) in
-    convolutions, with which a picture's scores would depend on the machine.
+    With TensorFloat-32 (10 bits of each factor) a picture's scores would depend on the machine.
     """
     import tensorflow as tf
 

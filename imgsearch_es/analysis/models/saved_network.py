@@ -84,16 +84,9 @@ def is_parallel(network: keras.Model) -> bool:
 
 
 def in_parallel(pixels: Any, feature: Any, learnt: LearntFile) -> Any:
-    """The feature that a learnt network makes, a Keras tensor as the others.
+    """The feature that a learnt network makes of pixels, 0 to 255, and their deep feature.
 
-    Args:
-        pixels: of shape (pictures, height, width, 3), 0 to 255.
-        feature: the deep feature of the same pictures, shape (pictures, dimensions).
-        learnt: the network's file.
-
-    Raises:
-        WeightsError: the file is gone, another one, unreadable, or holds Python code.
-        AnalyzerError: it is no such network, or one for other features or pictures.
+    All are Keras tensors. An AnalyzerError if the network is for others, or its file another one.
     """
     learnt.check()
     network = load_network(Path(learnt.path))

@@ -75,17 +75,13 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
 class LearntFile:
     """A file that a part was learnt into; its place may change, and its content may not.
 
-    Attributes:
-        path: of the file; kept as an absolute path.
-        sha256: of its bytes, in hexadecimal; found out when it is not given.
-
-    Raises:
-        WeightsError: there is no such file, or its content is another than ``sha256`` says.
+    A WeightsError if there is no such file, or its content is another than ``sha256`` says.
     """
 
     path: str
+    """Kept as an absolute path."""
     sha256: str = ""
-
+    """Of its bytes, in hexadecimal; found out when it is not given."""
     what: ClassVar[str] = "a learnt part"
     """What the file is of, for messages."""
 
