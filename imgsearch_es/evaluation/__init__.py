@@ -6,8 +6,8 @@ answered), ``measures`` and ``significance``, ``tasks`` (queries with judgements
 names, files and benchmarks), ``systems`` (who answers, and how), ``tables`` and ``manifest`` (what
 is asked, shown, kept and found again, of sweeps, too), ``experiment`` (all of it) and ``hardest``.
 ``scorers`` compares rankings without judgements. ``judging`` makes judgements, ``clicks`` measures
-what people choose, ``sweeps`` evaluates many settings, and ``benchmarking`` says how long a search
-takes.
+what people choose, from a ``click_log``; ``sweeps`` evaluates many settings, and ``benchmarking``
+says how long a search takes.
 """
 
 from imgsearch_es.evaluation.collection import Collection, Topic, read_topics

@@ -53,18 +53,20 @@ class HardQuery:
         return values | {"hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits]}
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Hardest(Sequence[HardQuery]):
     """The hardest of so many queries, hardest first; shows itself as galleries in a notebook."""
 
-    def __init__(self, system: str, measure: str, of: int, queries: Sequence[HardQuery]) -> None:
-        self.system, self.measure, self.of = system, measure, of
-        self._queries = tuple(queries)
+    system: str
+    measure: str
+    of: int
+    queries: Sequence[HardQuery]
 
     def __getitem__(self, i: Any) -> Any:
-        return self._queries[i]
+        return self.queries[i]
 
     def __len__(self) -> int:
-        return len(self._queries)
+        return len(self.queries)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -104,10 +104,8 @@ def parse_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
 
 def cutoff(measure: str) -> int:
     """How many documents of a ranking a measure looks at; 0 for all."""
-    if measure in ("NS", "NS%"):
-        return GROUP
     found = _CUTOFF.search(measure)
-    return int(found[1]) if found else 0
+    return int(found[1]) if found else GROUP * (measure in ("NS", "NS%"))
 
 
 def _name(text: str) -> str:

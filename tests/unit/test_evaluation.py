@@ -284,8 +284,6 @@ def test_the_command(run, place, tmp_path):
     again = run("evaluate", "--manifest", out / "manifest.json").output
     assert "to the last bit" in again
     assert "differs" not in again
-    assert run("evaluate", *options, "--format", "latex").output.startswith(r"\begin{table}")
-    assert run("evaluate", *options, "--format", "markdown").output.startswith("| system |")
 
 
 def test_the_command_says_what_differs(run, place, photos, tmp_path):

@@ -73,21 +73,6 @@ def test_figures_are_those_of_trec_eval(tmp_path_factory, experiment):
 
 @settings(max_examples=30)
 @given(experiments())
-def test_a_run_read_back_gives_the_same_figures(tmp_path_factory, experiment):
-    judgements, run = experiment
-    path = tmp_path_factory.mktemp("runs") / "run.txt.gz"
-    if not any(run.rankings.values()):
-        return
-    again = Run.read(run.write(path))
-    for query in judgements.queries:
-        assert again.documents(query) == run.documents(query)
-    ours, theirs = (score(judgements, one, MEASURES) for one in (run, again))
-    for name in MEASURES:
-        assert np.array_equal(ours.values[name], theirs.values[name])
-
-
-@settings(max_examples=30)
-@given(experiments())
 def test_figures_are_between_zero_and_one_and_junk_changes_nothing(experiment):
     judgements, run = experiment
     figures = score(judgements, run, MEASURES)
@@ -191,13 +176,7 @@ def test_groups_apart():
 def test_wrong_features():
     with pytest.raises(EvaluationError, match="has 3"):
         nister_stewenius(FEATURES[:3], [1, 1, 1])
-    with pytest.raises(EvaluationError, match="2 groups do not go with 12 features"):
-        nister_stewenius(FEATURES, [1, 2])
     with pytest.raises(EvaluationError, match="not finite"):
         rank_features(np.full((3, 2), np.nan, dtype=np.float32))
     with pytest.raises(EvaluationError, match="no comparison 'cosine'"):
         rank_features(FEATURES, comparison="cosine")
-    with pytest.raises(EvaluationError, match="dimensions"):
-        rank_features(FEATURES, FEATURES[:, :2])
-    with pytest.raises(EvaluationError, match="the shape"):
-        rank_features(FEATURES[0])

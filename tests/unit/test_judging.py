@@ -38,10 +38,7 @@ def test_a_pool_has_the_first_documents_of_each_run_once():
     pool = pool_runs(runs, 3, queries=["q1", "q2", "q3"])
     assert {q: set(d) for q, d in pool.items()} == {"q1": set("abcfg"), "q2": {"a"}, "q3": set()}
     assert list(pool) == ["q1", "q2", "q3"]
-
-
-def test_junk_is_left_out_and_does_not_count_for_the_depth():
-    junk = {"q": frozenset("a")}
+    junk = {"q": frozenset("a")}  # which does not count for the depth
     assert set(pool_runs([run_of("x", q="abc")], 1, queries=["q"], junk=junk)["q"]) == {"b"}
 
 

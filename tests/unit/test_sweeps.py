@@ -437,7 +437,6 @@ def test_the_command(run, photos, tmp_path):
     alone = ("sweep", "--models", "fake", "-j", "folder", "--cache", tmp_path / "cache")
     alone += ("--timed", 0, "--strategies", "auto", "--measures", "P@3", "--top-k", 1)
     assert run(*alone, "--format", "csv").output.startswith("model,name,")
-    assert run(*alone, "--format", "latex").output.startswith(r"\begin{table}")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What clicks say of strategies: team draft interleaving, and measures.
+"""What clicks say of strategies: team draft interleaving, and measures from a log (``click_log``).
 
 As captains pick teams: in each round both rankings, in an order that a coin decides, add their best
 document that is not there yet. A click is credited to the ranking that added the document. A person
@@ -18,7 +18,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NoReturn
 
 from imgsearch_es.errors import ConfigurationError, QueryError
-from imgsearch_es.evaluation.clicks.log import Shown
+from imgsearch_es.evaluation.click_log import InteractionLog as InteractionLog
+from imgsearch_es.evaluation.click_log import Interactions as Interactions
+from imgsearch_es.evaluation.click_log import Shown as Shown
+from imgsearch_es.evaluation.click_log import open_log as open_log
+from imgsearch_es.evaluation.click_log import read_interactions as read_interactions
 from imgsearch_es.evaluation.collection import Topic
 from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.evaluation.systems import System, parse_systems

@@ -102,10 +102,8 @@ class InteractionLog:
         search = continues or secrets.token_urlsafe(12)
         row: dict[str, Any] = {"query": query[:LONGEST_QUERY]} if self._queries else {}
         row |= {"strategy": strategy, "first": first, "shown": list(shown)}
-        if teams:
-            row["teams"] = list(teams)
-        if continues:
-            row["continues"] = continues
+        row |= {"teams": list(teams)} if teams else {}
+        row |= {"continues": continues} if continues else {}
         self._append("search", search, row)
         return search
 
