@@ -43,6 +43,8 @@ def ranks(box):
 
 def test_an_empty_box_shows_nothing_and_asks(index):
     box = index.browse()
+    assert "application/vnd.jupyter.widget-view+json" in box._repr_mimebundle_()
+    assert repr(box).startswith("SearchBox(ImageIndex(")
     assert box.hits is None
     assert not shown(box.back)
     assert not shown(box.place)
@@ -103,10 +105,7 @@ def test_like_dislike_refine_and_back(box):
     click(box.back)
     assert box.hits is before
     assert not shown(box.back)
-
-
-def test_a_hit_is_not_liked_and_disliked(box):
-    cell = box.results.cells[0]
+    cell = box.results.cells[0]  # not liked and disliked
     cell.like.value = True
     cell.dislike.value = True
     assert (box.results.liked, box.results.disliked) == ([], [0])
@@ -184,11 +183,6 @@ def test_nothing_found(index, word):
     box = index.browse(f"{word} label:nowhere")
     assert "No picture matches" in box.message.value
     assert box.place.value == ""
-
-
-def test_it_shows_itself(box):
-    assert "application/vnd.jupyter.widget-view+json" in box._repr_mimebundle_()
-    assert repr(box).startswith("SearchBox(ImageIndex(")
 
 
 def test_options_that_make_no_sense(index):
