@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from imgsearch_es.analysis.analyzer import is_same_analyzer
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.indexing import IndexReport
+from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, Known, Store
@@ -93,11 +93,12 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        if left is not None and not _are_same(left, self._settings):
+        wanted = self._settings
+        are_same = left and left.schema_version == wanted.schema_version and are_alike(left, wanted)
+        if left and not are_same:
             self._new.delete()
-            left = None
-        if left is None:
-            self._new.create(self._settings)
+        if not are_same:
+            self._new.create(wanted)
         for _ in range(_PASSES):
             mark = self._old.mark()
             self._bring_up_to_date()
@@ -209,15 +210,6 @@ def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
         ]
 
     return convert
-
-
-def _are_same(one: IndexSettings, other: IndexSettings) -> bool:
-    return (
-        is_same_analyzer(one.analyzer, one.weights, other.analyzer, other.weights)
-        and one.vocabulary == other.vocabulary
-        and one.embedding_dimensions == other.embedding_dimensions
-        and one.schema_version == other.schema_version
-    )
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -98,6 +98,15 @@ def check_fits(analyzer: Analyzer, settings: IndexSettings, location: str) -> No
         )
 
 
+def are_alike(one: IndexSettings, other: IndexSettings) -> bool:
+    """Whether an index of one may hold documents of the other."""
+    return (
+        is_same_analyzer(one.analyzer, one.weights, other.analyzer, other.weights)
+        and one.vocabulary == other.vocabulary
+        and one.embedding_dimensions == other.embedding_dimensions
+    )
+
+
 def settings_of(analyzer: Analyzer) -> IndexSettings:
     """What a new index shall remember."""
     return IndexSettings(

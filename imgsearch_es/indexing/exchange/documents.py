@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imgsearch_es.analysis.analyzer import describe, is_same_analyzer
+from imgsearch_es.analysis.analyzer import describe
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
 from imgsearch_es.indexing.exchange.formats import format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
@@ -19,6 +19,7 @@ from imgsearch_es.indexing.exchange.rows import (
     to_document,
     to_row,
 )
+from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, reason, replacing, to_uri
 from imgsearch_es.retrieval.conditions import Filter
@@ -152,8 +153,11 @@ def import_documents(
     present = store.settings()
     if present is None:
         store.create(replace(settings, schema_version=SCHEMA_VERSION))
-    else:
-        _check_same(settings, present, path, store.location)
+    elif not are_alike(settings, present):
+        raise AnalyzerMismatchError(
+            f"{path} was made with {_shown(settings)}, {store.location} with {_shown(present)}: "
+            "import it into a new index"
+        )
 
     def made(row: Row) -> Document:
         document, data = to_document(row.values, settings), row.values.get("picture")
@@ -164,23 +168,11 @@ def import_documents(
     return import_rows(store, rows, made, progress)
 
 
-def _check_same(new: IndexSettings, present: IndexSettings, path: Path, location: str) -> None:
-    """As when pictures are added: an index holds documents of one analyzer only."""
-
-    def shown(settings: IndexSettings) -> str:
-        return f"{describe(settings.analyzer)} and the weights {settings.weights[:19]}"
-
-    same = is_same_analyzer(new.analyzer, new.weights, present.analyzer, present.weights)
-    if not same or new.vocabulary != present.vocabulary:
-        raise AnalyzerMismatchError(
-            f"{path} was made with {shown(new)}, {location} with {shown(present)}: import it "
-            "into a new index"
-        )
-    if new.embedding_dimensions != present.embedding_dimensions:
-        raise AnalyzerMismatchError(
-            f"{path} has deep features of {new.embedding_dimensions} dimensions, {location} of "
-            f"{present.embedding_dimensions}: import it into a new index"
-        )
+def _shown(settings: IndexSettings) -> str:
+    return (
+        f"{describe(settings.analyzer)}, the weights {settings.weights[:19]} and deep features of "
+        f"{settings.embedding_dimensions} dimensions"
+    )
 
 
 def _with_file(document: Document, data: object, folder: Path) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -183,35 +183,27 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:
     for key, value in zip(keys, scores, strict=True):
         if not isinstance(key, str) or key not in settings.vocabulary:
             raise RowError(f"the vocabulary has no synset {key!r:.60}")
-        if not _is_number(value) or not _SMALLEST_SCORE <= _float32(value) < math.inf:
+        is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+        with np.errstate(over="ignore", under="ignore"):
+            score = float(np.float32(value)) if is_number else 0.0
+        if not _SMALLEST_SCORE <= score < math.inf:
             raise RowError(f"the score of {key} is {value!r:.60}, not a number above 0")
-        terms.append(Term(key, _float32(value)))
+        terms.append(Term(key, score))
     if any(a.score < b.score for a, b in pairwise(terms)):
         raise RowError("synsets are not in the order of their scores, best first")
     return tuple(terms)
 
 
-def _embedding(value: object, dimensions: int) -> NDArray[np.float32] | None:
+def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:
     if value is None:
         return None
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
-        raise RowError("embedding is no list of numbers")
-    if len(value) != dimensions:
-        raise RowError(f"embedding has {len(value)} numbers, the file's analyzer {dimensions}")
     try:
         with np.errstate(over="ignore"):
             vector = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RowError("embedding is no list of numbers") from None
-    if vector.shape != (dimensions,) or not np.isfinite(vector).all():
+    if vector.shape != (dimensions,):
+        raise RowError(f"embedding has {vector.size} numbers, the file's analyzer {dimensions}")
+    if not np.isfinite(vector).all():
         raise RowError("embedding has a number that is not finite")
     return vector
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-
-
-def _float32(value: float) -> float:
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.float32(value))
