@@ -35,7 +35,9 @@ class WantedAnalyzer:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
-                raise ConfigurationError("this analyzer has its runtime: Analyzer(..., runtime=)")
+                raise ConfigurationError(
+                    "this analyzer has its runtime: Analyzer(..., runtime=...)"
+                )
             check_runtime(self.runtime)
         for name in ("analyzer", "weights"):  # the current folder may be another when it is read
             given = getattr(self, name)
