@@ -11,10 +11,15 @@ Importing this loads neither TensorFlow nor matplotlib; the names below are impo
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
+    from collections.abc import Sequence
+    from types import ModuleType
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term
@@ -71,6 +76,22 @@ __all__ = [
 ]  # fmt: skip
 
 
+_MOVED = {
+    "clicks": "evaluation.clicks",
+    "demo": "pictures.demo",
+    "embedding_filters": "analysis.embedding_filters",
+    "filters": "analysis.filters",
+    "judging": "evaluation.judging",
+    "kibana": "interfaces.kibana",
+    "maps": "interfaces.maps",
+    "metric_learning": "learning",
+    "models": "analysis.models",
+    "quantizing": "learning.quantizing",
+    "sweeps": "evaluation.sweeps",
+}
+"""Modules for users that have moved to a room: they are still imported from here as well."""
+
+
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%imgsearch``; ``%load_ext imgsearch_es`` calls it."""
     from imgsearch_es.interfaces.notebook.magics import load
@@ -93,3 +114,32 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Moved:
+    """Gives a module that has moved, or one in it, under the name that it had.
+
+    It derives from nothing, as importing ``importlib.abc`` takes longer than the rest of this.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, rest = fullname.partition(".")
+        top, dot, inner = rest.partition(".")
+        if package != __name__ or top not in _MOVED:
+            return None
+        home = f"{__name__}.{_MOVED[top]}{dot}{inner}"
+        return ModuleSpec(fullname, self, origin=home)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(str(spec.origin))
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run again; the module only gets its own description back."""
+        module.__spec__ = module.__spec__ and module.__spec__.loader_state
+
+
+sys.meta_path.insert(0, _Moved())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -41,6 +42,21 @@ def test_all_is_sorted_and_every_name_can_be_imported():
 def test_another_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = imgsearch_es.Nothing
+
+
+@pytest.mark.parametrize("name", [*imgsearch_es._MOVED, "metric_learning.examples"])
+def test_a_module_that_moved_is_the_same_by_its_old_name(name):
+    top, dot, inner = name.partition(".")
+    home = f"imgsearch_es.{imgsearch_es._MOVED[top]}{dot}{inner}"
+    module = importlib.import_module(f"imgsearch_es.{name}")
+    assert module is importlib.import_module(home)
+    assert module.__name__ == module.__spec__.name == home
+
+
+def test_a_module_that_never_was_is_not_found():
+    for name in ("nothing", "metric_learning.nothing"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(f"imgsearch_es.{name}")
 
 
 @pytest.mark.parametrize(
