@@ -10,7 +10,7 @@ from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural
 from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Where, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, now_and_then, say, say_some
+from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some
 
 if TYPE_CHECKING:
     from imgsearch_es.indexing.verifying import VerifyReport
@@ -165,8 +165,8 @@ def verify(
         --sample: Also analyze so many of the pictures again.
         --repair: Put right what something whole says how.
     """
-    with opened(index) as target:
-        report = target.verify(files=files, sample=sample, repair=repair, progress=now_and_then())
+    with opened(index) as target, bar("verifying") as progress:
+        report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
     if not answer(report):
         _say_harms(report, target.location)
     if not report.is_whole:

@@ -106,6 +106,19 @@ def now_and_then(shown: Callable[..., str] = "{:,} of {:,}".format) -> Callable[
 
 
 @contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line every ten seconds elsewhere; gives what takes (done, all)."""
+    if json_only.get() or not console().is_terminal:
+        yield now_and_then()
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(), transient=True) as shown:
+        task = shown.add_task(what)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+@contextmanager
 def waiting(
     first: str = "searching ...", counted: str = ""
 ) -> Iterator[Callable[[str, int, int], None]]:
