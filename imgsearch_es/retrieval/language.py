@@ -94,9 +94,7 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
     reader = _Reader(vocabulary)
-    for number, token in enumerate(_tokens(text)):
-        if number == MAX_PARTS:
-            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
+    for token in _tokens(text):
         reader.read(token)
     return reader.words()
 
@@ -156,6 +154,8 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
+        if len(self._shown) + len(self._filters) > MAX_PARTS:
+            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
         if not (self._weights or self._must_not or self._filters):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         hints = (_hint(item, set(self._weights), self._vocabulary) for item in self._named)
