@@ -46,9 +46,19 @@ class Scores:
     queries: tuple[str, ...]
     values: Mapping[str, NDArray[np.float64]]
 
-    def mean(self, measure: str) -> float:
-        """The mean over all queries."""
-        return math.fsum(self.values[measure]) / len(self.queries)
+    def mean(self, measure: str, queries: Iterable[str] | None = None) -> float:
+        """The mean over all queries, or over some: those of a class, say.
+
+        Raises:
+            EvaluationError: there is no such query.
+        """
+        rows: Sequence[int] = range(len(self.queries))
+        if queries is not None:
+            place = {query: row for row, query in enumerate(self.queries)}
+            rows = [place.get(query, -1) for query in queries]
+        if not rows or min(rows) < 0:
+            raise EvaluationError("a mean is over queries that were measured, at least one")
+        return math.fsum(self.values[measure][rows]) / len(rows)
 
     def of(self, query: str) -> dict[str, float]:
         """The figures of one query, by measure."""

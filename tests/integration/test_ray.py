@@ -103,7 +103,7 @@ def analysts() -> list[int]:
 def kill_one(killed: list[int]) -> None:
     """Kill an actor in the first of its forward passes; a partition has four of them."""
     at_work = Path(os.environ["AT_WORK"])
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 300
     while not killed and time.monotonic() < give_up:
         time.sleep(0.02)
         killed += [pid for pid in analysts() if (at_work / str(pid)).exists()][:1]
@@ -230,7 +230,7 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     command += ["-m", "slow", "--engine", "ray", "--batch-size", "2", "--label-from-folder"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 300
         while not location.exists() and child.poll() is None and time.monotonic() < give_up:
             time.sleep(0.2)
         time.sleep(3)

@@ -90,6 +90,10 @@ def test_queries_without_an_answer_count_as_zero():
     assert figures.queries == ("a", "b", "c")
     assert figures.values["AP"].tolist() == [1.0, 0.0, 0.0]
     assert figures.mean("P@2") == pytest.approx(1 / 3)
+    assert figures.mean("P@2", ["a", "c"]) == pytest.approx(1 / 2)
+    for nobody in ([], ["a", "nobody"]):
+        with pytest.raises(EvaluationError, match="queries that were measured"):
+            figures.mean("AP", nobody)
     assert figures.hardest("AP", 2) == [("b", 0.0), ("c", 0.0)]
     assert figures.of("a") == {"AP": 1.0, "P@2": 1.0}
 
