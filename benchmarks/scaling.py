@@ -118,6 +118,7 @@ def with_features(collection: Collection, count: int, dimensions: int) -> Iterat
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--terms", type=int, default=50, help="of a document, and of a query")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=2)
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=1280)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    collection = Collection(options.documents)
+    collection = Collection(options.documents, terms=options.terms)
     queries = collection.queries(options.queries)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"documents": options.documents, "nodes": options.nodes}
