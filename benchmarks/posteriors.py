@@ -1,4 +1,4 @@
-"""Collections of posteriors for benchmarks: ten terms a picture, kept as a sparse matrix.
+"""Collections of posteriors for benchmarks: ten terms a picture or more, in a sparse matrix.
 
 ``Synthetic`` draws Zipf classes with confusable neighbors, some steep and some flat. ``Jittered``
 takes the posteriors of real photos and multiplies their classes' odds by log-normal noise, so that
@@ -39,16 +39,16 @@ class Collection(ABC):
     """Seeded posteriors.
 
     Attributes:
-        classes: of each picture, best first, shape (pictures, 10).
-        scores: of these classes, float32, shape (pictures, 10).
+        classes: of each picture, best first, shape (pictures, terms).
+        scores: of these classes, float32, shape (pictures, terms).
         matrix: the same as float64 columns of classes, shape (pictures, 1000).
     """
 
-    def __init__(self, documents: int, seed: int = 0) -> None:
-        self.random = np.random.default_rng(seed)
+    def __init__(self, documents: int, seed: int = 0, terms: int = TERMS) -> None:
+        self.random, self.terms = np.random.default_rng(seed), terms
         self.prepare()
         self.classes, self.scores = self.posteriors(documents)
-        rows = np.repeat(np.arange(documents), TERMS)
+        rows = np.repeat(np.arange(documents), terms)
         entries = (self.scores.ravel().astype(np.float64), (rows, self.classes.ravel()))
         self.matrix = sparse.csc_matrix(entries, shape=(documents, len(KEYS)))
 
@@ -58,7 +58,7 @@ class Collection(ABC):
 
     @abstractmethod
     def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and their scores, best first, both of shape (count, 10)."""
+        """Classes and their scores, best first, both of shape (count, terms)."""
 
     def documents(self) -> Iterator[Document]:
         """The collection, one document a picture; ids are numbers, so ties go by number."""
@@ -85,23 +85,25 @@ class Collection(ABC):
 
 
 class Synthetic(Collection):
-    """Zipf classes, each with thirty that it may be confused with."""
+    """Zipf classes, each with thirty that it may be confused with (three times the terms)."""
 
     def prepare(self) -> None:
         """How frequent classes are, and which are confused with which."""
         popularity = 1 / np.arange(1, len(KEYS) + 1) ** 0.8
         self._popularity = popularity / popularity.sum()
-        self._neighbors = np.stack([self.random.permutation(len(KEYS))[:30] for _ in KEYS])
+        near = 3 * self.terms
+        self._neighbors = np.stack([self.random.permutation(len(KEYS))[:near] for _ in KEYS])
 
     def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """A class, nine of those it is confused with, and scores of three kinds of steepness."""
+        """A class, some of those it is confused with, and scores of three kinds of steepness."""
+        terms = self.terms
         first = self.random.choice(len(KEYS), size=count, p=self._popularity)
-        others = self.random.random((count, 30)).argsort(axis=1)[:, : TERMS - 1]
+        others = self.random.random((count, 3 * terms)).argsort(axis=1)[:, : terms - 1]
         classes = np.column_stack([first, np.take_along_axis(self._neighbors[first], others, 1)])
-        for row in np.flatnonzero([len(set(row)) < TERMS for row in classes]):
-            classes[row] = (first[row] + np.arange(TERMS) * 37) % len(KEYS)
+        for row in np.flatnonzero([len(set(row)) < terms for row in classes]):
+            classes[row] = (first[row] + np.arange(terms) * 37) % len(KEYS)
         steepness = self.random.choice([0.15, 0.5, 2.0], size=count)[:, None]
-        odds = self.random.gamma(steepness, size=(count, TERMS)) + 1e-9
+        odds = self.random.gamma(steepness, size=(count, terms)) + 1e-9
         scores = np.sort(odds / odds.sum(axis=1, keepdims=True), axis=1)[:, ::-1]
         return classes, scores.astype(np.float32)
 
@@ -130,16 +132,16 @@ class Jittered(Collection):
         """The photos are all there is."""
 
     def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ten best classes of photos drawn at random, after the noise."""
-        classes = np.empty((count, TERMS), dtype=np.int64)
-        scores = np.empty((count, TERMS), dtype=np.float32)
+        """The best classes of photos drawn at random, after the noise."""
+        classes = np.empty((count, self.terms), dtype=np.int64)
+        scores = np.empty((count, self.terms), dtype=np.float32)
         chosen = self.random.integers(len(self._bases), size=count)
         for number, (columns, odds) in enumerate(self._bases):
             rows = np.flatnonzero(chosen == number)
             noise = self.random.normal(0, _JITTER, size=(len(rows), len(odds)))
             jittered = odds * np.exp(noise)
             jittered /= jittered.sum(axis=1, keepdims=True)
-            best = np.argsort(-jittered, axis=1)[:, :TERMS]
+            best = np.argsort(-jittered, axis=1)[:, : self.terms]
             classes[rows] = columns[best]
             scores[rows] = np.take_along_axis(jittered, best, axis=1)
         return classes, scores

@@ -3,7 +3,8 @@
     python benchmarks/quality.py --images dogs-vs-cats --out quality
 
 ``dog.17.jpg`` is of the class "dog". Each photo is searched for with the others, and every system
-is compared with formula (1) on the same queries.
+is compared with formula (1) on the same queries. Photos keep, and ask with, ten terms as in the
+paper; benchmarks/words.py says what more terms give.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ImageIndex(f"{folder}/quality.duckdb", model=options.model) as index,
+        ImageIndex(f"{folder}/quality.duckdb", model=options.model, terms=10) as index,
     ):
         index.add(options.images)
         found = evaluate(index, JUDGEMENTS, systems(), MEASURES, compare="auto")

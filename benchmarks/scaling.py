@@ -27,7 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
-from query import Collection, top  # noqa: E402
+from posteriors import Synthetic  # noqa: E402
+from query import top  # noqa: E402
 
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
@@ -70,7 +71,7 @@ def size(store: ElasticStore) -> dict[str, float]:
     return {title: round(value, 1) for title, value in rows.items()}
 
 
-def ask(store: ElasticStore, collection: Collection, queries: list[Any]) -> dict[str, Any]:
+def ask(store: ElasticStore, collection: Synthetic, queries: list[Any]) -> dict[str, Any]:
     """Median and 95th percentile one after the other, queries per second from four threads."""
     for query in queries[:20]:
         store.search(query)
@@ -106,7 +107,7 @@ def nodes_of(store: ElasticStore) -> dict[str, Any]:
     }
 
 
-def with_features(collection: Collection, count: int, dimensions: int) -> Iterator[Document]:
+def with_features(collection: Synthetic, count: int, dimensions: int) -> Iterator[Document]:
     random = np.random.default_rng(1)
     for number, document in enumerate(collection.documents()):
         if number == count:
@@ -118,6 +119,7 @@ def with_features(collection: Collection, count: int, dimensions: int) -> Iterat
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--terms", type=int, default=50, help="of a document, and of a query")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=2)
@@ -125,7 +127,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=1280)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    collection = Collection(options.documents)
+    collection = Synthetic(options.documents, terms=options.terms)
     queries = collection.queries(options.queries)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"documents": options.documents, "nodes": options.nodes}

@@ -55,12 +55,15 @@ class ImageIndex(KeptIndex):
             IMGSEARCH_INDEX.
         model: the classifier, as ``imgsearch models`` lists them. A new index takes VGG16 by
             default, as the paper; one that exists remembers its model.
-        analyzer: instead of a model, a whole analyzer: an Analyzer, its configuration, or the
-            path of a TOML file.
+        analyzer: instead of a model, a whole analyzer: an Analyzer, its configuration, the path of
+            a TOML file, or "paper": VGG16 with ten terms.
         weights: a local file with the model's weights.
         runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
         fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
             differ a little, so it is part of the analyzer.
+        terms: for a new index: how many of its best synsets a picture keeps, by default 50.
+        query_terms: for a new index: how many of them a picture in a query asks with, by default
+            10.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
@@ -79,10 +82,12 @@ class ImageIndex(KeptIndex):
         weights: PathLike | None = None,
         runtime: str | None = None,
         fast_decode: bool = False,
+        terms: int | None = None,
+        query_terms: int | None = None,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
-        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
+        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode, terms, query_terms)
         super().__init__(place, wanted, store_options)
 
     # -- putting in and taking out -------------------------------------------------------------

@@ -4,11 +4,14 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
 
     {"model": {"name": "vgg16"},
      "image_filters": [{"name": "resize", "height": 224, "width": 224}],
-     "term_filters": [{"name": "top_k", "k": 10}],
+     "terms": 50,
+     "query_terms": 10,
      "embedding": {"layer": "block5_conv3", "pooling": "gem", "flip": true},
      "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
 
-``embedding`` may also be true (the model's own deep feature, the default) or false (none).
+``terms`` is short for ``"term_filters": [{"name": "top_k", "k": 50}]``. ``query_terms`` is how many
+classes a picture in a query asks with; without it, all that it has. ``embedding`` may also be true
+(the model's own deep feature, the default) or false (none).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from imgsearch_es.analysis.embedding_filters import (
     run_embedding_filters,
 )
 from imgsearch_es.analysis.filters import (
+    TopK,
     create_image_filter,
     create_term_filter,
     decode_size,
@@ -46,10 +50,15 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
-DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
-"""The paper keeps each picture's ten best synsets."""
+TERMS, QUERY_TERMS = 50, 10
+"""Classes that a document keeps, and that a query picture asks with, where nobody says."""
+PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"model": "vgg16", "terms": 10}}
+"""Whole analyzers by name. The paper keeps, and asks with, each picture's ten best synsets."""
 
-_OPTIONS = {"model", "image_filters", "term_filters", "embedding", "embedding_filters"}
+_OPTIONS = {"model", "image_filters", "terms", "term_filters", "query_terms"} | {
+    "embedding",
+    "embedding_filters",
+}
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -78,8 +87,9 @@ class Analyzer:
     """Image filters, a model and term filters in a row.
 
     Args:
-        config: the dictionary above; a path of a TOML file that holds it; or a model's name, for
-            that model with its own image filters and the paper's term filters.
+        config: the dictionary above; a path of a TOML file that holds it; a model's name, for that
+            model with its own image filters, 50 terms and 10 of a query; or "paper", for VGG16
+            with ten and ten.
         runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
             agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration.
 
@@ -106,9 +116,13 @@ class Analyzer:
         if runtime is not None:
             _tell(self.model, "use_runtime", runtime, f"runs in its own way, not on {runtime}")
         before = options.get("image_filters", self.model.image_filters)
-        after = options.get("term_filters", DEFAULT_TERM_FILTERS)
+        after, asked = _terms_of(options)
         self.image_filters = tuple(map(create_image_filter, before))
         self.term_filters = tuple(map(create_term_filter, after))
+        first = self.term_filters[0] if self.term_filters else None
+        is_all = asked is not None and isinstance(first, TopK) and first.k <= asked
+        self.query_terms = None if is_all else asked
+        """How many of its classes a query picture asks with; None for all that it has."""
         self.decode_size = decode_size(self.image_filters)
         """What `open` does not go below, (width, height); None without fast decoding."""
         wanted = options.get("embedding", True)
@@ -124,7 +138,10 @@ class Analyzer:
             "term_filters": list(map(full_config, after, self.term_filters)),
             "embedding": feature.to_config() or True if self.embedding else False,
         }
-        if behind:  # left out otherwise, as in indexes made before there were any
+        # What follows is left out where it says nothing, as in indexes made before there was any.
+        if self.query_terms is not None:
+            self.config["query_terms"] = self.query_terms
+        if behind:
             parts = map(full_config, behind, self.embedding_filters)
             self.config["embedding_filters"] = list(parts)
         """Everything needed to build this analyzer again, as JSON values."""
@@ -203,19 +220,19 @@ class Analyzer:
 
     def filters_added_to(
         self, config: Mapping[str, Any], weights: str
-    ) -> tuple[EmbeddingFilter, ...]:
+    ) -> tuple[EmbeddingFilter, ...] | None:
         """The embedding filters with which this analyzer goes on where another one ends.
 
-        Stored deep features of the other, which its configuration and the fingerprint of its
-        weights describe, then need no model to become this one's. There are none when they differ
-        in anything else or in nothing.
+        Stored documents of the other, which its configuration and the fingerprint of its weights
+        describe, then need no model to become this one's: their deep features pass through these
+        filters. None when the two differ in more; what queries ask with is no such difference.
         """
         old, new = _essence(config), _essence(self.config)
-        before = old.pop("embedding_filters")
-        if before != new.pop("embedding_filters")[: len(before)] or not self.embedding:
-            return ()
-        if old != new or weights != self.fingerprint():
-            return ()
+        for each in (old, new):
+            each.pop("query_terms", None)
+        before, after = old.pop("embedding_filters"), new.pop("embedding_filters")
+        if before != after[: len(before)] or old != new or weights != self.fingerprint():
+            return None
         return self.embedding_filters[len(before) :]
 
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
@@ -249,6 +266,8 @@ def describe(config: Mapping[str, Any]) -> str:
     """An analyzer's full configuration on one line: its parts and their options, in order."""
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
     said = " -> ".join(map(_described, parts))
+    if (asked := config.get("query_terms")) is not None:
+        said += f"; a query picture asks with {asked}"
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
     if isinstance(feature, bool):
         if not behind:
@@ -257,6 +276,27 @@ def describe(config: Mapping[str, Any]) -> str:
     return " -> ".join(
         [f"{said}; deep feature: {describe_feature(feature)}", *map(_described, behind)]
     )
+
+
+def _terms_of(options: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], int | None]:
+    """The configurations of the term filters, and how many classes a query picture asks with."""
+    if "term_filters" in options:
+        if "terms" in options:
+            raise ConfigurationError(
+                "terms is short for term_filters that are one top_k: give one of the two"
+            )
+        filters, asked = options["term_filters"], options.get("query_terms")
+    else:
+        kept = _number("terms", options.get("terms", TERMS))
+        filters = [{"name": "top_k", "k": kept}]
+        asked = options.get("query_terms", QUERY_TERMS)
+    return filters, None if asked is None else _number("query_terms", asked)
+
+
+def _number(option: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{option} is a whole number above 0, not {value!r}")
+    return value
 
 
 def _deep_feature(model: Model, wanted: object) -> DeepFeature:
@@ -313,7 +353,7 @@ def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]
 def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, Any], Path]:
     """The configuration, and the folder in which its relative paths begin."""
     if isinstance(config, str) and not config.endswith(".toml"):
-        config = {"model": config}
+        config = PRESETS.get(config, {"model": config})
     if isinstance(config, Mapping):
         return config, Path()
     path = Path(config).expanduser()

@@ -177,6 +177,7 @@ class SweepPlan(BasePlan):
     filters: tuple[str, ...]
     query_pictures: str | None
     timed: int
+    query_terms: tuple[int, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
         """What ``sweep`` takes to do it again."""

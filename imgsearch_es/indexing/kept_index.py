@@ -226,6 +226,8 @@ class KeptIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: PathLike | None = None,
+        terms: int | None = None,
+        query_terms: int | None = None,
         allow_missing: bool = False,
         keep_old: bool = False,
         progress: ReindexProgress | None = None,
@@ -235,13 +237,15 @@ class KeptIndex:
         The pictures are read again from their URIs; labels, metadata and the list of rejected
         pictures stay. With the analyzer that the index has, the documents are copied: that changes
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
-        Where the other analyzer only has more embedding filters, they are copied as well, and their
-        deep features pass through these: no picture is read.
+        Where the other analyzer only has more embedding filters, or other ``query_terms``, they are
+        copied as well, and their deep features pass through these: no picture is read.
 
         Args:
             model: another model.
             analyzer: instead of a model, another analyzer.
             weights: a local file with the model's weights.
+            terms: another number of synsets that pictures keep.
+            query_terms: another number of them that a picture in a query asks with.
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -253,7 +257,7 @@ class KeptIndex:
         """
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
         return self._rebuild(
-            WantedAnalyzer(model, analyzer, weights, runtime),
+            WantedAnalyzer(model, analyzer, weights, runtime, terms=terms, query_terms=query_terms),
             allow_missing=allow_missing,
             keep_old=keep_old,
             progress=progress,
@@ -345,8 +349,8 @@ class KeptIndex:
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert = self.store.beside(), None, None
-        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
-        if analyzer is not None and added:
+        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else None
+        if analyzer is not None and added is not None:
             settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
         elif analyzer is not None:
             settings = settings_of(analyzer)

@@ -27,12 +27,16 @@ class WantedAnalyzer:
     weights: str | os.PathLike[str] | None = None
     runtime: str | None = None
     fast_decode: bool = False
+    terms: int | None = None
+    query_terms: int | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and self.analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.fast_decode and self.analyzer is not None:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if self._has_terms and self.analyzer is not None:
+            raise ConfigurationError("an analyzer says for itself: terms and query_terms")
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(
@@ -48,7 +52,12 @@ class WantedAnalyzer:
     @property
     def is_asked_for(self) -> bool:
         """Whether an index that exists may turn out to be of another analyzer."""
-        return self.model is not None or self.analyzer is not None or self.fast_decode
+        named = self.model is not None or self.analyzer is not None
+        return named or self.fast_decode or self._has_terms
+
+    @property
+    def _has_terms(self) -> bool:
+        return self.terms is not None or self.query_terms is not None
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
         """The analyzer, for an index that remembers ``settings`` (`check_fits`), or a new one."""
@@ -73,11 +82,22 @@ class WantedAnalyzer:
                 config, model = stored, dict(stored["model"])
         if self.weights is not None:
             model["weights"] = os.fspath(self.weights)
-        config = {**config, "model": model}
+        config = self._with_terms({**config, "model": model})
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
             config["image_filters"] = with_fast_decode(filters)
         return Analyzer(config, runtime=self.runtime)
+
+    def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A configuration, perhaps of an index, with the numbers of terms that are asked for."""
+        if self.terms is not None:
+            if "term_filters" in config:  # and so does an index say of query_terms, or means all
+                del config["term_filters"]
+                config.setdefault("query_terms", None)
+            config["terms"] = self.terms
+        if self.query_terms is not None:
+            config["query_terms"] = self.query_terms
+        return config
 
     def build_other(self, stored: IndexSettings) -> Analyzer | None:
         """The analyzer, unless it is the index's own or none is asked for."""

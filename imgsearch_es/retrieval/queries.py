@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS, STRATEG
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _LONGEST = 2.0**62
 """Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
@@ -256,6 +258,29 @@ def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:
             weights[term.key] = weights.get(term.key, 0.0) + term.score
     terms = (Term(key, to_score(weight)) for key, weight in weights.items())
     return heaviest_first(term for term in terms if term.score > 0)
+
+
+def best_classes(
+    terms: Sequence[Term], count: int | None, vocabulary: Vocabulary
+) -> tuple[Term, ...]:
+    """The terms of a picture that a query asks with: its best classes, and what is above these.
+
+    Args:
+        terms: all terms of the picture, in any order.
+        count: how many classes; None for all, and all hypernyms. Of equal ones the first in the
+            vocabulary.
+        vocabulary: of the index.
+    """
+    if count is None:
+        return tuple(terms)
+    classes = [
+        (-term.score, index, term.key)
+        for term in terms
+        if (index := vocabulary[term.key].class_index) is not None
+    ]
+    best = [key for *_, key in sorted(classes)[:count]]
+    asked = {*best, *(above.key for key in best for above in vocabulary.hypernyms(key))}
+    return tuple(term for term in terms if term.key in asked)
 
 
 def to_candidates(approximate: bool, candidates: int | None) -> int:

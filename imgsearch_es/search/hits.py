@@ -19,6 +19,7 @@ from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
+from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,9 +141,9 @@ class Hits(Sequence[Hit]):
         if len(judged) < len(good) + len(bad):
             raise QueryError("the same hit is liked and disliked; decide on one")
         documents = self._stored(tuple(judged)) if self.query.is_dense else judged
-        query = rocchio.expand(
-            self.query, [documents[hit.id] for hit in good], [documents[hit.id] for hit in bad]
-        )
+        asking = known_settings(store).asking
+        liked, disliked = (asking(documents[hit.id] for hit in hits) for hits in (good, bad))
+        query = rocchio.expand(self.query, liked, disliked)
         roles = query.roles or ("image",) * len(query.pictures)
         query = replace(
             query,

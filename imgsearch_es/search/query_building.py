@@ -113,6 +113,7 @@ class QueryBuilder:
         if query.is_dense:  # hits come without their deep features
             stored = self.store.get([document.id for document in best])
             best = [stored[document.id] for document in best if document.id in stored]
+        best = known_settings(self.store).asking(best)
         return replace(request.rocchio.expand(query, best), feedback=feedback)
 
 

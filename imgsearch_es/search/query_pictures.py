@@ -31,7 +31,7 @@ from imgsearch_es.retrieval.feedback import (
     views_of,
 )
 from imgsearch_es.search.hit import Hit
-from imgsearch_es.stores.base import Store
+from imgsearch_es.stores.base import Store, known_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,8 @@ class PictureReader:
     ) -> list[Example]:
         """Read query pictures: from the index where they are, else all together by the analyzer.
 
-        Parts and views are of pixels, so with them every picture is analyzed.
+        Parts and views are of pixels, so with them every picture is analyzed. Pictures have the
+        terms that they ask with.
         """
         keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
         stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
@@ -99,7 +100,8 @@ class PictureReader:
             embedding = mean_embedding(vectors) if vectors else None
             terms = mean_terms([one.terms for one in mine])
             examples[i] = Example(uri, terms, embedding, shown)
-        return [examples[i] for i in range(len(images))]
+        found = [examples[i] for i in range(len(images))]
+        return known_settings(self._store).asking(found) if found else []
 
     def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> Iterator[Analysis]:
         for start in range(0, len(shots), BATCH_SIZE):

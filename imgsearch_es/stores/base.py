@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexNotFoundError, QueryError
@@ -24,6 +24,7 @@ from imgsearch_es.retrieval.ledger import Ledger
 from imgsearch_es.retrieval.queries import (
     Query,
     Selection,
+    best_classes,
     needs_statistics,
     part_queries,
     with_weights,
@@ -35,6 +36,9 @@ from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
+    from imgsearch_es.retrieval.feedback import Example
+
+P = TypeVar("P", "Document", "Example")
 
 _NO_ANALYZER: Mapping[str, Any] = {
     "model": {"name": "features"},
@@ -74,6 +78,14 @@ class IndexSettings:
     def has_model(self) -> bool:
         """Whether it is known which model made the documents."""
         return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
+
+    def asking(self, pictures: Iterable[P]) -> list[P]:
+        """Pictures of a query, with those of their terms alone that they ask with."""
+        count = self.analyzer.get("query_terms")
+        return [
+            replace(picture, terms=best_classes(picture.terms, count, self.vocabulary))
+            for picture in pictures
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, to be kept with the index."""

@@ -98,7 +98,9 @@ def _by_numpy(index: ImageIndex, names: list[str]) -> dict[str, list[str]]:
     documents = {document.id: document for document in map(index.get, map(PETS.joinpath, names))}
     reference = Reference(documents.values(), index.vocabulary.keys)
     ranked = {
-        document.filename: reference.rank(Query(document.terms, exclude=(document.id,), k=10))[0]
+        document.filename: reference.rank(Query(document.terms[:10], exclude=(document.id,), k=10))[
+            0
+        ]
         for document in documents.values()
     }
     return {name: [documents[key].filename for _, key in found] for name, found in ranked.items()}

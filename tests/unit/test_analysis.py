@@ -14,8 +14,9 @@ from tests.fakes import noise
 FULL_CONFIG = {
     "model": {"name": "fake", "weights": "one"},
     "image_filters": [{"name": "resize", "height": 8, "width": 8, "interpolation": "nearest"}],
-    "term_filters": [{"name": "top_k", "k": 10}],
+    "term_filters": [{"name": "top_k", "k": 50}],
     "embedding": True,
+    "query_terms": 10,
 }
 
 
@@ -58,7 +59,7 @@ def test_an_unknown_option_is_named():
 def test_terms_are_the_best_first_and_float32(fake_model):
     terms = Analyzer("fake").analyze(noise(0)).terms
     scores = [term.score for term in terms]
-    assert len(terms) == 10
+    assert len(terms) == 50
     assert scores == sorted(scores, reverse=True)
     assert all(score == float(np.float32(score)) and score > 0 for score in scores)
 
@@ -122,7 +123,8 @@ def test_equal_scores_keep_the_vocabularys_order(fake_model, monkeypatch):
 
 
 def test_it_is_shown_as_its_parts_in_order(fake_model):
-    shown = "resize(height=8, width=8, interpolation=nearest) -> fake(weights=one) -> top_k(k=10)"
+    shown = "resize(height=8, width=8, interpolation=nearest) -> fake(weights=one) -> top_k(k=50)"
+    shown += "; a query picture asks with 10"
     assert describe(FULL_CONFIG) == shown
     assert repr(Analyzer("fake")) == f"Analyzer({shown})"
 

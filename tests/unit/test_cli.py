@@ -292,7 +292,7 @@ def test_analyze(run, cat):
     out = run("analyze", cat, "--model", "fake").stdout
     assert out.startswith(f"{cat}\n")
     assert re.search(r"token +score +wnid +words", out)
-    assert len(re.findall(r" n\d{8} ", out)) == 10
+    assert len(re.findall(r" n\d{8} ", out)) == 50
 
 
 def test_analyze_json(asked, cat, place, tmp_path):
@@ -303,7 +303,7 @@ def test_analyze_json(asked, cat, place, tmp_path):
     assert answer["analyzer"]["model"] == {"name": "fake", "weights": "one"}
     (picture,) = answer["pictures"]
     assert picture["uri"] == str(cat)
-    assert [token["position"] for token in picture["tokens"]] == list(range(10))
+    assert [token["position"] for token in picture["tokens"]] == list(range(50))
     assert picture["tokens"][0].keys() == {"position", "token", "score", "wnid", "words"}
 
 
@@ -332,7 +332,7 @@ def test_remove_by_words_asks_first(run, asked, place, word):
 def test_stats(run, asked, place):
     out = run("stats", "-i", place).stdout
     assert out.startswith(f"{place}  (embedded)\n  pictures  12\n")
-    assert "-> fake(weights=one) -> top_k(k=10)" in out
+    assert "-> fake(weights=one) -> top_k(k=50); a query picture asks with 10" in out
     assert re.search(r"cats +6", out)
     figures = asked("stats", "-i", place)
     assert figures["documents"] == 12

@@ -133,9 +133,9 @@ def test_settings_are_read_back_from_meta():
     ("pictures", "dimensions", "shards"),
     [
         (1_000_000, 1280, 1),
-        (10_000_001, 0, 2),
-        (10_000_000, 1280, 6),
-        (100_000_000, 0, 10),
+        (10_000_001, 0, 4),
+        (10_000_000, 1280, 8),
+        (100_000_000, 0, 34),
         (10**12, 1280, 1024),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_layout_is_checked_and_written_as_settings():
     assert layout.changed_by(Layout(shards=5)).shards == 5
     assert layout.changed_by(Layout(expected_pictures=20_000_000)).settings(0) == {
         **layout.settings(0),
-        "index.number_of_shards": 2,
+        "index.number_of_shards": 7,
     }
     for wrong in ({"shards": 0}, {"replicas": -1}, {"shards": "3"}, {"expected_pictures": 0}):
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):

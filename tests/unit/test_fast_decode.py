@@ -95,7 +95,7 @@ def test_an_index_remembers_it(fake_model, tmp_path):
         assert index.analyze(query).terms == expected
         assert expected != Analyzer("fake").analyze(open_image(query).image).terms
         asked = {term.key: term.score for term in index.query(image=query).terms}
-        assert asked == {term.key: term.score for term in expected}
+        assert asked == {term.key: term.score for term in expected[:10]}
     with ImageIndex(place, fast_decode=True) as index:
         assert index.count() == 0
     with ImageIndex(tmp_path / "y.duckdb", model="fake") as index:

@@ -27,9 +27,9 @@ def index(fake_model, photos, tmp_path):
 
 
 def test_a_new_analyzer(index, cat, photos, tmp_path):
-    assert len(index.get(cat).terms) == 10
+    assert len(index.get(cat).terms) == 50
     other = ImageIndex(index.location)
-    assert len(other.search(image=cat)[0].synsets) == 10
+    assert len(other.search(image=cat)[0].synsets) == 50
     report = index.reindex(analyzer=SMALLER)
     assert (report.documents, report.analyzed, report.copied, report.missing) == (12, 12, 0, [])
     for opened in (index, other):
@@ -64,7 +64,7 @@ def test_missing_pictures_stop_it_and_nothing_is_lost(index, cat, fake_model):
     reasons = {reason for _, reason in raised.value.pictures}
     assert {"the file is gone", "came from memory and cannot be read again"} < reasons
     assert index.count() == 13
-    assert len(index.get(cat).terms) == 10
+    assert len(index.get(cat).terms) == 50
     fake_model.calls = 0
     report = index.reindex(analyzer=SMALLER, allow_missing=True)
     assert fake_model.calls <= 1, "what was analyzed is kept (one call finds the dimensions)"
@@ -84,7 +84,7 @@ def test_an_interrupted_run_goes_on_or_starts_again(index, fake_model, monkeypat
 
     interrupted(SMALLER)
     assert index.count() == 12
-    assert len(next(index.store.documents()).terms) == 10
+    assert len(next(index.store.documents()).terms) == 50
     assert index.reindex(analyzer=SMALLER).analyzed == 0
     interrupted({**SMALLER, "term_filters": [{"name": "top_k", "k": 4}]})
     other = {**SMALLER, "term_filters": [{"name": "top_k", "k": 5}]}
@@ -143,7 +143,7 @@ def test_searches_of_another_process_never_fail_nor_see_half(index, photos, tmp_
         index.reindex(analyzer=SMALLER)
         answer = process.stdout.read()
     assert process.wait() == 0
-    assert answer == "[(3, True, 3, 12), (10, True, 10, 12)]\n"
+    assert answer == "[(3, True, 3, 12), (50, True, 10, 12)]\n"
 
 
 def test_command(run, index, cat, tmp_path):

@@ -192,9 +192,9 @@ def test_a_moved_file_is_the_same_analyzer_and_another_file_is_not(head, tmp_pat
 def test_it_does_not_go_the_short_way_of_embedding_filters(head):
     plain = Analyzer("efficientnet-lite0")
     weights = plain.fingerprint()
-    assert analyzer(head).filters_added_to(plain.config, weights) == ()
+    assert analyzer(head).filters_added_to(plain.config, weights) is None
     more = {**analyzer(head).config, "embedding_filters": [{"name": "l2_normalize"}]}
-    assert Analyzer(more).filters_added_to(plain.config, weights) == ()
+    assert Analyzer(more).filters_added_to(plain.config, weights) is None
     added = Analyzer(more).filters_added_to(analyzer(head).config, weights)
     assert len(added) == 1, "of what passed through the network in parallel already"
 

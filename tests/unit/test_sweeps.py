@@ -253,7 +253,9 @@ def point(name: str, cost: float, values: list[float], top_k: int | None = None)
     array = np.asarray(values)
     mean = Interval(float(array.mean()), math.nan, math.nan)
     scores = Scores(tuple(map(str, range(len(values)))), {"Q": array})
-    return Point("m", name, "plain", top_k, 0, cost, 0, math.nan, math.nan, scores, {"Q": mean})
+    return Point(
+        "m", name, "plain", top_k, None, 0, cost, 0, math.nan, math.nan, scores, {"Q": mean}
+    )
 
 
 @hypothesis_settings(max_examples=40)
@@ -413,11 +415,11 @@ def test_chains_that_are_none(text, message):
 
 def test_more_terms_than_there_are_classes():
     pets = from_labels(["cat", "dog", "bird"])
-    found = settings(parse_chains("plain,sqrt"), (1, 3, 10, 100), pets)
+    found = settings(parse_chains("plain,sqrt"), (1, 3, 10, 100), (), pets)
     assert [(s.chain.name, s.top_k) for s in found] == [
         ("plain", 1), ("plain", 3), ("sqrt", 1), ("sqrt", 3),
     ]  # fmt: skip
-    (wide,) = settings(parse_chains("hypernyms+top_k"), (5000,), imagenet())
+    (wide,) = settings(parse_chains("hypernyms+top_k"), (5000,), (), imagenet())
     assert wide.top_k == len(imagenet().with_hypernyms()) > 1000
 
 

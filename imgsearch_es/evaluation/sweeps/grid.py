@@ -1,4 +1,4 @@
-"""The settings of a sweep: how many terms a picture keeps, and which term filters run besides.
+"""The settings of a sweep: how many terms a picture keeps and asks with, and which filters run.
 
 Chains of term filters have short names, in the order in which they run:
 
@@ -67,13 +67,23 @@ class Setting(NamedTuple):
 
     chain: Chain
     top_k: int
+    query_terms: int | None = None
 
 
-def settings(chains: Sequence[Chain], top_k: Sequence[int], classes: Vocabulary) -> list[Setting]:
-    """Every chain with every number of terms; numbers above all there are become all, once."""
+def settings(
+    chains: Sequence[Chain],
+    top_k: Sequence[int],
+    query_terms: Sequence[int],
+    classes: Vocabulary,
+) -> list[Setting]:
+    """Every chain with every number of terms; numbers above all there are become all, once.
+
+    Without ``query_terms``, a query picture asks with all terms.
+    """
     return [
-        Setting(chain, k)
+        Setting(chain, k, asked)
         for chain in chains
+        for asked in dict.fromkeys(min(n, len(classes)) for n in query_terms) or (None,)
         for k in dict.fromkeys(min(k, chain.terms_to_cut(classes)) for k in top_k)
     ]
 
@@ -89,15 +99,15 @@ def parse_chains(texts: str | Iterable[str]) -> tuple[Chain, ...]:
     return chains
 
 
-def parse_top_k(numbers: str | Iterable[int]) -> tuple[int, ...]:
+def parse_numbers(option: str, numbers: str | Iterable[int]) -> tuple[int, ...]:
     """Numbers of terms, ascending, or one text with commas between them."""
     given = numbers.split(",") if isinstance(numbers, str) else list(numbers)
     try:
         found = sorted({int(number) for number in given})
     except ValueError as error:
-        raise EvaluationError(f"top_k takes whole numbers such as 1,10,100: {error}") from error
+        raise EvaluationError(f"{option} takes whole numbers such as 1,10,100: {error}") from error
     if not found or found[0] < 1:
-        raise EvaluationError(f"top_k takes whole numbers above 0, not {numbers!r}")
+        raise EvaluationError(f"{option} takes whole numbers above 0, not {numbers!r}")
     return tuple(found)
 
 

@@ -40,24 +40,28 @@ _ENOUGH = (
     "-0.01"
 )
 _COLUMNS = (
-    *("model", "name", "system", "filters", "top_k", "terms", "bytes", "file_bytes"),
-    *("p50_ms", "p95_ms"),
+    *("model", "name", "system", "filters", "top_k", "query_terms"),
+    *("terms", "bytes", "file_bytes", "p50_ms", "p95_ms"),
 )
 """What files say of a point."""
+Curve = tuple[str, str, str, int | None]
+"""Model, system, filters and ``query_terms``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
     """What one system achieves with one setting: the columns of docs/sweeps.md.
 
-    Where no synsets are compared, ``filters`` is empty, ``top_k`` None and ``terms`` 0. Times are
-    nan where nothing was timed.
+    Where no synsets are compared, ``filters`` is empty, ``top_k`` None and ``terms`` 0.
+    ``query_terms`` is None where a query picture asks with all its terms. Times are nan where
+    nothing was timed.
     """
 
     model: str
     system: str
     filters: str
     top_k: int | None
+    query_terms: int | None
     terms: float
     bytes: float
     file_bytes: float
@@ -68,22 +72,23 @@ class Point:
 
     @property
     def name(self) -> str:
-        """All but the model: ``auto/plain/10``, ``dense-cosine``."""
-        return point_name(self.system, self.filters, self.top_k)
+        """All but the model: ``auto/plain/10``, ``auto/plain/50/10``, ``dense-cosine``."""
+        return point_name(self.system, self.filters, self.top_k, self.query_terms)
 
     @property
-    def curve(self) -> tuple[str, str, str]:
+    def curve(self) -> Curve:
         """What it has in common with points of another number of terms."""
-        return self.model, self.system, self.filters
+        return self.model, self.system, self.filters, self.query_terms
 
     def cost(self, kind: str) -> float:
         """Bytes per picture, or milliseconds per query."""
         return self.bytes if kind == "bytes" else self.p50_ms
 
 
-def point_name(system: str, filters: str, top_k: int | None) -> str:
+def point_name(system: str, filters: str, top_k: int | None, query_terms: int | None) -> str:
     """What a point is called, but for its model."""
-    return f"{system}/{filters}/{top_k}" if top_k else system
+    name = f"{system}/{filters}/{top_k}" if top_k else system
+    return f"{name}/{query_terms}" if query_terms else name
 
 
 def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
@@ -96,9 +101,9 @@ def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point
     return best
 
 
-def curves(points: Iterable[Point]) -> dict[tuple[str, str, str], list[Point]]:
+def curves(points: Iterable[Point]) -> dict[Curve, list[Point]]:
     """Points that differ by the number of terms only, fewest first; single ones, too."""
-    found: dict[tuple[str, str, str], list[Point]] = {}
+    found: dict[Curve, list[Point]] = {}
     for point in points:
         found.setdefault(point.curve, []).append(point)
     for curve in found.values():
@@ -113,6 +118,7 @@ class Enough:
     model: str
     system: str
     filters: str
+    query_terms: int | None
     top_k: int
     most: int
     difference: Interval
@@ -233,7 +239,7 @@ class Sweep(Results):
     @property
     def numbers(self) -> Sequence[str]:
         """Headings of the columns that a terminal shows to the right."""
-        return "top_k", "terms", "bytes", "p50 ms"
+        return "top_k", "query_terms", "terms", "bytes", "p50 ms"
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the table of points."""
@@ -241,10 +247,13 @@ class Sweep(Results):
             name: self.front(cost=cost) for cost, name in (("bytes", "bytes"), ("latency", "ms"))
         }
         several = len(self._models) > 1
-        columns = ["system", "filters", "top_k", "terms", "bytes", "p50 ms", *self.plan.measures]
+        asked = ["query_terms"] * bool(self.plan.query_terms)
+        columns = ["system", "filters", "top_k", *asked, "terms", "bytes", "p50 ms"]
+        columns += self.plan.measures
         rows = []
         for point in self.points:
-            row = [point.system, point.filters, "" if point.top_k is None else str(point.top_k)]
+            row = [point.system, point.filters]
+            row += [str(getattr(point, name) or "") for name in ("top_k", *asked)]
             row += ["" if point.top_k is None else f"{point.terms:.1f}", f"{point.bytes:,.0f}"]
             row += ["" if math.isnan(point.p50_ms) else f"{point.p50_ms:.1f}"]
             row += [
@@ -261,8 +270,9 @@ class Sweep(Results):
             return []
         several = len(self._models) > 1
         sentences = [
-            f"{f'{e.model}, ' * several}{e.system}, {e.filters}: {e.top_k} of {e.most} terms are "
-            f"enough; {self.plan.measures[0]} {show(e.difference, sign=True)}"
+            f"{f'{e.model}, ' * several}{e.system}, {e.filters}"
+            f"{f', {e.query_terms} of a query' if e.query_terms else ''}: {e.top_k} of {e.most} "
+            f"terms are enough; {self.plan.measures[0]} {show(e.difference, sign=True)}"
             for e in self.enough()
         ]
         return [(_ENOUGH, (), [[sentence] for sentence in sentences])] if sentences else []
@@ -339,4 +349,4 @@ def _kind(column: str) -> str:
     """The type of a column: also right where all its values are missing."""
     if column in ("model", "name", "system", "filters", "measure"):
         return "string"
-    return "int64" if column in ("top_k", "queries") else "double"
+    return "int64" if column in ("top_k", "query_terms", "queries") else "double"

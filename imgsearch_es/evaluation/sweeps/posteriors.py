@@ -8,12 +8,11 @@ index is: pictures that it has are not analyzed again, and an interrupted run go
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +45,7 @@ class Posteriors:
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
         self.name = Path(model).stem if model.endswith(".toml") else model
         file_name = re.sub(r"[^\w.-]", "_", self.name)
-        config = {**Analyzer(model).config, "term_filters": []}
+        config = {**Analyzer(model).config, "term_filters": [], "query_terms": None}
         self._analyzer = Analyzer(config, runtime=runtime)
         self.index = ImageIndex(folder / f"{file_name}.duckdb", analyzer=self._analyzer)
         self._model = RememberingModel(self._analyzer.model)
@@ -79,9 +78,13 @@ class Posteriors:
         """The model's."""
         return self._analyzer.model.vocabulary
 
-    def analyzer(self, term_filters: Sequence[Mapping[str, Any]], *, features: bool) -> Analyzer:
-        """The analyzer with term filters, whose model remembers the pictures that it has seen."""
-        config = {**self._analyzer.config, "term_filters": term_filters}
+    def analyzer(self, setting: Setting, *, features: bool) -> Analyzer:
+        """The analyzer of a setting, whose model remembers the pictures that it has seen."""
+        config = {
+            **self._analyzer.config,
+            "term_filters": setting.chain.term_filters(setting.top_k),
+            "query_terms": setting.query_terms,
+        }
         if not features:
             config["embedding"] = False
             config.pop("embedding_filters", None)
@@ -118,8 +121,7 @@ class Filled:
 
 def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool) -> Filled:
     """Make the index of a setting: the terms that its filters make of kept posteriors."""
-    filters = setting.chain.term_filters(setting.top_k)
-    analyzer = posteriors.analyzer(filters, features=features)
+    analyzer = posteriors.analyzer(setting, features=features)
     stored = known_settings(posteriors.index.store)
     dimensions = stored.embedding_dimensions if analyzer.embedding else 0
     store = EmbeddedStore(path)

@@ -26,7 +26,7 @@ from imgsearch_es.evaluation.sweeps.grid import (
     Chain,
     Setting,
     parse_chains,
-    parse_top_k,
+    parse_numbers,
     settings,
 )
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
@@ -53,6 +53,8 @@ class SweepRequest(Asked):
         measures: by default those of the judgements' protocol; higher must be better.
         models: names, or TOML files of analyzers, whose term filters are left out.
         top_k: how many terms a picture keeps.
+        query_terms: how many of its classes a query picture asks with; by default all that it
+            keeps.
         filters: chains of term filters by short names (see
             ``imgsearch_es.evaluation.sweeps.grid``).
         cache: the folder for what the models say of the pictures; a later sweep with other
@@ -70,6 +72,7 @@ class SweepRequest(Asked):
     _: KW_ONLY
     models: str | Iterable[str] = DEFAULT_MODEL
     top_k: str | Iterable[int] = TOP_K
+    query_terms: str | Iterable[int] = ()
     filters: str | Iterable[str] = PLAIN
     cache: str | os.PathLike[str] | None = None
     labels: Labels = None
@@ -105,7 +108,8 @@ def sweep(request: SweepRequest) -> Sweep:
         models=_models(request.models),
         systems=tuple(system.name for system in asked),
         measures=() if measures is None else parse_measures(measures),
-        top_k=parse_top_k(request.top_k),
+        top_k=parse_numbers("top_k", request.top_k),
+        query_terms=_query_terms(request.query_terms),
         filters=tuple(chain.name for chain in chains),
         compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
     )
@@ -117,7 +121,8 @@ def sweep(request: SweepRequest) -> Sweep:
         except OSError as error:
             raise EvaluationError(f"cannot make the folder {folder}: {error.strerror}") from error
         opened = [Posteriors(folder, name, request.runtime) for name in plan.models]
-        grids = [settings(chains, plan.top_k, posteriors.classes) for posteriors in opened]
+        numbers = plan.top_k, plan.query_terms
+        grids = [settings(chains, *numbers, posteriors.classes) for posteriors in opened]
         for grid in grids if compare is not None else ():
             places_of = [(system, _place(system, setting)) for system in asked for setting in grid]
             known = dict.fromkeys(point_name(system.name, *place) for system, place in places_of)
@@ -183,13 +188,11 @@ class _Run:
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
         for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
             synsets, features = system.uses_synsets, system.uses_features
-            filters, top_k = _place(system, setting)
             self.points.append(
                 Point(
                     posteriors.name,
                     system.name,
-                    filters,
-                    top_k,
+                    *_place(system, setting),
                     filled.terms if synsets else 0.0,
                     filled.compared_bytes(synsets=synsets, features=features),
                     filled.file_bytes,
@@ -201,6 +204,7 @@ class _Run:
             )
         about = made[0][3].about
         analyzer = {**about["analyzer"], "term_filters": [], "embedding": True}
+        analyzer.pop("query_terms", None)
         self.models[posteriors.name] = {"analyzer": analyzer, "weights": about["weights"]}
 
     def _evaluate(self, index: ImageIndex, systems: Sequence[System]) -> Evaluation:
@@ -240,9 +244,17 @@ class _Run:
         )
 
 
-def _place(system: System, setting: Setting) -> tuple[str, int | None]:
-    """Filters and number of terms of a point; a system of deep features alone has none."""
-    return (setting.chain.name, setting.top_k) if system.uses_synsets else ("", None)
+def _place(system: System, setting: Setting) -> tuple[str, int | None, int | None]:
+    """Filters and numbers of terms of a point; a system of deep features alone has none."""
+    if not system.uses_synsets:
+        return "", None, None
+    return setting.chain.name, setting.top_k, setting.query_terms
+
+
+def _query_terms(numbers: str | Iterable[int]) -> tuple[int, ...]:
+    """Numbers of terms of a query; none for all."""
+    given = numbers if isinstance(numbers, str) else tuple(numbers)
+    return parse_numbers("query_terms", given) if given else ()
 
 
 def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:

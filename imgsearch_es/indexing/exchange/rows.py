@@ -79,6 +79,9 @@ def from_header(header: object, place: str) -> IndexSettings:
             raise TypeError("embedding_dimensions is a whole number")
         analyzer = {"image_filters": [], "term_filters": [], **header["analyzer"]}
         describe(analyzer)  # its parts have names
+        asked = analyzer.get("query_terms", 1)
+        if type(asked) is not int or asked < 1:
+            raise TypeError("query_terms is a whole number above 0")
         complete = {"schema_version": SCHEMA_VERSION, **header, "analyzer": analyzer}
         return IndexSettings.from_dict(complete)
     except (KeyError, TypeError, AttributeError) as error:

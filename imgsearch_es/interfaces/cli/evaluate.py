@@ -175,6 +175,7 @@ class Swept:
         --models, -m A,B: Models (`imgsearch models` lists them), or TOML files of analyzers. By
             default vgg16.
         --top-k N,N: How many terms to keep of each picture. By default 1,2,5,10,20,50,100,1000.
+        --query-terms N,N: How many of them a query picture asks with. By default all.
         --filters A,B: Chains of term filters: plain (the default), sqrt, l2_normalize,
             min_score=0.01+sqrt, hypernyms, hypernyms+top_k (cuts after the hypernyms).
         --strategies A,B: Strategies and fusions, as in `imgsearch evaluate`. By default
@@ -191,6 +192,7 @@ class Swept:
     from_: list[str] | None = None
     models: str | None = None
     top_k: str | None = None
+    query_terms: str | None = None
     filters: str | None = None
     strategies: str | None = None
     query_pictures: Path | None = None

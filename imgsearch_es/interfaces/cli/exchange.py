@@ -9,7 +9,7 @@ import typer
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Where, opened
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Terms, Where, opened
 from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def reindex(
     *,
     index: Index = None,
     analyzing: Analyzing,
+    terms: Terms,
     allow_missing: bool = False,
     keep_old: bool = False,
     layout: Layout,
@@ -128,11 +129,14 @@ def reindex(
         --model, -m: Another classifier.
         --allow-missing: Leave out pictures that cannot be read any more.
         --keep-old: Keep the replaced index under another name.
+    Analyzer:
+        --terms: Keep another number of a picture's best synsets.
+        --query-terms: Ask with another number of them: no picture is read again.
     Elasticsearch:
         --vectors KIND: How the new index indexes deep features, or none.
         --similarity: How --vectors compares: cosine, dot or euclidean.
     """
-    wanted = vars(analyzing).copy()
+    wanted = {**vars(analyzing), **vars(terms)}
     with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
         try:
             report = target.reindex(

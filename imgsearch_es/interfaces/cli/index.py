@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgsearch_es.interfaces.cli.declaring import OptionalPositive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, given, opened
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Terms, given, opened
 from imgsearch_es.interfaces.cli.output import (
     answer,
     console,
@@ -87,6 +87,7 @@ def index(
     fast_decode: bool = False,
     adding: Adding,
     analyzing: Analyzing,
+    terms: Terms,
     layout: Layout,
     expected_pictures: OptionalPositive = None,
     lifecycle: str | None = None,
@@ -108,7 +109,12 @@ def index(
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    more = {**vars(layout), "expected_pictures": expected_pictures, "lifecycle": lifecycle}
+    more = {
+        **vars(terms),
+        **vars(layout),
+        "expected_pictures": expected_pictures,
+        "lifecycle": lifecycle,
+    }
     with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
         report = adding.add_to(target)
     _show(report, target.location)

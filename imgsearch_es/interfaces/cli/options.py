@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.interfaces.cli.declaring import OptionalPositive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,7 @@ class Analyzing:
     Analyzer:
         --weights FILE: A file with the model's weights.
         --analyzer TOML: A TOML file with a whole analyzer instead of a model: image filters, model,
-            term filters.
+            term filters. Or paper: vgg16 with ten terms.
         --runtime: What runs the classifier: tensorflow, openvino, or auto: openvino where both
             agree. `imgsearch doctor` tells which. By default IMGSEARCH_RUNTIME, else auto.
     """
@@ -70,6 +71,20 @@ class Analyzing:
     def open(self, index: str | None, **more: Any) -> ImageIndex:
         """Open an index with it."""
         return opened(index, **asdict(self), **more)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How many terms a new index has of a picture.
+
+    Analyzer:
+        --terms: How many of its best synsets a picture keeps. By default 50; more find more by
+            words.
+        --query-terms: How many of them a picture in a query asks with. By default 10.
+    """
+
+    terms: OptionalPositive = None
+    query_terms: OptionalPositive = None
 
 
 @dataclass(frozen=True)

@@ -83,15 +83,16 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     figure = make_figure((8.6, 4.8))
     axes = figure.add_subplot()
     models = list(dict.fromkeys(point.model for point in sweep.points))
-    kinds = dict.fromkeys((point.system, point.filters) for point in sweep.points)
+    kinds = dict.fromkeys(point.curve[1:] for point in sweep.points)
     colors = {kind: COLORS[i % len(COLORS)] for i, kind in enumerate(kinds)}
-    for (model, system, filters), points in curves(sweep.points).items():
-        label = " ".join(part for part in (system, filters) if part)
+    for (model, system, filters, asked), points in curves(sweep.points).items():
+        parts = (system, filters, f"query {asked}" if asked else "")
+        label = " ".join(part for part in parts if part)
         if len(models) > 1:
             label = f"{model}: {label}"
         markers = _MARKERS if filters else _FEATURE_MARKERS
         marker = markers[models.index(model) % len(markers)]
-        _curve(axes, points, measure, cost, colors[system, filters], marker, label)
+        _curve(axes, points, measure, cost, colors[system, filters, asked], marker, label)
     x, y = [p.cost(cost) for p in front], [p.means[measure].mean for p in front]
     axes.step(  # behind the points: what can be had at each cost
         [*x, max(axes.get_xlim()[1], x[-1])], [*y, y[-1]], where="post", color="#c9ced3",
@@ -170,7 +171,11 @@ def _curve(
 
 
 def _label(
-    axes: Axes, front: list[Point], measure: str, cost: str, colors: Mapping[tuple[str, str], str]
+    axes: Axes,
+    front: list[Point],
+    measure: str,
+    cost: str,
+    colors: Mapping[tuple[str, str, int | None], str],
 ) -> None:
     """Numbers of terms, in their curves' colors, by turns above and below; names of the others."""
     for i, point in enumerate(front):
@@ -181,7 +186,7 @@ def _label(
             xytext=(9, 5) if is_feature else (0, -15 if i % 2 else 8),
             textcoords="offset points",
             ha="left" if is_feature else "center",
-            color=colors[point.system, point.filters],
+            color=colors[point.curve[1:]],
             fontsize="small",
             fontweight="bold",
             parse_math=False,
