@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import duckdb
 import numpy as np
@@ -21,6 +22,7 @@ from imgsearch_es.errors import (
     SchemaError,
     StoreError,
     UnknownWordError,
+    WeightsError,
 )
 from imgsearch_es.retrieval.queries import Query
 
@@ -59,6 +61,7 @@ def test_what_is_no_index(tmp_path):
         ("file:///tmp/a.duckdb", "begins with http:// or https://, not with file://$"),
         ("\udcff.duckdb", "is not in UTF-8"),
         ("a\udcff/a.duckdb", "is not in UTF-8"),
+        ("a\0b.duckdb", "has a null character, which no path may have"),
         ("C:\\a.duckdb", "has a backslash, which DuckDB takes for a slash"),
         ("n" * 300, "File name too long$"),
     ],
@@ -346,7 +349,10 @@ def test_files_of_the_analyzer_are_those_of_the_folder_in_which_it_was_asked_for
     monkeypatch.chdir(tmp_path)
     index = ImageIndex("a.duckdb", analyzer="a.toml")
     weighed = ImageIndex("b.duckdb", model="efficientnet-lite0", weights="a.toml")
+    own = ImageIndex("c.duckdb", model="keras:own.keras")
     monkeypatch.chdir("elsewhere")
+    with pytest.raises(WeightsError, match=re.escape(f": {tmp_path / 'own.keras'}")):
+        own.create()
     index.create()
     assert index.analyzer.model.name == "fake"
     assert weighed.analyzer.fingerprint().startswith("sha256:")  # of the file, wherever we are
