@@ -833,7 +833,7 @@ class Far(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data if self.command == "GET" else b"")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
 
 def test_a_password_fetches_and_is_not_shown():
