@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -636,3 +637,24 @@ def test_a_manifest_that_is_too_deep(run, place, tmp_path):
 def test_a_device_is_not_read(run, place, command):
     assert "/dev/zero" in (said := sentence(run(*command.split(), "-i", place, code=1)))
     assert "it is a device, not a file" in said
+
+
+def test_a_disk_without_room_for_anything(run, place, photos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = sentence(run("groups", photos, "--out", tmp_path / "g", code=1))
+    assert said == "cannot write: Disk quota exceeded; make room and run the command again"
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(
+        tempfile,
+        "_get_default_tempdir",
+        lambda: (_ for _ in ()).throw(
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+        ),
+    )
+    said = sentence(run("sweep", photos, "--models", "fake", "--top-k", "1", code=1))
+    assert (
+        said == "No usable temporary directory found: make room there, or name a folder by TMPDIR"
+    )

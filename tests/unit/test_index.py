@@ -356,3 +356,19 @@ def test_files_of_the_analyzer_are_those_of_the_folder_in_which_it_was_asked_for
     index.create()
     assert index.analyzer.model.name == "fake"
     assert weighed.analyzer.fingerprint().startswith("sha256:")  # of the file, wherever we are
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"text": ["tabby", "cat"]}, "words are one text"),
+        ({"text": b"cat"}, "words are one text"),
+        ({"text": "cat", "k": 1e3}, "whole numbers, not 1000.0 and 0"),
+        ({"text": "cat", "k": float("nan")}, "whole numbers, not nan"),
+        ({"text": "cat", "k": None}, "whole numbers, not None"),
+        ({"text": "cat", "where": "label:cat"}, "conditions are a dictionary"),
+    ],
+)
+def test_a_query_of_the_wrong_kind(index, asked, said):
+    with pytest.raises(QueryError, match=said):
+        index.search(**asked)

@@ -77,14 +77,19 @@ class _Commands(TyperGroup):
                 fail(str(error))
             if isinstance(error, OSError) and error.filename:  # of a file that an option names
                 fail(f"cannot use {error.filename}: {error.strerror}")
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # mostly of the output
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:  # mostly of the output
                 _drop_output()
                 fail(f"cannot write: {error.strerror}; make room and run the command again")
             if isinstance(error, FileNotFoundError) and not error.filename and _is_lost():
                 fail("the folder that you are in was deleted: change to another one")
+            if isinstance(error, FileNotFoundError) and not error.filename:  # of tempfile
+                fail(f"{error.strerror}: make room there, or name a folder by TMPDIR")
             if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib
                 fail("a path begins with ~ and the name of nobody here: write it out")
             raise
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _is_lost() -> bool:
