@@ -372,3 +372,17 @@ def test_files_of_the_analyzer_are_those_of_the_folder_in_which_it_was_asked_for
 def test_a_query_of_the_wrong_kind(index, asked, said):
     with pytest.raises(QueryError, match=said):
         index.search(**asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": -1}, "workers is a whole number from 1 on, not -1"),
+        ({"batch_size": 0}, "batch_size is a whole number from 1 on, not 0"),
+        ({"batch_size": "32"}, "batch_size is a whole number from 1 on, not '32'"),
+        ({"labels": 5}, "labels are a text or several, not 5"),
+    ],
+)
+def test_options_of_the_wrong_kind(index, photos, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        index.add(photos, **options)

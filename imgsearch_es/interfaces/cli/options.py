@@ -10,7 +10,6 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zipfile import BadZipFile
 
 import typer
 
@@ -141,7 +140,7 @@ def vector(file: str) -> NDArray[np.float32]:
         else:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             found = np.array(text.replace(",", " ").split(), dtype=np.float32)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except Exception as error:  # a damaged header of NumPy raises anything
         raise QueryError(f"--vector {file} cannot be read: {error}") from error
     return found.reshape(-1) if 1 in found.shape else found
 
