@@ -42,9 +42,14 @@ from imgsearch_es.analysis.filters import (
 )
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
-from imgsearch_es.analysis.models.weights import relative_to, without_paths
+from imgsearch_es.analysis.models.weights import (
+    absolute,
+    current_folder,
+    relative_to,
+    without_paths,
+)
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
-from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.files import Limits, check_finite
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
@@ -355,16 +360,17 @@ def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, A
     if isinstance(config, str) and not config.endswith(".toml"):
         config = PRESETS.get(config, {"model": config})
     if isinstance(config, Mapping):
-        return config, Path()
-    path = Path(config).expanduser()
+        return config, current_folder()
+    path = absolute(config)
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
+        check_finite(path)
         with path.open("rb") as file:
             return tomllib.load(file), path.parent
     except OSError as error:
         raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error

@@ -289,7 +289,7 @@ def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> di
     text = "\n".join(line for _, line in read_lines(path))
     try:
         manifest = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{path} is no JSON: {error}") from error
     plan = _PLANS[command]
     if not isinstance(manifest, dict) or manifest.get(plan.format) != VERSION:

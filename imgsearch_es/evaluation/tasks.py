@@ -283,7 +283,7 @@ def _revisited(path: Path, collection: Collection, level: str, pictures: Path | 
             }
             for query, row in zip(asked, truth["gnd"], strict=True)
         }
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise EvaluationError(f"{path} is no revisited ground truth: {error!r}") from error
     listed = {collection.find(name) for name in names if collection.has(name)}
     others = frozenset(collection.by_id) - listed

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures.files import check_finite, replacing
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     """The lines of a file that are not blank, with their numbers, counted from 1."""
     source = Path(path).expanduser()
     try:
+        check_finite(source)
         data = source.read_bytes()
         text = (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

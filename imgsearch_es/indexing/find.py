@@ -78,6 +78,10 @@ class Options:
     runtime: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            number = getattr(self, name)
+            if number is not None and not (isinstance(number, int) and number >= 1):
+                raise ConfigurationError(f"{name} is a whole number from 1 on, not {number!r}")
         if self.engine not in ("local", "ray"):
             raise ConfigurationError(f"there is no engine {self.engine!r}; known are local and ray")
         missing = [package for package in ("ray", "pyarrow") if find_spec(package) is None]
@@ -275,6 +279,8 @@ def _add(seen: bytearray, sha256: str) -> bool:
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
     """One label or several, as several."""
+    if not isinstance(labels, Iterable):
+        raise ConfigurationError(f"labels are a text or several, not {labels!r}")
     return (labels,) if isinstance(labels, str) else tuple(labels)
 
 

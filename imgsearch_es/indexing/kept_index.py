@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
+from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
 from imgsearch_es.indexing.exchange import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
 T = TypeVar("T")
+Kept = TypeVar("Kept", bound="KeptIndex")
 PathLike = str | os.PathLike[str]
 _ATTEMPTS = 5
 """To search an index that is being rebuilt just then."""
@@ -279,11 +281,14 @@ class KeptIndex:
     def __reduce__(self) -> tuple[Callable[[], KeptIndex], tuple[()]]:
         """An index that is unpickled opens anew, as this one was opened."""
         options: dict[str, Any] = asdict(replace(self._wanted, analyzer=None))
+        folder = options.pop("folder")
         analyzer = self._wanted.analyzer
         options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
         is_url = self.location.startswith(("http://", "https://"))
         place = self._place if is_url else self.location  # which is absolute
-        return partial(type(self), place, **options, **self._store_options), ()
+        return partial(
+            _opened_in, folder, type(self), place, {**options, **self._store_options}
+        ), ()
 
     def _settings(self) -> IndexSettings:
         self._renew()
@@ -375,3 +380,11 @@ class KeptIndex:
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report
+
+
+def _opened_in(
+    folder: Path, kind: Callable[..., Kept], place: str, options: dict[str, Any]
+) -> Kept:
+    """An index, opened as if this were the current folder."""
+    with relative_to(folder):
+        return kind(place, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from imgsearch_es.analysis.embedding_filters import EmbeddingFilter
 from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
 from imgsearch_es.analysis.models.runtime import check_runtime
-from imgsearch_es.analysis.models.weights import absolute
+from imgsearch_es.analysis.models.weights import current_folder, relative_to
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
 
@@ -29,6 +29,8 @@ class WantedAnalyzer:
     fast_decode: bool = False
     terms: int | None = None
     query_terms: int | None = None
+    folder: Path = field(default_factory=current_folder)
+    """Where relative paths begin: the current folder may be another when the analyzer is built."""
 
     def __post_init__(self) -> None:
         if self.model is not None and self.analyzer is not None:
@@ -43,11 +45,6 @@ class WantedAnalyzer:
                     "this analyzer has its runtime: Analyzer(..., runtime=...)"
                 )
             check_runtime(self.runtime)
-        for name in ("analyzer", "weights"):  # the current folder may be another when it is read
-            given = getattr(self, name)
-            is_place = isinstance(given, str | Path) and Path(given).suffix  # no name of a model
-            if is_place and absolute(given).is_file():
-                object.__setattr__(self, name, absolute(given))
 
     @property
     def is_asked_for(self) -> bool:
@@ -61,6 +58,10 @@ class WantedAnalyzer:
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
         """The analyzer, for an index that remembers ``settings`` (`check_fits`), or a new one."""
+        with relative_to(self.folder):
+            return self._build(settings)
+
+    def _build(self, settings: IndexSettings | None) -> Analyzer:
         if settings is not None and not settings.has_model:
             if not self.is_asked_for:
                 raise ConfigurationError(

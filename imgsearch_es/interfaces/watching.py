@@ -6,6 +6,7 @@ still being written are tried again. While a folder is gone nothing of it is rem
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import threading
@@ -45,7 +46,8 @@ _RETRIES = 5
 _LONGEST_PAUSE = 30.0
 _LOST_SECONDS = 5.0
 """How often everything is looked at while changes cannot be followed: less often where it takes
-long. Also what reads a file may be a change."""
+long. As reading a file may be a change that cannot be told, none is read where all looks as before.
+"""
 _SYNCHRONIZE_SECONDS = 3600.0
 """How often everything is looked at again: of very many changes a system may lose some, and
 watchfiles tells nothing of names that are no UTF-8."""
@@ -102,6 +104,8 @@ class Watcher:
         self._unreadable: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
         self._pause = 0.0
+        self._was_lost = False
+        self._seen: dict[Path, bytes] = {}
         self.report = WatchReport()
 
     def stop(self) -> None:
@@ -122,7 +126,11 @@ class Watcher:
             with _told(present, self._changes):
                 began = time.monotonic()
                 for folder in present:
-                    self._patiently(self._synchronize, folder)
+                    state = _state(folder)
+                    if not (self._was_lost and self._seen.get(folder) == state):
+                        self._patiently(self._synchronize, folder)
+                        self._seen[folder] = state
+                self._was_lost = False
                 self._pause = max(_LOST_SECONDS, 10 * (time.monotonic() - began))
                 self._tell(f"watching {', '.join(map(str, self._folders))}: {self.report}")
                 self._follow(there)
@@ -143,6 +151,7 @@ class Watcher:
                 found = self._changes.get(timeout=_TICK_SECONDS)
                 if isinstance(found, Exception):
                     self._tell(f"looking at everything, as changes were not told: {reason(found)}")
+                    self._was_lost = True
                     self._stop.wait(self._pause)
                     return
                 waiting |= found
@@ -300,6 +309,27 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
+
+
+def _state(folder: Path) -> bytes:
+    """A digest of what is below a folder, by name, size and time of change: nothing is read."""
+    digest = hashlib.blake2b()
+    visited = set()
+    for top, below, names in os.walk(folder, followlinks=True):
+        if (here := _identity(Path(top))) in visited:
+            below.clear()  # links lead in circles
+            continue
+        visited.add(here)
+        below.sort()
+        for name in sorted(names):
+            path = f"{top}/{name}"
+            try:
+                info = os.stat(path)  # noqa: PTH116 - a million of them
+            except OSError:
+                continue
+            facts = (path, info.st_size, info.st_mtime_ns, info.st_ino)
+            digest.update(repr(facts).encode())
+    return digest.digest()
 
 
 def _is_wanted(path: str, folders: Sequence[Path]) -> bool:

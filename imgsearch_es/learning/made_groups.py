@@ -7,7 +7,6 @@ changes, and is no figure of UKBench.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from imgsearch_es.errors import ConfigurationError, SourceError
-from imgsearch_es.pictures.files import PathSource, filename, replacing
+from imgsearch_es.pictures.files import PathSource, content_hash, filename, replacing
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.sources import find_images
 
@@ -101,7 +100,7 @@ def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator
     contents: set[str] = set()
     names: set[str] = set()
     for uri in find_images(photos):
-        content = hashlib.sha256(Path(uri).read_bytes()).hexdigest()
+        content = content_hash(uri)
         if content not in contents:
             stem = Path(filename(uri)).stem
             yield uri, folder / (f"{stem}-{content[:8]}" if stem in names else stem)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,7 +140,7 @@ class Checkpoint:
                     [file[f"{kind}_{i}"] for i in range(count)]
                     for kind, count in zip(_KINDS, counts, strict=True)
                 )
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a foreign file raises anything
             raise ConfigurationError(
                 f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
             ) from error

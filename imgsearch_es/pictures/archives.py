@@ -17,6 +17,16 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 EXTENSION = ".tar"
+PACKED = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+    b"PK\x03\x04",
+    b"7z\xbc\xaf",
+    b"Rar!",
+)
+"""How files begin that gzip, bzip2, xz, Zstandard, ZIP, 7-Zip or RAR made."""
 _SCHEME = "tar://"
 _TABLES_KEPT = 16
 _LONGEST_SIDECAR = 1 << 20
@@ -132,7 +142,7 @@ def _read_table(file: BinaryIO) -> dict[str, Member]:
 
 def _is_compressed(file: BinaryIO) -> bool:
     file.seek(0)
-    return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+    return file.read(6).startswith(PACKED)
 
 
 def _changed_at(file: BinaryIO) -> object:

@@ -5,7 +5,8 @@ A picture's URI names it in an index. It is one of
 * the absolute path of a local file, as a person would type it (symbolic links are kept);
 * ``file://`` with percent-encoding, for a local file whose name is not valid UTF-8;
 * ``tar://MEMBER::ARCHIVE`` for a file in a tar file, which may be local or remote;
-* any other URL that fsspec reads (``s3://``, ``https://``, ``zip://a.jpg::photos.zip``);
+* any other URL that fsspec reads (``s3://``, ``https://``, ``zip://a.jpg::photos.zip``), without
+  a password;
 * ``sha256:<hex>`` for a picture that came from memory; such a one cannot be opened again.
 
 Only regular files are ever opened: a FIFO or a device would block or act.
@@ -20,6 +21,7 @@ import io
 import os
 import re
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +45,14 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
+from imgsearch_es.pictures.credentials import with_credentials, without_credentials
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _BLOCK = 1 << 20
 _LONGEST_SECONDS = 86_400
+_PATIENCE_SECONDS = 300.0
+"""For the bytes of one file; aiohttp waits as long for each answer."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -68,6 +73,12 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_finite(path: Path) -> None:
+    """OSError where reading would not end: a device such as /dev/zero."""
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, "it is a device, not a file")
 
 
 def check_page(path: Path) -> None:
@@ -124,8 +135,10 @@ def to_uri(source: PathSource) -> str:
         raise ConfigurationError(f"{text!r:.200} is no path or URL: it has a null character")
     if inside := split_uri(text):
         return member_uri(inside[0], to_uri(inside[1]))
-    if in_memory(text) or (_URL.match(text) and not _is_file_url(text)):
+    if in_memory(text):
         return text
+    if _URL.match(text) and not _is_file_url(text):
+        return without_credentials(text)
     path = _file_url_path(text) if _is_file_url(text) else os.path.expanduser(text)  # noqa: PTH111
     path = os.path.abspath(path)  # noqa: PTH100 - pathlib keeps "..", so one file had two URIs
     try:
@@ -189,7 +202,7 @@ def content_hash(uri: str, limits: Limits = Limits()) -> str:
 
 def blocks(file: BinaryIO, uri: str, limits: Limits) -> Iterator[bytes]:
     """What is left in a binary file, in blocks, up to the limit; ImageError beyond it."""
-    total = 0
+    total, end = 0, time.monotonic() + _PATIENCE_SECONDS
     try:
         while block := file.read(_BLOCK):
             if not isinstance(block, bytes):
@@ -197,10 +210,12 @@ def blocks(file: BinaryIO, uri: str, limits: Limits) -> Iterator[bytes]:
             total += len(block)
             check_size(total, uri, limits)
             yield block
+            if time.monotonic() > end:
+                raise ImageError(uri, f"was not there whole after {_PATIENCE_SECONDS:.0f} seconds")
     except ImgsearchError:
         raise
     except Exception as error:  # a file object or remote file system may raise anything
-        raise ImageError(uri, f"cannot be read: {reason(error)}") from error
+        raise ImageError(uri, f"cannot be read: {remote_reason(error)}") from error
 
 
 def check_size(size: int, uri: str, limits: Limits) -> None:
@@ -212,7 +227,7 @@ def check_size(size: int, uri: str, limits: Limits) -> None:
 def remote(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it; ValueError for an unknown kind."""
     try:
-        system, path = importlib.import_module("fsspec.core").url_to_fs(uri)
+        system, path = importlib.import_module("fsspec.core").url_to_fs(with_credentials(uri))
     except ImportError as error:
         raise MissingDependencyError(
             f"reading {uri} needs a package that is not installed ({error}): "
@@ -232,6 +247,18 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def remote_reason(error: BaseException) -> str:
+    """What went wrong far away: fsspec hides it in what caused its error, a missing file."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    status = getattr(error, "status", None)
+    if type(error).__name__ == "TooManyRedirects":
+        return "it redirects without end"
+    if isinstance(status, int):
+        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
+    return without_credentials(reason(error))
 
 
 def url_path(url: str) -> str:
@@ -268,7 +295,7 @@ def opened(uri: str, limits: Limits = Limits()) -> Iterator[BinaryIO]:
     except ImgsearchError:
         raise
     except Exception as error:  # remote file systems raise their own kinds
-        raise ImageError(uri, f"cannot be opened: {reason(error)}") from error
+        raise ImageError(uri, f"cannot be opened: {remote_reason(error)}") from error
     with file:
         yield file
 

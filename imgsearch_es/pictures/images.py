@@ -34,6 +34,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
+from imgsearch_es.pictures.archives import PACKED
 from imgsearch_es.pictures.colors import to_rgb
 from imgsearch_es.pictures.files import (
     Limits,
@@ -187,6 +188,8 @@ def _decode(
     kind = sniff(data)
     if not data:
         raise ImageError(uri, "the file is empty")
+    if kind is None and data.startswith(PACKED):
+        raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
     if kind is None:
         raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
     if kind not in _DECODERS:

@@ -16,6 +16,7 @@ from imgsearch_es.pictures.files import (
     open_descriptor,
     reason,
     remote,
+    remote_reason,
     to_path,
     to_uri,
     url_path,
@@ -171,7 +172,7 @@ def _walk_remote(uri: str, visited: set[object]) -> Iterator[str] | None:
     except ImgsearchError:
         raise
     except Exception as error:  # each file system raises its own kinds
-        raise SourceError(f"cannot list {uri}: {reason(error)}") from error
+        raise SourceError(f"cannot list {uri}: {remote_reason(error)}") from error
 
 
 def _list_remote(uri: str, system: Any, top: str, visited: set[object]) -> Iterator[str]:
@@ -189,4 +190,4 @@ def _list_remote(uri: str, system: Any, top: str, visited: set[object]) -> Itera
                 if _extension(name) in EXTENSIONS and not name.startswith("."):
                     yield "".join((here, name, *chain))
     except Exception as error:
-        raise SourceError(f"cannot list {uri}: {reason(error)}") from error
+        raise SourceError(f"cannot list {uri}: {remote_reason(error)}") from error

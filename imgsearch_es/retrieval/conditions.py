@@ -118,6 +118,10 @@ def parse_filters(
     ``{"score(tabby)": {"gt": 0.5}}`` is named as in the vocabulary.
     """
     filters: list[Filter] = []
+    if not isinstance(where, Mapping | None):
+        raise QueryError(
+            f"conditions are a dictionary, such as {{'label': 'cat'}}, not {where!r:.60}"
+        )
     for name, condition in (where or {}).items():
         field, negated = _field(name.removeprefix("-"), vocabulary), name.startswith("-")
         if isinstance(condition, Mapping):

@@ -87,6 +87,8 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
         UnknownWordError: a word names no synset; carries suggestions.
         QueryError: the line has no words, is too long, or a part of it cannot be understood.
     """
+    if not isinstance(text, str):
+        raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
     if len(text) > MAX_LENGTH:
         raise QueryError(f"a query has at most {MAX_LENGTH} characters, not {len(text)}")
     try:

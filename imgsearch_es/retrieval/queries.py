@@ -115,6 +115,8 @@ class Query(Selection):
             self.formula.with_defaults(self.parameters)
         rounded = tuple(Term(term.key, to_score(term.score)) for term in self.terms)
         object.__setattr__(self, "terms", rounded)
+        if not all(isinstance(number, int | np.integer) for number in (self.k, self.offset)):
+            raise QueryError(f"k and offset are whole numbers, not {self.k!r} and {self.offset!r}")
         if self.k < 1 or self.offset < 0:
             raise QueryError(f"k must be at least 1 and offset 0, not {self.k} and {self.offset}")
         if self.offset + self.k > MAX_RESULTS:

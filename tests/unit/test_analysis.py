@@ -49,6 +49,10 @@ def test_a_wrong_toml_file_is_named(fake_model, tmp_path):
     (tmp_path / "bad.toml").write_text("model = = 1")
     with pytest.raises(ConfigurationError, match=r"bad\.toml is not valid TOML"):
         Analyzer(tmp_path / "bad.toml")
+    for content in (b"model = '\xff'", b"model = " + b"[" * 100_000):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"bad\.toml is not valid TOML"):
+            Analyzer(tmp_path / "bad.toml")
 
 
 def test_an_unknown_option_is_named():

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -598,4 +599,62 @@ def test_ctrl_c_at_any_moment(place, word, moment):
     assert (done.stdout == "") == (moment != "the end")
     assert done.stderr == (
         "imgsearch: stopped; what was done is stored, run the command again to go on\n"
+    )
+
+
+def test_without_docstrings_there_are_no_options():
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "imgsearch_es", "search", "cat"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "-OO and PYTHONOPTIMIZE=2 take away: run Python without them" in sentence(done)
+
+
+def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = sentence(run("index", "photos", "-i", place, code=1))
+    assert said == "the folder that you are in was deleted: change to another one"
+    run("stats", "-i", place)
+
+
+def test_the_folder_of_nobody(run):
+    said = sentence(run("search", "tabby", "-i", "~no-such-user/a.duckdb", code=1))
+    assert said == "a path begins with ~ and the name of nobody here: write it out"
+
+
+def test_a_manifest_that_is_too_deep(run, place, tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    said = sentence(run("evaluate", "--manifest", tmp_path / "deep.json", "-i", place, code=1))
+    assert "deep.json is no JSON" in said
+
+
+@pytest.mark.parametrize("command", ["search --vector /dev/zero", "evaluate --manifest /dev/zero"])
+def test_a_device_is_not_read(run, place, command):
+    assert "/dev/zero" in (said := sentence(run(*command.split(), "-i", place, code=1)))
+    assert "it is a device, not a file" in said
+
+
+def test_a_disk_without_room_for_anything(run, place, photos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = sentence(run("groups", photos, "--out", tmp_path / "g", code=1))
+    assert said == "cannot write: Disk quota exceeded; make room and run the command again"
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(
+        tempfile,
+        "_get_default_tempdir",
+        lambda: (_ for _ in ()).throw(
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+        ),
+    )
+    said = sentence(run("sweep", photos, "--models", "fake", "--top-k", "1", code=1))
+    assert (
+        said == "No usable temporary directory found: make room there, or name a folder by TMPDIR"
     )

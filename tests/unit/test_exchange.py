@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import shutil
@@ -258,3 +259,13 @@ def test_documents_that_are_lost_on_the_way(fake_model, lines, tmp_path, monkeyp
         monkeypatch.setattr(type(new.store), "write", losing)
         with pytest.raises(ReconciliationError, match="2 of the 12 documents written"):
             new.import_(write(tmp_path / "b.jsonl", lines))
+
+
+def test_damaged_compression_is_told(lines, tmp_path):
+    data = gzip.compress(write(tmp_path / "b.jsonl", lines).read_bytes(), mtime=0)
+    place = tmp_path / "b.jsonl.gz"
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        for i in range(10, len(data), len(data) // 40):
+            place.write_bytes(data[:i] + b"\xff\xff\xff\xff" + data[i + 4 :])
+            with pytest.raises(ExchangeError, match=r"cannot read|which analyzer"):
+                new.import_(place)

@@ -213,8 +213,13 @@ def bad_files(folder):
         file["features"], file["image_ids"] = np.zeros((2, 3)), np.array([b"a"])
     columns = {"name": ["a"], "features": [[1.0]]}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "less.parquet")
-    for name in ("pickled", "half", "shape"):
+    for name in ("pickled", "half", "shape", "header", "no-text"):
         (folder / name).mkdir()
+    npy(folder / "header" / NAMES, np.array(["a"]))
+    header = (folder / "header" / NAMES).read_bytes().replace(b"(1,)", b"(1, ")
+    (folder / "header" / NAMES).write_bytes(header)
+    npy(folder / "no-text" / NAMES, np.array([0x7FFFFFFF], np.uint32).view("U1"))
+    npy(folder / "no-text" / VECTORS, np.zeros((1, 3)))
     npy(folder / "pickled" / NAMES, np.array(["a", 1], dtype=object), pickled=True)
     npy(folder / "pickled" / VECTORS, np.zeros((2, 3)))
     npy(folder / "half" / NAMES, np.array(["a"]))
@@ -233,6 +238,8 @@ def bad_files(folder):
         "less.parquet": "none of the columns path, uri",
         "pickled": "what was pickled is not read",
         "half": "vectors.npy: no such file",
+        "header": "no array of numbers or texts",
+        "no-text": "a name or a label is no text",
         "shape": r"shape \(2,\)",
     }
 

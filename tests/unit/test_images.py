@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 
 import fsspec
 import numpy as np
@@ -26,6 +27,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import files, images, sources
+from imgsearch_es.pictures.credentials import with_credentials
 from imgsearch_es.pictures.files import (
     Limits,
     content_hash,
@@ -36,6 +38,7 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.sources import find_images
+from tests.serving import answering
 
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
 ORIENTATION = 274
@@ -797,3 +800,70 @@ def test_threads_decode_without_touching_the_filters_of_others():
     assert hashes == [hashlib.sha256(each).hexdigest() for each in data]
     assert warnings.filters == before
     assert threading.active_count() <= threads
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://ann:p@ss@h:8443/a.jpg?b=c@d", "https://h:8443/a.jpg?b=c@d"),
+        ("HTTPS://token@h/a.jpg", "HTTPS://h/a.jpg"),
+        ("sftp://ann:secret@h/a.jpg", "sftp://ann@h/a.jpg"),
+        ("sftp://ann@other/a.jpg", "sftp://ann@other/a.jpg"),
+        ("zip://a.jpg::https://ann:secret@h/p.zip", "zip://a.jpg::https://h/p.zip"),
+        ("tar://a@b.jpg::ftp://ann:secret@h/p.tar", "tar://a@b.jpg::ftp://ann@h/p.tar"),
+        ("github://org:repo@main/a.jpg", "github://org:repo@main/a.jpg"),
+        ("abfs://box@account/a.jpg", "abfs://box@account/a.jpg"),
+    ],
+)
+def test_a_uri_has_no_password(given, kept):
+    assert to_uri(given) == to_uri(kept) == kept
+    assert with_credentials(kept) == given
+
+
+class Far(BaseHTTPRequestHandler):
+    """A server that wants a password, has one picture, and says what is wrong with the others."""
+
+    def do_GET(self):
+        is_allowed = self.headers.get("Authorization") == "Basic YW5uOnNlY3JldA=="
+        status = int(self.path[1:4]) if is_allowed else 401
+        data = encode(photo()) if status == 200 else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Location", self.path)
+        self.end_headers()
+        self.wfile.write(data if self.command == "GET" else b"")
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+def test_a_password_fetches_and_is_not_shown():
+    pytest.importorskip("aiohttp")
+    with answering(Far) as server:
+        place = f"127.0.0.1:{server.server_port}"
+        assert open_image(f"http://ann:secret@{place}/200.png").uri == f"http://{place}/200.png"
+        assert open_image(f"http://{place}/200.png?again").width == photo().width  # it is known now
+        for status, said in (
+            (403, "the server answers 403 Forbidden"),
+            (404, "the server answers 404 Not Found"),
+            (500, "the server answers 500 Internal Server Error"),
+            (302, "it redirects without end"),
+        ):
+            with pytest.raises(ImageError) as caught:
+                open_image(f"http://ann:secret@{place}/{status}.png")
+            assert str(caught.value) == f"http://{place}/{status}.png: cannot be opened: {said}"
+        with pytest.raises(
+            ImageError, match=r"^http://127.0.0.1:1/a.png: cannot be opened: [^@]*$"
+        ):
+            open_image("http://ann:secret@127.0.0.1:1/a.png")
+
+
+def test_what_comes_too_slowly_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", -1)
+    with pytest.raises(ImageError, match="was not there whole after"):
+        list(files.blocks(io.BytesIO(b"bytes"), "u", files.Limits()))
+
+
+@pytest.mark.parametrize("head", [b"\x1f\x8b\x08", b"BZh9", b"PK\x03\x04", b"Rar!"])
+def test_a_packed_archive_is_called_one(head):
+    with pytest.raises(ImageError, match="a packed archive, not a picture: unpack it"):
+        open_image(head + b"0" * 100)

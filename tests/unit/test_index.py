@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import duckdb
 import numpy as np
@@ -21,6 +22,7 @@ from imgsearch_es.errors import (
     SchemaError,
     StoreError,
     UnknownWordError,
+    WeightsError,
 )
 from imgsearch_es.retrieval.queries import Query
 
@@ -59,6 +61,7 @@ def test_what_is_no_index(tmp_path):
         ("file:///tmp/a.duckdb", "begins with http:// or https://, not with file://$"),
         ("\udcff.duckdb", "is not in UTF-8"),
         ("a\udcff/a.duckdb", "is not in UTF-8"),
+        ("a\0b.duckdb", "has a null character, which no path may have"),
         ("C:\\a.duckdb", "has a backslash, which DuckDB takes for a slash"),
         ("n" * 300, "File name too long$"),
     ],
@@ -346,7 +349,40 @@ def test_files_of_the_analyzer_are_those_of_the_folder_in_which_it_was_asked_for
     monkeypatch.chdir(tmp_path)
     index = ImageIndex("a.duckdb", analyzer="a.toml")
     weighed = ImageIndex("b.duckdb", model="efficientnet-lite0", weights="a.toml")
+    own = ImageIndex("c.duckdb", model="keras:own.keras")
     monkeypatch.chdir("elsewhere")
+    with pytest.raises(WeightsError, match=re.escape(f": {tmp_path / 'own.keras'}")):
+        own.create()
     index.create()
     assert index.analyzer.model.name == "fake"
     assert weighed.analyzer.fingerprint().startswith("sha256:")  # of the file, wherever we are
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"text": ["tabby", "cat"]}, "words are one text"),
+        ({"text": b"cat"}, "words are one text"),
+        ({"text": "cat", "k": 1e3}, "whole numbers, not 1000.0 and 0"),
+        ({"text": "cat", "k": float("nan")}, "whole numbers, not nan"),
+        ({"text": "cat", "k": None}, "whole numbers, not None"),
+        ({"text": "cat", "where": "label:cat"}, "conditions are a dictionary"),
+    ],
+)
+def test_a_query_of_the_wrong_kind(index, asked, said):
+    with pytest.raises(QueryError, match=said):
+        index.search(**asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": -1}, "workers is a whole number from 1 on, not -1"),
+        ({"batch_size": 0}, "batch_size is a whole number from 1 on, not 0"),
+        ({"batch_size": "32"}, "batch_size is a whole number from 1 on, not '32'"),
+        ({"labels": 5}, "labels are a text or several, not 5"),
+    ],
+)
+def test_options_of_the_wrong_kind(index, photos, options, said):
+    with pytest.raises(ConfigurationError, match=said):
+        index.add(photos, **options)

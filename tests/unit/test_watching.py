@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -62,3 +66,34 @@ def test_what_pruning_refuses_is_told(index, photos, tmp_path):
     watcher._synchronize(photos)
     assert "Is the drive mounted?" in told[0]
     assert index.count() == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
+def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, photos, monkeypatch):
+    pytest.importorskip("watchfiles")
+    pause = property(lambda _: 0.1, lambda _, seconds: None)
+    monkeypatch.setattr(Watcher, "_pause", pause, raising=False)
+    odd = photos / os.fsdecode(b"\xff.png")
+    odd.write_bytes((photos / "cats" / "cat.0.png").read_bytes())
+    looks, lost = [], threading.Event()
+    add = index.add
+    monkeypatch.setattr(
+        index, "add", lambda *given, **more: looks.append(given) or add(*given, **more)
+    )
+    watcher = Watcher(index, [photos], tell=lambda text: "not told" in text and lost.set())
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    try:
+        assert lost.wait(20)
+        time.sleep(3)
+        before = len(looks)
+        (photos / "new.png").write_bytes((photos / "cats" / "cat.1.png").read_bytes())
+        deadline = time.monotonic() + 20
+        while index.count() < 14 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        watcher.stop()
+        thread.join(20)
+        odd.unlink()
+    assert index.count() == 14
+    assert before <= 3

@@ -196,7 +196,7 @@ def read_labels(path: Path) -> list[str]:
         if path.suffix != ".json":
             return [line.strip() for line in text.strip().splitlines()]
         found = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"cannot read the labels in {path}: {error}") from error
     if isinstance(found, dict):
         found = [found.get(str(i)) for i in range(len(found))]

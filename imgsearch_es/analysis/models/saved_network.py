@@ -40,7 +40,7 @@ def read_description(path: Path) -> dict[str, Any]:
             with h5py.File(path, "r") as file:
                 text = file.attrs["model_config"]
         found = json.loads(text)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a foreign file raises anything
         raise WeightsError(
             f"{path} is not a model saved by Keras with its layers (a .keras or .h5 file from "
             "model.save; a file of weights alone is not enough)"

@@ -42,6 +42,14 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(given))  # noqa: PTH100 - keeps symlinks
 
 
+def current_folder() -> Path:
+    """Where relative paths begin now."""
+    try:
+        return absolute("")
+    except FileNotFoundError:  # it was deleted: whole paths do without
+        return Path()
+
+
 def given_file(weights: str | os.PathLike[str], model: str) -> Path:
     """The absolute path of a file that a person gave; a WeightsError if there is none."""
     path = absolute(weights)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
+from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
 from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
 from imgsearch_es.evaluation.experiment import Asked, Evaluation, evaluate
@@ -272,7 +273,8 @@ def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
 
 def _models(models: str | Iterable[str]) -> tuple[str, ...]:
     names = models.split(",") if isinstance(models, str) else models
-    found = tuple(name.strip() for name in names if name.strip())
+    named = (name.strip() for name in names if name.strip())
+    found = tuple(str(absolute(name)) if name.endswith(".toml") else name for name in named)
     if not found or len(set(found)) < len(found):
         raise EvaluationError(f"name models, each once, not {', '.join(found) or 'none'}")
     return found

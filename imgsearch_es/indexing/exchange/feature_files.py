@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -170,7 +171,7 @@ def _mapped(path: Path) -> Any:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # a header that is damaged raises anything
         raise ExchangeError(
             f"{path} is no array of numbers or texts that NumPy saved ({reason(error)}); what was "
             "pickled is not read: save it again with numpy.save(..., allow_pickle=False)"
@@ -289,10 +290,21 @@ def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
         block = np.asarray(vectors[start : start + _BLOCK])
         if block.ndim == 4:
             block = block.mean(axis=(1, 2))
-        paths = names[start : start + _BLOCK]
-        marks = [None] * len(block) if labels is None else labels[start : start + _BLOCK]
+        paths = _texts(place, names[start : start + _BLOCK])
+        marks = [None] * len(block)
+        if labels is not None:
+            marks = _texts(place, labels[start : start + _BLOCK])
         for i, (path, values, mark) in enumerate(zip(paths, block, marks, strict=True), 1):
             yield _row(start + i, _text(path), values, filter(None, _text(mark).split(_SEPARATOR)))
+
+
+def _texts(place: str, values: Any) -> Any:
+    """Names or labels; ExchangeError where a damaged file has what no character is."""
+    if values.dtype.kind == "U" and values.nbytes:
+        numbers = np.ascontiguousarray(values).view(f"{values.dtype.byteorder}u4")
+        if numbers.max() > sys.maxunicode:
+            raise ExchangeError(f"{place}: a name or a label is no text; the file is damaged")
+    return values
 
 
 def _text(value: object) -> str:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -72,7 +73,7 @@ class JsonLines:
                         raise ExchangeError(f"{path}: line {number} does not end")
                     if line.strip():
                         yield Row.of(number, _read_line, line)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ExchangeError(f"cannot read {path}, line {number + 1}: {error}") from error
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -76,10 +77,27 @@ class _Commands(TyperGroup):
                 fail(str(error))
             if isinstance(error, OSError) and error.filename:  # of a file that an option names
                 fail(f"cannot use {error.filename}: {error.strerror}")
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # mostly of the output
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:  # mostly of the output
                 _drop_output()
                 fail(f"cannot write: {error.strerror}; make room and run the command again")
+            if isinstance(error, FileNotFoundError) and not error.filename and _is_lost():
+                fail("the folder that you are in was deleted: change to another one")
+            if isinstance(error, FileNotFoundError) and not error.filename:  # of tempfile
+                fail(f"{error.strerror}: make room there, or name a folder by TMPDIR")
+            if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib
+                fail("a path begins with ~ and the name of nobody here: write it out")
             raise
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _is_lost() -> bool:
+    """Whether the current folder is gone."""
+    try:
+        return not Path.cwd()
+    except FileNotFoundError:
+        return True
 
 
 def _drop_output() -> None:
@@ -121,6 +139,11 @@ app.add_typer(kibana.app, name="kibana", rich_help_panel=_SHOW)
 
 def main() -> None:
     """Run a command, as ``imgsearch_es.__main__`` does once it has taken care of Ctrl-C."""
+    if sys.flags.optimize > 1:
+        fail(
+            "the options are read from docstrings, which -OO and PYTHONOPTIMIZE=2 take away: run "
+            "Python without them"
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8

@@ -15,6 +15,7 @@ import typer
 
 from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.interfaces.cli.declaring import OptionalPositive
+from imgsearch_es.pictures.files import check_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,12 +149,13 @@ def vector(file: str) -> NDArray[np.float32]:
     import numpy as np
 
     try:
+        check_finite(Path(file))
         if file.endswith(".npy"):
             found = np.asarray(np.load(file, allow_pickle=False))
         else:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
             found = np.array(text.replace(",", " ").split(), dtype=np.float32)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header of NumPy raises anything
         raise QueryError(f"--vector {file} cannot be read: {error}") from error
     return found.reshape(-1) if 1 in found.shape else found
 

@@ -127,6 +127,8 @@ def check_place(path: Path) -> None:
     with translated(path):
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             problem = "is not in UTF-8, as the path of an index must be: choose another one"
+        elif "\0" in str(path):
+            problem = "has a null character, which no path may have"
         elif os.sep == "/" and "\\" in str(path):
             problem = "has a backslash, which DuckDB takes for a slash: choose another path"
         elif path.is_dir():
