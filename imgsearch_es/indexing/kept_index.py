@@ -226,6 +226,7 @@ class KeptIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: PathLike | None = None,
+        views: str | None = None,
         allow_missing: bool = False,
         keep_old: bool = False,
         progress: ReindexProgress | None = None,
@@ -242,6 +243,7 @@ class KeptIndex:
             model: another model.
             analyzer: instead of a model, another analyzer.
             weights: a local file with the model's weights.
+            views: also analyze parts of each picture: "tiles" or "tiles14".
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -253,7 +255,7 @@ class KeptIndex:
         """
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
         return self._rebuild(
-            WantedAnalyzer(model, analyzer, weights, runtime),
+            WantedAnalyzer(model, analyzer, weights, runtime, views=views),
             allow_missing=allow_missing,
             keep_old=keep_old,
             progress=progress,

@@ -27,12 +27,17 @@ class WantedAnalyzer:
     weights: str | os.PathLike[str] | None = None
     runtime: str | None = None
     fast_decode: bool = False
+    views: str | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and self.analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.fast_decode and self.analyzer is not None:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if self.views is not None and self.analyzer is not None:
+            raise ConfigurationError(
+                f"an analyzer says for itself: views = {str(self.views)!r} in its configuration"
+            )
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(
@@ -48,7 +53,8 @@ class WantedAnalyzer:
     @property
     def is_asked_for(self) -> bool:
         """Whether an index that exists may turn out to be of another analyzer."""
-        return self.model is not None or self.analyzer is not None or self.fast_decode
+        given = (self.model, self.analyzer, self.views)
+        return self.fast_decode or any(each is not None for each in given)
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
         """The analyzer, for an index that remembers ``settings`` (`check_fits`), or a new one."""
@@ -77,6 +83,8 @@ class WantedAnalyzer:
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
             config["image_filters"] = with_fast_decode(filters)
+        if self.views is not None:
+            config["views"] = self.views
         return Analyzer(config, runtime=self.runtime)
 
     def build_other(self, stored: IndexSettings) -> Analyzer | None:

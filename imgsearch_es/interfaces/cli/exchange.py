@@ -115,6 +115,7 @@ def reindex(
     *,
     index: Index = None,
     analyzing: Analyzing,
+    views: str | None = None,
     allow_missing: bool = False,
     keep_old: bool = False,
     layout: Layout,
@@ -126,6 +127,7 @@ def reindex(
 
     Options:
         --model, -m: Another classifier.
+        --views: Analyze parts of each picture as well: tiles or tiles14.
         --allow-missing: Leave out pictures that cannot be read any more.
         --keep-old: Keep the replaced index under another name.
     Elasticsearch:
@@ -137,6 +139,7 @@ def reindex(
         try:
             report = target.reindex(
                 **wanted,
+                views=views,
                 allow_missing=allow_missing,
                 keep_old=keep_old,
                 progress=now_and_then(),

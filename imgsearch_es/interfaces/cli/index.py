@@ -85,6 +85,7 @@ def index(
     *,
     index: Index = None,
     fast_decode: bool = False,
+    views: str | None = None,
     adding: Adding,
     analyzing: Analyzing,
     layout: Layout,
@@ -99,6 +100,8 @@ def index(
     Analyzer:
         --fast-decode: Decode large JPEG files at reduced scale: faster, with other scores. For a
             new index.
+        --views: Analyze overlapping parts of each picture as well: tiles (five) or tiles14
+            (fourteen). Slower; small things count. For a new index.
     Elasticsearch:
         --expected-pictures: Choose the number of shards for this many pictures.
         --lifecycle POLICY: An index lifecycle policy of Elasticsearch.
@@ -109,7 +112,7 @@ def index(
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     more = {**vars(layout), "expected_pictures": expected_pictures, "lifecycle": lifecycle}
-    with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+    with analyzing.open(index, fast_decode=fast_decode, views=views, **given(more)) as target:
         report = adding.add_to(target)
     _show(report, target.location)
     if report.shortages:
