@@ -158,23 +158,22 @@ class Explanation:
         ]
         return {**shown, "parts": parts}
 
-    def lines(self) -> list[tuple[str, str, str, str]]:
-        """Name, both factors and product of each row, for a table; inside a part indented.
+    def named(self, synset: str) -> str:
+        """A synset, and where it was best, as [left,top,right,bottom], if that is known."""
+        box = self.boxes.get(synset)
+        return synset if box is None else f"{synset} [{','.join(map(str, box))}]"
 
-        With the name stands the box in which a synset was best: [left,top,right,bottom].
-        """
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """Name, both factors and product of each row, for a table; inside a part indented."""
         found = []
-        places = {key: f" [{','.join(map(str, box))}]" for key, box in self.boxes.items()}
         ranks = {part.name: f" (rank {part.rank})" for part in self.hit.parts if part.rank}
         for row in self.rows:
-            name = row.key if self.hit.parts else row.key + places.get(row.key, "")
-            inside = [
-                each._replace(key=f"  {each.key}{places.get(each.key, '')}")
-                for each in self.part_rows.get(row.key, ())
-            ]
-            for key, *factors in (row._replace(key=name), *inside):
+            named = [(row.key if self.hit.parts else self.named(row.key), row)]
+            inside = self.part_rows.get(row.key, ())
+            named += [(f"  {self.named(one.key)}", one) for one in inside]
+            for name, (key, *factors) in named:
                 weight, score, product = (f"{factor:.4g}" for factor in factors)
-                found.append((key, weight, score + ranks.get(key, ""), product))
+                found.append((name, weight, score + ranks.get(key, ""), product))
         return found
 
     def __str__(self) -> str:

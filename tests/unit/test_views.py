@@ -411,3 +411,17 @@ def test_explanations_are_as_before_without_views(tmp_path: Path):
     assert hits.explain(0).boxes == {}
     assert "[" not in str(hits.explain(0))
     assert "box" not in hits.to_dict()["hits"][0]["synsets"][0]
+
+
+def test_the_command_line(run, photos: Path, tmp_path: Path):
+    place = tmp_path / "x.duckdb"
+    run("index", photos, "--model", "fake", "--views", "tiles", "--index", place)
+    assert "views=tiles" in run("stats", "--index", place).output
+    found = json.loads(run("search", "animal", "--index", place, "-k", 1, "--json").stdout)
+    assert len(found["hits"][0]["synsets"][0]["box"]) == 4
+    assert ",60,40]" in run("explain", "animal", "--index", place, "-k", 20).output
+    run("reindex", "--views", "tiles14", "--index", place)
+    assert "views=tiles14" in run("stats", "--index", place).output
+    other = tmp_path / "y.duckdb"
+    result = run("index", photos, "--model", "fake", "--views", "x", "--index", other, code=1)
+    assert "views is 'tiles' or 'tiles14'" in result.output

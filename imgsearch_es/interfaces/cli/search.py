@@ -259,7 +259,9 @@ def _print_rows(explanation: Explanation) -> None:
         rows: list[tuple[str, ...]] = [*explanation.lines()]
     else:
         columns = ("synset", "query", "picture", "product")
-        rows = [(key, *map(number, factors)) for key, *factors in explanation.rows]
+        rows = [
+            (explanation.named(key), *map(number, factors)) for key, *factors in explanation.rows
+        ]
     print_table(columns, rows, right=columns[1:])
 
 
