@@ -14,6 +14,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from tests.browser.conftest import Open
+from tests.browser.test_accessibility import serious
 from tests.fakes import noise, register
 from tests.serving import Client, serving
 
@@ -87,6 +88,7 @@ def each_card(page: Page, chips: str, picture: str, card: str) -> None:
 def test_the_page_draws_the_part(open_page: Open, client: Client):
     page = open_page("/?q=animal", base=client.url)
     each_card(page, ".chips > li", ".picture img", ".card")
+    assert serious(page) == []
 
 
 def test_the_reasons_draw_the_part(open_page: Open, client: Client):
@@ -111,6 +113,7 @@ def test_the_gallery_draws_the_part(chromium: Browser, tiled: Path):
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(path.as_uri())
     each_card(page, ".ig-terms > li", ".ig-frame img", "figure")
+    assert serious(page) == []
     page.close()
     assert complaints == []
 

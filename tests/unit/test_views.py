@@ -24,8 +24,10 @@ from imgsearch_es.errors import (
     ConfigurationError,
     QueryError,
 )
+from imgsearch_es.interfaces.server.uploads import Checker, Uploads
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.search.query_pictures import Prepared
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import FakeModel, noise, register
 
@@ -425,3 +427,19 @@ def test_the_command_line(run, photos: Path, tmp_path: Path):
     other = tmp_path / "y.duckdb"
     result = run("index", photos, "--model", "fake", "--views", "x", "--index", other, code=1)
     assert "views is 'tiles' or 'tiles14'" in result.output
+
+
+def test_an_uploaded_picture_is_cut_by_a_process(tmp_path: Path):
+    file, picture = BytesIO(), noise(8, 90, 70)
+    picture.save(file, "PNG")
+    with ImageIndex(tmp_path / "x.duckdb", model="fake", views="tiles") as index:
+        index.add([noise(i) for i in range(3)])
+        checker = Checker(Limits(), lambda: index.analyzer.config)
+        try:
+            upload = Uploads(checker).add(file.getvalue())
+        finally:
+            checker.close()
+        assert upload.pixels is not None
+        found = index.search(image=Prepared(upload.id, upload.pixels))
+        assert found.query.terms == index.search(image=picture).query.terms
+        assert found.query.pictures[0].size == (8, 8)
