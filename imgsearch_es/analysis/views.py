@@ -43,6 +43,8 @@ PARTS: tuple[Box, ...] = (
 four corners and the middle of 60 %; nine tiles of 40 %."""
 VIEWS = {"tiles": 6, "tiles14": 15}
 """How many of them an analyzer takes, from the first on."""
+_LARGE = 1 << 24
+"""Pixels of the largest copy of a part; a larger part is averaged to fewer, to spare the memory."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ class Preparation:
     def _cut(self, image: Image.Image) -> Iterator[Image.Image]:
         yield image
         for view in range(1, self.count):
-            yield image.crop(box_of(view, *image.size))
+            box = box_of(view, *image.size)
+            left, top, right, bottom = box
+            factor = math.ceil(math.sqrt((right - left) * (bottom - top) / _LARGE))
+            yield image.crop(box) if factor == 1 else image.reduce(factor, box)
 
 
 def box_of(view: int, width: int, height: int) -> Box:

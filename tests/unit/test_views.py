@@ -443,3 +443,18 @@ def test_an_uploaded_picture_is_cut_by_a_process(tmp_path: Path):
         found = index.search(image=Prepared(upload.id, upload.pixels))
         assert found.query.terms == index.search(image=picture).query.terms
         assert found.query.pictures[0].size == (8, 8)
+
+
+def test_large_parts_are_averaged(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("imgsearch_es.analysis.views._LARGE", 1000)
+    sizes = []
+
+    def note(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        return image.resize((8, 8))
+
+    Preparation((note,), "tiles14")(noise(1, 200, 100))
+    assert sizes == [(200, 100), *[(40, 20)] * 14]
+    sizes.clear()
+    Preparation((note,), "tiles")(Image.new("RGB", (5000, 1)))
+    assert sizes == [(5000, 1), *[(1500, 1)] * 5]
