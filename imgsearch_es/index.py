@@ -21,7 +21,7 @@ from imgsearch_es.indexing import (
 )
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.progress import shown
-from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
+from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.conditions import parse_filters
@@ -64,7 +64,9 @@ class ImageIndex(KeptIndex):
         terms: for a new index: how many of its best synsets a picture keeps, by default 50.
         query_terms: for a new index: how many of them a picture in a query asks with, by default
             10.
-        store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
+        views: for a new index: "tiles" or "tiles14" also analyzes overlapping parts of each
+            picture, so that small things count; see docs/how-to/parts.md.
+        options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
             and ``similarity`` (see ``stores.elastic.ElasticStore``).
@@ -81,14 +83,12 @@ class ImageIndex(KeptIndex):
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: PathLike | None = None,
         runtime: str | None = None,
-        fast_decode: bool = False,
-        terms: int | None = None,
-        query_terms: int | None = None,
-        **store_options: object,
+        **options: Unpack[IndexOptions],
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
-        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode, terms, query_terms)
-        super().__init__(place, wanted, store_options)
+        given: dict[str, Any] = dict(options)
+        seen = {name: given.pop(name) for name in Seen.__annotations__ if name in given}
+        super().__init__(place, WantedAnalyzer(model, analyzer, weights, runtime, **seen), given)
 
     # -- putting in and taking out -------------------------------------------------------------
 

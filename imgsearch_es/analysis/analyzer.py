@@ -7,18 +7,20 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
      "terms": 50,
      "query_terms": 10,
      "embedding": {"layer": "block5_conv3", "pooling": "gem", "flip": true},
-     "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
+     "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}],
+     "views": "tiles"}
 
 ``terms`` is short for ``"term_filters": [{"name": "top_k", "k": 50}]``. ``query_terms`` is how many
 classes a picture in a query asks with; without it, all that it has. ``embedding`` may also be true
-(the model's own deep feature, the default) or false (none).
+(the model's own deep feature, the default) or false (none). Without ``views`` the analyzer looks at
+the whole picture only.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,7 @@ from imgsearch_es.analysis.filters import (
     TopK,
     create_image_filter,
     create_term_filter,
-    decode_size,
     full_config,
-    run_image_filters,
 )
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
@@ -48,6 +48,7 @@ from imgsearch_es.analysis.models.weights import (
     relative_to,
     without_paths,
 )
+from imgsearch_es.analysis.views import Preparation, stacked
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits, check_finite
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -63,7 +64,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"model": "vgg16", "terms":
 _OPTIONS = {"model", "image_filters", "terms", "term_filters", "query_terms"} | {
     "embedding",
     "embedding_filters",
+    "views",
 }
+_AT_ONCE = 32
+"""Pictures or views that the model takes in a forward pass, where pictures have several views."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -76,6 +80,9 @@ class Term:
     """The synset's unique key in the vocabulary."""
     score: float
     """Finite and above zero; a float32 number, so both stores hold the same value."""
+    view: int | None = None
+    """Of a picture that was analyzed in several views, the one in which this term scored best: an
+    index of `imgsearch_es.analysis.views.PARTS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,12 +130,13 @@ class Analyzer:
         before = options.get("image_filters", self.model.image_filters)
         after, asked = _terms_of(options)
         self.image_filters = tuple(map(create_image_filter, before))
+        self.preparation = Preparation(self.image_filters, options.get("views"))
         self.term_filters = tuple(map(create_term_filter, after))
         first = self.term_filters[0] if self.term_filters else None
         is_all = asked is not None and isinstance(first, TopK) and first.k <= asked
         self.query_terms = None if is_all else asked
         """How many of its classes a query picture asks with; None for all that it has."""
-        self.decode_size = decode_size(self.image_filters)
+        self.decode_size = self.preparation.decode_size
         """What `open` does not go below, (width, height); None without fast decoding."""
         wanted = options.get("embedding", True)
         self.embedding = wanted is not False
@@ -149,6 +157,8 @@ class Analyzer:
         if behind:
             parts = map(full_config, behind, self.embedding_filters)
             self.config["embedding_filters"] = list(parts)
+        if self.preparation.views is not None:  # left out otherwise, as well
+            self.config["views"] = self.preparation.views
         """Everything needed to build this analyzer again, as JSON values."""
 
     @cached_property
@@ -184,23 +194,67 @@ class Analyzer:
         return open_image(source, uri=uri, limits=limits, at_least=self.decode_size, admit=admit)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Run the image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
-        return run_image_filters(self.image_filters, image)
+        """Cut an RGB picture into views, and run the image filters: pixels, 0 to 255.
+
+        Their shape is (height, width, 3), and (views, height, width, 3) where the analyzer has
+        ``views``.
+        """
+        return self.preparation(image)
 
     def analyze_prepared(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Analysis]:
-        """Analyze a batch of pictures of one size, as ``prepare`` gives them, in one pass."""
-        sizes = {pixels.shape for pixels in pictures}
-        if len(sizes) > 1:
-            raise AnalyzerError(
-                "the image filters give pictures of different sizes; end them with center_crop, or "
-                "with resize with height and width"
-            )
-        prediction = self.model.predict(np.stack(pictures))
-        terms = self.to_terms(prediction.posterior)
+        """Analyze a batch of pictures of one size, as ``prepare`` gives them, together.
+
+        Of several views a picture has the mean posterior, and the deep feature of the whole.
+        """
+        batch, count = stacked(list(pictures)), self.preparation.count
+        posterior, embedding = self._predicted(batch)
+        views = None
+        if count > 1:
+            views = _without_noise(posterior).reshape(len(pictures), count, -1)
+            posterior = views.mean(axis=1, dtype=np.float64).astype(np.float32)
+        terms = self.to_terms(posterior)
+        if views is not None:
+            terms = self._with_views(terms, views)
         if not self.embedding:
             return [Analysis(each, None) for each in terms]
-        vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
+        vectors = run_embedding_filters(self.embedding_filters, embedding[::count])
         return list(map(Analysis, terms, vectors))
+
+    def _predicted(
+        self, batch: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Posteriors and deep features of all pictures; with views, of all their views."""
+        size = len(batch)
+        if self.preparation.count > 1:
+            batch, size = batch.reshape(-1, *batch.shape[2:]), _AT_ONCE
+        starts = range(0, len(batch), size)
+        parts = [self.model.predict(batch[start : start + size]) for start in starts]
+        return (
+            np.concatenate([part.posterior for part in parts]),
+            np.concatenate([part.embedding for part in parts]),
+        )
+
+    def _with_views(
+        self, terms: Sequence[tuple[Term, ...]], views: NDArray[np.float32]
+    ) -> list[tuple[Term, ...]]:
+        """The terms of pictures with the view in which each scores best; of equal ones the first.
+
+        Posteriors have the shape (pictures, views, classes). Hypernyms are added to them; the
+        other term filters do not matter, for they say how a picture's terms compare.
+        """
+        pictures, count, _ = views.shape
+        scores, vocabulary = views.reshape(pictures * count, -1), self.model.vocabulary
+        for part in self.term_filters:
+            wider = part.vocabulary(vocabulary)
+            if wider.keys != vocabulary.keys:
+                scores = part(scores, vocabulary)
+            vocabulary = wider
+        best = scores.reshape(pictures, count, -1).argmax(axis=1)
+        column = {key: i for i, key in enumerate(vocabulary.keys)}
+        return [
+            tuple(replace(term, view=int(row[column[term.key]])) for term in kept)
+            for kept, row in zip(terms, best, strict=True)
+        ]
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
@@ -273,6 +327,8 @@ def describe(config: Mapping[str, Any]) -> str:
     said = " -> ".join(map(_described, parts))
     if (asked := config.get("query_terms")) is not None:
         said += f"; a query picture asks with {asked}"
+    if "views" in config:
+        said = f"views={config['views']} -> {said}"
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
     if isinstance(feature, bool):
         if not behind:

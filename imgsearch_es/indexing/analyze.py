@@ -14,12 +14,13 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.analysis.views import count_of
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.retrieval.documents import Document
 
 BATCH_SIZE = 32
-"""Pictures per forward pass, unless told."""
+"""Pictures per forward pass, unless told; views, where a picture has several."""
 _AT_ONCE = 2
 """Batches that the model works on while the next one fills, so that no core waits for a batch to
 end."""
@@ -80,7 +81,8 @@ class BatchAnalyzer:
             return
         self._waiting.append((found, decoded))
         self._contents.setdefault(sha256, decoded)
-        if len(self._contents) >= self._size or len(self._waiting) >= _COPIES * self._size:
+        full = max(1, self._size // count_of(decoded.pixels))
+        if len(self._contents) >= full or len(self._waiting) >= _COPIES * self._size:
             self._give()
             yield from self._take(_AT_ONCE)
 

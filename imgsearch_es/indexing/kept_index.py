@@ -27,6 +27,7 @@ from imgsearch_es.indexing.exchange import (
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
+    Seen,
     WantedAnalyzer,
     check_fits,
     settings_of,
@@ -39,7 +40,7 @@ from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing since Python 3.11
+    from typing_extensions import Self, Unpack  # in typing since Python 3.11
 
 T = TypeVar("T")
 Kept = TypeVar("Kept", bound="KeptIndex")
@@ -228,11 +229,10 @@ class KeptIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: PathLike | None = None,
-        terms: int | None = None,
-        query_terms: int | None = None,
         allow_missing: bool = False,
         keep_old: bool = False,
         progress: ReindexProgress | None = None,
+        **seen: Unpack[Seen],
     ) -> ReindexReport:
         """Build the index anew and put the new one in its place in one step.
 
@@ -248,6 +248,7 @@ class KeptIndex:
             weights: a local file with the model's weights.
             terms: another number of synsets that pictures keep.
             query_terms: another number of them that a picture in a query asks with.
+            views: also analyze parts of each picture: "tiles" or "tiles14".
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -259,7 +260,7 @@ class KeptIndex:
         """
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
         return self._rebuild(
-            WantedAnalyzer(model, analyzer, weights, runtime, terms=terms, query_terms=query_terms),
+            WantedAnalyzer(model, analyzer, weights, runtime, **seen),
             allow_missing=allow_missing,
             keep_old=keep_old,
             progress=progress,

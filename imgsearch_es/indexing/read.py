@@ -148,8 +148,8 @@ class Readers:
         for stage, seconds in decodings.seconds.items():
             self._stages.add(stage, seconds)
         each = sum(decodings.seconds.values()) / len(uris)
-        is_small = each * _CHUNK <= _CHUNK_SECONDS
-        self._chunk = _CHUNK if is_small else max(1, int(_CHUNK_SECONDS / each))
+        most = max(1, _CHUNK // self._analyzer().preparation.count)  # their pixels wait in memory
+        self._chunk = most if each * most <= _CHUNK_SECONDS else max(1, int(_CHUNK_SECONDS / each))
         for found, picture in zip(pictures, decodings.pictures, strict=True):
             if not isinstance(picture, Large):
                 self._take(found, picture)
@@ -236,8 +236,9 @@ class Readers:
         try:
             return self._idle.pop()
         except IndexError:
-            filters = self._analyzer().config["image_filters"]
-            worker = WorkerProcess(filters, self._limits, self._turns)
+            config = self._analyzer().config
+            filters, views = config["image_filters"], config.get("views")
+            worker = WorkerProcess(filters, self._limits, self._turns, views=views)
         with self._lock:
             if not self._closed:
                 self._all.append(worker)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import DEFAULT_MODEL, Analyzer, is_same_analyzer
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter
@@ -16,6 +16,33 @@ from imgsearch_es.analysis.models.runtime import check_runtime
 from imgsearch_es.analysis.models.weights import current_folder, relative_to
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
+
+
+class Seen(TypedDict, total=False):
+    """What of its pictures an index keeps; see ``ImageIndex``."""
+
+    fast_decode: bool
+    terms: int | None
+    query_terms: int | None
+    views: str | None
+
+
+class IndexOptions(Seen, total=False):
+    """What an index is opened or made with; see ``ImageIndex``."""
+
+    api_key: str | None
+    username: str | None
+    password: str | None
+    ca_certs: str | None
+    verify_certs: bool
+    timeout: float
+    shards: int | None
+    expected_pictures: int | None
+    replicas: int | None
+    refresh_interval: str | None
+    lifecycle: str | None
+    vectors: str | None
+    similarity: str | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +56,7 @@ class WantedAnalyzer:
     fast_decode: bool = False
     terms: int | None = None
     query_terms: int | None = None
+    views: str | None = None
     folder: Path = field(default_factory=current_folder)
     """Where relative paths begin: the current folder may be another when the analyzer is built."""
 
@@ -39,6 +67,10 @@ class WantedAnalyzer:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
         if self._has_terms and self.analyzer is not None:
             raise ConfigurationError("an analyzer says for itself: terms and query_terms")
+        if self.views is not None and self.analyzer is not None:
+            raise ConfigurationError(
+                f"an analyzer says for itself: views = {str(self.views)!r} in its configuration"
+            )
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(
@@ -49,8 +81,8 @@ class WantedAnalyzer:
     @property
     def is_asked_for(self) -> bool:
         """Whether an index that exists may turn out to be of another analyzer."""
-        named = self.model is not None or self.analyzer is not None
-        return named or self.fast_decode or self._has_terms
+        given = (self.model, self.analyzer, self.views)
+        return self.fast_decode or self._has_terms or any(each is not None for each in given)
 
     @property
     def _has_terms(self) -> bool:
@@ -87,6 +119,8 @@ class WantedAnalyzer:
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
             config["image_filters"] = with_fast_decode(filters)
+        if self.views is not None:
+            config["views"] = self.views
         return Analyzer(config, runtime=self.runtime)
 
     def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:

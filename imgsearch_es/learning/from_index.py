@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.runtime import cores
+from imgsearch_es.analysis.views import whole_of
 from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
 from imgsearch_es.learning.examples import Examples, Pictures
@@ -199,4 +200,4 @@ def _read(analyzer: Analyzer, document: Document) -> Pictures | str:
         return error.reason
     if picture.sha256 != document.sha256:
         return "has changed since it was indexed"
-    return Pictures.of(analyzer.prepare(picture.image)[np.newaxis])
+    return Pictures.of(whole_of(analyzer.prepare(picture.image))[np.newaxis])

@@ -30,6 +30,7 @@ from imgsearch_es.analysis.models.quantized import Origin, write
 from imgsearch_es.analysis.models.runtime import Outputs, Runtime, TensorFlowRuntime, import_keras
 from imgsearch_es.analysis.models.runtime_choice import differences
 from imgsearch_es.analysis.models.weights import fingerprint
+from imgsearch_es.analysis.views import whole_of
 from imgsearch_es.errors import (
     ConfigurationError,
     ImageError,
@@ -233,7 +234,7 @@ def _sample(
         if len(found) == count:
             break
         try:
-            pixels = analyzer.prepare(analyzer.open(uri).image)
+            pixels = whole_of(analyzer.prepare(analyzer.open(uri).image))
             check_pixels(pixels[np.newaxis], size, analyzer.model.name)
             found.append(pixels)
         except ImageError as error:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analysis, Term
+from imgsearch_es.analysis.views import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.ledger import now
 
@@ -76,6 +77,24 @@ class Document:
     def norm(self) -> float:
         """The Euclidean norm of the scores."""
         return math.sqrt(math.fsum(term.score**2 for term in self.terms))
+
+    @property
+    def views(self) -> list[int | None] | None:
+        """Of each term the view in which it was best; None where no term has one."""
+        found = [term.view for term in self.terms]
+        return found if any(view is not None for view in found) else None
+
+    def box(self, term: Term) -> Box | None:
+        """Where in the picture a term of it was best, in pixels; None where that is not known."""
+        return None if term.view is None else box_of(term.view, self.width, self.height)
+
+    def shown_terms(self) -> list[dict[str, Any]]:
+        """The terms as JSON values, each with its box where it has one."""
+        boxes = map(self.box, self.terms)
+        return [
+            {"synset": term.key, "score": term.score} | ({"box": list(box)} if box else {})
+            for term, box in zip(self.terms, boxes, strict=True)
+        ]
 
     @property
     def checksum(self) -> str:
@@ -158,6 +177,8 @@ class Document:
         }
         if self.terms:
             source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.views is not None:
+            source["views"] = self.views
         if self.embedding is not None:
             source["embedding"] = sent(self.embedding)
         return source
@@ -165,13 +186,13 @@ class Document:
     @classmethod
     def from_source(cls, source: Mapping[str, Any]) -> Document:
         """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
-        synset = source.get("synset", {})
+        synset, keys = source.get("synset", {}), source.get("synsets", ())
         embedding = source.get("embedding")
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
-            terms=tuple(
-                Term(key, to_score(synset[key]["score"])) for key in source.get("synsets", ())
+            terms=terms_of(
+                keys, [to_score(synset[key]["score"]) for key in keys], source.get("views")
             ),
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
@@ -185,26 +206,38 @@ class Document:
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
+        seen = {} if self.views is None else {"views": self.views}
         return {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
             "metadata": dict(self.metadata),
             "terms": [term.key for term in self.terms],
             "scores": [float(f"{term.score:.9g}") for term in self.terms],  # enough for float32
+            **seen,  # left out otherwise, as before there were any
         }
 
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""
         fields = json.loads(base64.b64decode(hit))
-        scores = map(to_score, fields["scores"])
         return cls(
             **{name: fields[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),
             labels=tuple(fields["labels"]),
             metadata=fields["metadata"],
-            terms=tuple(map(Term, fields["terms"], scores)),
+            terms=terms_of(fields["terms"], map(to_score, fields["scores"]), fields.get("views")),
         )
+
+
+def terms_of(
+    keys: Iterable[str], scores: Iterable[float], views: Sequence[int | None] | None
+) -> tuple[Term, ...]:
+    """The terms of lists of one length, ``views`` as `Document.views`; ValueError of others."""
+    if views is None:
+        return tuple(Term(key, score) for key, score in zip(keys, scores, strict=True))
+    if any(view is not None and view not in range(len(PARTS)) for view in views):
+        raise ValueError(f"a view is a number from 0 to {len(PARTS) - 1}")
+    return tuple(Term(*each) for each in zip(keys, scores, views, strict=True))
 
 
 def to_score(value: float) -> float:

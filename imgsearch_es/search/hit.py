@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.views import Box
+from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import PartScore, fused_score
+from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,12 +33,14 @@ class Hit:
         score: by the query's formula or fusion, a float32 number.
         document: everything the index holds of the picture, without its embedding.
         parts: what each part of a fused query adds to the score.
+        vocabulary: the index's, by which ``where`` reads words.
     """
 
     rank: int
     score: float
     document: Document
     parts: tuple[PartScore, ...] = ()
+    vocabulary: Vocabulary | None = field(default=None, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -71,14 +77,33 @@ class Hit:
         """A person's own fields."""
         return self.document.metadata
 
+    def where(self, words: str) -> Box | None:
+        """The part of the picture in which words were seen best, of an index with ``views``.
+
+        Of the picture's synsets that the words name, the one with the largest score counts, and of
+        the views the one in which it scores best. The box is left, top, right, bottom in pixels of
+        the upright picture, with the right and lower border outside; of the whole picture it is
+        (0, 0, width, height). None where the picture has no such synset, or the analyzer of its
+        index has no ``views``.
+
+        Raises:
+            QueryError: the words name nothing, or the hit knows no vocabulary.
+        """
+        if self.vocabulary is None:
+            raise QueryError("this hit does not know its index: search with ImageIndex.search")
+        named = {term.key for term in parse_words(words, self.vocabulary).terms}
+        seen = (term for term in self.synsets if term.key in named and term.view is not None)
+        best = max(seen, key=lambda term: term.score, default=None)
+        return None if best is None else self.document.box(best)
+
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """As JSON values; a synset has a box where the index has ``views``."""
         return {
             "rank": self.rank,
             "id": self.id,
             "uri": self.uri,
             "score": self.score,
-            "synsets": [{"synset": term.key, "score": term.score} for term in self.synsets],
+            "synsets": self.document.shown_terms(),
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
             **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
@@ -102,6 +127,13 @@ class Explanation:
     total: float
     part_rows: Mapping[str, tuple[Summand, ...]] = field(default_factory=dict)
 
+    @property
+    def boxes(self) -> dict[str, Box]:
+        """Where in the picture each synset was best, see ``Hit.where``; empty without views."""
+        document = self.hit.document
+        found = {term.key: document.box(term) for term in document.terms}
+        return {key: box for key, box in found.items() if box is not None}
+
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
         from imgsearch_es.interfaces.plots.figures import plot_explanation
@@ -111,24 +143,37 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         shown = {"id": self.hit.id, "uri": self.hit.uri, "score": self.hit.score}
+        boxes = self.boxes
+
+        def summand(row: Summand) -> dict[str, Any]:
+            box = {"box": list(boxes[row.key])} if row.key in boxes else {}
+            return {**row._asdict(), **box}
+
         if not self.hit.parts:
-            return {**shown, "summands": [row._asdict() for row in self.rows]}
+            return {**shown, "summands": list(map(summand, self.rows))}
         inside = [self.part_rows.get(part.name, ()) for part in self.hit.parts]
         parts = [
-            {**part.to_dict(), "summands": [row._asdict() for row in rows]}
+            {**part.to_dict(), "summands": list(map(summand, rows))}
             for part, rows in zip(self.hit.parts, inside, strict=True)
         ]
         return {**shown, "parts": parts}
+
+    def named(self, synset: str) -> str:
+        """A synset, and where it was best, as [left,top,right,bottom], if that is known."""
+        box = self.boxes.get(synset)
+        return synset if box is None else f"{synset} [{','.join(map(str, box))}]"
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Name, both factors and product of each row, for a table; inside a part indented."""
         found = []
         ranks = {part.name: f" (rank {part.rank})" for part in self.hit.parts if part.rank}
         for row in self.rows:
-            inside = [row._replace(key=f"  {row.key}") for row in self.part_rows.get(row.key, ())]
-            for key, *factors in (row, *inside):
+            named = [(row.key if self.hit.parts else self.named(row.key), row)]
+            inside = self.part_rows.get(row.key, ())
+            named += [(f"  {self.named(one.key)}", one) for one in inside]
+            for name, (key, *factors) in named:
                 weight, score, product = (f"{factor:.4g}" for factor in factors)
-                found.append((key, weight, score + ranks.get(key, ""), product))
+                found.append((name, weight, score + ranks.get(key, ""), product))
         return found
 
     def __str__(self) -> str:

@@ -59,8 +59,10 @@ class Hits(Sequence[Hit]):
         self.means = result.means
         self.took_ms = result.took_ms
         self._result = replace(result, hits=())
+        settings = None if store is None else store.settings()
+        vocabulary = None if settings is None else settings.vocabulary
         self._hits = tuple(
-            Hit(rank, found.score, found.document, found.parts)
+            Hit(rank, found.score, found.document, found.parts, vocabulary)
             for rank, found in enumerate(result.hits, start=first or query.offset + 1)
         )
 

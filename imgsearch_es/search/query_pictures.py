@@ -16,7 +16,8 @@ from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Turn
-from imgsearch_es.analysis.filters import Resize, create_image_filter, decode_size
+from imgsearch_es.analysis.filters import Resize
+from imgsearch_es.analysis.views import Preparation, whole_of
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
 from imgsearch_es.pictures.files import in_memory, picture_id, read_bytes, to_uri
@@ -77,7 +78,8 @@ class PictureReader:
         opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
         for i, image in enumerate(images):
             if isinstance(image, Prepared):
-                opened[i] = image.uri, Image.fromarray(image.pixels), [image.pixels]
+                pixels = whole_of(image.pixels)
+                opened[i] = image.uri, Image.fromarray(pixels), [image.pixels]
                 continue
             known = stored.get(keys.get(i, ""))
             named = isinstance(image, str | os.PathLike)
@@ -126,8 +128,7 @@ class PictureReader:
                 f"{source} was added from memory and the index keeps no pixels: give the picture"
             )
         settings = None if whole else self._store.settings()  # which, unlike a model, are at hand
-        filters = settings.analyzer["image_filters"] if settings else ()
-        at_least = decode_size([create_image_filter(config) for config in filters])
+        at_least = Preparation.of(settings.analyzer).decode_size if settings else None
         return open_image(source, at_least=at_least, admit=turn.admit)
 
 

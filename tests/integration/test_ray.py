@@ -265,3 +265,14 @@ def photos(tmp_path: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         noise(number).save(place / f"{kind}.{number % 6}.png")
     return tmp_path / "photos"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_views_on_a_cluster(tmp_path, photos):
+    found = []
+    for engine in ("local", "ray"):
+        with ImageIndex(tmp_path / f"{engine}.duckdb", model="fake", views="tiles") as index:
+            index.add(photos, engine=engine)
+            found.append({one.id: one.terms for one in index.store.documents()})
+    assert found[0] == found[1]
+    assert all(term.view is not None for terms in found[1].values() for term in terms)

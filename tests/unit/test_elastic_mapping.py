@@ -88,6 +88,7 @@ def test_the_whole_body():
                 "words": {"type": "text"},
                 "hit": {"type": "binary", "doc_values": True},
                 "checksum": {"type": "keyword", "index": False},
+                "views": {"type": "byte", "index": False, "doc_values": False},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },
         },

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.views import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery
 from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
@@ -38,6 +39,7 @@ class Hit:
     filename: str
     synsets: tuple[Term, ...] = ()
     labels: tuple[str, ...] = ()
+    document: object = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Explanation:
         self.rows = [Summand(key, weight, score, weight * score) for key, weight, score in rows]
         self.part_rows: dict[str, tuple[Summand, ...]] = {}
         self.total = sum(row[3] for row in self.rows)
+        self.boxes: dict[str, Box] = {}
 
 
 def explained(explanation: Explanation) -> Hits:

@@ -33,7 +33,7 @@ class Decoded(Facts):
     """One picture, ready for the model; its full-size pixels are let go."""
 
     pixels: NDArray[np.uint8]
-    """What the image filters made of it: of shape (height, width, 3), RGB."""
+    """What `Preparation` made of it."""
 
     @classmethod
     def of(cls, picture: Picture, pixels: NDArray[np.uint8]) -> Decoded:

@@ -69,6 +69,7 @@ class WorkerProcess:
 
     Args:
         image_filters: configurations of the image filters.
+        views: those of a picture that they are run on; see `Preparation`.
         limits: the largest picture to accept, and how long one may take.
         turns: those of large pictures, among all workers that share them.
 
@@ -77,13 +78,18 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, image_filters: Sequence[Mapping[str, Any]], limits: Limits, turns: Turns = TURNS
+        self,
+        image_filters: Sequence[Mapping[str, Any]],
+        limits: Limits,
+        turns: Turns = TURNS,
+        *,
+        views: str | None = None,
     ) -> None:
         self._shared = _shared_file()
         self._inherited = [] if self._shared is None else [self._shared.fileno()]
         self._area = None if self._shared is None else mmap.mmap(self._shared.fileno(), AREA)
         self._order = {
-            "image_filters": list(image_filters),
+            "analyzer": {"image_filters": list(image_filters), "views": views},
             "limits": asdict(limits),
             "area": self._inherited,
         }

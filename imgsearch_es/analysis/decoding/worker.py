@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Large, LargeError, Refused
-from imgsearch_es.analysis.filters import create_image_filter, decode_size, run_image_filters
+from imgsearch_es.analysis.views import Preparation
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits, read_bytes
 from imgsearch_es.pictures.images import open_image
@@ -46,7 +46,7 @@ def main(read: int, write: int) -> None:
     requests: Connection[Any, Any] = Connection(read, writable=False)
     answers: Connection[Any, Any] = Connection(write, readable=False)
     order = json.loads(requests.recv_bytes())
-    worker = _Worker(Limits(**order["limits"]), order["image_filters"], order["area"])
+    worker = _Worker(Limits(**order["limits"]), order["analyzer"], order["area"])
     answers.send_bytes(b"{}")
     while True:
         try:
@@ -59,10 +59,8 @@ def main(read: int, write: int) -> None:
 
 
 class _Worker:
-    def __init__(
-        self, limits: Limits, image_filters: Sequence[Mapping[str, Any]], area: Sequence[int]
-    ) -> None:
-        self._filters = [create_image_filter(config) for config in image_filters]
+    def __init__(self, limits: Limits, analyzer: Mapping[str, Any], area: Sequence[int]) -> None:
+        self._prepare = Preparation.of(analyzer)
         self._limits = limits
         self._area = mmap.mmap(area[0], AREA) if area else None
 
@@ -120,10 +118,10 @@ class _Worker:
             if has is not None:
                 _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
 
-        size = decode_size(self._filters)
+        size = self._prepare.decode_size
         try:
             picture = open_image(data, uri=uri, limits=self._limits, at_least=size, admit=admit)
-            return Decoded.of(picture, run_image_filters(self._filters, picture.image))
+            return Decoded.of(picture, self._prepare(picture.image))
         finally:
             if has is not None:
                 _limit_data(resource.RLIM_INFINITY)

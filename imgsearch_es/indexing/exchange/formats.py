@@ -90,7 +90,7 @@ class Parquet:
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
             **{"label": texts, "metadata": arrow.string()},
             **{"scores": numbers, "embedding": numbers},
-            **{"synsets": texts, "picture": arrow.binary()},
+            **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }
         schema = arrow.schema(columns.items(), metadata={HEADER: json.dumps(header)})
         with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Term, describe
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, terms_of
 from imgsearch_es.stores.base import IndexSettings
 
 FORMAT_VERSION = 1
@@ -96,6 +96,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         "metadata": dict(document.metadata),
         "synsets": [term.key for term in document.terms],
         "scores": [term.score for term in document.terms],
+        "views": document.views,
         "picture": picture,
     }
 
@@ -194,7 +195,20 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:
         terms.append(Term(key, score))
     if any(a.score < b.score for a, b in pairwise(terms)):
         raise RowError("synsets are not in the order of their scores, best first")
-    return tuple(terms)
+    return _with_views(terms, row.get("views"))
+
+
+def _with_views(terms: list[Term], views: Any) -> tuple[Term, ...]:
+    if views is None:
+        return tuple(terms)
+    if not isinstance(views, list) or len(views) != len(terms):
+        raise RowError("views is not a list as long as synsets")
+    if any(view is not None and type(view) is not int for view in views):
+        raise RowError("views has something that is no whole number")
+    try:
+        return terms_of([term.key for term in terms], [term.score for term in terms], views)
+    except ValueError as error:
+        raise RowError(f"views: {error}") from error
 
 
 def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:

@@ -9,7 +9,7 @@ import typer
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Terms, Where, opened
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, Where, opened
 from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def reindex(
     *,
     index: Index = None,
     analyzing: Analyzing,
-    terms: Terms,
+    seen: Seen,
     allow_missing: bool = False,
     keep_old: bool = False,
     layout: Layout,
@@ -136,7 +136,7 @@ def reindex(
         --vectors KIND: How the new index indexes deep features, or none.
         --similarity: How --vectors compares: cosine, dot or euclidean.
     """
-    wanted = {**vars(analyzing), **vars(terms)}
+    wanted = {**vars(analyzing), **vars(seen)}
     with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
         try:
             report = target.reindex(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgsearch_es.interfaces.cli.declaring import OptionalPositive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Terms, given, opened
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, given, opened
 from imgsearch_es.interfaces.cli.output import (
     answer,
     console,
@@ -87,7 +87,7 @@ def index(
     fast_decode: bool = False,
     adding: Adding,
     analyzing: Analyzing,
-    terms: Terms,
+    seen: Seen,
     layout: Layout,
     expected_pictures: OptionalPositive = None,
     lifecycle: str | None = None,
@@ -110,7 +110,7 @@ def index(
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     more = {
-        **vars(terms),
+        **vars(seen),
         **vars(layout),
         "expected_pictures": expected_pictures,
         "lifecycle": lifecycle,

@@ -75,17 +75,20 @@ class Analyzing:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """How many terms a new index has of a picture.
+class Seen:
+    """What a new index keeps of its pictures.
 
     Analyzer:
         --terms: How many of its best synsets a picture keeps. By default 50; more find more by
             words.
         --query-terms: How many of them a picture in a query asks with. By default 10.
+        --views: Analyze overlapping parts of each picture as well: tiles (five) or tiles14
+            (fourteen). Slower; small things count.
     """
 
     terms: OptionalPositive = None
     query_terms: OptionalPositive = None
+    views: str | None = None
 
 
 @dataclass(frozen=True)

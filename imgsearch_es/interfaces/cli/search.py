@@ -79,7 +79,7 @@ class Refined:
         --dislike FILE: A picture (or id) to search further from. May be repeated.
         --region LEFT,TOP,RIGHT,BOTTOM: The part of the picture to search for: pixels such as
             10,20,200,220, or fractions of it where all are 1 or less.
-        --views VIEW: Also look at the picture's mirror, rotations or crops. May be repeated.
+        --views VIEW: Also look at the query picture's mirror, rotations or crops. May be repeated.
         --feedback: Search twice, then with so many of the best hits liked.
         --rocchio ALPHA,BETA,GAMMA: The weights of the query, the liked and the disliked pictures;
             1,0.75,0.15 unless given.
@@ -259,7 +259,9 @@ def _print_rows(explanation: Explanation) -> None:
         rows: list[tuple[str, ...]] = [*explanation.lines()]
     else:
         columns = ("synset", "query", "picture", "product")
-        rows = [(key, *map(number, factors)) for key, *factors in explanation.rows]
+        rows = [
+            (explanation.named(key), *map(number, factors)) for key, *factors in explanation.rows
+        ]
     print_table(columns, rows, right=columns[1:])
 
 

@@ -11,6 +11,7 @@ from imgsearch_es.interfaces.html import number, width, words
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Term
+    from imgsearch_es.analysis.views import Box
     from imgsearch_es.retrieval.queries import Query
     from imgsearch_es.retrieval.scoring import Summand
     from imgsearch_es.search.hit import Explanation
@@ -67,6 +68,8 @@ class Chip(NamedTuple):
     weight: str
     tip: str
     shared: bool
+    box: Box | None = None
+    """Where in the picture the term was best."""
 
 
 def query_chips(terms: Sequence[Term]) -> list[Chip]:
@@ -84,7 +87,14 @@ def hit_chips(terms: Sequence[Term], explanation: Explanation) -> list[Chip]:
     added = _added(explanation)
     rest = sorted(range(1, len(terms)), key=lambda i: -abs(added.get(terms[i].key, (0.0, 0.0))[1]))
     shown = [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
-    return [_hit_chip(term, added) for term in shown]
+    return [_with_box(_hit_chip(term, added), explanation.boxes.get(term.key)) for term in shown]
+
+
+def _with_box(chip: Chip, box: Box | None) -> Chip:
+    if box is None:
+        return chip
+    place = ", ".join(map(str, box))
+    return chip._replace(tip=f"{chip.tip}; best at {place} (left, top, right, bottom)", box=box)
 
 
 def _added(explanation: Explanation) -> Summands:

@@ -345,6 +345,6 @@ def _described(document: Document) -> Response:
         "indexed_at": document.indexed_at.isoformat(),
         "labels": list(document.labels),
         "metadata": dict(document.metadata),
-        "synsets": [{"synset": term.key, "score": term.score} for term in document.terms],
+        "synsets": document.shown_terms(),
     }
     return JSONResponse(answer)

@@ -144,11 +144,15 @@ class Click(_Model):
     picture: str = Field(min_length=1, max_length=200)
 
 
+_BOX = "Where in the picture it scored best: left, top, right, bottom in pixels; with views only."
+
+
 class TermAnswer(_Model):
     """A synset and its score."""
 
     synset: str
     score: float
+    box: list[int] | None = Field(None, description=_BOX)
 
 
 class PartAnswer(_Model):
@@ -197,6 +201,7 @@ class SummandAnswer(_Model):
     query_weight: float
     document_score: float
     product: float
+    box: list[int] | None = Field(None, description=_BOX)
 
 
 class ExplainedPart(PartAnswer):

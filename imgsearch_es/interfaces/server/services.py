@@ -146,7 +146,7 @@ class Services:
         self.metrics = Metrics()
         self.model = "not loaded"
         cache = ThumbnailCache(settings.cache_folder or default_folder(), settings.cache_bytes)
-        self.checker = Checker(settings.upload_limits, self._image_filters)
+        self.checker = Checker(settings.upload_limits, self._analyzer)
         self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
         roots = settings.roots
@@ -164,10 +164,10 @@ class Services:
         self._places = asyncio.Semaphore(WORKERS)
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def _image_filters(self) -> list[dict[str, Any]]:
-        """Those of the index's model; none where it has no model."""
+    def _analyzer(self) -> Mapping[str, Any]:
+        """The configuration of the index's analyzer; empty where there is no index."""
         found = self.index.store.settings()
-        return found.analyzer["image_filters"] if found else []
+        return found.analyzer if found else {}
 
     async def work(self, call: Callable[[], T]) -> T:
         """Do something in a thread, while others are served.

@@ -71,23 +71,30 @@ class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     No large picture is decoded by the server itself: its process would take the memory of all of
-    them at once. ``image_filters`` gives those of the index's model, asked when a worker starts.
+    them at once. ``analyzer`` gives the configuration of the index's, empty where it has no model;
+    it is asked when a worker starts.
     """
 
     def __init__(
         self,
         limits: Limits,
-        image_filters: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
+        analyzer: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._limits = limits
-        self._ask_image_filters = image_filters
+        self._ask_analyzer = analyzer
         self._room = threading.Semaphore(WORKERS)
         self._idle: list[WorkerProcess] = []
 
     @cached_property
+    def analyzer(self) -> Mapping[str, Any]:
+        """The index's; asked for once, so that all workers have the same."""
+        return self._ask_analyzer()
+
+    @property
     def filters(self) -> Sequence[Mapping[str, Any]]:
-        """The model's; asked for once, so that all workers have the same."""
-        return self._ask_image_filters()
+        """Its image filters."""
+        filters: Sequence[Mapping[str, Any]] = self.analyzer.get("image_filters", ())
+        return filters
 
     def check(self, data: bytes) -> Decoded:
         """``decode`` an upload, if it has not too many bytes."""
@@ -103,7 +110,8 @@ class Checker:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                worker = WorkerProcess(self.filters or _SMALL, self._limits)
+                views = self.analyzer.get("views")
+                worker = WorkerProcess(self.filters or _SMALL, self._limits, views=views)
             try:
                 found = worker.decode(data, name)
             except NoWorkerError:

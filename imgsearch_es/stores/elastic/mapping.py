@@ -266,6 +266,7 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
         **CHECKSUM,
+        "views": {"type": "byte", "index": False, "doc_values": False},
     }
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)

@@ -103,7 +103,8 @@ def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
     wrong = {row[0]: row[1:] for row in reader.rows(_WRONG_POSTINGS, span)}
     vectors = _vectors(reader, span)
     doubled = {key for (key,) in reader.rows(_DOUBLED, span)}
-    columns = ", ".join([*WRITTEN[:-1], schema.checksums(reader.connection)])
+    rest = WRITTEN[len(COLUMNS) : -1]
+    columns = ", ".join([reader.columns, *rest, schema.checksums(reader.connection)])
     rows = reader.rows(
         f"SELECT document, {columns} FROM documents WHERE document BETWEEN $1 AND $2", span
     )

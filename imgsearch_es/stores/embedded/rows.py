@@ -12,19 +12,18 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded.schema import add_checksums, checksums
+from imgsearch_es.stores.embedded.schema import add_columns, checksums, views
 from imgsearch_es.stores.embedded.selecting import selection
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
-    "indexed_at", "label", "metadata", "terms", "scores",
+    "indexed_at", "label", "metadata", "terms", "scores", "views",
 )  # fmt: skip
 """What ``to_document`` reads."""
 WRITTEN = (*COLUMNS, "length", "norm", "checksum")
@@ -47,6 +46,11 @@ class Reader(NamedTuple):
     connection: duckdb.DuckDBPyConnection
     settings: IndexSettings
     numbers: dict[str, int]
+
+    @property
+    def columns(self) -> str:
+        """COLUMNS for a statement."""
+        return ", ".join([*COLUMNS[:-1], views(self.settings)])
 
     @property
     def keys(self) -> Sequence[str]:
@@ -77,7 +81,7 @@ def insert(
     first = last[0][0] + 1
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
-    add_checksums(connection)
+    add_columns(connection)
     connection.execute(
         f"INSERT INTO documents (document, {', '.join(WRITTEN)}) "
         f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(WRITTEN) + 2))}",
@@ -130,7 +134,7 @@ def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
         document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
-        [term.score for term in document.terms], document.length, document.norm,
+        [term.score for term in document.terms], document.views, document.length, document.norm,
         document.checksum,
     ]  # fmt: skip
 
@@ -143,7 +147,7 @@ def to_document(
 ) -> Document:
     """The document of a row of COLUMNS; DamagedIndexError if it has not the checksum given."""
     fields = dict(zip(COLUMNS, row, strict=True))
-    numbers, scores = fields.pop("terms"), fields.pop("scores")
+    numbers, scores, seen = fields.pop("terms"), fields.pop("scores"), fields.pop("views")
     indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
     try:
         if any(None in values for values in (fields.values(), labels, scores)):
@@ -154,7 +158,7 @@ def to_document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
             labels=tuple(labels),
             metadata=to_metadata(fields.pop("metadata")),
-            terms=tuple(Term(keys[n], score) for n, score in zip(numbers, scores, strict=True)),
+            terms=terms_of([keys[n] for n in numbers], scores, seen),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             **fields,
         )
@@ -191,7 +195,7 @@ def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str,
     vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
     more = f"embedding, {checksums(reader.connection)}" if embeddings else "NULL, NULL"
     found = reader.documents(
-        f"SELECT {', '.join(COLUMNS)}, {more} "
+        f"SELECT {reader.columns}, {more} "
         f"FROM (FROM documents JOIN (SELECT unnest($1) AS id) USING (id)) {vectors}",
         [list(ids)],
     )
@@ -215,7 +219,7 @@ def next_documents(
         return [], None
     numbers = [number for (number,) in found]
     documents = reader.documents(
-        f"SELECT {', '.join(COLUMNS)}, embedding, {checksums(reader.connection)} FROM "
+        f"SELECT {reader.columns}, embedding, {checksums(reader.connection)} FROM "
         "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
         "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
         "ORDER BY document",

@@ -22,7 +22,8 @@ CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR
+    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR,
+    views UTINYINT[]
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term SMALLINT, document INTEGER, score FLOAT);
@@ -59,9 +60,15 @@ def write_terms(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) 
     )
 
 
-def add_checksums(connection: duckdb.DuckDBPyConnection) -> None:
-    """Before a write: a file made before there were checksums gets the column, empty."""
-    connection.execute("ALTER TABLE documents ADD COLUMN IF NOT EXISTS checksum VARCHAR")
+def add_columns(connection: duckdb.DuckDBPyConnection) -> None:
+    """Before a write: a file made before there were checksums or views gets columns, empty."""
+    for column in ("checksum VARCHAR", "views UTINYINT[]"):
+        connection.execute(f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {column}")
+
+
+def views(settings: IndexSettings) -> str:
+    """The column of the terms' views; NULL in a file whose analyzer has none."""
+    return "views" if "views" in settings.analyzer else "NULL"
 
 
 def checksums(connection: duckdb.DuckDBPyConnection) -> str:

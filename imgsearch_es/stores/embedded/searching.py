@@ -31,7 +31,7 @@ from imgsearch_es.stores.embedded.ranking import (
     least_score,
     many_scores,
 )
-from imgsearch_es.stores.embedded.rows import COLUMNS, Reader, to_document
+from imgsearch_es.stores.embedded.rows import Reader, to_document
 from imgsearch_es.stores.embedded.selecting import having, leaves, selection
 
 _FEW = 100
@@ -78,7 +78,7 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
             _keep_page(reader, query, best)
         found.append(best)
     numbers = list(dict.fromkeys(number for best in found for number in best.scores))
-    rows = reader.rows(_BY_NUMBER.format(", ".join(COLUMNS)), [numbers])
+    rows = reader.rows(_BY_NUMBER.format(reader.columns), [numbers])
     documents = {row[0]: to_document(row[1:], reader.keys) for row in rows}
     if len(documents) < len(numbers):
         missing = len(numbers) - len(documents)
