@@ -123,6 +123,9 @@ class Watcher:
         while not self._stop.is_set():
             there = self._identities()
             present = [folder for folder, known in there.items() if known]
+            for folder in there.keys() - set(present):
+                what = "may not be read" if folder.exists() else "is gone"
+                self._tell(f"{folder} {what}: nothing of it is removed until it is back")
             with _told(present, self._changes):
                 began = time.monotonic()
                 for folder in present:
@@ -143,9 +146,6 @@ class Watcher:
         while not self._stop.is_set() and time.monotonic() < end:
             now = self._identities()
             if now != there:
-                for folder in there:
-                    if now[folder] is None:
-                        self._tell(f"{folder} is gone: nothing of it is removed until it is back")
                 return
             try:
                 found = self._changes.get(timeout=_TICK_SECONDS)
@@ -303,10 +303,15 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Which folder is at a path, if any; one that was unmounted or replaced is another."""
+    """Which folder is at a path, if any; one that was unmounted or replaced is another.
+
+    None also of one that may not be read, as its changes are not told.
+    """
     try:
         info = folder.stat()
     except OSError:
+        return None
+    if not os.access(folder, os.R_OK | os.X_OK):
         return None
     return (info.st_dev, info.st_ino) if stat.S_ISDIR(info.st_mode) else None
 

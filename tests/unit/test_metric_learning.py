@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -253,6 +255,13 @@ def test_groups_follow_from_the_photo_and_the_seed(scenes, tmp_path):
     assert hashes(tmp_path / "b").items() <= first.items()
     make_groups(scenes, tmp_path / "c", seed=1)
     assert not set(hashes(tmp_path / "c").values()) & set(first.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
+def test_a_photo_whose_name_is_no_utf_8_is_a_group(scenes, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff.png")
+    odd.write_bytes((scenes / "scene1.png").read_bytes())
+    assert [folder.name for folder in make_groups(odd, tmp_path / "a")] == ["\ufffd"]
 
 
 def test_a_second_run_makes_what_is_missing(scenes, tmp_path):

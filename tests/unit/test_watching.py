@@ -97,3 +97,24 @@ def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, p
         odd.unlink()
     assert index.count() == 14
     assert before <= 3
+
+
+def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, monkeypatch):
+    pytest.importorskip("watchfiles")
+    allowed, told = threading.Event(), []
+    monkeypatch.setattr(os, "access", lambda *_: allowed.is_set())
+    watcher = Watcher(index, [photos], tell=told.append)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.05)
+        allowed.set()
+        while time.monotonic() < deadline and not (index.exists and index.count() == 12):
+            time.sleep(0.05)
+    finally:
+        watcher.stop()
+        thread.join(20)
+    assert told[0] == f"{photos} may not be read: nothing of it is removed until it is back"
+    assert index.count() == 12
