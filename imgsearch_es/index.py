@@ -61,6 +61,8 @@ class ImageIndex(KeptIndex):
         runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
         fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
             differ a little, so it is part of the analyzer.
+        visual_words: for a new index: also keep so many visual words of each picture's deep
+            feature, True for 128, for the strategy "visual-words" and approximate answers.
         store_options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
@@ -79,10 +81,11 @@ class ImageIndex(KeptIndex):
         weights: PathLike | None = None,
         runtime: str | None = None,
         fast_decode: bool = False,
+        visual_words: bool | int | None = None,
         **store_options: object,
     ) -> None:
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
-        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode)
+        wanted = WantedAnalyzer(model, analyzer, weights, runtime, fast_decode, visual_words)
         super().__init__(place, wanted, store_options)
 
     # -- putting in and taking out -------------------------------------------------------------

@@ -9,6 +9,7 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
      "embedding_filters": [{"name": "pca_whiten", "path": "pca.npz"}, {"name": "l2_normalize"}]}
 
 ``embedding`` may also be true (the model's own deep feature, the default) or false (none).
+``visual_words``, true or a number, has an index keep as many visual words of each deep feature.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from imgsearch_es.analysis.filters import (
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
 from imgsearch_es.analysis.models.weights import relative_to, without_paths
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -49,7 +51,14 @@ DEFAULT_MODEL = "vgg16"
 DEFAULT_TERM_FILTERS: tuple[dict[str, Any], ...] = ({"name": "top_k", "k": 10},)
 """The paper keeps each picture's ten best synsets."""
 
-_OPTIONS = {"model", "image_filters", "term_filters", "embedding", "embedding_filters"}
+_OPTIONS = {
+    "model",
+    "image_filters",
+    "term_filters",
+    "embedding",
+    "embedding_filters",
+    "visual_words",
+}
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -118,6 +127,10 @@ class Analyzer:
         if behind and not self.embedding:
             raise AnalyzerError("embedding_filters change a deep feature, and embedding is false")
         self.embedding_filters = tuple(map(create_embedding_filter, behind))
+        self.visual_words = to_word_count(options.get("visual_words", False))
+        """How many visual words of each picture are indexed; 0 for none."""
+        if self.visual_words and not self.embedding:
+            raise AnalyzerError("visual words are made from a deep feature, and embedding is false")
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
@@ -127,6 +140,8 @@ class Analyzer:
         if behind:  # left out otherwise, as in indexes made before there were any
             parts = map(full_config, behind, self.embedding_filters)
             self.config["embedding_filters"] = list(parts)
+        if self.visual_words:
+            self.config["visual_words"] = self.visual_words
         """Everything needed to build this analyzer again, as JSON values."""
 
     @cached_property
@@ -203,19 +218,19 @@ class Analyzer:
 
     def filters_added_to(
         self, config: Mapping[str, Any], weights: str
-    ) -> tuple[EmbeddingFilter, ...]:
+    ) -> tuple[EmbeddingFilter, ...] | None:
         """The embedding filters with which this analyzer goes on where another one ends.
 
         Stored deep features of the other, which its configuration and the fingerprint of its
-        weights describe, then need no model to become this one's. There are none when they differ
-        in anything else or in nothing.
+        weights describe, then need no model to become this one's. None when they differ in anything
+        else but in visual words.
         """
         old, new = _essence(config), _essence(self.config)
         before = old.pop("embedding_filters")
         if before != new.pop("embedding_filters")[: len(before)] or not self.embedding:
-            return ()
+            return None
         if old != new or weights != self.fingerprint():
-            return ()
+            return None
         return self.embedding_filters[len(before) :]
 
     def check_is(self, config: Mapping[str, Any], weights: str, location: str) -> None:
@@ -250,13 +265,12 @@ def describe(config: Mapping[str, Any]) -> str:
     parts = [*config["image_filters"], config["model"], *config["term_filters"]]
     said = " -> ".join(map(_described, parts))
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
-    if isinstance(feature, bool):
-        if not behind:
-            return said
-        feature = {}
-    return " -> ".join(
-        [f"{said}; deep feature: {describe_feature(feature)}", *map(_described, behind)]
-    )
+    if behind or not isinstance(feature, bool):
+        feature = {} if isinstance(feature, bool) else feature
+        described = [f"deep feature: {describe_feature(feature)}", *map(_described, behind)]
+        said = f"{said}; {' -> '.join(described)}"
+    words = config.get("visual_words", 0)
+    return f"{said}; {words} visual words" if words else said
 
 
 def _deep_feature(model: Model, wanted: object) -> DeepFeature:
@@ -280,9 +294,10 @@ def _tell(model: Model, method: str, value: object, problem: str) -> None:
 
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where its files are on this machine.
+    """A configuration without what says where its files are on this machine, and visual words.
 
-    Which they are is in the model's fingerprint, and in the option sha256 of the other parts.
+    The latter follow from the rest. Which files they are is in the model's fingerprint, and in the
+    option sha256 of the other parts.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     kind, is_file, _ = str(model["name"]).partition(":")
@@ -290,7 +305,8 @@ def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
         model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
-    return {**config, "model": model, **feature, "embedding_filters": filters}
+    rest = {name: value for name, value in config.items() if name != "visual_words"}
+    return {**rest, "model": model, **feature, "embedding_filters": filters}
 
 
 def _described(part: Mapping[str, Any]) -> str:

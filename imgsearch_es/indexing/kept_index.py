@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
 from imgsearch_es.indexing.exchange import (
@@ -214,11 +215,13 @@ class KeptIndex:
         self._check_analyzer()
         named = self._wanted.is_asked_for or self._wanted.weights is not None
         settings = (lambda: settings_of(self.analyzer)) if named else None
+        words = to_word_count(self._wanted.visual_words or False)
         base = None if folder is None else Path(folder)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, folder=base, progress=progress
-            )
+                self.store, Path(path), settings=settings, words=words, folder=base,
+                progress=progress,
+            )  # fmt: skip
 
     def reindex(
         self,
@@ -226,6 +229,7 @@ class KeptIndex:
         model: str | None = None,
         analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None,
         weights: PathLike | None = None,
+        visual_words: bool | int | None = None,
         allow_missing: bool = False,
         keep_old: bool = False,
         progress: ReindexProgress | None = None,
@@ -236,12 +240,14 @@ class KeptIndex:
         pictures stay. With the analyzer that the index has, the documents are copied: that changes
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
         Where the other analyzer only has more embedding filters, they are copied as well, and their
-        deep features pass through these: no picture is read.
+        deep features pass through these: no picture is read. Nor is one for visual words.
 
         Args:
             model: another model.
             analyzer: instead of a model, another analyzer.
             weights: a local file with the model's weights.
+            visual_words: how many of each picture's deep feature to index; True for the default,
+                False for none. By default as before.
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -253,7 +259,7 @@ class KeptIndex:
         """
         runtime = None if isinstance(analyzer, Analyzer) else self._wanted.runtime
         return self._rebuild(
-            WantedAnalyzer(model, analyzer, weights, runtime),
+            WantedAnalyzer(model, analyzer, weights, runtime, visual_words=visual_words),
             allow_missing=allow_missing,
             keep_old=keep_old,
             progress=progress,
@@ -284,6 +290,7 @@ class KeptIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
+        self._wanted.check_words(settings, self.location)
         if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
@@ -345,8 +352,10 @@ class KeptIndex:
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert = self.store.beside(), None, None
-        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
-        if analyzer is not None and added:
+        if wanted.visual_words is not None:
+            settings = settings.with_visual_words(to_word_count(wanted.visual_words))
+        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else None
+        if analyzer is not None and added is not None:
             settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
         elif analyzer is not None:
             settings = settings_of(analyzer)
@@ -367,7 +376,7 @@ class KeptIndex:
         )
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
-        if analyzer is not None:  # what was asked for on opening was of the old index
+        if analyzer is not None or wanted.visual_words is not None:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report

@@ -14,6 +14,7 @@ from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
 from imgsearch_es.analysis.models.runtime import check_runtime
 from imgsearch_es.analysis.models.weights import absolute
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
 
@@ -27,12 +28,17 @@ class WantedAnalyzer:
     weights: str | os.PathLike[str] | None = None
     runtime: str | None = None
     fast_decode: bool = False
+    visual_words: bool | int | None = None
 
     def __post_init__(self) -> None:
         if self.model is not None and self.analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.fast_decode and self.analyzer is not None:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
+        if self.visual_words is not None:
+            to_word_count(self.visual_words)
+            if self.analyzer is not None:
+                raise ConfigurationError("an analyzer says for itself: visual_words = true")
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(
@@ -77,6 +83,8 @@ class WantedAnalyzer:
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
             config["image_filters"] = with_fast_decode(filters)
+        if self.visual_words is not None:
+            config["visual_words"] = self.visual_words
         return Analyzer(config, runtime=self.runtime)
 
     def build_other(self, stored: IndexSettings) -> Analyzer | None:
@@ -85,7 +93,20 @@ class WantedAnalyzer:
             return None
         found = self.build(stored)
         mine = found.config, found.fingerprint()
-        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
+        is_same = is_same_analyzer(*mine, stored.analyzer, stored.weights)
+        return None if is_same and found.visual_words == stored.visual_words else found
+
+    def check_words(self, settings: IndexSettings, location: str) -> None:
+        """The visual words asked for must be those that the index has."""
+        asked = self.visual_words
+        if asked is None and isinstance(self.analyzer, Analyzer):
+            asked = self.analyzer.visual_words or None
+        if asked is not None and to_word_count(asked) != settings.visual_words:
+            raise ConfigurationError(
+                f"{location} has {settings.visual_words or 'no'} visual words of each picture, not "
+                f"{to_word_count(asked) or 'none'}: leave visual_words out, or give it to "
+                "`imgsearch reindex`, which reads no picture for it"
+            )
 
 
 def check_fits(analyzer: Analyzer, settings: IndexSettings, location: str) -> None:

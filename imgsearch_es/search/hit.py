@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.visual_words import word_key, words_of
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import PartScore, fused_score
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
+from imgsearch_es.retrieval.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,10 +146,18 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(hit: Hit, query: Query, result: SearchResult) -> Explanation:
-    """Why a hit of a query scores what it scores; the result has what the store knew."""
+def explain(
+    hit: Hit, query: Query, result: SearchResult, feature: NDArray[np.float32] | None = None
+) -> Explanation:
+    """Why a hit of a query scores what it scores; the result has what the store knew.
+
+    Visual words are those of the hit's deep feature; without it their sum is all there is to say.
+    """
+    words = () if feature is None else _shared_words(query, feature)
     if query.fusion is not None:
-        return _explain_parts(hit, query, result)
+        return _explain_parts(hit, query, result, words)
+    if words:
+        return Explanation(hit, _largest_first(words), score_of(words))
     if query.is_dense:
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
@@ -158,11 +171,23 @@ def _summands(
     return summands(hit.document, query.formula, query.parameters, terms, result.average_length)
 
 
+def _shared_words(query: Query, feature: NDArray[np.float32]) -> tuple[Summand, ...]:
+    """What each visual word of the query that a picture has adds, in the order of the query's."""
+    theirs = dict(words_of(feature, query.visual_words))
+    return tuple(
+        Summand(word_key(word), weight, theirs[word], weight * theirs[word])
+        for word, weight in query.words
+        if word in theirs
+    )
+
+
 def _largest_first(rows: Sequence[Summand]) -> tuple[Summand, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))
 
 
-def _explain_parts(hit: Hit, query: Query, result: SearchResult) -> Explanation:
+def _explain_parts(
+    hit: Hit, query: Query, result: SearchResult, words: Sequence[Summand]
+) -> Explanation:
     rows = tuple(
         Summand(
             part.name,
@@ -178,4 +203,6 @@ def _explain_parts(hit: Hit, query: Query, result: SearchResult) -> Explanation:
         for part, single, terms in singles
         if not part.is_dense
     }
+    by_words = (part.name for part in query.parts if STRATEGIES[part.strategy].by_words)
+    part_rows |= {name: _largest_first(words) for name in by_words if words}
     return Explanation(hit, rows, fused_score(hit.parts), part_rows)

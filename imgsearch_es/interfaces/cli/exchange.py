@@ -115,6 +115,7 @@ def reindex(
     *,
     index: Index = None,
     analyzing: Analyzing,
+    visual_words: bool = False,
     allow_missing: bool = False,
     keep_old: bool = False,
     layout: Layout,
@@ -126,6 +127,7 @@ def reindex(
 
     Options:
         --model, -m: Another classifier.
+        --visual-words: Add visual words, of the deep features that are stored: no picture is read.
         --allow-missing: Leave out pictures that cannot be read any more.
         --keep-old: Keep the replaced index under another name.
     Elasticsearch:
@@ -137,6 +139,7 @@ def reindex(
         try:
             report = target.reindex(
                 **wanted,
+                visual_words=visual_words or None,
                 allow_missing=allow_missing,
                 keep_old=keep_old,
                 progress=now_and_then(),

@@ -85,6 +85,7 @@ def index(
     *,
     index: Index = None,
     fast_decode: bool = False,
+    visual_words: bool = False,
     adding: Adding,
     analyzing: Analyzing,
     layout: Layout,
@@ -99,6 +100,8 @@ def index(
     Analyzer:
         --fast-decode: Decode large JPEG files at reduced scale: faster, with other scores. For a
             new index.
+        --visual-words: Also index each deep feature as 128 sparse terms, for
+            search --strategy visual-words and --approximate. For a new index.
     Elasticsearch:
         --expected-pictures: Choose the number of shards for this many pictures.
         --lifecycle POLICY: An index lifecycle policy of Elasticsearch.
@@ -109,7 +112,8 @@ def index(
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     more = {**vars(layout), "expected_pictures": expected_pictures, "lifecycle": lifecycle}
-    with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+    more |= {"fast_decode": fast_decode, "visual_words": visual_words or None}
+    with analyzing.open(index, **given(more)) as target:
         report = adding.add_to(target)
     _show(report, target.location)
     if report.shortages:
