@@ -40,7 +40,7 @@ from imgsearch_es.analysis.filters import (
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
 from imgsearch_es.analysis.models.weights import relative_to, without_paths
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.visual_words import to_word_count, word_number
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -59,6 +59,8 @@ _OPTIONS = {
     "embedding_filters",
     "visual_words",
 }
+_NAMED = 3
+"""Synsets in the name of a visual word."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -160,6 +162,26 @@ class Analyzer:
         # Two pictures, as a batch will follow: OpenVINO compiles a network for one on its own.
         embedding = self.analyze_batch([Image.new("RGB", (64, 64))] * 2)[0].embedding
         return 0 if embedding is None else len(embedding)
+
+    @cached_property
+    def _class_weights(self) -> NDArray[np.float32] | None:
+        weights = getattr(self.model, "class_weights", None)
+        return None if weights is None or self.embedding_filters else weights()
+
+    def word_name(self, key: str) -> str:
+        """A visual word for people: "vw412: tabby, tiger cat, lynx".
+
+        They are the synsets that the classifier's last layer draws most from this number of the
+        deep feature. Where none can be told, the word alone. Builds the network when first asked.
+        """
+        number, weights = word_number(key), self._class_weights
+        classes = self.model.vocabulary
+        if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
+            return key
+        row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
+        best = np.argsort(-row, kind="stable")[:_NAMED]
+        names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
+        return f"{key}: {', '.join(names)}"
 
     def fingerprint(self) -> str:
         """The fingerprint of the model's weights; does not load the model."""

@@ -95,7 +95,24 @@ def word_key(word: int) -> str:
 
 def word_number(key: str) -> int:
     """412 for ``vw412``, or a QueryError."""
-    found = re.fullmatch(r"vw(\d{1,9})", key)
-    if found is None:
+    if not is_word(key):
         raise QueryError(f"{key!r} is no visual word: they are called vw0, vw1, ...")
-    return int(found[1])
+    return int(key[2:])
+
+
+def word_vector(key: str, dimensions: int) -> Vectors:
+    """The deep feature that has this word alone, shape (dimensions,); QueryError if none can."""
+    number = word_number(key)
+    if number >= 2 * dimensions:
+        raise QueryError(
+            f"there is no visual word {key}: deep features of {dimensions} dimensions have "
+            f"{2 * dimensions:,} words, vw0 to vw{2 * dimensions - 1}"
+        )
+    vector = np.zeros(dimensions, np.float32)
+    vector[number % dimensions] = 1 if number < dimensions else -1
+    return vector
+
+
+def is_word(key: str) -> bool:
+    """Whether this is the name of a visual word."""
+    return re.fullmatch(r"vw[0-9]{1,9}", key) is not None

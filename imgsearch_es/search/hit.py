@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.visual_words import word_key, words_of
+from imgsearch_es.analysis.visual_words import is_word, word_key, words_of
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import PartScore, fused_score
@@ -106,6 +106,15 @@ class Explanation:
     rows: tuple[Summand, ...]
     total: float
     part_rows: Mapping[str, tuple[Summand, ...]] = field(default_factory=dict)
+
+    def named(self, name: Callable[[str], str]) -> Explanation:
+        """With the visual words' names in place of the words."""
+
+        def shown(rows: Sequence[Summand]) -> tuple[Summand, ...]:
+            return tuple(r._replace(key=name(r.key)) if is_word(r.key) else r for r in rows)
+
+        parts = {part: shown(rows) for part, rows in self.part_rows.items()}
+        return replace(self, rows=shown(self.rows), part_rows=parts)
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
