@@ -184,7 +184,9 @@ def _other_words(
         return set()
     for number, *word in reader.rows(_WORDS, span):
         found[number].append((word[0], word[1]))
-    wanted = {number: words_of(own[0], count) for number, own in vectors.items() if own}
+    wanted = {
+        number: words_of(own[0], count) for number, own in vectors.items() if own and own[0].ndim
+    }
     return {n for n in found.keys() | wanted.keys() if found.get(n, []) != wanted.get(n, [])}
 
 
