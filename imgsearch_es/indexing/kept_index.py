@@ -349,6 +349,9 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
+        asked = wanted.visual_words is not None
+        if not asked and wanted.analyzer is None:
+            wanted = replace(wanted, visual_words=stored.visual_words or None)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert = self.store.beside(), None, None
@@ -376,7 +379,7 @@ class KeptIndex:
         )
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
-        if analyzer is not None or wanted.visual_words is not None:  # else of the old index
+        if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report

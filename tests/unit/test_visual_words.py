@@ -117,6 +117,8 @@ def test_an_index_gets_words_without_reading_a_picture(fake_model, photos, tmp_p
     analyzer = {**plain.analyzer.config, "visual_words": 3}
     assert plain.reindex(analyzer=analyzer).copied == plain.count()
     assert plain.stats()["analyzer"]["visual_words"] == 3
+    plain.reindex()
+    assert plain.stats()["analyzer"]["visual_words"] == 3
     plain.reindex(visual_words=False)
     assert "visual_words" not in plain.stats()["analyzer"]
     assert plain.search(picture, strategy="dense-cosine", approximate=True).exact
