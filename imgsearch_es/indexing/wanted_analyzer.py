@@ -101,6 +101,8 @@ class WantedAnalyzer:
         asked = self.visual_words
         if asked is None and isinstance(self.analyzer, Analyzer):
             asked = self.analyzer.visual_words or None
+        if asked is True and settings.visual_words:
+            return  # how many is not asked
         if asked is not None and to_word_count(asked) != settings.visual_words:
             raise ConfigurationError(
                 f"{location} has {settings.visual_words or 'no'} visual words of each picture, not "

@@ -107,6 +107,9 @@ def test_an_index_gets_words_without_reading_a_picture(fake_model, photos, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr("imgsearch_es.indexing.reindexing.Rebuild._read_again", None)
         assert plain.reindex(visual_words=6).copied == plain.count()
+    assert ImageIndex(plain.location, visual_words=True).add(photos).added == 0
+    with pytest.raises(ConfigurationError, match="has 6 visual words"):
+        ImageIndex(plain.location, visual_words=7).count()
     found = ranked(plain.search(picture, strategy="visual-words"))
     assert found == ranked(direct.search(picture, strategy="visual-words"))
     assert found[0][1] == pytest.approx(1)
