@@ -103,6 +103,8 @@ def word_number(key: str) -> int:
 def word_vector(key: str, dimensions: int) -> Vectors:
     """The deep feature that has this word alone, shape (dimensions,); QueryError if none can."""
     number = word_number(key)
+    if not dimensions:
+        raise QueryError("visual words are made from the deep feature, and this index has none")
     if number >= 2 * dimensions:
         raise QueryError(
             f"there is no visual word {key}: deep features of {dimensions} dimensions have "

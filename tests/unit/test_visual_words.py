@@ -57,6 +57,8 @@ def test_names_of_words():
     assert word_vector("vw5", 4).tolist() == [0, -1, 0, 0]
     with pytest.raises(QueryError, match="vw0 to vw7"):
         word_vector("vw8", 4)
+    with pytest.raises(QueryError, match="this index has none"):
+        word_vector("vw0", 0)
 
 
 class _Named:
