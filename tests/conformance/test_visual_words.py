@@ -32,22 +32,22 @@ DIMENSIONS, WORDS = 24, 6
 WITH_WORDS = replace(SETTINGS, embedding_dimensions=DIMENSIONS).with_visual_words(WORDS)
 
 
-def words(vector: np.ndarray) -> dict[int, np.float32]:
+def words(vector: np.ndarray, count: int = WORDS) -> dict[int, np.float32]:
     """The definition once more: the largest, ties by place, divided by their length."""
-    order = sorted(range(DIMENSIONS), key=lambda i: (-abs(float(vector[i])), i))[:WORDS]
+    order = sorted(range(len(vector)), key=lambda i: (-abs(float(vector[i])), i))[:count]
     length = np.sqrt(sum(float(vector[i]) ** 2 for i in order))
     found = {}
     for i in order:
         weight = np.float32(abs(float(vector[i])) / length) if length else np.float32(0)
         if weight >= np.float32(2.0**-20):
-            found[i + DIMENSIONS * bool(vector[i] < 0)] = weight
+            found[i + len(vector) * bool(vector[i] < 0)] = weight
     return found
 
 
-def score(query: np.ndarray, vector: np.ndarray) -> float:
+def score(query: np.ndarray, vector: np.ndarray, count: int = WORDS) -> float:
     """Products added in double precision, the query's heaviest word first, rounded once."""
-    theirs, total = words(vector), 0.0
-    for word, weight in sorted(words(query).items(), key=lambda item: (-item[1], item[0])):
+    theirs, total = words(vector, count), 0.0
+    for word, weight in sorted(words(query, count).items(), key=lambda item: (-item[1], item[0])):
         total += float(weight) * float(theirs.get(word, 0))
     return float(np.float32(total))
 
