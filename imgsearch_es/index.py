@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError, pip_install
+from imgsearch_es.analysis.visual_words import word_vector
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImgsearchError,
+    MissingDependencyError,
+    QueryError,
+    pip_install,
+)
 from imgsearch_es.indexing import (
     Indexer,
     IndexReport,
@@ -66,6 +73,8 @@ class ImageIndex(KeptIndex):
             10.
         views: for a new index: "tiles" or "tiles14" also analyzes overlapping parts of each
             picture, so that small things count; see docs/how-to/parts.md.
+        visual_words: for a new index: also keep so many visual words of each picture's deep
+            feature, True for 128, for the strategy "visual-words" and approximate answers.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
@@ -330,6 +339,19 @@ class ImageIndex(KeptIndex):
                 f"Install it with: {pip_install('widgets')}"
             ) from error
         return SearchBox(self, text, k=k, strategy=strategy)
+
+    def word(self, key: str, k: int = 10) -> Hits:
+        """The pictures that have most of a visual word, such as "vw412", and what it is called."""
+        vector = word_vector(key, self._settings().embedding_dimensions)
+        query = self.query(vector=vector, strategy="visual-words", k=k)
+        return self.search_many([replace(query, part=self.word_name(key))])[0]
+
+    def word_name(self, key: str) -> str:
+        """A visual word with its best synsets, see `Analyzer.word_name`; else as it is."""
+        try:
+            return self.analyzer.word_name(key)
+        except ImgsearchError:  # an index without a model, or its weights are not here
+            return key
 
     def facets(
         self,

@@ -13,7 +13,8 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
 ``terms`` is short for ``"term_filters": [{"name": "top_k", "k": 50}]``. ``query_terms`` is how many
 classes a picture in a query asks with; without it, all that it has. ``embedding`` may also be true
 (the model's own deep feature, the default) or false (none). Without ``views`` the analyzer looks at
-the whole picture only.
+the whole picture only. ``visual_words``, true or a number, has an index keep as many visual words
+of each deep feature.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from imgsearch_es.analysis.models.weights import (
     without_paths,
 )
 from imgsearch_es.analysis.views import Preparation, stacked
+from imgsearch_es.analysis.visual_words import to_word_count, word_number
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits, check_finite
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -65,9 +67,12 @@ _OPTIONS = {"model", "image_filters", "terms", "term_filters", "query_terms"} | 
     "embedding",
     "embedding_filters",
     "views",
+    "visual_words",
 }
 _AT_ONCE = 32
 """Pictures or views that the model takes in a forward pass, where pictures have several views."""
+_NAMED = 3
+"""Synsets in the name of a visual word."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -145,6 +150,10 @@ class Analyzer:
         if behind and not self.embedding:
             raise AnalyzerError("embedding_filters change a deep feature, and embedding is false")
         self.embedding_filters = tuple(map(create_embedding_filter, behind))
+        self.visual_words = to_word_count(options.get("visual_words", False))
+        """How many visual words of each picture are indexed; 0 for none."""
+        if self.visual_words and not self.embedding:
+            raise AnalyzerError("visual words are made from a deep feature, and embedding is false")
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
@@ -157,8 +166,10 @@ class Analyzer:
         if behind:
             parts = map(full_config, behind, self.embedding_filters)
             self.config["embedding_filters"] = list(parts)
-        if self.preparation.views is not None:  # left out otherwise, as well
+        if self.preparation.views is not None:
             self.config["views"] = self.preparation.views
+        if self.visual_words:
+            self.config["visual_words"] = self.visual_words
         """Everything needed to build this analyzer again, as JSON values."""
 
     @cached_property
@@ -177,6 +188,26 @@ class Analyzer:
         # Two pictures, as a batch will follow: OpenVINO compiles a network for one on its own.
         embedding = self.analyze_batch([Image.new("RGB", (64, 64))] * 2)[0].embedding
         return 0 if embedding is None else len(embedding)
+
+    @cached_property
+    def _class_weights(self) -> NDArray[np.float32] | None:
+        weights = getattr(self.model, "class_weights", None)
+        return None if weights is None or self.embedding_filters else weights()
+
+    def word_name(self, key: str) -> str:
+        """A visual word for people: "vw412: tabby, tiger cat, lynx".
+
+        They are the synsets that the classifier's last layer draws most from this number of the
+        deep feature. Where none can be told, the word alone. Builds the network when first asked.
+        """
+        number, weights = word_number(key), self._class_weights
+        classes = self.model.vocabulary
+        if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
+            return key
+        row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
+        best = np.argsort(-row, kind="stable")[:_NAMED]
+        names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
+        return f"{key}: {', '.join(names)}"
 
     def fingerprint(self) -> str:
         """The fingerprint of the model's weights; does not load the model."""
@@ -284,7 +315,8 @@ class Analyzer:
 
         Stored documents of the other, which its configuration and the fingerprint of its weights
         describe, then need no model to become this one's: their deep features pass through these
-        filters. None when the two differ in more; what queries ask with is no such difference.
+        filters. None when the two differ in more; what queries ask with, and visual words, are no
+        such difference.
         """
         old, new = _essence(config), _essence(self.config)
         for each in (old, new):
@@ -330,13 +362,12 @@ def describe(config: Mapping[str, Any]) -> str:
     if "views" in config:
         said = f"views={config['views']} -> {said}"
     feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
-    if isinstance(feature, bool):
-        if not behind:
-            return said
-        feature = {}
-    return " -> ".join(
-        [f"{said}; deep feature: {describe_feature(feature)}", *map(_described, behind)]
-    )
+    if behind or not isinstance(feature, bool):
+        feature = {} if isinstance(feature, bool) else feature
+        described = [f"deep feature: {describe_feature(feature)}", *map(_described, behind)]
+        said = f"{said}; {' -> '.join(described)}"
+    words = config.get("visual_words", 0)
+    return f"{said}; {words} visual words" if words else said
 
 
 def _terms_of(options: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], int | None]:
@@ -381,9 +412,10 @@ def _tell(model: Model, method: str, value: object, problem: str) -> None:
 
 
 def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where its files are on this machine.
+    """A configuration without what says where its files are on this machine, and visual words.
 
-    Which they are is in the model's fingerprint, and in the option sha256 of the other parts.
+    The latter follow from the rest. Which files they are is in the model's fingerprint, and in the
+    option sha256 of the other parts.
     """
     model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
     kind, is_file, _ = str(model["name"]).partition(":")
@@ -391,7 +423,8 @@ def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
         model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
-    return {**config, "model": model, **feature, "embedding_filters": filters}
+    rest = {name: value for name, value in config.items() if name != "visual_words"}
+    return {**rest, "model": model, **feature, "embedding_filters": filters}
 
 
 def _described(part: Mapping[str, Any]) -> str:

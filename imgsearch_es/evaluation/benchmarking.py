@@ -168,10 +168,15 @@ def benchmark(
 def _contenders(
     index: ImageIndex, strategies: Sequence[str] | None, candidates: Sequence[int]
 ) -> list[Contender]:
-    has_vectors = known_settings(index.store).embedding_dimensions > 0
-    names = [name for name, way in STRATEGIES.items() if has_vectors or not way.is_dense]
+    settings = known_settings(index.store)
+    has = settings.embedding_dimensions > 0, settings.visual_words > 0
+    names = [name for name, way in STRATEGIES.items() if has[way.by_words] or not way.is_dense]
     for name in strategies or ():
-        if strategy_of(name).name not in names:
+        if strategy_of(name).by_words and not has[1]:
+            raise QueryError(
+                f"{index.location} has no visual words: `imgsearch reindex --visual-words`"
+            )
+        if name not in names:
             raise QueryError(f"{name} compares deep features: {index.location} has none")
     approximable = index.store.approximable()
     return [

@@ -20,11 +20,10 @@ from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.collection import Topic
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.feedback import Example, Region
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
+from imgsearch_es.retrieval.strategies import DENSE, MAX_RESULTS, STRATEGIES, strategy_of
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage
 from imgsearch_es.search.request import SearchRequest
@@ -58,12 +57,12 @@ class System:
     @property
     def uses_features(self) -> bool:
         """Whether it compares deep features."""
-        return any(part in COMPARISONS for part in self.parts)
+        return any(part in DENSE for part in self.parts)
 
     @property
     def uses_synsets(self) -> bool:
         """Whether it compares synsets."""
-        return any(part not in COMPARISONS for part in self.parts)
+        return any(part not in DENSE for part in self.parts)
 
     def scores_as(self, other: System) -> bool:
         """Whether both compute the same formula, so that their scores can be compared."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
 from imgsearch_es.analysis.models.weights import relative_to
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
 from imgsearch_es.indexing.exchange import (
@@ -217,11 +218,13 @@ class KeptIndex:
         self._check_analyzer()
         named = self._wanted.is_asked_for or self._wanted.weights is not None
         settings = (lambda: settings_of(self.analyzer)) if named else None
+        words = to_word_count(self._wanted.visual_words or False)
         base = None if folder is None else Path(folder)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, folder=base, progress=progress
-            )
+                self.store, Path(path), settings=settings, words=words, folder=base,
+                progress=progress,
+            )  # fmt: skip
 
     def reindex(
         self,
@@ -240,7 +243,8 @@ class KeptIndex:
         pictures stay. With the analyzer that the index has, the documents are copied: that changes
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
         Where the other analyzer only has more embedding filters, or other ``query_terms``, they are
-        copied as well, and their deep features pass through these: no picture is read.
+        copied as well, and their deep features pass through these: no picture is read. Nor is one
+        for visual words.
 
         Args:
             model: another model.
@@ -249,6 +253,8 @@ class KeptIndex:
             terms: another number of synsets that pictures keep.
             query_terms: another number of them that a picture in a query asks with.
             views: also analyze parts of each picture: "tiles" or "tiles14".
+            visual_words: how many of each picture's deep feature to index; True for the default,
+                False for none. By default as before.
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -294,6 +300,7 @@ class KeptIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
+        self._wanted.check_words(settings, self.location)
         if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
@@ -352,9 +359,14 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
+        asked = wanted.visual_words is not None
+        if not asked and wanted.analyzer is None:
+            wanted = replace(wanted, visual_words=stored.visual_words or None)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert = self.store.beside(), None, None
+        if wanted.visual_words is not None:
+            settings = settings.with_visual_words(to_word_count(wanted.visual_words))
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else None
         if analyzer is not None and added is not None:
             settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
@@ -377,7 +389,7 @@ class KeptIndex:
         )
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
-        if analyzer is not None:  # what was asked for on opening was of the old index
+        if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report

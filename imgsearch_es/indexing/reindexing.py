@@ -94,7 +94,12 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted = self._settings
-        are_same = left and left.schema_version == wanted.schema_version and are_alike(left, wanted)
+        are_same = (
+            left
+            and left.schema_version == wanted.schema_version
+            and left.visual_words == wanted.visual_words
+            and are_alike(left, wanted)
+        )
         if left and not are_same:
             self._new.delete()
         if not are_same:

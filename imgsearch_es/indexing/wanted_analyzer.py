@@ -14,6 +14,7 @@ from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
 from imgsearch_es.analysis.models.runtime import check_runtime
 from imgsearch_es.analysis.models.weights import current_folder, relative_to
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
 
@@ -25,6 +26,7 @@ class Seen(TypedDict, total=False):
     terms: int | None
     query_terms: int | None
     views: str | None
+    visual_words: bool | int | None
 
 
 class IndexOptions(Seen, total=False):
@@ -57,6 +59,7 @@ class WantedAnalyzer:
     terms: int | None = None
     query_terms: int | None = None
     views: str | None = None
+    visual_words: bool | int | None = None
     folder: Path = field(default_factory=current_folder)
     """Where relative paths begin: the current folder may be another when the analyzer is built."""
 
@@ -71,6 +74,10 @@ class WantedAnalyzer:
             raise ConfigurationError(
                 f"an analyzer says for itself: views = {str(self.views)!r} in its configuration"
             )
+        if self.visual_words is not None:
+            to_word_count(self.visual_words)
+            if self.analyzer is not None:
+                raise ConfigurationError("an analyzer says for itself: visual_words = true")
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(
@@ -121,6 +128,8 @@ class WantedAnalyzer:
             config["image_filters"] = with_fast_decode(filters)
         if self.views is not None:
             config["views"] = self.views
+        if self.visual_words is not None:
+            config["visual_words"] = self.visual_words
         return Analyzer(config, runtime=self.runtime)
 
     def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +149,22 @@ class WantedAnalyzer:
             return None
         found = self.build(stored)
         mine = found.config, found.fingerprint()
-        return None if is_same_analyzer(*mine, stored.analyzer, stored.weights) else found
+        is_same = is_same_analyzer(*mine, stored.analyzer, stored.weights)
+        return None if is_same and found.visual_words == stored.visual_words else found
+
+    def check_words(self, settings: IndexSettings, location: str) -> None:
+        """The visual words asked for must be those that the index has."""
+        asked = self.visual_words
+        if asked is None and isinstance(self.analyzer, Analyzer):
+            asked = self.analyzer.visual_words or None
+        if asked is True and settings.visual_words:
+            return  # how many is not asked
+        if asked is not None and to_word_count(asked) != settings.visual_words:
+            raise ConfigurationError(
+                f"{location} has {settings.visual_words or 'no'} visual words of each picture, not "
+                f"{to_word_count(asked) or 'none'}: leave visual_words out, or give it to "
+                "`imgsearch reindex`, which reads no picture for it"
+            )
 
 
 def check_fits(analyzer: Analyzer, settings: IndexSettings, location: str) -> None:

@@ -25,10 +25,9 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.scoring import Formula, added
-from imgsearch_es.retrieval.strategies import DISTANCES, MAX_RESULTS, STRATEGIES
+from imgsearch_es.retrieval.strategies import DENSE, DISTANCES, MAX_RESULTS, STRATEGIES
 
 PICTURES, WORDS = "image", "words"
 METHODS = ("sum", "rrf")
@@ -86,7 +85,7 @@ class Fusion:
     @property
     def has_features(self) -> bool:
         """Whether a part compares deep features."""
-        return not COMPARISONS.keys().isdisjoint(self.weights)
+        return any(name in DENSE for name in self.weights)
 
     @property
     def needs_features(self) -> bool:
@@ -102,7 +101,7 @@ class Fusion:
             raise QueryError("there are no words for the part 'words': give text=")
         if PICTURES in used and not pictures:
             raise QueryError("there is no picture for the part 'image': give image= or like=")
-        whole = used - {PICTURES, WORDS} - set(COMPARISONS)
+        whole = used - {PICTURES, WORDS} - set(DENSE)
         if words and not whole and WORDS not in used:
             raise QueryError("no part of the fusion uses the words: add 'words' and its weight")
         if pictures and used == {WORDS}:
@@ -113,7 +112,7 @@ class Fusion:
                 name,
                 to_score(weight),
                 name if name in STRATEGIES else "auto",
-                () if name in COMPARISONS else tuple(terms.get(name, both)),
+                () if name in DENSE else tuple(terms.get(name, both)),
             )
             for name, weight in self.weights.items()
         )
@@ -135,7 +134,7 @@ class Part:
     @property
     def is_dense(self) -> bool:
         """Whether the part compares deep features."""
-        return self.strategy in COMPARISONS
+        return STRATEGIES[self.strategy].is_dense
 
     @property
     def formula(self) -> Formula:

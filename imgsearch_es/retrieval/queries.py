@@ -16,14 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.visual_words import word_key, word_scores, words_of
 from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.dense import CANDIDATES
+from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
-from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS, STRATEGIES, strategy_of
+from imgsearch_es.retrieval.strategies import (
+    APPROXIMABLE,
+    MAX_RESULTS,
+    STRATEGIES,
+    Strategy,
+    strategy_of,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,6 +75,8 @@ class Query(Selection):
         embedding: the query's deep feature, which the strategies dense-* compare.
         threshold: the least score of a hit; of distances minus the largest.
         candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
+        visual_words: how many each picture of the index has, or 0; an approximate answer finds
+            its candidates by them.
         pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
         parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
@@ -89,6 +98,7 @@ class Query(Selection):
     fusion: Fusion | None = field(default=None, kw_only=True)
     parts: tuple[Part, ...] = field(default=(), kw_only=True)
     candidates: int = field(default=0, kw_only=True)
+    visual_words: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         strategy_of(self.strategy)
@@ -102,7 +112,9 @@ class Query(Selection):
                 "or a picture, because conditions and exclusions select and do not score"
             )
         if self.threshold is not None and not self.is_dense:
-            raise QueryError(f"a threshold goes with the strategies dense-*, not {self.strategy}")
+            raise QueryError(
+                f"a threshold goes with strategies that compare deep features, not {self.strategy}"
+            )
         if self.threshold is not None and math.isnan(self.threshold):
             raise QueryError("the threshold is no number")
         if self.candidates and self.strategy not in APPROXIMABLE:
@@ -138,6 +150,39 @@ class Query(Selection):
     def has_features(self) -> bool:
         """Whether the strategy, or a part of a fusion, compares deep features."""
         return any(part.is_dense for part in self.parts or (self,))
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The strategy, or those of a fusion's parts."""
+        return tuple(STRATEGIES[part.strategy] for part in self.parts or (self,))
+
+    @property
+    def compares_all(self) -> bool:
+        """Whether the strategy, or a part of a fusion, compares every deep feature."""
+        return any(way.compares_all for way in self.strategies)
+
+    @property
+    def by_words(self) -> bool:
+        """Whether the strategy, or a part of a fusion, compares visual words."""
+        return any(way.by_words for way in self.strategies)
+
+    @property
+    def words(self) -> list[tuple[int, float]]:
+        """The visual words of its deep feature, heaviest first, ties by number."""
+        return [] if self.embedding is None else words_of(self.embedding, self.visual_words)
+
+    @property
+    def word_terms(self) -> tuple[Term, ...]:
+        """The same as terms, by the names of the words."""
+        return tuple(Term(word_key(word), weight) for word, weight in self.words)
+
+    def compare(self, vectors: Vectors) -> Scores:
+        """Its scores of deep features, shape (pictures, dimensions), before they are rounded."""
+        if self.embedding is None:
+            raise QueryError(f"{self.strategy} compares deep features, and the query has none")
+        if STRATEGIES[self.strategy].by_words:
+            return word_scores(self.embedding, vectors, self.visual_words)
+        return COMPARISONS[self.strategy].scores(self.embedding, vectors)
 
     def _check_fusion(self, fusion: Fusion) -> None:
         if not self.parts:

@@ -12,11 +12,12 @@ from imgsearch_es.retrieval.scoring import FORMULAS, Formula
 MAX_RESULTS = 10_000
 """offset + k may not exceed this: Elasticsearch's index.max_result_window."""
 
-POSTINGS, SHARING, PICTURES, FEATURES = (
+POSTINGS, SHARING, PICTURES, FEATURES, WORDS = (
     "the query's posting lists",
     "pictures that share a synset",
     "every picture",
     "every deep feature",
+    "the posting lists of its visual words",
 )
 
 
@@ -25,7 +26,7 @@ class Strategy:
     """A way to score. Its answers are exact, unless an approximate one is asked for.
 
     Attributes:
-        scores: the formula for synsets, or the comparison of deep features.
+        scores: the formula for synsets, or the comparison of deep features; None for visual words.
         reads: what a search reads on Elasticsearch, and so how it is executed there. The embedded
             store reads the query's posting lists, or every deep feature.
         label: as the page shows it, which offers only those that have one.
@@ -35,7 +36,7 @@ class Strategy:
 
     name: str
     description: str
-    scores: Formula | Comparison
+    scores: Formula | Comparison | None
     reads: str
     label: str = ""
     is_distance: bool = False
@@ -43,8 +44,23 @@ class Strategy:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it compares deep features, and not synsets."""
+        """Whether it compares deep features, or words made from them, and not synsets."""
+        return not isinstance(self.scores, Formula)
+
+    @property
+    def compares_all(self) -> bool:
+        """Whether it compares every deep feature."""
         return isinstance(self.scores, Comparison)
+
+    @property
+    def by_words(self) -> bool:
+        """Whether it compares the visual words of deep features."""
+        return self.scores is None
+
+    @property
+    def scores_by(self) -> str:
+        """The name of the formula or comparison."""
+        return self.name if self.scores is None else self.scores.name
 
     @property
     def formula(self) -> Formula:
@@ -101,12 +117,15 @@ _ALL = (
              _MANHATTAN, FEATURES, is_distance=True),
     Strategy("dense-chi2", "minus the chi-squared distance of the deep features",
              _CHI2, FEATURES, is_distance=True),
+    Strategy("visual-words", "inner product of the visual words of deep features, by their own "
+             "inverted index (an index made with visual_words)", None, WORDS, "Visual words"),
 )
 # fmt: on
 STRATEGIES = {strategy.name: strategy for strategy in _ALL}
 """By name. The first four all compute formula (1) and rank alike."""
 
 APPROXIMABLE = tuple(name for name, way in STRATEGIES.items() if way.can_be_approximate)
+DENSE = tuple(name for name, way in STRATEGIES.items() if way.is_dense)
 DISTANCES = tuple(name for name, way in STRATEGIES.items() if way.is_distance)
 
 

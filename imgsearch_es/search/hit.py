@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.views import Box
+from imgsearch_es.analysis.visual_words import is_word, word_key, words_of
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.retrieval.documents import Document
@@ -16,6 +20,7 @@ from imgsearch_es.retrieval.fusion import PartScore, fused_score
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
@@ -134,6 +139,15 @@ class Explanation:
         found = {term.key: document.box(term) for term in document.terms}
         return {key: box for key, box in found.items() if box is not None}
 
+    def named(self, name: Callable[[str], str]) -> Explanation:
+        """With the visual words' names in place of the words."""
+
+        def shown(rows: Sequence[Summand]) -> tuple[Summand, ...]:
+            return tuple(r._replace(key=name(r.key)) if is_word(r.key) else r for r in rows)
+
+        parts = {part: shown(rows) for part, rows in self.part_rows.items()}
+        return replace(self, rows=shown(self.rows), part_rows=parts)
+
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
         from imgsearch_es.interfaces.plots.figures import plot_explanation
@@ -158,7 +172,7 @@ class Explanation:
         ]
         return {**shown, "parts": parts}
 
-    def named(self, synset: str) -> str:
+    def placed(self, synset: str) -> str:
         """A synset, and where it was best, as [left,top,right,bottom], if that is known."""
         box = self.boxes.get(synset)
         return synset if box is None else f"{synset} [{','.join(map(str, box))}]"
@@ -168,9 +182,9 @@ class Explanation:
         found = []
         ranks = {part.name: f" (rank {part.rank})" for part in self.hit.parts if part.rank}
         for row in self.rows:
-            named = [(row.key if self.hit.parts else self.named(row.key), row)]
+            named = [(row.key if self.hit.parts else self.placed(row.key), row)]
             inside = self.part_rows.get(row.key, ())
-            named += [(f"  {self.named(one.key)}", one) for one in inside]
+            named += [(f"  {self.placed(one.key)}", one) for one in inside]
             for name, (key, *factors) in named:
                 weight, score, product = (f"{factor:.4g}" for factor in factors)
                 found.append((name, weight, score + ranks.get(key, ""), product))
@@ -186,10 +200,18 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(hit: Hit, query: Query, result: SearchResult) -> Explanation:
-    """Why a hit of a query scores what it scores; the result has what the store knew."""
+def explain(
+    hit: Hit, query: Query, result: SearchResult, feature: NDArray[np.float32] | None = None
+) -> Explanation:
+    """Why a hit of a query scores what it scores; the result has what the store knew.
+
+    Visual words are those of the hit's deep feature; without it their sum is all there is to say.
+    """
+    words = () if feature is None else _shared_words(query, feature)
     if query.fusion is not None:
-        return _explain_parts(hit, query, result)
+        return _explain_parts(hit, query, result, words)
+    if words:
+        return Explanation(hit, _largest_first(words), score_of(words))
     if query.is_dense:
         row = Summand(query.strategy, 1.0, hit.score, hit.score)
         return Explanation(hit, (row,), hit.score)
@@ -203,11 +225,23 @@ def _summands(
     return summands(hit.document, query.formula, query.parameters, terms, result.average_length)
 
 
+def _shared_words(query: Query, feature: NDArray[np.float32]) -> tuple[Summand, ...]:
+    """What each visual word of the query that a picture has adds, in the order of the query's."""
+    theirs = dict(words_of(feature, query.visual_words))
+    return tuple(
+        Summand(word_key(word), weight, theirs[word], weight * theirs[word])
+        for word, weight in query.words
+        if word in theirs
+    )
+
+
 def _largest_first(rows: Sequence[Summand]) -> tuple[Summand, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.product, row.key)))
 
 
-def _explain_parts(hit: Hit, query: Query, result: SearchResult) -> Explanation:
+def _explain_parts(
+    hit: Hit, query: Query, result: SearchResult, words: Sequence[Summand]
+) -> Explanation:
     rows = tuple(
         Summand(
             part.name,
@@ -223,4 +257,6 @@ def _explain_parts(hit: Hit, query: Query, result: SearchResult) -> Explanation:
         for part, single, terms in singles
         if not part.is_dense
     }
+    by_words = (part.name for part in query.parts if STRATEGIES[part.strategy].by_words)
+    part_rows |= {name: _largest_first(words) for name in by_words if words}
     return Explanation(hit, rows, fused_score(hit.parts), part_rows)

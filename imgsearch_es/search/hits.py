@@ -206,7 +206,10 @@ class Hits(Sequence[Hit]):
     def explain(self, i: int = 0) -> Explanation:
         """The summands of the i-th hit's score (from 0)."""
         (hit,) = self._judged(i)
-        return explain(hit, self.query, self._result)
+        feature = None
+        if self.query.by_words and self._store is not None:
+            feature = self._stored([hit.id])[hit.id].embedding
+        return explain(hit, self.query, self._result, feature)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import Words, parse_words
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
+from imgsearch_es.retrieval.strategies import DENSE
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
@@ -41,10 +41,10 @@ class QueryBuilder:
         liked, disliked = self.reader.read(good), self.reader.read(bad)
         pictures = [*seen, *liked, *disliked]
         fusion, rocchio = to_fusion(request.fuse), request.rocchio
-        if words.terms and strategy in COMPARISONS:
+        if words.terms and strategy in DENSE:
             raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
-        by_feature = strategy in COMPARISONS or (fusion is not None and fusion.has_features)
+        by_feature = strategy in DENSE or (fusion is not None and fusion.has_features)
         if by_feature and (seen or liked or given is not None):
             vectors = features(seen) + ([] if given is None else [given])
             mean = mean_embedding(vectors) if vectors else None
@@ -75,6 +75,7 @@ class QueryBuilder:
             embedding=embedding,
             threshold=request.threshold,
             candidates=to_candidates(request.approximate, request.candidates),
+            visual_words=known_settings(self.store).visual_words,
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=part,
@@ -88,13 +89,13 @@ class QueryBuilder:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""
         strategy, is_fused = request.strategy, request.fuse is not None
         if known_settings(self.store).has_model:
-            if request.vector is not None and strategy not in COMPARISONS and not is_fused:
+            if request.vector is not None and strategy not in DENSE and not is_fused:
                 raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
             return strategy
         by_synsets = is_fused or bool(words.terms or words.must or words.must_not)
         if strategy == "auto" and not by_synsets:
             return "dense-cosine"
-        if by_synsets or strategy not in COMPARISONS:
+        if by_synsets or strategy not in DENSE:
             raise QueryError(
                 f"{self.store.location} was made from a file of features, and its pictures have "
                 "no synsets: search by a picture that it has or by vector=, with a strategy dense-*"

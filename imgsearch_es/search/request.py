@@ -41,13 +41,15 @@ class SearchRequest:
         offset: how many of the best to leave out, for the next page.
         strategy: how to score, see docs/scoring.md: "auto", "impact", "script" and
             "script-filtered" compute formula (1) and give the same hits; "tfidf", "cosine",
-            "sqrt" and "bm25" are other formulas; "dense-*" compare deep features instead. "auto"
-            is "dense-cosine" for an index made from a file of features alone.
+            "sqrt" and "bm25" are other formulas; "dense-*" compare deep features instead, and
+            "visual-words" the visual words of them. "auto" is "dense-cosine" for an index made from
+            a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
-        threshold: the least score of a hit, for the strategies "dense-*".
+        threshold: the least score of a hit, for the strategies "dense-*" and "visual-words".
         approximate: for "dense-cosine", "dense-dot" and "dense-euclidean", on Elasticsearch with
-            ``vectors="int8_hnsw"`` or the like: compare only what the index of nearest neighbors
-            gives. Faster on many pictures; a hit may be missing, so ``hits.exact`` is False.
+            ``vectors="int8_hnsw"`` or the like, and on any index with visual words: compare only
+            what the index of nearest neighbors, or that of visual words, gives. Faster on many
+            pictures; a hit may be missing, so ``hits.exact`` is False.
         candidates: how many of them, by default 200; more find more, and take longer.
         exclude_self: leave out the query's own pictures.
         like: pictures to search closer to, given as ``image`` is; alone or with the rest.

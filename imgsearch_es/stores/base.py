@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexNotFoundError, QueryError
+from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, QueryError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
@@ -86,6 +86,20 @@ class IndexSettings:
             replace(picture, terms=best_classes(picture.terms, count, self.vocabulary))
             for picture in pictures
         ]
+
+    @property
+    def visual_words(self) -> int:
+        """How many visual words of each picture are indexed; 0 where none are."""
+        return int(self.analyzer.get("visual_words", 0))
+
+    def with_visual_words(self, count: int) -> IndexSettings:
+        """The same with so many visual words of each picture, or none."""
+        if count and not self.embedding_dimensions:
+            raise ConfigurationError(
+                "visual words are made from the deep feature, and this index has none"
+            )
+        rest = {name: value for name, value in self.analyzer.items() if name != "visual_words"}
+        return replace(self, analyzer={**rest, **({"visual_words": count} if count else {})})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, to be kept with the index."""
@@ -324,13 +338,25 @@ def known_settings(store: Described) -> IndexSettings:
     return settings
 
 
-def check_dimensions(settings: IndexSettings, query: Query) -> None:
-    """QueryError unless a query's deep feature, if it compares one, is as long as the stored."""
+def check_features(store: Described, query: Query) -> None:
+    """QueryError unless the index has what a query compares: such deep features, visual words."""
+    settings = known_settings(store)
     given = 0 if query.embedding is None else len(query.embedding)
     if query.has_features and given != settings.embedding_dimensions:
         raise QueryError(
             f"the index's deep features have {settings.embedding_dimensions} dimensions, the "
             f"query's has {given}"
+        )
+    wants_words = query.by_words or (query.candidates and query.visual_words)
+    if wants_words and not settings.visual_words:
+        raise QueryError(
+            f"{store.location} has no visual words: `imgsearch reindex --visual-words` adds them, "
+            "without reading a picture"
+        )
+    if wants_words and query.visual_words != settings.visual_words:
+        raise QueryError(
+            f"{store.location} has {settings.visual_words} visual words of each picture, the query "
+            f"was made for {query.visual_words}: build it again"
         )
 
 

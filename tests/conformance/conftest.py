@@ -61,10 +61,12 @@ def place(
 
 
 @contextmanager
-def filled(location: str, documents: Sequence[Document]) -> Iterator[Store]:
+def filled(
+    location: str, documents: Sequence[Document], settings: IndexSettings = SETTINGS
+) -> Iterator[Store]:
     """A new store with these documents."""
     store = open_store(location)
-    store.create(SETTINGS)
+    store.create(settings)
     for start in range(0, len(documents), 500):
         report = store.write(documents[start : start + 500])
         assert report.rejected == []
@@ -116,16 +118,19 @@ class Case:
 
 
 @contextmanager
-def case_of(location: str, documents: Sequence[Document]) -> Iterator[Case]:
+def case_of(
+    location: str, documents: Sequence[Document], settings: IndexSettings = SETTINGS
+) -> Iterator[Case]:
     """A case of these documents in a new store."""
-    with filled(location, documents) as store:
+    with filled(location, documents, settings) as store:
         yield Case(store, documents)
 
 
 @pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest, place: Callable[[], str]) -> Iterator[Case]:
-    """The documents that the test's module makes, in a store."""
-    with case_of(place(), request.module.make_documents()) as made:
+    """The documents that the test's module makes, in a store with its settings if it has any."""
+    settings = getattr(request.module, "OWN_SETTINGS", SETTINGS)
+    with case_of(place(), request.module.make_documents(), settings) as made:
         yield made
 
 

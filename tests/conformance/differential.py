@@ -32,18 +32,21 @@ from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.retrieval.scoring import FORMULAS
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import DENSE, STRATEGIES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import aliased, waiting
 from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
-from tests.conformance.conftest import SETTINGS
+from tests.conformance.conftest import SETTINGS as PLAIN
 from tests.conformance.reference import Reference, _is_wanted
 from tests.conformance.test_dense import expected_score
+from tests.conformance.test_visual_words import score
 
 POOL = KEYS[:50]
+WORDS = 3
+SETTINGS = PLAIN.with_visual_words(WORDS)
 CONDITIONS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {"label": "pets"}, {"width": {"lt": 130}}, {"-label": "pets", "format": "PNG"},
     {"metadata.camera": "Z 5"}, {"top_score": {"gte": 0.3}},
@@ -198,9 +201,9 @@ def random_query(random: np.random.Generator, documents: Sequence[Document]) -> 
         "must_not": tuple(map(str, random.choice(POOL, random.integers(0, 2)))),
         "exclude": (one.id,) if random.random() < 0.3 else (),
     }
-    if strategy in COMPARISONS:
+    if strategy in DENSE:
         vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32) + np.float32(0.01)
-        return Query((), embedding=vector, **options)
+        return Query((), embedding=vector, visual_words=WORDS, **options)
     if one.terms and random.random() < 0.6:
         terms = one.terms
     else:
@@ -222,6 +225,13 @@ def expected(reference: Reference, query: Query) -> tuple[dict[str, float], floa
             for d in reference.documents
             if d.embedding is not None and query.embedding is not None
         }
+    elif query.by_words:
+        every = {
+            d.id: score(query.embedding, d.embedding, WORDS)
+            for d in reference.documents
+            if d.embedding is not None and query.embedding is not None and d.id in wanted
+        }
+        return {key: value for key, value in every.items() if value > 0}, 0.0
     elif query.formula.name == "inner":
         ranked, _ = reference.rank(replace(query, k=10_000, offset=0))
         return {key: score for score, key in ranked}, 0.0

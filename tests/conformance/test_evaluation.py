@@ -10,7 +10,7 @@ from imgsearch_es import ImageIndex, compare_scorers, evaluate
 from imgsearch_es.evaluation import Evaluation, differences
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from tests.conformance.collections import KEYS, posteriors
-from tests.conformance.conftest import filled
+from tests.conformance.conftest import SETTINGS, filled
 
 pytestmark = pytest.mark.scripts
 
@@ -23,7 +23,8 @@ def experiment(location: str) -> Evaluation:
         replace(document, labels=(str(KEYS.index(document.terms[0].key) // 100),))
         for document in posteriors(120, seed=4)
     ]
-    with filled(location, documents), ImageIndex(location) as index:
+    settings = SETTINGS.with_visual_words(4)
+    with filled(location, documents, settings), ImageIndex(location) as index:
         return evaluate(index, "labels", SYSTEMS, "P@5,AP", sample=20)
 
 

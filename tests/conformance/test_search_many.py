@@ -13,8 +13,12 @@ from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult, Store
 from tests.conformance.collections import posteriors, ties
+from tests.conformance.conftest import SETTINGS
 
 pytestmark = pytest.mark.scripts
+
+WORDS = 4
+OWN_SETTINGS = SETTINGS.with_visual_words(WORDS)
 
 
 def check(store: Store, queries: list[Query]) -> None:
@@ -42,12 +46,13 @@ def mixed(documents: list[Document]) -> list[Query]:
         strategy = sorted(STRATEGIES)[number % len(STRATEGIES)]
         options = {
             "strategy": strategy,
+            "visual_words": WORDS,
             "k": 1 + number % 25,
             "offset": number % 4,
             "filters": parse_filters([{}, {"format": ["PNG", "GIF"]}][number % 2]),
             "exclude": (document.id,) if number % 3 else (),
         }
-        if strategy.startswith("dense-"):
+        if STRATEGIES[strategy].is_dense:
             least = -20.0 if number % 2 else None
             queries.append(Query((), embedding=document.embedding + 1, threshold=least, **options))
         else:
@@ -62,7 +67,8 @@ def test_every_strategy_mixed(case):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_of_the_registry_is_executed(case, strategy):
     document = case.documents[0]
-    query = Query(synset_vector(document.terms), strategy=strategy, embedding=document.embedding)
+    options = {"embedding": document.embedding, "visual_words": WORDS}
+    query = Query(synset_vector(document.terms), strategy=strategy, **options)
     result = case.store.search(query)
     assert len(result.hits) == query.k
     assert result.exact

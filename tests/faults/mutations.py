@@ -35,12 +35,15 @@ from imgsearch_es.indexing.verifying import VerifyReport
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
+from imgsearch_es.stores.elastic.fetching import sent_words
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import register
 
 PICTURES = 24
 TOGETHER = 16
 """Documents harmed in one round."""
+WORDS = 6
+"""Visual words of a picture."""
 REPAIRED = 0.4
 """Of the rounds."""
 RANDOM = randoms.Random
@@ -66,7 +69,7 @@ class Target(ABC):
     def __init__(self, location: str, folder: Path) -> None:
         self.location, self.folder = location, folder
         self.undo: Callable[[], object] = dict
-        with ImageIndex(location, model="fake") as index:
+        with ImageIndex(location, model="fake", visual_words=WORDS) as index:
             index.add(
                 folder, labels=lambda uri: [Path(uri).stem], metadata={"camera": "X", "n": [1]}
             )
@@ -136,9 +139,9 @@ class FileTarget(Target):
                 right = self.documents.get(row[1])
                 kept = right.checksum if right and checksum is None else checksum
                 found.setdefault(row[1], []).append((row, kept))
-            for table in ("postings", "embeddings"):
+            for table in ("postings", "visual_postings", "embeddings"):
                 for row in ask(f"SELECT * FROM {table} ORDER BY ALL"):
-                    number = row[1] if table == "postings" else row[0]
+                    number = row[0] if table == "embeddings" else row[1]
                     found.setdefault(numbers.get(number, ""), []).append((table, *row))
             rest = [
                 ask(f"SELECT * FROM {t} ORDER BY ALL") for t in ("settings", "terms", "rejected")
@@ -221,6 +224,7 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
         "other term": [
             f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
         ],
+        "visual word": [visual_harm(random, n, other)],
         "moved posting": [f"UPDATE postings SET document = {other} WHERE {posting}"],
         "no postings": [f"DELETE FROM postings WHERE document = {n}"],
         "scores of another": [_take(names, n, other)],
@@ -257,6 +261,23 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
             f"WHERE document = {n}"
         ],
     }
+
+
+def visual_harm(random: RANDOM, n: int, other: int) -> str:
+    """A statement that harms the visual words of one document."""
+    one = f"document = {n} AND term = (SELECT max(term) FROM visual_postings WHERE document = {n})"
+    score = random.choice(["score * 1.0000002::FLOAT", "score / 2", "'nan'::FLOAT", "NULL"])
+    return random.choice(
+        [
+            f"DELETE FROM visual_postings WHERE {one}",
+            f"DELETE FROM visual_postings WHERE document = {n}",
+            f"INSERT INTO visual_postings FROM visual_postings WHERE {one}",
+            f"INSERT INTO visual_postings VALUES ({random.randrange(40)}, {n}, 0.125)",
+            f"UPDATE visual_postings SET score = {score} WHERE {one}",
+            f"UPDATE visual_postings SET term = term + 16 WHERE {one}",
+            f"UPDATE visual_postings SET document = {random.choice([other, 999])} WHERE {one}",
+        ]
+    )
 
 
 FIELD_CHANGES = (
@@ -359,7 +380,9 @@ class ServerTarget(Target):
         done, operations = {}, []
         for name in names:
             right, other = self.documents[name], self.other(random, name)
-            harms = server_harms(random, right.to_source(imagenet()), right, other)
+            source = right.to_source(imagenet())
+            source["visual_words"] = sent_words(right.embedding, WORDS)
+            harms = server_harms(random, source, right, other)
             done[name] = kind = random.choice([*harms, *OFTEN])
             if kind == PARTLY:
                 operations += [{"update": {"_id": name}}, {"doc": harms[kind]}]
@@ -383,6 +406,8 @@ def server_harms(
     """The source of a document, harmed, by what was done; or what is partly updated."""
     choice, key = random.choice, random.choice(right.terms).key
     weights, scores, names = source["posterior"], source["synset"], source["synsets"]
+    visual = source["visual_words"]
+    word = choice(sorted(visual))
     factor = choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
     score = scores[key]["score"] * choice([0.5, 1.0000002, 2])
     place = random.randrange(len(source["embedding"]))
@@ -420,6 +445,17 @@ def server_harms(
         "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
         "derived": dict([choice([*derived.items()])]),
         "fact": dict([choice([*facts.items()])]),
+        "visual words": {
+            "visual_words": choice(
+                [
+                    _without(visual, word),
+                    {**visual, "vw40": 0.5},
+                    {**visual, word: visual[word] * factor},
+                    sent_words(other.embedding, WORDS),
+                    {},
+                ]
+            )
+        },
         "hit of another": {"hit": other.to_hit()},
         "feature": {"embedding": choice([other.embedding.tolist(), feature])},
         "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},
@@ -433,7 +469,7 @@ def server_harms(
 
 
 PARTLY = "partly updated"
-OFTEN = ("weight", "score", "derived", "no field", "fact", "feature")
+OFTEN = ("weight", "visual words", "score", "derived", "no field", "fact", "feature")
 
 
 def _without(items: dict[str, Any], name: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ SCORING = {
         },
     }
 }
-SOURCE = {"excludes": ["posterior", "embedding", "direction", "words"]}
+SOURCE = {"excludes": ["posterior", "embedding", "direction", "words", "visual_words"]}
 
 
 def script_body(inner):

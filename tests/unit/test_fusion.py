@@ -194,7 +194,7 @@ def test_body_of_synsets():
             }
         },
         "size": 30,
-        "_source": {"excludes": ["posterior", "embedding", "direction", "words"]},
+        "_source": {"excludes": ["posterior", "embedding", "direction", "words", "visual_words"]},
     }
 
 

@@ -16,12 +16,14 @@ from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, synset_vector, to_candidates
 from imgsearch_es.retrieval.scoring import FORMULAS, Statistics
 from imgsearch_es.retrieval.strategies import (
+    DENSE,
     FEATURES,
     MAX_RESULTS,
     PICTURES,
     POSTINGS,
     SHARING,
     STRATEGIES,
+    WORDS,
 )
 from imgsearch_es.vocabulary.synsets import imagenet
 
@@ -132,7 +134,7 @@ def test_to_elasticsearch_takes_every_strategy_and_its_own_by_default():
     assert query.to_elasticsearch("auto") == query.to_elasticsearch("impact")
     assert query.to_elasticsearch("impact") != query.to_elasticsearch("script")
     statistics = Statistics(9, 0.5, {"tabby": 3})
-    for name in filter(lambda name: not name.startswith("dense-"), STRATEGIES):
+    for name in filter(lambda name: name not in DENSE, STRATEGIES):
         assert query.to_elasticsearch(name, statistics=statistics)["size"] >= query.k
 
 
@@ -140,14 +142,16 @@ def test_every_strategy_is_complete():
     ways = STRATEGIES.values()
     assert [way.name for way in ways] == list(STRATEGIES)
     assert all(way.description and way.cost for way in ways)
-    assert {way.scores.name for way in ways} == {*FORMULAS, *COMPARISONS}
-    assert {way.reads for way in ways} == {POSTINGS, SHARING, PICTURES, FEATURES}
+    assert {way.scores_by for way in ways} == {*FORMULAS, *COMPARISONS, "visual-words"}
+    assert {way.reads for way in ways} == {POSTINGS, SHARING, PICTURES, FEATURES, WORDS}
     labels = [way.label for way in ways if way.label]
     assert STRATEGIES["auto"].label
     assert len(set(labels)) == len(labels)
     for way in ways:
-        assert way.scores.name in (way.name, "inner")
-        assert way.is_dense == (way.reads == FEATURES) == way.name.startswith("dense-")
+        assert way.scores_by in (way.name, "inner")
+        assert way.compares_all == (way.reads == FEATURES) == way.name.startswith("dense-")
+        assert way.by_words == (way.reads == WORDS) == (way.name == "visual-words")
+        assert way.is_dense == (way.compares_all or way.by_words)
         assert way.is_dense or not (way.is_distance or way.can_be_approximate)
         assert all(
             f"{name} ({value:g})" in way.description for name, value in way.parameters.items()

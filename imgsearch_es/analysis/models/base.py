@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.networks import layer_shapes, with_deep_feature
+from imgsearch_es.analysis.models.networks import class_weights, layer_shapes, with_deep_feature
 from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, telling
 from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
 from imgsearch_es.errors import AnalyzerError
@@ -192,6 +192,11 @@ class NetworkModel(ABC):
         """The layers that a deep feature can be taken from, with their outputs' shapes."""
         import_keras()
         return layer_shapes(self.build_network())
+
+    def class_weights(self) -> NDArray[np.float32] | None:
+        """Of each number of its own deep feature in each class, (dimensions, classes); or None."""
+        import_keras()
+        return class_weights(self.build_network()) if self.deep_feature.is_default else None
 
     def use_runtime(self, name: str) -> None:
         """Run on one of `RUNTIMES`, whatever IMGSEARCH_RUNTIME says."""

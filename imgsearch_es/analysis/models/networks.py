@@ -57,6 +57,27 @@ def _pooled_features(classifier: keras.Model) -> Any:
     return dense
 
 
+def class_weights(network: keras.Model) -> NDArray[np.float32] | None:
+    """How much each class draws from each number of the pooled deep feature.
+
+    The weights of the last Dense layer, shape (dimensions, classes); None of a network that has
+    none, or another between it and the last 4-D activation.
+    """
+    import keras
+
+    found: keras.layers.Dense | None = None
+    for layer, inputs in _backward(network.outputs[0]):
+        if found is None and isinstance(layer, keras.Model):
+            return class_weights(layer)
+        if isinstance(layer, keras.layers.Dense):
+            if found is not None:
+                return None
+            found = layer
+        if any(len(tensor.shape) == 4 for tensor in inputs):
+            break
+    return None if found is None else np.asarray(found.kernel, dtype=np.float32)
+
+
 def with_deep_feature(network: keras.Model, feature: DeepFeature) -> keras.Model:
     """A network with another deep feature; layers and weights are shared, not copied.
 

@@ -88,6 +88,7 @@ class Posteriors:
         if not features:
             config["embedding"] = False
             config.pop("embedding_filters", None)
+            config.pop("visual_words", None)
         made = Analyzer(config)
         made.model = self._model
         return made

@@ -108,12 +108,13 @@ def import_features(
     path: Path,
     *,
     settings: Callable[[], IndexSettings] | None = None,
+    words: int = 0,
     folder: Path | None = None,
     progress: ImportProgress | None = None,
 ) -> ImportReport:
     """Write the features of a file into a store; see ``ImageIndex.import_features``.
 
-    Without ``settings`` a new index is one of features alone.
+    Without ``settings`` a new index is one of features alone, with so many visual words of each.
     """
     form, place = _feature_file(path)
     present = store.settings()
@@ -127,7 +128,8 @@ def import_features(
     def begin() -> None:
         if store.settings() is not None:
             return
-        wanted = IndexSettings.of_features(reader.dimensions) if settings is None else settings()
+        features = IndexSettings.of_features(reader.dimensions).with_visual_words(words)
+        wanted = features if settings is None else settings()
         if wanted.embedding_dimensions != reader.dimensions:
             raise ExchangeError(
                 f"{place} has {reader.dimensions} features a row, the deep feature of this "

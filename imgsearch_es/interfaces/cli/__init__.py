@@ -110,7 +110,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Begin": (begin.demo, begin.doctor, analyze.models),
     "Index": (index.index, index.watch, index.remove, index.stats, index.rejected),
     "Search": (
-        search.search, search.explain, analyze.analyze, search.facets, search.duplicates,
+        search.search, search.explain, search.word, analyze.analyze, search.facets,
+        search.duplicates,
     ),
     "Evaluate": (
         evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,

@@ -100,7 +100,7 @@ def _print_strategies() -> None:
         items.append(
             {
                 "name": way.name,
-                "formula": way.scores.name,
+                "formula": way.scores_by,
                 "exact": True,
                 "can_be_approximate": way.can_be_approximate,
                 "cost": way.cost,
@@ -108,7 +108,7 @@ def _print_strategies() -> None:
             }
         )
         exact = "or approximate" if way.can_be_approximate else "yes"
-        rows.append((way.name, way.scores.name, exact, way.cost, way.description))
+        rows.append((way.name, way.scores_by, exact, way.cost, way.description))
     answer(items)
     print_table(("strategy", "formula", "exact", "cost: it reads", "description"), rows)
     say(

@@ -84,11 +84,14 @@ class Seen:
         --query-terms: How many of them a picture in a query asks with. By default 10.
         --views: Analyze overlapping parts of each picture as well: tiles (five) or tiles14
             (fourteen). Slower; small things count.
+        --visual-words: Also index each deep feature as 128 sparse terms, for search --strategy
+            visual-words and --approximate.
     """
 
     terms: OptionalPositive = None
     query_terms: OptionalPositive = None
     views: str | None = None
+    visual_words: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Refined:
             1,0.75,0.15 unless given.
         --threshold: The least score, for the strategies dense-*.
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
-            dense-euclidean, on an index made with --vectors.
+            dense-euclidean, on an index made with --vectors or --visual-words.
         --candidates: How many, with --approximate; 200 by default.
     """
 
@@ -181,7 +181,8 @@ def explain(
             query["where"]["id"] = wanted
     with analyzing.open(index) as target:
         hits = target.search(**query, k=k)
-    explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
+        ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
+        explanations = [hits.explain(i).named(target.word_name) for i in ranked]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
     if not explanations:
@@ -190,6 +191,26 @@ def explain(
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
         _print_rows(explanation)
+
+
+def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = None) -> None:
+    """Show what a visual word stands for, and the pictures with most of it.
+
+    Its name has the synsets that the classifier draws most from this number
+    of the deep feature.
+
+    Options:
+        word WORD: Such as vw412, as `imgsearch explain` shows them.
+        --html FILE: Write a gallery page, too.
+    """
+    with opened(index) as target:
+        hits = target.word(word, k)
+        page = hits.to_html(html) if html is not None else None
+    if answer({"word": word, "name": hits.query.part, **hits.to_dict()}):
+        return
+    print_hits(hits)
+    if page is not None:
+        say(f"gallery: {page}")
 
 
 def facets(
@@ -260,7 +281,7 @@ def _print_rows(explanation: Explanation) -> None:
     else:
         columns = ("synset", "query", "picture", "product")
         rows = [
-            (explanation.named(key), *map(number, factors)) for key, *factors in explanation.rows
+            (explanation.placed(key), *map(number, factors)) for key, *factors in explanation.rows
         ]
     print_table(columns, rows, right=columns[1:])
 

@@ -20,6 +20,7 @@ from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
+from imgsearch_es.stores.base import known_settings
 
 PATHS = ("/", "/results", "/why")
 _FACET_VALUES = 30
@@ -110,6 +111,7 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
         "ideas": counted["synsets"][:_IDEAS] if not state.has_query else [],
+        "has_words": known_settings(parts.index.store).visual_words > 0,
     }
 
 
@@ -129,5 +131,6 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
     content |= {"view": view, "value_name": value_name, "in_memory": in_memory}
-    content["strategies"] = STRATEGIES.values()
+    words = content.pop("has_words", False)
+    content["strategies"] = [way for way in STRATEGIES.values() if words or not way.by_words]
     return HTMLResponse(render(template, **content), status)

@@ -103,7 +103,8 @@ class Searching:
             else:
                 query = self.narrowed(query, {"id": wanted})
         hits = self.run(query)
-        found = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
+        ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
+        found = [hits.explain(i).named(self._index.word_name) for i in ranked]
         return hits.query, found
 
     def facets(self, request: FacetsRequest) -> Facets:

@@ -3,6 +3,7 @@
     script           the paper's: a script over every document
     script-filtered  the same script, over documents that share a synset with the query
     impact           the inverted index of the sparse_vector field, then exact rescoring of the best
+    visual-words     the same on the field of visual words, and the best by their deep features
 
 All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
 first pass of ``impact`` alone does not; ``is_proven`` tells when rescoring a window made it exact.
@@ -11,7 +12,7 @@ The window is scored again where it is read: its documents come with their terms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import takewhile
@@ -30,6 +31,7 @@ from imgsearch_es.retrieval.strategies import (
     POSTINGS,
     SHARING,
     STRATEGIES,
+    WORDS,
 )
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
@@ -41,7 +43,7 @@ from imgsearch_es.stores.elastic.clauses import (
     script,
     sparse_clause,
 )
-from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense
+from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
 from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of, result
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 
@@ -177,11 +179,13 @@ IMPACT = Way(first_pass, read_first_pass)
 FALLBACK = Way(factored, read_scored)
 """What answers when no window of ``IMPACT`` proves the ranking."""
 _DENSE, _FUSED = Way(dense_body, read_dense), Way(fused_body, read_fused)
+_WORDS = Way(words_body, read_dense)
 _WAYS = {
     POSTINGS: IMPACT,
     SHARING: Way(scripted, read_scored),
     PICTURES: Way(scripted, read_scored),
     FEATURES: _DENSE,
+    WORDS: _WORDS,
 }
 
 
@@ -202,8 +206,8 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
         raise QueryError(f"{named} weights by the collection: give its statistics")
     statistics = statistics or NO_STATISTICS
     query, way = with_weights(query, statistics), way_of(query)
-    if way is _DENSE:
-        return dense_body(query, statistics, query.offset + query.k)
+    if way in (_DENSE, _WORDS):
+        return way.body(query, statistics, query.offset + query.k)
     return (rescored if way is IMPACT else way.body)(query, statistics, first_window(query))
 
 
@@ -226,7 +230,7 @@ def batches(
 
 def pages(
     client: Elasticsearch, index: str, query: Query, statistics: Statistics
-) -> Iterator[SearchResult]:
+) -> Generator[SearchResult, None, None]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
     A point in time keeps the index as it is, and ``search_after`` goes on where the page before
@@ -237,7 +241,7 @@ def pages(
         StoreError: a page was asked for so late that the server no longer has the point in time.
     """
     way = FALLBACK if way_of(query) is IMPACT else way_of(query)
-    size, is_dense = max(query.k, _LEAST), way is _DENSE
+    size, is_dense = max(query.k, _LEAST), way in (_DENSE, _WORDS)
     asked = query if is_dense else replace(query, k=size, offset=0)
     body = way.body(asked, statistics, size)
     body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}

@@ -46,14 +46,21 @@ _SAFE = 2.0**-24
 """A heavier weight times any score of a document (2^-126 and more) is above 0 in float32."""
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
+VISUAL_WORDS = "visual_words"
+"""The field of the visual words."""
 HAS_FEATURE = {"exists": {"field": "embedding"}}
 
 
-def sparse_clause(terms: Sequence[Term]) -> dict[str, Any]:
+def sparse_clause(terms: Sequence[Term], field: str = "posterior") -> dict[str, Any]:
     """Formula (1) by the inverted index. Weights are scaled into Lucene's range."""
     scale = scale_of(terms)
     weights = {term.key: max(term.score * scale, ABOVE_ZERO) for term in terms}
-    return {"sparse_vector": {"field": "posterior", "query_vector": weights, "prune": False}}
+    return {"sparse_vector": {"field": field, "query_vector": weights, "prune": False}}
+
+
+def words_clause(query: Query) -> dict[str, Any]:
+    """The inner product of visual words by their inverted index."""
+    return sparse_clause(query.word_terms, VISUAL_WORDS)
 
 
 def scale_of(terms: Sequence[Term]) -> float:
@@ -114,18 +121,21 @@ def script(query: Query, statistics: Statistics) -> dict[str, Any]:
 def matching(query: Selection) -> dict[str, Any]:
     """All that a query can score and that meets its conditions; of a selection the latter alone.
 
-    A query scores what shares a synset with it, or has a deep feature; of a fusion, what has one of
-    its parts.
+    A query scores what shares a synset with it, or has a deep feature or a visual word of it; of a
+    fusion, what has one of its parts.
     """
     if not isinstance(query, Query):
         return bool_query(query)
-    shares = {"terms": {"synsets": [term.key for term in query.terms]}}
-    if not query.has_features:
-        return bool_query(query, filter=[shares])
-    if query.fusion is None or query.fusion.needs_features or not query.terms:
+    if query.fusion is not None and query.fusion.needs_features:
         return bool_query(query, filter=[HAS_FEATURE])
-    either = {"bool": {"should": [HAS_FEATURE, shares], "minimum_should_match": 1}}
-    return bool_query(query, filter=[either])
+    ways: list[dict[str, Any]] = [HAS_FEATURE] if query.compares_all else []
+    if query.by_words:
+        ways.append(words_clause(query))
+    if query.terms and not query.is_dense:
+        ways.append({"terms": {"synsets": [term.key for term in query.terms]}})
+    if len(ways) == 1:
+        return bool_query(query, filter=ways)
+    return bool_query(query, filter=[{"bool": {"should": ways, "minimum_should_match": 1}}])
 
 
 def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:

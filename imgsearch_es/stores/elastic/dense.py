@@ -17,7 +17,14 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.elastic.clauses import matching
+from imgsearch_es.stores.elastic.clauses import (
+    ABOVE_ZERO,
+    ROUNDING,
+    at_most,
+    bool_query,
+    matching,
+    words_clause,
+)
 from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of, result
 
 _ROUNDING = 4 * 2.0**-24
@@ -31,9 +38,20 @@ def dense_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
     """The body of the search request; ``window`` is how many an exact search fetches."""
     if query.candidates:
         search, window = _of_candidates(query), query.offset + query.k + _SPARE
+        window = min(window, search["rescore"]["window_size"])
     else:
         search = {"query": _of_all(query)}
     return {**search, "size": window, "track_total_hits": True, **WHOLE}
+
+
+def words_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The best by the inverted index of visual words, by their scores before the exact ones."""
+    body = {"query": bool_query(query, must=[words_clause(query)]), "size": window, **WHOLE}
+    if query.threshold is not None:
+        body["min_score"] = max(
+            0.0, query.threshold / at_most(query.word_terms, 1) * (1 - ROUNDING)
+        )
+    return {**body, "track_total_hits": True}
 
 
 def _of_all(query: Query) -> dict[str, Any]:
@@ -50,6 +68,9 @@ def _of_candidates(query: Query) -> dict[str, Any]:
     by_cosine = query.strategy == "dense-cosine"
     vector = feature(query)
     count = max(query.candidates, query.offset + query.k)
+    if query.visual_words:
+        near = bool_query(query, must=[words_clause(query)])
+        return {"query": near, "rescore": _rescored(query, count)}
     nearest: dict[str, Any] = {
         "field": "direction" if by_cosine else "embedding",
         "query_vector": (direction(vector) if by_cosine else vector).tolist(),
@@ -58,13 +79,17 @@ def _of_candidates(query: Query) -> dict[str, Any]:
     }
     if query.filters or query.must or query.must_not or query.exclude:
         nearest["filter"] = matching(query)  # few are all compared: with vector or without
+    return {"query": {"knn": nearest}, "rescore": _rescored(query, count)}
+
+
+def _rescored(query: Query, count: int) -> dict[str, Any]:
     scored = {"query": {"match_all": {}}, "script": _script(query)}
     again = {
         "rescore_query": {"script_score": scored},
         "query_weight": 0.0,
         "rescore_query_weight": 1.0,
     }
-    return {"query": {"knn": nearest}, "rescore": {"window_size": count, "query": again}}
+    return {"window_size": count, "query": again}
 
 
 def _script(query: Query) -> dict[str, Any]:
@@ -86,9 +111,13 @@ def read_dense(
     proven = fetched_all or (
         len(ranked) >= last and is_above(query, ranked[last - 1].score, hits[-1]["_score"])
     )
-    if not proven and window < MAX_RESULTS and not query.candidates:
+    by_words = query.by_words
+    if not proven and not query.candidates and (window < MAX_RESULTS or by_words):
         return None
-    if query.candidates:
+    if by_words:
+        means = f"the best {window} were compared again exactly, and no other picture can enter"
+    elif query.candidates:
+        total = min(total, max(query.candidates, last)) if query.visual_words else total
         means = f"of {total} near pictures the best were found exactly; nearer ones may be missing"
     else:
         means = "all vectors were compared, the best again in float64"
@@ -105,13 +134,17 @@ def read_dense(
 def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
     """Hits by their float64 scores; those below the threshold are left out."""
     vectors = [vector for hit in hits if (vector := embedding_of(hit)) is not None]
-    least = -np.inf if query.threshold is None else to_score(query.threshold)
+    least = ABOVE_ZERO if query.by_words else -np.inf
+    if query.threshold is not None:
+        least = max(least, to_score(query.threshold))
     scored = map(Scored, map(document_of, hits), exact_scores(query, vectors))
     return best_first(item for item in scored if item.score >= least)
 
 
 def is_above(query: Query, score: float, server: float) -> bool:
-    """Whether a float64 score is certainly above those of all that the server scores no higher."""
+    """Whether an exact score is certainly above those of all that the server scores no higher."""
+    if query.by_words:
+        return score > at_most(query.word_terms, server)
     wanted = COMPARISONS[query.strategy].to_painless(score)
     return wanted > server * (1 + 2 * tolerance(query))
 
@@ -120,7 +153,7 @@ def exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[f
     """Scores as the embedded store computes them."""
     if not vectors:
         return []
-    scores = COMPARISONS[query.strategy].scores(feature(query), np.stack(vectors))
+    scores = query.compare(np.stack(vectors))
     return [float(score) for score in scores.astype(np.float32)]
 
 

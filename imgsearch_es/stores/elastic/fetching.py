@@ -21,6 +21,7 @@ from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.visual_words import word_key, words_of
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
@@ -33,7 +34,7 @@ _VECTORS_AS_BYTES: Version = (9, 4)
 """Since when a dense_vector may be sent as base64, both ways."""
 WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
-NOT_FETCHED = ("posterior", "embedding", "direction", "words")
+NOT_FETCHED = ("posterior", "embedding", "direction", "words", "visual_words")
 """Parts of ``_source`` that no document needs: they follow from the others, or come as fields."""
 SOURCE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}}
 WHOLE: dict[str, Any] = {**SOURCE, "fields": ["embedding"]}
@@ -151,6 +152,11 @@ def sent_vector(vector: NDArray[np.float32], version: Version) -> object:
     if version < _VECTORS_AS_BYTES:
         return vector.tolist()
     return base64.b64encode(vector.astype(">f4").tobytes()).decode("ascii")
+
+
+def sent_words(vector: NDArray[np.float32], count: int) -> dict[str, float]:
+    """The visual words of a deep feature as they are sent: weights by the names of the words."""
+    return {word_key(word): weight for word, weight in words_of(vector, count)}
 
 
 def embedding_of(hit: Mapping[str, Any]) -> NDArray[np.float32] | None:

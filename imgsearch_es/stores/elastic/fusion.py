@@ -32,6 +32,7 @@ from imgsearch_es.stores.elastic.clauses import (
     script,
     sparse_clause,
     vanishing,
+    words_clause,
 )
 from imgsearch_es.stores.elastic.dense import exact_scores, feature, tolerance
 from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, whole_document_of
@@ -40,11 +41,13 @@ from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, whole_do
 def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The body of the search request for the best ``window`` of a query fused by "sum"."""
     parts = zip(query.parts, part_queries(query), strict=True)
-    clauses = [_clause(part, single, statistics) for part, single in parts if not part.is_dense]
-    if not query.has_features:
+    clauses = [
+        _clause(part, single, statistics) for part, single in parts if not single.compares_all
+    ]
+    if not query.compares_all:
         inner = bool_query(query, should=clauses)
         inner["bool"]["minimum_should_match"] = 1
-        return {"query": inner, "size": window, **SOURCE}
+        return {"query": inner, "size": window, **(WHOLE if query.has_features else SOURCE)}
     inner = matching(query)
     if clauses:
         inner["bool"] |= {"should": clauses, "minimum_should_match": 0}
@@ -53,7 +56,9 @@ def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
 
 
 def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
-    """A part's score times its weight, for the documents that share a synset with it."""
+    """A part's score times its weight, for the documents that share a synset or word with it."""
+    if query.by_words:
+        return {"bool": {"must": [words_clause(query)], "boost": part.weight}}
     if part.formula.is_linear:
         boost = part.weight / scale_of(part.terms)
         return {"bool": {"must": [sparse_clause(part.terms)], "boost": boost}}
@@ -63,7 +68,7 @@ def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
 
 def _script(query: Query) -> dict[str, Any]:
     """Adds the comparisons of deep features to ``_score``, and what the server may lack of them."""
-    dense = [part for part in query.parts if part.is_dense]
+    dense = [part for part in query.parts if part.strategy in COMPARISONS]
     lines = ["double total = _score * params.truncation;"]
     for i, part in enumerate(dense):
         comparison = COMPARISONS[part.strategy]
@@ -113,8 +118,10 @@ def read_fused(
 
 def _above(query: Query, score: float) -> float:
     """The most that a document can score which the server gives this score."""
-    lost = sum(part.weight * lost_by(part.terms) for part in query.parts if part.terms)
-    if not query.has_features:
+    terms = [(part.terms or query.word_terms) for part in query.parts]
+    pairs = zip(query.parts, terms, strict=True)
+    lost = sum(part.weight * lost_by(own) for part, own in pairs if own)
+    if not query.compares_all:
         return score * (1 + TRUNCATION) * (1 + ROUNDING) + lost
     given = score * (1 + ROUNDING)
     return (given - 1 if given >= 1 else 1 - 1 / given) + lost
@@ -139,7 +146,8 @@ def _dense_scores(
 ) -> list[float | None]:
     vectors = [d.embedding for d in documents if d.embedding is not None]
     scores = iter(exact_scores(query, vectors))
-    return [None if document.embedding is None else next(scores) for document in documents]
+    found = [None if document.embedding is None else next(scores) for document in documents]
+    return [score or None for score in found] if query.by_words else found
 
 
 def _sparse_scores(

@@ -15,6 +15,7 @@ from elasticsearch import Elasticsearch
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
     HIT,
@@ -22,6 +23,7 @@ from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
     embedding_of,
+    sent_words,
 )
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
@@ -41,7 +43,7 @@ def body(version: Version) -> dict[str, Any]:
     wanted = by_doc_values({"fields": ["embedding"]}, version)
     wanted.pop("stored_fields", None)
     wanted["docvalue_fields"] = [*wanted["docvalue_fields"], *_DOC_VALUES]
-    wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction"]
+    wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction", VISUAL_WORDS]
     unsent = [name for name in NOT_FETCHED if name != "words"]
     return {**wanted, "_source": {"excludes": unsent}}
 
@@ -57,7 +59,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
     else:
-        primary, made = found, [*_made_harms(found, right, fields)]
+        primary, made = found, [*_made_harms(found, right, fields, settings.visual_words)]
         ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
         names = (right.keys() | source.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
@@ -76,17 +78,22 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
 
 
 def _made_harms(
-    document: Document, right: Mapping[str, Any], fields: Mapping[str, Any]
+    document: Document, right: Mapping[str, Any], fields: Mapping[str, Any], words: int
 ) -> Iterator[tuple[str, str]]:
     """What searches read of a document and is not as the document says."""
     if fields.get(HIT) != [right[HIT]]:
         yield HIT, DIFFERS if HIT in fields else "it is missing"
-    kept = fields.get("posterior", [{}])[0]
-    if kept.keys() != right["posterior"].keys() or not all(
-        np.float32(kept[key]) <= score < kept[key] * _TRUNCATION * (1 + 1e-6)
-        for key, score in right["posterior"].items()
-    ):
-        yield "posterior", DIFFERS
+    sparse = {"posterior": right["posterior"]}
+    if words:
+        vector = document.embedding
+        sparse[VISUAL_WORDS] = {} if vector is None else sent_words(vector, words)
+    for name, weights in sparse.items():
+        kept = fields.get(name, [{}])[0]
+        if kept.keys() != weights.keys() or not all(
+            np.float32(kept[key]) <= score < kept[key] * _TRUNCATION * (1 + 1e-6)
+            for key, score in weights.items()
+        ):
+            yield name, DIFFERS
     for name in _DOC_VALUES:
         value = right.get(name, [])
         if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):

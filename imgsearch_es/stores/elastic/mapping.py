@@ -18,6 +18,7 @@ from typing import Any
 from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
 
@@ -268,6 +269,8 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
         **CHECKSUM,
         "views": {"type": "byte", "index": False, "doc_values": False},
     }
+    if settings.visual_words:
+        properties[VISUAL_WORDS] = {"type": "sparse_vector", **unpruned}
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)
     return properties

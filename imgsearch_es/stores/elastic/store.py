@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -15,11 +15,12 @@ from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
 from imgsearch_es.stores.base import (
+    IndexSettings,
     SearchResult,
     WriteReport,
-    check_dimensions,
+    check_features,
     known_settings,
     search_parts,
     weighted_all,
@@ -34,17 +35,17 @@ from imgsearch_es.stores.elastic.answers import (
     read_scored,
     way_of,
 )
-from imgsearch_es.stores.elastic.clauses import vanishing
+from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS, vanishing
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
     is_complete,
     sent_vector,
+    sent_words,
 )
 from imgsearch_es.stores.elastic.mapping import CHECKSUM
 from imgsearch_es.stores.elastic.reading import Reading
-from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
@@ -78,14 +79,14 @@ class ElasticStore(Reading):
         Several requests are on their way at once: while the server works on one, the next is put
         into JSON.
         """
-        vocabulary = known_settings(self).vocabulary
+        settings = known_settings(self)
         self._add_checksums()
         taken, refused = storable(documents)
         size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             parts = [taken[i : i + size] for i in range(0, len(taken), size)]
-            for stored, rejected in senders.map(lambda part: self._send(part, vocabulary), parts):
+            for stored, rejected in senders.map(lambda part: self._send(part, settings), parts):
                 report.stored += stored
                 report.rejected += rejected
         return report
@@ -99,16 +100,20 @@ class ElasticStore(Reading):
                 self._has_checksums = True
 
     def _send(
-        self, documents: Sequence[Document], vocabulary: Vocabulary
+        self, documents: Sequence[Document], settings: IndexSettings
     ) -> tuple[int, list[tuple[str, str]]]:
         version = self._connection[1]
 
         def action(document: Document) -> dict[str, Any]:
-            source = document.to_source(vocabulary, lambda vector: sent_vector(vector, version))
+            source = document.to_source(
+                settings.vocabulary, lambda vector: sent_vector(vector, version)
+            )
             if not self._has_checksums:
                 del source["checksum"]
             if document.embedding is not None and self._neighbors.has_directions:
                 source["direction"] = sent_vector(direction(document.embedding), version)
+            if document.embedding is not None and settings.visual_words:
+                source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
             return {"_id": document.id, "_source": source}
 
         items = {document.id: document for document in documents}
@@ -141,16 +146,13 @@ class ElasticStore(Reading):
         """Rank in the way that the query's strategy says."""
         if query.fusion is not None and query.fusion.is_ranked:
             return self.search_many([query])[0]
-        self._check(query)
-        ((query, statistics),) = weighted_all(self, [query])
+        ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
             return self._search(query, statistics)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Rank for many queries in one request; those whose first window proves nothing again."""
-        for query in queries:
-            self._check(query)
-        return search_parts(self._search_many, queries)
+        return search_parts(self._search_many, list(map(self._checked, queries)))
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
@@ -170,21 +172,23 @@ class ElasticStore(Reading):
                     results.append(found or self._search(query, statistics))
         return results
 
-    def _check(self, query: Query) -> None:
-        settings = known_settings(self)
-        if query.has_features:
-            check_dimensions(settings, query)
-        if query.candidates:
+    def _checked(self, query: Query) -> Query:
+        """The query, if the index can answer it, with the way to its candidates."""
+        known_settings(self)
+        if query.candidates and query.strategy in self._neighbors.strategies:
+            query = replace(query, visual_words=0)  # the nearest are found better than by words
+        check_features(self, query)
+        if query.candidates and not query.visual_words:
             self._neighbors.check_answers(query.strategy, self.location)
+        return query
 
     def approximable(self) -> tuple[str, ...]:
-        """The strategy that the index of nearest neighbors answers, if there is one."""
-        known_settings(self)
-        return self._neighbors.strategies
+        """The strategy of the index of nearest neighbors; all by visual words, if there are any."""
+        return APPROXIMABLE if known_settings(self).visual_words else self._neighbors.strategies
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        way, window, took = way_of(query), first_window(query), 0
+        way, window, took = way_of(query), first_window(query), 0.0
         if way is IMPACT and self._may_vanish(query):
             way = FALLBACK  # the first pass would count documents that score 0
         for windows in count(1):
@@ -196,10 +200,14 @@ class ElasticStore(Reading):
             if window == MAX_RESULTS:
                 break
             window = min(_WIDER * window, MAX_RESULTS)
-        answer = self._ask(FALLBACK.body(query, statistics, window))
         means = "too many near-ties for a proof, so all matching pictures were scored"
-        took += answer["took"]
-        found = read_scored(query, statistics, answer, window)
+        if query.by_words:
+            with closing(pages(self.client, self._index, query, statistics)) as found_pages:
+                found = next(found_pages)
+        else:
+            answer = self._ask(FALLBACK.body(query, statistics, window))
+            found = read_scored(query, statistics, answer, window)
+        took += found.took_ms
         return replace(found, means=means, took_ms=took, windows=windows)
 
     def _may_vanish(self, query: Query) -> bool:
@@ -219,8 +227,7 @@ class ElasticStore(Reading):
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Read on from page to page, at one point in time."""
-        self._check(query)
-        ((query, statistics),) = weighted_all(self, [query])
+        ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
             # By the index's own name, not the alias: the query was made for this index.
             yield from pages(self.client, self._index, query, statistics)

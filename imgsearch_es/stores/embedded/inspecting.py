@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.visual_words import words_of
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
@@ -54,6 +55,10 @@ SELECT document, count(*) FILTER (lacks), count(*) FILTER (NOT lacks) FROM (
 ) GROUP BY document
 """
 
+_WORDS = """
+SELECT document, term, score FROM visual_postings WHERE document BETWEEN $1 AND $2
+ORDER BY document, score DESC, term
+"""
 _DOUBLED = """
 SELECT id FROM documents WHERE id IN (SELECT id FROM documents WHERE document BETWEEN $1 AND $2)
 GROUP BY id HAVING count(*) > 1
@@ -71,6 +76,10 @@ def glance(reader: Reader) -> list[Harm]:
     there = reader.one("SELECT count(*) FROM postings")
     if wanted != there:
         harms.append(Harm("postings", f"there are {there:,}, the documents have {wanted:,} terms"))
+    if reader.settings.visual_words:
+        orphans = reader.one(f"SELECT count(*) FROM visual_postings WHERE {_ORPHAN}")
+        if orphans:
+            harms.append(Harm("visual words", f"{orphans:,} are of no document"))
     if reader.rows("FROM terms ORDER BY term") != schema.terms(reader.settings):
         harms.append(Harm("terms", "the table is not that of the vocabulary"))
     clustered = reader.rows("SELECT value FROM settings WHERE name = 'clustered_postings'")
@@ -84,7 +93,7 @@ def glance(reader: Reader) -> list[Harm]:
 def mend(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Delete what is of no document, and write again what follows from the settings."""
     connection.execute(f"DELETE FROM documents WHERE {_NAMELESS}")
-    for table in ("postings", "embeddings"):
+    for table in (*schema.posting_tables(settings), "embeddings"):
         connection.execute(f"DELETE FROM {table} WHERE {_ORPHAN}")
     schema.write_terms(connection, settings)
     connection.execute("DELETE FROM settings WHERE name = 'clustered_postings'")
@@ -102,6 +111,7 @@ def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
     span = [found[0][0], found[-1][0]]
     wrong = {row[0]: row[1:] for row in reader.rows(_WRONG_POSTINGS, span)}
     vectors = _vectors(reader, span)
+    other_words = _other_words(reader, span, vectors)
     doubled = {key for (key,) in reader.rows(_DOUBLED, span)}
     rest = WRITTEN[len(COLUMNS) : -1]
     columns = ", ".join([reader.columns, *rest, schema.checksums(reader.connection)])
@@ -116,6 +126,8 @@ def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
             made.append(("postings", f"{lacking:,} are missing or changed"))
         if others:
             made.append(("postings", f"{others:,} say what the document does not"))
+        if number in other_words:
+            made.append(("visual words", "they are not those of the deep feature"))
         if row[0] in doubled:
             made.append(("id", "another document has it as well"))
         if len(vectors[number]) > 1:
@@ -162,6 +174,21 @@ def _row_inspected(
         others=[by_postings],
         has_features=reader.settings.embedding_dimensions > 0,
     )
+
+
+def _other_words(
+    reader: Reader, span: Sequence[int], vectors: Mapping[int, list[NDArray[np.float32]]]
+) -> set[int]:
+    """The documents whose visual words are not those of their deep feature."""
+    count, found = reader.settings.visual_words, defaultdict[int, list[tuple[int, float]]](list)
+    if not count:
+        return set()
+    for number, *word in reader.rows(_WORDS, span):
+        found[number].append((word[0], word[1]))
+    wanted = {
+        number: words_of(own[0], count) for number, own in vectors.items() if own and own[0].ndim
+    }
+    return {n for n in found.keys() | wanted.keys() if found.get(n, []) != wanted.get(n, [])}
 
 
 def _vectors(reader: Reader, span: Sequence[int]) -> defaultdict[int, list[NDArray[np.float32]]]:

@@ -6,24 +6,27 @@ queries share one scan of what any of them needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import selection
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
-FROM postings JOIN (SELECT unnest($terms)::SMALLINT AS term) USING (term) {joined} {selection}
+FROM {table} JOIN (SELECT unnest($terms)::{kind} AS term) USING (term) {joined} {selection}
 """
+_KINDS = {"postings": "SMALLINT", "visual_postings": "INTEGER"}
+"""Of the column ``term`` of each table."""
 _LENGTHS = ", length, norm", "JOIN (SELECT document, length, norm FROM documents) USING (document)"
+_SOME = "JOIN (SELECT unnest($near::INTEGER[]) AS document) USING (document)"
 _EXCLUDED = "SELECT id, document FROM documents JOIN (SELECT unnest($1) AS id) USING (id)"
 _BLOCK = 512
 """Documents whose best score is looked at first when the best of all are looked for."""
@@ -40,14 +43,15 @@ Scores = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Numbers of documents, and the score of each; some may be no hits, see ``least_score``."""
 Weighted = tuple[Query, Statistics]
 """A query whose synsets are weighted by its formula, and what that was based on."""
-_Lists = dict[str, dict[str, NDArray[Any]]]
-"""Who has a term, and how much: "document", "score", and, where needed, its "length" and "norm"."""
+_Lists = dict[int, dict[str, NDArray[Any]]]
+"""By a term's number who has it, and how much: "document", "score", and, where needed, the
+document's "length" and "norm"."""
 
 
 def least_score(query: Query) -> np.float32:
-    """Hits score no less: by synsets above 0, by deep features the threshold, if there is one."""
+    """Hits score no less: by postings above 0; by deep features the threshold, if there is one."""
     least: np.float32 = np.float32(-np.inf if query.threshold is None else query.threshold)
-    return least if query.is_dense else _ABOVE_0
+    return least if query.compares_all else max(least, _ABOVE_0)
 
 
 def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
@@ -57,21 +61,23 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
     """
     together: dict[tuple[Any, ...], list[int]] = {}
     for i, (query, _) in enumerate(queries):
-        alike = query.is_dense, query.filters, query.must, query.must_not
+        way = _way(query)
+        left_out = query.exclude if way is _by_candidates else ()
+        alike = way, query.filters, query.must, query.must_not, left_out
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
     excluded = dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
     found: dict[int, Scores] = {}
-    for (is_dense, filters, must, must_not), places in together.items():
-        conditions = Selection(filters=filters, must=must, must_not=must_not)
+    for (way, filters, must, must_not, unwanted), places in together.items():
+        conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
         some = [queries[i] for i in places]
-        every = (_by_features if is_dense else _by_postings)(reader, some, conditions)
+        every = way(reader, some, conditions)
         for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
             if np.isnan(scores).any():  # it has no place in a ranking, which would not show it
                 raise DamagedIndexError("it has scores that are no numbers")
-            left_out = [excluded[key] for key in query.exclude if key in excluded]
-            if left_out:
-                kept = ~np.isin(documents, left_out)
+            out = [excluded[key] for key in query.exclude if key in excluded]
+            if out:
+                kept = ~np.isin(documents, out)
                 documents, scores = documents[kept], scores[kept]
             found[i] = documents, scores
     return [found[i] for i in range(len(queries))]
@@ -105,23 +111,67 @@ def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> 
     return numbers, np.bincount(documents, weights=summands).astype(np.float32)
 
 
+def _way(query: Query) -> Callable[[Reader, Sequence[Weighted], Selection], list[Scores]]:
+    """How a query is scored."""
+    if STRATEGIES[query.strategy].by_words:
+        return _by_words
+    if query.candidates and query.visual_words:
+        return _by_candidates
+    return _by_features if query.is_dense else _by_postings
+
+
 def _by_postings(
     reader: Reader, queries: Sequence[Weighted], conditions: Selection
 ) -> list[Scores]:
-    lists = _read_lists(reader, queries, conditions)
-    return [_add_up(lists, query, statistics) for query, statistics in queries]
-
-
-def _read_lists(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> _Lists:
-    """The lists of all terms of some queries, of documents that meet the conditions."""
-    keys = dict.fromkeys(term.key for query, _ in queries for term in query.terms)
-    terms = [reader.numbers[key] for key in keys if key in reader.numbers]
+    terms = [
+        [(reader.numbers.get(t.key, -1), t.score) for t in query.terms] for query, _ in queries
+    ]
     needs_lengths = not all(query.formula.is_linear for query, _ in queries)
+    lists = _read_lists(reader, "postings", terms, conditions, needs_lengths=needs_lengths)
+    return [_add_up(lists, own, *item) for own, item in zip(terms, queries, strict=True)]
+
+
+def _by_words(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> list[Scores]:
+    words = [query.words for query, _ in queries]
+    lists = _read_lists(reader, "visual_postings", words, conditions)
+    return [_add_up(lists, own, *item) for own, item in zip(words, queries, strict=True)]
+
+
+def _by_candidates(
+    reader: Reader, queries: Sequence[Weighted], conditions: Selection
+) -> list[Scores]:
+    """Those that share most by visual words, compared by their deep features."""
+    found = []
+    every = _by_words(reader, queries, conditions)
+    for (query, _), (documents, scores) in zip(queries, every, strict=True):
+        count = max(query.candidates, query.offset + query.k)
+        near = np.sort(documents[best_places(scores, count)])
+        blocks = [sums(np.empty(0, np.int64), np.empty(0))]
+        if len(near):
+            matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
+            blocks += [(numbers, _compared(query, vectors)) for numbers, vectors in matrix]
+        numbers, values = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        found.append((numbers, values))
+    return found
+
+
+def _read_lists(
+    reader: Reader,
+    table: str,
+    wanted: Sequence[Sequence[tuple[int, float]]],
+    conditions: Selection,
+    *,
+    needs_lengths: bool = False,
+) -> _Lists:
+    """The lists of all terms of some queries, of documents that meet the conditions."""
+    terms = dict.fromkeys(number for own in wanted for number, _ in own if number >= 0)
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
     where, parameters = selection(conditions, reader.numbers)
     found = reader.connection.execute(
-        _POSTINGS.format(lengths=lengths, joined=joined, selection=where),
-        {**parameters, "terms": terms},
+        _POSTINGS.format(
+            table=table, kind=_KINDS[table], lengths=lengths, joined=joined, selection=where
+        ),
+        {**parameters, "terms": list(terms)},
     ).fetchnumpy()
     columns = {name: np.asarray(column) for name, column in found.items()}
     term = columns.pop("term")
@@ -132,26 +182,28 @@ def _read_lists(reader: Reader, queries: Sequence[Weighted], conditions: Selecti
     ends = [*(np.flatnonzero(term[1:] != term[:-1]) + 1).tolist(), len(term)]
     begins = [0, *ends[:-1]]
     return {
-        reader.keys[term[a]]: {name: column[a:b] for name, column in columns.items()}
+        int(term[a]): {name: column[a:b] for name, column in columns.items()}
         for a, b in zip(begins, ends, strict=True)
         if a < b
     }
 
 
-def _add_up(lists: _Lists, query: Query, statistics: Statistics) -> Scores:
+def _add_up(
+    lists: _Lists, terms: Sequence[tuple[int, float]], query: Query, statistics: Statistics
+) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
     formula = query.formula
     parameters = formula.with_defaults(query.parameters)
     documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
-    for term in query.terms:
-        found = lists.get(term.key)
+    for number, weight in terms:
+        found = lists.get(number)
         if found is None:
             continue
         scores = found["score"].astype(np.float64)
         lengths, norms = found.get("length", scores), found.get("norm", scores)  # if looked at
         context = Context(lengths, norms, statistics.average_length, parameters)
         documents.append(found["document"])
-        summands.append(np.asarray(formula.summand(term.score, scores, context)))
+        summands.append(np.asarray(formula.summand(weight, scores, context)))
     return sums(np.concatenate(documents), np.concatenate(summands))
 
 
@@ -173,25 +225,26 @@ def _vectors(
     where, parameters = selection(conditions, reader.numbers)
     end = reader.one("SELECT max(document) + 1 FROM embeddings")
     for first in range(0, end, _VECTORS):
-        block = reader.connection.execute(
-            f"SELECT document, embedding FROM embeddings {where} "
-            "AND document >= $first AND document < $end",
-            {**parameters, "first": first, "end": first + _VECTORS},
-        ).fetchnumpy()
-        documents, vectors = np.asarray(block["document"], dtype=np.int64), block["embedding"]
-        if np.ma.is_masked(vectors) or len({len(vector) for vector in vectors}) > 1:
-            raise DamagedIndexError("deep features differ in length")
-        if len(documents):
-            yield documents, np.concatenate(vectors).reshape(len(documents), -1)
+        span = {"first": first, "end": first + _VECTORS}
+        block = f"{where} AND document >= $first AND document < $end"
+        yield from _vectors_of(reader, block, {**parameters, **span})
+
+
+def _vectors_of(
+    reader: Reader, where: str, parameters: dict[str, Any]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    block = reader.connection.execute(
+        f"SELECT document, embedding FROM embeddings {where}", parameters
+    ).fetchnumpy()
+    documents, vectors = np.asarray(block["document"], dtype=np.int64), block["embedding"]
+    if np.ma.is_masked(vectors) or len({len(vector) for vector in vectors}) > 1:
+        raise DamagedIndexError("deep features differ in length")
+    if len(documents):
+        yield documents, np.concatenate(vectors).reshape(len(documents), -1)
 
 
 def _compared(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of a block of vectors."""
-    assert query.embedding is not None  # noqa: S101  (checked when the query was made)
-    compare_all = COMPARISONS[query.strategy].scores
     rows = max(1, _IN_CACHE // matrix.shape[1])
-    parts = [
-        compare_all(query.embedding, matrix[first : first + rows])
-        for first in range(0, len(matrix), rows)
-    ]
+    parts = [query.compare(matrix[first : first + rows]) for first in range(0, len(matrix), rows)]
     return np.concatenate(parts).astype(np.float32)

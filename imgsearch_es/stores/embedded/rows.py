@@ -12,13 +12,14 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.visual_words import visual_words
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded.schema import add_columns, checksums, views
+from imgsearch_es.stores.embedded.schema import add_columns, checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
 
 COLUMNS = (
@@ -72,9 +73,12 @@ class Reader(NamedTuple):
 
 
 def insert(
-    connection: duckdb.DuckDBPyConnection, documents: Sequence[Document], numbers: dict[str, int]
+    connection: duckdb.DuckDBPyConnection,
+    documents: Sequence[Document],
+    numbers: dict[str, int],
+    words: int = 0,
 ) -> None:
-    """Add documents that are not there, with their postings and deep features."""
+    """Add documents that are not there, with their postings, deep features and visual words."""
     if not documents:  # all were refused
         return
     last = connection.execute("SELECT coalesce(max(document), -1) FROM documents").fetchall()
@@ -96,7 +100,10 @@ def insert(
     vectors = [(n, vector) for n, vector in dense if vector is not None]
     size = max(1, _MOST // len(vectors[0][1])) if vectors else 1
     for start in range(0, len(vectors), size):
-        _insert_embeddings(connection, *zip(*vectors[start : start + size], strict=True))
+        some, features = zip(*vectors[start : start + size], strict=True)
+        _insert_embeddings(connection, some, features)
+        if words:
+            _insert_words(connection, some, features, words)
 
 
 def _insert_embeddings(
@@ -124,6 +131,21 @@ def _insert_embeddings(
         "ORDER BY place)) FROM new_embeddings GROUP BY document ORDER BY document"
     )
     connection.unregister("new_embeddings")
+
+
+def _insert_words(
+    connection: duckdb.DuckDBPyConnection,
+    documents: Sequence[int],
+    vectors: Sequence[NDArray[np.float32]],
+    count: int,
+) -> None:
+    terms, scores = visual_words(np.stack(vectors), count)
+    is_word = scores > 0
+    numbers = np.repeat(np.asarray(documents, dtype=np.int32), is_word.sum(axis=1))
+    rows = {"term": terms[is_word], "document": numbers, "score": scores[is_word]}
+    connection.register("new_words", rows)
+    connection.execute("INSERT INTO visual_postings FROM new_words ORDER BY term, document")
+    connection.unregister("new_words")
 
 
 def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
@@ -176,13 +198,13 @@ def to_metadata(text: str) -> dict[str, Any]:
     return dict(json.loads(text, parse_constant=lambda _: None))
 
 
-def delete(connection: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
+def delete(connection: duckdb.DuckDBPyConnection, ids: list[str], settings: IndexSettings) -> int:
     """Delete documents and their postings; gives how many documents."""
     found = connection.execute(
         "DELETE FROM documents WHERE list_contains($1, id) RETURNING document", [ids]
     ).fetchall()
     if found:
-        for table in ("postings", "embeddings"):
+        for table in (*posting_tables(settings), "embeddings"):
             connection.execute(
                 f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
                 [[number for (number,) in found]],

@@ -34,9 +34,21 @@ CREATE VIEW picture_terms AS
 """``postings`` is the inverted index: clustered by term, so a query reads its terms' lists only."""
 
 
+VISUAL_POSTINGS = "CREATE TABLE visual_postings (term INTEGER, document INTEGER, score FLOAT)"
+"""The second inverted index, of visual words, which by their numbers are its terms; in files of
+indexes that have them."""
+
+
+def posting_tables(settings: IndexSettings) -> tuple[str, ...]:
+    """The tables of postings that an index has."""
+    return ("postings", "visual_postings") if settings.visual_words else ("postings",)
+
+
 def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Make an empty index."""
     connection.execute(TABLES)
+    if settings.visual_words:
+        connection.execute(VISUAL_POSTINGS)
     write_terms(connection, settings)
     connection.execute(
         "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",

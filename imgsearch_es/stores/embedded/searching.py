@@ -32,7 +32,7 @@ from imgsearch_es.stores.embedded.ranking import (
     many_scores,
 )
 from imgsearch_es.stores.embedded.rows import Reader, to_document
-from imgsearch_es.stores.embedded.selecting import having, leaves, selection
+from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
 
 _FEW = 100
 """Documents of a query that may be read though they are no hits in the end."""
@@ -109,20 +109,28 @@ def result(
 ) -> SearchResult:
     """The exact answer to a query."""
     strategy, means = query.strategy, "every vector was compared"
+    is_near = bool(query.candidates and query.visual_words)
     if query.fusion is not None:
         strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
     elif not query.is_dense:
         strategy, means = "postings", "every posting of the query's synsets was added up"
+    elif query.by_words:
+        means = "every posting of the query's visual words was added up"
+    elif is_near:
+        means = (
+            f"of {total} pictures that share most by visual words the best were found exactly; "
+            "nearer ones may be missing"
+        )
     elif query.candidates:
-        means += ": an index file has no approximate answers"
+        means += ": a file without visual words has no approximate answers"
     return SearchResult(
         hits=hits,
         total=total,
-        total_is_exact=True,
+        total_is_exact=not is_near,
         terms=query.terms,
         average_length=statistics.average_length,
         strategy=strategy,
-        exact=True,
+        exact=not is_near,
         means=means,
         took_ms=took_ms,
         part_terms=tuple(part.terms for part in query.parts),
@@ -246,9 +254,11 @@ def _matching(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str,
     if not isinstance(query, Query):
         return where, parameters
     has_feature = "document IN (SELECT document FROM embeddings)"
-    if query.is_dense or (query.fusion is not None and query.fusion.needs_features):
+    if query.fusion is not None and query.fusion.needs_features:
         return f"{where} AND {has_feature}", parameters
-    shares = having([term.key for term in query.terms], numbers, parameters)
-    if query.has_features:
-        shares = f"({has_feature} OR {shares})"
-    return f"{where} AND {shares}", parameters
+    ways = [has_feature] if query.compares_all else []
+    if query.by_words:
+        ways.append(having_words(query, parameters))
+    if not query.is_dense:
+        ways.append(having([term.key for term in query.terms], numbers, parameters))
+    return f"{where} AND ({' OR '.join(ways)})", parameters

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter, wildcard_matches
-from imgsearch_es.retrieval.queries import Selection
+from imgsearch_es.retrieval.queries import Query, Selection
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DAY = len("2026-01-31")
@@ -42,6 +42,14 @@ def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, A
     parameters[name] = [numbers[key] for key in keys if key in numbers]
     listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
     return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
+
+
+def having_words(query: Query, parameters: dict[str, Any]) -> str:
+    """Whether the document has one of the query's visual words."""
+    name = f"words{len(parameters)}"
+    parameters[name] = [word for word, _ in query.words]
+    listed = f"(SELECT unnest(${name}::INTEGER[]) AS term)"
+    return f"document IN (SELECT document FROM visual_postings JOIN {listed} USING (term))"
 
 
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:

@@ -21,13 +21,14 @@ from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,
     Scored,
     SearchResult,
     WriteReport,
-    check_dimensions,
+    check_features,
     known_settings,
     search_parts,
     weighted_all,
@@ -105,12 +106,12 @@ class EmbeddedStore:
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        known_settings(self)
+        settings = known_settings(self)
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
-            delete(connection, [document.id for document in taken])
-            insert(connection, taken, self._numbers)
+            delete(connection, [document.id for document in taken], settings)
+            insert(connection, taken, self._numbers, settings.visual_words)
         return WriteReport(len(taken), refused)
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
@@ -121,20 +122,23 @@ class EmbeddedStore:
         """Cluster the postings by term, when many were written since they last were."""
         with self._reading() as reader:
             clustered = int(schema.read_value(reader.connection, "clustered_postings"))
-            count = reader.one("SELECT count(*) FROM postings")
+            tables = schema.posting_tables(reader.settings)
+            count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
         if count - clustered <= max(_SETTLED, clustered // 4):
             return
         with self._writing() as connection:
             connection.execute("RESET threads")
-            connection.execute(
-                "CREATE OR REPLACE TABLE postings AS FROM postings ORDER BY term, document"
-            )
+            for table in tables:
+                connection.execute(
+                    f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
+                )
             schema.write_value(connection, "clustered_postings", str(count))
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents and their postings."""
+        settings = known_settings(self)
         with self._writing() as connection:
-            return delete(connection, list(ids))
+            return delete(connection, list(ids), settings)
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         """The stored documents of these ids, with their embeddings."""
@@ -207,7 +211,7 @@ class EmbeddedStore:
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Rank for many queries, some at a time by one scan."""
         for query in queries:
-            check_dimensions(known_settings(self), query)
+            check_features(self, query)
         return search_parts(self._search_many, queries)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
@@ -218,15 +222,15 @@ class EmbeddedStore:
         return results
 
     def approximable(self) -> tuple[str, ...]:
-        """None: every answer is exact."""
-        return ()
+        """Those that find candidates by visual words, if there are any; others are exact."""
+        return APPROXIMABLE if known_settings(self).visual_words else ()
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Rank once, and read the documents of each page when it is asked for.
 
         Ids and scores of all hits stay in memory, about 100 bytes a hit.
         """
-        check_dimensions(known_settings(self), query)
+        check_features(self, query)
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
         with self._reading() as reader:
