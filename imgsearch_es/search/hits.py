@@ -203,7 +203,9 @@ class Hits(Sequence[Hit]):
     def explain(self, i: int = 0) -> Explanation:
         """The summands of the i-th hit's score (from 0)."""
         (hit,) = self._judged(i)
-        return explain(hit, self.query, self._result)
+        settings = self._store.settings() if self._store is not None else None
+        taught = {word.key: word.described for word in settings.taught} if settings else {}
+        return replace(explain(hit, self.query, self._result), taught=taught)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""

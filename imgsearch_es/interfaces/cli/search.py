@@ -259,7 +259,7 @@ def _print_rows(explanation: Explanation) -> None:
         rows: list[tuple[str, ...]] = [*explanation.lines()]
     else:
         columns = ("synset", "query", "picture", "product")
-        rows = [(key, *map(number, factors)) for key, *factors in explanation.rows]
+        rows = [(explanation.named(row.key), *map(number, row[1:])) for row in explanation.rows]
     print_table(columns, rows, right=columns[1:])
 
 
