@@ -161,7 +161,7 @@ def learn(liked: _Vectors, sample: _Vectors, unliked: _Vectors) -> Learnt:
         slope, shift = _platt(*held)
         weights, bias, logits = slope * weights, slope * bias + shift, slope * logits + shift
     if len(others):
-        bias += _prior_shift(logits, 1 / (1 + len(others)))
+        bias += _prior_shift(logits, len(good) / (len(good) + len(others)))
     return Learnt(weights.astype(np.float32), float(bias), quality)
 
 
@@ -235,11 +235,14 @@ def _platt(good: _Rows, others: _Rows) -> tuple[float, float]:
 
 
 def _prior_shift(logits: _Rows, least: float) -> float:
-    """What to add to logits that take the word for as likely as not, for its real frequency."""
-    share = 0.5
+    """What to add to logits that take the word for as likely as not, for its real frequency.
+
+    That is at least the examples' share.
+    """
+    share, least = 0.5, min(0.5, least)
     for _ in range(_STEPS):
         odds = np.log(share) - np.log1p(-share)
-        share = float(np.clip((1 / (1 + np.exp(-(logits + odds)))).mean(), least, 0.5))
+        share = max(least, min(0.5, float((1 / (1 + np.exp(-(logits + odds)))).mean())))
     return float(np.log(share) - np.log1p(-share))
 
 
