@@ -221,3 +221,20 @@ def test_refusals(index, folder, place, fake_model):
         with pytest.raises(ConfigurationError, match="no deep features"):
             plain.teach("word", like=good)
     assert index.words() == []
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+@pytest.mark.node
+def test_an_index_made_before_there_were_taught_words(index, folder):
+    """Its settings have neither words nor a checksum."""
+    client, name = index.store.client, index.location.rpartition("/")[2]
+    old = known_settings(index.store).to_dict()
+    assert "taught" not in old
+    client.indices.put_mapping(index=name, meta={"imgsearch_es": old})
+    with ImageIndex(index.location) as opened:
+        assert opened.words() == []
+        assert opened.search(image=folder / "dark9.png").total == 24
+        opened.teach("light thing", like=examples(folder))
+        check(opened, "light_thing")
+        opened.forget("light thing")
+        assert opened.verify().is_whole

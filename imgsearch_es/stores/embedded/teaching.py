@@ -15,6 +15,8 @@ from imgsearch_es.stores.settings import fitted
 
 _BLOCK, _TOGETHER = 8192, 2048
 """Documents looked at by one reading, and about as many as are changed in a transaction."""
+_READ = 4 * 2048
+"""Deep features that DuckDB has in memory when it reads some: several vectors, as it calls them."""
 _NEW = ("terms", "scores", "length", "norm", "checksum")
 """What changes of a document."""
 
@@ -35,7 +37,7 @@ def apply(
         first = min(first + _BLOCK, end)
         if len(waiting) >= _TOGETHER or (first == end and waiting):
             with changing() as reader:
-                make_room(reader.connection, 4 * len(word.weights) * len(waiting))
+                make_room(reader.connection, 4 * len(word.weights) * (_READ + len(waiting)))
                 changed += _change(reader, waiting)
             waiting = []
         progress(first, end)
