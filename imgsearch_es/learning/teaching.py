@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LEAST = 2
 """Liked pictures from which a word can be learnt."""
-SAMPLE = 2000
+SAMPLE = 1000
 """Pictures of the collection that stand for all without the word."""
 _PENALTY = 0.1
 """Of the squared length of the weights, divided by two; 1 / C of scikit-learn."""
@@ -183,7 +183,9 @@ def _regression(good: _Rows, others: _Rows, bad: _Rows) -> tuple[_Rows, float]:
         return value, np.append(rows.T @ slopes + _PENALTY * weights, slopes.sum())
 
     start = np.zeros(rows.shape[1] + 1)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "ftol": 1e-6}
+    ).x
     return found[:-1], float(found[-1])
 
 
