@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +26,7 @@ from imgsearch_es.indexing import (
     as_labels,
     is_gone,
 )
-from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.progress import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
@@ -37,6 +37,7 @@ from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, 
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.search.hits import Hits, count_facets, pages
+from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
 from imgsearch_es.search.request import SearchRequest, asks
@@ -47,10 +48,9 @@ if TYPE_CHECKING:
 
     from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.interfaces.notebook.search_box import SearchBox
-    from imgsearch_es.learning.whitening import Whitening
 
 
-class ImageIndex(KeptIndex):
+class ImageIndex(LearningIndex):
     """Pictures in an index, to be found by picture, by word, or by both.
 
         index = ImageIndex("pets.duckdb", model="efficientnet-lite0")
@@ -221,32 +221,6 @@ class ImageIndex(KeptIndex):
         settings = self._settings()
         figures = self._of_one_index(self.store.stats)
         return {**figures, "analyzer": dict(settings.analyzer), "weights": settings.weights}
-
-    def learn_whitening(
-        self,
-        path: PathLike,
-        *,
-        dimensions: int | None = None,
-        force: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> Whitening:
-        """Learn PCA whitening on the stored deep features, and write it into a file.
-
-        An analyzer uses it by the embedding filter ``{"name": "pca_whiten", "path": path}``: for a
-        new index, or for this one by ``reindex``.
-
-        The file ends in .npz; one that exists is overwritten by ``force``. By default all
-        dimensions are kept in which the features vary.
-
-        Raises:
-            ConfigurationError: there are no deep features, or too few for so many dimensions.
-            ExchangeError: the file exists or cannot be written.
-        """
-        from imgsearch_es.learning.whitening import learn_whitening
-
-        return learn_whitening(
-            self.store, Path(path), dimensions=dimensions, force=force, progress=progress
-        )
 
     # -- finding -------------------------------------------------------------------------------
 

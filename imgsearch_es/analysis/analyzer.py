@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +50,7 @@ from imgsearch_es.analysis.models.weights import (
     relative_to,
     without_paths,
 )
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import Preparation, stacked
 from imgsearch_es.analysis.visual_words import to_word_count, word_number
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
@@ -124,6 +126,7 @@ class Analyzer:
         options, folder = _read_config(config)
         with relative_to(folder):
             self._build(options, runtime)
+        self.taught: tuple[TaughtWord, ...] = ()
 
     def _build(self, options: Mapping[str, Any], runtime: str | None) -> None:
         for option in set(options) - _OPTIONS:
@@ -178,7 +181,14 @@ class Analyzer:
         vocabulary = self.model.vocabulary
         for part in self.term_filters:
             vocabulary = part.vocabulary(vocabulary)
-        return vocabulary
+        return vocabulary.with_taught((w.key, w.name, w.described) for w in self.taught)
+
+    def with_taught(self, words: tuple[TaughtWord, ...]) -> Analyzer:
+        """This analyzer, which also gives the words that an index was taught."""
+        other = copy(self)
+        other.__dict__.pop("vocabulary", None)
+        other.taught = words
+        return other
 
     @cached_property
     def embedding_dimensions(self) -> int:
@@ -249,7 +259,7 @@ class Analyzer:
         if not self.embedding:
             return [Analysis(each, None) for each in terms]
         vectors = run_embedding_filters(self.embedding_filters, embedding[::count])
-        return list(map(Analysis, terms, vectors))
+        return list(map(Analysis, add_taught(terms, vectors, self.taught), vectors))
 
     def _predicted(
         self, batch: NDArray[np.uint8]
@@ -436,6 +446,21 @@ def _without_noise(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores that are no term, as they are not finite or too small, become 0."""
     is_term = np.isfinite(scores) & (scores >= _SMALLEST_SCORE)
     return np.where(is_term, scores, np.float32(0))
+
+
+def add_taught(
+    terms: Sequence[tuple[Term, ...]], vectors: NDArray[np.float32], words: Sequence[TaughtWord]
+) -> list[tuple[Term, ...]]:
+    """Terms of pictures with those of taught words by their deep features, best first."""
+    added: list[list[Term]] = [[] for _ in terms]
+    for word in words:
+        for i, score in enumerate(word.scores(vectors).tolist()):
+            if score:
+                added[i].append(Term(word.key, score))
+    return [
+        tuple(sorted((*own, *more), key=lambda term: -term.score)) if more else own
+        for own, more in zip(terms, added, strict=True)
+    ]
 
 
 def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]:

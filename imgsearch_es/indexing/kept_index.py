@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
 from imgsearch_es.analysis.models.weights import relative_to
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
@@ -100,6 +101,9 @@ class KeptIndex:
                 if settings is not None:
                     check_fits(analyzer, settings, self.location)
                 self._analyzer, self._checked_with = analyzer, settings
+            taught = settings.taught if settings is not None else ()
+            if self._analyzer.taught is not taught:
+                self._analyzer = self._analyzer.with_taught(taught)
             return self._analyzer
 
     def create(self) -> None:
@@ -244,7 +248,8 @@ class KeptIndex:
         the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
         Where the other analyzer only has more embedding filters, or other ``query_terms``, they are
         copied as well, and their deep features pass through these: no picture is read. Nor is one
-        for visual words.
+        for visual words. With another analyzer, taught words are learnt again from their examples;
+        the report names those that could not be.
 
         Args:
             model: another model.
@@ -392,7 +397,12 @@ class KeptIndex:
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
+            report.lost_words = self._teach_again(stored.taught)
         return report
+
+    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
+        """Words taught from other deep features, and why each could not be taught again."""
+        raise NotImplementedError
 
 
 def _opened_in(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.wanted_analyzer import are_alike
@@ -47,17 +48,20 @@ class ReindexReport:
         copied: documents taken over, because the analyzer is the same, or only has more filters
             of deep features.
         missing: (uri, reason) of pictures that could not be read again and were left out.
+        lost_words: (word, reason) of taught words that could not be taught again.
     """
 
     documents: int = 0
     analyzed: int = 0
     copied: int = 0
     missing: list[tuple[str, str]] = field(default_factory=list)
+    lost_words: list[tuple[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         missing = [{"uri": uri, "reason": reason} for uri, reason in self.missing]
-        return {**asdict(self), "missing": missing}
+        lost = [{"word": word, "reason": reason} for word, reason in self.lost_words]
+        return {**asdict(self), "missing": missing, "lost_words": lost}
 
 
 class Rebuild:
@@ -94,18 +98,19 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted = self._settings
-        are_same = (
-            left
-            and left.schema_version == wanted.schema_version
-            and left.visual_words == wanted.visual_words
-            and are_alike(left, wanted)
-        )
+        are_same = left and left.visual_words == wanted.visual_words and _are_same(left, wanted)
         if left and not are_same:
             self._new.delete()
         if not are_same:
             self._new.create(wanted)
+        taught = self._taught()
         for _ in range(_PASSES):
             mark = self._old.mark()
+            if self._taught() != taught:
+                raise StoreError(
+                    f"{self._old.location} was taught a word, or forgot one, meanwhile: run this "
+                    "again"
+                )
             self._bring_up_to_date()
             if self._missing and not self._allow_missing:
                 raise self._refusal()
@@ -117,6 +122,10 @@ class Rebuild:
             f"{self._old.location} is written to all the time: stop what writes to it, and run "
             "this again; what was analyzed is kept"
         )
+
+    def _taught(self) -> tuple[TaughtWord, ...]:
+        stored = self._old.stored_settings()
+        return stored.taught if stored else ()
 
     def _bring_up_to_date(self) -> None:
         self._missing = {}
@@ -200,6 +209,11 @@ class Rebuild:
             "what was analyzed is kept for the next run",
             list(self._missing.items()),
         )
+
+
+def _are_same(left: IndexSettings, wanted: IndexSettings) -> bool:
+    versions = left.schema_version, wanted.schema_version
+    return versions[0] == versions[1] and left.taught == wanted.taught and are_alike(left, wanted)
 
 
 def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:

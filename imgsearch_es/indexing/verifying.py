@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.analysis.taught import FLOOR
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ImageError,
@@ -32,6 +33,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.inspecting import Harm, Inspected, waits
+from imgsearch_es.stores.settings import fitted
 
 _MOST = 10_000
 """Harms that a report lists; all are counted."""
@@ -39,6 +41,8 @@ _TOGETHER = 500
 """Documents that are repaired in one write."""
 _SAME_SCORE = 0.001
 """Runtimes agree to within 0.0001, and decoders of JPEG to within a little more."""
+_SAME_TAUGHT = 1e-5
+"""By how much a taught word's score may differ where another machine adds up."""
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
@@ -247,7 +251,11 @@ class Verifier:
             yield "the file has changed since it was indexed"
             return
         made = analyzer.analyze(picture.image)
-        if not _are_alike(document.terms, made.terms):
+        base = analyzer.vocabulary.base  # taught words follow from the deep feature
+        stored, again = (
+            tuple(t for t in terms if t.key in base) for terms in (document.terms, made.terms)
+        )
+        if not _are_alike(stored, again):
             yield "its synsets or their scores are others than those stored"
         if (made.embedding is None) != (document.embedding is None):
             yield "the analyzer and the index do not both have a deep feature of it"
@@ -276,11 +284,36 @@ def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
     try:
         to_document(to_row(item.document, None), settings)
         if not waits(item.document):
-            return item
+            return _taught_judged(item, item.document, settings)
         what = "it waits to be indexed again"
     except RowError as error:
         what = str(error)
     return replace(item, harms=[*item.harms, ("document", what)], stored=None, document=None)
+
+
+def _taught_judged(item: Inspected, document: Document, settings: IndexSettings) -> Inspected:
+    """With what is wrong with the terms of taught words, which follow from the deep feature."""
+    taught = {word.key for word in settings.taught}
+    if not taught:
+        return item
+    (right,) = fitted([document], settings)
+    stored, wanted = (
+        {term.key: term.score for term in each.terms if term.key in taught}
+        for each in (document, right)
+    )
+    near = FLOOR * (1 + _SAME_TAUGHT)
+    if all(
+        (
+            math.isclose(stored.get(key, FLOOR), wanted.get(key, FLOOR), rel_tol=_SAME_TAUGHT)
+            and (key in stored) == (key in wanted)
+        )
+        or max(stored.get(key, 0), wanted.get(key, 0)) <= near
+        for key in stored.keys() | wanted.keys()
+    ):
+        return item
+    return replace(
+        item, harms=[*item.harms, ("taught words", "they are not those of its deep feature")]
+    )
 
 
 def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:

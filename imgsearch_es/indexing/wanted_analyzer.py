@@ -183,7 +183,7 @@ def are_alike(one: IndexSettings, other: IndexSettings) -> bool:
     """Whether an index of one may hold documents of the other."""
     return (
         is_same_analyzer(one.analyzer, one.weights, other.analyzer, other.weights)
-        and one.vocabulary == other.vocabulary
+        and one.vocabulary.base == other.vocabulary.base
         and one.embedding_dimensions == other.embedding_dimensions
     )
 
@@ -193,7 +193,7 @@ def settings_of(analyzer: Analyzer) -> IndexSettings:
     return IndexSettings(
         analyzer=analyzer.config,
         weights=analyzer.fingerprint(),
-        vocabulary=analyzer.vocabulary,
+        vocabulary=analyzer.vocabulary.base,
         embedding_dimensions=analyzer.embedding_dimensions,
     )
 
@@ -201,8 +201,12 @@ def settings_of(analyzer: Analyzer) -> IndexSettings:
 def with_more_filters(
     stored: IndexSettings, analyzer: Analyzer, filters: Sequence[EmbeddingFilter]
 ) -> IndexSettings:
-    """What an index shall remember whose analyzer has more embedding filters than before."""
+    """What an index shall remember whose analyzer has more embedding filters than before.
+
+    Taught words are of the features without them.
+    """
     dimensions = stored.embedding_dimensions
     for part in filters:
         dimensions = part.dimensions(dimensions)
-    return replace(stored, analyzer=analyzer.config, embedding_dimensions=dimensions)
+    plain = stored.with_taught(())
+    return replace(plain, analyzer=analyzer.config, embedding_dimensions=dimensions)

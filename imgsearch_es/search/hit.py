@@ -125,12 +125,14 @@ class Explanation:
             1 / (rank constant + rank).
         total: their sum as a float32 number; equal to ``hit.score``.
         part_rows: of each part that compares synsets the summands of its own score.
+        taught: of the index's taught words, by key, how it came to each.
     """
 
     hit: Hit
     rows: tuple[Summand, ...]
     total: float
     part_rows: Mapping[str, tuple[Summand, ...]] = field(default_factory=dict)
+    taught: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def boxes(self) -> dict[str, Box]:
@@ -173,9 +175,10 @@ class Explanation:
         return {**shown, "parts": parts}
 
     def placed(self, synset: str) -> str:
-        """A synset, and where it was best, as [left,top,right,bottom], if that is known."""
-        box = self.boxes.get(synset)
-        return synset if box is None else f"{synset} [{','.join(map(str, box))}]"
+        """A synset, where it was best, as [left,top,right,bottom], and how it was taught, if so."""
+        box, how = self.boxes.get(synset), self.taught.get(synset)
+        place = "" if box is None else f" [{','.join(map(str, box))}]"
+        return f"{synset}{place} ({how})" if how else synset + place
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Name, both factors and product of each row, for a table; inside a part indented."""

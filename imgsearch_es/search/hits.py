@@ -209,7 +209,9 @@ class Hits(Sequence[Hit]):
         feature = None
         if self.query.by_words and self._store is not None:
             feature = self._stored([hit.id])[hit.id].embedding
-        return explain(hit, self.query, self._result, feature)
+        settings = self._store.settings() if self._store is not None else None
+        taught = {word.key: word.described for word in settings.taught} if settings else {}
+        return replace(explain(hit, self.query, self._result, feature), taught=taught)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""

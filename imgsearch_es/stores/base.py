@@ -5,18 +5,17 @@ Both stores pass one and the same conformance suite (tests/conformance) and rank
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, QueryError
+from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.fusion import Fusion, PartScore, by_ranks
@@ -24,14 +23,13 @@ from imgsearch_es.retrieval.ledger import Ledger
 from imgsearch_es.retrieval.queries import (
     Query,
     Selection,
-    best_classes,
     needs_statistics,
     part_queries,
     with_weights,
 )
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.inspecting import Harm, Inspected
-from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -39,98 +37,6 @@ if TYPE_CHECKING:
     from imgsearch_es.retrieval.feedback import Example
 
 P = TypeVar("P", "Document", "Example")
-
-_NO_ANALYZER: Mapping[str, Any] = {
-    "model": {"name": "features"},
-    "image_filters": [],
-    "term_filters": [],
-    "embedding": True,
-}
-"""In place of an analyzer's configuration, for an index made from a file of features."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSettings:
-    """What an index remembers of how its documents were made.
-
-    Attributes:
-        analyzer: the analyzer's full configuration.
-        weights: the fingerprint of its model's weights.
-        vocabulary: the terms that the documents may have.
-        embedding_dimensions: length of the deep feature; 0 when the analyzer gives none.
-        schema_version: of the stored form.
-        checksum: that was stored with these settings; empty where there was none.
-    """
-
-    analyzer: Mapping[str, Any]
-    weights: str
-    vocabulary: Vocabulary
-    embedding_dimensions: int
-    schema_version: int = SCHEMA_VERSION
-    checksum: str = field(default="", compare=False)
-
-    @classmethod
-    def of_features(cls, dimensions: int) -> IndexSettings:
-        """Of an index of deep features that come from elsewhere, without a model."""
-        return cls(dict(_NO_ANALYZER), "none", imagenet(), dimensions)
-
-    @property
-    def has_model(self) -> bool:
-        """Whether it is known which model made the documents."""
-        return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
-
-    def asking(self, pictures: Iterable[P]) -> list[P]:
-        """Pictures of a query, with those of their terms alone that they ask with."""
-        count = self.analyzer.get("query_terms")
-        return [
-            replace(picture, terms=best_classes(picture.terms, count, self.vocabulary))
-            for picture in pictures
-        ]
-
-    @property
-    def visual_words(self) -> int:
-        """How many visual words of each picture are indexed; 0 where none are."""
-        return int(self.analyzer.get("visual_words", 0))
-
-    def with_visual_words(self, count: int) -> IndexSettings:
-        """The same with so many visual words of each picture, or none."""
-        if count and not self.embedding_dimensions:
-            raise ConfigurationError(
-                "visual words are made from the deep feature, and this index has none"
-            )
-        rest = {name: value for name, value in self.analyzer.items() if name != "visual_words"}
-        return replace(self, analyzer={**rest, **({"visual_words": count} if count else {})})
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, to be kept with the index."""
-        return {
-            "analyzer": dict(self.analyzer),
-            "weights": self.weights,
-            "vocabulary": self.vocabulary.to_dict(),
-            "embedding_dimensions": self.embedding_dimensions,
-            "schema_version": self.schema_version,
-        }
-
-    def to_stored(self) -> dict[str, Any]:
-        """``to_dict`` with a checksum, which tells whether what is stored is what was written."""
-        return {**self.to_dict(), "checksum": self.right_checksum()}
-
-    def right_checksum(self) -> str:
-        """What ``checksum`` must be."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> IndexSettings:
-        """Read what ``to_dict`` gave."""
-        return cls(
-            analyzer=data["analyzer"],
-            weights=data["weights"],
-            vocabulary=Vocabulary.from_dict(data["vocabulary"]),
-            embedding_dimensions=data["embedding_dimensions"],
-            schema_version=data["schema_version"],
-            checksum=data.get("checksum", ""),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +127,29 @@ class Store(Described, Protocol):
         """Create the index; StoreError if it exists."""
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add documents, or replace those of the same ids; those refused are in the report."""
+        """Add documents, or replace those of the same ids; those refused are in the report.
+
+        Their taught words are those that ``fitted`` gives.
+        """
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Within this block, wait for a server or file; what it gives, when called, ends that."""
 
     def finish(self) -> None:
         """Make all that was written searchable, and lay it out well; call after a run."""
+
+    def change_taught(self, settings: IndexSettings) -> None:
+        """Remember settings that differ from the index's in taught words alone.
+
+        From now on ``write`` gives documents the taught words of these settings.
+        """
+
+    def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
+        """Give the documents that fit a taught word its term, and take it from all others.
+
+        In bounded steps, so that others search meanwhile; it may be done again. Tells documents
+        looked at and all documents. Gives how many documents were changed.
+        """
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents; unknown ids are ignored. Gives how many were removed."""

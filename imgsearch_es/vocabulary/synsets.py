@@ -7,7 +7,7 @@ The synsets are WordNet 3.0's (WORDNET-LICENSE), derived by tools/build_synsets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -69,12 +69,14 @@ class Vocabulary:
         synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
         ancestors: the synsets above the terms that are not terms themselves.
         parents: the keys of the synsets right above each, by key.
+        taught: how many of the synsets, the last ones, are words that an index was taught.
     """
 
     name: str
     synsets: tuple[Synset, ...]
     ancestors: tuple[Synset, ...] = ()
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    taught: int = 0
 
     def __len__(self) -> int:
         return len(self.synsets)
@@ -130,6 +132,48 @@ class Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
         return self._with_hypernyms if self.ancestors else self
 
+    @cached_property
+    def base(self) -> Vocabulary:
+        """The vocabulary without taught words."""
+        if not self.taught:
+            return self
+        own = {synset.key for synset in self.synsets[-self.taught :]}
+        parents = {key: above for key, above in self.parents.items() if key not in own}
+        return Vocabulary(self.name, self.synsets[: -self.taught], self.ancestors, parents)
+
+    def with_taught(self, words: Iterable[tuple[str, str, str]]) -> Vocabulary:
+        """This vocabulary with taught words, given by key, name and gloss, instead of its own.
+
+        A word that names synsets already stands below them: then both are meant by it.
+        """
+        base = self.base
+        synsets = [
+            Synset(key, "", name, (" ".join(name.replace("_", " ").split()),), gloss, None)
+            for key, name, gloss in words
+        ]
+        if not synsets:
+            return base
+        parents = {synset.key: base.named_by(synset.name) for synset in synsets}
+        return Vocabulary(
+            base.name,
+            (*base.synsets, *synsets),
+            base.ancestors,
+            {**base.parents, **{key: above for key, above in parents.items() if above}},
+            len(synsets),
+        )
+
+    def named_by(self, phrase: str) -> tuple[str, ...]:
+        """The keys of the synsets that a phrase names, terms or not; none if it names nothing."""
+        match = self._lexicon.find(phrase)
+        return match.keys if match else ()
+
+    def key_for(self, name: str) -> str:
+        """The key of a taught word that is new here."""
+        key, taken = safe_keys([name])[0], {known.casefold() for known in self._known}
+        while key.casefold() in taken or self.base.named_by(key):
+            key = f"{key[:190]}_taught"
+        return key
+
     def resolve(self, phrase: str) -> Resolution:
         """What one word or phrase names.
 
@@ -160,6 +204,10 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, object]:
         """What `from_dict` needs to make this vocabulary again, fit for JSON."""
+        if self.taught:
+            own = self.synsets[-self.taught :]
+            listed = [[synset.key, synset.name, synset.gloss] for synset in own]
+            return {**self.base.to_dict(), "taught": listed}
         if self.name == "labels":
             return {"name": "labels", "labels": [synset.name for synset in self.synsets]}
         return {"name": self.name} | ({} if self.ancestors else {"hypernyms": True})
@@ -167,7 +215,9 @@ class Vocabulary:
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Vocabulary:
         """The vocabulary that `to_dict` described; SchemaError where this version has none such."""
-        name, labels = data.get("name"), data.get("labels")
+        name, labels, taught = (data.get(part) for part in ("name", "labels", "taught"))
+        if isinstance(taught, list):
+            return cls.from_dict({**data, "taught": None}).with_taught(map(tuple, taught))
         if name == "imagenet-1k":
             return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()
         if name != "labels" or not isinstance(labels, list):
@@ -181,20 +231,31 @@ class Vocabulary:
             raise SchemaError(f"the index's list of labels is damaged: {error}") from error
 
     def _resolution(self, match: Match) -> Resolution:
-        how = match.how
-        if how in ("key", "name", "lemma") and self._terms.keys().isdisjoint(match.keys):
+        how, keys = match.how, match.keys
+        if how in ("key", "name", "lemma") and self._terms.keys().isdisjoint(keys):
             how = "hypernym"
-        named = {
-            term for key in match.keys for term in ((key,) if key in self else self._below[key])
-        }
+        if self.taught and not (match.phrase in keys and match.phrase in self._same[1]):
+            same = ((key, *self._same[0].get(key, ()), *self._same[1].get(key, ())) for key in keys)
+            keys = tuple(dict.fromkeys(key for group in same for key in group))
+        named = {term for key in keys for term in ((key,) if key in self else self._below[key])}
         others = self._lexicon.in_table("lemma", match.phrase)
         return Resolution(
             phrase=match.phrase,
-            senses=tuple(self._known[key] for key in match.keys),
+            senses=tuple(self._known[key] for key in keys),
             keys=tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
-            also=tuple(self._known[key] for key in others if key not in match.keys),
+            also=tuple(self._known[key] for key in others if key not in keys),
         )
+
+    @cached_property
+    def _same(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
+        """The taught words of each synset that has the same name, and the other way round."""
+        above = {s.key: self.parents.get(s.key, ()) for s in self.synsets[len(self.base) :]}
+        taught: dict[str, list[str]] = {}
+        for key, parents in above.items():
+            for parent in parents:
+                taught.setdefault(parent, []).append(key)
+        return taught, {key: parents for key, parents in above.items() if parents}
 
     @cached_property
     def _with_hypernyms(self) -> Vocabulary:

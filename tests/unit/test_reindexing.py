@@ -158,4 +158,5 @@ def test_command(run, index, cat, tmp_path):
         "analyzed": 0,
         "copied": 0,
         "missing": [{"uri": str(cat), "reason": "the file is gone"}],
+        "lost_words": [],
     }

@@ -117,7 +117,10 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
         compare.benchmark, compare.clicks,
     ),
-    "Learn": (learn.train, learn.groups, learn.whiten, learn.quantize),
+    "Learn": (
+        learn.teach, learn.words, learn.forget, learn.train, learn.groups, learn.whiten,
+        learn.quantize,
+    ),
     "Move and mend": (exchange.export, exchange.import_, exchange.reindex, exchange.verify),
     _SHOW: (serve.serve, serve.map_),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural
 from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, Where, opened
-from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some
+from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some, warn
 
 if TYPE_CHECKING:
     from imgsearch_es.indexing.verifying import VerifyReport
@@ -153,6 +153,8 @@ def reindex(
     did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
     say(f"{target.location}: {report.documents:,} documents, {did}")
     say_some([f"  left out: {uri}: {reason}" for uri, reason in report.missing])
+    for word, reason in report.lost_words:
+        warn(f"the taught word {word} is lost: {reason}")
 
 
 def verify(

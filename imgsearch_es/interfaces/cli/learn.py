@@ -1,8 +1,8 @@
-"""``imgsearch train``, ``groups``, ``whiten`` and ``quantize``: what is learnt from pictures."""
+"""``imgsearch teach``, ``train``, ``whiten`` and others: what is learnt from pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive
 from imgsearch_es.interfaces.cli.options import Analyzing, Index, given, opened, whole_numbers
-from imgsearch_es.interfaces.cli.output import answer, now_and_then, say, warn
+from imgsearch_es.interfaces.cli.output import answer, bar, now_and_then, print_table, say, warn
 
 if TYPE_CHECKING:
     from imgsearch_es.learning import Epoch, TrainingOptions, TrainingReport
@@ -57,6 +57,65 @@ class Training:
 
         layers = tuple(whole_numbers(self.layers, "--layers", "512,512,256"))
         return TrainingOptions(**given(vars(self) | {"layers": layers}))
+
+
+def teach(
+    *, word: str, like: list[str], unlike: list[str] | None = None, index: Index = None
+) -> None:
+    """Teach an index a word by a few pictures.
+
+    All pictures of the index that fit get the word, and so do those added
+    later: it is searched for like any other. No picture of the index is read.
+
+    Options:
+        word WORD: In quotation marks if there are several, such as "dining table".
+        --like PICTURE: One that shows it: an id, URI or file. Repeat it; there must be two or more.
+        --unlike PICTURE: One that does not. May be repeated.
+    """
+    with opened(index) as target, bar("teaching") as progress:
+        taught = target.teach(word, like, unlike or (), progress=progress)
+    answer(taught)
+    examples = f"{len(taught.like) + len(taught.unlike)} pictures"
+    found = f"{taught.pictures:,} pictures have it as {taught.synset}"
+    say(f"{taught.name}: taught from {examples}; {found}")
+    if taught.quality is not None:
+        say(f"mean average precision in cross-validation: {taught.quality:.2f}")
+
+
+def forget(*, word: str, index: Index = None) -> None:
+    """Take back a word that an index was taught.
+
+    Options:
+        word WORD: As `imgsearch words` lists it.
+    """
+    with opened(index) as target, bar("forgetting") as progress:
+        changed = target.forget(word, progress=progress)
+    answer({"word": word, "pictures": changed})
+    say(f"{word}: {changed:,} pictures had it")
+
+
+def words(*, index: Index = None) -> None:
+    """List the words that an index was taught, and how well they do.
+
+    The quality is the mean average precision in cross-validation: how well
+    held-out examples are found among a sample of the collection.
+    """
+    with opened(index) as source:
+        found = source.words()
+    answer([asdict(word) for word in found])
+    rows = [
+        (
+            word.name,
+            word.synset,
+            len(word.like),
+            len(word.unlike),
+            "" if word.quality is None else f"{word.quality:.2f}",
+            f"{word.pictures:,}",
+        )
+        for word in found
+    ]
+    columns = ("word", "synset", "like", "unlike", "quality", "pictures")
+    print_table(columns, rows, right=columns[2:])
 
 
 def train(

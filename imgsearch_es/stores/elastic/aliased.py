@@ -37,7 +37,7 @@ from imgsearch_es.stores.elastic.mapping import (
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
-_TRUSTED_SECONDS = 1.0
+TRUSTED_SECONDS = 1.0
 """How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
 _LAST_SEARCHES_SECONDS = 2.0
 """Between moving the alias and deleting the old index: for searches that began before."""
@@ -105,11 +105,27 @@ class AliasedIndex:
 
     def renew(self) -> None:
         """Forget the settings when the alias leads to another index now; asks once a second."""
-        if self._settings is None or time.monotonic() < self._looked_at + _TRUSTED_SECONDS:
+        if self._settings is None or time.monotonic() < self._looked_at + TRUSTED_SECONDS:
             return
-        if self._find_index() != self._index:
+        if self._look_again() != self._index:
             self._settings = None
+
+    def _look_again(self) -> str | None:
+        """Which index the alias leads to; forget the settings if words were taught meanwhile."""
+        wanted = [
+            f"*.mappings._meta.imgsearch_es.{name}" for name in ("schema_version", "checksum")
+        ]
+        with translated(self._address):
+            found = self.client.indices.get_mapping(
+                index=self._name, ignore_unavailable=True, filter_path=wanted
+            )
         self._looked_at = time.monotonic()
+        index = next(iter(found), None)
+        if index is not None and index == self._index and self._settings is not None:
+            kept = found[index]["mappings"]["_meta"]["imgsearch_es"]
+            if kept.get("checksum", "") != self._settings.checksum:
+                self._settings = None
+        return index
 
     def _find_index(self) -> str | None:
         with translated(self._address):

@@ -28,6 +28,13 @@ _FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
+_SHOWN = {"type": "keyword", "index": False}
+TERM: dict[str, Any] = {
+    "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}},
+}
+"""Of ``synset.<key>``: the paper's Figure 2. wind and words say what the key says, so they have no
+index."""
+
 _TYPES = {
     **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), "keyword"),
     **dict.fromkeys(("synsets", "top_synset"), "keyword"),
@@ -239,7 +246,7 @@ def index_body(
         ConfigurationError: the server cannot index deep features so.
     """
     neighbors.check(settings.embedding_dimensions, version)
-    limit = _FIELDS_PER_TERM * len(settings.vocabulary) + _OTHER_FIELDS
+    limit = field_limit(len(settings.vocabulary))
     return {
         "settings": {
             **layout.settings(settings.embedding_dimensions),
@@ -254,16 +261,18 @@ def index_body(
     }
 
 
+def field_limit(terms: int) -> int:
+    """How many fields an index of so many terms may have."""
+    return _FIELDS_PER_TERM * terms + _OTHER_FIELDS
+
+
 def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
-    # The paper's Figure 2. wind and words say what the key says, so they have no index.
-    shown = {"type": "keyword", "index": False}
-    term = {"properties": {"wind": shown, "words": shown, "score": {"type": "float"}}}
     # Where the server would leave out weak terms of a query by default, it must not.
     prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
     unpruned = {"index_options": {"prune": False}} if prunes else {}
     properties: dict[str, Any] = {name: {"type": kind} for name, kind in _TYPES.items()}
     properties |= {
-        "synset": {"properties": dict.fromkeys(settings.vocabulary.keys, term)},
+        "synset": {"properties": dict.fromkeys(settings.vocabulary.keys, TERM)},
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
         **CHECKSUM,

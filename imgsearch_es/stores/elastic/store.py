@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import elasticsearch
-
-from imgsearch_es.retrieval.dense import direction
-from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
 from imgsearch_es.stores.base import (
-    IndexSettings,
     SearchResult,
-    WriteReport,
     check_features,
     known_settings,
     search_parts,
@@ -35,29 +28,20 @@ from imgsearch_es.stores.elastic.answers import (
     read_scored,
     way_of,
 )
-from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS, vanishing
-from imgsearch_es.stores.elastic.connection import is_missing_index, translated
+from imgsearch_es.stores.elastic.clauses import vanishing
+from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
     is_complete,
-    sent_vector,
-    sent_words,
 )
-from imgsearch_es.stores.elastic.mapping import CHECKSUM
-from imgsearch_es.stores.elastic.reading import Reading
+from imgsearch_es.stores.elastic.writing import Writing
 
-_SENDERS = 4
-"""Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
-_LEAST_TOGETHER = 64
-"""Documents that are not worth two requests."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
-_LONGEST_REASON = 300
-"""Characters of the server's reason for refusing a document."""
 
 
-class ElasticStore(Reading):
+class ElasticStore(Writing):
     """An index on Elasticsearch.
 
     Args:
@@ -73,67 +57,9 @@ class ElasticStore(Reading):
             also reads them from the environment.
     """
 
-    def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add or replace documents in bulk; a refused document does not stop the others.
-
-        Several requests are on their way at once: while the server works on one, the next is put
-        into JSON.
-        """
-        settings = known_settings(self)
-        self._add_checksums()
-        taken, refused = storable(documents)
-        size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
-        report = WriteReport(0, refused)
-        with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
-            parts = [taken[i : i + size] for i in range(0, len(taken), size)]
-            for stored, rejected in senders.map(lambda part: self._send(part, settings), parts):
-                report.stored += stored
-                report.rejected += rejected
-        return report
-
-    def _add_checksums(self) -> None:
-        """An index made before there were checksums gets their field, if we may change it."""
-        if not self._has_checksums:
-            denied = elasticsearch.AuthorizationException
-            with translated(self._address), suppress(denied):
-                self.client.indices.put_mapping(index=self._index, properties=CHECKSUM)
-                self._has_checksums = True
-
-    def _send(
-        self, documents: Sequence[Document], settings: IndexSettings
-    ) -> tuple[int, list[tuple[str, str]]]:
-        version = self._connection[1]
-
-        def action(document: Document) -> dict[str, Any]:
-            source = document.to_source(
-                settings.vocabulary, lambda vector: sent_vector(vector, version)
-            )
-            if not self._has_checksums:
-                del source["checksum"]
-            if document.embedding is not None and self._neighbors.has_directions:
-                source["direction"] = sent_vector(direction(document.embedding), version)
-            if document.embedding is not None and settings.visual_words:
-                source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
-            return {"_id": document.id, "_source": source}
-
-        items = {document.id: document for document in documents}
-        options = {"chunk_size": len(documents), "require_alias": True}
-        with translated(self._address):
-            answers = waiting.bulk(self.client, self._written_as, items, action, **options)
-        refused = [answer for answer in answers if "error" in answer]
-        if any(map(is_missing_index, refused)):
-            raise self._gone()
-        rejected = [(items[answer["_id"]].uri, _why(answer)) for answer in refused]
-        return len(answers) - len(refused), rejected
-
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Let requests wait for a server that cannot answer now, see ``waiting.py``."""
         return waiting.patience_of(self.client).waiting()
-
-    def finish(self) -> None:
-        """Make everything written searchable."""
-        with translated(self._address):
-            self.client.indices.refresh(index=self._name)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents by id; they are gone from searches at once."""
@@ -234,12 +160,3 @@ class ElasticStore(Reading):
 
     def mend(self) -> None:
         """Nothing: Elasticsearch keeps nothing that is of no document."""
-
-
-def _why(answer: Mapping[str, Any]) -> str:
-    """The server's reason for refusing one document; it may quote the whole document."""
-    error = answer.get("error", {})
-    if not isinstance(error, Mapping):
-        return str(error)[:_LONGEST_REASON]
-    texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
-    return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)

@@ -43,7 +43,7 @@ class OpenFile:
     """A file that is attached, or may be; used by one thread at a time, but for its cursors.
 
     Attributes:
-        identity: which file was opened last.
+        identity: which file was opened last; ``times``: how often it was opened.
         holder: who had it when it could not be attached.
     """
 
@@ -52,6 +52,7 @@ class OpenFile:
         self._database: duckdb.DuckDBPyConnection | None = None
         self.is_attached = False
         self.identity: Identity | None = None
+        self.times = 0
         self.holder = ""
 
     def on_disk(self) -> Identity | None:
@@ -110,6 +111,7 @@ class OpenFile:
                 self.detach()  # of a file that was replaced while it was opened
                 return False
             self.identity = self.on_disk()
+            self.times += 1
             return True
 
     def forget(self) -> bool:

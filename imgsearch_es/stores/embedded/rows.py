@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timezone
 from typing import Any, NamedTuple
 
@@ -47,16 +47,13 @@ class Reader(NamedTuple):
     connection: duckdb.DuckDBPyConnection
     settings: IndexSettings
     numbers: dict[str, int]
+    keys: Mapping[int, str]
+    """Of the terms, by number."""
 
     @property
     def columns(self) -> str:
         """COLUMNS for a statement."""
         return ", ".join([*COLUMNS[:-1], views(self.settings)])
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Of the terms, by number."""
-        return self.settings.vocabulary.keys
 
     def rows(self, sql: str, parameters: object = None) -> list[Any]:
         """All rows that a statement answers."""
@@ -68,8 +65,11 @@ class Reader(NamedTuple):
 
     def documents(self, sql: str, parameters: object) -> list[Document]:
         """Documents of rows of COLUMNS, their deep features and checksums."""
-        found = self.rows(sql, parameters)
-        return [to_document(row[:-2], self.keys, *row[-2:]) for row in found]
+        return [self.document(row) for row in self.rows(sql, parameters)]
+
+    def document(self, row: Sequence[Any]) -> Document:
+        """The document of a row of COLUMNS, its deep feature and checksum."""
+        return to_document(row[:-2], self.keys, *row[-2:])
 
 
 def insert(
@@ -163,7 +163,7 @@ def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
 
 def to_document(
     row: Sequence[Any],
-    keys: Sequence[str],
+    keys: Mapping[int, str],
     embedding: Sequence[float] | NDArray[np.float32] | None = None,
     checksum: str | None = None,
 ) -> Document:
@@ -270,5 +270,8 @@ def next_fingerprints(
 
 def content_mark(connection: duckdb.DuckDBPyConnection) -> str:
     """Number and sum of hashes of all documents; a document analyzed again has another time."""
-    sql = "SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata)) FROM documents"
+    sql = (
+        "SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata)), "
+        "(SELECT hash(value) FROM settings WHERE name = 'settings') FROM documents"
+    )
     return str(connection.execute(sql).fetchone())

@@ -58,9 +58,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings
 
 def terms(settings: IndexSettings) -> list[tuple[int, str, str, str]]:
     """The rows of the table of terms."""
-    return [
-        (i, synset.key, synset.wnid, synset.name) for i, synset in enumerate(settings.vocabulary)
-    ]
+    numbers, known = settings.numbers, settings.vocabulary
+    return [(numbers[synset.key], synset.key, synset.wnid, synset.name) for synset in known]
 
 
 def write_terms(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
@@ -95,7 +94,15 @@ def checksums(connection: duckdb.DuckDBPyConnection) -> str:
 def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
     """What the index remembers; SchemaError if it is none, or was written by a newer version."""
     try:
-        data = json.loads(read_value(connection, "settings"))
+        return parse_settings(read_value(connection, "settings"), location)
+    except (duckdb.ProgrammingError, KeyError) as error:
+        raise _no_index(location) from error
+
+
+def parse_settings(text: str, location: str) -> IndexSettings:
+    """The settings in a text; errors as of ``read_settings``."""
+    try:
+        data = json.loads(text)
         version = int(data["schema_version"])
         if version < 1:
             raise ValueError(f"there is no schema {version}")
@@ -105,8 +112,12 @@ def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> Index
                 f"{SCHEMA_VERSION}): upgrade this installation"
             )
         return IndexSettings.from_dict(data)
-    except (duckdb.ProgrammingError, TypeError, KeyError, ValueError) as error:
-        raise SchemaError(f"{location} is a DuckDB file, but no index of imgsearch") from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise _no_index(location) from error
+
+
+def _no_index(location: str) -> SchemaError:
+    return SchemaError(f"{location} is a DuckDB file, but no index of imgsearch")
 
 
 def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:

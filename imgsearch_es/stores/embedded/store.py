@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable
@@ -33,7 +35,7 @@ from imgsearch_es.stores.base import (
     search_parts,
     weighted_all,
 )
-from imgsearch_es.stores.embedded import inspecting, schema, searching
+from imgsearch_es.stores.embedded import inspecting, schema, searching, teaching
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
 from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
@@ -49,6 +51,7 @@ from imgsearch_es.stores.embedded.rows import (
     to_metadata,
 )
 from imgsearch_es.stores.inspecting import Harm, Inspected
+from imgsearch_es.stores.settings import fitted
 
 _Item = TypeVar("_Item")
 _SETTLED = 100_000
@@ -77,25 +80,37 @@ class EmbeddedStore:
         self._settings: IndexSettings | None = None
         self._identity: Identity | None = None
         self._numbers: dict[str, int] = {}
+        self._keys: dict[int, str] = {}
+        self._text, self._checked, self._written_at = "", 0, 0
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when there is no index yet."""
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
-                identity = self._file.opened.identity
-            self._numbers = {key: i for i, key in enumerate(settings.vocabulary.keys)}
-            self._settings, self._identity = settings, identity
+                self._identity = self._file.opened.identity
+                self._checked = self._file.opened.times
+                self._take(settings, schema.read_value(connection, "settings"))
         return self._settings
+
+    def _take(self, settings: IndexSettings, text: str) -> None:
+        self._numbers, self._text = settings.numbers, text
+        self._keys = {number: key for key, number in self._numbers.items()}
+        self._settings = settings
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers."""
         return self.settings()
 
     def renew(self) -> None:
-        """Forget the settings when there is another file now."""
-        if self._settings is not None and self._file.opened.on_disk() != self._identity:
+        """Forget the settings when there is another file now; look for words taught meanwhile."""
+        if self._settings is None:
+            return
+        if self._file.opened.on_disk() != self._identity:
             self._forget()
+        elif (written_at := self._file.path.stat().st_mtime_ns) != self._written_at:
+            with self._reading():
+                self._written_at = written_at
 
     def create(self, settings: IndexSettings) -> None:
         """Make the file and its tables: all of it, or nothing if this is interrupted."""
@@ -106,13 +121,26 @@ class EmbeddedStore:
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        settings = known_settings(self)
+        known_settings(self)
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
+            settings = known_settings(self)  # with what was taught meanwhile
             delete(connection, [document.id for document in taken], settings)
-            insert(connection, taken, self._numbers, settings.visual_words)
+            insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
         return WriteReport(len(taken), refused)
+
+    def change_taught(self, settings: IndexSettings) -> None:
+        """Remember other taught words, and write the table of terms anew."""
+        with self._writing() as connection:
+            schema.write_terms(connection, settings)
+            schema.write_value(connection, "settings", json.dumps(settings.to_stored()))
+        with self._reading():
+            pass  # but notice
+
+    def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
+        """Look for documents while others read too, and change some at a time."""
+        return teaching.apply(self._reading, self._changing, word, progress)
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Wait for a turn on the file for as long as it takes."""
@@ -332,11 +360,11 @@ class EmbeddedStore:
 
     @contextmanager
     def _reading(self) -> Iterator[Reader]:
-        settings = known_settings(self)
+        known_settings(self)
         with self._file.reading() as connection:
-            self._check_file()
+            self._check_file(connection)
             try:
-                yield Reader(connection, settings, self._numbers)
+                yield Reader(connection, known_settings(self), self._numbers, self._keys)
             except DamagedIndexError as error:
                 raise DamagedIndexError(
                     f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
@@ -350,13 +378,27 @@ class EmbeddedStore:
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._file.writing() as connection:
-            self._check_file()
+            self._check_file(connection)
             yield connection
 
-    def _check_file(self) -> None:
-        """Numbers of terms and the analyzer are those of the file that the settings came from."""
+    @contextmanager
+    def _changing(self) -> Iterator[Reader]:
+        with self._writing() as connection:
+            yield Reader(connection, known_settings(self), self._numbers, self._keys)
+
+    def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The analyzer is that of the file that the settings came from.
+
+        Words may have been taught or forgotten since this or another process opened the file anew.
+        """
         if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
+        times = self._file.opened.times
+        if self._settings is not None and self._checked != times:
+            text = schema.read_value(connection, "settings")
+            if text != self._text:
+                self._take(schema.parse_settings(text, self.location), text)
+            self._checked = times
 
     def _forget(self) -> None:
         self._settings = self._identity = None

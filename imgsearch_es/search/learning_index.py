@@ -1,0 +1,97 @@
+"""What an index learns from its own pictures: words, and whitening. ``learning`` does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.search.query_pictures import QueryImages
+
+if TYPE_CHECKING:
+    from imgsearch_es.learning.teaching import Word
+    from imgsearch_es.learning.whitening import Whitening
+
+
+class LearningIndex(KeptIndex):
+    """What an ``ImageIndex`` learns."""
+
+    def teach(
+        self,
+        word: str,
+        like: QueryImages,
+        unlike: QueryImages = (),
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Word:
+        """Teach the index a word by two pictures that show it, or more.
+
+        All pictures of the index that fit get it as a synset, by their stored deep features, and so
+        do those that are added later. Taught again, it is learnt from the new examples alone. If
+        synsets have this name already, the word then means them and the taught one.
+
+        Args:
+            word: one word or several, as it will be searched for.
+            like: pictures that show it, as ``search`` takes them.
+            unlike: pictures that do not, such as wrong hits.
+            progress: called with pictures looked at and all pictures.
+
+        Raises:
+            ConfigurationError: there are no deep features, or this can be no word.
+            QueryError: there are too few examples, or one is both liked and unliked.
+        """
+        from imgsearch_es.learning import teaching
+
+        self._settings()
+        with self._for_one_index():
+            return teaching.teach(self.store, lambda: self.analyzer, word, like, unlike, progress)
+
+    def forget(
+        self, word: str, *, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> int:
+        """Take back a word that was taught; gives how many pictures had it."""
+        from imgsearch_es.learning import teaching
+
+        self._settings()
+        with self._for_one_index():
+            return teaching.forget(self.store, word, progress)
+
+    def words(self) -> list[Word]:
+        """The words that the index was taught, with their quality and numbers of pictures."""
+        from imgsearch_es.learning import teaching
+
+        self._settings()
+        return teaching.words(self.store)
+
+    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
+        from imgsearch_es.learning import teaching
+
+        return teaching.teach_again(self.store, lambda: self.analyzer, words)
+
+    def learn_whitening(
+        self,
+        path: PathLike,
+        *,
+        dimensions: int | None = None,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Whitening:
+        """Learn PCA whitening on the stored deep features, and write it into a file.
+
+        An analyzer uses it by the embedding filter ``{"name": "pca_whiten", "path": path}``: for a
+        new index, or for this one by ``reindex``.
+
+        The file ends in .npz; one that exists is overwritten by ``force``. By default all
+        dimensions are kept in which the features vary.
+
+        Raises:
+            ConfigurationError: there are no deep features, or too few for so many dimensions.
+            ExchangeError: the file exists or cannot be written.
+        """
+        from imgsearch_es.learning.whitening import learn_whitening
+
+        return learn_whitening(
+            self.store, Path(path), dimensions=dimensions, force=force, progress=progress
+        )

@@ -1,0 +1,210 @@
+"""What is written to an index on Elasticsearch: documents, and the words that it is taught."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import elasticsearch
+import numpy as np
+
+from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.errors import StoreError
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.dense import direction
+from imgsearch_es.retrieval.documents import Document, storable
+from imgsearch_es.stores.base import WriteReport, known_settings
+from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
+from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
+from imgsearch_es.stores.elastic.connection import is_missing_index, translated
+from imgsearch_es.stores.elastic.fetching import WHOLE, sent_vector, sent_words, whole_document_of
+from imgsearch_es.stores.elastic.mapping import CHECKSUM, TERM, field_limit
+from imgsearch_es.stores.elastic.reading import Reading
+from imgsearch_es.stores.settings import IndexSettings, fitted
+
+_SENDERS = 4
+"""Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
+_LEAST_TOGETHER = 64
+"""Documents that are not worth two requests."""
+_LONGEST_REASON = 300
+"""Characters of the server's reason for refusing a document."""
+_LOOKED_AT = 2000
+"""Deep features compared with a taught word at a time."""
+_ATTEMPTS = 10
+"""At rewriting documents that others write at the same time."""
+_CONFLICT = 409
+"""The server's status of a document that has changed."""
+_NO_NUMBERS: Mapping[str, tuple[int, int]] = {}
+
+
+class Writing(Reading):
+    """An index that is read and written."""
+
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Add or replace documents in bulk; a refused document does not stop the others.
+
+        Several requests are on their way at once: while the server works on one, the next is put
+        into JSON.
+        """
+        self._look_for_taught()
+        settings = known_settings(self)
+        self._add_checksums()
+        taken, refused = storable(documents)
+        taken = fitted(taken, settings)
+        size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
+        report = WriteReport(0, refused)
+        with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
+            send = partial(self._send, settings=settings)
+            parts = [taken[i : i + size] for i in range(0, len(taken), size)]
+            for stored, rejected in senders.map(send, parts):
+                report.stored += stored
+                report.rejected += rejected
+        return report
+
+    def _add_checksums(self) -> None:
+        """An index made before there were checksums gets their field, if we may change it."""
+        if not self._has_checksums:
+            denied = elasticsearch.AuthorizationException
+            with translated(self._address), suppress(denied):
+                self.client.indices.put_mapping(index=self._index, properties=CHECKSUM)
+                self._has_checksums = True
+
+    def _send(
+        self,
+        documents: Sequence[Document],
+        settings: IndexSettings,
+        unless_changed: Mapping[str, tuple[int, int]] = _NO_NUMBERS,
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Send documents; those with numbers (see ``_rewrite``) only if they are as they were."""
+        version = self._connection[1]
+
+        def action(document: Document) -> dict[str, Any]:
+            source = document.to_source(
+                settings.vocabulary, lambda vector: sent_vector(vector, version)
+            )
+            if not self._has_checksums:
+                del source["checksum"]
+            if document.embedding is not None and self._neighbors.has_directions:
+                source["direction"] = sent_vector(direction(document.embedding), version)
+            if document.embedding is not None and settings.visual_words:
+                source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
+            made: dict[str, Any] = {"_id": document.id, "_source": source}
+            if document.id in unless_changed:
+                made["_if_seq_no"], made["_if_primary_term"] = unless_changed[document.id]
+            return made
+
+        items = {document.id: document for document in documents}
+        options = {"chunk_size": len(documents), "require_alias": True}
+        with translated(self._address):
+            answers = waiting.bulk(self.client, self._written_as, items, action, **options)
+        refused = [answer for answer in answers if "error" in answer]
+        if any(map(is_missing_index, refused)):
+            raise self._gone()
+        rejected = [
+            (items[answer["_id"]].uri, _why(answer))
+            for answer in refused
+            if answer["_id"] not in unless_changed or answer["status"] != _CONFLICT
+        ]
+        return len(answers) - len(refused), rejected
+
+    def finish(self) -> None:
+        """Make everything written searchable."""
+        with translated(self._address):
+            self.client.indices.refresh(index=self._name)
+
+    def _look_for_taught(self) -> None:
+        """Once a second, notice words that another program taught meanwhile."""
+        if time.monotonic() >= self._looked_at + TRUSTED_SECONDS:
+            self._look_again()
+
+    def change_taught(self, settings: IndexSettings) -> None:
+        """Remember other taught words; fields for them are added, and never taken away."""
+        index = self._known_index()
+        with translated(self._address):
+            indices = self.client.indices
+            found = indices.get_mapping(index=index)[index]["mappings"]["properties"]["synset"]
+            new = [k for k in settings.vocabulary.keys if k not in found["properties"]]
+            properties = {"synset": {"properties": dict.fromkeys(new, TERM)}} if new else {}
+            if new:
+                limit = field_limit(len(found["properties"]) + len(new))
+                indices.put_settings(
+                    index=index, settings={"index.mapping.total_fields.limit": limit}
+                )
+            meta = {"imgsearch_es": settings.to_stored()}
+            indices.put_mapping(index=index, meta=meta, properties=properties)
+        self._settings = None
+        time.sleep(TRUSTED_SECONDS)  # then all who write know
+
+    def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
+        """Compare the deep features here, and send documents that change."""
+        self.finish()
+        has, changed, done, total = self._scores_of(word), 0, 0, self.count()
+        prints = self.fingerprints(embeddings=True)
+        while some := list(islice(prints, _LOOKED_AT)):
+            given = [item for item in some if item.embedding is not None]
+            scores: dict[str, float] = {}
+            if given:
+                vectors = np.stack([v for item in given if (v := item.embedding) is not None])
+                made = word.scores(vectors).tolist()
+                scores = {item.id: s for item, s in zip(given, made, strict=True) if s}
+            differ = [x.id for x in some if scores.get(x.id) != has.get(x.id)]
+            changed += self._rewrite(differ)
+            done += len(some)
+            progress(done, max(done, total))
+        self.finish()
+        return changed
+
+    def _scores_of(self, word: TaughtWord) -> dict[str, float]:
+        """The scores of a taught word, by the ids of the documents that have it."""
+        filters = (Filter("synsets", "in", (word.key,)),)
+        return {
+            document.id: term.score
+            for document in self.documents(filters)
+            for term in document.terms
+            if term.key == word.key
+        }
+
+    def _rewrite(self, ids: Sequence[str]) -> int:
+        """Give documents the taught words that they must have, again if they change meanwhile."""
+        settings, stored = known_settings(self), 0
+        for _ in range(_ATTEMPTS):
+            hits = list(self._numbered(ids))
+            numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
+            old = [whole_document_of(hit) for hit in hits]
+            new = fitted(old, settings)
+            differ = [b for a, b in zip(old, new, strict=True) if a is not b]
+            if not differ:
+                return stored
+            sent, rejected = self._send(differ, settings, numbers)
+            for uri, reason in rejected:
+                raise StoreError(f"{uri} cannot be written: {reason}")
+            stored += sent
+            if sent == len(differ):
+                return stored
+            self.finish()
+        raise StoreError(
+            f"{self.location} is written to all the time: stop what writes to it, and run this "
+            "again"
+        )
+
+    def _numbered(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Documents with the numbers of their last change."""
+        for part in waiting.parts(ids):
+            query = {"ids": {"values": part}}
+            body = {"query": query, "size": len(part), "seq_no_primary_term": True, **WHOLE}
+            yield from self._request(body=body)["hits"]["hits"]
+
+
+def _why(answer: Mapping[str, Any]) -> str:
+    """The server's reason for refusing one document; it may quote the whole document."""
+    error = answer.get("error", {})
+    if not isinstance(error, Mapping):
+        return str(error)[:_LONGEST_REASON]
+    texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
+    return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)

@@ -1,0 +1,149 @@
+"""What an index remembers of how its documents were made, and the terms that follow from that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import add_taught
+from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.queries import best_classes
+from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+
+if TYPE_CHECKING:
+    from imgsearch_es.retrieval.feedback import Example
+
+P = TypeVar("P", "Document", "Example")
+
+_NO_ANALYZER: Mapping[str, Any] = {
+    "model": {"name": "features"},
+    "image_filters": [],
+    "term_filters": [],
+    "embedding": True,
+}
+"""In place of an analyzer's configuration, for an index made from a file of features."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What an index remembers of how its documents were made.
+
+    Attributes:
+        analyzer: the analyzer's full configuration.
+        weights: the fingerprint of its model's weights.
+        vocabulary: the terms that the documents may have, with the taught words.
+        embedding_dimensions: length of the deep feature; 0 when the analyzer gives none.
+        schema_version: of the stored form.
+        checksum: that was stored with these settings; empty where there was none.
+        taught: the words that the index was taught, in the order of the vocabulary.
+    """
+
+    analyzer: Mapping[str, Any]
+    weights: str
+    vocabulary: Vocabulary
+    embedding_dimensions: int
+    schema_version: int = SCHEMA_VERSION
+    checksum: str = field(default="", compare=False)
+    taught: tuple[TaughtWord, ...] = ()
+
+    @classmethod
+    def of_features(cls, dimensions: int) -> IndexSettings:
+        """Of an index of deep features that come from elsewhere, without a model."""
+        return cls(dict(_NO_ANALYZER), "none", imagenet(), dimensions)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether it is known which model made the documents."""
+        return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
+
+    def asking(self, pictures: Iterable[P]) -> list[P]:
+        """Pictures of a query, with those of their terms alone that they ask with."""
+        count = self.analyzer.get("query_terms")
+        return [
+            replace(picture, terms=best_classes(picture.terms, count, self.vocabulary))
+            for picture in pictures
+        ]
+
+    @property
+    def visual_words(self) -> int:
+        """How many visual words of each picture are indexed; 0 where none are."""
+        return int(self.analyzer.get("visual_words", 0))
+
+    def with_visual_words(self, count: int) -> IndexSettings:
+        """The same with so many visual words of each picture, or none."""
+        if count and not self.embedding_dimensions:
+            raise ConfigurationError(
+                "visual words are made from the deep feature, and this index has none"
+            )
+        rest = {name: value for name, value in self.analyzer.items() if name != "visual_words"}
+        return replace(self, analyzer={**rest, **({"visual_words": count} if count else {})})
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of each term by key; that of a taught word stays when another is forgotten."""
+        base = {key: number for number, key in enumerate(self.vocabulary.base.keys)}
+        return base | {word.key: word.number for word in self.taught}
+
+    def with_taught(self, words: Iterable[TaughtWord]) -> IndexSettings:
+        """These settings with other taught words."""
+        taught = tuple(sorted(words, key=lambda word: word.number))
+        known = self.vocabulary.with_taught((w.key, w.name, w.described) for w in taught)
+        return replace(self, taught=taught, vocabulary=known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, to be kept with the index."""
+        words = {"taught": [word.to_dict() for word in self.taught]} if self.taught else {}
+        return {
+            **words,  # left out otherwise, as in indexes made before there were any
+            "analyzer": dict(self.analyzer),
+            "weights": self.weights,
+            "vocabulary": self.vocabulary.base.to_dict(),
+            "embedding_dimensions": self.embedding_dimensions,
+            "schema_version": self.schema_version,
+        }
+
+    def to_stored(self) -> dict[str, Any]:
+        """``to_dict`` with a checksum, which tells whether what is stored is what was written."""
+        return {**self.to_dict(), "checksum": self.right_checksum()}
+
+    def right_checksum(self) -> str:
+        """What ``checksum`` must be."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> IndexSettings:
+        """Read what ``to_dict`` gave."""
+        settings = cls(
+            analyzer=data["analyzer"],
+            weights=data["weights"],
+            vocabulary=Vocabulary.from_dict(data["vocabulary"]),
+            embedding_dimensions=data["embedding_dimensions"],
+            schema_version=data["schema_version"],
+            checksum=data.get("checksum", ""),
+        )
+        taught = data.get("taught", ())
+        return settings.with_taught(map(TaughtWord.from_dict, taught)) if taught else settings
+
+
+def fitted(documents: Sequence[Document], settings: IndexSettings) -> list[Document]:
+    """Documents with the terms of an index's taught words: by their deep features, or none."""
+    base = settings.vocabulary.base
+    own = [tuple(term for term in document.terms if term.key in base) for document in documents]
+    places = [i for i, d in enumerate(documents) if d.embedding is not None]
+    if settings.taught and places:
+        vectors = np.stack([v for d in documents if (v := d.embedding) is not None])
+        made = add_taught([own[i] for i in places], vectors, settings.taught)
+        for i, terms in zip(places, made, strict=True):
+            own[i] = terms
+    return [
+        d if terms == d.terms else replace(d, terms=terms)
+        for d, terms in zip(documents, own, strict=True)
+    ]
