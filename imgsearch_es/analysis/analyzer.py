@@ -19,7 +19,6 @@ of each deep feature.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -31,6 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgsearch_es.analysis.configuration import (
+    DEFAULT_MODEL,
+    describe,
+    essence,
+    read_config,
+    terms_of,
+)
 from imgsearch_es.analysis.embedding_filters import (
     EmbeddingFilter,
     create_embedding_filter,
@@ -43,27 +49,17 @@ from imgsearch_es.analysis.filters import (
     full_config,
 )
 from imgsearch_es.analysis.models import Model, create_model
-from imgsearch_es.analysis.models.deep_feature import DeepFeature, describe_feature
+from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.weights import (
-    absolute,
-    current_folder,
     relative_to,
-    without_paths,
 )
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import Preparation, stacked
 from imgsearch_es.analysis.visual_words import to_word_count, word_number
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
-from imgsearch_es.pictures.files import Limits, check_finite
+from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.vocabulary.synsets import Vocabulary
-
-DEFAULT_MODEL = "vgg16"
-"""The paper's model."""
-TERMS, QUERY_TERMS = 50, 10
-"""Classes that a document keeps, and that a query picture asks with, where nobody says."""
-PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"model": "vgg16", "terms": 10}}
-"""Whole analyzers by name. The paper keeps, and asks with, each picture's ten best synsets."""
 
 _OPTIONS = {"model", "image_filters", "terms", "term_filters", "query_terms"} | {
     "embedding",
@@ -123,7 +119,7 @@ class Analyzer:
         *,
         runtime: str | None = None,
     ) -> None:
-        options, folder = _read_config(config)
+        options, folder = read_config(config)
         with relative_to(folder):
             self._build(options, runtime)
         self.taught: tuple[TaughtWord, ...] = ()
@@ -136,7 +132,7 @@ class Analyzer:
         if runtime is not None:
             _tell(self.model, "use_runtime", runtime, f"runs in its own way, not on {runtime}")
         before = options.get("image_filters", self.model.image_filters)
-        after, asked = _terms_of(options)
+        after, asked = terms_of(options)
         self.image_filters = tuple(map(create_image_filter, before))
         self.preparation = Preparation(self.image_filters, options.get("views"))
         self.term_filters = tuple(map(create_term_filter, after))
@@ -328,7 +324,7 @@ class Analyzer:
         filters. None when the two differ in more; what queries ask with, and visual words, are no
         such difference.
         """
-        old, new = _essence(config), _essence(self.config)
+        old, new = essence(config), essence(self.config)
         for each in (old, new):
             each.pop("query_terms", None)
         before, after = old.pop("embedding_filters"), new.pop("embedding_filters")
@@ -340,7 +336,7 @@ class Analyzer:
         """An index is searched and extended with the analyzer that built it, or not at all."""
         built = f"{location} was built with the model {config['model']['name']}"
         built = f"{built} ({describe(config)})"
-        if _essence(config) != _essence(self.config):
+        if essence(config) != essence(self.config):
             raise AnalyzerMismatchError(
                 f"{built}, not with the model {self.model.name} ({describe(self.config)}): open it "
                 "without naming a model or analyzer, or index the pictures again under another name"
@@ -354,51 +350,6 @@ class Analyzer:
 
     def __repr__(self) -> str:
         return f"Analyzer({describe(self.config)})"
-
-
-def is_same_analyzer(
-    config: Mapping[str, Any], weights: str, other: Mapping[str, Any], other_weights: str
-) -> bool:
-    """Whether two configurations, with the fingerprints of their weights, give the same terms."""
-    return weights == other_weights and _essence(config) == _essence(other)
-
-
-def describe(config: Mapping[str, Any]) -> str:
-    """An analyzer's full configuration on one line: its parts and their options, in order."""
-    parts = [*config["image_filters"], config["model"], *config["term_filters"]]
-    said = " -> ".join(map(_described, parts))
-    if (asked := config.get("query_terms")) is not None:
-        said += f"; a query picture asks with {asked}"
-    if "views" in config:
-        said = f"views={config['views']} -> {said}"
-    feature, behind = config.get("embedding", True), config.get("embedding_filters", ())
-    if behind or not isinstance(feature, bool):
-        feature = {} if isinstance(feature, bool) else feature
-        described = [f"deep feature: {describe_feature(feature)}", *map(_described, behind)]
-        said = f"{said}; {' -> '.join(described)}"
-    words = config.get("visual_words", 0)
-    return f"{said}; {words} visual words" if words else said
-
-
-def _terms_of(options: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], int | None]:
-    """The configurations of the term filters, and how many classes a query picture asks with."""
-    if "term_filters" in options:
-        if "terms" in options:
-            raise ConfigurationError(
-                "terms is short for term_filters that are one top_k: give one of the two"
-            )
-        filters, asked = options["term_filters"], options.get("query_terms")
-    else:
-        kept = _number("terms", options.get("terms", TERMS))
-        filters = [{"name": "top_k", "k": kept}]
-        asked = options.get("query_terms", QUERY_TERMS)
-    return filters, None if asked is None else _number("query_terms", asked)
-
-
-def _number(option: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{option} is a whole number above 0, not {value!r}")
-    return value
 
 
 def _deep_feature(model: Model, wanted: object) -> DeepFeature:
@@ -419,27 +370,6 @@ def _tell(model: Model, method: str, value: object, problem: str) -> None:
     if use is None:
         raise ConfigurationError(f"the model {model.name} {problem}")
     use(value)
-
-
-def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what says where its files are on this machine, and visual words.
-
-    The latter follow from the rest. Which files they are is in the model's fingerprint, and in the
-    option sha256 of the other parts.
-    """
-    model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
-    kind, is_file, _ = str(model["name"]).partition(":")
-    if is_file and kind in ("keras", "quantized"):
-        model["name"] = kind
-    feature = without_paths({"embedding": config.get("embedding", True)})
-    filters = [*map(without_paths, config.get("embedding_filters", ()))]
-    rest = {name: value for name, value in config.items() if name != "visual_words"}
-    return {**rest, "model": model, **feature, "embedding_filters": filters}
-
-
-def _described(part: Mapping[str, Any]) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
-    return f"{part['name']}({options})" if options else str(part["name"])
 
 
 def _without_noise(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -467,24 +397,3 @@ def _terms(scores: NDArray[np.float32], keys: Sequence[str]) -> tuple[Term, ...]
     found = np.flatnonzero(scores)
     best_first = found[np.argsort(-scores[found], kind="stable")]
     return tuple(Term(keys[i], float(scores[i])) for i in best_first)
-
-
-def _read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, Any], Path]:
-    """The configuration, and the folder in which its relative paths begin."""
-    if isinstance(config, str) and not config.endswith(".toml"):
-        config = PRESETS.get(config, {"model": config})
-    if isinstance(config, Mapping):
-        return config, current_folder()
-    path = absolute(config)
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        check_finite(path)
-        with path.open("rb") as file:
-            return tomllib.load(file), path.parent
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imgsearch_es.analysis.analyzer import Analyzer, is_same_analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.configuration import is_same_analyzer
 from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.visual_words import to_word_count
@@ -169,9 +170,8 @@ class KeptIndex:
     ) -> ImportReport:
         """Add the documents of a file, which ``export`` or another tool wrote.
 
-        An index that does not exist is created with the settings of the file. A row that is no
-        document is reported, and the others go on. Pictures in the file are put into the folder
-        ``pictures``, if given; the documents then are of these files.
+        A new index gets the settings of the file. A row that is no document is reported, and the
+        others go on. Pictures in the file go into the folder ``pictures``, if given.
 
         Raises:
             ExchangeError: the file cannot be read or does not say which analyzer made it.
@@ -209,11 +209,9 @@ class KeptIndex:
     ) -> ImportReport:
         """Add deep features of a file, wherever they come from; they are searched at once.
 
-        A new index for which no model and no analyzer is named has features alone: it is searched
-        by the pictures it has and by vectors, with the strategies dense-*. With one that is named
-        it takes new pictures, too. (That it made the features cannot be checked; their dimensions
-        are.) Documents that the index has keep all but their deep feature. Pictures are not read.
-        Relative paths in the file start at ``folder``, by default the current one.
+        A new index for which no model or analyzer is named has features alone: it is searched by
+        its pictures and by vectors, with the strategies dense-*. Documents that the index has keep
+        all but their deep feature. Relative paths start at ``folder``, by default the current one.
 
         Raises:
             ExchangeError: the file cannot be read, is of another form, or has no row that fits.
@@ -244,22 +242,14 @@ class KeptIndex:
         """Build the index anew and put the new one in its place in one step.
 
         The pictures are read again from their URIs; labels, metadata and the list of rejected
-        pictures stay. With the analyzer that the index has, the documents are copied: that changes
-        the schema, or what was given on opening as for a new index (``shards``, ``vectors``).
-        Where the other analyzer only has more embedding filters, or other ``query_terms``, they are
-        copied as well, and their deep features pass through these: no picture is read. Nor is one
-        for visual words. With another analyzer, taught words are learnt again from their examples;
-        the report names those that could not be.
+        pictures stay. Documents are copied instead, and no picture is read, for the analyzer that
+        the index has (with other ``shards``, ``vectors`` and the like), and for one with more
+        embedding filters, other ``query_terms`` or visual words. Taught words are learnt again
+        where deep features change; the report names those that could not be.
 
         Args:
-            model: another model.
-            analyzer: instead of a model, another analyzer.
-            weights: a local file with the model's weights.
-            terms: another number of synsets that pictures keep.
-            query_terms: another number of them that a picture in a query asks with.
-            views: also analyze parts of each picture: "tiles" or "tiles14".
-            visual_words: how many of each picture's deep feature to index; True for the default,
-                False for none. By default as before.
+            model, analyzer, weights: another analyzer, as for a new index.
+            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, as for a new index.
             allow_missing: leave out pictures that cannot be read any more; by default, the index
                 stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
@@ -397,6 +387,7 @@ class KeptIndex:
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
+        if analyzer is not None and added != ():
             report.lost_words = self._teach_again(stored.taught)
         return report
 

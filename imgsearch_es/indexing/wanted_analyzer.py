@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from imgsearch_es.analysis.analyzer import DEFAULT_MODEL, Analyzer, is_same_analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.configuration import DEFAULT_MODEL, is_same_analyzer
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter
 from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
@@ -208,5 +209,5 @@ def with_more_filters(
     dimensions = stored.embedding_dimensions
     for part in filters:
         dimensions = part.dimensions(dimensions)
-    plain = stored.with_taught(())
+    plain = stored.with_taught(()) if filters else stored
     return replace(plain, analyzer=analyzer.config, embedding_dimensions=dimensions)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.analyzer import describe
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.embedding_filters import write_whitening
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.pictures.files import reason

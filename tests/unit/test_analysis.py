@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_es.analysis.analyzer import Analyzer, Term, describe
+from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from tests.fakes import noise

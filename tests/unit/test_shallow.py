@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.analyzer import Analyzer, describe, is_same_analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.configuration import describe, is_same_analyzer
 from imgsearch_es.analysis.models.runtime_choice import folder_of
 from imgsearch_es.errors import (
     AnalyzerError,

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.analyzer import Analyzer, describe
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.decoding.process import WorkerProcess
 from imgsearch_es.analysis.views import PARTS, Preparation, box_of
 from imgsearch_es.errors import (

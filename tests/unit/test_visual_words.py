@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.analyzer import Analyzer, describe
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.visual_words import (
     DEFAULT_WORDS,
     to_word_count,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imgsearch_es.analysis.analyzer import describe
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
 from imgsearch_es.indexing.exchange.formats import format_of, whole
 from imgsearch_es.indexing.exchange.rows import (

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.analyzer import Term, describe
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, terms_of

@@ -40,7 +40,8 @@ def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -
 
 
 def _analyzer(index: str | None, analyzing: Analyzing) -> Analyzer:
-    from imgsearch_es.analysis.analyzer import DEFAULT_MODEL, Analyzer
+    from imgsearch_es.analysis.analyzer import Analyzer
+    from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 
     if index is not None:
         with analyzing.open(index) as source:

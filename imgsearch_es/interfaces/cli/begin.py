@@ -160,7 +160,7 @@ def _runtimes() -> Iterator[Finding]:
 
 
 def _measured(location: str | None, name: str | None) -> Iterator[Finding]:
-    from imgsearch_es.analysis.analyzer import DEFAULT_MODEL
+    from imgsearch_es.analysis.configuration import DEFAULT_MODEL
     from imgsearch_es.analysis.models import create_model
     from imgsearch_es.analysis.models.base import NetworkModel
     from imgsearch_es.analysis.models.runtime_choice import measure
@@ -181,7 +181,7 @@ def _runtime(choice: Choice) -> Finding:
 
 
 def _index(location: str) -> Iterator[Finding]:
-    from imgsearch_es.analysis.analyzer import describe
+    from imgsearch_es.analysis.configuration import describe
 
     with opened(location) as index:
         for what, detail in index.store.features().items():

@@ -223,7 +223,7 @@ def stats(*, index: Index = None) -> None:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    from imgsearch_es.analysis.analyzer import describe
+    from imgsearch_es.analysis.configuration import describe
 
     store = " ".join(figures[name] for name in ("store", "server") if name in figures)
     say(

@@ -387,10 +387,7 @@ class EmbeddedStore:
             yield Reader(connection, known_settings(self), self._numbers, self._keys)
 
     def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The analyzer is that of the file that the settings came from.
-
-        Words may have been taught or forgotten since this or another process opened the file anew.
-        """
+        """The analyzer is that of the file; words may have been taught or forgotten since."""
         if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
         times = self._file.opened.times
