@@ -191,10 +191,7 @@ class KeptIndex:
         force: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> FeatureExport:
-        """Write the deep features into a file that other programs read; options as of ``export``.
-
-        It is ``.csv``, ``.h5``, ``.parquet``, or a folder for NumPy's files (docs/features.md).
-        """
+        """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
         filters = parse_filters(where, self.vocabulary)
         return export_features(
             self.store, Path(path), filters=filters, force=force, progress=progress
@@ -241,17 +238,18 @@ class KeptIndex:
     ) -> ReindexReport:
         """Build the index anew and put the new one in its place in one step.
 
-        The pictures are read again from their URIs; labels, metadata and the list of rejected
-        pictures stay. Documents are copied instead, and no picture is read, for the analyzer that
+        The pictures are read again; labels, metadata and the list of rejected pictures stay.
+        Documents are copied instead, and no picture is read, for the analyzer that
         the index has (with other ``shards``, ``vectors`` and the like), and for one with more
         embedding filters, other ``query_terms`` or visual words. Taught words are learnt again
         where deep features change; the report names those that could not be.
 
         Args:
-            model, analyzer, weights: another analyzer, as for a new index.
-            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, as for a new index.
-            allow_missing: leave out pictures that cannot be read any more; by default, the index
-                stays as it was.
+            model: as for a new index, like the next three.
+            analyzer: instead of a model.
+            weights: of the model.
+            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``.
+            allow_missing: leave out what cannot be read any more; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
 

@@ -350,9 +350,8 @@ class EmbeddedStore:
 
     def mend(self) -> None:
         """Take out what is of no document; make what follows from the settings anew."""
-        settings = known_settings(self)
-        with self._writing() as connection:
-            inspecting.mend(connection, settings)
+        with self._changing() as reader:
+            inspecting.mend(reader.connection, reader.settings)
 
     def close(self) -> None:
         """Let go of the file."""
