@@ -286,9 +286,8 @@ class KeptIndex:
         options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
         is_url = self.location.startswith(("http://", "https://"))
         place = self._place if is_url else self.location  # which is absolute
-        return partial(
-            _opened_in, folder, type(self), place, {**options, **self._store_options}
-        ), ()
+        given = {**options, **self._store_options}
+        return partial(_opened_in, folder, type(self), place, given), ()
 
     def _settings(self) -> IndexSettings:
         self._renew()
@@ -394,9 +393,7 @@ class KeptIndex:
         raise NotImplementedError
 
 
-def _opened_in(
-    folder: Path, kind: Callable[..., Kept], place: str, options: dict[str, Any]
-) -> Kept:
+def _opened_in(folder: Path, kind: Callable[..., Kept], place: str, options: Any) -> Kept:
     """An index, opened as if this were the current folder."""
     with relative_to(folder):
         return kind(place, **options)
