@@ -151,11 +151,13 @@ def test_liking_and_disliking_refine(open_page: Open, ids: Ids, word: SimpleName
     page.locator(".act.like").nth(12).click()
     page.wait_for_url(f"**like={before[12]}*")
     settled(page)
+    disliked = page.locator(f'[data-id="{before[1]}"] .score')
+    liking = disliked.inner_text()
     page.locator(f'[data-id="{before[1]}"] .act.dislike').click()
     page.wait_for_url(f"**dislike={before[1]}*")
     settled(page)
     assert float(liked.inner_text().split()[1].rstrip(",")) > score
-    assert ids(page) != before
+    assert disliked.inner_text() != liking
     expect(page.locator(".example.like")).to_have_count(1)
     expect(page.locator(".example.dislike")).to_have_count(1)
     page.locator(".example.dislike .remove").click()

@@ -78,7 +78,8 @@ def test_an_analyzer_runs_them_in_order_and_says_so(fake_model, whitening, cat):
 def test_the_defaults_leave_the_configuration_as_it_was(fake_model):
     for given in ({}, {"embedding": True}, {"embedding": {}}, {"embedding": {"pooling": "avg"}}):
         stored = Analyzer({"model": "fake", **given, "embedding_filters": []}).config
-        assert list(stored) == ["model", "image_filters", "term_filters", "embedding"]
+        parts = ["model", "image_filters", "term_filters", "embedding", "query_terms"]
+        assert list(stored) == parts
         assert stored["embedding"] is True
     assert Analyzer({"model": "fake", "embedding": False}).config["embedding"] is False
 

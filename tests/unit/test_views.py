@@ -231,7 +231,7 @@ def test_an_index_is_searched_with_the_views_it_was_made_with(tmp_path: Path):
 
 
 def _query_terms(index: ImageIndex, picture: Image.Image):
-    return tuple(replace(term, view=None) for term in index.analyze(picture).terms)
+    return tuple(replace(term, view=None) for term in index.analyze(picture).terms[:10])
 
 
 def test_views_of_a_query_are_another_thing(tmp_path: Path):
@@ -293,10 +293,10 @@ def test_documents_go_through_every_form(tmp_path: Path):
     [
         ([0], "as long as synsets"),
         ("many", "as long as synsets"),
-        ([15] * 10, "a number from 0 to 14"),
-        ([-1] * 10, "a number from 0 to 14"),
-        ([0.5] * 10, "no whole number"),
-        ([True] * 10, "no whole number"),
+        ([15] * 50, "a number from 0 to 14"),
+        ([-1] * 50, "a number from 0 to 14"),
+        ([0.5] * 50, "no whole number"),
+        ([True] * 50, "no whole number"),
     ],
 )
 def test_wrong_views_in_a_file_are_reported(views: object, reason: str, tmp_path: Path):
