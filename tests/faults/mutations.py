@@ -132,7 +132,7 @@ class FileTarget(Target):
     def dump(self) -> dict[str, Any]:
         with duckdb.connect(self.location, read_only=True) as connection:
             ask = lambda sql: connection.execute(sql).fetchall()  # noqa: E731
-            rows = ask("SELECT * FROM documents ORDER BY ALL")
+            rows = ask("SELECT * EXCLUDE (checksum), checksum FROM documents ORDER BY ALL")
             numbers = {row[0]: row[1] for row in rows}
             found: dict[str, Any] = {}
             for *row, checksum in rows:  # without a checksum the rest says what is right
@@ -155,7 +155,7 @@ class FileTarget(Target):
         statements = {
             "weights": "UPDATE settings SET value = replace(value, 'sha256:', 'sha256:0') "
             "WHERE name = 'settings'",
-            "analyzer": "UPDATE settings SET value = replace(value, '\"k\": 10', '\"k\": 11') "
+            "analyzer": "UPDATE settings SET value = replace(value, '\"k\": 50', '\"k\": 51') "
             "WHERE name = 'settings'",
             "dimensions": "UPDATE settings SET value = replace(value, '_dimensions\": 16', "
             "'_dimensions\": 17') WHERE name = 'settings'",
