@@ -98,7 +98,7 @@ import sys
 from imgsearch_es import ImageIndex
 with ImageIndex({str(tmp_path / "index.duckdb")!r}, model={f"quantized:{made.path}"!r}) as index:
     report = index.add({str(photos)!r})
-    hits = index.search({first(photos)!r}, strategy="cosine", k=1)
+    hits = index.search({first(photos)!r}, strategy="dense-cosine", k=1)
 print(report.added, len(report.rejected), round(hits[0].score, 5))
 print(sorted({{"tensorflow", "keras", "nncf", "openvino_telemetry"}} & sys.modules.keys()))
 """
