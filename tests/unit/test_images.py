@@ -837,7 +837,6 @@ class Far(BaseHTTPRequestHandler):
 
 
 def test_a_password_fetches_and_is_not_shown():
-    pytest.importorskip("aiohttp")
     with answering(Far) as server:
         place = f"127.0.0.1:{server.server_port}"
         assert open_image(f"http://ann:secret@{place}/200.png").uri == f"http://{place}/200.png"

@@ -70,7 +70,6 @@ def test_what_pruning_refuses_is_told(index, photos, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
 def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, photos, monkeypatch):
-    pytest.importorskip("watchfiles")
     pause = property(lambda _: 0.1, lambda _, seconds: None)
     monkeypatch.setattr(Watcher, "_pause", pause, raising=False)
     odd = photos / os.fsdecode(b"\xff.png")
@@ -100,7 +99,6 @@ def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, p
 
 
 def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, monkeypatch):
-    pytest.importorskip("watchfiles")
     allowed, told = threading.Event(), []
     monkeypatch.setattr(os, "access", lambda *_: allowed.is_set())
     watcher = Watcher(index, [photos], tell=told.append)
