@@ -2,26 +2,26 @@
 
 Ray Data hands partitions to actors, and again to another actor when one is lost. The driver alone
 talks to the store: DuckDB admits one writer, and with Elasticsearch it keeps the ledger, the copies
-and the counts in one place. Pictures travel pickled, in Arrow tables of one value: there as they
-were found, back with what became of them, some kB for each.
+and the counts in one place. Ray carries a partition as one value: there the pictures as they were
+found, back with what became of them, some kB for each.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImgsearchError
@@ -122,7 +122,7 @@ class RayReaders:
     def _round(self, tasks: dict[int, Found]) -> Iterator[Found]:
         self._start()
         for row in self._dataset(tasks).iter_rows():
-            done, seconds, error = pickle.loads(row["value"])  # noqa: S301 - of our own actor
+            done, seconds, error = row["value"].value
             for stage, worked in seconds.items():
                 self._stages.add(stage, worked)
             for place, found in done:
@@ -164,23 +164,29 @@ class RayReaders:
         rows = iter(tasks.items())
         partitions = []
         while some := list(islice(rows, size)):
-            partitions.append(_table(some))
+            partitions.append({"value": Carried(some)})
         analyzer = self._analyzer()
         options = replace(self._options, labels=None, metadata=None, workers=cpus)
-        return ray.data.from_arrow(partitions).map_batches(
+        return ray.data.from_items(partitions, override_num_blocks=len(partitions)).map_batches(
             Analyst,
             fn_constructor_args=(analyzer.config, analyzer.fingerprint(), options),
-            batch_size=None,  # a partition as it is
-            batch_format="pyarrow",
-            zero_copy_batch=True,
+            batch_size=1,
+            batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=cpus,
             num_gpus=gpus,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A value that Ray carries as it is, since it does not look into it for columns."""
+
+    value: Any
+
+
 class Analyst:
-    """An actor, which analyzes one table of pictures after the other; ``workers`` decode.
+    """An actor, which analyzes one partition after the other; ``workers`` decode.
 
     The analyzer is made anew of its configuration, and must have the same weights here.
     """
@@ -193,13 +199,12 @@ class Analyst:
         # None are few: a decoder that crashes must not take the actor along.
         self._readers = Readers(self._checked, options, self._stages, few=0)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """What became of the pictures, what each stage worked, and the error that ends the run.
 
         Ray would take an exception for a defect of this program and wrap it in tracebacks.
         """
-        tasks = pickle.loads(table["value"][0].as_py())  # noqa: S301 - of our own driver
-        places = {found: place for place, found in tasks}
+        places = {found: place for place, found in batch["value"][0].value}
         before, done, error = dict(self._stages.seconds), [], None
         try:
             self._checked()
@@ -209,7 +214,9 @@ class Analyst:
         except ImgsearchError as stopped:
             error = str(stopped)
         seconds = {stage: now - before[stage] for stage, now in self._stages.seconds.items()}
-        return _table((done, seconds, error))
+        answer = np.empty(1, dtype=object)
+        answer[0] = Carried((done, seconds, error))
+        return {"value": answer}
 
     def _analyzed(self, pictures: Mapping[Found, int]) -> Iterator[Found]:
         for found in self._readers.read(pictures):
@@ -226,10 +233,6 @@ class Analyst:
             analyzer.check_is(self._config, self._weights, "the index")
             self._analyzer = analyzer
         return self._analyzer
-
-
-def _table(value: object) -> pa.Table:
-    return pa.table({"value": [pickle.dumps(value)]})
 
 
 def share(resources: Mapping[str, float], actors: int | None = None) -> tuple[int, int, float]:

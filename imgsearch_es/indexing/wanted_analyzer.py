@@ -69,7 +69,7 @@ class WantedAnalyzer:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.fast_decode and self.analyzer is not None:
             raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
-        if self._has_terms and self.analyzer is not None:
+        if {self.terms, self.query_terms} != {None} and self.analyzer is not None:
             raise ConfigurationError("an analyzer says for itself: terms and query_terms")
         if self.views is not None and self.analyzer is not None:
             raise ConfigurationError(
@@ -89,12 +89,8 @@ class WantedAnalyzer:
     @property
     def is_asked_for(self) -> bool:
         """Whether an index that exists may turn out to be of another analyzer."""
-        given = (self.model, self.analyzer, self.views)
-        return self.fast_decode or self._has_terms or any(each is not None for each in given)
-
-    @property
-    def _has_terms(self) -> bool:
-        return self.terms is not None or self.query_terms is not None
+        given = (self.model, self.analyzer, self.terms, self.query_terms, self.views)
+        return self.fast_decode or any(each is not None for each in given)
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
         """The analyzer, for an index that remembers ``settings`` (`check_fits`), or a new one."""

@@ -121,7 +121,7 @@ class EmbeddedStore:
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        known_settings(self)
+        known_settings(self)  # an error where there is no index yet
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
