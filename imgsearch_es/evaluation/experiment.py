@@ -238,15 +238,16 @@ class Evaluation(Results):
         other = baseline or self.plan.compare
         if other is None:
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
-        from imgsearch_es.interfaces.plots.evaluation import differences
+        from imgsearch_es.search.shown import evaluation
 
-        return differences(self, self._known(system), self._known(other), self.measured(measure))
+        names = self._known(system), self._known(other)
+        return evaluation.differences(self, *names, self.measured(measure))
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.evaluation import precision_recall
+        from imgsearch_es.search.shown import evaluation
 
-        return precision_recall(self, [self._known(s) for s in systems or self.scores])
+        return evaluation.precision_recall(self, [self._known(s) for s in systems or self.scores])
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Precision against recall, and the differences of every system to the baseline."""

@@ -6,7 +6,8 @@ To be read in this order, which is that of the stages; each runs in threads of i
 
 ``run`` holds them together by ``channel``, and gives back a ``report``. Then:
 ``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in
-files), ``verifying``, and ``kept_index``, which has them all; ``ray_engine`` is for a cluster.
+files), ``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has
+them all; ``ray_engine`` is for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE

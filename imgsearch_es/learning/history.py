@@ -88,12 +88,12 @@ class TrainingReport:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.interfaces.plots.evaluation import plot_curves
+        from imgsearch_es.search.shown import evaluation
 
-        return plot_curves(self)
+        return evaluation.plot_curves(self)
 
     def save_plot(self, path: str | os.PathLike[str]) -> None:
         """Write the curves into a file, of the kind that its name says."""
-        from imgsearch_es.interfaces.plots.evaluation import save_curves
+        from imgsearch_es.search.shown import evaluation
 
-        save_curves(self, path)
+        evaluation.save_curves(self, path)

@@ -152,9 +152,9 @@ class Explanation:
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.figures import plot_explanation
+        from imgsearch_es.search.shown import figures
 
-        return plot_explanation(self)
+        return figures.plot_explanation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -228,13 +228,13 @@ class Hits(Sequence[Hit]):
 
     def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
         """The paper's grid: the query, then the hits with their scores or ``distances``."""
-        from imgsearch_es.interfaces.plots.figures import plot
+        from imgsearch_es.search.shown import figures
 
         shown = self
         if distances:
             shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
             shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
-        return plot(shown, columns=columns)
+        return figures.plot(shown, columns=columns)
 
     def labeled(self, labels: Callable[[Hit], tuple[str, ...]]) -> Hits:
         """The same hits with other labels, to show."""
@@ -257,7 +257,7 @@ class Hits(Sequence[Hit]):
         Raises:
             ConfigurationError: the page cannot be written, or would replace a file that is none.
         """
-        from imgsearch_es.interfaces.gallery import gallery_html
+        from imgsearch_es.search.shown import gallery_html
 
         target = Path(path).expanduser().absolute()
         options = {"facets": self._shown_facets(), **options}
@@ -271,13 +271,13 @@ class Hits(Sequence[Hit]):
         return target
 
     def _repr_html_(self) -> str:
-        from imgsearch_es.interfaces.gallery import gallery_html
+        from imgsearch_es.search.shown import gallery_html
 
         return gallery_html(self, facets=self._shown_facets())
 
     def _shown_facets(self) -> Facets | None:
         """The facets of a gallery; None where they cannot be counted: that is no reason to fail."""
-        from imgsearch_es.interfaces.gallery import SHOWN, VALUES
+        from imgsearch_es.search.shown import SHOWN, VALUES
 
         try:
             return self.facets(SHOWN, VALUES) if len(self) else None
@@ -285,7 +285,7 @@ class Hits(Sequence[Hit]):
             return None
 
     def __repr__(self) -> str:
-        from imgsearch_es.interfaces.gallery import number
+        from imgsearch_es.search.shown import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]

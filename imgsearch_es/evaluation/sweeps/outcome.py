@@ -214,9 +214,9 @@ class Sweep(Results):
 
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.evaluation import pareto
+        from imgsearch_es.search.shown import evaluation
 
-        return pareto(self, self.measured(measure), cost)
+        return evaluation.pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""

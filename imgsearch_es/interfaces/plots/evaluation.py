@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.measures import score
-from imgsearch_es.evaluation.sweeps.outcome import Point, curves
 from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from imgsearch_es.evaluation.experiment import Evaluation
-    from imgsearch_es.evaluation.sweeps.outcome import Sweep
+    from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep
     from imgsearch_es.learning.history import TrainingReport
 
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"
@@ -56,6 +54,8 @@ def differences(evaluation: Evaluation, system: str, baseline: str, measure: str
 
 def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     """See ``Evaluation.plot_precision_recall``; trec_eval's interpolation, mean over queries."""
+    from imgsearch_es.evaluation.measures import score
+
     figure = make_figure((6.4, 4.4))
     axes = figure.add_subplot()
     recall = [level / 10 for level in range(11)]
@@ -77,6 +77,8 @@ def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
 
 def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     """See ``Sweep.plot``."""
+    from imgsearch_es.evaluation.sweeps.outcome import curves
+
     front = sweep.front(measure, cost)
     if not front:
         raise EvaluationError("nothing was timed: sweep with timed= above 0")
