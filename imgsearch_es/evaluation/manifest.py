@@ -14,10 +14,8 @@ import os
 import platform
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import update_wrapper
-from importlib import metadata
 from inspect import cleandoc, signature
 from pathlib import Path
 from types import UnionType
@@ -33,6 +31,7 @@ from typing import (
     get_type_hints,
 )
 
+from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.tables import Tables, check_known
@@ -278,10 +277,7 @@ class Difference:
 def versions() -> dict[str, str]:
     """Of Python, the machine and the packages that figures may depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | {name: number for name in _PACKAGES if (number := installed_version(name))}
 
 
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:

@@ -24,17 +24,6 @@ from imgsearch_es.indexing.run import Indexer, StoppedError
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [
-    "BATCH_SIZE",
-    "DEFAULT_LIMITS",
-    "STAGES",
-    "IndexReport",
-    "Indexer",
-    "Labels",
-    "Options",
-    "Progress",
-    "Rejected",
-    "StoppedError",
-    "as_labels",
-    "folder_label",
-    "is_gone",
-]
+    "BATCH_SIZE", "DEFAULT_LIMITS", "STAGES", "IndexReport", "Indexer", "Labels", "Options",
+    "Progress", "Rejected", "StoppedError", "as_labels", "folder_label", "is_gone",
+]  # fmt: skip

@@ -16,12 +16,7 @@ from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.errors import (
-    ConfigurationError,
-    ImageError,
-    MissingDependencyError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture

@@ -97,8 +97,9 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        wanted = self._settings
-        are_same = left and left.visual_words == wanted.visual_words and _are_same(left, wanted)
+        wanted, names = self._settings, ("visual_words", "schema_version", "taught")
+        are_same = left and are_alike(left, wanted)
+        are_same = are_same and all(getattr(left, n) == getattr(wanted, n) for n in names)
         if left and not are_same:
             self._new.delete()
         if not are_same:
@@ -209,11 +210,6 @@ class Rebuild:
             "what was analyzed is kept for the next run",
             list(self._missing.items()),
         )
-
-
-def _are_same(left: IndexSettings, wanted: IndexSettings) -> bool:
-    versions = left.schema_version, wanted.schema_version
-    return versions[0] == versions[1] and left.taught == wanted.taught and are_alike(left, wanted)
 
 
 def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:

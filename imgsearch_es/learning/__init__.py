@@ -16,16 +16,6 @@ from imgsearch_es.learning.made_groups import make_groups
 from imgsearch_es.learning.training import train_head
 
 __all__ = [
-    "LOSSES",
-    "MINING",
-    "Epoch",
-    "TrainingOptions",
-    "TrainingReport",
-    "apply_head",
-    "build_head",
-    "features_and_groups",
-    "load_head",
-    "make_groups",
-    "train",
-    "train_head",
-]
+    "LOSSES", "MINING", "Epoch", "TrainingOptions", "TrainingReport", "apply_head", "build_head",
+    "features_and_groups", "load_head", "make_groups", "train", "train_head",
+]  # fmt: skip

@@ -94,6 +94,6 @@ class TrainingReport:
 
     def save_plot(self, path: str | os.PathLike[str]) -> None:
         """Write the curves into a file, of the kind that its name says."""
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import figures
 
-        evaluation.save_curves(self, path)
+        figures.save_figure(self.plot(), path, "figure")

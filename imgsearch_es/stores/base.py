@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.taught import TaughtWord
@@ -33,10 +33,6 @@ from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
-
-    from imgsearch_es.retrieval.feedback import Example
-
-P = TypeVar("P", "Document", "Example")
 
 
 @dataclass(frozen=True, slots=True)

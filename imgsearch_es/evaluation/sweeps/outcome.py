@@ -19,14 +19,7 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import Results, SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.significance import NOTHING, Comparison, Interval, compare, interval
-from imgsearch_es.evaluation.tables import (
-    Section,
-    compared,
-    mark,
-    p_values,
-    plain,
-    show,
-)
+from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import ImgsearchError, pip_install
 from imgsearch_es.interfaces.cli.index import show_progress
 from imgsearch_es.interfaces.cli.options import Index, opened
@@ -114,20 +114,13 @@ def _python() -> Iterator[Finding]:
     yield Finding("Python", True, f"{platform.python_version()} on {platform.platform()}")
     yield Finding("processor", True, f"{os.cpu_count()} cores")
     for name in _NEEDED:
-        installed = _version(name)
+        installed = installed_version(name)
         if installed is None and name == "tensorflow" and find_spec("tensorflow"):
-            installed = _version("tensorflow-cpu") or "another distribution"
+            installed = installed_version("tensorflow-cpu") or "another distribution"
         yield Finding(name, installed is not None, installed or f"missing: pip install {name}")
     for name, use in _OPTIONAL.items():
-        installed = _version(name)
+        installed = installed_version(name)
         yield Finding(name, True if installed else None, installed or f"not installed; for {use}")
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _models() -> Iterator[Finding]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
+from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,11 +132,6 @@ def plot_curves(report: TrainingReport) -> Figure:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def save_curves(report: TrainingReport, path: str | os.PathLike[str]) -> None:
-    """See ``TrainingReport.save_plot``."""
-    save_figure(plot_curves(report), path, "figure")
 
 
 def _finish(axes: Axes) -> None:

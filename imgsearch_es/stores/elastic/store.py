@@ -30,11 +30,7 @@ from imgsearch_es.stores.elastic.answers import (
 )
 from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import (
-    WHOLE_INDEX,
-    by_doc_values,
-    is_complete,
-)
+from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX, by_doc_values, is_complete
 from imgsearch_es.stores.elastic.writing import Writing
 
 _WIDER = 5
