@@ -27,12 +27,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, LogError
-
-if TYPE_CHECKING:
-    from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.hits import Hits
 
 MAX_BYTES = 50_000_000
 OLD_FILES = 4

@@ -7,10 +7,9 @@ nothing was written to that in between. Interrupted, it stays, and the next run 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embeddi
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.indexing import IndexReport
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
@@ -28,7 +28,6 @@ _ANALYZED_TOGETHER = 10_000
 """Pictures given to the pipeline at a time."""
 _PASSES = 10
 """Over an index that is written to meanwhile."""
-T = TypeVar("T")
 
 Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
 """Adds pictures, given by URI and with a function of their labels, to the new index."""
@@ -132,7 +131,7 @@ class Rebuild:
         self._missing = {}
         total, done = self._old.count(), 0
         waiting: list[Document] = []
-        for block in _chunks(self._old.documents(), _LOOKUP_SIZE):
+        for block in chunks(self._old.documents(), _LOOKUP_SIZE):
             known = self._new.known([document.id for document in block])
             waiting += [
                 d for d in block if Known(d.sha256, d.labels, d.metadata) != known.get(d.id)
@@ -145,7 +144,7 @@ class Rebuild:
         self._take(waiting)
         self._new.finish()
         gone: list[str] = []  # from the old index since an earlier pass
-        for others in _chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
+        for others in chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
             there = self._old.known([item.id for item in others])
             gone += [item.id for item in others if item.id not in there]
         if gone:
@@ -225,9 +224,3 @@ def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
         ]
 
     return convert
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

@@ -31,7 +31,7 @@ from imgsearch_es.learning.head import (
 )
 from imgsearch_es.learning.history import Epoch, TrainingReport
 from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
-from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     import keras
@@ -123,11 +123,8 @@ class Checkpoint:
         arrays: dict[str, Any] = {
             f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
         }
-        try:
-            with replacing(path) as draft, draft.open("wb") as file:
-                np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+        with saving(path) as draft, draft.open("wb") as file:
+            np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:

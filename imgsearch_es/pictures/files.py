@@ -75,6 +75,16 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+@contextmanager
+def saving(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> Iterator[Path]:
+    """`replacing`, whose errors are of this kind and name the file."""
+    try:
+        with replacing(path) as draft:
+            yield draft
+    except OSError as error:
+        raise kind(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def check_finite(path: Path) -> None:
     """OSError where reading would not end: a device such as /dev/zero."""
     if path.is_char_device() or path.is_block_device():

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
@@ -32,9 +32,7 @@ from imgsearch_es.retrieval.conditions import (
     quoted,
 )
 from imgsearch_es.retrieval.queries import synset_vector
-
-if TYPE_CHECKING:
-    from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
+from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_LENGTH = 10_000
 """Characters in a line."""

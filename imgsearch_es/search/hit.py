@@ -21,12 +21,11 @@ from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
 from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.stores.base import SearchResult
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from imgsearch_es.stores.base import SearchResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
-from imgsearch_es.pictures.files import check_page, replacing
+from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.pictures.files import check_page, saving
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
-from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from imgsearch_es.stores.base import SearchResult, Store
 
 
 class Hits(Sequence[Hit]):
@@ -262,12 +260,9 @@ class Hits(Sequence[Hit]):
         target = Path(path).expanduser().absolute()
         options = {"facets": self._shown_facets(), **options}
         page = gallery_html(self, standalone=True, **options)
-        try:
+        with saving(target) as draft:
             check_page(target)
-            with replacing(target) as draft:
-                draft.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
+            draft.write_text(page, encoding="utf-8")
         return target
 
     def _repr_html_(self) -> str:

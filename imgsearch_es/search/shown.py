@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgsearch_es.errors import MissingDependencyError, pip_install
+from imgsearch_es.errors import needed
 from imgsearch_es.interfaces.gallery import hardest as hardest_queries
 from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
 from imgsearch_es.interfaces.html import number
@@ -26,25 +26,16 @@ __all__ = [
 
 def search_box() -> type[SearchBox]:
     """The widget of ``ImageIndex.browse``; else MissingDependencyError."""
-    try:
-        from imgsearch_es.interfaces.notebook.search_box import SearchBox
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "the search box needs ipywidgets, which is not installed. "
-            f"Install it with: {pip_install('widgets')}"
-        ) from error
+    needed("ipywidgets", "the search box needs ipywidgets, which is not installed", "widgets")
+    from imgsearch_es.interfaces.notebook.search_box import SearchBox
+
     return SearchBox
 
 
 def judging_widget() -> type[JudgingWidget]:
     """The widget of ``Judging.widget``; else MissingDependencyError."""
-    try:
-        from imgsearch_es.interfaces.notebook.judging import JudgingWidget
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("anywidget", "traitlets", "ipywidgets")):
-            raise
-        raise MissingDependencyError(
-            f"judging in a notebook needs anywidget: {pip_install('widgets')}; on a "
-            "terminal it is `imgsearch judge`"
-        ) from error
+    what = "judging in a notebook needs anywidget (on a terminal it is `imgsearch judge`)"
+    needed("anywidget", what, "widgets")
+    from imgsearch_es.interfaces.notebook.judging import JudgingWidget
+
     return JudgingWidget

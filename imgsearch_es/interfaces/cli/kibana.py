@@ -11,7 +11,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.cli.declaring import command
 from imgsearch_es.interfaces.cli.options import Index
 from imgsearch_es.interfaces.cli.output import answer, print_table, say
-from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.kibana import SavedObject
@@ -35,11 +35,8 @@ def export(
     name, objects, listed = _objects(index, page)
     if file.exists() and not force:
         raise ConfigurationError(f"{file} exists; --force overwrites it")
-    try:
-        with replacing(file) as draft:
-            draft.write_text(to_ndjson(objects), encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {file}: {error.strerror}") from error
+    with saving(file) as draft:
+        draft.write_text(to_ndjson(objects), encoding="utf-8")
     answer({"file": str(file), "index": name, "objects": listed})
     print_table(("type", "title"), [(each["type"], each["title"]) for each in listed])
     say(f"{file}: {len(objects)} saved objects of the index {name}")

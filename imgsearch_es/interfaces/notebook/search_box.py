@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.gallery.page import parts, query_head, style
 from imgsearch_es.interfaces.notebook.parts import (
     Narrowing,
@@ -28,9 +29,6 @@ from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import imagenet
-
-if TYPE_CHECKING:
-    from imgsearch_es.index import ImageIndex
 
 MOST = 100
 """Hits on a page."""
