@@ -86,7 +86,6 @@ def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
 
 
 def _ranks(ranking: Sequence[Hashable]) -> dict[Hashable, int]:
-    """The rank of each document, from 0."""
     ranks = {document: rank for rank, document in enumerate(ranking)}
     if len(ranks) < len(ranking):
         raise EvaluationError("a ranking has a document twice")

@@ -228,7 +228,6 @@ class Watcher:
             del self._unreadable[uri]
 
     def _below(self, folder: str | Path) -> list[str]:
-        """The URIs of the documents below a folder."""
         below = self._index.store.below
         return [uri for prefix in beginnings(folder) for _, uri in below(prefix)]
 
@@ -238,7 +237,6 @@ class Watcher:
         return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
 
     def _due(self) -> set[str]:
-        """Pictures to be tried again."""
         now = time.monotonic()
         return {
             uri

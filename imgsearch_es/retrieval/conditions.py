@@ -247,7 +247,6 @@ def _bound(field: str, operator: str, value: object) -> tuple[str, str]:
 
 
 def _moment(field: str, value: object) -> date | datetime:
-    """A day, or a moment in UTC."""
     moment = value if isinstance(value, date) else _read_moment(field, str(value))
     if isinstance(moment, datetime) and moment.tzinfo is not None:
         try:

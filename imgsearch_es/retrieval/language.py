@@ -100,7 +100,6 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
-    """The words, phrases and conditions of a line."""
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -118,8 +117,6 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 
 
 class _Reader:
-    """Collects what the tokens of a line ask for."""
-
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._run: list[str] = []  # words side by side, which may form phrases
@@ -169,7 +166,6 @@ class _Reader:
         )
 
     def _end_run(self) -> None:
-        """Find the phrases of the words side by side."""
         for resolution in _phrases(" ".join(self._run), self._vocabulary):
             self._add_synsets(resolution.keys, _shown(resolution.phrase))
             self._named.append(resolution)
@@ -329,7 +325,6 @@ def _shown(phrase: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """A text without the quotation marks around it, if any."""
     if text[:1] not in _MARKS or not text:
         return text
     return re.sub(rf"\\([\\{_MARKS}])", r"\1", text[1:-1])

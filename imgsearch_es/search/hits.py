@@ -193,7 +193,6 @@ class Hits(Sequence[Hit]):
         return documents
 
     def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
-        """The hits of these numbers, each once."""
         wanted = [numbers] if isinstance(numbers, int) else list(numbers)
         for i in wanted:
             if not -len(self) <= i < len(self):

@@ -152,7 +152,6 @@ def folder_of(model: Network) -> Path:
 
 
 def _made_for() -> dict[str, str]:
-    """The versions and the machine that a decision holds for."""
     versions = {name: number for name in _DISTRIBUTIONS if (number := installed_version(name))}
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     gpu = not hidden and any(map(os.path.exists, _GPU_DEVICES))  # said without TensorFlow

@@ -261,7 +261,6 @@ def _joined(feature: Feature) -> str:
 
 
 def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
-    """Rows of arrays, or of datasets, of the same length."""
     if vectors.dtype.kind not in "fiu" or vectors.ndim not in (2, 4):
         raise ExchangeError(
             f"{place}: features are {vectors.dtype} of shape {tuple(vectors.shape)}, and should be "
@@ -306,7 +305,6 @@ def _text(value: object) -> str:
 
 
 def _row(number: int, path: object, values: Any, labels: Iterable[object] = ()) -> Row:
-    """A row's values, checked."""
     try:
         if not isinstance(path, str) or not path.strip():
             raise RowError("the path is missing")

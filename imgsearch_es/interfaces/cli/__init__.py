@@ -93,7 +93,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _is_lost() -> bool:
-    """Whether the current folder is gone."""
     try:
         return not Path.cwd()
     except FileNotFoundError:

@@ -71,7 +71,6 @@ def demo(
 
 
 def _kind(uri: str) -> str:
-    """The part of a demo photo's name that says how it was made."""
     return Path(uri).stem.rpartition("-")[2] if "-" in Path(uri).stem else "original"
 
 

@@ -92,7 +92,6 @@ class ImgsearchMagics(Magics):
         return self._opened[name]
 
     def _variable(self, name: str, default: Any = None) -> Any:
-        """What a variable of the notebook holds."""
         names: dict[str, Any] = {} if self.shell is None else self.shell.user_ns
         return names.get(name, default) if name.isidentifier() else default
 

@@ -186,7 +186,6 @@ class SearchBox:
         self._try(lambda: self._index.search(picture, words, **options), (text, picture))
 
     def _change(self, change: Callable[[Query], Query]) -> None:
-        """Show what the query finds with a change."""
         if self.hits is not None:
             query = self.hits.query
             self._try(lambda: self._index.search_many([change(query)])[0])
@@ -207,7 +206,6 @@ class SearchBox:
         self._show()
 
     def _show(self) -> None:
-        """Show the step that was taken last."""
         hits = self.hits
         if self._step:
             self.words.value, self._picture = self._step.words, self._step.picture
@@ -249,7 +247,6 @@ class SearchBox:
         self.words.options = complete(vocabulary, self.words.value)
 
     def _entered(self, widget: Any, content: Any, buffers: Any) -> None:
-        """Enter was pressed in the box."""
         if content.get("event") == "submit":
             self.search()
 

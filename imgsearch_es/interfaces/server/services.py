@@ -166,7 +166,6 @@ class Services:
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
-        """The configuration of the index's analyzer; empty where there is no index."""
         found = self.index.store.settings()
         return found.analyzer if found else {}
 

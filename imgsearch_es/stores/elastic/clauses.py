@@ -155,7 +155,6 @@ def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, A
 
 
 def _condition(item: Filter) -> dict[str, Any]:
-    """One condition, whether negated or not."""
     values = list(item.values)
     if item.field.startswith(METADATA):
         values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]

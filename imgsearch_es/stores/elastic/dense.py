@@ -55,7 +55,6 @@ def words_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
 
 
 def _of_all(query: Query) -> dict[str, Any]:
-    """Every document that meets the conditions, scored by a script."""
     scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
     if query.threshold is not None:
         least = COMPARISONS[query.strategy].to_painless(query.threshold)

@@ -231,7 +231,6 @@ class Reading(AliasedIndex):
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Every document that meets conditions, with what is asked for of it."""
         self.client.indices.refresh(index=self._name)
         wanted = matching(Selection(filters=tuple(filters)))
         body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}

@@ -229,7 +229,6 @@ def _keep_page(reader: Reader, query: Query, best: _Best) -> None:
 
 
 def _page(query: Query, best: _Best, documents: Mapping[int, Document]) -> tuple[Scored, ...]:
-    """The hits asked for."""
     hits = best_first(
         Scored(documents[number], score, best.parts.get(number, ()))
         for number, score in best.scores.items()
