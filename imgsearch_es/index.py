@@ -21,7 +21,7 @@ from imgsearch_es.indexing import (
     is_gone,
 )
 from imgsearch_es.indexing.kept_index import PathLike
-from imgsearch_es.indexing.progress import shown
+from imgsearch_es.indexing.report import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList

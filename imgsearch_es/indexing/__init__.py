@@ -4,8 +4,8 @@ To be read in this order, which is that of the stages; each runs in threads of i
 
     find -> read -> (decoding) -> find.Resolver -> analyze -> write
 
-``run`` holds them together by ``channel``, and gives back a ``report``. Then:
-``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in
+``run`` holds them together by ``channel``, and gives back a ``report``, which is shown while it
+runs. Then: ``wanted_analyzer``, ``reindexing``, ``exchange`` (documents in
 files), ``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has
 them all; ``ray_engine`` is for a cluster.
 """
