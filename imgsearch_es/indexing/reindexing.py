@@ -64,15 +64,9 @@ class ReindexReport:
 
 
 class Rebuild:
-    """One run; ``old`` is only read.
+    """One run; ``old`` is only read, and ``settings`` are those of the new index.
 
-    Args:
-        old, new: the index to be replaced, and the one beside it.
-        settings: of the new index.
-        analyze: None copies the documents.
-        convert: for documents that are copied; by default they stay as they are.
-        allow_missing: go on without pictures that cannot be read.
-        progress: told how far the run is.
+    Without ``analyze`` documents are copied, after ``convert`` where it is given.
     """
 
     def __init__(

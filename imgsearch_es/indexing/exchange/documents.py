@@ -55,12 +55,9 @@ class ExportReport:
 
 
 class RejectedRow(NamedTuple):
-    """A row that could not be indexed, and why.
+    """A row that could not be indexed, what it says it is of, if anything, and why.
 
-    Attributes:
-        row: its line in JSON Lines, where the header is line 1; its number in Parquet, from 1.
-        uri: what the row says it is of, if anything.
-        reason: why, in a few words.
+    ``row`` is its line in JSON Lines, where the header is line 1; its number in Parquet, from 1.
     """
 
     row: int

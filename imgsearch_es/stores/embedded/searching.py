@@ -51,12 +51,9 @@ _METADATA = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
 
 @dataclass(slots=True)
 class _Best:
-    """The best documents of a query, by number.
+    """The best offset + k documents of a query by number, and all that tie with the last of them.
 
-    Attributes:
-        scores: of the best offset + k, and of all that tie with the last of them.
-        total: how many match.
-        parts: of a fused query, what each part adds to the scores of these.
+    ``total`` is how many match; ``parts`` of a fused query what each part adds to these scores.
     """
 
     scores: dict[int, float]
