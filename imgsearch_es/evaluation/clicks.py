@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from imgsearch_es.errors import ConfigurationError, QueryError, needed
@@ -219,10 +219,6 @@ class Duel:
     losses: int
     ties: int
     p: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def click_figures(

@@ -122,12 +122,12 @@ def find_groups(
     return sorted(sorted(names[i] for i in part) for part in parts if len(part) > 1)
 
 
-def in_batches(groups: Iterable[list[str]], size: int = 1000) -> Iterator[list[list[str]]]:
-    """Groups together until they have ``size`` ids, so that documents are fetched in bulk."""
+def in_batches(groups: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+    """Groups together until they have a thousand ids, so that documents are fetched in bulk."""
     batch: list[list[str]] = []
     for group in groups:
         batch.append(group)
-        if sum(map(len, batch)) >= size:
+        if sum(map(len, batch)) >= 1000:
             yield batch
             batch = []
     if batch:
