@@ -109,9 +109,8 @@ class Described(Protocol):
 class Store(Described, Protocol):
     """An index of documents."""
 
-    @property
-    def ledger(self) -> Ledger:
-        """The pictures that could not be indexed."""
+    ledger: Ledger
+    """The pictures that could not be indexed."""
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers, although an older version may have written it."""

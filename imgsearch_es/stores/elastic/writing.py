@@ -114,7 +114,6 @@ class Writing(Reading):
         return len(answers) - len(refused), rejected
 
     def finish(self) -> None:
-        """Make everything written searchable."""
         with translated(self._address):
             self.client.indices.refresh(index=self._name)
 

@@ -29,6 +29,7 @@ from imgsearch_es.stores.base import (
     Known,
     Scored,
     SearchResult,
+    Store,
     WriteReport,
     check_features,
     known_settings,
@@ -61,7 +62,7 @@ _TOGETHER = 20
 in memory, ten bytes a posting."""
 
 
-class EmbeddedStore:
+class EmbeddedStore(Store):
     """An index in one DuckDB file.
 
     Args:
@@ -84,7 +85,6 @@ class EmbeddedStore:
         self._text, self._checked, self._written_at = "", 0, 0
 
     def settings(self) -> IndexSettings | None:
-        """What the index remembers; None when there is no index yet."""
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
@@ -99,7 +99,6 @@ class EmbeddedStore:
         self._settings = settings
 
     def stored_settings(self) -> IndexSettings | None:
-        """What the index remembers."""
         return self.settings()
 
     def renew(self) -> None:
@@ -163,20 +162,17 @@ class EmbeddedStore:
             schema.write_value(connection, "clustered_postings", str(count))
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove documents and their postings."""
         settings = known_settings(self)
         with self._writing() as connection:
             return delete(connection, list(ids), settings)
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """The stored documents of these ids, with their embeddings."""
         if not self._file.exists():
             return {}
         with self._reading() as reader:
             return stored(reader, ids, embeddings=True)
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
-        """Hash, labels and metadata of the stored ones of these ids."""
         if not self._file.exists():
             return {}
         rows = self._rows(
@@ -187,7 +183,6 @@ class EmbeddedStore:
         return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
-        """The least id of each of these sha256 that a document has."""
         rows = self._rows(
             "SELECT sha256, min(id) FROM documents "
             "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
@@ -196,40 +191,33 @@ class EmbeddedStore:
         return dict(rows)
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
-        """(id, uri) of the documents below a folder."""
         return self._rows(
             "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents and postings."""
         with self._reading() as reader:
             return searching.statistics(reader, keys)
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that share a synset with the query, or have what it compares."""
         with self._reading() as reader:
             return searching.matching(reader, query)
 
     def count(self) -> int:
-        """How many documents there are."""
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the index."""
         with self._reading() as reader:
             figures = searching.figures(reader, self._file.path.stat().st_size)
         return {"store": "embedded", "location": self.location, **figures}
 
     def sample(self, size: int) -> list[Document]:
-        """The documents with the smallest ids."""
         with self._reading() as reader:
             rows = reader.rows("SELECT id FROM documents ORDER BY id LIMIT $1", [size])
             found = stored(reader, [key for (key,) in rows], embeddings=True)
         return [found[key] for (key,) in rows]
 
     def features(self) -> dict[str, str]:
-        """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
 
     def search(self, query: Query) -> SearchResult:
@@ -279,16 +267,13 @@ class EmbeddedStore:
             started = time.perf_counter()
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
-        """Count values and ranges, one field after the other."""
         with self._reading() as reader:
             return searching.facets(reader, query, fields, size)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
-        """Hash and deep feature of every document."""
         return self._in_blocks(partial(next_fingerprints, embeddings=embeddings))
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        """Every document that meets conditions."""
         return self._in_blocks(partial(next_documents, filters=filters))
 
     def _in_blocks(
@@ -340,12 +325,10 @@ class EmbeddedStore:
         return True
 
     def glance(self) -> list[Harm]:
-        """What the tables as a whole say."""
         with self._reading() as reader:
             return inspecting.glance(reader)
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document."""
         return self._in_blocks(inspecting.block)
 
     def mend(self) -> None:
@@ -354,7 +337,6 @@ class EmbeddedStore:
             inspecting.mend(reader.connection, reader.settings)
 
     def close(self) -> None:
-        """Let go of the file."""
         self._file.close()
 
     @contextmanager
