@@ -89,6 +89,14 @@ def saving(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> Itera
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def cache_folder(part: str) -> Path:
+    """A folder below IMGSEARCH_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get("IMGSEARCH_CACHE")
+    return Path(chosen or user_cache_dir("imgsearch_es")).expanduser() / part
+
+
 def check_finite(path: Path) -> None:
     """OSError where reading would not end: a device such as /dev/zero."""
     if path.is_char_device() or path.is_block_device():
