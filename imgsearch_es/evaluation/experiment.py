@@ -225,8 +225,6 @@ class Evaluation(Results):
     def _known(self, system: str) -> str:
         return check_known(system, self.scores, "is not one of the systems: {} are")
 
-    # -- plots ---------------------------------------------------------------------------------
-
     def plot_differences(
         self, system: str, baseline: str | None = None, measure: str | None = None
     ) -> Figure:
@@ -251,8 +249,6 @@ class Evaluation(Results):
         for name in self.scores if self.plan.compare else ():
             if name != self.plan.compare:
                 yield f"differences-{_file_name(name)}", self.plot_differences(name)
-
-    # -- tables --------------------------------------------------------------------------------
 
     @property
     def caption(self) -> str:
@@ -315,8 +311,6 @@ class Evaluation(Results):
             "comparisons": list(map(compared, self.comparisons)),
             "manifest": self.manifest(),
         }
-
-    # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures, as JSON values."""

@@ -97,20 +97,15 @@ class WriteReport:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Described(Protocol):
-    """An index that tells what it is; its location is a path or a URL without credentials."""
+class Store(Protocol):
+    """An index of documents; its location is a path or a URL without credentials."""
 
     location: str
+    ledger: Ledger
+    """The pictures that could not be indexed."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
-
-
-class Store(Described, Protocol):
-    """An index of documents."""
-
-    ledger: Ledger
-    """The pictures that could not be indexed."""
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers, although an older version may have written it."""
@@ -245,7 +240,7 @@ class Store(Described, Protocol):
         """Let go of files and connections."""
 
 
-def known_settings(store: Described) -> IndexSettings:
+def known_settings(store: Store) -> IndexSettings:
     """What an index remembers; IndexNotFoundError if it does not exist."""
     settings = store.settings()
     if settings is None:
@@ -255,7 +250,7 @@ def known_settings(store: Described) -> IndexSettings:
     return settings
 
 
-def check_features(store: Described, query: Query) -> None:
+def check_features(store: Store, query: Query) -> None:
     """QueryError unless the index has what a query compares: such deep features, visual words."""
     settings = known_settings(store)
     given = 0 if query.embedding is None else len(query.embedding)

@@ -203,8 +203,6 @@ class Sweep(Results):
     def _models(self) -> list[str]:
         return list(dict.fromkeys(point.model for point in self.points))
 
-    # -- plots ---------------------------------------------------------------------------------
-
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
         from imgsearch_es.search.shown import evaluation
@@ -216,8 +214,6 @@ class Sweep(Results):
         for cost in COSTS:
             if self.front(cost=cost):
                 yield f"pareto-{cost}", self.plot(cost=cost)
-
-    # -- tables --------------------------------------------------------------------------------
 
     @property
     def caption(self) -> str:
@@ -306,8 +302,6 @@ class Sweep(Results):
             "enough": plain(self.enough()),
             "manifest": self.manifest(),
         }
-
-    # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures; nobody gets the same times."""
