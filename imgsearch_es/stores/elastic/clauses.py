@@ -103,6 +103,12 @@ def exact_scoring(terms: Sequence[Term]) -> dict[str, Any]:
     return {"functions": functions, "score_mode": "sum", "boost_mode": "replace"}
 
 
+def rescoring(window: int, query: dict[str, Any]) -> dict[str, Any]:
+    """A second pass over the best of each shard; its scores take the place of the first ones."""
+    again = {"rescore_query": query, "query_weight": 0.0, "rescore_query_weight": 1.0}
+    return {"window_size": window, "query": again}
+
+
 def script(query: Query, statistics: Statistics) -> dict[str, Any]:
     """The script of the query's formula, with the numbers of a query that is weighted already."""
     formula = query.formula
