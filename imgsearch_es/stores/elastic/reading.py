@@ -42,13 +42,13 @@ class Reading(AliasedIndex):
     """An index that is read."""
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        found: dict[str, Document] = {}
         with translated(self._address):
-            for part in waiting.parts(ids):
-                body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
-                hits = self._request(body=body)["hits"]["hits"]
-                found |= {hit["_id"]: whole_document_of(hit) for hit in hits}
-        return found
+            return {hit["_id"]: whole_document_of(hit) for hit in self._of_ids(ids)}
+
+    def _of_ids(self, ids: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
+        for part in waiting.parts(ids):
+            body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE, **more}
+            yield from self._request(body=body)["hits"]["hits"]
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         fields = ["sha256", "label", "metadata"]
