@@ -45,6 +45,7 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
+from imgsearch_es.pictures.credentials import with_credentials, without_credentials
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -54,11 +55,6 @@ _PATIENCE_SECONDS = 300.0
 """For the bytes of one file; aiohttp waits as long for each answer."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
-_SCHEMES = r"\b(?P<scheme>https?|ftps?|sftp|ssh|smb|hdfs|webhdfs)://"
-_USER = re.compile(_SCHEMES + r"(?P<user>[^/?#]*)@(?P<host>[^/?#@]*)", re.IGNORECASE)
-_PLACE = re.compile(_SCHEMES + r"[^/?#]*", re.IGNORECASE)
-_given: dict[str, str] = {}
-"""What people wrote, by what is left of it."""
 
 
 @contextmanager
@@ -365,27 +361,3 @@ def _file_url_path(url: str) -> str:
     if not path.startswith("/"):
         raise ConfigurationError(f"{url} names no local file; write file:///absolute/path")
     return os.fsdecode(unquote_to_bytes(path))
-
-
-# -- names and passwords in URLs: we fetch with them, and nothing stores or shows them --
-
-
-def without_credentials(url: str) -> str:
-    """A URL without password, over HTTP also without name, which may be a token."""
-
-    def cut(found: re.Match[str]) -> str:
-        user, colon, _ = found["user"].partition(":")
-        is_web = found["scheme"].lower().startswith("http")
-        name = "" if is_web or not user else f"{user}@"
-        if not (colon or is_web):
-            return found[0]
-        left = f"{found['scheme']}://{name}{found['host']}"
-        _given[left] = found[0]
-        return left
-
-    return _USER.sub(cut, url)
-
-
-def with_credentials(url: str) -> str:
-    """A URL as it was last given to this process."""
-    return _PLACE.sub(lambda found: _given.get(found[0], found[0]), url)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
 
@@ -173,7 +173,7 @@ class Writing(Reading):
         """Give documents the taught words that they must have, again if they change meanwhile."""
         settings, stored = known_settings(self), 0
         for _ in range(_ATTEMPTS):
-            hits = list(self._of_ids(ids, seq_no_primary_term=True))
+            hits = list(self._numbered(ids))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
             new = fitted(old, settings)
@@ -191,6 +191,8 @@ class Writing(Reading):
             f"{self.location} is written to all the time: stop what writes to it, and run this "
             "again"
         )
+
+    _numbered = partialmethod(Reading._of_ids, seq_no_primary_term=True)
 
 
 def _why(answer: Mapping[str, Any]) -> str:
