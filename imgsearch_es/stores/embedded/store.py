@@ -196,7 +196,6 @@ class EmbeddedStore(Store):
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents and postings."""
         with self._reading() as reader:
             return searching.statistics(reader, keys)
 
