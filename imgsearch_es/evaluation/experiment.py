@@ -222,6 +222,10 @@ class Evaluation(Results):
         """All other systems against the one of ``plan.compare``; none without it."""
         return () if self.plan.compare is None else tuple(self.compare(self.plan.compare))
 
+    def topic_name(self, query: str) -> str:
+        """What to call a query: the name of its picture, or its id."""
+        return self.collection.name(query)
+
     def _known(self, system: str) -> str:
         return check_known(system, self.scores, "is not one of the systems: {} are")
 
