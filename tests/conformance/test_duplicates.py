@@ -12,7 +12,7 @@ from tests.conformance.collections import DIMENSIONS, posteriors
 from tests.conformance.conftest import filled
 
 
-def _documents(count: int = 1100):
+def _documents(count: int = 600):
     """Directions in clusters; some with the same bytes, some zero, some without a feature."""
     random = np.random.default_rng(2)
     centers = random.normal(size=(40, DIMENSIONS))

@@ -44,7 +44,7 @@ def test_round_trip_by_lines(tmp_path, name):
 
 
 def round_trip(location: str, tmp_path: Path, name: str) -> None:
-    documents = posteriors(700) + extremes() + awkward()
+    documents = posteriors(520) + extremes() + awkward()
     by_id = {item.id: item for item in documents}
     with filled(str(tmp_path / "first.duckdb"), documents) as first:
         report = export_documents(first, tmp_path / name)

@@ -102,10 +102,8 @@ def test_as_a_name_it_names_and_does_nothing_else(case, text):
     assert case.store.below(text + "/nowhere") == []
 
 
-def test_a_megabyte_is_too_much(case):
+def test_a_megabyte_is_too_much():
     text = "x" * 2**20
-    with pytest.raises(QueryError, match="at most 10000 characters, not 1048576"):
-        parse_words(text, imagenet())
     for where in ({"label": text}, {"label": {"wildcard": text}}, {f"metadata.{text}": "x"}):
         with pytest.raises(QueryError, match="characters"):
             parse_filters(where)

@@ -27,10 +27,10 @@ TERMS = (Term("tabby", 0.5), Term("tiger_cat", 0.3), Term("Egyptian_cat", 0.2))
 
 
 def make_documents() -> list[Document]:
-    """Realistic ones, and 2,500 that tie or nearly do, by synsets and by deep feature."""
+    """Realistic ones, and 1,000 that tie or nearly do, by synsets and by deep feature."""
     random = np.random.default_rng(5)
     made = []
-    for number, item in enumerate(posteriors(700, seed=8) + ties()):
+    for number, item in enumerate(posteriors(400, seed=8) + ties()):
         vector = np.ones(DIMENSIONS, np.float32)
         if number % 3:  # apart by less than float32 sums can tell
             vector[number % DIMENSIONS] += np.float32(number % 40) * np.float32(2e-7)
@@ -60,22 +60,22 @@ def check(store: Store, query: Query) -> None:
         assert found[0][0].document.embedding is None
 
 
-@pytest.mark.parametrize("size", [90, 1000])
-@pytest.mark.parametrize("strategy", [*STRATEGIES, "tfidf"])
+@pytest.mark.parametrize(
+    ("strategy", "size"),
+    [
+        *((strategy, 90) for strategy in (*STRATEGIES, "tfidf")),
+        *(pytest.param(name, 90, marks=pytest.mark.scripts) for name in ("cosine", "sqrt", "bm25")),
+        ("auto", 1000),
+    ],
+)
 def test_synsets(case, strategy, size):
     check(case.store, Query(TERMS, strategy=strategy, k=size))
 
 
 @pytest.mark.scripts
-@pytest.mark.parametrize("size", [90, 1000])
-@pytest.mark.parametrize("strategy", ["cosine", "sqrt", "bm25"])
-def test_other_formulas(case, strategy, size):
-    check(case.store, Query(TERMS, strategy=strategy, k=size))
-
-
-@pytest.mark.scripts
-@pytest.mark.parametrize("size", [90, 1000])
-@pytest.mark.parametrize("strategy", sorted(COMPARISONS))
+@pytest.mark.parametrize(
+    ("strategy", "size"), [*((name, 90) for name in sorted(COMPARISONS)), ("dense-cosine", 1000)]
+)
 def test_deep_features(case, strategy, size):
     vector = np.linspace(0.5, 1.5, DIMENSIONS, dtype=np.float32)
     check(case.store, Query((), strategy=strategy, embedding=vector, k=size))

@@ -16,6 +16,7 @@ from imgsearch_es.retrieval.feedback import ROCCHIO, mean_terms
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
+from tests.fakes import register
 
 WIDE = imagenet().with_hypernyms()
 ANALYZERS = {
@@ -28,10 +29,14 @@ ANALYZERS = {
 }
 
 
-@pytest.fixture(params=ANALYZERS)
-def index(request, place, fake_model, photos) -> Iterator[ImageIndex]:
-    with ImageIndex(place(), analyzer=ANALYZERS[request.param]) as made:
-        made.add(photos)
+@pytest.fixture(scope="module", params=ANALYZERS)
+def index(request, place, stage) -> Iterator[ImageIndex]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ImageIndex(place(), analyzer=ANALYZERS[request.param]) as made,
+    ):
+        register(patch)
+        made.add(stage / "photos")
         yield made
 
 

@@ -145,7 +145,7 @@ def test_a_picture_whose_products_vanish_is_not_counted(extreme):
     strategy=strategies,
     k=st.integers(1, 300),
 )
-def test_thousands_of_ties_are_broken_by_id(tied, vector, strategy, k):
+def test_hundreds_of_ties_are_broken_by_id(tied, vector, strategy, k):
     tied.check(_query(vector, strategy=strategy, k=k))
 
 

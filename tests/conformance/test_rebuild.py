@@ -29,7 +29,7 @@ def rebuilt(old: Store, *names: str) -> Store:
 
 
 def test_documents_that_meet_conditions(place):
-    documents = posteriors(1300)
+    documents = posteriors(700)
     where = {"label": "pets", "-format": "PNG", "width": {"gte": 110}}
     wanted = {d.id for d in documents if "pets" in d.labels and d.format != "PNG" and d.width > 109}
     with filled(place(), documents) as store:
@@ -114,15 +114,8 @@ def test_nothing_is_replaced_when_the_old_index_was_written_to(place):
         assert store.write([document("later.jpg", [("tabby", 0.5)])]).stored == 1
         store.finish()
         assert store.search(TABBY).total == 3
+        beside = open_store(store.location).beside()
+        assert (beside.settings(), beside.count()) == (OTHER, 1), "it is found again"
         new.delete()
         assert store.beside().settings() is None
         new.delete()
-
-
-def test_an_index_beside_is_found_again(place):
-    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
-        rebuilt(store, "a.jpg")
-        found = open_store(store.location).beside()
-        assert found.settings() == OTHER
-        assert found.count() == 1
-        found.delete()

@@ -13,11 +13,10 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.views import PARTS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic import aliased
 from tests.conformance.collections import posteriors, ties
-from tests.conformance.conftest import SETTINGS, Case
+from tests.conformance.conftest import SETTINGS, Case, case_of
 
 VIEWED = replace(SETTINGS, analyzer={**SETTINGS.analyzer, "views": "tiles14"})
 
@@ -34,13 +33,8 @@ def with_views(document: Document) -> Document:
 
 @pytest.fixture(scope="module")
 def viewed(place: Callable[[], str]) -> Iterator[Case]:
-    documents = [with_views(document) for document in posteriors(300) + ties(60)]
-    store = open_store(place())
-    store.create(VIEWED)
-    assert store.write(documents).rejected == []
-    store.finish()
-    yield Case(store, documents)
-    store.close()
+    with case_of(place(), list(map(with_views, posteriors(300) + ties(60))), VIEWED) as made:
+        yield made
 
 
 @pytest.mark.parametrize("k", [5, 1000])

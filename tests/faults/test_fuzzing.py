@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
@@ -19,7 +17,7 @@ from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.conftest import ROOT
+from tests.conftest import python
 from tests.fuzz.seeds import seeds
 from tests.unit.test_language import lines
 
@@ -125,11 +123,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_damaged_pictures_take_little_memory():
     """Sizes, counts and offsets in headers are overwritten by the largest and other numbers."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BOUNDED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(run.stdout) < 200_000  # kilobytes; a picture of the largest size takes 3,000
+    taken = python("-W", "ignore", "-c", BOUNDED).stdout
+    assert int(taken) < 200_000  # kilobytes; a picture of the largest size takes 3,000

@@ -7,7 +7,6 @@ second, whatever lies between the good pictures.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.decoding.process import Decodings, WorkerProcess
 from imgsearch_es.indexing import IndexReport
 from imgsearch_es.pictures.files import Limits, to_uri
-from tests.conftest import ROOT
+from tests.conftest import python
 from tests.fakes import FakeModel
 from tests.fuzz.seeds import encoded, seeds
 
@@ -245,9 +244,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def count_in_a_process(location: Path, folder: Path) -> tuple[str, float]:
     """The counts of a run, and the most memory it had, in megabytes."""
-    command = [sys.executable, "-c", COUNT, str(location), str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    counts, kilobytes = run.stdout.splitlines()
+    counts, kilobytes = python("-c", COUNT, location, folder).stdout.splitlines()
     return counts, int(kilobytes) / 1000
 
 

@@ -20,8 +20,9 @@ from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.pictures.files import Limits
 from tests.conftest import ROOT
-from tests.fakes import noise, register
+from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
+from tests.unit.conftest import photos, stage  # noqa: F401 - twelve small pictures
 
 ALL = PICTURES + 3
 BATCH = 8
@@ -143,7 +144,7 @@ def test_the_same_documents_although_a_worker_is_killed(
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_changes_between_runs(tmp_path, photos):
+def test_what_changes_between_runs(tmp_path, photos):  # noqa: F811
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         index.add(photos, engine="ray", labels="pet", metadata={"a": 1})
         before = index.get(photos / "cats" / "cat.1.png")
@@ -163,8 +164,8 @@ def test_what_changes_between_runs(tmp_path, photos):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_lists_and_limits(tmp_path, photos):
-    rows = [f"photos/cats/cat.{i}.png,c{i},{i}" for i in range(3)]
+def test_lists_and_limits(tmp_path, photos):  # noqa: F811
+    rows = [f"{photos}/cats/cat.{i}.png,c{i},{i}" for i in range(3)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,metadata.n", *rows]))
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         index.add(PictureList(tmp_path / "list.csv"), engine="ray")
@@ -191,7 +192,7 @@ def test_the_cluster_is_divided(resources, asked, expected):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_mistakes(tmp_path, photos, monkeypatch):
+def test_mistakes(tmp_path, photos, monkeypatch):  # noqa: F811
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         with pytest.raises(ConfigurationError, match="in memory cannot be analyzed on a cluster"):
             index.add((photos / "cats" / "cat.0.png").read_bytes(), engine="ray")
@@ -208,14 +209,14 @@ def test_mistakes(tmp_path, photos, monkeypatch):
 def test_a_real_model(tmp_path):
     import skimage.data
 
-    photos = [Path(skimage.data.data_dir) / n for n in ("chelsea.png", "coffee.png", "rocket.jpg")]
+    three = [Path(skimage.data.data_dir) / n for n in ("chelsea.png", "coffee.png", "rocket.jpg")]
     local, far = (
         ImageIndex(tmp_path / f"{name}.duckdb", model="efficientnet-lite0", runtime="tensorflow")
         for name in ("local", "far")
     )
-    local.add(photos, batch_size=8)
-    far.add(photos, batch_size=8, engine="ray", workers=1)
-    for photo in photos:
+    local.add(three, batch_size=8)
+    far.add(three, batch_size=8, engine="ray", workers=1)
+    for photo in three:
         one, two = local.get(photo), far.get(photo)
         assert one.terms == two.terms
         assert np.array_equal(one.embedding, two.embedding)
@@ -256,19 +257,8 @@ def alive(process: int) -> bool:
         return False
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Twelve small pictures in two folders."""
-    for number in range(12):
-        kind = "cat" if number < 6 else "dog"
-        place = tmp_path / "photos" / f"{kind}s"
-        place.mkdir(parents=True, exist_ok=True)
-        noise(number).save(place / f"{kind}.{number % 6}.png")
-    return tmp_path / "photos"
-
-
 @pytest.mark.usefixtures("cluster")
-def test_views_on_a_cluster(tmp_path, photos):
+def test_views_on_a_cluster(tmp_path, photos):  # noqa: F811
     found = []
     for engine in ("local", "ray"):
         with ImageIndex(tmp_path / f"{engine}.duckdb", model="fake", views="tiles") as index:

@@ -10,19 +10,10 @@ import pytest
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.pictures.files import picture_id
-from tests.fakes import noise, register
+from tests.fakes import pictures, register
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(30):
-        noise(i).save(folder / f"{i:02}.png")
-    return folder
 
 
 def shown(client: Client, path: str) -> list[str]:
@@ -34,11 +25,11 @@ def shown(client: Client, path: str) -> list[str]:
 def test_both_stores_show_the_same(
     elasticsearch_url: str,
     fresh_index_name: str,
-    photos: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
     register(monkeypatch)
+    photos = pictures(tmp_path / "photos", 30)
     first, second, third = (picture_id(str(photos / f"{i:02}.png")) for i in range(3))
     answers = []
     for location in (tmp_path / "a.duckdb", f"{elasticsearch_url}/{fresh_index_name}"):

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import python
 
 
 @pytest.mark.long
 @pytest.mark.model
 def test_fifty_users_at_once_meet_no_error(tmp_path: Path):
     found = tmp_path / "server.json"
-    command = [sys.executable, "benchmarks/server.py", "--users", "50", "--seconds", "8"]
-    run = subprocess.run(
-        [*command, "--json", str(found)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = ["benchmarks/server.py", "--users", 50, "--seconds", 8, "--json", found]
+    run = python(*command)
     assert run.returncode == 0, run.stdout + run.stderr
     told = json.loads(found.read_text())
     assert told["errors"] == 0

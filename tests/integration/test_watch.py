@@ -17,9 +17,11 @@ import pytest
 from imgsearch_es import ImageIndex
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
-from tests.fakes import COMMAND, noise
+from tests.fakes import COMMAND, noise, pictures
 
 WAIT_SECONDS = 60.0
+ON_A_FILE = pytest.mark.parametrize("place", ["embedded"], indirect=True)
+"""What is watched does not depend on the store."""
 
 
 class Watch:
@@ -83,11 +85,9 @@ class Watch:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "photos"
-    made.mkdir()
-    noise(1).save(made / "a.png")
-    noise(2).save(made / "b.png")
-    return made
+    made = pictures(tmp_path / "photos", 2)
+    (made / "00.png").rename(made / "a.png")
+    return (made / "01.png").rename(made / "b.png").parent
 
 
 @pytest.fixture
@@ -132,6 +132,7 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
     assert summary.endswith(" removed, 0 rejected")
 
 
+@ON_A_FILE
 def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
     watch: Callable[..., Watch], folder: Path
 ):
@@ -147,6 +148,7 @@ def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
     watching.end()
 
 
+@ON_A_FILE
 def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
     watch: Callable[..., Watch], folder: Path
 ):
@@ -161,6 +163,7 @@ def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
     assert watching.end(signal.SIGTERM).endswith("0 rejected")
 
 
+@ON_A_FILE
 def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch], folder: Path):
     watching = watch(folder)
     watching.has("a.png", "b.png")
@@ -175,6 +178,7 @@ def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch]
     watching.end()
 
 
+@ON_A_FILE
 def test_what_happened_before_is_caught_up_and_an_empty_folder_is_no_reason_to_remove(
     watch: Callable[..., Watch], folder: Path
 ):
