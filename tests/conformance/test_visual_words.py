@@ -16,12 +16,12 @@ from imgsearch_es.indexing.exchange import export_documents, import_documents
 from imgsearch_es.indexing.reindexing import Rebuild
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import Fusion
-from imgsearch_es.retrieval.queries import Query, fused_terms
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
-from tests.conformance.collections import KEYS, posteriors
+from tests.conformance.collections import posteriors
 from tests.conformance.conftest import SETTINGS, Case, filled, ranking
-from tests.conformance.reference import Reference, _is_wanted
+from tests.conformance.reference import _is_wanted
 from tests.conformance.test_dense import expected_score
 from tests.conformance.test_ranking import LAW
 
@@ -107,11 +107,6 @@ def query(vector: Sequence[float] | np.ndarray, **options: object) -> Query:
     return Query((), embedding=embedding, **options)
 
 
-def fused(vector, fusion, parts, terms=(), **options: object) -> Query:
-    given = {"embedding": vector, "visual_words": WORDS, "fusion": fusion, "parts": parts}
-    return Query(terms, **given, **options)
-
-
 def about(value: object) -> object:
     return pytest.approx(value, rel=1e-5, abs=1e-5)
 
@@ -161,49 +156,14 @@ def test_matching_and_facets(case):
     assert sum(item["count"] for item in counted) == len(ids)
 
 
-@pytest.mark.parametrize("other", ["auto", "dense-cosine", "dense-euclidean"])
-def test_fused_by_sum(case, other):
-    fusion = Fusion({"visual-words": 2, other: 0.5})
-    terms = case.documents[0].terms
-    parts = fusion.parts(terms, (), terms)
-    shared = Reference(case.documents, KEYS).rank(Query(terms, k=5000))[0]
-    sparse = {key: value for value, key in shared}
-    for place in (0, 4, 40):
-        vector = case.documents[place].embedding
-        asked = fused(vector, fusion, parts, fused_terms(parts), k=40)
-        expected = []
-        for d in case.documents:
-            own = 0.0 if d.embedding is None else score(vector, d.embedding)
-            if other == "auto":
-                rest = sparse.get(d.id, 0.0)
-            elif d.embedding is None:
-                continue
-            else:
-                rest = float(np.float32(expected_score(other, vector, d.embedding)))
-            if own or rest or other != "auto":
-                expected.append(2 * own + 0.5 * rest)
-        hits = Hits(asked, case.store.search(asked), case.store)
-        assert hits.exact
-        assert hits.total == len(expected) or not hits.total_is_exact
-        assert [hit.score for hit in hits] == about(sorted(expected)[::-1][:40])
-        for i, hit in enumerate(hits):
-            explained = hits.explain(i)
-            assert explained.total == hit.score
-            rows = explained.part_rows.get("visual-words", ())
-            assert sum(row.product for row in rows) == about(hit.parts[0].score or 0)
-
-
-def test_fused_by_ranks(case):
-    fusion = Fusion({"visual-words": 1, "dense-cosine": 1}, "rrf")
-    vector = case.documents[0].embedding
-    found = case.store.search(fused(vector, fusion, fusion.parts((), (), ())))
-    sums: dict[str, float] = {}
-    for name in ("visual-words", "dense-cosine"):
-        single = case.store.search(query(vector, strategy=name, k=100))
-        for rank, (_, key) in enumerate(ranking(single), start=1):
-            sums[key] = sums.get(key, 0) + 1 / (60 + rank)
-    best = sorted(sums.items(), key=lambda item: (-np.float32(item[1]), item[0]))[:10]
-    assert [key for _, key in ranking(found)] == [key for key, _ in best]
+def test_a_part_of_a_fusion_is_explained_by_words(case):
+    fusion = Fusion({"visual-words": 2, "dense-cosine": 0.5})
+    vector, parts = case.documents[4].embedding, fusion.parts((), (), ())
+    asked = Query((), embedding=vector, visual_words=WORDS, fusion=fusion, parts=parts)
+    hits = Hits(asked, case.store.search(asked), case.store)
+    for i, hit in enumerate(hits):
+        rows = hits.explain(i).part_rows["visual-words"]
+        assert sum(row.product for row in rows) == about(hit.parts[0].score)
 
 
 @pytest.mark.parametrize("strategy", ["dense-cosine", "dense-dot", "dense-euclidean"])

@@ -409,7 +409,7 @@ def server_harms(
     visual = source["visual_words"]
     word = choice(sorted(visual))
     factor = choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
-    score = scores[key]["score"] * choice([0.5, 1.0000002, 2])
+    scored = {**scores[key], "score": scores[key]["score"] * choice([0.5, 1.0000002, 2])}
     place = random.randrange(len(source["embedding"]))
     feature = list(source["embedding"])
     feature[place] = feature[place] * 1.0000002 + 1e-30
@@ -423,39 +423,19 @@ def server_harms(
         "indexed_at": "2020-01-01T00:00:00+00:00", "checksum": "0" * 32,
     }  # fmt: skip
     made = replace(right, terms=choice([other.terms, right.terms[1:], ()]))
+    weight = {**weights, key: weights[key] * factor}
+    text = {**scores[key], choice(["wind", "words"]): "other"}
+    heavier = {**visual, word: visual[word] * factor}
+    words = [_without(visual, word), {**visual, "vw40": 0.5}, heavier, {}]
     changes: dict[str, dict[str, Any]] = {
         "weight": {
-            "posterior": choice(
-                [
-                    _without(weights, key),
-                    {**weights, "tench": 0.5},
-                    {**weights, key: weights[key] * factor},
-                ]
-            )
+            "posterior": choice([_without(weights, key), {**weights, "tench": 0.5}, weight])
         },
-        "score": {
-            "synset": choice(
-                [
-                    _without(scores, key),
-                    {**scores, key: {**scores[key], choice(["wind", "words"]): "other"}},
-                    {**scores, key: {**scores[key], "score": score}},
-                ]
-            )
-        },
+        "score": {"synset": {**_without(scores, key), **choice([{}, {key: text}, {key: scored}])}},
         "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
         "derived": dict([choice([*derived.items()])]),
         "fact": dict([choice([*facts.items()])]),
-        "visual words": {
-            "visual_words": choice(
-                [
-                    _without(visual, word),
-                    {**visual, "vw40": 0.5},
-                    {**visual, word: visual[word] * factor},
-                    sent_words(other.embedding, WORDS),
-                    {},
-                ]
-            )
-        },
+        "visual words": {"visual_words": choice([*words, sent_words(other.embedding, WORDS)])},
         "hit of another": {"hit": other.to_hit()},
         "feature": {"embedding": choice([other.embedding.tolist(), feature])},
         "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},

@@ -208,9 +208,7 @@ def test_a_disk_that_is_full_for_a_while(scene: Scene, elasticsearch_url: str, c
     ],
     ids=str,
 )
-def test_a_server_that_does_not_come_back(
-    scene: Scene, fault: Fault, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_come_back(scene: Scene, fault, reason, monkeypatch) -> None:
     scene.proxy.fault = lambda request: fault if request.is_write and request.number > 2 else None
     with monkeypatch.context() as patch:
         patch.setattr("imgsearch_es.stores.elastic.waiting.LONGEST_SECONDS", 2)
@@ -226,9 +224,7 @@ def test_a_server_that_does_not_come_back(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_waiting_ends_at_once_on_a_signal(
-    scene: Scene, start: Start, number: signal.Signals
-) -> None:
+def test_waiting_ends_at_once_on_a_signal(scene: Scene, start: Start, number) -> None:
     scene.proxy.fault = lambda request: AWAY if request.is_write and request.number > 2 else None
     child = start(scene.location, scene.folder)
     assert child.stderr is not None
@@ -280,7 +276,7 @@ def test_an_index_deleted_under_us(scene: Scene, elasticsearch_url: str) -> None
 
 
 @pytest.mark.parametrize("years", [-30, 30])
-def test_clocks_that_disagree(scene: Scene, years: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_that_disagree(scene: Scene, years, monkeypatch) -> None:
     class Wrong(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:

@@ -118,9 +118,7 @@ def wait_for(run: Path, process: subprocess.Popen[bytes]) -> str:
     return f"https://127.0.0.1:{port}"
 
 
-def test_from_secrets_to_an_index(
-    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_from_secrets_to_an_index(secured, tmp_path, monkeypatch):
     register(monkeypatch)
     before = secured.imgsearch("stats")
     assert before.returncode == 1
@@ -148,9 +146,7 @@ def test_from_secrets_to_an_index(
     stats = secured.imgsearch("stats", "--json")
     assert json.loads(stats.stdout)["documents"] == exported
 
-    foreign = secured.run(
-        sys.executable, "-c", FOREIGN, secured.url, str(secured.secrets),
-    )  # fmt: skip
+    foreign = secured.run(sys.executable, "-c", FOREIGN, secured.url, str(secured.secrets))
     assert foreign.stdout.strip() == "403", foreign.stderr
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from imgsearch_es.errors import UnsupportedServerError
@@ -12,9 +10,7 @@ from imgsearch_es.stores import open_store
 pytestmark = pytest.mark.node
 
 
-def test_it_is_the_old_server_and_the_old_client(
-    elasticsearch8_url: str, python_with_client8: Callable[..., str]
-):
+def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with_client8):
     code = "from imgsearch_es.stores import open_store; print(open_store(URL).features()['store'])"
     url = repr(f"{elasticsearch8_url}/none")
     store = python_with_client8("-c", code.replace("URL", url))
@@ -23,16 +19,9 @@ def test_it_is_the_old_server_and_the_old_client(
 
 
 @pytest.mark.parametrize(
-    "files",
-    [
-        ("pages", "ranking", "store"),
-        pytest.param(("",), marks=pytest.mark.long),
-    ],
-    ids=["writing, ranking, pages", "all"],
+    "files", [("pages", "ranking", "store"), pytest.param(("",), marks=pytest.mark.long)], ids=str
 )
-def test_conformance_of_what_needs_no_script(
-    elasticsearch8_url: str, python_with_client8: Callable[..., str], files: tuple[str, ...]
-):
+def test_conformance_of_what_needs_no_script(elasticsearch8_url, python_with_client8, files):
     """Elastic's own build for integration tests has no Painless: what scores by scripts waits."""
     paths = [f"tests/conformance/{f'test_{name}.py' if name else ''}" for name in files]
     output = python_with_client8(
@@ -44,6 +33,6 @@ def test_conformance_of_what_needs_no_script(
     assert " passed" in output
 
 
-def test_a_client_of_another_version_is_told(elasticsearch8_url: str):
+def test_a_client_of_another_version_is_told(elasticsearch8_url):
     with pytest.raises(UnsupportedServerError, match="elasticsearch<9"):
         open_store(f"{elasticsearch8_url}/pets").settings()

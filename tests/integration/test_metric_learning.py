@@ -136,9 +136,7 @@ def analyzer(path):
     return {"model": "fake", "embedding_filters": [{"name": "head", "path": str(path)}]}
 
 
-def test_reindexing_sends_stored_features_through_the_head(
-    monkeypatch, photos, small_head, tmp_path
-):
+def test_reindexing_sends_features_through_the_head(monkeypatch, photos, small_head, tmp_path):
     register(monkeypatch)
     with ImageIndex(tmp_path / "fresh.duckdb", analyzer=analyzer(small_head)) as fresh:
         fresh.add(photos)

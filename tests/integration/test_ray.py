@@ -117,13 +117,7 @@ def kill_one(killed: list[int]) -> None:
     "store",
     ["embedded", pytest.param("elasticsearch", marks=[pytest.mark.node, pytest.mark.long])],
 )
-def test_the_same_documents_although_a_worker_is_killed(
-    store,
-    request,
-    tmp_path,
-    folder,  # noqa: F811
-    undisturbed,
-):
+def test_the_same_although_a_worker_is_killed(store, request, tmp_path, folder, undisturbed):  # noqa: F811
     killed, location = list[int](), str(tmp_path / "index.duckdb")
     if store == "elasticsearch":
         url, name = map(request.getfixturevalue, ("elasticsearch_url", "fresh_index_name"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -22,12 +21,7 @@ def shown(client: Client, path: str) -> list[str]:
     return re.findall(r'data-id="([0-9a-f]{32})"', page.data.decode())
 
 
-def test_both_stores_show_the_same(
-    elasticsearch_url: str,
-    fresh_index_name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_both_stores_show_the_same(elasticsearch_url, fresh_index_name, tmp_path, monkeypatch):
     register(monkeypatch)
     photos = pictures(tmp_path / "photos", 30)
     first, second, third = (picture_id(str(photos / f"{i:02}.png")) for i in range(3))

@@ -104,7 +104,7 @@ def watch(place: Callable[[], str]) -> Iterator[Callable[..., Watch]]:  # noqa: 
         each.close()
 
 
-def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
+def test_it_follows_what_happens(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     noise(3).save(folder / "c.png")
@@ -133,9 +133,7 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
 
 
 @ON_A_FILE
-def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
-    watch: Callable[..., Watch], folder: Path
-):
+def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     strange = Path(os.fsdecode(os.fsencode(folder) + b"/d\xff"))
@@ -149,9 +147,7 @@ def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
 
 
 @ON_A_FILE
-def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
-    watch: Callable[..., Watch], folder: Path
-):
+def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(watch, folder):
     watching = watch(folder)
     data = (folder / "a.png").read_bytes()
     with (folder / "slow.png").open("wb") as file:
@@ -164,7 +160,7 @@ def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
 
 
 @ON_A_FILE
-def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch], folder: Path):
+def test_nothing_is_removed_while_the_folder_is_gone(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     folder.rename(folder.with_name("away"))
@@ -179,9 +175,7 @@ def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch]
 
 
 @ON_A_FILE
-def test_what_happened_before_is_caught_up_and_an_empty_folder_is_no_reason_to_remove(
-    watch: Callable[..., Watch], folder: Path
-):
+def test_what_happened_before_is_caught_up_and_an_empty_folder_removes_nothing(watch, folder):
     first = watch(folder)
     first.has("a.png", "b.png")
     first.end()

@@ -42,6 +42,12 @@ def embedded(workplace: Path) -> dict[str, Run]:
         return {path.name: Run(path, workplace) for path in NOTEBOOKS}
 
 
+@pytest.fixture
+def on_a_node(elasticsearch_url: str, fresh_index_name: str) -> str:
+    """Where there is no index yet."""
+    return f"{elasticsearch_url}/{fresh_index_name}"
+
+
 class Run:
     """A notebook that was run: what its cells printed, and its hits."""
 
@@ -207,9 +213,7 @@ def test_features_by_distance_above_a_threshold_and_of_eight_neighbors(embedded:
 
 
 @pytest.mark.parametrize("prefixes", [("a-",), ("b-",), ("c-", "quality-code")])
-def test_each_part_on_features_is_short_and_has_a_figure(
-    embedded: dict[str, Run], prefixes: tuple[str, ...]
-):
+def test_each_part_on_features_is_short_and_has_a_figure(embedded, prefixes):
     path = FOLDER / "02_features_and_distances.ipynb"
     cells = nbformat.read(path, as_version=4).cells
     mine = [c for c in cells if c.cell_type == "code" and c.id.startswith(prefixes)]
@@ -248,15 +252,8 @@ def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
     [pytest.param(path, marks=[pytest.mark.long] * (path != NOTEBOOKS[0])) for path in NOTEBOOKS],
     ids=lambda path: path.name,
 )
-def test_same_hits_on_elasticsearch(
-    path: Path,
-    workplace: Path,
-    embedded: dict[str, Run],
-    elasticsearch_url: str,
-    fresh_index_name: str,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setenv("IMGSEARCH_INDEX", f"{elasticsearch_url}/{fresh_index_name}")
+def test_same_hits_on_elasticsearch(path, workplace, embedded, on_a_node, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_INDEX", on_a_node)
     monkeypatch.delenv("IMGSEARCH_PHOTOS", raising=False)
     run, other = Run(path, workplace), embedded[path.name]
     assert run.hits.keys() == other.hits.keys()
