@@ -423,14 +423,12 @@ def server_harms(
         "indexed_at": "2020-01-01T00:00:00+00:00", "checksum": "0" * 32,
     }  # fmt: skip
     made = replace(right, terms=choice([other.terms, right.terms[1:], ()]))
-    weight = {**weights, key: weights[key] * factor}
+    heavier_or_more = [{**weights, key: weights[key] * factor}, {**weights, "tench": 0.5}]
     text = {**scores[key], choice(["wind", "words"]): "other"}
     heavier = {**visual, word: visual[word] * factor}
     words = [_without(visual, word), {**visual, "vw40": 0.5}, heavier, {}]
     changes: dict[str, dict[str, Any]] = {
-        "weight": {
-            "posterior": choice([_without(weights, key), {**weights, "tench": 0.5}, weight])
-        },
+        "weight": {"posterior": choice([_without(weights, key), *heavier_or_more])},
         "score": {"synset": {**_without(scores, key), **choice([{}, {key: text}, {key: scored}])}},
         "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
         "derived": dict([choice([*derived.items()])]),

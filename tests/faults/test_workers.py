@@ -27,6 +27,7 @@ from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
+from tests.fakes import installed
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
@@ -36,40 +37,33 @@ EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
 @pytest.fixture(autouse=True)
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with an image filter that must not run in this process."""
-    package = tmp_path / "packages"
-    (package / "hostile-1.0.dist-info").mkdir(parents=True)
-    (package / "hostile-1.0.dist-info" / "METADATA").write_text("Name: hostile\nVersion: 1.0\n")
+    code = f"""
+        import os, pathlib, signal, time
+        from dataclasses import dataclass
+
+        @dataclass(frozen=True)
+        class Hostile:
+            def __call__(self, image):
+                if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
+                    assert os.getpid() != {os.getpid()}, "decoded in the parent"
+                if image.width == {EATS}:
+                    bytearray(400 << 20)
+                if image.width == {CRASHES}:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if image.width == {HANGS}:
+                    time.sleep(600)
+                if image.width == {FAILS}:
+                    raise ValueError("seven\\nis no color")
+                once = pathlib.Path({str(tmp_path / "once")!r})
+                if image.width == {DIES_ONCE} and not once.exists():
+                    once.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return image
+    """
     group = "imgsearch_es.image_filters"
     points = f"[{group}]\nhostile = hostile:Hostile\n"
-    (package / "hostile-1.0.dist-info" / "entry_points.txt").write_text(points)
-    (package / "hostile.py").write_text(
-        textwrap.dedent(
-            f"""
-            import os, pathlib, signal, time
-            from dataclasses import dataclass
-
-            @dataclass(frozen=True)
-            class Hostile:
-                def __call__(self, image):
-                    if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
-                        assert os.getpid() != {os.getpid()}, "decoded in the parent"
-                    if image.width == {EATS}:
-                        bytearray(400 << 20)
-                    if image.width == {CRASHES}:
-                        os.kill(os.getpid(), signal.SIGSEGV)
-                    if image.width == {HANGS}:
-                        time.sleep(600)
-                    if image.width == {FAILS}:
-                        raise ValueError("seven\\nis no color")
-                    once = pathlib.Path({str(tmp_path / "once")!r})
-                    if image.width == {DIES_ONCE} and not once.exists():
-                        once.touch()
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return image
-            """
-        )
-    )
-    monkeypatch.syspath_prepend(str(package))
+    package = installed(tmp_path / "packages", points, "hostile", textwrap.dedent(code))
+    monkeypatch.syspath_prepend(package)
     found = EntryPoint("hostile", "hostile:Hostile", group)
     monkeypatch.setitem(plugins._entry_points(group), "hostile", found)
 

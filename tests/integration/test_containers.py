@@ -107,15 +107,11 @@ def pbkdf2(password: bytes) -> str:
 
 
 def wait_for(run: Path, process: subprocess.Popen[bytes]) -> str:
-    ports = run / "logs/http.ports"
     end = time.monotonic() + START_SECONDS
-    while not ports.is_file():
-        log = (run / "node.log").read_text(encoding="utf-8", errors="replace")
-        assert process.poll() is None, log[-3000:]
-        assert time.monotonic() < end, log[-3000:]
-        time.sleep(0.5)
-    port = ports.read_text(encoding="ascii").split()[0].rpartition(":")[2]
-    return f"https://127.0.0.1:{port}"
+    while (url := nodes._provisioned_url(process, run)) is None:
+        assert time.monotonic() < end, (run / "node.log").read_text(errors="replace")[-3000:]
+        time.sleep(0.2)
+    return url.replace("http", "https")
 
 
 def test_from_secrets_to_an_index(secured, tmp_path, monkeypatch):

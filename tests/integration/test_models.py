@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -102,22 +102,14 @@ def test_lite0_in_batches_of_any_length(lite0):
 
 
 def test_lite0_is_built_once_by_many_threads(monkeypatch):
-    model, built, results = EfficientNetLite(), [], []
-    build = EfficientNetLite.build_network
+    model, built, build = EfficientNetLite(), [], EfficientNetLite.build_network
     monkeypatch.setattr(
         EfficientNetLite, "build_network", lambda self: (built.append(1), build(self))[1]
     )
-    pixels = middle("chelsea.png")[np.newaxis]
-    threads = [
-        threading.Thread(target=lambda: results.append(model.predict(pixels))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        first, *_, last = threads.map(model.predict, [middle("chelsea.png")[np.newaxis]] * 4)
     assert len(built) == 1
-    assert len(results) == 4
-    np.testing.assert_allclose(results[0].posterior, results[3].posterior, atol=1e-6)
+    np.testing.assert_allclose(first.posterior, last.posterior, atol=1e-6)
 
 
 def test_lite0_from_a_file_and_a_file_that_does_not_fit(lite0, tmp_path):

@@ -20,6 +20,7 @@ from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.pictures.files import Limits
 from tests.conftest import ROOT
+from tests.fakes import installed as make_package
 from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
 from tests.unit.conftest import photos, stage  # noqa: F401 - twelve small pictures
@@ -49,26 +50,21 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An installed package with models, which processes that are started find, too."""
-    package = tmp_path_factory.mktemp("ray") / "packages"
-    (package / "models-1.0.dist-info").mkdir(parents=True)
-    (package / "models-1.0.dist-info" / "METADATA").write_text("Name: models\nVersion: 1.0\n")
-    (package / "models-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
-    (package / "slow_model.py").write_text(SLOW)
+    package = make_package(tmp_path_factory.mktemp("packages"), POINTS, "slow_model", SLOW)
     with pytest.MonkeyPatch.context() as patch:
-        paths = [str(ROOT), str(package), os.environ.get("PYTHONPATH", "")]
-        (package.parent / "at_work").mkdir()
-        patch.setenv("AT_WORK", str(package.parent / "at_work"))
+        paths = [str(ROOT), package, os.environ.get("PYTHONPATH", "")]
+        patch.setenv("AT_WORK", str(tmp_path_factory.mktemp("at_work")))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-        patch.syspath_prepend(str(package))
+        patch.syspath_prepend(package)
         register(patch)
         register(patch, "slow", "slow_model:SlowModel")
-        yield package
+        yield
 
 
 @pytest.fixture(scope="module")
-def cluster(installed: Path) -> Iterator[None]:
+def cluster(installed: None) -> Iterator[None]:
     """Ray with room for several actors, whatever this machine has."""
     import ray  # takes a second, which no other test shall wait for
 

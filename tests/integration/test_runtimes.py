@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -117,20 +118,18 @@ def test_it_computes_with_float32_whatever_the_processor_offers(analyzers, pixel
 
 def test_an_index_is_the_same_with_either(cache, tmp_path):
     photos = make_photos(tmp_path / "photos")
-    rankings = {}
     for name in ("tensorflow", "openvino"):
         place = tmp_path / f"{name}.duckdb"
         with ImageIndex(place, model="efficientnet-lite0", runtime=name) as index:
             index.add(sorted(photos.glob("c*.jpg")))
-    for made in ("tensorflow", "openvino"):
-        for asked in ("tensorflow", "openvino"):
-            with ImageIndex(tmp_path / f"{made}.duckdb", runtime=asked) as index:
-                hits = index.search(PHOTOS / "chelsea.png", k=5)
-            rankings[made, asked] = hits
-    (first, *others) = rankings.values()
-    for hits in others:
-        assert [hit.filename for hit in hits] == [hit.filename for hit in first]
-        assert [hit.score for hit in hits] == pytest.approx([h.score for h in first], abs=TOLERANCE)
+    rankings = []
+    for made, asked in product(("tensorflow", "openvino"), repeat=2):
+        with ImageIndex(tmp_path / f"{made}.duckdb", runtime=asked) as index:
+            rankings.append(index.search(PHOTOS / "chelsea.png", k=5))
+    for hits in rankings:
+        assert [hit.filename for hit in hits] == [hit.filename for hit in rankings[0]]
+        scores = [hit.score for hit in rankings[0]]
+        assert [hit.score for hit in hits] == pytest.approx(scores, abs=TOLERANCE)
 
 
 def test_a_network_that_openvino_gets_wrong_stays_on_tensorflow(cache, monkeypatch, caplog):

@@ -62,10 +62,13 @@ class Watch:
 
     def has(self, *names: str) -> None:
         """Wait until the index has these pictures and no others."""
+        self.until(lambda: self.names() == set(names))
+
+    def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + WAIT_SECONDS
-        while self.names() != set(names):
+        while not condition():
             assert time.monotonic() < end, self.names()
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def end(self, how: signal.Signals = signal.SIGINT) -> str:
         self.process.send_signal(how)
@@ -115,10 +118,7 @@ def test_it_follows_what_happens(watch, folder):
     noise(4).save(folder / "a.png")
     (folder / "b.png").rename(folder / "moved.png")
     watching.has("a.png", "c.png", "moved.png")
-    end = time.monotonic() + WAIT_SECONDS
-    while watching.index.get(folder / "a.png").sha256 == before:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    watching.until(lambda: watching.index.get(folder / "a.png").sha256 != before)
     outside = folder.parent / "outside"
     outside.mkdir()
     noise(5).save(outside / "d.png")
