@@ -46,6 +46,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 1, 4)
 
 
+LONGEST_FIRST = ("notebooks", "integration", "faults", "conformance", "browser", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders with long files come first, so that no worker has one left when others are done."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
 class SharedNode:
     """A node for all parallel workers, which run in processes of their own.
 

@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import StoreError
@@ -37,7 +35,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
 from imgsearch_es.stores.elastic.fetching import sent_words
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.fakes import register
+from tests.fakes import pictures, register
 
 PICTURES = 24
 TOGETHER = 16
@@ -50,11 +48,7 @@ RANDOM = randoms.Random
 
 
 def make_pictures(folder: Path) -> None:
-    folder.mkdir()
-    noise = np.random.default_rng(5)
-    for number in range(PICTURES):
-        pixels = noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+    pictures(folder, PICTURES)
     (folder / "broken.png").write_bytes(b"no picture")
 
 
@@ -152,6 +146,7 @@ class FileTarget(Target):
     def harm_index(self, random: RANDOM) -> str:
         if random.random() < 0.6:
             return self._harm_bytes(random)
+        number = random.choice(list(self.numbers.values()))
         statements = {
             "weights": "UPDATE settings SET value = replace(value, 'sha256:', 'sha256:0') "
             "WHERE name = 'settings'",
@@ -166,10 +161,8 @@ class FileTarget(Target):
             "no term": f"DELETE FROM terms WHERE term = {random.randrange(1000)}",
             "entry's id": "UPDATE rejected SET id = reverse(id)",
             "entry twice": "INSERT INTO rejected FROM rejected",
-            "lost document": "DELETE FROM documents WHERE document = "
-            f"{random.choice(list(self.numbers.values()))}",
-            "lost number": "UPDATE documents SET document = NULL WHERE document = "
-            f"{random.choice(list(self.numbers.values()))}",
+            "lost document": f"DELETE FROM documents WHERE document = {number}",
+            "lost number": f"UPDATE documents SET document = NULL WHERE document = {number}",
         }
         name = random.choice(list(statements))
         with duckdb.connect(self.location) as connection:
@@ -221,9 +214,7 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
         "dropped posting": [f"DELETE FROM postings WHERE {posting}"],
         "changed posting": [f"UPDATE postings SET score = {score} WHERE {posting}"],
         "doubled posting": [f"INSERT INTO postings FROM postings WHERE {posting}"],
-        "other term": [
-            f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
-        ],
+        "other term": [f"UPDATE postings SET term = {random.choice(OTHERS)} WHERE {posting}"],
         "visual word": [visual_harm(random, n, other)],
         "moved posting": [f"UPDATE postings SET document = {other} WHERE {posting}"],
         "no postings": [f"DELETE FROM postings WHERE document = {n}"],
@@ -238,16 +229,7 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
             f"UPDATE embeddings SET embedding = embedding[:{i - 1}] || [{value}] || "
             f"embedding[{i + 1}:] WHERE document = {n}"
         ],
-        "lost feature": [
-            random.choice(
-                [
-                    f"DELETE FROM embeddings WHERE document = {n}",
-                    f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
-                    f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
-                    f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
-                ]
-            )
-        ],
+        "lost feature": [f"{random.choice(FEATURE_CHANGES)} WHERE document = {n}"],
         "changed field": [
             f"UPDATE documents SET {random.choice(FIELD_CHANGES)} WHERE document = {n}"
         ],
@@ -280,6 +262,11 @@ def visual_harm(random: RANDOM, n: int, other: int) -> str:
     )
 
 
+OTHERS = (-1, 3, 999, 1000, 30000)
+FEATURE_CHANGES = (
+    "DELETE FROM embeddings", "INSERT INTO embeddings FROM embeddings",
+    "UPDATE embeddings SET embedding = NULL", "UPDATE embeddings SET embedding = embedding[2:]",
+)  # fmt: skip
 FIELD_CHANGES = (
     "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
     "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",

@@ -22,7 +22,8 @@ from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.indexing import IndexReport
+from imgsearch_es.indexing import IndexReport, run
+from imgsearch_es.stores.elastic import waiting
 from tests.faults.conftest import ALL, BROKEN, PICTURES, Start, content, finish, wait_for_pictures
 from tests.faults.indexer import BATCH, WRITE
 from tests.faults.proxy import Answer, Cut, Fault, Proxy, Refusal, Request, Stall, proxy
@@ -73,9 +74,9 @@ def scene(
     undisturbed: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
-    monkeypatch.setattr("imgsearch_es.indexing.run.WRITE_SIZE", WRITE)
-    monkeypatch.setattr("imgsearch_es.stores.elastic.waiting.FIRST_SECONDS", 0.05)
-    monkeypatch.setattr("imgsearch_es.stores.elastic.waiting.PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(run, "WRITE_SIZE", WRITE)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "PAUSE_SECONDS", 0.5)
     with proxy(elasticsearch_url) as (state, url):
         yield Scene(state, f"{url}/{fresh_index_name}", folder, undisturbed)
 
@@ -207,7 +208,7 @@ def test_a_disk_that_is_full_for_a_while(scene: Scene, elasticsearch_url: str, c
 def test_a_server_that_does_not_come_back(scene: Scene, fault, reason, monkeypatch) -> None:
     scene.proxy.fault = lambda request: fault if request.is_write and request.number > 2 else None
     with monkeypatch.context() as patch:
-        patch.setattr("imgsearch_es.stores.elastic.waiting.LONGEST_SECONDS", 2)
+        patch.setattr(waiting, "LONGEST_SECONDS", 2)
         with pytest.raises(ImgsearchError) as raised:
             scene.run()
     said = f"does not answer for 2 seconds: {reason}. What was written is stored"

@@ -14,7 +14,7 @@ from imgsearch_es import ImageIndex
 from tests.faults.conftest import ALL, PICTURES, content, finish, wait_for_pictures
 
 
-@pytest.mark.parametrize("moments", [[1], [75], [60, 60, 60]], ids=str)
+@pytest.mark.parametrize("moments", [[1], [60, 60, 60]], ids=str)
 def test_killed_at_any_moment_and_again(start, place, folder, undisturbed, moments):
     location = place()
     for moment in moments:

@@ -1,4 +1,4 @@
-"""What others do to an index of ours on Elasticsearch, by its own interfaces."""
+"""What others do to an index of ours; Elasticsearch 8.19 under a client 8, and under a client 9."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import closing
 import pytest
 from elasticsearch import Elasticsearch
 
+from imgsearch_es.errors import UnsupportedServerError
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
@@ -46,3 +48,31 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
     client.reindex(**copied, refresh=True, timeout="1m")
     with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
         assert essence(copy.search(query).hits) == essence(before)
+
+
+def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with_client8):
+    code = "from imgsearch_es.stores import open_store; print(open_store(URL).features()['store'])"
+    url = repr(f"{elasticsearch8_url}/none")
+    store = python_with_client8("-c", code.replace("URL", url))
+    assert "Elasticsearch 8.19" in store
+    assert "client 8." in store
+
+
+@pytest.mark.parametrize(
+    "files", [("pages", "ranking", "store"), pytest.param(("",), marks=pytest.mark.long)], ids=str
+)
+def test_conformance_of_what_needs_no_script(elasticsearch8_url, python_with_client8, files):
+    """Elastic's own build for integration tests has no Painless: what scores by scripts waits."""
+    paths = [f"tests/conformance/{f'test_{name}.py' if name else ''}" for name in files]
+    output = python_with_client8(
+        *("-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"),
+        *("-k", "elasticsearch", "-m", "not scripts and not long"),
+        IMGSEARCH_ES_URL=elasticsearch8_url,
+        IMGSEARCH_TEST_STRATEGIES="auto,impact",
+    )
+    assert " passed" in output
+
+
+def test_a_client_of_another_version_is_told(elasticsearch8_url):
+    with pytest.raises(UnsupportedServerError, match="elasticsearch<9"):
+        open_store(f"{elasticsearch8_url}/pets").settings()

@@ -18,7 +18,7 @@ from imgsearch_es.learning.head import apply_head, save_head
 from imgsearch_es.learning.training import score
 from tests.fakes import pictures as made_pictures
 from tests.fakes import register
-from tests.integration.keras_marks import NUMPY_2
+from tests.integration import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
 

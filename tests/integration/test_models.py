@@ -19,7 +19,7 @@ from imgsearch_es.analysis.models.keras_file import KerasFileModel
 from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from tests.conftest import python
-from tests.integration.keras_marks import NUMPY_2
+from tests.integration import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
 

@@ -28,7 +28,7 @@ from imgsearch_es.learning.quantizing import quantize
 from imgsearch_es.pictures.demo import make_photos
 from imgsearch_es.pictures.images import open_image
 from tests.conftest import python
-from tests.integration.keras_marks import NUMPY_2
+from tests.integration import NUMPY_2
 
 pytestmark = pytest.mark.model
 
@@ -178,11 +178,11 @@ def test_without_nncf_it_says_what_to_install(photos, tmp_path, monkeypatch):
 
 def test_files_that_are_none(made, tmp_path):
     bad = tmp_path / "bad.zip"
-    for content in (b"", b"nothing", made_of(tmp_path, "model.json", "[]"), made_of(tmp_path, "x")):
+    for content in (b"", b"nothing", zipped("model.json", "[]"), zipped("x")):
         bad.write_bytes(content)
         with pytest.raises(WeightsError, match=r"is no file that `imgsearch quantize` made"):
             create_model(f"quantized:{bad}")
-    bad.write_bytes(made_of(tmp_path, "model.json", '{"format": 2}'))
+    bad.write_bytes(zipped("model.json", '{"format": 2}'))
     with pytest.raises(WeightsError, match=r"another version"):
         create_model(f"quantized:{bad}")
     with pytest.raises(WeightsError, match=r"does not exist"):
@@ -196,10 +196,8 @@ def test_files_that_are_none(made, tmp_path):
 
 
 def without_network(path):
-    content = io.BytesIO()
-    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(content, "w") as part:
-        part.writestr("model.json", whole.read("model.json"))
-    return content.getvalue()
+    with zipfile.ZipFile(path) as whole:
+        return zipped("model.json", whole.read("model.json"))
 
 
 def with_another_byte(path):
@@ -208,11 +206,11 @@ def with_another_byte(path):
     return bytes(content)
 
 
-def made_of(folder, name, text=""):
-    path = folder / "made.zip"
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(name, text=""):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(name, text)
-    return path.read_bytes()
+    return content.getvalue()
 
 
 def test_the_same_pictures_give_the_same_file_in_any_process(made, photos, tmp_path):

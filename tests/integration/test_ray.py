@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 from tests.fakes import installed as make_package
 from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
+from tests.faults.test_interruptions import ended
 from tests.unit.conftest import photos, stage  # noqa: F401 - twelve small pictures
 
 ALL = PICTURES + 3
@@ -229,7 +230,7 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
         _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert err == ("imgsearch: stopped; what was done is stored, run the command again to go on\n")
-    assert not [pid for pid in analysts() if alive(pid)]
+    assert all(map(ended, analysts()))
     done = subprocess.run(
         [*command, "--batch-size", "8", "--json"], capture_output=True, text=True, check=True
     )
@@ -238,13 +239,6 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     assert report["found"] == ALL
     assert report["unchanged"] > 0
     assert content(str(location)) == undisturbed
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.usefixtures("cluster")

@@ -1,7 +1,8 @@
-"""The server on Elasticsearch shows what it shows on an index file."""
+"""The server on Elasticsearch shows what it shows on an index file, and many at once."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,10 +10,9 @@ import pytest
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.pictures.files import picture_id
+from tests.conftest import python
 from tests.fakes import pictures, register
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
-
-pytestmark = [pytest.mark.node, pytest.mark.scripts]
 
 
 def shown(client: Client, path: str) -> list[str]:
@@ -21,6 +21,8 @@ def shown(client: Client, path: str) -> list[str]:
     return re.findall(r'data-id="([0-9a-f]{32})"', page.data.decode())
 
 
+@pytest.mark.node
+@pytest.mark.scripts
 def test_both_stores_show_the_same(elasticsearch_url, fresh_index_name, tmp_path, monkeypatch):
     register(monkeypatch)
     photos = pictures(tmp_path / "photos", 30)
@@ -49,3 +51,17 @@ def test_both_stores_show_the_same(elasticsearch_url, fresh_index_name, tmp_path
     assert answers[0] == answers[1]
     assert [len(page) for page in answers[0][0][:3]] == [24, 6, 24]
     assert answers[0][-1] == 29
+
+
+@pytest.mark.long
+@pytest.mark.model
+def test_fifty_users_at_once_meet_no_error(tmp_path):
+    """For some seconds; benchmarks/server.py measures a minute."""
+    found = tmp_path / "server.json"
+    command = ["benchmarks/server.py", "--users", 50, "--seconds", 8, "--json", found]
+    run = python(*command)
+    assert run.returncode == 0, run.stdout + run.stderr
+    told = json.loads(found.read_text())
+    assert told["errors"] == 0
+    assert told["rows"]["all"]["count"] >= told["users"]
+    assert told["rows"]["words"]["count"] > 0
