@@ -221,7 +221,9 @@ def by_command(place):
     """What `imgsearch train --shallow` printed, and the analyzer's file that it says to write."""
     path = place.parent / "head.keras"
     command = ["train", "-i", str(place), "--shallow", "--out", str(path), "--validation", "0.5"]
-    result = CliRunner().invoke(app, [*command, "--layers", "64,32"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(
+        app, [*command, "--layers", "64,32", "--epochs", "5"], env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     start = next(i for i, line in enumerate(lines) if line.strip() == "[embedding]")
