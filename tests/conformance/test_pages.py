@@ -140,13 +140,13 @@ def test_others_write_between_pages(place, strategy):
 
 @pytest.mark.scripts
 def test_more_than_one_search_gives_dense_too(place):
-    """12,000 hits, by synset and over a threshold, where a search ends at 10,000."""
+    """10,400 hits, by synset and over a threshold, where a search ends at 10,000."""
     made = [
         replace(
             document(f"many/{i}.jpg", [("tabby", 0.25 + i % 100 / 1000)], number=i),
             embedding=np.array([1, i % 1000 / 5000, *[0] * (DIMENSIONS - 2)], np.float32),
         )
-        for i in range(12_000)
+        for i in range(10_400)
     ]
     expected = sorted((-np.float32(d.terms[0].score), d.id) for d in made)
     with filled(place(), made) as store:
@@ -154,7 +154,7 @@ def test_more_than_one_search_gives_dense_too(place):
         assert [(-np.float32(hit.score), hit.id) for hit in found] == expected
         options = {"strategy": "dense-cosine", "embedding": made[0].embedding, "k": 3000}
         query = Query((), threshold=0.9, **options)
-        assert sum(len(page) for page in pages(store, query)) == 12_000
+        assert sum(len(page) for page in pages(store, query)) == 10_400
         half = replace(query, threshold=1 / np.sqrt(1 + 0.1**2) - 1e-7)
         assert {hit.id for page in pages(store, half) for hit in page} == {
             d.id for d in made if d.embedding[1] <= np.float32(0.1)

@@ -77,10 +77,7 @@ class Run:
         return "".join(output.get("text", "") for output in self._outputs[cell])
 
     def shown(self, cell: str, kind: str) -> str:
-        return "".join(output.get("data", {}).get(kind, "") for output in self._outputs[cell])
-
-    def kinds(self, cell: str) -> set[str]:
-        return {kind for output in self._outputs[cell] for kind in output.get("data", {})}
+        return "".join(str(output.get("data", {}).get(kind, "")) for output in self._outputs[cell])
 
     def names(self, hits: str) -> list[str]:
         return [Path(uri).name for uri, _ in self.hits[hits]]
@@ -154,7 +151,7 @@ def test_quickstart_explains_and_shows(quickstart):
     assert quickstart.shown("explain-code", "image/png")
     assert "Indexed 76 pictures in " in quickstart.shown("add", "text/plain")
     assert 'class="ig-facets"' in quickstart.shown("magic-code", "text/html")
-    assert "application/vnd.jupyter.widget-view+json" in quickstart.kinds("browse-code")
+    assert quickstart.shown("browse-code", "application/vnd.jupyter.widget-view+json")
     assert sparse_vector(quickstart.printed("impact-body")) == {"tabby": 1.0}
 
 
