@@ -57,6 +57,9 @@ def round_trip(location: str, tmp_path: Path, name: str) -> None:
     assert (report.rows, report.added) == (len(documents), len(documents))
     assert second.settings() == SETTINGS
     assert export_documents(second, tmp_path / f"again-{name}").documents == len(documents)
+    pets = parse_filters({"label": "pets"})
+    some = export_documents(second, tmp_path / "some.jsonl", filters=pets)
+    assert some.documents == sum("pets" in item.labels for item in documents)
     third = open_store(str(tmp_path / "third.duckdb"))
     assert import_documents(third, tmp_path / f"again-{name}").added == len(documents)
     found = list(third.documents())
@@ -65,14 +68,6 @@ def round_trip(location: str, tmp_path: Path, name: str) -> None:
     again = import_documents(second, tmp_path / name)
     assert (again.added, again.updated, again.rejected) == (0, len(documents), 0)
     second.close()
-
-
-def test_export_of_some(place, tmp_path):
-    documents = posteriors(60)
-    with filled(place(), documents) as store:
-        filters = parse_filters({"label": "pets"})
-        wanted = sum("pets" in item.labels for item in documents)
-        assert export_documents(store, tmp_path / "a.jsonl", filters=filters).documents == wanted
 
 
 def test_an_index_of_another_analyzer_refuses(tmp_path):
