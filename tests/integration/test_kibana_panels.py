@@ -37,7 +37,7 @@ class Demo:
     """The demo index on the node, and what its documents hold."""
 
     def __init__(self, server: str, name: str, photos: Path) -> None:
-        self.client = Elasticsearch(server)
+        self.client = Elasticsearch(server, request_timeout=60)  # a busy machine is no failure
         self.name = name
         with ImageIndex(f"{server}/{name}", model="efficientnet-lite0") as index:
             index.add(photos, labels=kind)
