@@ -46,6 +46,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 1, 4)
 
 
+LONGEST_FIRST = ("notebooks", "integration", "faults", "conformance", "browser", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders with long files come first, so that no worker has one left when others are done."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
 class SharedNode:
     """A node for all parallel workers, which run in processes of their own.
 
@@ -142,6 +150,12 @@ def fresh_index_name(elasticsearch_url: str) -> Iterator[str]:
         elasticsearch_node.request(elasticsearch_url, f"/{row['index']}", method="DELETE")
 
 
+def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run this Python with these arguments in the root of the repository, and keep what it says."""
+    command, given = [sys.executable, *map(str, arguments)], {"cwd": ROOT, **options}
+    return subprocess.run(command, capture_output=True, text=True, check=False, **given)
+
+
 @pytest.fixture(scope="session")
 def python_with_client8() -> Callable[..., str]:
     """Runs this Python with an elasticsearch client 8: ``python("-c", code)`` is what it prints.
@@ -156,15 +170,9 @@ def python_with_client8() -> Callable[..., str]:
     client = cached("elasticsearch-client-8", install)
     path = {"PYTHONPATH": os.pathsep.join([str(client), str(ROOT)])}
 
-    def python(*arguments: str, **variables: str) -> str:
-        run = subprocess.run(
-            [sys.executable, *arguments],
-            env={**os.environ, **path, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def with_client8(*arguments: str, **variables: str) -> str:
+        run = python(*arguments, env={**os.environ, **path, **variables})
         assert run.returncode == 0, run.stdout + run.stderr
         return run.stdout
 
-    return python
+    return with_client8

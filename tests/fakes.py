@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,24 @@ def noise(seed: int, width: int = 30, height: int = 20) -> Image.Image:
     """A picture unlike any of another seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def installed(folder: Path, points: str, module: str, code: str) -> str:
+    """A package as pip installs it: its path, with these entry points and one module."""
+    made = folder / f"{module}-1.0.dist-info"
+    made.mkdir(parents=True)
+    (made / "METADATA").write_text(f"Name: {module}\nVersion: 1.0\n")
+    (made / "entry_points.txt").write_text(points)
+    (folder / f"{module}.py").write_text(code)
+    return str(folder)
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """A new folder with pictures 00.png, 01.png, ..., each unlike the others."""
+    folder.mkdir()
+    for number in range(count):
+        noise(number).save(folder / f"{number:02}.png")
+    return folder
 
 
 class FakeModel:

@@ -30,13 +30,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """76 photos, so that there are four pages."""
     return make_photos(tmp_path_factory.mktemp("browser") / "photos")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def location(photos: Path) -> Path:
     """An index of the photos by a model without TensorFlow; labeled by how they were made."""
     register()

@@ -9,10 +9,6 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import DESKTOP, PHONE, Open
 
 
-def nothing(page: Page) -> None:
-    pass
-
-
 def why(page: Page) -> None:
     page.locator(".card .why").first.click()
     expect(page.locator("#why")).to_be_visible()
@@ -28,13 +24,13 @@ def keys(page: Page) -> None:
 
 
 VIEWS = {
-    "everything": ("/", nothing),
-    "results": ("/?q=entity&where=label%3Doriginal&where=label%3Dsmall", nothing),
-    "refined": ("/?image={0}&like={1}&dislike={2}", nothing),
+    "everything": ("/", lambda page: None),
+    "results": ("/?q=entity&where=label%3Doriginal&where=label%3Dsmall", lambda page: None),
+    "refined": ("/?image={0}&like={1}&dislike={2}", lambda page: None),
     "why": ("/?q=entity", why),
     "crop": ("/?image={0}", crop),
     "keys": ("/", keys),
-    "problem": ("/?q=tabbi", nothing),
+    "problem": ("/?q=tabbi", lambda page: None),
 }
 
 

@@ -23,11 +23,16 @@ def settled(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
+def arrived(page: Page, url: str) -> None:
+    """Wait for an address, and until the page shows what it asks for."""
+    page.wait_for_url(url)
+    settled(page)
+
+
 def search(page: Page, words: str) -> None:
     page.fill("#q", words)
     page.press("#q", "Enter")
-    page.wait_for_url("**/?*q=*")
-    settled(page)
+    arrived(page, "**/?*q=*")
 
 
 def test_words_are_searched_for(open_page: Open, word: SimpleNamespace):
@@ -48,11 +53,14 @@ def test_an_unknown_word_gets_suggestions(open_page: Open):
     page.wait_for_url("**/?q=tabby")
 
 
-def test_a_picture_is_chosen(open_page: Open, photos: Path):
+def test_a_picture_is_chosen_and_what_is_none_is_said_so(open_page: Open, photos: Path, tmp_path):
     page = open_page("/?by=dense-cosine")
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.set_input_files("#file", tmp_path / "notes.txt")
+    expect(page.locator("#toast")).to_contain_text("not a picture")
+    expect(page).to_have_url(re.compile(r"/\?by=dense-cosine$"))
     page.set_input_files("#file", photos / "coffee.jpg")
-    page.wait_for_url("**image=upload-*")
-    settled(page)
+    arrived(page, "**image=upload-*")
     expect(page.locator(".example img")).to_have_js_property("complete", True)
     expect(page.locator(".card").first).to_contain_text("coffee")
     expect(page.locator(".vector")).to_contain_text("Searching for")
@@ -90,20 +98,11 @@ def test_a_picture_is_pasted_or_dropped(open_page: Open, photos: Path, how: str,
     expect(page.locator("#drop")).to_be_hidden()
 
 
-def test_what_is_no_picture_is_said_so(open_page: Open, tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("no picture")
-    page = open_page()
-    page.set_input_files("#file", tmp_path / "notes.txt")
-    expect(page.locator("#toast")).to_contain_text("not a picture")
-    expect(page).to_have_url(re.compile(r"/$"))
-
-
 def test_a_result_is_searched_from(open_page: Open, ids: Ids):
     page = open_page()
     chosen = ids(page)[2]
     page.locator(".picture").nth(2).click()
-    page.wait_for_url(f"**/?image={chosen}")
-    settled(page)
+    arrived(page, f"**/?image={chosen}")
     assert chosen in ids(page)
     page.go_back()
     expect(page.locator("#summary")).to_contain_text("All 76 pictures")
@@ -123,8 +122,7 @@ def test_a_region_is_drawn(open_page: Open, ids: Ids):
     page.mouse.up()
     expect(page.locator("#frame-text")).to_contain_text("to 50 % of the width")
     page.get_by_role("button", name="Search for this part").click()
-    page.wait_for_url("**region=0.0*")
-    settled(page)
+    arrived(page, "**region=0.0*")
     expect(page.locator(".outline")).to_be_visible()
     assert page.locator(".vector").inner_text() != whole
     page.get_by_role("link", name="Whole").click()
@@ -149,13 +147,11 @@ def test_liking_and_disliking_refine(open_page: Open, ids: Ids, word: SimpleName
     liked = page.locator(f'[data-id="{before[12]}"] .score')
     score = float(liked.inner_text().split()[1].rstrip(","))
     page.locator(".act.like").nth(12).click()
-    page.wait_for_url(f"**like={before[12]}*")
-    settled(page)
+    arrived(page, f"**like={before[12]}*")
     disliked = page.locator(f'[data-id="{before[1]}"] .score')
     liking = disliked.inner_text()
     page.locator(f'[data-id="{before[1]}"] .act.dislike').click()
-    page.wait_for_url(f"**dislike={before[1]}*")
-    settled(page)
+    arrived(page, f"**dislike={before[1]}*")
     assert float(liked.inner_text().split()[1].rstrip(",")) > score
     assert disliked.inner_text() != liking
     expect(page.locator(".example.like")).to_have_count(1)
@@ -202,8 +198,7 @@ def test_why_a_picture_was_found(open_page: Open, word: SimpleNamespace):
 def test_a_link_is_shared(open_page: Open, ids: Ids, photos: Path):
     page = open_page("/?where=label%3Doriginal")
     page.set_input_files("#file", photos / "coffee.jpg")
-    page.wait_for_url("**image=upload-*")
-    settled(page)
+    arrived(page, "**image=upload-*")
     page.get_by_role("button", name="Copy a link").click()
     expect(page.locator("#toast")).to_contain_text("Link copied")
     link = page.evaluate("navigator.clipboard.readText()")
@@ -215,8 +210,7 @@ def test_a_link_is_shared(open_page: Open, ids: Ids, photos: Path):
 def test_ways_to_rank(open_page: Open, ids: Ids):
     page = open_page(f"/?image={ids(open_page())[0]}")
     page.select_option("#by", "dense-cosine")
-    page.wait_for_url("**by=dense-cosine*")
-    settled(page)
+    arrived(page, "**by=dense-cosine*")
     expect(page.locator("#by")).to_be_focused()
     assert len(ids(page)) == 24
 
@@ -225,14 +219,12 @@ def test_pages_are_turned(open_page: Open, ids: Ids):
     page = open_page()
     first = ids(page)
     page.get_by_role("link", name="Next").click()
-    page.wait_for_url("**page=2")
-    settled(page)
+    arrived(page, "**page=2")
     second = ids(page)
     assert len(second) == 24
     assert not set(first) & set(second)
     page.keyboard.press("n")
-    page.wait_for_url("**page=3")
-    settled(page)
+    arrived(page, "**page=3")
     page.keyboard.press("n")
     page.wait_for_url("**page=4")
     expect(page.locator(".card")).to_have_count(4)
@@ -246,8 +238,7 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
     expect(page.locator("#q")).to_be_focused()
     page.keyboard.type(word.query)
     page.keyboard.press("Enter")
-    page.wait_for_url("**q=*")
-    settled(page)
+    arrived(page, "**q=*")
     shown = ids(page)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
@@ -257,12 +248,10 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
     page.keyboard.press("Escape")
     page.locator(".picture").nth(1).focus()
     page.keyboard.press("l")
-    page.wait_for_url(f"**like={shown[1]}*")
-    settled(page)
+    arrived(page, f"**like={shown[1]}*")
     expect(page.locator(f'[data-id="{shown[1]}"] .act.like')).to_be_focused()
     page.keyboard.press("d")
-    page.wait_for_url(f"**dislike={shown[1]}*")
-    settled(page)
+    arrived(page, f"**dislike={shown[1]}*")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys and words")).to_be_visible()
 
@@ -278,8 +267,7 @@ def test_quick_clicks_and_another_ranking_count_all(open_page: Open):
             by.dispatchEvent(new Event("change", { bubbles: true }));
         }"""
     )
-    page.wait_for_url("**by=cosine*")
-    settled(page)
+    arrived(page, "**by=cosine*")
     assert page.url.count("where=") == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +41,7 @@ def client(tiled: Path) -> Iterator[Client]:
 
 def place(element: Locator) -> tuple[float, ...]:
     """left, top, right and bottom on the page; what the screen shows, whatever is cut off."""
-    found = element.evaluate("one => JSON.stringify(one.getBoundingClientRect())")
-    box = json.loads(found)
+    box = element.evaluate("one => one.getBoundingClientRect().toJSON()")
     return box["left"], box["top"], box["right"], box["bottom"]
 
 

@@ -47,7 +47,7 @@ def document(
     )
 
 
-def posteriors(count: int = 1500, seed: int = 1) -> list[Document]:
+def posteriors(count: int = 800, seed: int = 1) -> list[Document]:
     """Top-10 posteriors: Zipf classes, confusable neighbors, steep or flat."""
     random = np.random.default_rng(seed)
     popularity = 1 / np.arange(1, 1001) ** 0.9
@@ -80,8 +80,8 @@ def rectified(documents: Sequence[Document], seed: int) -> list[Document]:
     return made
 
 
-def ties(count: int = 2500) -> list[Document]:
-    """Thousands of pictures that score the same, or apart by the last bit that is indexed."""
+def ties(count: int = 1000) -> list[Document]:
+    """Many pictures that score the same, or apart by the last bit that is indexed."""
     made = []
     for number in range(count):
         score = np.float32(0.5)

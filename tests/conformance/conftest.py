@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pytest
@@ -62,10 +62,13 @@ def place(
 
 @contextmanager
 def filled(
-    location: str, documents: Sequence[Document], settings: IndexSettings = SETTINGS
+    location: str,
+    documents: Sequence[Document],
+    settings: IndexSettings = SETTINGS,
+    **options: Any,
 ) -> Iterator[Store]:
     """A new store with these documents."""
-    store = open_store(location)
+    store = open_store(location, **options)
     store.create(settings)
     for start in range(0, len(documents), 500):
         report = store.write(documents[start : start + 500])
@@ -92,14 +95,15 @@ class Case:
     def reference(self) -> Reference:
         return Reference(self.documents, KEYS)
 
-    def check(self, query: Query) -> None:
-        """By formula (1): NumPy's ranking and total, to the last bit."""
-        expected, total = self.reference.rank(query)
-        result = self.store.search(query)
-        assert ranking(result) == expected
-        assert result.exact
-        assert result.total == total or (not result.total_is_exact and result.total <= total)
-        assert result.total_is_exact or result.total >= 10_000
+    def check(self, *queries: Query) -> None:
+        """By formula (1): NumPy's ranking and total, to the last bit; several are asked at once."""
+        together = self.store.search_many if len(queries) > 1 else partial(map, self.store.search)
+        for query, result in zip(queries, together(queries), strict=True):
+            expected, total = self.reference.rank(query)
+            assert ranking(result) == expected, query
+            assert result.exact
+            assert result.total == total or (not result.total_is_exact and result.total <= total)
+            assert result.total_is_exact or result.total >= 10_000
 
     def check_scores(
         self, query: Query, expected: Mapping[str, float], rel: float = 1e-6, least: float = 1e-6

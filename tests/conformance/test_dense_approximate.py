@@ -18,9 +18,9 @@ from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import SearchResult, Store
+from imgsearch_es.stores.base import SearchResult
 from tests.conformance.collections import posteriors
-from tests.conformance.conftest import SETTINGS, ranking
+from tests.conformance.conftest import SETTINGS, Case, filled, ranking
 
 pytestmark = pytest.mark.scripts
 
@@ -30,9 +30,7 @@ ENOUGH = 500
 
 
 @dataclass(frozen=True)
-class Case:
-    store: Store
-    documents: list[Document]
+class NearCase(Case):
     strategy: str
 
 
@@ -54,21 +52,17 @@ def _documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module", params=sorted(SIMILARITIES))
-def case(request: pytest.FixtureRequest, place) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, place) -> Iterator[NearCase]:
     location, similarity = place(), SIMILARITIES[request.param]
     is_server = location.startswith("http")
     options = {"vectors": request.param, "similarity": similarity} if is_server else {}
-    documents = _documents()
-    with_dimensions = replace(SETTINGS, embedding_dimensions=DIMENSIONS)
-    store = open_store(location, **options)
-    store.create(with_dimensions)
-    assert store.write(documents).rejected == []  # a feature of zero is refused by none
-    store.finish()
-    yield Case(store, documents, f"dense-{similarity}")
-    store.close()
+    documents = _documents()  # a feature of zero is refused by none
+    settings = replace(SETTINGS, embedding_dimensions=DIMENSIONS)
+    with filled(location, documents, settings, **options) as store:
+        yield NearCase(store, documents, f"dense-{similarity}")
 
 
-def both(case: Case, **options: object) -> tuple[SearchResult, SearchResult]:
+def both(case: NearCase, **options: object) -> tuple[SearchResult, SearchResult]:
     """The approximate and the exact answer to a query."""
     query = Query((), strategy=case.strategy, **options)
     approximate = case.store.search(replace(query, candidates=ENOUGH))
@@ -78,14 +72,18 @@ def both(case: Case, **options: object) -> tuple[SearchResult, SearchResult]:
     return approximate, exact
 
 
-def queries(case: Case) -> list[np.ndarray]:
+def queries(case: NearCase) -> list[np.ndarray]:
     return [d.embedding for d in case.documents[20:32] if d.embedding is not None]
 
 
 def test_enough_candidates_give_the_exact_answer(case):
     for number, vector in enumerate(queries(case)):
-        approximate, exact = both(case, embedding=vector, k=20, offset=number % 2 * 12)
+        options = {"embedding": vector, "k": 20, "offset": number % 2 * 12}
+        approximate, exact = both(case, **options)
         assert ranking(approximate) == ranking(exact) != []
+        wanted = Query((), strategy=case.strategy, candidates=ENOUGH, **options)
+        many = case.store.search_many([wanted, replace(wanted, k=3)])
+        assert [ranking(result) for result in many] == [ranking(exact), ranking(exact)[:3]]
 
 
 def test_conditions_and_exclusions_leave_enough(case):
@@ -146,15 +144,6 @@ def test_every_exact_comparison_works_beside_the_index_of_neighbors(case):
         assert [hit.score for hit in result.hits] == expected
 
 
-def test_many_at_once(case):
-    wanted = [
-        Query((), strategy=case.strategy, embedding=vector, candidates=ENOUGH)
-        for vector in queries(case)[:5]
-    ]
-    for query, result in zip(wanted, case.store.search_many(wanted), strict=True):
-        assert ranking(result) == ranking(case.store.search(query))
-
-
 def test_stored_features_come_back_as_they_were(case):
     known = {d.id: d for d in case.documents[:100]}
     for key, found in case.store.get(list(known)).items():
@@ -165,19 +154,16 @@ def test_stored_features_come_back_as_they_were(case):
 
 
 def test_an_index_without_neighbors_says_how_to_make_one(place):
-    store = open_store(place())
-    store.create(SETTINGS)
-    store.finish()
     query = Query((), strategy="dense-cosine", embedding=np.ones(8, np.float32), candidates=50)
-    if store.location.startswith("http"):
-        with pytest.raises(QueryError, match=r"--vectors int8_hnsw --similarity cosine"):
-            store.search(query)
-    else:
-        result = store.search(query)
-        assert result.exact
-        assert "no approximate" in result.means
-    assert store.approximable() == ()
-    store.close()
+    with filled(place(), []) as store:
+        assert store.approximable() == ()
+        if store.location.startswith("http"):
+            with pytest.raises(QueryError, match=r"--vectors int8_hnsw --similarity cosine"):
+                store.search(query)
+        else:
+            result = store.search(query)
+            assert result.exact
+            assert "no approximate" in result.means
 
 
 @pytest.mark.node

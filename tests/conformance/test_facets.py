@@ -17,10 +17,8 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection, synset_vector
-from imgsearch_es.stores import open_store
-from imgsearch_es.stores.base import IndexSettings
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
-from tests.conformance.conftest import SETTINGS, Case
+from tests.conformance.conftest import Case, filled
 from tests.conformance.reference import _is_wanted, _values
 from tests.conformance.test_ranking import LAW, conditions
 
@@ -112,19 +110,14 @@ def test_of_a_query(case, keys, where, must_not, size):
     check(case, query, size=size)
 
 
-def test_of_a_picture_by_its_deep_feature(case):
+def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
     options = {"strategy": "dense-cosine", "embedding": np.ones(8, np.float32)}
+    pets = parse_filters({"label": "pets"})
     check(case, Query((), **options))
-    check(case, Query((), filters=parse_filters({"label": "pets"}), **options))
-
-
-def test_of_conditions_alone(case):
+    check(case, Query((), filters=pets, **options))
     check(case, Selection(filters=parse_filters({"label": "pets", "width": {"gte": 500}})))
-    check(
-        case,
-        Selection(filters=parse_filters({"-label": "pets"}), must=(KEYS[:40],), must_not=KEYS[:9]),
-    )
-    check(case, Selection())
+    others = parse_filters({"-label": "pets"})
+    check(case, Selection(filters=others, must=(KEYS[:40],), must_not=KEYS[:9]))
 
 
 @pytest.mark.parametrize(
@@ -157,15 +150,10 @@ def test_many_values_on_several_shards(fresh_index_name, elasticsearch_url):
         )
         for i in range(300)
     ]
-    store = open_store(f"{elasticsearch_url}/{fresh_index_name}", shards=2)
-    store.create(IndexSettings(**{f: getattr(SETTINGS, f) for f in SETTINGS.__slots__}))
-    assert store.write(documents).rejected == []
-    store.finish()
-    found = store.facets(Selection(), ["label", "format"], 12)
-    assert found == expected(documents, Selection(), ["label", "format"], 12)
-    many = {"many": [f"once {i}" for i in range(11_000)]}
-    assert store.write([replace(d, metadata=many) for d in documents[:9]]).rejected == []
-    store.finish()
-    with pytest.raises(StoreError, match=r"metadata\.many on several shards"):
-        store.facets(Selection(), ["metadata.many"], 12)
-    store.close()
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", documents, shards=2) as store:
+        check(Case(store, documents), Selection(), ["label", "format"], 12)
+        many = {"many": [f"once {i}" for i in range(11_000)]}
+        assert store.write([replace(d, metadata=many) for d in documents[:9]]).rejected == []
+        store.finish()
+        with pytest.raises(StoreError, match=r"metadata\.many on several shards"):
+            store.facets(Selection(), ["metadata.many"], 12)

@@ -89,13 +89,8 @@ def test_statistics(case):
     assert {key: ours.frequencies.get(key, 0) for key in keys} == dict(expected.frequencies)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "parameters"),
-    [
-        *(("bm25", wrong) for wrong in ({"k2": 1}, {"b": -1}, {"b": 1.1}, {"k1": 1e308})),
-        ("cosine", {"k1": 1}),
-    ],
-)
-def test_wrong_parameters(strategy, parameters):
-    with pytest.raises(QueryError, match=strategy):
-        Query((Term("tabby", 1.0),), strategy=strategy, parameters=parameters)
+def test_wrong_parameters():
+    wrong = [("bm25", one) for one in ({"k2": 1}, {"b": -1}, {"b": 1.1}, {"k1": 1e308})]
+    for strategy, parameters in [*wrong, ("cosine", {"k1": 1})]:
+        with pytest.raises(QueryError, match=strategy):
+            Query((Term("tabby", 1.0),), strategy=strategy, parameters=parameters)

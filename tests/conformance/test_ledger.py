@@ -35,50 +35,31 @@ def test_a_ledger_that_is_not_there_is_empty(place, store: Store):
         assert existing.ledger.read() == []
 
 
-def test_entries_come_back_as_they_were(place):
+def test_entries_come_back_are_replaced_and_struck_out(place):
     noted = entries(2100)
-    with filled(place(), []) as store:
+    noted += [Rejected(f"/photos/{name}", f"because of {name}", AT) for name in AWKWARD_NAMES]
+    noted.sort(key=lambda entry: entry.uri)
+    with filled(place(), posteriors(20)) as store:
         store.ledger.write(noted[::-1])
         found = open_store(store.location).ledger.read()
         assert list(map(astuple, found)) == list(map(astuple, noted))
-        some = noted[5:2000:7]
+        some = noted[5:2108:7]
         assert store.ledger.read([*(entry.id for entry in some), "0" * 32]) == some
         assert store.ledger.read([]) == []
 
+        # The newer entry of a URI takes the place of the older one.
+        newer = replace(some[0], reason="another", sha256="", rejected_at=AT.replace(year=2027))
+        store.ledger.write([some[1], newer])
+        assert list(map(astuple, store.ledger.read([newer.id]))) == [astuple(newer)]
 
-def test_an_entry_replaces_the_older_one_of_its_uri(place):
-    first, second = entries(2)
-    newer = replace(first, reason="another", sha256="", rejected_at=AT.replace(year=2027))
-    with filled(place(), []) as store:
-        store.ledger.write([first, second])
-        store.ledger.write([first, newer])
-        assert list(map(astuple, store.ledger.read())) == list(map(astuple, [newer, second]))
-
-
-def test_entries_are_struck_out(place):
-    noted = entries(5)
-    with filled(place(), []) as store:
-        store.ledger.write(noted)
-        store.ledger.remove([noted[1].id, noted[3].id, "0" * 32])
-        assert store.ledger.read() == [noted[0], noted[2], noted[4]]
-
-
-def test_searches_and_counts_do_not_meet_rejected_pictures(place):
-    documents = posteriors(20)
-    with filled(place(), documents) as store:
-        store.ledger.write(entries(10))
+        # Searches and counts do not meet rejected pictures.
         store.finish()
         assert store.count() == store.stats()["documents"] == 20
         assert len(store.below("/photos/")) == 20
-        assert store.get([entry.id for entry in entries(10)]) == {}
+        assert store.get([entry.id for entry in noted]) == {}
 
-
-@pytest.mark.parametrize("name", AWKWARD_NAMES)
-def test_awkward_names_are_data(place, name):
-    entry = Rejected(f"/photos/{name}", f"because of {name}", AT)
-    with filled(place(), []) as store:
-        store.ledger.write([entry])
-        assert store.ledger.read() == store.ledger.read([entry.id]) == [entry]
+        store.ledger.remove([*(entry.id for entry in noted[2:]), "0" * 32])
+        assert store.ledger.read() == noted[:2]
 
 
 def test_contents_are_found(place):

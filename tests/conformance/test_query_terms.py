@@ -16,6 +16,7 @@ from imgsearch_es.retrieval.feedback import ROCCHIO, mean_terms
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
+from tests.fakes import register
 
 WIDE = imagenet().with_hypernyms()
 ANALYZERS = {
@@ -28,10 +29,14 @@ ANALYZERS = {
 }
 
 
-@pytest.fixture(params=ANALYZERS)
-def index(request, place, fake_model, photos) -> Iterator[ImageIndex]:
-    with ImageIndex(place(), analyzer=ANALYZERS[request.param]) as made:
-        made.add(photos)
+@pytest.fixture(scope="module", params=ANALYZERS)
+def index(request, place, stage) -> Iterator[ImageIndex]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        ImageIndex(place(), analyzer=ANALYZERS[request.param]) as made,
+    ):
+        register(patch)
+        made.add(stage / "photos")
         yield made
 
 
@@ -91,10 +96,7 @@ def test_feedback_takes_the_best_classes_of_hits(index: ImageIndex, photos: Path
         assert ranking(hits) == reference.rank(hits.query)[0]
     like = index.more_like(cat, k=3)
     assert {term.key: term.score for term in like.query.terms} == asked(index.get(cat).terms)
-
-
-def test_words_are_not_cut(index: ImageIndex):
-    assert len(index.query(text="tabby lynx beagle collie pug").terms) == 5
+    assert len(index.query(text="tabby lynx beagle collie pug").terms) == 5, "words are not cut"
 
 
 def test_an_index_of_ten_terms_means_what_it_meant(place, fake_model, photos):

@@ -49,7 +49,13 @@ def test_another_index_of_neighbors(fake_model, photos, cat, place):
     with ImageIndex(location, model="fake") as index:
         index.add(photos)
         assert index.store.approximable() == ()
+        settings = index.store.settings()
+    with ImageIndex(location, vectors="flat") as index:
+        index.store.beside().create(settings)
+        assert index.store.beside().stored_settings() == settings
     with ImageIndex(location, vectors="hnsw", similarity="dot") as index:
+        # What was begun with other options is begun again.
+        assert index.store.beside().stored_settings() is None
         with pytest.raises(ConfigurationError, match="imgsearch reindex"):
             index.count()
         assert index.reindex().copied == 12
@@ -60,22 +66,6 @@ def test_another_index_of_neighbors(fake_model, photos, cat, place):
     with ImageIndex(location, vectors="none") as index:
         assert index.reindex().copied == 12
         assert index.store.approximable() == ()
-
-
-@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
-@pytest.mark.node
-def test_what_was_begun_with_other_options_is_begun_again(fake_model, photos, cat, place):
-    location = place()
-    with ImageIndex(location, model="fake") as index:
-        index.add(photos)
-        settings = index.store.settings()
-        assert settings is not None
-    with ImageIndex(location, vectors="flat") as index:
-        left = index.store.beside()
-        left.create(settings)
-        assert index.store.beside().stored_settings() == settings
-    with ImageIndex(location, vectors="hnsw") as index:
-        assert index.store.beside().stored_settings() is None
 
 
 def test_who_searches_meanwhile_sees_the_old_index_or_the_new_one(place, photos, fake_model):

@@ -74,22 +74,13 @@ def test_every_strategy_of_the_registry_is_executed(case, strategy):
     assert result.exact
 
 
-def test_queries_that_the_first_window_does_not_prove(case):
-    terms = [Term("tabby", 1.0), Term("tiger_cat", 0.5)]
-    check(
-        case.store,
-        [Query(synset_vector(terms), k=k) for k in (1, 5, 40)] + mixed(case.documents[:9]),
-    )
-
-
-def test_deep_pages(case):
-    queries = [Query((Term("tabby", 1.0),), k=100, offset=offset) for offset in (0, 500, 9_900)]
-    check(case.store, queries * 2)
-
-
-def test_nothing_found_among_others(case):
+def test_wider_windows_deep_pages_and_nothing_found_among_others(case):
+    terms = synset_vector([Term("tabby", 1.0), Term("tiger_cat", 0.5)])
     nothing = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
-    check(case.store, [nothing, *mixed(case.documents[:2]), nothing])
+    deep = [Query(terms[:1], k=100, offset=offset) for offset in (0, 500, 9_900)]
+    others = mixed(case.documents[:9])
+    check(case.store, [nothing, *(Query(terms, k=k) for k in (1, 5, 40)), *others, *deep, nothing])
+    assert case.store.search_many([]) == []
 
 
 def test_more_than_one_request(case):
@@ -97,7 +88,3 @@ def test_more_than_one_request(case):
     found = case.store.search_many(queries)
     assert len(found) == 240
     assert [essence(result) for result in found[:20]] == [essence(r) for r in found[-20:]]
-
-
-def test_none(case):
-    assert case.store.search_many([]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -80,18 +81,17 @@ def test_writing_again_replaces(place):
         hits = store.search(replace(TABBY, filters=parse_filters({"label": "new"}))).hits
         assert [(hit.document.id, hit.score) for hit in hits] == [(changed.id, 0.5)]
 
-
-def test_one_id_twice_in_a_batch_is_one_document(place):
-    first = document("twice.jpg", [("tabby", 0.25)])
-    second = replace(first, terms=(Term("tabby", 0.75),))
-    with filled(place(), []) as store:
-        store.write([first, second])
+        # One id twice in a batch is one document, and is found at once after finish.
+        twice = replace(changed, terms=(Term("tabby", 0.75),)), replace(changed, labels=("last",))
+        store.write(twice)
         store.finish()
-        assert store.count() == 1
-        assert [hit.score for hit in store.search(TABBY).hits] == [0.75]
+        assert store.count() == 30
+        wanted = replace(TABBY, filters=parse_filters({"label": ["new", "last"]}))
+        hits = open_store(store.location).search(wanted).hits
+        assert [(hit.document.labels, hit.score) for hit in hits] == [(("last",), 0.5)]
 
 
-def test_known_and_below(place):
+def test_known_below_and_removed(place):
     documents = posteriors(40)
     with filled(place(), documents) as store:
         some = documents[7]
@@ -101,11 +101,6 @@ def test_known_and_below(place):
         expected = sorted((d.uri, d.id) for d in documents if d.uri.startswith("/photos/3/"))
         assert [(uri, key) for key, uri in store.below("/photos/3/")] == expected
         assert store.below("/photos/%/") == []
-
-
-def test_remove(place):
-    documents = posteriors(40)
-    with filled(place(), documents) as store:
         gone = [document.id for document in documents[:5]]
         assert store.remove([*gone, "0" * 32]) == 5
         assert store.remove(gone) == 0
@@ -113,14 +108,6 @@ def test_remove(place):
         everything = Query(tuple(Term(term.key, 1.0) for term in documents[0].terms), k=1000)
         assert not set(gone) & {hit.document.id for hit in store.search(everything).hits}
         assert store.get(gone) == {}
-
-
-def test_what_was_written_is_found_at_once_after_finish(place):
-    with filled(place(), posteriors(10)) as store:
-        late = document("late.jpg", [("tabby", 1.0)])
-        store.write([late])
-        store.finish()
-        assert open_store(store.location).search(TABBY).hits[0].document.id == late.id
 
 
 def test_many_writes_are_laid_out_again_without_loss(place):
@@ -138,6 +125,13 @@ def test_many_writes_are_laid_out_again_without_loss(place):
 
 def nested(levels: int, value: object = 1) -> dict[str, object]:
     return {"a": value if levels == 1 else nested(levels - 1, value)}
+
+
+@pytest.fixture(scope="module")
+def kept(place) -> Iterator[Store]:
+    """An index with "other.jpg" alone."""
+    with filled(place(), []) as store:
+        yield store
 
 
 TEXT = "x" * (TEXT_BYTES - 2)
@@ -194,16 +188,15 @@ def test_what_the_limits_allow_comes_back(place):
         ({"metadata": WIDE}, "metadata has more than 1,000,000 bytes"),
     ],
 )
-def test_what_no_store_holds_is_refused_alone(place, change, reason):
+def test_what_no_store_holds_is_refused_alone(kept, change, reason):
     other = document("other.jpg", [("tabby", 0.5)])
     made = replace(document("bad.jpg", [("tabby", 1.0)]), **change)
-    with filled(place(), []) as store:
-        assert store.write([made]).stored == 0
-        report = store.write([made, other])
-        ((uri, why),) = report.rejected
-        store.finish()
-        assert (report.stored, store.count(), uri) == (1, 1, made.uri)
-        assert reason in why
+    assert kept.write([made]).stored == 0
+    report = kept.write([made, other])
+    ((uri, why),) = report.rejected
+    kept.finish()
+    assert (report.stored, kept.count(), uri) == (1, 1, made.uri)
+    assert reason in why
 
 
 def test_stats(place):

@@ -25,10 +25,9 @@ def documents() -> list[Document]:
 
 
 @pytest.mark.parametrize("written", [documents(), []], ids=["documents", "nothing"])
-def test_what_was_written_is_whole(place, monkeypatch, written):
-    monkeypatch.setattr("tests.conformance.conftest.SETTINGS", IMPORTED)
+def test_what_was_written_is_whole(place, written):
     location = place()
-    with filled(location, written), ImageIndex(location) as index:
+    with filled(location, written, IMPORTED), ImageIndex(location) as index:
         report = index.verify()
         assert (report.is_whole, report.documents) == (True, len(written)), report.harms[:5]
         assert report.without_checksum == 0

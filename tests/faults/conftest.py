@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -9,14 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from imgsearch_es import ImageIndex
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
-from tests.fakes import FakeModel, register
+from tests.fakes import FakeModel, noise, register
 
 PICTURES = 120
 BROKEN = 3
@@ -36,15 +35,13 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 pictures in four folders; some are copies, and three are broken."""
     top = tmp_path_factory.mktemp("faults") / "photos"
-    noise = np.random.default_rng(5)
     for number in range(PICTURES):
         path = top / f"{number % 4}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number % 20 == 7:
             path.write_bytes((top / "0" / "0.png").read_bytes())
             continue
-        pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
+        noise(number).save(path)
     for number in range(BROKEN):
         (top / f"broken{number}.jpg").write_bytes(b"\xff\xd8\xff and no more" + bytes([number]))
     return top
@@ -53,15 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict]:
     """What an index holds after a run that nothing disturbed."""
-    known: dict = {}
 
+    @functools.cache
     def read() -> dict:
-        if not known:
-            location = str(tmp_path_factory.mktemp("undisturbed") / "index.duckdb")
-            with ImageIndex(location, model="fake") as index:
-                assert index.add(folder, batch_size=8).found == ALL
-            known.update(content(location))
-        return known
+        location = str(tmp_path_factory.mktemp("undisturbed") / "index.duckdb")
+        with ImageIndex(location, model="fake") as index:
+            assert index.add(folder, batch_size=8).found == ALL
+        return content(location)
 
     return read
 

@@ -1,7 +1,7 @@
 """Indexes a folder in a process of its own, to be killed, interrupted and starved.
 
     python -m tests.faults.indexer LOCATION FOLDER [--pause SECONDS] [--die WHERE]
-        [--room BYTES] [--patience SECONDS] [--timeout SECONDS] [--clock YEARS]
+        [--room BYTES]
 
 Prints a line for each picture that the pipeline has finished with, and at the end the report.
 """
@@ -15,8 +15,6 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 from elasticsearch import helpers
@@ -24,7 +22,6 @@ from elasticsearch import helpers
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import StoppedError, run
-from imgsearch_es.retrieval import documents, ledger
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.embedded import store as embedded
 from tests.fakes import FakeModel, register
@@ -40,16 +37,8 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds for each batch")
     parser.add_argument("--die", choices=("writing", "bulk"), help="where to be killed")
     parser.add_argument("--room", type=int, help="largest file, in bytes")
-    parser.add_argument("--patience", type=float, help="seconds to wait for a server")
-    parser.add_argument("--timeout", type=float, help="seconds for one request")
-    parser.add_argument("--clock", type=int, default=0, help="years that the clock is wrong")
-    parser.add_argument("--refused", help="a picture whose label no server takes")
     asked = parser.parse_args()
     waiting.FIRST_SECONDS, waiting.PAUSE_SECONDS = 0.05, 0.5
-    if asked.patience:
-        waiting.LONGEST_SECONDS = asked.patience
-    if asked.clock:
-        set_clock(asked.clock)
     register()
     run.WRITE_SIZE = WRITE
     slow_down(asked.pause)
@@ -57,15 +46,9 @@ def main() -> int:
         die(asked.die)
     if asked.room:
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked.room, asked.room))
-    options = {"timeout": asked.timeout} if asked.timeout else {}
-    with ImageIndex(asked.location, model="fake", **options) as index:
+    with ImageIndex(asked.location, model="fake") as index:
         try:
-            report = index.add(
-                asked.folder,
-                batch_size=BATCH,
-                progress=tell,
-                labels=refusing(asked.refused) if asked.refused else None,
-            )
+            report = index.add(asked.folder, batch_size=BATCH, progress=tell)
         except StoppedError as stopped:
             print(json.dumps(stopped.report.to_dict()), flush=True)
             return 130
@@ -78,22 +61,6 @@ def main() -> int:
 
 def tell(*_: object) -> None:
     print("picture", flush=True)
-
-
-def refusing(picture: str) -> Callable[[str], list[str]]:
-    """Labels of which no server takes that of one picture: it is too long for a keyword."""
-    return lambda uri: ["x" * 40_000] if uri == picture else []
-
-
-def set_clock(years: int) -> None:
-    """Let this process's clock be wrong."""
-
-    class Wrong(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + timedelta(days=365 * years)
-
-    documents.datetime = ledger.datetime = Wrong  # type: ignore[attr-defined]
 
 
 def slow_down(seconds: float) -> None:

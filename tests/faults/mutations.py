@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import StoreError
@@ -37,7 +35,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
 from imgsearch_es.stores.elastic.fetching import sent_words
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.fakes import register
+from tests.fakes import pictures, register
 
 PICTURES = 24
 TOGETHER = 16
@@ -50,11 +48,7 @@ RANDOM = randoms.Random
 
 
 def make_pictures(folder: Path) -> None:
-    folder.mkdir()
-    noise = np.random.default_rng(5)
-    for number in range(PICTURES):
-        pixels = noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+    pictures(folder, PICTURES)
     (folder / "broken.png").write_bytes(b"no picture")
 
 
@@ -152,6 +146,7 @@ class FileTarget(Target):
     def harm_index(self, random: RANDOM) -> str:
         if random.random() < 0.6:
             return self._harm_bytes(random)
+        number = random.choice(list(self.numbers.values()))
         statements = {
             "weights": "UPDATE settings SET value = replace(value, 'sha256:', 'sha256:0') "
             "WHERE name = 'settings'",
@@ -166,10 +161,8 @@ class FileTarget(Target):
             "no term": f"DELETE FROM terms WHERE term = {random.randrange(1000)}",
             "entry's id": "UPDATE rejected SET id = reverse(id)",
             "entry twice": "INSERT INTO rejected FROM rejected",
-            "lost document": "DELETE FROM documents WHERE document = "
-            f"{random.choice(list(self.numbers.values()))}",
-            "lost number": "UPDATE documents SET document = NULL WHERE document = "
-            f"{random.choice(list(self.numbers.values()))}",
+            "lost document": f"DELETE FROM documents WHERE document = {number}",
+            "lost number": f"UPDATE documents SET document = NULL WHERE document = {number}",
         }
         name = random.choice(list(statements))
         with duckdb.connect(self.location) as connection:
@@ -221,9 +214,7 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
         "dropped posting": [f"DELETE FROM postings WHERE {posting}"],
         "changed posting": [f"UPDATE postings SET score = {score} WHERE {posting}"],
         "doubled posting": [f"INSERT INTO postings FROM postings WHERE {posting}"],
-        "other term": [
-            f"UPDATE postings SET term = {random.choice([-1, 3, 999, 1000, 30000])} WHERE {posting}"
-        ],
+        "other term": [f"UPDATE postings SET term = {random.choice(OTHERS)} WHERE {posting}"],
         "visual word": [visual_harm(random, n, other)],
         "moved posting": [f"UPDATE postings SET document = {other} WHERE {posting}"],
         "no postings": [f"DELETE FROM postings WHERE document = {n}"],
@@ -238,16 +229,7 @@ def file_harms(random: RANDOM, n: int, other: int) -> dict[str, list[str]]:
             f"UPDATE embeddings SET embedding = embedding[:{i - 1}] || [{value}] || "
             f"embedding[{i + 1}:] WHERE document = {n}"
         ],
-        "lost feature": [
-            random.choice(
-                [
-                    f"DELETE FROM embeddings WHERE document = {n}",
-                    f"INSERT INTO embeddings FROM embeddings WHERE document = {n}",
-                    f"UPDATE embeddings SET embedding = NULL WHERE document = {n}",
-                    f"UPDATE embeddings SET embedding = embedding[2:] WHERE document = {n}",
-                ]
-            )
-        ],
+        "lost feature": [f"{random.choice(FEATURE_CHANGES)} WHERE document = {n}"],
         "changed field": [
             f"UPDATE documents SET {random.choice(FIELD_CHANGES)} WHERE document = {n}"
         ],
@@ -280,6 +262,11 @@ def visual_harm(random: RANDOM, n: int, other: int) -> str:
     )
 
 
+OTHERS = (-1, 3, 999, 1000, 30000)
+FEATURE_CHANGES = (
+    "DELETE FROM embeddings", "INSERT INTO embeddings FROM embeddings",
+    "UPDATE embeddings SET embedding = NULL", "UPDATE embeddings SET embedding = embedding[2:]",
+)  # fmt: skip
 FIELD_CHANGES = (
     "length = length * 1.0000000000000005", "norm = norm / 2", "length = NULL",
     "sha256 = reverse(sha256)", "width = width + 1", "height = 0", "bytes = bytes - 1",
@@ -409,7 +396,7 @@ def server_harms(
     visual = source["visual_words"]
     word = choice(sorted(visual))
     factor = choice([0.5, 0.99, 1.01, 1.0001, 1.004, 2])
-    score = scores[key]["score"] * choice([0.5, 1.0000002, 2])
+    scored = {**scores[key], "score": scores[key]["score"] * choice([0.5, 1.0000002, 2])}
     place = random.randrange(len(source["embedding"]))
     feature = list(source["embedding"])
     feature[place] = feature[place] * 1.0000002 + 1e-30
@@ -423,39 +410,17 @@ def server_harms(
         "indexed_at": "2020-01-01T00:00:00+00:00", "checksum": "0" * 32,
     }  # fmt: skip
     made = replace(right, terms=choice([other.terms, right.terms[1:], ()]))
+    heavier_or_more = [{**weights, key: weights[key] * factor}, {**weights, "tench": 0.5}]
+    text = {**scores[key], choice(["wind", "words"]): "other"}
+    heavier = {**visual, word: visual[word] * factor}
+    words = [_without(visual, word), {**visual, "vw40": 0.5}, heavier, {}]
     changes: dict[str, dict[str, Any]] = {
-        "weight": {
-            "posterior": choice(
-                [
-                    _without(weights, key),
-                    {**weights, "tench": 0.5},
-                    {**weights, key: weights[key] * factor},
-                ]
-            )
-        },
-        "score": {
-            "synset": choice(
-                [
-                    _without(scores, key),
-                    {**scores, key: {**scores[key], choice(["wind", "words"]): "other"}},
-                    {**scores, key: {**scores[key], "score": score}},
-                ]
-            )
-        },
+        "weight": {"posterior": choice([_without(weights, key), *heavier_or_more])},
+        "score": {"synset": {**_without(scores, key), **choice([{}, {key: text}, {key: scored}])}},
         "names": {"synsets": choice([names[::-1], names[:-1], [*names, "x"]])},
         "derived": dict([choice([*derived.items()])]),
         "fact": dict([choice([*facts.items()])]),
-        "visual words": {
-            "visual_words": choice(
-                [
-                    _without(visual, word),
-                    {**visual, "vw40": 0.5},
-                    {**visual, word: visual[word] * factor},
-                    sent_words(other.embedding, WORDS),
-                    {},
-                ]
-            )
-        },
+        "visual words": {"visual_words": choice([*words, sent_words(other.embedding, WORDS)])},
         "hit of another": {"hit": other.to_hit()},
         "feature": {"embedding": choice([other.embedding.tolist(), feature])},
         "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},

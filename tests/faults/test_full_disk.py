@@ -30,6 +30,14 @@ def room() -> Iterator[Callable[[int], None]]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.fixture
+def index(folder: Path, tmp_path: Path) -> Iterator[ImageIndex]:
+    """An index of thirty pictures."""
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as made:
+        made.add(folder / "1")
+        yield made
+
+
 @pytest.mark.parametrize("size", [0, 13_000, 44_800, 60_000, 150_000, 300_000])
 def test_an_index_is_whole_or_not_there(room, tmp_path, size):
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
@@ -55,38 +63,31 @@ def test_what_a_killed_process_spilled_is_removed(tmp_path):
     assert not spilled.exists()
 
 
-def test_reindexing_is_whole_or_not_there(room, folder, tmp_path):
-    location = tmp_path / "index.duckdb"
-    with ImageIndex(location, model="fake") as index:
-        index.add(folder / "1")
-        index.close()
-        room(location.stat().st_size // 2)
-        with pytest.raises(StoreError, match=r"no room to write .*file too large"):
-            index.reindex()
-        room(resource.RLIM_INFINITY)
-        assert index.reindex().documents == index.count() == 30
+def test_reindexing_is_whole_or_not_there(room, index, tmp_path):
+    index.close()
+    room((tmp_path / "index.duckdb").stat().st_size // 2)
+    with pytest.raises(StoreError, match=r"no room to write .*file too large"):
+        index.reindex()
+    room(resource.RLIM_INFINITY)
+    assert index.reindex().documents == index.count() == 30
     assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
 
 
 @pytest.mark.parametrize("name", ["f.csv", "f.h5", "f.parquet", "f"])
-def test_features_are_whole_or_not_there(room, folder, tmp_path, name):
-    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
-        index.add(folder / "1")
-        room(1_000)
-        with pytest.raises(ExchangeError, match=rf"cannot write .*{name}"):
-            index.export_features(tmp_path / name)
-        room(resource.RLIM_INFINITY)
-        assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
+def test_features_are_whole_or_not_there(room, index, tmp_path, name):
+    room(1_000)
+    with pytest.raises(ExchangeError, match=rf"cannot write .*{name}"):
         index.export_features(tmp_path / name)
+    room(resource.RLIM_INFINITY)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.duckdb"]
+    index.export_features(tmp_path / name)
     with ImageIndex(tmp_path / "again.duckdb") as again:
         assert again.import_features(tmp_path / name).added == 30
 
 
 @pytest.mark.parametrize("kind", ["page", "map", "curves"])
-def test_what_is_drawn_is_whole_or_not_there(room, folder, tmp_path, kind):
-    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
-        index.add(folder / "1")
-        hits = index.search(like=[index.search(text="animal")[0].id])
+def test_what_is_drawn_is_whole_or_not_there(room, index, tmp_path, kind):
+    hits = index.search(like=[index.search(text="animal")[0].id])
     points = np.random.default_rng(0).random((9, 2))
     draw, target = {
         "page": (hits.to_html, tmp_path / "page.html"),

@@ -6,11 +6,13 @@ with what an undisturbed run gives: nothing lost, nothing twice.
 
 from __future__ import annotations
 
+import itertools
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.indexing import IndexReport, run
+from imgsearch_es.stores.elastic import waiting
 from tests.faults.conftest import ALL, BROKEN, PICTURES, Start, content, finish, wait_for_pictures
+from tests.faults.indexer import BATCH, WRITE
 from tests.faults.proxy import Answer, Cut, Fault, Proxy, Refusal, Request, Stall, proxy
 
 pytestmark = pytest.mark.node
@@ -29,12 +34,11 @@ WAITS, GOES_ON = "waiting for up to", "Elasticsearch answers again, after"
 
 @dataclass
 class Scene:
-    """A new index behind a proxy, and runs that fill it."""
+    """A new index behind a proxy, and runs that fill it: here, or in a process of its own."""
 
     proxy: Proxy
     location: str
     folder: Path
-    _start: Start
     undisturbed: Callable[[], dict[str, Any]]
 
     @property
@@ -45,14 +49,20 @@ class Scene:
         with ImageIndex(self.location, model="fake") as index:
             index.create()
 
-    def start(self, *options: object) -> subprocess.Popen[str]:
-        return self._start(self.location, self.folder, *options)
+    def run(self, timeout: float = 30.0, **options: Any) -> IndexReport:
+        with ImageIndex(self.location, model="fake", timeout=timeout) as index:
+            return index.add(self.folder, batch_size=BATCH, **options)
 
-    def run(self, *options: object) -> tuple[dict[str, Any], str]:
-        return finish(self.start(*options))
+    def run_whole(self, **options: Any) -> None:
+        """Run, to the end that an undisturbed run comes to."""
+        report = self.run(**options)
+        found = report.found, report.added, len(report.rejected)
+        assert found == (ALL, PICTURES, BROKEN)
+        self.check_whole()
 
     def check_whole(self) -> None:
         """The index holds what an undisturbed run gives."""
+        self.proxy.fault = lambda request: None
         assert content(self.location) == self.undisturbed()
 
 
@@ -60,12 +70,15 @@ class Scene:
 def scene(
     elasticsearch_url: str,
     fresh_index_name: str,
-    start: Start,
     folder: Path,
     undisturbed: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
+    monkeypatch.setattr(run, "WRITE_SIZE", WRITE)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "PAUSE_SECONDS", 0.5)
     with proxy(elasticsearch_url) as (state, url):
-        yield Scene(state, f"{url}/{fresh_index_name}", folder, start, undisturbed)
+        yield Scene(state, f"{url}/{fresh_index_name}", folder, undisturbed)
 
 
 def first(*numbers: int, fault: Fault) -> Callable[[Request], Fault]:
@@ -73,17 +86,15 @@ def first(*numbers: int, fault: Fault) -> Callable[[Request], Fault]:
     return lambda request: fault if request.is_write and request.number in numbers else None
 
 
-def counts(report: dict[str, Any]) -> tuple[int, int, int]:
-    return report["found"], report["added"], len(report["rejected"])
+def at_picture(number: int, do: Callable[[], object]) -> Callable[..., None]:
+    """A progress that does something when so many pictures are done."""
+    pictures = itertools.count(1)
 
+    def progress(*_: object) -> None:
+        if next(pictures) == number:
+            do()
 
-def one_sentence(child: subprocess.Popen[str]) -> str:
-    """What a run says that fails: the last line is the only one that is no notice of waiting."""
-    _, err = child.communicate(timeout=120)
-    assert child.returncode == 1, err
-    *notices, error = err.splitlines()
-    assert all(WAITS in line or GOES_ON in line for line in notices), err
-    return error
+    return progress
 
 
 TOO_MANY = Answer(429, {"error": {"type": "es_rejected", "reason": "too many requests"}})
@@ -103,13 +114,11 @@ AWAY = Answer(503, {"error": {"type": "cluster_block", "reason": "state not reco
     ],
     ids=str,
 )
-def test_a_write_that_meets_a_busy_server_is_sent_again(scene: Scene, fault: Fault) -> None:
+def test_a_write_that_meets_a_busy_server_is_sent_again(scene: Scene, fault: Fault, caplog) -> None:
     scene.proxy.fault = first(2, 4, fault=fault)
-    report, said = scene.run()
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    assert WAITS in said
-    assert GOES_ON in said
-    scene.check_whole()
+    scene.run_whole()
+    assert WAITS in caplog.text
+    assert GOES_ON in caplog.text
 
 
 @pytest.mark.parametrize("fault", [TOO_MANY, Cut(applied=True)], ids=str)
@@ -124,72 +133,67 @@ def test_every_request_may_fail_once(scene: Scene, fault: Fault) -> None:
         seen.add(key)
         return fault
 
-    child = scene.start("--pause", 0.05)
-    wait_for_pictures(child, 1)
-    scene.proxy.fault = once
-    report, _ = finish(child)
-    assert counts(report) == (ALL, PICTURES, BROKEN)
+    def begin() -> None:
+        scene.proxy.fault = once
+
+    scene.run_whole(progress=at_picture(1, begin))
     assert len(seen) > 8
-    scene.proxy.fault = lambda request: None
-    scene.check_whole()
 
 
-def test_an_index_whose_shard_is_not_ready_yet(scene: Scene) -> None:
+def test_an_index_whose_shard_is_not_ready_yet(scene: Scene, caplog) -> None:
     scene.create()
     reason = {"error": {"type": "no_shard_available_action_exception", "reason": "all failed"}}
     left = iter([Answer(503, reason)] * 6)  # the client itself asks four times, without a pause
     scene.proxy.fault = lambda request: next(left, None) if "/_count" in request.path else None
-    report, said = scene.run()
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    assert WAITS in said
-    scene.check_whole()
+    scene.run_whole()
+    assert WAITS in caplog.text
 
 
-def test_a_server_that_says_nothing(scene: Scene) -> None:
+def test_a_server_that_says_nothing(scene: Scene, caplog) -> None:
     scene.proxy.fault = first(2, fault=Stall(3))
-    report, said = scene.run("--timeout", 1.0)
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    assert "timed out" in said
-    scene.check_whole()
+    scene.run_whole(timeout=1.0)
+    assert "timed out" in caplog.text
 
 
 @pytest.mark.long
-def test_a_node_killed_and_restarted(scene: Scene) -> None:
+def test_a_node_killed_and_restarted(scene: Scene, start: Start) -> None:
     with elasticsearch_node.own_node("9", heap="512m") as running:
         scene.proxy.target = running.url
-        child = scene.start("--pause", 0.05)
+        child = start(scene.location, scene.folder, "--pause", 0.05)
         wait_for_pictures(child, 40)
         running.restart()
         scene.proxy.target = running.url
         report, said = finish(child)
-        assert counts(report) == (ALL, PICTURES, BROKEN)
+        assert (report["found"], report["added"]) == (ALL, PICTURES)
         assert WAITS in said
         assert GOES_ON in said
         scene.check_whole()
-        again, _ = scene.run()
-        assert (again["unchanged"], again["as_before"]) == (PICTURES, BROKEN)
+        again = scene.run()
+        assert (again.unchanged, again.as_before) == (PICTURES, BROKEN)
 
 
-def test_a_disk_that_is_full_for_a_while(scene: Scene, elasticsearch_url: str) -> None:
+def test_a_disk_that_is_full_for_a_while(scene: Scene, elasticsearch_url: str, caplog) -> None:
     scene.create()
+    counted: list[int] = []
     with Elasticsearch(elasticsearch_url) as client:
-        set_full(client, scene.name, True)
-        child = scene.start()
-        assert child.stderr is not None
-        notice = child.stderr.readline()
-        assert WAITS in notice
-        assert "flood-stage watermark" in notice
-        assert client.count(index=scene.name)["count"] == 0
-        set_full(client, scene.name, False)
-    report, _ = finish(child)
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    scene.check_whole()
 
+        def full(is_full: bool) -> None:
+            """Do to an index what the server does to all when its disk is full."""
+            setting = {"index.blocks.read_only_allow_delete": is_full or None}
+            client.indices.put_settings(index=scene.name, settings=setting)
 
-def set_full(client: Elasticsearch, name: str, is_full: bool) -> None:
-    """Do to an index what the server does to all when its disk is full."""
-    setting = {"index.blocks.read_only_allow_delete": is_full or None}
-    client.indices.put_settings(index=name, settings=setting)
+        def tidy_up(request: Request) -> Fault:
+            if request.is_write and request.number == 2:
+                counted.append(client.count(index=scene.name)["count"])
+                full(False)
+            return None
+
+        full(True)
+        scene.proxy.fault = tidy_up
+        scene.run_whole()
+    assert counted == [0]
+    assert WAITS in caplog.text
+    assert "flood-stage watermark" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -201,30 +205,35 @@ def set_full(client: Elasticsearch, name: str, is_full: bool) -> None:
     ],
     ids=str,
 )
-def test_a_server_that_does_not_come_back(scene: Scene, fault: Fault, reason: str) -> None:
+def test_a_server_that_does_not_come_back(scene: Scene, fault, reason, monkeypatch) -> None:
     scene.proxy.fault = lambda request: fault if request.is_write and request.number > 2 else None
-    error = one_sentence(scene.start("--patience", 2))
-    assert f"does not answer for 2 seconds: {reason}. What was written is stored" in error
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "LONGEST_SECONDS", 2)
+        with pytest.raises(ImgsearchError) as raised:
+            scene.run()
+    said = f"does not answer for 2 seconds: {reason}. What was written is stored"
+    assert said in str(raised.value)
     scene.proxy.fault = lambda request: None
-    report, _ = scene.run()
-    assert report["found"] == ALL
-    assert report["added"] + report["unchanged"] == PICTURES
-    assert report["unchanged"] >= 24
+    report = scene.run()
+    assert (report.found, report.added + report.unchanged) == (ALL, PICTURES)
+    assert report.unchanged >= WRITE
     scene.check_whole()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_waiting_ends_at_once_on_a_signal(scene: Scene, number: signal.Signals) -> None:
+def test_waiting_ends_at_once_on_a_signal(scene: Scene, start: Start, number) -> None:
     scene.proxy.fault = lambda request: AWAY if request.is_write and request.number > 2 else None
-    child = scene.start()
+    child = start(scene.location, scene.folder)
     assert child.stderr is not None
     assert WAITS in child.stderr.readline()
     child.send_signal(number)
     _, err = child.communicate(timeout=20)  # and not the two minutes
     assert child.returncode == 1
-    assert "does not answer: status 503" in err
+    *notices, error = err.splitlines()
+    assert all(WAITS in line or GOES_ON in line for line in notices), err
+    assert "does not answer: status 503" in error
     scene.proxy.fault = lambda request: None
-    assert scene.run()[0]["found"] == ALL
+    assert scene.run().found == ALL
     scene.check_whole()
 
 
@@ -233,43 +242,49 @@ def test_waiting_ends_at_once_on_a_signal(scene: Scene, number: signal.Signals) 
 )
 def test_what_cannot_succeed_is_not_tried_again(scene: Scene, fault: Fault) -> None:
     scene.proxy.fault = lambda request: fault if request.is_write else None
-    error = one_sentence(scene.start())
-    assert scene.location in error or "refuses us (401)" in error
+    with pytest.raises(ImgsearchError) as raised:
+        scene.run()
+    assert scene.location in str(raised.value) or "refuses us (401)" in str(raised.value)
     bodies = [request.body for request in scene.proxy.requests if request.is_write]
     assert len(bodies) == len(set(bodies))
 
 
-def test_one_document_refused(scene: Scene) -> None:
+def test_one_document_refused(scene: Scene, caplog) -> None:
+    """Its label is too long for a keyword, which no server takes."""
     picture = str(scene.folder / "1" / "1.png")
-    report, said = scene.run("--refused", picture)
-    assert counts(report) == (ALL, PICTURES - 1, BROKEN + 1)
-    assert WAITS not in said
-    (entry,) = (each for each in report["rejected"] if each["uri"] == picture)
-    assert "a label may have 32,766 bytes" in entry["reason"]
-    found = content(scene.location)
-    assert found.keys() == scene.undisturbed().keys()
-    again, _ = scene.run()
-    assert (again["added"], again["unchanged"]) == (1, PICTURES - 1)
+    report = scene.run(labels=lambda uri: ["x" * 40_000] if uri == picture else [])
+    assert (report.found, report.added) == (ALL, PICTURES - 1)
+    assert WAITS not in caplog.text
+    (entry,) = (each for each in report.rejected if each.uri == picture)
+    assert "a label may have 32,766 bytes" in entry.reason
+    assert content(scene.location).keys() == scene.undisturbed().keys()
+    again = scene.run()
+    assert (again.added, again.unchanged) == (1, PICTURES - 1)
     scene.check_whole()
 
 
 def test_an_index_deleted_under_us(scene: Scene, elasticsearch_url: str) -> None:
-    child = scene.start("--pause", 0.05)
-    wait_for_pictures(child, 60)
     with Elasticsearch(elasticsearch_url) as client:
-        client.indices.delete(index=f"{scene.name}-000001")
-    assert scene.location in one_sentence(child)
-    report, _ = scene.run()
-    assert report["found"] == ALL
+        delete = partial(client.indices.delete, index=f"{scene.name}-000001")
+        with pytest.raises(ImgsearchError, match=scene.location):
+            scene.run(progress=at_picture(60, delete))
+    assert scene.run().found == ALL
     scene.check_whole()
 
 
 @pytest.mark.parametrize("years", [-30, 30])
-def test_clocks_that_disagree(scene: Scene, years: int) -> None:
-    report, _ = scene.run("--clock", years)
-    assert counts(report) == (ALL, PICTURES, BROKEN)
-    again, _ = scene.run()
-    assert (again["unchanged"], again["as_before"]) == (PICTURES, BROKEN)
+def test_clocks_that_disagree(scene: Scene, years, monkeypatch) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=365 * years)
+
+    with monkeypatch.context() as patch:
+        for module in ("documents", "ledger"):
+            patch.setattr(f"imgsearch_es.retrieval.{module}.datetime", Wrong)
+        scene.run_whole()
+    again = scene.run()
+    assert (again.unchanged, again.as_before) == (PICTURES, BROKEN)
     scene.check_whole()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from tests.conftest import ROOT
+from tests.conftest import python
 
 NOBODY = """
 import os, sys, typer.testing
@@ -52,14 +50,7 @@ def place() -> Iterator[Path]:
 )
 def test_a_sentence_and_no_traceback(place, what, mode, command):
     index = str(place / "a.duckdb")
-    done = subprocess.run(
-        [sys.executable, "-c", NOBODY, index, str(place / what), oct(mode), *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python("-c", NOBODY, index, place / what, oct(mode), *command, timeout=60)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"{index} cannot be opened (permission denied)" in done.stdout
     assert len(done.stdout.splitlines()) == 1

@@ -27,6 +27,7 @@ from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
+from tests.fakes import installed
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
 EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
@@ -36,40 +37,33 @@ EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
 @pytest.fixture(autouse=True)
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with an image filter that must not run in this process."""
-    package = tmp_path / "packages"
-    (package / "hostile-1.0.dist-info").mkdir(parents=True)
-    (package / "hostile-1.0.dist-info" / "METADATA").write_text("Name: hostile\nVersion: 1.0\n")
+    code = f"""
+        import os, pathlib, signal, time
+        from dataclasses import dataclass
+
+        @dataclass(frozen=True)
+        class Hostile:
+            def __call__(self, image):
+                if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
+                    assert os.getpid() != {os.getpid()}, "decoded in the parent"
+                if image.width == {EATS}:
+                    bytearray(400 << 20)
+                if image.width == {CRASHES}:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if image.width == {HANGS}:
+                    time.sleep(600)
+                if image.width == {FAILS}:
+                    raise ValueError("seven\\nis no color")
+                once = pathlib.Path({str(tmp_path / "once")!r})
+                if image.width == {DIES_ONCE} and not once.exists():
+                    once.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return image
+    """
     group = "imgsearch_es.image_filters"
     points = f"[{group}]\nhostile = hostile:Hostile\n"
-    (package / "hostile-1.0.dist-info" / "entry_points.txt").write_text(points)
-    (package / "hostile.py").write_text(
-        textwrap.dedent(
-            f"""
-            import os, pathlib, signal, time
-            from dataclasses import dataclass
-
-            @dataclass(frozen=True)
-            class Hostile:
-                def __call__(self, image):
-                    if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
-                        assert os.getpid() != {os.getpid()}, "decoded in the parent"
-                    if image.width == {EATS}:
-                        bytearray(400 << 20)
-                    if image.width == {CRASHES}:
-                        os.kill(os.getpid(), signal.SIGSEGV)
-                    if image.width == {HANGS}:
-                        time.sleep(600)
-                    if image.width == {FAILS}:
-                        raise ValueError("seven\\nis no color")
-                    once = pathlib.Path({str(tmp_path / "once")!r})
-                    if image.width == {DIES_ONCE} and not once.exists():
-                        once.touch()
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return image
-            """
-        )
-    )
-    monkeypatch.syspath_prepend(str(package))
+    package = installed(tmp_path / "packages", points, "hostile", textwrap.dedent(code))
+    monkeypatch.syspath_prepend(package)
     found = EntryPoint("hostile", "hostile:Hostile", group)
     monkeypatch.setitem(plugins._entry_points(group), "hostile", found)
 
@@ -94,17 +88,6 @@ def hurt(folder: Path, name: str, width: int) -> str:
     path = folder / name
     Image.new("RGB", (width, 9), "red").save(path)
     return str(path)
-
-
-def test_a_picture_that_crashes_the_decoder(index, photos):
-    uri = hurt(photos, "05b.png", CRASHES)
-    report = index.add(photos)
-    assert (report.found, report.added) == (31, 30)
-    (entry,) = report.rejected
-    assert entry.uri == uri
-    assert entry.reason == "crashes the decoder: its process was killed by SIGSEGV twice"
-    assert index.count() == 30
-    assert index.rejected() == [entry]
 
 
 def test_a_picture_that_eats_memory_costs_itself_and_is_tried_again(index, photos):
@@ -168,9 +151,13 @@ def test_an_image_filter_that_fails_ends_the_run_with_its_words(index, photos):
 
 
 def test_what_crashed_is_not_tried_again_unless_asked_or_changed(index, photos):
-    path = photos / "05b.png"
-    hurt(photos, "05b.png", CRASHES)
+    path = Path(hurt(photos, "05b.png", CRASHES))
     first = index.add(photos)
+    assert (first.found, first.added, index.count()) == (31, 30, 30)
+    assert index.rejected() == first.rejected
+    assert [(entry.uri, entry.reason) for entry in first.rejected] == [
+        (str(path), "crashes the decoder: its process was killed by SIGSEGV twice")
+    ]
     again = index.add(photos)
     assert (again.unchanged, again.as_before, again.rejected) == (30, 1, first.rejected)
     assert again.rejected[0].rejected_at == first.rejected[0].rejected_at

@@ -12,13 +12,14 @@ import venv
 import zipfile
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 import imgsearch_es
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imgsearch_es"
 CARRIED = ("imgsearch_es", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
@@ -44,10 +45,8 @@ def wheel(archives: Path) -> Path:
     return found
 
 
-def run(*command: object, **options: object) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
+def run(*command: object, **options: Any) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,13 +1,17 @@
-"""What others do to an index of ours on Elasticsearch, by its own interfaces."""
+"""What others do to an index of ours; Elasticsearch 8.19 under a client 8, and under a client 9."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 from elasticsearch import Elasticsearch
 
+from imgsearch_es.errors import UnsupportedServerError
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores import open_store
+from imgsearch_es.stores.base import Scored
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import filled
@@ -17,45 +21,58 @@ pytestmark = pytest.mark.node
 
 @pytest.fixture
 def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
-    with Elasticsearch(elasticsearch_url) as client:
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
         yield client
 
 
-def test_a_hit_shows_what_others_changed(elasticsearch_url, client, fresh_index_name):
-    name = fresh_index_name
-    documents = posteriors(200)
+def essence(hits: Sequence[Scored]) -> list[tuple]:
+    return [(hit.document.id, hit.score, hit.document.terms) for hit in hits]
+
+
+def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fresh_index_name):
+    name, documents = fresh_index_name, posteriors(200)
+    query = Query(documents[0].terms, k=5)
     with filled(f"{elasticsearch_url}/{name}", documents) as store:
-        query = Query(documents[0].terms, k=5)
         before = store.search(query).hits
         changed = before[1].document.id
         client.update(index=name, id=changed, doc={"label": ["by hand"]}, refresh=True)
-        after = store.search(query).hits
-        (many,) = store.search_many([query])
-    labels = [hit.document.labels for hit in before]
-    labels[1] = ("by hand",)
-    for hits in (after, many.hits):
-        assert [hit.document.labels for hit in hits] == labels
-        assert [(hit.document.id, hit.score) for hit in hits] == [
-            (hit.document.id, hit.score) for hit in before
-        ]
-        assert [hit.document.terms for hit in hits] == [hit.document.terms for hit in before]
+        labels = [hit.document.labels for hit in before]
+        labels[1] = ("by hand",)
+        for result in (store.search(query), *store.search_many([query])):
+            assert [hit.document.labels for hit in result.hits] == labels
+            assert essence(result.hits) == essence(before)
+    mapping = client.indices.get_mapping(index=name)[f"{name}-000001"]["mappings"]
+    limit = {"index.mapping.total_fields.limit": 10_000}
+    client.indices.create(index=f"{name}-copy", mappings=mapping, settings=limit)
+    copied = {"source": {"index": name}, "dest": {"index": f"{name}-copy"}}
+    client.reindex(**copied, refresh=True, timeout="1m")
+    with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
+        assert essence(copy.search(query).hits) == essence(before)
 
 
-def test_an_index_that_others_copied_is_searched_alike(elasticsearch_url, client, fresh_index_name):
-    name = fresh_index_name
-    documents = posteriors(200)
-    with filled(f"{elasticsearch_url}/{name}", documents) as store:
-        query = Query(documents[0].terms, k=5)
-        before = store.search(query).hits
-        mapping = client.indices.get_mapping(index=name)[f"{name}-000001"]["mappings"]
-        limit = {"index.mapping.total_fields.limit": 10_000}
-        client.indices.create(index=f"{name}-copy", mappings=mapping, settings=limit)
-        client.reindex(
-            source={"index": name}, dest={"index": f"{name}-copy"}, refresh=True, timeout="1m"
-        )
-    copy = ElasticStore(f"{elasticsearch_url}/{name}-copy")
-    after = copy.search(query).hits
-    copy.close()
-    assert [(hit.document.id, hit.score, hit.document.terms) for hit in after] == [
-        (hit.document.id, hit.score, hit.document.terms) for hit in before
-    ]
+def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with_client8):
+    code = "from imgsearch_es.stores import open_store; print(open_store(URL).features()['store'])"
+    url = repr(f"{elasticsearch8_url}/none")
+    store = python_with_client8("-c", code.replace("URL", url))
+    assert "Elasticsearch 8.19" in store
+    assert "client 8." in store
+
+
+@pytest.mark.parametrize(
+    "files", [("pages", "ranking", "store"), pytest.param(("",), marks=pytest.mark.long)], ids=str
+)
+def test_conformance_of_what_needs_no_script(elasticsearch8_url, python_with_client8, files):
+    """Elastic's own build for integration tests has no Painless: what scores by scripts waits."""
+    paths = [f"tests/conformance/{f'test_{name}.py' if name else ''}" for name in files]
+    output = python_with_client8(
+        *("-m", "pytest", *paths, "-q", "-p", "no:cacheprovider"),
+        *("-k", "elasticsearch", "-m", "not scripts and not long"),
+        IMGSEARCH_ES_URL=elasticsearch8_url,
+        IMGSEARCH_TEST_STRATEGIES="auto,impact",
+    )
+    assert " passed" in output
+
+
+def test_a_client_of_another_version_is_told(elasticsearch8_url):
+    with pytest.raises(UnsupportedServerError, match="elasticsearch<9"):
+        open_store(f"{elasticsearch8_url}/pets").settings()

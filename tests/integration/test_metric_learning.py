@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.models.weights import fingerprint
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.learning import LOSSES, TrainingOptions, build_head, load_head, train_head
 from imgsearch_es.learning.head import apply_head, save_head
 from imgsearch_es.learning.training import score
-from tests.fakes import noise, register
-from tests.integration.keras_marks import NUMPY_2
+from tests.fakes import pictures as made_pictures
+from tests.fakes import register
+from tests.integration import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
 
@@ -78,24 +78,6 @@ def test_the_file_does_not_depend_on_where_things_are_in_memory(head):
     assert {int(number) for number in found} == set(range(1, len(set(found)) + 1))
 
 
-def test_one_seed_gives_one_file_interrupted_or_not(head, pictures, tmp_path):
-    path = tmp_path / "head.keras"
-
-    def stop(epoch, report):  # as a kill would, between two epochs
-        if epoch.number == 5:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train_head(*pictures, path, options=OPTIONS, progress=stop)
-    assert not path.exists()
-    with pytest.raises(ConfigurationError, match="other features or options"):
-        train_head(pictures[0] + 1, pictures[1], path, options=OPTIONS)
-    seen: list[int] = []
-    train_head(*pictures, path, options=OPTIONS, progress=lambda e, _: seen.append(e.number))
-    assert seen == list(range(6, 21))
-    assert fingerprint(path, "") == fingerprint(head[0], "")
-
-
 def test_training_ends_when_the_score_stops_rising(pictures, tmp_path):
     options = TrainingOptions(layers=(8,), epochs=400, patience=3, learning_rate=3e-3)
     report = train_head(*pictures, tmp_path / "head.keras", options=options)
@@ -139,11 +121,7 @@ def test_the_plot_shows_both_curves(head, tmp_path):
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(6):
-        noise(i).save(folder / f"{i}.png")
-    return folder
+    return made_pictures(tmp_path / "photos", 6)
 
 
 @pytest.fixture
@@ -158,9 +136,7 @@ def analyzer(path):
     return {"model": "fake", "embedding_filters": [{"name": "head", "path": str(path)}]}
 
 
-def test_reindexing_sends_stored_features_through_the_head(
-    monkeypatch, photos, small_head, tmp_path
-):
+def test_reindexing_sends_features_through_the_head(monkeypatch, photos, small_head, tmp_path):
     register(monkeypatch)
     with ImageIndex(tmp_path / "fresh.duckdb", analyzer=analyzer(small_head)) as fresh:
         fresh.add(photos)

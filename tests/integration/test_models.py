@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from imgsearch_es.analysis.models.efficientnet_lite import EfficientNetLite
 from imgsearch_es.analysis.models.keras_file import KerasFileModel
 from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import AnalyzerError, WeightsError
-from tests.integration.keras_marks import NUMPY_2
+from tests.conftest import python
+from tests.integration import NUMPY_2
 
 pytestmark = [pytest.mark.model, NUMPY_2]
 
@@ -73,21 +72,15 @@ def keras():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("chelsea.png", CATS),
-        ("coffee.png", {"espresso", "cup", "coffee_mug"}),
-    ],
-)
-@pytest.mark.parametrize(
     "model", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 )
-def test_lite_sees_what_is_there(lites, model, name, expected):
+def test_lite_sees_what_is_there(lites, model):
     lite = lites(model)
-    pixels = middle(name, lite.image_filters[-1]["height"])
-    prediction = lite.predict(pixels[np.newaxis])
-    best = lite.vocabulary.keys[int(prediction.posterior[0].argmax())]
-    assert best in expected
+    seen = {"chelsea.png": CATS, "coffee.png": {"espresso", "cup", "coffee_mug"}}
+    side = lite.image_filters[-1]["height"]
+    posterior = lite.predict(np.stack([middle(name, side) for name in seen])).posterior
+    for scores, expected in zip(posterior, seen.values(), strict=True):
+        assert lite.vocabulary.keys[int(scores.argmax())] in expected
 
 
 def test_lite0_in_batches_of_any_length(lite0):
@@ -109,22 +102,14 @@ def test_lite0_in_batches_of_any_length(lite0):
 
 
 def test_lite0_is_built_once_by_many_threads(monkeypatch):
-    model, built, results = EfficientNetLite(), [], []
-    build = EfficientNetLite.build_network
+    model, built, build = EfficientNetLite(), [], EfficientNetLite.build_network
     monkeypatch.setattr(
         EfficientNetLite, "build_network", lambda self: (built.append(1), build(self))[1]
     )
-    pixels = middle("chelsea.png")[np.newaxis]
-    threads = [
-        threading.Thread(target=lambda: results.append(model.predict(pixels))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        first, *_, last = threads.map(model.predict, [middle("chelsea.png")[np.newaxis]] * 4)
     assert len(built) == 1
-    assert len(results) == 4
-    np.testing.assert_allclose(results[0].posterior, results[3].posterior, atol=1e-6)
+    np.testing.assert_allclose(first.posterior, last.posterior, atol=1e-6)
 
 
 def test_lite0_from_a_file_and_a_file_that_does_not_fit(lite0, tmp_path):
@@ -150,7 +135,7 @@ assert "tensorflow" not in sys.modules and "keras" not in sys.modules
 print(model.predict(np.zeros((1, 224, 224, 3), np.uint8)).posterior.shape)
 assert not any(name.startswith("torch") or name.startswith("efficientnet_") for name in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(1, 1000)\n", "")
 
 
@@ -191,15 +176,13 @@ def test_weights_of_an_application_from_a_file(tmp_path, keras):
     both = next(x for x in original.build_network().layers if isinstance(x, keras.Model))
     classifier = keras.Model(both.inputs[0], both.outputs[0])
     for file in ("whole.h5", "only.weights.h5", "whole.keras"):
-        path = tmp_path / file
-        if "weights" in file:
-            classifier.save_weights(path)
-        else:
-            classifier.save(path)
+        path, other = tmp_path / file, tmp_path / f"other-{file}"
+        for network, place in ((classifier, path), (tiny(keras, 3), other)):
+            (network.save_weights if "weights" in file else network.save)(place)
         model = ApplicationModel("mobilenet_v2", weights=path)
         np.testing.assert_allclose(model.predict(pixels).posterior, expected, atol=1e-6)
-        with pytest.raises(WeightsError, match=rf"{file} does not fit densenet121: "):
-            ApplicationModel("densenet121", weights=path).predict(pixels)
+        with pytest.raises(WeightsError, match=rf"other-{file} does not fit mobilenet_v2: "):
+            ApplicationModel("mobilenet_v2", weights=other).predict(pixels)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"whole\.keras does not fit mobilenet_v2: "):
         ApplicationModel("mobilenet_v2", weights=path).predict(pixels)
@@ -266,12 +249,11 @@ def save(classifier, tmp_path, **options):
 
 
 def test_logits_become_scores(keras, tmp_path):
-    classifier = tiny(keras, 2, activation=None)
     pixels = nearest("chelsea.png", 16, 24)[np.newaxis]
+    classifier = tiny(keras, 2, activation=None)
     logits = classifier(pixels.astype("f4")).numpy()
-    softmax = np.exp(logits) / np.exp(logits).sum()
     for activation, expected in [
-        ("auto", softmax),
+        ("auto", np.exp(logits) / np.exp(logits).sum()),
         ("none", logits),
         ("sigmoid", 1 / (1 + np.exp(-logits))),
     ]:
@@ -313,15 +295,8 @@ def test_a_classifier_within_a_classifier(softmax, keras, tmp_path):
 
 def test_without_convolutions_the_deep_feature_is_the_last_dense_layers_input(keras, tmp_path):
     layers = keras.layers
-    classifier = keras.Sequential(
-        [
-            keras.Input((4, 4, 3)),
-            layers.Rescaling(1.0),
-            layers.Flatten(),
-            layers.Dense(6),
-            layers.Dense(2, activation="softmax"),
-        ]
-    )
+    parts = [layers.Flatten(), layers.Dense(6), layers.Dense(2, activation="softmax")]
+    classifier = keras.Sequential([keras.Input((4, 4, 3)), *parts])
     prediction = save(classifier, tmp_path).predict(nearest("chelsea.png", 4)[np.newaxis])
     assert prediction.embedding.shape == (1, 6)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex, find_images
 from imgsearch_es.analysis.analyzer import Analyzer
@@ -23,10 +23,12 @@ from imgsearch_es.errors import (
     SourceError,
     WeightsError,
 )
+from imgsearch_es.interfaces.cli import app
 from imgsearch_es.learning.quantizing import quantize
 from imgsearch_es.pictures.demo import make_photos
 from imgsearch_es.pictures.images import open_image
-from tests.integration.keras_marks import NUMPY_2
+from tests.conftest import python
+from tests.integration import NUMPY_2
 
 pytestmark = pytest.mark.model
 
@@ -44,6 +46,7 @@ def first(photos):
 
 @pytest.fixture(scope="module")
 def made(photos):
+    create_model("efficientnet-lite0").checked_network()  # Keras counts its layers on
     return quantize(photos, photos.parent / "lite0.zip", pictures=200)
 
 
@@ -102,7 +105,7 @@ with ImageIndex({str(tmp_path / "index.duckdb")!r}, model={f"quantized:{made.pat
 print(report.added, len(report.rejected), round(hits[0].score, 5))
 print(sorted({{"tensorflow", "keras", "nncf", "openvino_telemetry"}} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python("-c", program)
     assert done.stdout.split("\n")[1] == "[]", done.stderr
     added, rejected, score = done.stdout.split("\n")[0].split()
     assert (int(added), int(rejected)) == (made.fitted + made.compared, 1)
@@ -175,11 +178,11 @@ def test_without_nncf_it_says_what_to_install(photos, tmp_path, monkeypatch):
 
 def test_files_that_are_none(made, tmp_path):
     bad = tmp_path / "bad.zip"
-    for content in (b"", b"nothing", made_of(tmp_path, "model.json", "[]"), made_of(tmp_path, "x")):
+    for content in (b"", b"nothing", zipped("model.json", "[]"), zipped("x")):
         bad.write_bytes(content)
         with pytest.raises(WeightsError, match=r"is no file that `imgsearch quantize` made"):
             create_model(f"quantized:{bad}")
-    bad.write_bytes(made_of(tmp_path, "model.json", '{"format": 2}'))
+    bad.write_bytes(zipped("model.json", '{"format": 2}'))
     with pytest.raises(WeightsError, match=r"another version"):
         create_model(f"quantized:{bad}")
     with pytest.raises(WeightsError, match=r"does not exist"):
@@ -193,10 +196,8 @@ def test_files_that_are_none(made, tmp_path):
 
 
 def without_network(path):
-    content = io.BytesIO()
-    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(content, "w") as part:
-        part.writestr("model.json", whole.read("model.json"))
-    return content.getvalue()
+    with zipfile.ZipFile(path) as whole:
+        return zipped("model.json", whole.read("model.json"))
 
 
 def with_another_byte(path):
@@ -205,32 +206,22 @@ def with_another_byte(path):
     return bytes(content)
 
 
-def made_of(folder, name, text=""):
-    path = folder / "made.zip"
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(name, text=""):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(name, text)
-    return path.read_bytes()
+    return content.getvalue()
 
 
-def test_the_same_pictures_give_the_same_file_whatever_was_built_before(made, photos, tmp_path):
-    create_model("efficientnet-lite0").checked_network()  # Keras counts its layers on
-    again = quantize(photos, tmp_path / "again.zip", pictures=200)
-    assert again.sha256 == made.sha256
-
-
-def test_the_command_gives_the_same_file_for_the_same_pictures(made, photos, tmp_path):
-    def run(name):
-        command = [sys.executable, "-m", "imgsearch_es", "quantize", str(photos)]
-        command += ["-m", "efficientnet-lite0", "-o", str(tmp_path / name)]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    done = run("small.zip")
+def test_the_same_pictures_give_the_same_file_in_any_process(made, photos, tmp_path):
+    command = ["quantize", str(photos), "-m", "efficientnet-lite0", "-o", str(tmp_path / "a.zip")]
+    done = python("-m", "imgsearch_es", *command)
     assert done.returncode == 0, done.stderr
     assert "the best synset is the same" in done.stdout
-    assert f"--model quantized:{tmp_path / 'small.zip'}" in done.stdout
+    assert f"--model quantized:{tmp_path / 'a.zip'}" in done.stdout
     assert "Traceback" not in done.stderr
     assert "broken.jpg" in done.stderr
-    assert (tmp_path / "small.zip").read_bytes() == Path(made.path).read_bytes()
-    refused = run("small.zip")
-    assert (refused.returncode, refused.stdout) == (1, "")
+    assert (tmp_path / "a.zip").read_bytes() == Path(made.path).read_bytes()
+    refused = CliRunner().invoke(app, command)
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert "exists" in refused.stderr

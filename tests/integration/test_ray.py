@@ -20,8 +20,11 @@ from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.pictures.files import Limits
 from tests.conftest import ROOT
-from tests.fakes import noise, register
+from tests.fakes import installed as make_package
+from tests.fakes import register
 from tests.faults.conftest import PICTURES, content, folder  # noqa: F401 - 120 and three broken
+from tests.faults.test_interruptions import ended
+from tests.unit.conftest import photos, stage  # noqa: F401 - twelve small pictures
 
 ALL = PICTURES + 3
 BATCH = 8
@@ -48,26 +51,21 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An installed package with models, which processes that are started find, too."""
-    package = tmp_path_factory.mktemp("ray") / "packages"
-    (package / "models-1.0.dist-info").mkdir(parents=True)
-    (package / "models-1.0.dist-info" / "METADATA").write_text("Name: models\nVersion: 1.0\n")
-    (package / "models-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
-    (package / "slow_model.py").write_text(SLOW)
+    package = make_package(tmp_path_factory.mktemp("packages"), POINTS, "slow_model", SLOW)
     with pytest.MonkeyPatch.context() as patch:
-        paths = [str(ROOT), str(package), os.environ.get("PYTHONPATH", "")]
-        (package.parent / "at_work").mkdir()
-        patch.setenv("AT_WORK", str(package.parent / "at_work"))
+        paths = [str(ROOT), package, os.environ.get("PYTHONPATH", "")]
+        patch.setenv("AT_WORK", str(tmp_path_factory.mktemp("at_work")))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-        patch.syspath_prepend(str(package))
+        patch.syspath_prepend(package)
         register(patch)
         register(patch, "slow", "slow_model:SlowModel")
-        yield package
+        yield
 
 
 @pytest.fixture(scope="module")
-def cluster(installed: Path) -> Iterator[None]:
+def cluster(installed: None) -> Iterator[None]:
     """Ray with room for several actors, whatever this machine has."""
     import ray  # takes a second, which no other test shall wait for
 
@@ -116,13 +114,7 @@ def kill_one(killed: list[int]) -> None:
     "store",
     ["embedded", pytest.param("elasticsearch", marks=[pytest.mark.node, pytest.mark.long])],
 )
-def test_the_same_documents_although_a_worker_is_killed(
-    store,
-    request,
-    tmp_path,
-    folder,  # noqa: F811
-    undisturbed,
-):
+def test_the_same_although_a_worker_is_killed(store, request, tmp_path, folder, undisturbed):  # noqa: F811
     killed, location = list[int](), str(tmp_path / "index.duckdb")
     if store == "elasticsearch":
         url, name = map(request.getfixturevalue, ("elasticsearch_url", "fresh_index_name"))
@@ -143,7 +135,7 @@ def test_the_same_documents_although_a_worker_is_killed(
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_changes_between_runs(tmp_path, photos):
+def test_what_changes_between_runs(tmp_path, photos):  # noqa: F811
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         index.add(photos, engine="ray", labels="pet", metadata={"a": 1})
         before = index.get(photos / "cats" / "cat.1.png")
@@ -163,8 +155,8 @@ def test_what_changes_between_runs(tmp_path, photos):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_lists_and_limits(tmp_path, photos):
-    rows = [f"photos/cats/cat.{i}.png,c{i},{i}" for i in range(3)]
+def test_lists_and_limits(tmp_path, photos):  # noqa: F811
+    rows = [f"{photos}/cats/cat.{i}.png,c{i},{i}" for i in range(3)]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,metadata.n", *rows]))
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         index.add(PictureList(tmp_path / "list.csv"), engine="ray")
@@ -191,7 +183,7 @@ def test_the_cluster_is_divided(resources, asked, expected):
 
 
 @pytest.mark.usefixtures("cluster")
-def test_mistakes(tmp_path, photos, monkeypatch):
+def test_mistakes(tmp_path, photos, monkeypatch):  # noqa: F811
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         with pytest.raises(ConfigurationError, match="in memory cannot be analyzed on a cluster"):
             index.add((photos / "cats" / "cat.0.png").read_bytes(), engine="ray")
@@ -208,14 +200,14 @@ def test_mistakes(tmp_path, photos, monkeypatch):
 def test_a_real_model(tmp_path):
     import skimage.data
 
-    photos = [Path(skimage.data.data_dir) / n for n in ("chelsea.png", "coffee.png", "rocket.jpg")]
+    three = [Path(skimage.data.data_dir) / n for n in ("chelsea.png", "coffee.png", "rocket.jpg")]
     local, far = (
         ImageIndex(tmp_path / f"{name}.duckdb", model="efficientnet-lite0", runtime="tensorflow")
         for name in ("local", "far")
     )
-    local.add(photos, batch_size=8)
-    far.add(photos, batch_size=8, engine="ray", workers=1)
-    for photo in photos:
+    local.add(three, batch_size=8)
+    far.add(three, batch_size=8, engine="ray", workers=1)
+    for photo in three:
         one, two = local.get(photo), far.get(photo)
         assert one.terms == two.terms
         assert np.array_equal(one.embedding, two.embedding)
@@ -238,7 +230,7 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
         _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
     assert err == ("imgsearch: stopped; what was done is stored, run the command again to go on\n")
-    assert not [pid for pid in analysts() if alive(pid)]
+    assert all(map(ended, analysts()))
     done = subprocess.run(
         [*command, "--batch-size", "8", "--json"], capture_output=True, text=True, check=True
     )
@@ -249,26 +241,8 @@ def test_the_command_line_is_quiet_and_ctrl_c_ends_it(installed, folder, tmp_pat
     assert content(str(location)) == undisturbed
 
 
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Twelve small pictures in two folders."""
-    for number in range(12):
-        kind = "cat" if number < 6 else "dog"
-        place = tmp_path / "photos" / f"{kind}s"
-        place.mkdir(parents=True, exist_ok=True)
-        noise(number).save(place / f"{kind}.{number % 6}.png")
-    return tmp_path / "photos"
-
-
 @pytest.mark.usefixtures("cluster")
-def test_views_on_a_cluster(tmp_path, photos):
+def test_views_on_a_cluster(tmp_path, photos):  # noqa: F811
     found = []
     for engine in ("local", "ray"):
         with ImageIndex(tmp_path / f"{engine}.duckdb", model="fake", views="tiles") as index:

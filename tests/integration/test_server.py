@@ -1,28 +1,18 @@
-"""The server on Elasticsearch shows what it shows on an index file."""
+"""The server on Elasticsearch shows what it shows on an index file, and many at once."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 
 import pytest
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.pictures.files import picture_id
-from tests.fakes import noise, register
+from tests.conftest import python
+from tests.fakes import pictures, register
 from tests.serving import BEARER, TOKEN, Client, json_of, serving
-
-pytestmark = [pytest.mark.node, pytest.mark.scripts]
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(30):
-        noise(i).save(folder / f"{i:02}.png")
-    return folder
 
 
 def shown(client: Client, path: str) -> list[str]:
@@ -31,14 +21,11 @@ def shown(client: Client, path: str) -> list[str]:
     return re.findall(r'data-id="([0-9a-f]{32})"', page.data.decode())
 
 
-def test_both_stores_show_the_same(
-    elasticsearch_url: str,
-    fresh_index_name: str,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
+@pytest.mark.node
+@pytest.mark.scripts
+def test_both_stores_show_the_same(elasticsearch_url, fresh_index_name, tmp_path, monkeypatch):
     register(monkeypatch)
+    photos = pictures(tmp_path / "photos", 30)
     first, second, third = (picture_id(str(photos / f"{i:02}.png")) for i in range(3))
     answers = []
     for location in (tmp_path / "a.duckdb", f"{elasticsearch_url}/{fresh_index_name}"):
@@ -64,3 +51,17 @@ def test_both_stores_show_the_same(
     assert answers[0] == answers[1]
     assert [len(page) for page in answers[0][0][:3]] == [24, 6, 24]
     assert answers[0][-1] == 29
+
+
+@pytest.mark.long
+@pytest.mark.model
+def test_fifty_users_at_once_meet_no_error(tmp_path):
+    """For some seconds; benchmarks/server.py measures a minute."""
+    found = tmp_path / "server.json"
+    command = ["benchmarks/server.py", "--users", 50, "--seconds", 8, "--json", found]
+    run = python(*command)
+    assert run.returncode == 0, run.stdout + run.stderr
+    told = json.loads(found.read_text())
+    assert told["errors"] == 0
+    assert told["rows"]["all"]["count"] >= told["users"]
+    assert told["rows"]["words"]["count"] > 0

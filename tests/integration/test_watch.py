@@ -17,9 +17,11 @@ import pytest
 from imgsearch_es import ImageIndex
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
 from tests.conftest import ROOT
-from tests.fakes import COMMAND, noise
+from tests.fakes import COMMAND, noise, pictures
 
 WAIT_SECONDS = 60.0
+ON_A_FILE = pytest.mark.parametrize("place", ["embedded"], indirect=True)
+"""What is watched does not depend on the store."""
 
 
 class Watch:
@@ -60,10 +62,13 @@ class Watch:
 
     def has(self, *names: str) -> None:
         """Wait until the index has these pictures and no others."""
+        self.until(lambda: self.names() == set(names))
+
+    def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + WAIT_SECONDS
-        while self.names() != set(names):
+        while not condition():
             assert time.monotonic() < end, self.names()
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def end(self, how: signal.Signals = signal.SIGINT) -> str:
         self.process.send_signal(how)
@@ -83,11 +88,9 @@ class Watch:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "photos"
-    made.mkdir()
-    noise(1).save(made / "a.png")
-    noise(2).save(made / "b.png")
-    return made
+    made = pictures(tmp_path / "photos", 2)
+    (made / "00.png").rename(made / "a.png")
+    return (made / "01.png").rename(made / "b.png").parent
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def watch(place: Callable[[], str]) -> Iterator[Callable[..., Watch]]:  # noqa: 
         each.close()
 
 
-def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
+def test_it_follows_what_happens(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     noise(3).save(folder / "c.png")
@@ -115,10 +118,7 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
     noise(4).save(folder / "a.png")
     (folder / "b.png").rename(folder / "moved.png")
     watching.has("a.png", "c.png", "moved.png")
-    end = time.monotonic() + WAIT_SECONDS
-    while watching.index.get(folder / "a.png").sha256 == before:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    watching.until(lambda: watching.index.get(folder / "a.png").sha256 != before)
     outside = folder.parent / "outside"
     outside.mkdir()
     noise(5).save(outside / "d.png")
@@ -132,9 +132,8 @@ def test_it_follows_what_happens(watch: Callable[..., Watch], folder: Path):
     assert summary.endswith(" removed, 0 rejected")
 
 
-def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
-    watch: Callable[..., Watch], folder: Path
-):
+@ON_A_FILE
+def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     strange = Path(os.fsdecode(os.fsencode(folder) + b"/d\xff"))
@@ -147,9 +146,8 @@ def test_a_folder_whose_name_is_not_in_utf8_does_not_end_the_watch(
     watching.end()
 
 
-def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
-    watch: Callable[..., Watch], folder: Path
-):
+@ON_A_FILE
+def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(watch, folder):
     watching = watch(folder)
     data = (folder / "a.png").read_bytes()
     with (folder / "slow.png").open("wb") as file:
@@ -161,7 +159,8 @@ def test_a_file_that_is_written_slowly_is_indexed_when_it_is_whole(
     assert watching.end(signal.SIGTERM).endswith("0 rejected")
 
 
-def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch], folder: Path):
+@ON_A_FILE
+def test_nothing_is_removed_while_the_folder_is_gone(watch, folder):
     watching = watch(folder)
     watching.has("a.png", "b.png")
     folder.rename(folder.with_name("away"))
@@ -175,9 +174,8 @@ def test_nothing_is_removed_while_the_folder_is_gone(watch: Callable[..., Watch]
     watching.end()
 
 
-def test_what_happened_before_is_caught_up_and_an_empty_folder_is_no_reason_to_remove(
-    watch: Callable[..., Watch], folder: Path
-):
+@ON_A_FILE
+def test_what_happened_before_is_caught_up_and_an_empty_folder_removes_nothing(watch, folder):
     first = watch(folder)
     first.has("a.png", "b.png")
     first.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,7 @@ NOTEBOOK = FOLDER / "06_elasticsearch_and_kibana.ipynb"
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
 
 
-def test_on_a_node(
-    tmp_path: Path, elasticsearch_url: str, fresh_index_name: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_on_a_node(tmp_path, elasticsearch_url, fresh_index_name, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_INDEX", f"{elasticsearch_url}/{fresh_index_name}")
     run = Run(NOTEBOOK, tmp_path)
     assert run.stderr() == ""

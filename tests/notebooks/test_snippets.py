@@ -84,17 +84,13 @@ def test_blocks_run_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.node
 @pytest.mark.parametrize("page", RUN_ON_ELASTICSEARCH, ids=page_id)
-def test_blocks_run_as_printed_with_a_server(
-    page: Path, tmp_path: Path, elasticsearch_url: str, fresh_index_name: str
-):
+def test_blocks_run_as_printed_with_a_server(page, tmp_path, elasticsearch_url, fresh_index_name):
     server = {SERVER: f"{elasticsearch_url}/{fresh_index_name}"}
     run(marked(page, *ON_ELASTICSEARCH), tmp_path, **server)
 
 
 @pytest.mark.node
-def test_the_first_example_runs_on_elasticsearch(
-    tmp_path: Path, elasticsearch_url: str, fresh_index_name: str
-):
+def test_the_first_example_runs_on_elasticsearch(tmp_path, elasticsearch_url, fresh_index_name):
     first = next(b for b in marked(ROOT / "README.md", "run") if b.language == "python")
     assert LOCATION in first.text
     assert first.prints

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from PIL import Image
+
+from tests.fakes import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = f"""
@@ -25,7 +25,7 @@ index = ImageIndex("pets.duckdb", model="fake")
 """
 ADD = "report = index.add('photos')"
 BOX = """
-word = index.get("photos/0.png").terms[0].key
+word = index.get("photos/00.png").terms[0].key
 box = index.browse(word, k=3)
 box
 """
@@ -48,11 +48,7 @@ MISTAKE = "%imgsearch xyzzyx"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of eight small pictures."""
-    noise = np.random.default_rng(3)
-    (tmp_path / "photos").mkdir()
-    for i in range(8):
-        pixels = noise.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    pictures(tmp_path / "photos", 8)
     return tmp_path
 
 
