@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from imgsearch_es.interfaces.cli import app
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from tests.fakes import FakeModel, register
-from tests.serving import Client, Start, serving
+from tests.serving import TOKEN, Client, Start, serving
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def run(fake_model: type[FakeModel], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 @pytest.fixture
+def asked(run: Callable[..., Result]) -> Callable[..., Any]:
+    """Runs a command with --json; gives what it printed."""
+    return lambda *arguments, code=0: json.loads(run(*arguments, "--json", code=code).stdout)
+
+
+@pytest.fixture
 def place(run: Callable[..., Result], stage: Path, photos: Path, tmp_path: Path) -> Path:
     """The file of an index of the photos, labeled by their folders."""
     return Path(shutil.copy(stage / "pets.duckdb", tmp_path / "pets.duckdb"))
@@ -110,6 +117,13 @@ def index(place: Path) -> Iterator[ImageIndex]:
 
 
 @pytest.fixture
+def new(fake_model: type[FakeModel], tmp_path: Path) -> Iterator[ImageIndex]:
+    """An index that nobody has made yet."""
+    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
+        yield opened
+
+
+@pytest.fixture
 def start(place: Path, tmp_path: Path) -> Start:
     """Starts a server of the photos with settings."""
 
@@ -118,6 +132,26 @@ def start(place: Path, tmp_path: Path) -> Start:
         return serving(ServedIndex(place), ServerSettings(**given))
 
     return start
+
+
+@pytest.fixture(scope="module")
+def served(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of the photos for tests that change nothing; it refuses nobody for haste."""
+    folder = tmp_path_factory.mktemp("served")
+    options = {"cache_folder": folder / "cache", "upload_folder": folder, "rate": 0.0}
+    settings = ServerSettings(port=0, token=TOKEN, roots=(stage / "photos",), **options)
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        place = Path(shutil.copy(stage / "pets.duckdb", folder))
+        with serving(ServedIndex(place), settings) as client:
+            yield client
+
+
+@pytest.fixture
+def client(served: Client, photos: Path) -> Client:
+    """The client of that server, without the token."""
+    served.headers = {}
+    return served
 
 
 @pytest.fixture

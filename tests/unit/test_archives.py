@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgsearch_es import ImageIndex, open_image
+from imgsearch_es import open_image
 from imgsearch_es.errors import ImageError, SourceError
 from imgsearch_es.pictures.archives import is_archive, member_uri, split_uri
 from imgsearch_es.pictures.files import Limits, content_hash, filename, read_bytes, to_uri
@@ -50,51 +50,45 @@ def shard(tmp_path):
     )
 
 
-@pytest.fixture
-def index(fake_model, tmp_path):
-    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
-        yield opened
-
-
-def test_members_are_indexed_with_what_is_beside_them(index, shard):
-    report = index.add(shard)
+def test_members_are_indexed_with_what_is_beside_them(new, shard):
+    report = new.add(shard)
     assert (report.added, report.rejected) == (3, [])
-    first = index.get(f"tar://a/001.png::{shard}")
+    first = new.get(f"tar://a/001.png::{shard}")
     assert (first.filename, first.labels) == ("001.png", ())
     assert dict(first.metadata) == {"camera": "X", "n": 3, "txt": "a café"}
-    assert index.get(f"tar://a/002.png::{shard}").labels == ("7",)
-    assert index.get(f"tar://b/001.seg.png::{shard}").metadata == {}
-    again = index.add(shard)
+    assert new.get(f"tar://a/002.png::{shard}").labels == ("7",)
+    assert new.get(f"tar://b/001.seg.png::{shard}").metadata == {}
+    again = new.add(shard)
     assert (again.unchanged, again.found) == (3, 3)
 
 
-def test_an_indexed_member_is_opened_again(index, shard, tmp_path):
-    index.add(shard)
+def test_an_indexed_member_is_opened_again(new, shard, tmp_path):
+    new.add(shard)
     uri = f"tar://a/002.png::{shard}"
     picture = open_image(uri)
     assert (picture.uri, picture.sha256) == (uri, content_hash(uri))
     assert read_bytes(uri) == png(2)
-    hits = index.search(image=uri, k=3)
+    hits = new.search(image=uri, k=3)
     assert hits[0].uri == uri
     hits.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count('src="data:image/jpeg') == 1 + len(hits)
-    assert index.search(image=uri, region=(0, 0, 0.5, 0.5)).query.pictures
+    assert new.search(image=uri, region=(0, 0, 0.5, 0.5)).query.pictures
 
 
-def test_an_archive_that_changes_is_read_again(index, shard):
-    index.add(shard)
+def test_an_archive_that_changes_is_read_again(new, shard):
+    new.add(shard)
     changed = {"a/001.png": png(8), "a/003.png": png(9)}
     write_tar(shard, changed)
-    report = index.add(shard)
+    report = new.add(shard)
     assert (report.added, report.updated) == (1, 1)
     with pytest.raises(ImageError, match=r"a/002\.png.*: the archive has no such file"):
         read_bytes(f"tar://a/002.png::{shard}")
 
 
-def test_of_two_members_with_one_name_the_last_counts(index, tmp_path):
+def test_of_two_members_with_one_name_the_last_counts(new, tmp_path):
     shard = write_tar(tmp_path / "twice.tar", {"a.png": png(1)})
     write_tar(shard, {"a.png": png(2)}, "a")
-    assert index.add(shard).added == 1
+    assert new.add(shard).added == 1
     assert read_bytes(f"tar://a.png::{shard}") == png(2)
 
 
@@ -109,23 +103,23 @@ def test_of_two_members_with_one_name_the_last_counts(index, tmp_path):
         ("a.txt", b"x" * (1 << 20) + b"x", "a.txt beside it is longer than 1,048,576 bytes"),
     ],
 )
-def test_a_wrong_sidecar_rejects_its_picture_only(index, tmp_path, name, data, reason):
+def test_a_wrong_sidecar_rejects_its_picture_only(new, tmp_path, name, data, reason):
     shard = write_tar(tmp_path / "s.tar", {"a.png": png(1), name: data, "b.png": png(2)})
-    report = index.add(shard)
+    report = new.add(shard)
     assert report.added == 1
     (entry,) = report.rejected
     assert entry.uri == f"tar://a.png::{shard}"
     assert entry.reason.startswith(reason)
 
 
-def test_a_name_that_is_no_uri_is_rejected(index, tmp_path):
+def test_a_name_that_is_no_uri_is_rejected(new, tmp_path):
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w", errors="surrogateescape") as archive:
         for name in ("a::b.png", os.fsdecode(b"\xff.png")):
             info = tarfile.TarInfo(name)
             info.size = len(png(1))
             archive.addfile(info, io.BytesIO(png(1)))
-    reasons = sorted(entry.reason for entry in index.add(shard).rejected)
+    reasons = sorted(entry.reason for entry in new.add(shard).rejected)
     assert reasons == [
         "'\\udcff.png' in it cannot be indexed: its name is no UTF-8",
         "'a::b.png' in it cannot be indexed: its name has '::', which separates a member from "
@@ -133,53 +127,53 @@ def test_a_name_that_is_no_uri_is_rejected(index, tmp_path):
     ]
 
 
-def test_what_is_no_tar_file_is_rejected_and_the_next_one_is_read(index, shard, tmp_path):
+def test_what_is_no_tar_file_is_rejected_and_the_next_one_is_read(new, shard, tmp_path):
     compressed = write_tar(tmp_path / "z.tar", {"a.png": png(1)}, "w:gz")
     text = tmp_path / "t.tar"
     text.write_text("no archive" * 100)
-    report = index.add([compressed, text, shard])
+    report = new.add([compressed, text, shard])
     assert report.added == 3
     reasons = {entry.uri: entry.reason for entry in report.rejected}
     assert "compressed ones are not: decompress it" in reasons[str(compressed)]
     assert "not a plain tar file" in reasons[str(text)]
 
 
-def test_a_truncated_archive_is_rejected(index, shard):
+def test_a_truncated_archive_is_rejected(new, shard):
     whole = shard.read_bytes()
     shard.write_bytes(whole[: whole.index(png(2)) + 40])
-    (entry,) = index.add(shard).rejected
+    (entry,) = new.add(shard).rejected
     assert (entry.uri, entry.sha256) == (str(shard), "")  # so it is tried again
     assert "unexpected end of data" in entry.reason
     shard.write_bytes(whole)
-    assert index.add(shard).added == 3
+    assert new.add(shard).added == 3
 
 
-def test_links_in_an_archive_are_not_followed(index, tmp_path):
+def test_links_in_an_archive_are_not_followed(new, tmp_path):
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w") as archive:
         info = tarfile.TarInfo("link.png")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(info)
-    assert index.add(shard).found == 0
+    assert new.add(shard).found == 0
 
 
-def test_a_missing_archive_and_a_limit(index, shard, tmp_path):
+def test_a_missing_archive_and_a_limit(new, shard, tmp_path):
     with pytest.raises(SourceError, match=r"cannot find .*none\.tar"):
-        index.add(tmp_path / "none.tar")
+        new.add(tmp_path / "none.tar")
     with pytest.raises(ImageError, match="larger than the limit of 10 bytes"):
         read_bytes(f"tar://a/001.png::{shard}", Limits(max_bytes=10))
     with pytest.raises(ImageError, match=r"its archive cannot be opened: no such file"):
         read_bytes(f"tar://a.png::{tmp_path}/none.tar")
 
 
-def test_an_archive_at_a_url(index, shard):
+def test_an_archive_at_a_url(new, shard):
     import fsspec
 
     with fsspec.open("memory://shards/one.tar", "wb") as file:
         file.write(shard.read_bytes())
-    assert index.add("memory://shards/one.tar").added == 3
+    assert new.add("memory://shards/one.tar").added == 3
     uri = "tar://a/001.png::memory://shards/one.tar"
-    assert index.get(uri).metadata["camera"] == "X"
+    assert new.get(uri).metadata["camera"] == "X"
     assert open_image(uri).width == 12
 
 

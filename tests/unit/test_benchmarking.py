@@ -8,17 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
 from imgsearch_es.evaluation.benchmarking import benchmark, take_turns
-from imgsearch_es.interfaces.cli import app
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult
-
-SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
 
 
 class Lossy:
@@ -124,33 +120,24 @@ def test_an_empty_index(fake_model, tmp_path):
             benchmark(index)
 
 
-def test_the_command(index):
-    run = CliRunner().invoke
-    place = index.location
-    result = run(app, ["benchmark", "-i", place, "--queries", "2", "-k", "3"])
-    assert result.exit_code == 0, result.output
-    measured = STRATEGIES.keys() - {"visual-words"}  # which the index does not have
-    assert all(name in result.stdout for name in (*measured, "recall@3", "p95 ms"))
-    arguments = ["--queries", "2", "--strategies", "auto, dense-dot", "--json"]
-    found = json.loads(run(app, ["benchmark", "-i", place, *arguments]).stdout)
+def test_the_command(run, place):
+    arguments = ("benchmark", "-i", place, "--queries", 2, "--strategies", "auto, dense-dot")
+    shown = run(*arguments, "-k", 3).stdout
+    assert all(name in shown for name in ("auto", "dense-dot", "recall@3", "p95 ms"))
+    found = json.loads(run(*arguments, "--json").stdout)
     assert [row["strategy"] for row in found["rows"]] == ["auto", "dense-dot"]
     assert found["queries"] == 2
     assert set(found["rows"][0]) >= {"p50_ms", "p95_ms", "exact", "recall", "proven_at_first"}
+    wrong = run("benchmark", "-i", place, "--candidates", "many", code=1)
+    assert "--candidates is a number or several" in wrong.stderr
 
 
-def test_the_command_on_wrong_numbers(index):
-    arguments = ["benchmark", "-i", index.location, "--candidates", "many"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 1
-    assert "--candidates is a number or several" in result.stderr
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_asks_for_its_extras_before_it_starts(script: Path):
-    tree = ast.parse(script.read_text(encoding="utf-8"))
-    asked = {ast.unparse(line) for node in tree.body if isinstance(node, ast.With)
-             for line in node.body}  # fmt: skip
+def test_scripts_ask_for_their_extras_before_they_start():
     extras = {"faiss", "fastapi", "h5py", "pyarrow", "ray", "scipy", "sklearn", "uvicorn"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in asked:
-            assert ast.unparse(node).replace(".", " ").split()[1] not in extras
+    for script in (Path(__file__).parents[2] / "benchmarks").glob("*.py"):
+        tree = ast.parse(script.read_text(encoding="utf-8"))
+        asked = {ast.unparse(line) for node in tree.body if isinstance(node, ast.With)
+                 for line in node.body}  # fmt: skip
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom) and ast.unparse(node) not in asked:
+                assert ast.unparse(node).replace(".", " ").split()[1] not in extras, script

@@ -30,12 +30,6 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def asked(run):
-    """Runs a command with --json; gives what it printed."""
-    return lambda *arguments, code=0: json.loads(run(*arguments, "--json", code=code).stdout)
-
-
 def sentence(result) -> str:
     """What a failed command says: one line on stderr, nothing on stdout."""
     assert result.stdout == ""
@@ -149,19 +143,6 @@ def test_the_index_comes_from_the_environment(asked, place, monkeypatch):
 # -- search and explain -------------------------------------------------------------------------
 
 
-def test_search_json(asked, place, word):
-    answer = asked("search", word, "-i", place, "-k", 3)
-    assert answer["query"] == f"words: {word}"
-    assert answer["total"] >= len(answer["hits"])
-    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3][: answer["total"]]
-    for hit in answer["hits"]:
-        assert {"rank", "id", "uri", "score", "synsets"} <= hit.keys()
-        assert word in [item["synset"] for item in hit["synsets"]]
-        assert all(item.keys() == {"synset", "score"} for item in hit["synsets"])
-    scores = [hit["score"] for hit in answer["hits"]]
-    assert scores == sorted(scores, reverse=True)
-
-
 def test_search_by_picture_and_both(asked, place, word, cat):
     picture = asked("search", "--image", cat, "-i", place)
     both = asked("search", word, "--image", cat, "-i", place)
@@ -220,51 +201,27 @@ def test_search_writes_a_page(run, place, word, tmp_path):
         assert sentence(wrong) == f"cannot write {tmp_path / page}: {why}"
 
 
-def test_search_by_example(asked, place, cat, photos):
-    other, dog = photos / "cats" / "cat.1.png", photos / "dogs" / "dog.0.png"
-
-    def query(*arguments):
-        return asked("search", "-i", place, *arguments)["query"]
-
-    assert query("--image", cat, "--image", other) == "image: cat.0.png, cat.1.png"
-    assert query("--like", cat, "--dislike", dog) == "like: cat.0.png; dislike: dog.0.png"
-    assert query("--image", cat, "--region", "2,3,20,18") == "image: 2,3,20,18 of cat.0.png"
-    assert query("--image", cat, "--feedback", 2) == "image: cat.0.png; feedback: best 2"
-    assert query("--image", cat, "--views", "mirror", "--views", "crops") == "image: cat.0.png"
-
-
 MISTAKES = """
 --image CAT --region 1,2 => a region is four numbers
 --image CAT --region a,b => --region is left,top,right,bottom, four numbers, not 'a,b'
---image CAT --region 0,0,99,9 => reaches outside the picture, which is 30 x 20 pixels
---image CAT --views zoom => there is no view 'zoom'; there are mirror, rotations, crops
 --image CAT --fuse image=x => --fuse image takes numbers, not 'x'
 --image CAT --fuse image=1,image=2 => --fuse 'image=2' is the second of its name
 --image CAT --fuse image=1, => --fuse '' is no name=number
---image CAT --fuse picture=1 => no part 'picture' to fuse
---image CAT --fuse image=1 --fusion max => no fusion 'max'
---image CAT --fuse image=1 --strategy sqrt => leave out the strategy
 --image CAT --fusion rrf => go with --fuse
---image CAT --fuse image=1 --fusion rrf -k 101 => raise window
 --image CAT --rocchio 1,2 => --rocchio is alpha,beta,gamma, three numbers, not '1,2'
 --image CAT --rocchio 1,x,2 => --rocchio is alpha,beta,gamma, three numbers
---image CAT --rocchio 1,-1,2 => beta must be a number from 0 to 1e+06
 --image CAT --parameter k1 => --parameter 'k1' is no name=number
 --image CAT --parameter k1=x => --parameter k1 takes numbers, not 'x'
 --image CAT --parameter k1=1 --parameter k1=2 => is the second of its name
---image CAT --parameter k1=1 => inner has no parameter 'k1'
-tabbby => no synset is named 'tabbby' or includes it. Did you mean 'tabby'
 cat --image /nowhere.jpg => /nowhere.jpg: cannot be opened: no such file
 cat --where red => --where 'red' is no condition such as label=indoor
-cat --where width>3 --where width=4 => compares 'width' in two ways
-cat --model efficientnet-lite0 => was built with the model fake
 """
 
 
-@pytest.mark.parametrize("line", MISTAKES.strip().splitlines())
-def test_search_mistakes(run, place, cat, line):
-    arguments, message = line.replace("CAT", str(cat)).split(" => ")
-    assert message in sentence(run("search", *arguments.split(), "-i", place, code=1))
+def test_search_mistakes(run, place, cat):
+    for line in MISTAKES.strip().splitlines():
+        arguments, message = line.replace("CAT", str(cat)).split(" => ")
+        assert message in sentence(run("search", *arguments.split(), "-i", place, code=1))
 
 
 def test_explain(run, place, word, cat):
@@ -274,16 +231,6 @@ def test_explain(run, place, word, cat):
     assert re.search(rf"{word} +1\.0+ +0\.\d+ +0\.\d+", out)
     out = run("explain", "cat", "-i", place, "--where", "width>99").stdout
     assert out.startswith("nothing to explain: no picture matches words: cat")
-
-
-def test_explain_json(asked, place, word, cat):
-    answer = asked("explain", "--image", cat, "-i", place, "-k", 2)
-    assert answer["query"] == "image: cat.0.png"
-    assert len(answer["explanations"]) == 2
-    for explanation in answer["explanations"]:
-        assert {"id", "uri", "score", "summands"} <= explanation.keys()
-        total = sum(row["product"] for row in explanation["summands"])
-        assert total == pytest.approx(explanation["score"])
 
 
 # -- analyze, remove, stats, models, doctor -----------------------------------------------------
@@ -350,24 +297,12 @@ def test_models(run, asked):
 
 def test_strategies(run, asked):
     listed = asked("models", "--strategies")
-    assert [item["name"] for item in listed] == list(STRATEGIES)
-    assert [item["cost"] for item in listed] == [way.cost for way in STRATEGIES.values()]
+    assert [(item["name"], item["cost"]) for item in listed] == [
+        (name, way.cost) for name, way in STRATEGIES.items()
+    ]
     approximable = [item["name"] for item in listed if item["can_be_approximate"]]
     assert approximable == ["dense-cosine", "dense-dot", "dense-euclidean"]
-    out = run("models", "--strategies").stdout
-    assert all(name in out for name in STRATEGIES)
-    assert out.count("or approximate") == 3
-
-
-def test_an_approximate_search_of_a_file_is_exact(run, asked, place, cat):
-    options = ("--image", cat, "-i", place, "--strategy", "dense-cosine", "-k", "3")
-    approximate = asked("search", *options, "--approximate")
-    assert approximate["exact"]
-    assert approximate["hits"] == asked("search", *options)["hits"]
-    refused = run("search", *options, "--candidates", "9", code=1)
-    assert "also say approximate=True" in sentence(refused)
-    refused = run("search", "--image", cat, "-i", place, "--approximate", code=1)
-    assert "auto is always exact" in sentence(refused)
+    assert run("models", "--strategies").stdout.count("or approximate") == 3
 
 
 def test_a_file_has_no_index_of_neighbors(run, photos, tmp_path):
@@ -427,7 +362,7 @@ def test_demo(run, asked, tmp_path):
 # -- mistakes and usage -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["stats", "search cat", "explain cat", "remove a.jpg"])
+@pytest.mark.parametrize("command", ["search cat", "remove a.jpg"])
 def test_no_index(run, tmp_path, command):
     place = tmp_path / "none.duckdb"
     assert sentence(run(*command.split(), "-i", place, code=1)).startswith(
@@ -446,17 +381,17 @@ USAGE = """search|explain|remove|index|watch|nothing||search cat --k none|search
 search cat --unknown|index a --label x --label-from-folder"""
 
 
-@pytest.mark.parametrize("arguments", USAGE.replace("\n", "|").split("|"))
-def test_usage(run, arguments):
-    assert "Traceback" not in run(*arguments.split(), code=2).output
+def test_usage(run):
+    for arguments in USAGE.replace("\n", "|").split("|"):
+        assert "Traceback" not in run(*arguments.split(), code=2).output, arguments
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help(run, command):
-    out = run(command, "--help").stdout
-    assert out.startswith("Usage: ")
-    assert f" {command} [OPTIONS]" in out.splitlines()[0]
-    assert not re.search(r"<(str|int|float|list|path|file)", out)  # types of Python
+def test_help(run):
+    for command in COMMANDS:
+        out = run(command, "--help").stdout
+        assert out.startswith("Usage: ")
+        assert f" {command} [OPTIONS]" in out.splitlines()[0]
+        assert not re.search(r"<(str|int|float|list|path|file)", out)  # types of Python
 
 
 def test_every_option_is_described():
@@ -540,7 +475,7 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert process("search").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["search cat", "search cat --json", "search --help", "models"])
+@pytest.mark.parametrize("command", ["search cat", "search --help"])
 def test_a_reader_that_goes_away_is_no_error(place, command):
     reading, writing = os.pipe()
     os.close(reading)
@@ -578,7 +513,7 @@ def test_a_terminal_that_is_not_utf_8(place, cat):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("moment", ["typer", "imgsearch_es.index", "duckdb", "numpy", "the end"])
+@pytest.mark.parametrize("moment", ["typer", "duckdb", "the end"])
 def test_ctrl_c_at_any_moment(place, word, moment):
     code = (
         "import atexit, signal, sys\n"

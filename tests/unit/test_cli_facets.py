@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
 import pytest
 from PIL import Image
 
+from imgsearch_es import ImageIndex, folder_label
 from imgsearch_es.errors import QueryError
+from tests.fakes import register
+
+
+@pytest.fixture(scope="module")
+def photos(stage, tmp_path_factory):
+    """The photos, one of them twice and one once more in another format."""
+    folder = shutil.copytree(stage / "pristine", tmp_path_factory.mktemp("doubled") / "photos")
+    shutil.copy(folder / "cats" / "cat.0.png", folder / "dogs" / "copy.png")
+    with Image.open(folder / "dogs" / "dog.1.png") as picture:
+        picture.save(folder / "dogs" / "again.bmp")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(photos):
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        with ImageIndex(photos.parent / "pets.duckdb", model="fake") as index:
+            index.add(photos, labels=folder_label)
+    return index.location
 
 
 @pytest.fixture
-def place(run, photos, tmp_path):
-    """An index of the photos, one of them twice and once more in another format."""
-    shutil.copy(photos / "cats" / "cat.0.png", photos / "dogs" / "copy.png")
-    with Image.open(photos / "dogs" / "dog.1.png") as picture:
-        picture.save(photos / "dogs" / "again.bmp")
-    path = tmp_path / "pets.duckdb"
-    run("index", photos, "--index", path, "--model", "fake", "--label-from-folder")
-    return path
+def place(run, indexed, tmp_path):
+    return shutil.copy(indexed, tmp_path)
 
 
 def test_facets(run, place):
@@ -31,21 +45,21 @@ def test_facets(run, place):
     assert all(heading in out for heading in ("synsets", "label", "format", "width", "bytes"))
 
 
-def test_facets_json(run, place, index):
-    found = json.loads(run("facets", "-i", place, "--json", "--field", "label").stdout)
+def test_facets_json(asked, place, index):
+    found = asked("facets", "-i", place, "--field", "label")
     assert found == {"label": [{"value": "dogs", "count": 8}, {"value": "cats", "count": 6}]}
     fields = ("--field", "format", "--field", "width", "--size", "1")
-    found = json.loads(run("facets", "-i", place, "--json", *fields).stdout)
+    found = asked("facets", "-i", place, *fields)
     assert found == {
         "format": [{"value": "PNG", "count": 13}],
         "width": [{"value": "<256", "count": 14}],
     }
 
 
-def test_facets_of_words(run, place, index, photos):
+def test_facets_of_words(asked, place, index, photos):
     word = index.get(photos / "cats" / "cat.0.png").terms[0].key
     where = ("--where", "label=cats")
-    found = json.loads(run("facets", word, "-i", place, *where, "--json").stdout)
+    found = asked("facets", word, "-i", place, *where)
     hits = index.search(text=word, where={"label": "cats"}, k=100)
     assert found["label"] == [{"value": "cats", "count": hits.total}]
     assert {"value": word, "count": hits.total} in found["synsets"]
@@ -68,18 +82,18 @@ def test_duplicates(run, place):
     assert out[3] == "1 more than one of each, in groups: 1"
 
 
-def test_near_duplicates_json(run, place, photos):
-    groups = json.loads(run("duplicates", "-i", place, "--near", "0.9999", "--json").stdout)
+def test_near_duplicates_json(asked, place, photos):
+    groups = asked("duplicates", "-i", place, "--near", "0.9999")
     names = [[picture["uri"].rpartition("/")[2] for picture in g["pictures"]] for g in groups]
     assert names == [["cat.0.png", "copy.png"], ["again.bmp", "dog.1.png"]]
     assert [group["exact"] for group in groups] == [True, False]
     assert groups[1]["pictures"][1]["similarity"] == pytest.approx(1)
 
 
-def test_no_duplicates(run, place, index, photos, tmp_path):
+def test_no_duplicates(run, asked, place, index, photos, tmp_path):
     index.remove(photos / "dogs" / "copy.png")
     assert run("duplicates", "-i", place).stdout == "none\n"
-    assert json.loads(run("duplicates", "-i", place, "--json").stdout) == []
+    assert asked("duplicates", "-i", place) == []
     assert "cosine above 0" in run("duplicates", "-i", place, "--near", "2", code=1).stderr
     assert "no index" in run("duplicates", "-i", tmp_path / "none.duckdb", code=1).stderr
 
@@ -94,24 +108,6 @@ def test_more_like(index, photos):
     assert dense[0].filename == "copy.png"
     with pytest.raises(QueryError, match="no picture"):
         index.more_like(photos / "cats" / "nobody.png")
-
-
-def test_search_many(index, photos, fake_model):
-    cat = photos / "cats" / "cat.0.png"
-    fake_model.calls = 0
-    queries = [
-        index.query(image=cat, k=3),
-        {"image": cat, "strategy": "dense-cosine", "k": 2},
-        {"text": index.get(cat).terms[0].key, "strategy": "tfidf"},
-    ]
-    found = index.search_many(queries)
-    singly = [index.search(image=cat, k=3), *(index.search(**query) for query in queries[1:])]
-    assert [[(hit.id, hit.score) for hit in hits] for hits in found] == [
-        [(hit.id, hit.score) for hit in hits] for hits in singly
-    ]
-    assert found[2].explain(0).total == found[2][0].score
-    assert fake_model.calls == 0
-    assert index.search_many([]) == []
 
 
 def test_search_many_says_which_query_is_wrong(index):

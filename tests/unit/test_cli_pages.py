@@ -16,13 +16,9 @@ def test_pages(index, cat):
     assert [len(page) for page in found] == [5, 1]
     assert [h.to_dict() for page in found for h in page] == [h.to_dict() for h in whole]
     assert [page.total for page in found] == [6, 6]
+    assert len(found[0].refine(like=[0])) == 5  # a page knows its index
     query = index.query(cat, k=3, offset=2, where={"label": "cats"})
     assert [hit.rank for page in index.pages(query=query, size=2) for hit in page] == [3, 4, 5, 6]
-
-
-def test_a_page_knows_its_index(index, cat):
-    page = next(index.pages(cat, size=4))
-    assert len(page.refine(like=[0])) == 4
 
 
 def test_mistakes_come_at_once(index, cat, tmp_path):
@@ -50,10 +46,10 @@ def test_all(run, place, cat, index):
     assert run("search", "--image", cat, "-i", place, "--all", "--where", "label=x").stdout == ""
 
 
-@pytest.mark.parametrize("option", [("-k", "10"), ("--html", "x.html"), ("--rerank",)])
-def test_all_is_all(run, place, cat, option):
-    result = run("search", "--image", cat, "-i", place, "--all", *option, code=2)
-    assert "--all gives every hit" in result.stderr
+def test_all_is_all(run, place, cat):
+    for option in (("-k", "10"), ("--html", "x.html"), ("--rerank",)):
+        result = run("search", "--image", cat, "-i", place, "--all", *option, code=2)
+        assert "--all gives every hit" in result.stderr
 
 
 def test_rerank(run, place, cat, index):
@@ -64,16 +60,6 @@ def test_rerank(run, place, cat, index):
     assert found["exact"] is False
     result = run("search", "--image", cat, "-i", place, "--rerank", code=1)
     assert "re-ranking compares deep features" in result.stderr
-
-
-def test_rocchio(run, place, cat, photos, index):
-    like = photos / "dogs" / "dog.1.png"
-    options = ("--image", cat, "--like", like, "-i", place, "--json")
-    plain = json.loads(run("search", "--image", cat, "-i", place, "--json").stdout)["hits"]
-    same = json.loads(run("search", *options, "--rocchio", "1,0,0").stdout)["hits"]
-    other = json.loads(run("search", *options, "--rocchio", "0, 1, 0").stdout)["hits"]
-    assert same == plain
-    assert other == [hit.to_dict() for hit in index.search(like)]
 
 
 def test_parameters(run, place, cat, index):
@@ -92,12 +78,7 @@ def test_facets_of_conditions_alone(run, place, index):
         "label": [{"value": "cats", "count": 6}],
         "metadata.camera": [],
     }
-    for picture in index.pages(text="animal", size=3, where={"label": "dogs"}):
-        index.update(picture[0].uri, metadata={"camera": ["X100", "Z 5"]})
-    counted = index.facets(fields=["metadata.camera"], where={"-label": "cats"})
-    assert [item["value"] for item in counted["metadata.camera"]] == ["X100", "Z 5"]
-    query = index.query(text="animal")
-    both = index.facets(query, ["label"], where={"label": "cats"})
+    both = index.facets(index.query(text="animal"), ["label"], where={"label": "cats"})
     assert both == index.facets(index.query(text="animal", where={"label": "cats"}), ["label"])
 
 
@@ -112,24 +93,6 @@ def test_fused_search(run, place, word, cat):
     out = run("search", *fused(word, cat), "-i", place, "-k", 2).stdout
     assert "fused: image 1, words 0.5, dense-cosine 2 (sum)" in out
     assert ", exact)" in out
-
-
-def test_search_by_ranks(run, place, word, cat):
-    options = ("--fusion", "rrf", "--rank-constant", 10, "--window", 12, "--json")
-    answer = json.loads(run("search", *fused(word, cat), "-i", place, *options).stdout)
-    assert answer["strategy"] == "rrf"
-    for hit in answer["hits"]:
-        parts = [p["weight"] / (10 + p["rank"]) for p in hit["parts"] if "rank" in p]
-        assert hit["score"] == pytest.approx(sum(parts), rel=1e-6)
-
-
-def test_a_part_without_a_weight_weighs_1(run, place, cat):
-    command = ("search", "--image", cat, "-i", place, "--json")
-    one, other = (
-        json.loads(run(*command, "--fuse", fuse).stdout)["hits"]
-        for fuse in ("image, dense-dot = 1", "image=1,dense-dot=1")
-    )
-    assert one == other
 
 
 def test_explain_fused(run, place, word, cat):
@@ -150,9 +113,9 @@ def test_explain_a_picture_among_all(run, place, word, cat):
         assert (explained["id"], explained["score"]) == (hit["id"], hit["score"])
 
 
-def test_explain_a_picture_behind_the_window(run, place, cat):
+def test_explain_a_picture_behind_the_window(run, asked, place, cat):
     command = ("--image", cat, "-i", place, "--fuse", "dense-cosine", "--fusion", "rrf")
-    found = json.loads(run("search", *command, "-k", 12, "--json").stdout)["hits"]
+    found = asked("search", *command, "-k", 12)["hits"]
     last = found[-1]["id"]
     out = run("explain", *command, "--window", 3, "--picture", last).stdout
     assert out.startswith(f"nothing to explain: {last} is not among the best of image: cat.0.png")

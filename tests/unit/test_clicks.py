@@ -6,13 +6,12 @@ import json
 import multiprocessing
 import stat
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_es import Fusion, ImageIndex
+from imgsearch_es import Fusion
 from imgsearch_es.errors import ConfigurationError, LogError, QueryError
 from imgsearch_es.evaluation import Topic
 from imgsearch_es.evaluation.clicks import (
@@ -52,7 +51,7 @@ def test_every_document_comes_once_and_in_the_order_of_its_team(first, second, k
 def probabilities(first: str, second: str, k: int) -> list[Counter[int | None]]:
     """How often each place is whose, over many coins."""
     found: list[Counter[int | None]] = [Counter() for _ in range(k)]
-    for seed in range(4000):
+    for seed in range(1000):
         for place, drafted in enumerate(team_draft(first, second, k, seed=seed)):
             found[place][drafted.team] += 1
     return found
@@ -83,7 +82,7 @@ def test_credit_and_sign_test():
 # -- interleaving on an index ----------------------------------------------------------------------
 
 
-def test_interleaved_hits_are_hits_with_teams(index: ImageIndex, cat):
+def test_interleaved_hits_are_hits_with_teams(index, cat):
     topic = Topic(image=str(cat))
     hits = interleave(index, topic, "auto", "dense-cosine", k=6, seed=1)
     assert len(hits) == 6
@@ -108,7 +107,7 @@ def test_interleaved_hits_are_hits_with_teams(index: ImageIndex, cat):
         hits.rerank()
 
 
-def test_interleaving_says_what_it_cannot_do(index: ImageIndex, cat):
+def test_interleaving_says_what_it_cannot_do(index, cat):
     word = index.get(cat).terms[0].key
     assert len(interleave(index, word, "auto", "bm25:k1=1.5", where={"format": "PNG"}))
     with pytest.raises(QueryError, match="each once"):
@@ -134,7 +133,7 @@ def test_there_is_no_log_unless_one_is_asked_for(tmp_path, monkeypatch):
     assert not by_variable.path.exists()
 
 
-def test_what_was_shown_and_clicked_is_read_back(index: ImageIndex, cat, tmp_path):
+def test_what_was_shown_and_clicked_is_read_back(index, cat, tmp_path):
     log = InteractionLog(tmp_path / "logs" / "clicks.jsonl")
     hits = index.search(image=cat, k=4)
     search = log.shown(hits)
@@ -154,7 +153,7 @@ def test_what_was_shown_and_clicked_is_read_back(index: ImageIndex, cat, tmp_pat
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
 
 
-def test_a_strategy_has_the_name_by_which_it_was_asked_for(index: ImageIndex, cat, tmp_path):
+def test_a_strategy_has_the_name_by_which_it_was_asked_for(index, cat, tmp_path):
     log = InteractionLog(tmp_path / "clicks.jsonl")
     parts = {"sqrt": 1, "dense-cosine": 2}
     for hits in (
@@ -172,13 +171,14 @@ def test_a_strategy_has_the_name_by_which_it_was_asked_for(index: ImageIndex, ca
     ]
 
 
-def test_the_words_may_be_left_out(index: ImageIndex, cat, tmp_path):
+def test_the_words_may_be_left_out(index, cat, tmp_path):
     log = InteractionLog(tmp_path / "clicks.jsonl", queries=False)
     log.shown(index.search(image=cat))
     assert cat.name not in log.path.read_text()
     assert read_interactions(log.path).searches[0].query == ""
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=1500), st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=5))
 def test_any_text_is_one_line(tmp_path_factory, query, shown):
     log = InteractionLog(tmp_path_factory.mktemp("log") / "l.jsonl")
@@ -234,7 +234,7 @@ def write_many(path: str, name: str) -> None:
 def test_many_writers_lose_nothing(tmp_path):
     path = tmp_path / "l.jsonl"
     start = multiprocessing.get_context("spawn")
-    writers = [start.Process(target=write_many, args=(str(path), name)) for name in "abc"]
+    writers = [start.Process(target=write_many, args=(str(path), name)) for name in "ab"]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -242,7 +242,7 @@ def test_many_writers_lose_nothing(tmp_path):
         assert writer.exitcode == 0
     found = read_interactions(path)
     assert found.broken == 0
-    assert Counter(s.strategy for s in found.searches) == {"a": 100, "b": 100, "c": 100}
+    assert Counter(s.strategy for s in found.searches) == {"a": 100, "b": 100}
     assert (tmp_path / "l.jsonl.1").exists()
 
 
@@ -297,7 +297,7 @@ def test_duels_by_hand():
     assert duels([shown("auto", "a")]) == []
 
 
-def test_the_command_prints_the_tables(run, index: ImageIndex, cat, tmp_path: Path):
+def test_the_command_prints_the_tables(run, asked, index, cat, tmp_path):
     log = InteractionLog(tmp_path / "l.jsonl")
     for seed in range(3):
         hits = interleave(index, Topic(image=str(cat)), "auto", "dense-cosine", k=4, seed=seed)
@@ -308,7 +308,7 @@ def test_the_command_prints_the_tables(run, index: ImageIndex, cat, tmp_path: Pa
     assert "interleaved auto and dense-cosine" in said.output
     assert "0.2500" in said.output
     assert "1 broken lines do not count" in said.output
-    data = json.loads(run("clicks", log.path, "--json", "--cutoffs", "4").stdout)
+    data = asked("clicks", log.path, "--cutoffs", "4")
     assert data["figures"][0]["CTR@4"] == 0.25
     assert data["interleaved"] == [
         {"first": "auto", "second": "dense-cosine", "wins": 3, "losses": 0, "ties": 0, "p": 0.25}

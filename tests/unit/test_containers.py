@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import ssl
 import stat
 import subprocess
@@ -49,7 +50,7 @@ def test_base_images_are_pinned():
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino", "gpu"])
-def test_images_are_of_an_ordinary_user_and_without_the_build(target: str):
+def test_images_are_of_an_ordinary_user_and_without_the_build(target):
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)$(.*?)(?=^FROM|\Z)", DOCKERFILE, re.M | re.S))
     parents = {child: parent for parent, child in re.findall(r"FROM (\S+) AS (\S+)", DOCKERFILE)}
     text, stage = "", target
@@ -73,7 +74,7 @@ def test_what_the_image_copies_is_there_and_not_ignored():
 
 
 @of_services
-def test_images_are_pinned(name: str):
+def test_images_are_pinned(name):
     image = SERVICES[name]["image"]
     if "build" in SERVICES[name]:
         assert image.startswith("imgsearch-es:")
@@ -88,7 +89,7 @@ def test_elasticsearch_and_kibana_are_of_one_version():
 
 
 @of_services
-def test_memory_is_limited_and_little_is_allowed(name: str):
+def test_memory_is_limited_and_little_is_allowed(name):
     service = SERVICES[name]
     assert (name in LONG_RUNNING) == ("healthcheck" in service) == ("restart" in service)
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
@@ -104,7 +105,7 @@ def test_memory_is_limited_and_little_is_allowed(name: str):
 
 
 @of_services
-def test_root_is_for_setup_only_and_sees_no_network_or_no_writing(name: str):
+def test_root_is_for_setup_only_and_sees_no_network_or_no_writing(name):
     service = SERVICES[name]
     if "user" not in service:
         return
@@ -115,7 +116,7 @@ def test_root_is_for_setup_only_and_sees_no_network_or_no_writing(name: str):
 
 
 @of_services
-def test_each_service_sees_its_own_secrets(name: str):
+def test_each_service_sees_its_own_secrets(name):
     allowed = {
         "setup": {"authority", "ca", "elasticsearch", "kibana", "imgsearch"},
         "users": {"ca", "elasticsearch", "kibana", "imgsearch"},
@@ -137,7 +138,7 @@ def test_no_secret_is_written_down():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_profiles(profile: str):
+def test_profiles(profile):
     chosen = {name for name, service in SERVICES.items() if profile in service["profiles"]}
     assert chosen == PROFILES[profile]
     for name in chosen:
@@ -145,7 +146,7 @@ def test_profiles(profile: str):
 
 
 @pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "imgsearch"
     make_secrets(folder)
     return folder
@@ -165,7 +166,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_setup_makes_everything_once_and_other_secrets_elsewhere(secrets: Path, tmp_path: Path):
+def test_setup_makes_everything_once_and_other_secrets_elsewhere(secrets, tmp_path):
     made = files(secrets)
     assert {
         "ca/ca.crt", "authority/ca.key", "elasticsearch/elastic.password", "elasticsearch/http.crt",
@@ -179,8 +180,8 @@ def test_setup_makes_everything_once_and_other_secrets_elsewhere(secrets: Path, 
     assert [name for name, data in made.items() if other[name] == data] == []
 
 
-def test_setup_goes_on_where_it_was_interrupted(tmp_path: Path):
-    make_secrets(tmp_path)
+def test_setup_goes_on_where_it_was_interrupted(secrets, tmp_path):
+    shutil.copytree(secrets, tmp_path, dirs_exist_ok=True)
     kept = (tmp_path / "elasticsearch/elastic.password").read_bytes()
     (tmp_path / "elasticsearch/http.crt").unlink()
     (tmp_path / "kibana/kibana.yml").write_bytes(b"")
@@ -191,13 +192,13 @@ def test_setup_goes_on_where_it_was_interrupted(tmp_path: Path):
     verify(tmp_path)
 
 
-def test_only_the_authority_is_for_everybody(secrets: Path):
+def test_only_the_authority_is_for_everybody(secrets):
     for path in secrets.rglob("*"):
         others = stat.S_IMODE(path.stat().st_mode) & 0o077
         assert (others == 0) == ("ca" not in path.relative_to(secrets).parts[0:1]), path
 
 
-def test_the_certificate_is_of_the_authority_and_the_hosts(secrets: Path):
+def test_the_certificate_is_of_the_authority_and_the_hosts(secrets):
     verify(secrets)
     text = openssl("x509", "-in", str(secrets / "elasticsearch/http.crt"), "-noout", "-text")
     for name in ("DNS:elasticsearch", "DNS:localhost", "IP Address:127.0.0.1", "DNS:other.example"):
@@ -217,7 +218,7 @@ def openssl(*arguments: str) -> str:
     return run.stdout
 
 
-def test_kibana_gets_a_configuration(secrets: Path):
+def test_kibana_gets_a_configuration(secrets):
     chosen = yaml.safe_load((secrets / "kibana/kibana.yml").read_text(encoding="utf-8"))
     assert chosen["elasticsearch.username"] == "kibana_system"
     keys = [value for key, value in chosen.items() if key.endswith("encryptionKey")]
@@ -226,7 +227,7 @@ def test_kibana_gets_a_configuration(secrets: Path):
     assert "$" not in (secrets / "kibana/kibana.yml").read_text(encoding="utf-8")
 
 
-def test_the_entry_point_reads_secrets_from_files(tmp_path: Path):
+def test_the_entry_point_reads_secrets_from_files(tmp_path):
     file = tmp_path / "token"
     file.write_text("a 'quoted' $secret\n", encoding="utf-8")
     given = {"IMGSEARCH_TOKEN_FILE": str(file), "IMGSEARCH_ES_PASSWORD": "given"}
@@ -239,7 +240,7 @@ def test_the_entry_point_reads_secrets_from_files(tmp_path: Path):
     assert variables == expected
 
 
-def test_the_entry_point_hands_on_the_exit_code_or_says_what_is_missing(tmp_path: Path):
+def test_the_entry_point_hands_on_the_exit_code_or_says_what_is_missing(tmp_path):
     assert entry_point("sh", "-c", "exit 3").returncode == 3
     run = entry_point("true", IMGSEARCH_TOKEN_FILE=str(tmp_path / "none"))
     assert run.returncode == 1

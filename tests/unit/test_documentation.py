@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import threading
@@ -11,7 +12,8 @@ from types import FrameType
 
 import pytest
 
-from imgsearch_es import ImageIndex
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imgsearch_es"
@@ -27,8 +29,10 @@ def page_id(path: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_links_lead_somewhere(page: Path):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+def test_links_lead_somewhere_and_no_path_is_of_one_machine(page):
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"/(?:home|root|Users|work|tmp)/", text)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):
             continue
         name, _, anchor = target.partition("#")
@@ -36,11 +40,6 @@ def test_links_lead_somewhere(page: Path):
         assert found.exists(), f"{page_id(page)} links to {target}"
         if anchor:
             assert anchor in anchors(found), f"{page_id(page)} links to {target}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_no_paths_of_one_machine(page: Path):
-    assert not re.search(r"/(?:home|root|Users|work|tmp)/", page.read_text(encoding="utf-8"))
 
 
 def test_each_decision_has_its_own_number():
@@ -51,7 +50,7 @@ def test_each_decision_has_its_own_number():
 
 
 @pytest.mark.parametrize("name", ["search", "add"])
-def test_the_walks_are_what_happens(name: str, index: ImageIndex, photos: Path, word: str):
+def test_the_walks_are_what_happens(name, index, photos, word):
     """Each function is called by the one it is indented under, or in a thread that begins there."""
     (photos / "new.png").write_bytes((photos / "cats" / "cat.1.png").read_bytes() + b"new")
     ways = {"search": lambda: index.search(text=word), "add": lambda: index.add(photos)}
@@ -106,3 +105,32 @@ def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+KEYS = ("tabby", "tiger_cat")
+
+
+def score_of(name: str, query: tuple[float, ...], document: tuple[float, ...]) -> float:
+    formula = FORMULAS[name]
+    terms = tuple(Term(key, weight) for key, weight in zip(KEYS, query, strict=True))
+    scores = dict(zip(KEYS, document, strict=True))
+    context = Context(math.fsum(document), math.hypot(*document), 1.0, {})
+    weighted = formula.query_weights(terms, Statistics(2, 1.0, {}))
+    return math.fsum(formula.summand(term.score, scores[term.key], context) for term in weighted)
+
+
+def test_the_example_of_the_page_on_scoring_is_right():
+    text = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \*([qd])\* \| (.+) \|$", text, re.MULTILINE))
+    numbers = {name: tuple(map(float, row.split(" | "))) for name, row in rows.items()}
+    query = numbers["q"][:2]
+    for first, second, length, product, cosine in numbers.values():
+        document = (first, second)
+        assert math.hypot(*document) == pytest.approx(length, abs=5e-4)
+        assert score_of("inner", query, document) == pytest.approx(product, abs=5e-4)
+        assert score_of("cosine", query, document) == pytest.approx(cosine, abs=5e-4)
+    assert numbers["d"][3] > numbers["q"][3]
+    assert numbers["d"][2] > numbers["q"][2]  # as Cauchy and Schwarz demand
+    assert numbers["d"][4] < numbers["q"][4] == 1
+    assert f"*d* scores {numbers['d'][3]:.3f}" in text
+    assert f"*q* itself with {numbers['q'][3]:.3f}" in text

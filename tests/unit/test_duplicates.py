@@ -59,7 +59,7 @@ def test_a_picture_read_twice_is_no_double_of_itself():
     assert find_groups(prints, 0.9) == []
 
 
-@pytest.mark.parametrize("block", [1, 2, 7, 64, 1000])
+@pytest.mark.parametrize("block", [2, 7, 1000])
 def test_blocks_make_no_difference(block):
     random = np.random.default_rng(3)
     vectors = random.normal(size=(150, 3))
@@ -81,11 +81,10 @@ def test_rounding_does_not_decide():
             np.testing.assert_array_equal(_are_near(rows, rows, float(threshold)), expected)
 
 
-@pytest.mark.slow
-def test_thousands_of_the_same_picture():
-    prints = [print_of(f"{i:05}", str(i), 1, 2, 3) for i in range(5000)]
+def test_a_thousand_of_the_same_picture():
+    prints = [print_of(f"{i:05}", str(i), 1, 2, 3) for i in range(1000)]
     (group,) = find_groups(prints, 1.0)
-    assert len(group) == 5000
+    assert len(group) == 1000
 
 
 @pytest.mark.parametrize("near", [0, -1, 1.01, float("nan"), "much"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -67,21 +65,15 @@ def test_the_whole_body():
                 }
             },
             "properties": {
-                "id": KEYWORD,
-                "filename": KEYWORD,
-                "uri": KEYWORD,
-                "sha256": KEYWORD,
+                **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), KEYWORD),
+                **dict.fromkeys(("synsets", "top_synset"), KEYWORD),
                 "width": {"type": "integer"},
                 "height": {"type": "integer"},
                 "bytes": {"type": "long"},
-                "format": KEYWORD,
                 "indexed_at": {"type": "date"},
-                "label": KEYWORD,
                 "metadata": {"type": "flattened"},
                 "synset": {"properties": {"cat": TERM, "jack-o'-lantern": TERM}},
                 "posterior": {"type": "sparse_vector", "index_options": {"prune": False}},
-                "synsets": KEYWORD,
-                "top_synset": KEYWORD,
                 "top_score": {"type": "float"},
                 "length": {"type": "double"},
                 "norm": {"type": "double"},
@@ -123,13 +115,6 @@ def test_an_embedding_that_elasticsearch_cannot_hold_is_left_out(dimensions, kep
     assert ("embedding" in body["mappings"]["properties"]) is kept
 
 
-def test_settings_are_read_back_from_meta():
-    for vocabulary in (imagenet(), imagenet().with_hypernyms(), from_labels(["a", "B"])):
-        body = json.loads(json.dumps(index_body(settings(vocabulary), (9, 4))))
-        meta = body["mappings"]["_meta"]["imgsearch_es"]
-        assert IndexSettings.from_dict(meta) == settings(vocabulary)
-
-
 @pytest.mark.parametrize(
     ("pictures", "dimensions", "shards"),
     [
@@ -140,7 +125,7 @@ def test_settings_are_read_back_from_meta():
         (10**12, 1280, 1024),
     ],
 )
-def test_shards_follow_from_the_expected_size(pictures: int, dimensions: int, shards: int):
+def test_shards_follow_from_the_expected_size(pictures, dimensions, shards):
     assert shards_for(pictures, dimensions) == shards
     layout = Layout(expected_pictures=pictures)
     assert layout.settings(dimensions)["index.number_of_shards"] == shards

@@ -13,7 +13,7 @@ FULL = "java.base@25\njdk.incubator.vector@25\njdk.jdi@25\n"
 
 
 @pytest.fixture(autouse=True)
-def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_at_hand(tmp_path, monkeypatch) -> None:
     for name in ("IMGSEARCH_ES_URL", "IMGSEARCH_ES8_URL", "IMGSEARCH_JAVA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "cache"))
@@ -38,11 +38,11 @@ def fake_jdk(home: Path, version: str, modules: str = FULL) -> Path:
         ("sh: java: not found", None),
     ],
 )
-def test_java_version_is_read_from_both_formats(text: str, version: int | None) -> None:
+def test_java_version_is_read_from_both_formats(text, version):
     assert parse_java_version(text) == version
 
 
-def test_the_jdk_that_is_whole_or_named_on_purpose(tmp_path: Path) -> None:
+def test_the_jdk_that_is_whole_or_named_on_purpose(tmp_path):
     old = fake_jdk(tmp_path / "old", "17.0.1")
     trimmed = fake_jdk(tmp_path / "cache/trimmed", "24.0.1", "java.base@24\n")
     full = fake_jdk(tmp_path / "cache/full", "26.0.1")
@@ -52,13 +52,13 @@ def test_the_jdk_that_is_whole_or_named_on_purpose(tmp_path: Path) -> None:
         find_java(21, {**environ, "IMGSEARCH_JAVA_HOME": str(old)})
 
 
-def test_cache_folder() -> None:
+def test_cache_folder():
     assert cache_dir({"IMGSEARCH_CACHE": "/x", "HOME": "/home/a"}, uid=0) == Path("/x")
     assert cache_dir({"HOME": "/root"}, uid=0) == Path("/var/cache/imgsearch_es")
     assert cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "/c"}, uid=7) == Path("/c/imgsearch_es")
 
 
-def test_a_cache_folder_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_cache_folder_is_whole_or_absent(tmp_path):
     def interrupted(folder: Path) -> None:
         (folder / "half").touch()
         raise KeyboardInterrupt
@@ -71,7 +71,7 @@ def test_a_cache_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in made.iterdir()] == ["whole"]
 
 
-def test_unpack_takes_one_folder_and_makes_it_readable(tmp_path: Path) -> None:
+def test_unpack_takes_one_folder_and_makes_it_readable(tmp_path):
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
         for name, mode in [("es/bin/run", 0o750), ("es/config/yml", 0o600), ("other/big", 0o644)]:
@@ -85,7 +85,7 @@ def test_unpack_takes_one_folder_and_makes_it_readable(tmp_path: Path) -> None:
     assert (out / "config/yml").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_module_that_is_absent_is_not_configured(tmp_path: Path) -> None:
+def test_a_module_that_is_absent_is_not_configured(tmp_path):
     (tmp_path / "modules/x-pack-ml").mkdir(parents=True)
     chosen = settings(tmp_path, tmp_path / "run")
     assert chosen["xpack.ml.enabled"] == "false"
@@ -94,7 +94,7 @@ def test_a_module_that_is_absent_is_not_configured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_order(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order(first, monkeypatch):
     """The server that is named, the one left running, Docker, a copy in the cache."""
     answers = [
         ("named", "http://named"),

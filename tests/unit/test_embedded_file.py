@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.errors import IndexLockedError, SchemaError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
@@ -118,7 +118,7 @@ def test_a_reader_cannot_write(file):
         connection.execute("INSERT INTO numbers VALUES (2)")
 
 
-def test_there_is_one_object_for_a_file(path, tmp_path, monkeypatch):
+def test_there_is_one_object_for_a_file(path, tmp_path):
     (tmp_path / "link.duckdb").symlink_to(path)
     assert DatabaseFile.at(path) is DatabaseFile.at(tmp_path / "link.duckdb")
 
@@ -316,13 +316,6 @@ def test_forked_processes_read_and_write(process):
     assert go_on(child) == "4\n"
 
 
-def test_no_file(tmp_path):
-    file = DatabaseFile(tmp_path / "none.duckdb")
-    with pytest.raises(IndexNotFoundError), file.reading():
-        pass
-    assert not (tmp_path / "none.duckdb").exists()
-
-
 # -- the schema ------------------------------------------------------------
 
 
@@ -352,8 +345,7 @@ def test_a_newer_file_is_refused(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["", "[]", "{}", "no JSON", *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1"))],
+    "value", ["", "[]", "{}", "no JSON", *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1"))]
 )
 def test_damaged_settings_are_told(store, value):
     with duckdb.connect(store.location) as connection:
@@ -390,7 +382,7 @@ def test_what_does_not_fit_is_told(store, harm):
 
 @pytest.mark.parametrize("damage", [lambda b, n: b[:n], lambda b, n: b[:n] + b"\xff" + b[n + 1 :]])
 def test_damaged_pages_are_told_as_damage(store, damage):
-    store.write([document(f"{i}.jpg", [("cat", 0.5)], number=i) for i in range(3000)])
+    store.write([document(f"{i}.jpg", [("cat", 0.5)], number=i) for i in range(1000)])
     store.close()
     whole, told = Path(store.location).read_bytes(), 0
     for place in range(0, len(whole), len(whole) // 20):
@@ -401,7 +393,7 @@ def test_damaged_pages_are_told_as_damage(store, damage):
         except StoreError as error:
             told += "is damaged" in str(error) and "index the pictures again" in str(error)
         else:
-            assert found.total == 3000
+            assert found.total == 1000
         other.close()
     assert told > 5
 
@@ -424,7 +416,7 @@ def test_a_connection_of_this_process_that_has_the_file_is_named(path):
     file.close()
 
 
-@pytest.mark.parametrize(("count", "dimensions"), [(9, 1), (9, 7), (600, 96), (30, 100_352)])
+@pytest.mark.parametrize(("count", "dimensions"), [(9, 1), (600, 96), (5, 100_352)])
 def test_deep_features_of_any_length_come_back_as_they_were(tmp_path, count, dimensions):
     """100,352 numbers are a feature map of ResNet50; all are written in one transaction."""
     rng = np.random.default_rng(dimensions)

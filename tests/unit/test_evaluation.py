@@ -33,8 +33,9 @@ def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_figures_are_those_of_trec_eval_on_the_files(index, tmp_path):
-    found = evaluate(index, "labels", SYSTEMS, MEASURES, compare="auto")
+def test_figures_are_those_of_trec_eval_and_a_manifest_gives_them_again(index, tmp_path):
+    options = {"compare": "auto", "interval": "bootstrap", "sample": 9, "seed": 5}
+    found = evaluate(index, "labels", SYSTEMS, MEASURES, **options)
     files = found.write(tmp_path / "out", plots=False)
     assert files[-1].name == "manifest.json"
     assert all(path.is_file() for path in files)
@@ -42,12 +43,16 @@ def test_figures_are_those_of_trec_eval_on_the_files(index, tmp_path):
     for name in found.scores:
         file = name.replace(":", "_") + ".txt.gz"
         theirs = trec_figures(tmp_path / "out", file)
-        assert len(theirs) == 12
+        assert len(theirs) == 9
         scores = found.scores[name]
         for query in scores.queries:
             for measure, value in scores.of(query).items():
                 expected = theirs[found.topic_name(query)][names[measure]]
                 assert value == pytest.approx(expected, abs=1e-6)
+    manifest = read_manifest(files[-1])
+    again = evaluate(index, **arguments_of(manifest))
+    assert (again.to_markdown(), again.to_csv()) == (found.to_markdown(), found.to_csv())
+    assert differences(manifest, again) == []
 
 
 def test_every_query_is_left_out(index):
@@ -86,6 +91,18 @@ def test_runs_of_other_programs(index, tmp_path):
         evaluate(index, "labels", "sqrt", runs=[stranger])
 
 
+def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
+    document = index.get(photos / "cats" / "cat.0.png")
+    judgements = Judgements({"my cat": {document.id: 1}})
+    topics = {"my cat": Topic(text=document.terms[0].key)}
+    found = evaluate(index, judgements, "auto", "RR", queries=topics)
+    found.write(tmp_path, plots=False)
+    assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
+    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    again = evaluate(index, judgements, (), "RR", queries=topics, runs=[run])
+    assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
+
+
 def test_words_and_new_pictures(index, photos, tmp_path, fake_model):
     key = index.get(photos / "cats" / "cat.0.png")
     new = tmp_path / "new.png"
@@ -118,18 +135,6 @@ def test_reciprocal_ranks_reach_as_far_as_their_window(index):
     run = found.runs["auto+dense-dot:rrf:window=5"]
     assert {len(run.documents(query)) for query in run.rankings} == {5}
     assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
-
-
-def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
-    document = index.get(photos / "cats" / "cat.0.png")
-    judgements = Judgements({"my cat": {document.id: 1}})
-    topics = {"my cat": Topic(text=document.terms[0].key)}
-    found = evaluate(index, judgements, "auto", "RR", queries=topics)
-    found.write(tmp_path, plots=False)
-    assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
-    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
-    again = evaluate(index, judgements, (), "RR", queries=topics, runs=[run])
-    assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
 
 
 def test_tables(index, tmp_path):
@@ -193,18 +198,6 @@ def test_mistakes(index, options, message):
 # -- the manifest ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_two_runs_of_a_manifest_are_identical(index, tmp_path):
-    options = {"compare": "auto", "interval": "bootstrap", "sample": 9, "seed": 5}
-    found = evaluate(index, "labels", SYSTEMS, MEASURES, **options)
-    found.write(tmp_path, plots=False)
-    manifest = read_manifest(tmp_path / "manifest.json")
-    again = evaluate(index, **arguments_of(manifest))
-    assert again.to_markdown() == found.to_markdown()
-    assert again.to_csv() == found.to_csv()
-    assert differences(manifest, again) == []
-
-
 def test_the_same_pictures_elsewhere_give_the_same_manifest(index, photos, tmp_path):
     found = evaluate(index, "labels", "auto,dense-cosine", "AP", compare="auto", sample=8)
     moved = photos.rename(tmp_path / "elsewhere")
@@ -236,22 +229,18 @@ def test_what_differs_is_said_exactly(index, photos, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_manifests_that_are_none(index, tmp_path):
+    manifest, path = evaluate(index, "labels", "auto", "AP").manifest(), tmp_path / "m.json"
+    for change, message in (
         ({"imgsearch_evaluation": 9}, "is no manifest"),
         ({"experiment": None}, "which experiment"),
         ({"experiment": {"judgements": "labels", "systems": []}}, "does not say its measures"),
         ({"experiment": {"depth": "deep"}}, "depth cannot be 'deep'"),
         ({"experiment": {"colour": 1}}, "no setting colour"),
-    ],
-)
-def test_manifests_that_are_none(index, tmp_path, change, message):
-    manifest = evaluate(index, "labels", "auto", "AP").manifest() | change
-    path = tmp_path / "m.json"
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(EvaluationError, match=message):
-        arguments_of(read_manifest(path))
+    ):
+        path.write_text(json.dumps(manifest | change))
+        with pytest.raises(EvaluationError, match=message):
+            arguments_of(read_manifest(path))
     path.write_text("{")
     with pytest.raises(EvaluationError, match="is no JSON"):
         read_manifest(path)
@@ -268,16 +257,14 @@ def test_judgements_from_python_are_not_in_a_manifest(index):
 # -- the command -----------------------------------------------------------------------------------
 
 
-def test_the_command(run, place, tmp_path):
+def test_the_command(run, asked, place, tmp_path):
     options = ("-i", place, "--strategies", "auto,sqrt", "--measures", "P@3,AP")
     text = run("evaluate", *options, "--compare", "auto").output
     assert "sqrt" in text
     assert "labels: 12 queries, 12 pictures" in text
     assert "better/equal/worse" in text
     out = tmp_path / "out"
-    values = json.loads(
-        run("evaluate", *options, "--judgements", "folder", "--out", out, "--json").output
-    )
+    values = asked("evaluate", *options, "--judgements", "folder", "--out", out, "--no-plots")
     assert [row["system"] for row in values["systems"]] == ["auto", "sqrt"]
     assert set(values["systems"][0]["measures"]) == {"P@3", "AP"}
     assert all(Path(path).is_file() for path in values["files"])
@@ -286,7 +273,7 @@ def test_the_command(run, place, tmp_path):
     assert "differs" not in again
 
 
-def test_the_command_says_what_differs(run, place, photos, tmp_path):
+def test_the_command_says_what_differs(run, asked, place, photos, tmp_path):
     out = tmp_path / "out"
     run("evaluate", "-i", place, "--measures", "P@3", "--out", out, "--no-plots")
     run("remove", "-i", place, photos / "cats" / "cat.1.png")
@@ -294,28 +281,21 @@ def test_the_command_says_what_differs(run, place, photos, tmp_path):
     assert "differs: data, pictures: 11, was 12" in result.output
     assert "1 pictures are gone: cats/cat.1.png" in result.output
     assert "the figures are not those of" in result.output
-    values = json.loads(
-        run("evaluate", "--manifest", out / "manifest.json", "--json", code=1).stdout
-    )
+    values = asked("evaluate", "--manifest", out / "manifest.json", code=1)
     assert values["identical_figures"] is False
     assert values["pictures_that_differ"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--strategies", "best"), "there is no strategy 'best'"),
-        (("--measures", "best"), "there is no measure 'best'"),
-        (("--judgements", "nothing"), "there are no judgements 'nothing'"),
-        (("--run", "none.txt"), "cannot read none.txt"),
-        (("--manifest", "none.json"), "cannot read none.json"),
-        (("--interval", "guess"), "there is no interval 'guess'"),
-    ],
-)
-def test_mistakes_are_one_sentence(run, place, options, message):
-    result = run("evaluate", "-i", place, *options, code=1)
-    assert message in result.output
-    assert "Traceback" not in result.output
+def test_mistakes_are_one_sentence(run, place):
+    for option, value, message in (
+        ("--judgements", "nothing", "there are no judgements 'nothing'"),
+        ("--run", "none.txt", "cannot read none.txt"),
+        ("--manifest", "none.json", "cannot read none.json"),
+        ("--interval", "guess", "there is no interval 'guess'"),
+    ):
+        result = run("evaluate", "-i", place, option, value, code=1)
+        assert message in result.output
+        assert "Traceback" not in result.output
 
 
 def test_an_interrupted_evaluation_keeps_nothing(run, place, tmp_path, monkeypatch):

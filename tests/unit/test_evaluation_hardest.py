@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -74,12 +73,12 @@ def test_mistakes(index):
         hardest(index, run, found.task.judgements, topics={"q": Topic(text="dog")})
 
 
-def test_the_command(run, place, tmp_path):
+def test_the_command(run, asked, place, tmp_path):
     page = tmp_path / "hard.html"
     said = run("hardest", "-i", place, "--measure", "AP", "-n", "2", "--html", page)
     assert "the hardest 2 of 12 queries for auto" in said.output
     assert page.is_file()
-    data = json.loads(run("hardest", "-i", place, "-n", "1", "--json").stdout)
+    data = asked("hardest", "-i", place, "-n", "1")
     assert data["measure"] == "P@10"
     assert {hit["grade"] for hit in data["queries"][0]["hits"]} <= {1, None}
     both = ("--run", page, "--strategy", "auto")

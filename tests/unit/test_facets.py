@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.facets import (
-    BOUNDS,
-    FACETS,
-    check_facets,
-    conditions_of,
-    ranges,
-)
-from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.stores.elastic.reading import all_values_body, facets_body
+from imgsearch_es.retrieval.facets import BOUNDS, FACETS, check_facets, conditions_of, ranges
 
 
 @pytest.mark.parametrize("field", BOUNDS)
@@ -44,31 +34,6 @@ def test_what_cannot_be_counted():
     for size in (0, 10_001):
         with pytest.raises(QueryError, match="1 to 10000 values"):
             check_facets(FACETS, size)
-
-
-def test_the_request():
-    query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "pets"}))
-    matching = {
-        "bool": {"filter": [{"terms": {"synsets": ["tabby"]}}, {"terms": {"label": ["pets"]}}]}
-    }
-    body = facets_body(query, ["label", "width"], 5)
-    assert body["query"] == matching
-    assert body["size"] == 0
-    assert body["aggs"]["0"] == {
-        "terms": {
-            "field": "label",
-            "size": 5,
-            "shard_size": 10_000,
-            "order": [{"_count": "desc"}, {"_key": "asc"}],
-        }
-    }
-    assert body["aggs"]["1"]["range"]["ranges"][:2] == [
-        {"key": "<256", "to": 256},
-        {"key": "256-511", "from": 256, "to": 512},
-    ]
-    assert facets_body(Selection(), ["label"], 5)["query"] == {"match_all": {}}
-    following = all_values_body(Selection(), "label", {"label": "x"})["aggs"]["all"]["composite"]
-    assert following["after"] == {"label": "x"}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError, ExchangeError, QueryError
 from imgsearch_es.indexing.exchange.feature_files import NAMES, VECTORS
 
-KINDS = ("f.csv", "f.h5", "f.hdf5", "f.parquet", "pair")
+KINDS = ("f.csv", "f.hdf5", "f.parquet", "pair")
 VECTORS_OF = {"a.jpg": [1.0, 0.0, 2.0], "b.jpg": [0.0, 1.0, 1.0], "c.jpg": [3.0, 0.1, 0.0]}
 
 
@@ -74,8 +74,8 @@ def test_such_an_index_says_what_it_cannot_do(small, photos, cat, tmp_path):
                 index.search(vector=wrong)
         with pytest.raises(ConfigurationError, match="import_features"):
             index.add(photos)
-        assert index.remove("a.jpg") + index.remove(str(tmp_path / "a.jpg")) <= 1
-        assert index.stats()["documents"] == index.count()
+        assert index.remove(tmp_path / "a.jpg") == 1
+        assert index.stats()["documents"] == index.count() == 2
 
 
 def test_a_vector_needs_a_dense_strategy_where_there_are_synsets(index, cat):
@@ -174,26 +174,28 @@ def test_hdf5_as_a_script_writes_it(tmp_path):
         assert len(index.search(image=found, where={"label": "1"})) == 2
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("b.jpg,1,inf,3", "feature 2 is not finite"),
-        ("b.jpg,1,2,1e39", "feature 3 is not finite, or too large"),
-        ("b.jpg,1,2", "it has 2 features, row 1 and the others have 3"),
-        ("b.jpg,1,,3", "feature 2 is empty"),
-        ("b.jpg,1,x,3", "'x' is no number"),
-        ("b.jpg", "there are no features"),
-        (",1,2,3", "the path is missing"),
-        ("./a.jpg,1,2,3", "stands twice"),
-    ],
-)
-def test_a_bad_line_is_named_and_the_others_go_on(tmp_path, line, reason):
-    path = write_csv(tmp_path / "f.csv", ["a.jpg,1,2,3", line, "", "c.jpg,4,5,6"])
+BAD_LINES = [
+    ("b.jpg,1,inf,3", "feature 2 is not finite"),
+    ("c.jpg,1,2,1e39", "feature 3 is not finite, or too large"),
+    ("d.jpg,1,2", "it has 2 features, row 1 and the others have 3"),
+    ("e.jpg,1,,3", "feature 2 is empty"),
+    ("f.jpg,1,x,3", "'x' is no number"),
+    ("g.jpg", "there are no features"),
+    (",1,2,3", "the path is missing"),
+    ("./a.jpg,1,2,3", "stands twice"),
+]
+
+
+def test_a_bad_line_is_named_and_the_others_go_on(tmp_path):
+    lines = ["a.jpg,1,2,3", *(line for line, _ in BAD_LINES), "", "z.jpg,4,5,6"]
     with opened(tmp_path) as index:
-        report = index.import_features(path)
-        assert (report.rows, report.added, report.rejected) == (3, 2, 1)
-        assert report.rejected_rows[0].row == 2
-        assert reason in report.rejected_rows[0].reason
+        report = index.import_features(write_csv(tmp_path / "f.csv", lines))
+    assert (report.rows, report.added, report.rejected) == (10, 2, 8)
+    for number, (rejected, (_, reason)) in enumerate(
+        zip(report.rejected_rows, BAD_LINES, strict=True), start=2
+    ):
+        assert rejected.row == number
+        assert reason in rejected.reason
 
 
 def npy(path, array, *, pickled=False):

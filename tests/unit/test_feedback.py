@@ -292,16 +292,13 @@ def test_the_index_keeps_no_pixels(index):
             index.query(image=picture, region=(0, 0, 4, 4))
 
 
-@pytest.mark.parametrize("strategy", ["auto", "cosine", "bm25", "dense-cosine", "dense-euclidean"])
-def test_pseudo_relevance_feedback(index, cats, strategy):
-    plain = index.search(image=cats[0], strategy=strategy, k=3)
-    documents = [asking(index.get(hit.id)) for hit in plain]
-    expected = ROCCHIO.expand(plain.query, documents)
-    hits = index.search(image=cats[0], strategy=strategy, k=4, feedback=3)
+def test_pseudo_relevance_feedback(index, cats):
+    asked = {"image": cats[0], "strategy": "dense-euclidean"}
+    plain = index.search(**asked, k=3)
+    expected = ROCCHIO.expand(plain.query, [index.get(hit.id) for hit in plain])
+    hits = index.search(**asked, k=4, feedback=3)
     assert len(hits) == 4
-    assert hits.query.terms == expected.terms
-    if hits.query.is_dense:
-        assert np.array_equal(hits.query.embedding, expected.embedding)
+    assert np.array_equal(hits.query.embedding, expected.embedding)
     assert str(hits.query) == "image: cat.0.png; feedback: best 3"
     with pytest.raises(QueryError, match="feedback is a number of hits"):
         index.query(image=cats[0], feedback=-1)
@@ -310,7 +307,7 @@ def test_pseudo_relevance_feedback(index, cats, strategy):
 # -- Hits ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["auto", "tfidf", "dense-cosine", "dense-manhattan"])
+@pytest.mark.parametrize("strategy", ["tfidf", "dense-cosine"])
 def test_refine(index, cats, strategy):
     hits = index.search(image=cats[0], strategy=strategy, k=5, offset=1)
     good, bad = ([asking(index.get(hits[i].id)) for i in which] for which in ((0, 3), (1,)))

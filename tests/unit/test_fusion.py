@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgsearch_es import Fusion, ImageIndex
+from imgsearch_es import Fusion
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.gallery import gallery_html
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.fusion import Part, by_ranks, fused_score, summed
+from imgsearch_es.retrieval.fusion import Part, by_ranks
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.elastic.fusion import read_fused
@@ -137,21 +137,6 @@ def test_the_terms_are_those_of_the_parts_with_their_weights():
 # -- by hand -------------------------------------------------------------------------------------
 
 
-def test_sums_by_hand():
-    parts = query({"image": 2, "dense-euclidean": 0.5}, words=()).parts
-    both = summed(parts, [0.25, -3.0])
-    assert [part.contribution for part in both] == [0.5, -1.5]
-    assert fused_score(both) == -1.0
-    one = summed(parts, [None, -3.0])
-    assert (one[0].score, one[0].contribution, fused_score(one)) == (None, 0.0, -1.5)
-
-
-def test_the_sum_is_rounded_once():
-    parts = [Part("image", to_score(0.1), "auto", PICTURE)] * 3
-    exact = sum(np.longdouble(np.float32(0.1)) * np.longdouble(np.float32(0.7)) for _ in range(3))
-    assert fused_score(summed(parts, [to_score(0.7)] * 3)) == np.float32(exact)
-
-
 def test_ranks_by_hand():
     fusion = Fusion({"image": 1, "words": 0.5}, "rrf", rank_constant=10)
     parts = fusion.parts(PICTURE, WORDS, BOTH)
@@ -168,23 +153,10 @@ def test_ranks_by_hand():
 
 def test_body_of_synsets():
     fused = query({"image": 2, "words": 0.5}, filters=parse_filters({"label": "pets"}))
-    clauses = [
-        {
-            "bool": {
-                "must": [
-                    {
-                        "sparse_vector": {
-                            "field": "posterior",
-                            "query_vector": vector,
-                            "prune": False,
-                        }
-                    }
-                ],
-                "boost": boost,
-            }
-        }
-        for vector, boost in (({"tabby": 0.5, "lynx": 0.25}, 2.0), ({"sofa": 1.0}, 0.5))
-    ]
+    clauses = []
+    for vector, boost in (({"tabby": 0.5, "lynx": 0.25}, 2.0), ({"sofa": 1.0}, 0.5)):
+        sparse = {"field": "posterior", "query_vector": vector, "prune": False}
+        clauses.append({"bool": {"must": [{"sparse_vector": sparse}], "boost": boost}})
     assert fused.to_elasticsearch() == {
         "query": {
             "bool": {
@@ -356,19 +328,3 @@ def test_what_a_fusion_cannot_do(index, cat, call, message):
     with pytest.raises(QueryError, match=message):
         call(index, cat, {"image": 1, "dense-cosine": 1})
     assert index.count() == 12
-
-
-def test_an_index_without_deep_features(fake_model, photos, tmp_path):
-    analyzer = {"model": {"name": "fake"}, "term_filters": []}
-    with ImageIndex(tmp_path / "a.duckdb", analyzer=analyzer) as index:
-        index.add(photos)
-        documents = index.store.get([index.get(p).id for p in (photos / "cats").glob("*.png")])
-        index.store.write([replace(d, embedding=None) for d in documents.values()])
-        with pytest.raises(ImgsearchError, match="deep feature"):
-            index.search(photos / "cats" / "cat.0.png", fuse={"image": 1, "dense-cosine": 1})
-        dogs = index.search(photos / "dogs" / "dog.0.png", k=12, fuse={"dense-euclidean": 1})
-        assert dogs.total == 6
-        both = index.search(photos / "dogs" / "dog.0.png", k=12, fuse={"auto": 1, "dense-dot": 1})
-        lacking = [hit for hit in both if hit.parts[1].score is None]
-        assert lacking
-        assert all(hit.parts[1].contribution == 0.0 for hit in lacking)

@@ -123,24 +123,25 @@ def test_there_is_no_such_hit(i):
         HITS.explain(i)
 
 
-def test_a_page(tmp_path):
-    page = HITS.to_html(tmp_path / "page.html")
-    assert page == tmp_path / "page.html"
-    text = page.read_text(encoding="utf-8")
-    assert text.lower().startswith("<!doctype html>")
-    assert "cat.jpg" in text
-    assert "cat.jpg" in HITS._repr_html_()
-
-
 def test_a_page_takes_the_place_of_pages_only(tmp_path):
-    photo = tmp_path / "cat.jpg"
+    photo, page = tmp_path / "cat.jpg", tmp_path / "page.html"
     photo.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(ConfigurationError, match=r"cat.jpg: it is there already and no HTML page"):
         HITS.to_html(photo)
     assert photo.read_bytes() == b"\xff\xd8\xff"
-    page = tmp_path / "page.html"
     page.touch()
-    assert HITS.to_html(HITS.to_html(page)).stat().st_size > 1000
+    assert HITS.to_html(HITS.to_html(page)) == page
+    assert page.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    assert "cat.jpg" in page.read_text(encoding="utf-8")
+    assert "cat.jpg" in HITS._repr_html_()
+
+
+def test_a_figure_of_distances(index, cat):
+    hits = index.search(image=cat, strategy="dense-cosine", k=8)
+    assert hits.distances == pytest.approx([1 - hit.score for hit in hits], abs=1e-6)
+    title, *titles = [axes.get_title() for axes in hits.plot(columns=4, distances=True).axes]
+    assert title == "query"
+    assert [float(text) for text in titles] == pytest.approx(hits.distances, rel=0.01, abs=1e-3)
 
 
 def test_facets_count_all_that_matches(index, cat):

@@ -186,12 +186,6 @@ def test_pictures_are_found_by_extension_or_signature_and_the_rest_is_passed_ove
     ]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_is_found_without_an_extension(tmp_path, kind):
-    save(tmp_path / "x", encode(photo(), kind))
-    assert found(tmp_path, top=tmp_path) == ["x"]
-
-
 def test_named_files_are_always_yielded_and_never_twice(tmp_path):
     text = save(tmp_path / "notes.txt", b"text")
     for name in ["a/1.png", "a/2.png", "a/b/3.png"]:
@@ -471,31 +465,36 @@ def test_what_is_no_source_is_a_configuration_error(source):
         open_image(source)
 
 
-def test_file_objects_that_misbehave_are_image_errors():
+def test_sources_that_misbehave_are_image_errors():
     class Broken(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise RuntimeError("disk on fire")
 
-    with pytest.raises(ImageError, match="binary mode"):
-        open_image(io.StringIO("text"))
-    with pytest.raises(ImageError, match="disk on fire"):
-        open_image(Broken())
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return b"\0" * size
 
-
-def test_a_closed_pillow_image_is_an_image_error():
-    image = Image.open(io.BytesIO(encode(photo())))
-    image.close()
-    with pytest.raises(ImageError):
-        open_image(image)
+    closed = Image.open(io.BytesIO(encode(photo())))
+    closed.close()
+    for source, reason in (
+        (io.StringIO("text"), "binary mode"),
+        (Broken(), "disk on fire"),
+        (Endless(), "larger than the limit"),
+        (closed, "closed"),
+    ):
+        with pytest.raises(ImageError, match=reason):
+            open_image(source, limits=Limits(max_bytes=5_000_000))
 
 
 # --- decoding --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_is_decoded_whatever_its_extension(tmp_path, kind):
+def test_every_format_is_found_and_decoded_whatever_its_extension(tmp_path, kind):
     options = {"WEBP": {"lossless": True}, "GIF": {}, "AVIF": {"quality": 95}}.get(kind, {})
-    picture = open_image(save(tmp_path / "lie.jpg", encode(photo(), kind, **options)))
+    path = save(tmp_path / "no_extension", encode(photo(), kind, **options))
+    assert found(tmp_path, top=tmp_path) == ["no_extension"]
+    picture = open_image(path.rename(tmp_path / "lie.jpg"))
     assert picture.format == kind
     difference = np.abs(pixels(picture).astype(int) - np.asarray(photo()))
     assert difference.mean() < 5
@@ -663,6 +662,10 @@ def test_animations_give_their_first_frame(kind):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "known format"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIF pictures are not supported; convert it"),
         (b"\xff\xd8\xff", "damaged JPEG picture"),
+        *(
+            (head + b"0" * 100, "a packed archive, not a picture: unpack it")
+            for head in (b"\x1f\x8b\x08", b"BZh9", b"PK\x03\x04", b"Rar!")
+        ),
     ],
 )
 def test_what_is_no_picture_is_rejected_with_the_reason(tmp_path, data, reason):
@@ -739,15 +742,6 @@ def test_the_byte_limit_is_checked_before_and_while_reading(tmp_path):
         content_hash(str(path), Limits(max_bytes=size - 1))
 
 
-def test_an_endless_file_object_is_cut_off():
-    class Endless(io.RawIOBase):
-        def read(self, size: int = -1) -> bytes:
-            return b"\0" * size
-
-    with pytest.raises(ImageError, match="larger than the limit"):
-        open_image(Endless(), limits=Limits(max_bytes=5_000_000))
-
-
 @pytest.mark.parametrize("name", ["max_pixels", "max_bytes"])
 def test_limits_are_positive(name):
     with pytest.raises(ConfigurationError, match=name):
@@ -764,10 +758,8 @@ def test_a_text_chunk_bomb_is_an_image_error():
 @pytest.mark.parametrize(
     "error",
     [
-        *(OSError("x"), SyntaxError("x"), ValueError("x"), struct.error("x"), EOFError()),
-        *(IndexError(), KeyError(1), zlib.error("x"), OverflowError("x"), MemoryError()),
-        *(RecursionError("x"), UserWarning("x"), TypeError("x"), AttributeError("x")),
-        *(ZeroDivisionError(), Image.DecompressionBombError("x")),
+        *(OSError("x"), SyntaxError("x"), struct.error("x"), EOFError(), KeyError(1)),
+        *(MemoryError(), RecursionError("x"), UserWarning("x"), Image.DecompressionBombError("x")),
     ],
     ids=repr,
 )
@@ -860,9 +852,3 @@ def test_what_comes_too_slowly_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(files, "_PATIENCE_SECONDS", -1)
     with pytest.raises(ImageError, match="was not there whole after"):
         list(files.blocks(io.BytesIO(b"bytes"), "u", files.Limits()))
-
-
-@pytest.mark.parametrize("head", [b"\x1f\x8b\x08", b"BZh9", b"PK\x03\x04", b"Rar!"])
-def test_a_packed_archive_is_called_one(head):
-    with pytest.raises(ImageError, match="a packed archive, not a picture: unpack it"):
-        open_image(head + b"0" * 100)

@@ -14,7 +14,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, ClosedError, pump
-from imgsearch_es.indexing.find import Finder, Found
+from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
@@ -135,13 +135,3 @@ def test_copies_do_not_wait_for_ever(decoded):
         assert sum(done) + sum(1 for _ in batches.flush()) == 100
     finally:
         batches.close()
-
-
-def test_the_finder_counts_and_knows_the_total_at_the_end(photos):
-    finder = Finder([photos, b"no picture"], open_image, Stages())
-    items = finder.items()
-    next(items)
-    assert (finder.found, finder.total) == (1, None)
-    rest = list(items)
-    assert (len(rest), finder.found, finder.total) == (12, 13, 13)
-    assert rest[-1].error is not None

@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from imgsearch_es import ImageIndex, evaluate, judge
+from imgsearch_es import evaluate, judge
 from imgsearch_es.errors import EvaluationError, QueryError, pip_install
 from imgsearch_es.evaluation import Judgements, Run, Topic
 from imgsearch_es.evaluation.judging import Candidate, QrelsFile, Session
@@ -111,7 +111,7 @@ def test_undo_takes_back_judgements_and_skips(tmp_path):
 
 def test_two_people_judge_into_one_file(tmp_path):
     path = tmp_path / "qrels.txt"
-    pools = [{f"q{n}": tuple(f"{n}-{i}" for i in range(20))} for n in range(4)]
+    pools = [{f"q{n}": tuple(f"{n}-{i}" for i in range(10))} for n in range(3)]
 
     def work(pool: dict[str, tuple[str, ...]]) -> None:
         mine = session(path, pool)
@@ -123,7 +123,7 @@ def test_two_people_judge_into_one_file(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(map(len, QrelsFile(path).read().values())) == 80
+    assert sum(map(len, QrelsFile(path).read().values())) == 30
 
 
 def test_what_another_person_judged_meanwhile_is_not_asked(tmp_path):
@@ -145,6 +145,7 @@ def test_a_judgement_that_cannot_be_saved_does_not_count(tmp_path):
     assert not asked.undo()
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(["q1", "q2"]), st.dictionaries(
     st.sampled_from("abcd"), st.integers(-1, 3), min_size=1), min_size=1))  # fmt: skip
 def test_qrels_read_back_are_what_was_judged(tmp_path_factory, grades):
@@ -176,7 +177,7 @@ def test_a_file_that_is_no_qrels_or_judges_twice_is_refused(tmp_path):
 # -- with an index ---------------------------------------------------------------------------------
 
 
-def test_judging_an_index_and_measuring_by_it(index: ImageIndex, tmp_path):
+def test_judging_an_index_and_measuring_by_it(index, tmp_path):
     out = tmp_path / "qrels.txt"
     first = judge(index, None, "auto,dense-cosine", sample=2, depth=3, out=out)
     assert len(first.topics) == 2
@@ -196,7 +197,7 @@ def test_judging_an_index_and_measuring_by_it(index: ImageIndex, tmp_path):
     assert on_disk.scores["auto"].mean("P@3") == 1.0
 
 
-def test_a_query_may_be_called_by_several_words(index: ImageIndex, cat, tmp_path):
+def test_a_query_may_be_called_by_several_words(index, cat, tmp_path):
     csv, out = tmp_path / "queries.csv", tmp_path / "qrels.txt"
     csv.write_text(f"query,text\ntwo words at 100%,{index.get(cat).terms[0].key}\n")
     made = judge(index, csv, depth=3, out=out)
@@ -207,7 +208,7 @@ def test_a_query_may_be_called_by_several_words(index: ImageIndex, cat, tmp_path
     assert list(again.session.grades) == ["two words at 100%"]
 
 
-def test_queries_of_words_and_pictures_and_runs(index: ImageIndex, cat, tmp_path):
+def test_queries_of_words_and_pictures_and_runs(index, cat, tmp_path):
     known = index.get(cat)
     csv = tmp_path / "queries.csv"
     csv.write_text(f"query,image,text\nw,,{known.terms[0].key}\np,cat.0.png,\nx,,qwertyuiop\n")
@@ -229,7 +230,7 @@ def test_queries_of_words_and_pictures_and_runs(index: ImageIndex, cat, tmp_path
         _ = made.judgements
 
 
-def test_mistakes_are_said_before_anything_is_judged(index: ImageIndex, tmp_path):
+def test_mistakes_are_said_before_anything_is_judged(index, tmp_path):
     out = tmp_path / "q.txt"
     for options, message in (
         ({}, "which queries"),
@@ -248,7 +249,7 @@ def test_mistakes_are_said_before_anything_is_judged(index: ImageIndex, tmp_path
 # -- the terminal ----------------------------------------------------------------------------------
 
 
-def test_keys_on_a_terminal(index: ImageIndex, tmp_path):
+def test_keys_on_a_terminal(index, tmp_path):
     made = judge(index, sample=1, depth=4, out=tmp_path / "q.txt")
     opened: list[str] = []
     keys = iter("ox2usnPq")
@@ -292,7 +293,7 @@ def test_the_command(run, place, cat, tmp_path):
 # -- the notebook ----------------------------------------------------------------------------------
 
 
-def test_the_widget_judges_what_was_seen(index: ImageIndex, tmp_path):
+def test_the_widget_judges_what_was_seen(index, tmp_path):
     made = judge(index, sample=1, depth=3, out=tmp_path / "q.txt")
     widget = made.widget()
     assert isinstance(widget, JudgingWidget)
@@ -317,7 +318,7 @@ def test_the_widget_judges_what_was_seen(index: ImageIndex, tmp_path):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
-def test_the_widget_says_what_went_wrong(index: ImageIndex, tmp_path):
+def test_the_widget_says_what_went_wrong(index, tmp_path):
     folder = tmp_path / "folder"
     made = judge(index, sample=1, depth=3, out=folder / "q.txt")
     widget = made.widget()
@@ -327,7 +328,7 @@ def test_the_widget_says_what_went_wrong(index: ImageIndex, tmp_path):
     assert made.session.progress.judged == 0
 
 
-def test_without_anywidget_there_is_a_sentence(index: ImageIndex, tmp_path, monkeypatch):
+def test_without_anywidget_there_is_a_sentence(index, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "anywidget", None)
     monkeypatch.delitem(__import__("sys").modules, "imgsearch_es.interfaces.notebook.judging")
     made = judge(index, sample=1, depth=3, out=tmp_path / "q.txt")

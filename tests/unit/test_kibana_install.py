@@ -5,11 +5,10 @@ from __future__ import annotations
 import email
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def serving(kibana: FakeKibana, tls: ssl.SSLContext | None = None) -> Iterator[F
 
 
 @pytest.fixture
-def kibana(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKibana]:
+def kibana(monkeypatch) -> Iterator[FakeKibana]:
     for name in ("API_KEY", "USERNAME", "PASSWORD", "CA_CERTS"):
         monkeypatch.delenv(f"IMGSEARCH_ES_{name}", raising=False)
     monkeypatch.setattr(install_module, "_PAUSE_SECONDS", 0.01)
@@ -81,7 +80,7 @@ def kibana(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKibana]:
         yield running
 
 
-def test_installing_twice_replaces(kibana: FakeKibana):
+def test_installing_twice_replaces(kibana):
     target = Kibana.at(kibana.url)
     assert target.install(OBJECTS) == target.install(OBJECTS) == len(OBJECTS)
     assert len(kibana.stored) == len(OBJECTS)
@@ -89,7 +88,7 @@ def test_installing_twice_replaces(kibana: FakeKibana):
     assert paths == {"/api/saved_objects/_import?overwrite=true"}
 
 
-def test_a_space_and_a_base_path(kibana: FakeKibana):
+def test_a_space_and_a_base_path(kibana):
     target = Kibana.at(f"{kibana.url}/base/", "research")
     target.install(OBJECTS)
     ((path, _),) = kibana.requests
@@ -106,9 +105,7 @@ def test_a_space_and_a_base_path(kibana: FakeKibana):
         ({"USERNAME": "ada", "PASSWORD": "söcret"}, "Basic YWRhOnPDtmNyZXQ="),
     ],
 )
-def test_credentials_are_those_of_elasticsearch(
-    kibana: FakeKibana, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: Any
-):
+def test_credentials_are_those_of_elasticsearch(kibana, monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(f"IMGSEARCH_ES_{name}", value)
     target = Kibana.at(kibana.url)
@@ -119,7 +116,7 @@ def test_credentials_are_those_of_elasticsearch(
         assert secret not in repr(target)
 
 
-def test_credentials_in_the_url_are_never_shown(kibana: FakeKibana):
+def test_credentials_in_the_url_are_never_shown(kibana):
     url = kibana.url.replace("//", "//ada:hidden@")
     kibana.answers = [(401, {"statusCode": 401, "message": "no"})]
     with pytest.raises(ServerError, match="refuses us \\(401\\)") as caught:
@@ -128,7 +125,7 @@ def test_credentials_in_the_url_are_never_shown(kibana: FakeKibana):
     assert kibana.requests[0][1]["authorization"].startswith("Basic ")
 
 
-def test_waits_while_kibana_starts_but_not_for_ever(kibana: FakeKibana):
+def test_waits_while_kibana_starts_but_not_for_ever(kibana):
     kibana.answers = [(503, b"Kibana server is not ready yet"), (503, {}), (429, {})]
     assert Kibana.at(kibana.url).install(OBJECTS) == len(OBJECTS)
     assert len(kibana.requests) == 4
@@ -154,14 +151,14 @@ def test_waits_while_kibana_starts_but_not_for_ever(kibana: FakeKibana):
         ),
     ],
 )
-def test_says_what_kibana_says(kibana: FakeKibana, answer: tuple[int, Any], said: str):
+def test_says_what_kibana_says(kibana, answer, said):
     kibana.answers = [answer]
     with pytest.raises(ServerError, match=said):
         Kibana.at(kibana.url).install(OBJECTS)
     assert len(kibana.requests) == 1
 
 
-def test_what_cannot_be_a_space_or_a_url(kibana: FakeKibana):
+def test_what_cannot_be_a_space_or_a_url(kibana):
     for space in ("Research", "a/b", "", "a b"):
         with pytest.raises(ConfigurationError, match="a space has lower-case letters"):
             Kibana.at("http://localhost:5601", space)
@@ -173,7 +170,7 @@ def test_what_cannot_be_a_space_or_a_url(kibana: FakeKibana):
         Kibana.at(kibana.url, "research").install(OBJECTS)
 
 
-def test_an_authority_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_an_authority_of_our_own(monkeypatch, tmp_path):
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -189,7 +186,7 @@ def test_an_authority_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         Kibana.at("https://localhost:5601")
 
 
-def test_the_command(kibana: FakeKibana, run: Callable[..., Any]):
+def test_the_command(kibana, run):
     answer = run(
         "kibana", "install", "--kibana", kibana.url, "--index", INDEX, "--json", "--page",
         "http://localhost:8000",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import QueryError, UnknownWordError
@@ -130,7 +130,6 @@ def test_words_with_signs_of_the_language_are_quoted():
         ("width:800,900.5", Filter("width", "in", (800, 900.5))),
         ("top_score:<.5", Filter("top_score", "lt", (0.5,))),
         ("metadata.camera:X100", Filter("metadata.camera", "in", ("X100",))),
-        ('metadata."my camera".x:X', None),
         ('metadata."my: camera":X', Filter("metadata.my: camera", "in", ("X",))),
         ("indexed_at:2026-01-31", Filter("indexed_at", "in", ("2026-01-31",))),
         ("indexed_at:>2026-01-31", Filter("indexed_at", "gte", ("2026-02-01T00:00:00",))),
@@ -143,10 +142,6 @@ def test_words_with_signs_of_the_language_are_quoted():
     ],
 )  # fmt: skip
 def test_conditions(line, expected):
-    if expected is None:
-        with pytest.raises(QueryError):
-            read(line)
-        return
     words = read(f"tabby {line}")
     assert (words.filters, words.text) == ((expected,), "tabby")
     words = read(f"{line} {line}")
@@ -167,6 +162,7 @@ def test_conditions(line, expected):
         ("colour:red dog", "no field 'colour'; there are synset, wnid, id, uri.*metadata.<name>"),
         ("http://a.b/c.jpg", "no field 'http'.*Quote a word that has a colon"),
         (":)", "no field ''"),
+        ('metadata."my camera".x:X', "no synset is named 'metadata'"),
         ("label:", "a value is missing: label:"),
         ("label:a,,b", "a value is missing: label:a,,b"),
         ("dog^", "'' is not a number: dog\\^"),
@@ -178,15 +174,11 @@ def test_conditions(line, expected):
         ("-dog^2", "does not score, so it has no boost: -dog\\^2"),
         ("label:pets^2", "does not score, so it has no boost: label:pets\\^2"),
         ("width:wide", "'wide' is not a number: width:wide"),
-        ("width:8*", "'width' cannot be filtered by 'wildcard'"),
-        ("bytes:>1e999", "too large"),
         ("label:>5", "'label' cannot be filtered by 'gt'"),
-        ("metadata.x:a*", "'metadata.x' cannot be filtered by 'wildcard'"),
         ("indexed_at:soon", "is a date such as 2026-01-31, not 'soon'"),
         ("indexed_at:>9999-12-31", "no day after"),
         ("filename:a*,b*", "stands alone, without commas: filename"),
         ('filename:"*"*', "both a pattern and quoted"),
-        ("filename:*a????????????????", "too complex"),
         ("filename:" + "x" * 300 + "*", "a pattern has at most 200 characters, not 301"),
         ("label:" + "x" * 5001, "5001 characters"),
         ("synset:Golden", "no synset has the key 'Golden'; did you mean synset:golden_retriever"),
@@ -236,6 +228,7 @@ pieces = st.sampled_from(
 lines = st.lists(pieces, max_size=12).map("".join) | st.lists(pieces, max_size=8).map(" ".join)
 
 
+@settings(max_examples=50)
 @given(lines | st.text(max_size=60))
 @example('tabby, "cat"')
 @example('label:"\\\\"')
@@ -262,20 +255,12 @@ def test_any_value_can_be_quoted(value, field):
 # -- the page -----------------------------------------------------------------------------------
 
 
-def examples() -> list[str]:
-    rows = re.findall(r"^\| .+ \| .+ \| `(.+)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return [row for row in rows if row != "example"]
-
-
-@pytest.mark.parametrize("line", examples())
-def test_the_examples_of_the_page(line):
-    assert read(line).terms
-
-
-def test_the_page_names_every_field_and_has_examples():
+def test_the_page_names_every_field_and_its_examples_are_read():
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"`{field}`" in page for field in KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
-    assert len(examples()) == 16
+    examples = re.findall(r"^\| .+ \| .+ \| `(.+)` \|$", page, re.MULTILINE)
+    assert len(examples) == 16
+    assert all(read(line).terms for line in examples)
 
 
 def _wnid(key):

@@ -81,31 +81,23 @@ def test_browsing(shell, search, index, word):
     assert box.hits.uris == index.search(text=word, k=2, strategy="cosine").uris
 
 
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
+def test_a_mistake_is_one_line_and_no_traceback(shell, index, cat, capsys):
+    shell.user_ns.update(index=index, photo=cat)
+    for line, why in (
         ("", "what to search for"),
-        ("xyzzyx", "xyzzyx"),
         ("cat -k three", "invalid int value: 'three'"),
-        ("cat --strategy magic", "there is no strategy 'magic'"),
         ('"tabby cat', "no closing quotation"),
         ("cat --colour red", "unrecognized arguments: --colour"),
-        ("cat -k 0", "k must be at least 1"),
         ("cat --index photo", "the variable photo holds PosixPath"),
-        ("cat --index gone/none.duckdb", "the folder of the index does not exist"),
         ("--image nowhere.jpg", "nowhere.jpg"),
-    ],
-)
-def test_a_mistake_is_one_line_and_no_traceback(shell, index, cat, capsys, line, why):
-    shell.user_ns.update(index=index, photo=cat)
-    with pytest.raises(UsageError, match=why):
-        shell.run_line_magic("imgsearch", line)
-    result = shell.run_cell(f"%imgsearch {line}")
-    assert not result.success
-    printed = "".join(capsys.readouterr())
-    assert printed.startswith("UsageError: ")
-    assert "Traceback" not in printed
-    assert len(printed.splitlines()) == 1
+    ):
+        with pytest.raises(UsageError, match=why):
+            shell.run_line_magic("imgsearch", line)
+        assert not shell.run_cell(f"%imgsearch {line}").success
+        printed = "".join(capsys.readouterr())
+        assert printed.startswith("UsageError: ")
+        assert "Traceback" not in printed
+        assert len(printed.splitlines()) == 1
 
 
 def test_the_environment_names_the_index(search, index, word, monkeypatch):

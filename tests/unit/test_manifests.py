@@ -7,16 +7,10 @@ from datetime import date
 import duckdb
 import pytest
 
-from imgsearch_es import ImageIndex, PictureList
+from imgsearch_es import PictureList
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.pictures.manifests import Entry
 from tests.unit.test_archives import png, write_tar
-
-
-@pytest.fixture
-def index(fake_model, tmp_path):
-    with ImageIndex(tmp_path / "index.duckdb", model="fake") as opened:
-        yield opened
 
 
 def entries(path) -> list[Entry]:
@@ -120,49 +114,38 @@ def test_parquet_mistakes(tmp_path):
         entries(path)
 
 
-def test_a_list_that_is_not_there_or_no_list(index, tmp_path):
+def test_a_list_that_is_not_there_or_no_list(new, tmp_path):
     for name in ("none.txt", "none.csv", "none.parquet"):
         with pytest.raises(SourceError, match=rf"the list .*{name} .*no such file"):
-            index.add(PictureList(tmp_path / name))
-    assert not index.exists
+            new.add(PictureList(tmp_path / name))
+    assert not new.exists
     for name in ("a.jpg", "a.tar"):
         with pytest.raises(ConfigurationError, match=f"{name} is no list of pictures"):
             PictureList(name)
 
 
-def test_indexing_a_list(index, photos, tmp_path):
+def test_indexing_a_list(new, photos, tmp_path):
     path = photos / "list.csv"
     path.write_text(
         "path,label,metadata.n\ncats/cat.0.png,tom,1\ncats/cat.1.png,,\n"
         "cats/../cats/cat.0.png,twice,2\ngone.png,,\n"
     )
-    report = index.add([PictureList(path), photos / "dogs"], labels="pet", metadata={"by": "me"})
+    report = new.add([PictureList(path), photos / "dogs"], labels="pet", metadata={"by": "me"})
     assert (report.added, report.found) == (8, 9)
     assert [entry.uri for entry in report.rejected] == [str(photos / "gone.png")]
-    first, second = (index.get(photos / "cats" / f"cat.{i}.png") for i in (0, 1))
+    first, second = (new.get(photos / "cats" / f"cat.{i}.png") for i in (0, 1))
     assert (first.labels, dict(first.metadata)) == (("tom",), {"by": "me", "n": "1"})
     assert (second.labels, dict(second.metadata)) == (("pet",), {"by": "me"})
-    again = index.add(PictureList(path))
+    again = new.add(PictureList(path))
     assert (again.unchanged, again.updated) == (1, 1)  # without by="me", the first has only n
-    assert dict(index.get(first.uri).metadata) == {"n": "1"}
+    assert dict(new.get(first.uri).metadata) == {"n": "1"}
 
 
-def test_labels_of_a_list_change_without_analysis(index, photos, fake_model):
-    path = photos / "list.csv"
-    path.write_text("path,label\ncats/cat.0.png,a\n")
-    index.add(PictureList(path))
-    path.write_text("path,label\ncats/cat.0.png,b\n")
-    fake_model.calls = 0
-    assert index.add(PictureList(path)).updated == 1
-    assert fake_model.calls == 0
-    assert index.get(photos / "cats" / "cat.0.png").labels == ("b",)
-
-
-def test_a_tar_file_in_a_list_stands_for_its_pictures(index, tmp_path):
+def test_a_tar_file_in_a_list_stands_for_its_pictures(new, tmp_path):
     write_tar(tmp_path / "s.tar", {"a.png": png(1), "b.png": png(2), "b.cls": b"own"})
     (tmp_path / "list.csv").write_text("path,label,metadata.n\ns.tar,all,1\n")
-    assert index.add(PictureList(tmp_path / "list.csv")).added == 2
-    found = {d: index.get(f"tar://{d}.png::{tmp_path}/s.tar") for d in "ab"}
+    assert new.add(PictureList(tmp_path / "list.csv")).added == 2
+    found = {d: new.get(f"tar://{d}.png::{tmp_path}/s.tar") for d in "ab"}
     assert {d: document.labels for d, document in found.items()} == {"a": ("all",), "b": ("own",)}
     assert dict(found["b"].metadata) == {"n": "1"}
 

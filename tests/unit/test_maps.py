@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError, QueryError
+from imgsearch_es.interfaces import maps
 from imgsearch_es.interfaces.maps import CollectionMap, map_collection, project
 
 pytestmark = pytest.mark.slow
@@ -36,6 +35,13 @@ def test_neighbors_stay_neighbors(method):
     assert (project(clusters(), method=method, seed=1) == points).all()
 
 
+@pytest.fixture
+def laid_out(monkeypatch):
+    """Pictures lie anywhere; the tests above prove what a layout is."""
+    anywhere = np.random.default_rng(1).random
+    monkeypatch.setattr(maps, "project", lambda features, **_: anywhere((len(features), 2)))
+
+
 def test_what_cannot_be_laid_out():
     with pytest.raises(ConfigurationError, match="there is no map 'pca'"):
         project(clusters(), method="pca")
@@ -49,7 +55,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         project(clusters(), method="umap")
 
 
-def test_an_index_is_mapped_by_label_or_synset(index, photos):
+def test_an_index_is_mapped_by_label_or_synset(index, photos, laid_out):
     index.update(photos / "cats" / "cat.0.png", labels="first")
     index.update(photos / "dogs" / "dog.0.png", labels=[])
     found = map_collection(index)
@@ -77,9 +83,9 @@ def test_rare_kinds_share_a_color_and_missing_pictures_their_thumbnail(photos, c
     assert len(axes.artists) == 1  # the one picture that can be read
 
 
-def test_the_command_draws_a_map(run, place, tmp_path):
+def test_the_command_draws_a_map(run, asked, place, laid_out, tmp_path):
     target = tmp_path / "map.png"
-    found = json.loads(run("map", "--index", place, "--out", target, "--json").stdout)
+    found = asked("map", "--index", place, "--out", target)
     assert {picture["kind"] for picture in found["pictures"]} == {"cats", "dogs"}
     with Image.open(target) as drawn:
         assert drawn.width > 1000

@@ -63,7 +63,6 @@ def test_a_module_that_never_was_is_not_found():
     ("code", "others"),
     [
         ("from imgsearch_es import *", "jinja2"),
-        ("import imgsearch_es.interfaces.cli, imgsearch_es.interfaces.gallery", "jinja2"),
         (f"import sys; sys.argv = ['imgsearch', '--help']\n{MAIN}", "jinja2"),
         ("import imgsearch_es.pictures.images", "duckdb fsspec"),
         ("import imgsearch_es.vocabulary.synsets as s; s.imagenet()", "numpy difflib PIL"),
@@ -74,7 +73,7 @@ def test_importing_loads_nothing_heavy(code, others):
 
 
 def test_the_check_itself_notices():
-    assert loaded_by("import elasticsearch") == {"elasticsearch"}
+    assert loaded_by("import scipy") == {"scipy"}
 
 
 def test_a_keyword_search_loads_no_model(tmp_path):
@@ -83,9 +82,5 @@ def test_a_keyword_search_loads_no_model(tmp_path):
     settings = {"model": {"name": "vgg16"}, "image_filters": [], "term_filters": []}
     store.create(IndexSettings(settings, "sha256:0", imagenet(), 0))
     store.close()
-    python = (
-        f"from imgsearch_es import ImageIndex\nprint(ImageIndex({location!r}).search(text='dog'))"
-    )
-    assert loaded_by(python) == set()
     command = f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n{MAIN}"
     assert loaded_by(command) == set()

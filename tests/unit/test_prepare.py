@@ -18,7 +18,7 @@ APT = "apt-get install -y --no-install-recommends"
 
 
 @pytest.fixture(autouse=True)
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def bare(tmp_path, monkeypatch) -> None:
     """No cache, no programs, no libraries, no network, an ordinary user of Debian 12."""
     for name in ("IMGSEARCH_ES_URL", "IMGSEARCH_ES8_URL", "IMGSEARCH_JAVA_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -60,7 +60,7 @@ def publish(version: str) -> Path:
     return archive
 
 
-def test_the_archive_of_elastic_brings_its_jdk() -> None:
+def test_the_archive_of_elastic_brings_its_jdk():
     publish("9")
     home = fetch("9")
     assert java_for("9") == home / "jdk"
@@ -69,7 +69,7 @@ def test_the_archive_of_elastic_brings_its_jdk() -> None:
     assert (home / "jdk/b.yml").read_text() == "x"
 
 
-def test_an_archive_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_with_another_checksum_is_refused(monkeypatch):
     archive = publish("9")
     archive.write_bytes(archive.read_bytes() + b"more")
     with pytest.raises(NodeError, match=r"elasticsearch-9\.4\.3-.*is not what its checksum says"):
@@ -80,7 +80,7 @@ def test_an_archive_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyP
     assert not copy_of("9").exists()
 
 
-def test_a_mirror_is_a_folder_or_one_archive() -> None:
+def test_a_mirror_is_a_folder_or_one_archive():
     nine, eight = DISTRIBUTIONS["9"], DISTRIBUTIONS["8"]
     name = archive_url(nine).rpartition("/")[2]
     mirrors = {"IMGSEARCH_ES_ARCHIVE": "http://mirror/es/"}
@@ -90,9 +90,7 @@ def test_a_mirror_is_a_folder_or_one_archive() -> None:
     assert archive_url(eight, one).startswith("https://artifacts.elastic.co/")
 
 
-def test_without_archive_jdk_and_maven_a_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_archive_jdk_and_maven_a_sentence_says_what_to_install(monkeypatch):
     with pytest.raises(NodeError, match=r"JDK of 21 .* there is none here: .*tools/install_jdk.sh"):
         fetch("9")
     monkeypatch.setattr(provision, "find_java", lambda minimum: Path("jdk"))
@@ -119,7 +117,7 @@ def test_without_archive_jdk_and_maven_a_sentence_says_what_to_install(
         ("ID=rocky\nID_LIKE='rhel fedora'", ["java"], "install it by hand"),
     ],
 )
-def test_commands_of_each_system(text, things, wanted, tmp_path, monkeypatch) -> None:
+def test_commands_of_each_system(text, things, wanted, tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "os-release").write_text(text)
     key = system.this_system(tmp_path / "os-release")
@@ -129,9 +127,7 @@ def test_commands_of_each_system(text, things, wanted, tmp_path, monkeypatch) ->
     assert system.how(things) == wanted
 
 
-def test_what_cannot_be_had_is_one_list_with_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_had_is_one_list_with_the_command(monkeypatch, capsys):
     monkeypatch.setattr(prepare, "ASKING_LIMIT_S", 0.2)
     monkeypatch.setattr(prepare, "reach", lambda url: time.sleep(5))  # a network that hangs
     assert prepare.main(["check"]) == 1
@@ -143,9 +139,7 @@ def test_what_cannot_be_had_is_one_list_with_the_command(
     assert "Tests that need it will fail" in capsys.readouterr().err
 
 
-def test_root_has_packages_installed_and_an_ordinary_user_takes_archives(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_root_has_packages_installed_and_an_ordinary_user_takes_archives(monkeypatch, capsys):
     monkeypatch.setattr(prepare, "reach", lambda url: None)
     monkeypatch.setattr(system, "root", list)
     packages = [lack.packages for lack in prepare.lacking()]
@@ -163,9 +157,7 @@ def test_root_has_packages_installed_and_an_ordinary_user_takes_archives(
     assert prepare.main(["check"]) == 0
 
 
-def test_a_named_server_or_browser_that_is_not_there_stops_the_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_named_server_or_browser_that_is_not_there_stops_the_run(monkeypatch, capsys):
     monkeypatch.setenv("IMGSEARCH_ES_URL", "http://elastic:secret@127.0.0.1:1")
     monkeypatch.setenv("IMGSEARCH_BROWSER", "/no/browser")
     assert prepare.main(["check"]) == 1

@@ -19,14 +19,8 @@ SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def index(fake_model, photos, tmp_path):
-    with ImageIndex(tmp_path / "pets.duckdb", model="fake") as opened:
-        opened.add(photos, labels=lambda uri: uri.rsplit("/", 2)[1], metadata={"n": {"m": [1]}})
-        yield opened
-
-
 def test_a_new_analyzer(index, cat, photos, tmp_path):
+    index.update(cat, metadata={"n": {"m": [1]}})
     assert len(index.get(cat).terms) == 50
     other = ImageIndex(index.location)
     assert len(other.search(image=cat)[0].synsets) == 50

@@ -242,8 +242,8 @@ def test_the_runtime_is_no_part_of_the_configuration(world, fake_model, tmp_path
     assert index.analyzer.model._wanted == "openvino"
 
 
-@pytest.mark.slow
-def test_a_network_that_cannot_be_built():
+def test_a_network_that_cannot_be_built(monkeypatch):
+    monkeypatch.setattr("imgsearch_es.analysis.models.base.import_keras", lambda: None)
     with pytest.raises(AnalyzerError, match="network of network cannot be built: no such layer"):
         Network().checked_network()
 

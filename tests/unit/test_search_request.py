@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 
 from imgsearch_es import Fusion, ImageIndex
 from imgsearch_es.interfaces.cli.search import Asked, Refined
@@ -23,15 +20,14 @@ from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader
 from imgsearch_es.search.request import OPTIONS, SearchRequest
-from tests.serving import Start, json_of
+from tests.serving import json_of
 
-Run = Callable[..., Result]
 DEFAULTS = {field.name: field.default for field in fields(SearchRequest)}
 OF_FUSION = {"fusion": "sum", "rank_constant": 60, "window": 100}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def asked(monkeypatch) -> dict[str, Any]:
     """The options with which a query was asked for last, in words alone."""
     options: dict[str, Any] = {}
 
@@ -64,7 +60,7 @@ def test_methods_and_their_help_show_every_option():
         assert tuple(described[: len(OPTIONS)]) == OPTIONS
 
 
-def test_methods_refuse_an_option_that_does_not_exist(index: ImageIndex, cat: Path):
+def test_methods_refuse_an_option_that_does_not_exist(index, cat):
     for ask in (index.search, index.query, lambda **given: list(index.pages(**given))):
         with pytest.raises(TypeError, match="'limit'"):
             ask(text="cats", limit=3)
@@ -73,9 +69,7 @@ def test_methods_refuse_an_option_that_does_not_exist(index: ImageIndex, cat: Pa
 
 
 @pytest.mark.parametrize("all_hits", [(), ("--all",)])
-def test_the_command_line_passes_every_option(
-    asked: dict[str, Any], place: Path, run: Run, word: str, all_hits: tuple[str, ...]
-):
+def test_the_command_line_passes_every_option(asked, place, run, word, all_hits):
     declared = {one.name for group in (Asked, Refined) for one in fields(group)}
     others = {"words", "parameter", "fusion", "rank_constant", "window"}
     assert declared - others == {*OPTIONS} - {"text", "parameters", "k"}
@@ -85,7 +79,7 @@ def test_the_command_line_passes_every_option(
     assert all(none(asked[name]) == none(DEFAULTS[name]) for name in asked.keys() - {"k"})
 
 
-def test_the_api_passes_every_option(asked: dict[str, Any], index: ImageIndex, word: str):
+def test_the_api_passes_every_option(asked, index, word):
     Searching(index, pictures=None).query(What(text=word))  # type: ignore[arg-type]
     assert asked.pop("text") == word
     assert asked.keys() == {*OPTIONS} - {"text"}
@@ -97,58 +91,40 @@ def test_the_api_passes_every_option(asked: dict[str, Any], index: ImageIndex, w
     assert Fusion({"image": 1}) == Fusion({"image": 1}, *OF_FUSION.values())
 
 
-def test_the_api_answers_options_as_the_command_line(
-    start: Start, run: Run, place: Path, photos: Path, tmp_path: Path
-):
+def test_the_api_answers_options_as_the_command_line(start, run, place, photos, tmp_path):
     cat, dog = (picture_id(str(photos / name)) for name in ("cats/cat.0.png", "dogs/dog.1.png"))
     with ImageIndex(place) as index:
         (vector,) = (index.store.get([dog])[dog].embedding,)
     assert vector is not None
     np.save(tmp_path / "dog.npy", vector)
-    for posted, given in (
-        (
-            {"vector": vector.tolist(), "strategy": "dense-cosine"},
-            ("--vector", tmp_path / "dog.npy", "--strategy", "dense-cosine"),
-        ),
-        (
-            {"image": [cat], "like": [dog], "rocchio": [0.1, 3, 0]},
-            ("--image", cat, "--like", dog, "--rocchio", "0.1,3,0"),
-        ),
-        (
-            {
-                "image": [cat],
-                "fuse": {"image": 1, "bm25": 2},
-                "fusion": "rrf",
-                "rank_constant": 5,
-                "window": 11,
-            },
-            (
-                *("--image", cat, "--fuse", "image=1,bm25=2", "--fusion", "rrf"),
-                *("--rank-constant", 5, "--window", 11),
-            ),
-        ),
-    ):
-        with start() as client:
-            answer = json_of(client.post("/api/v1/search", posted))
-        printed = json.loads(run("search", *given, "-i", place, "--json").stdout)
-        assert answer["hits"] == printed["hits"]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"vector": []},
-        {"vector": [0.5] * 10_001},
-        {"rocchio": [1, 1]},
-        {"rocchio": [1, 1, -1]},
-        {"rocchio": [1, 1, 1e7]},
-        {"fuse": {"words": 1}, "window": 0},
-        {"fuse": {"words": 1}, "window": 1001},
-        {"fuse": {"words": 1}, "rank_constant": 0},
-        {"fuse": {"words": 1}, "rank_constant": 10**7},
-    ],
-)
-def test_the_api_bounds_options(start: Start, word: str, more: dict[str, Any]):
+    fused = {"fuse": {"image": 1, "bm25": 2}, "fusion": "rrf", "rank_constant": 5, "window": 11}
+    given_fused = ("--fuse", "image=1,bm25=2", "--fusion", "rrf", "--rank-constant", 5)
+    dense = {"vector": vector.tolist(), "strategy": "dense-cosine"}
+    moved = {"image": [cat], "like": [dog], "rocchio": [0.1, 3, 0]}
     with start() as client:
-        answer = client.post("/api/v1/search", {"text": word, **more})
-        assert answer.status == 422, answer.data
+        for posted, given in (
+            (dense, ("--vector", tmp_path / "dog.npy", "--strategy", "dense-cosine")),
+            (moved, ("--image", cat, "--like", dog, "--rocchio", "0.1,3,0")),
+            ({"image": [cat], **fused}, ("--image", cat, *given_fused, "--window", 11)),
+        ):
+            answer = json_of(client.post("/api/v1/search", posted))
+            printed = json.loads(run("search", *given, "-i", place, "--json").stdout)
+            assert answer["hits"] == printed["hits"]
+
+
+def test_the_api_bounds_options(start, word):
+    fused = {"fuse": {"words": 1}}
+    with start() as client:
+        for more in (
+            {"vector": []},
+            {"vector": [0.5] * 10_001},
+            {"rocchio": [1, 1]},
+            {"rocchio": [1, 1, -1]},
+            {"rocchio": [1, 1, 1e7]},
+            {**fused, "window": 0},
+            {**fused, "window": 1001},
+            {**fused, "rank_constant": 0},
+            {**fused, "rank_constant": 10**7},
+        ):
+            answer = client.post("/api/v1/search", {"text": word, **more})
+            assert answer.status == 422, (more, answer.data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from unittest import mock
 
 import duckdb
@@ -15,18 +14,20 @@ from click.testing import Result
 from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
+from imgsearch_es.evaluation.clicks import read_interactions
 from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel, noise
-from tests.serving import BEARER, TOKEN, Client, Start, json_of
+from tests.serving import BEARER, TOKEN, Client, json_of
 
 Run = Callable[..., Result]
 NO_PATHS = ("/a\\u0000b", "/\\ud800", "\\u0000")
 
 
 @pytest.fixture
-def client(start: Start, photos: Path, tmp_path: Path) -> Iterator[Client]:
+def own(start, photos, tmp_path) -> Iterator[Client]:
+    """For tests that change the index or count what was asked."""
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     with start(token=TOKEN, roots=(photos,), upload_folder=uploads) as found:
@@ -46,9 +47,7 @@ def fits(answer: object, model: type[BaseModel]) -> None:
     model.model_validate(answer)
 
 
-def test_search_by_words_is_what_the_command_prints(
-    client: Client, run: Run, place: Path, word: str
-):
+def test_searches_are_what_the_command_prints(client, run, place, photos, word):
     answer = json_of(client.post("/api/v1/search", {"text": word, "k": 5}))
     fits(answer, schemas.SearchAnswer)
     assert answer["hits"]
@@ -56,24 +55,20 @@ def test_search_by_words_is_what_the_command_prints(
     assert without_time(answer) == without_time(expected)
     by_url = json_of(client.get(f"/api/v1/search?text={word}&k=5"))
     assert without_time(by_url) == without_time(expected)
-
-
-def test_search_by_indexed_pictures_is_what_the_command_prints(
-    client: Client, run: Run, place: Path, photos: Path
-):
-    cat, dog, other = (
-        picture_id(str(photos / name))
-        for name in ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
-    )
+    names = ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
+    cat, dog, other = (picture_id(str(photos / name)) for name in names)
     asked = {"image": [cat], "like": [dog], "dislike": [other], "k": 6}
     answer = json_of(client.post("/api/v1/search", asked))
     given = ("--image", cat, "--like", dog, "--dislike", other, "-k", 6)
     assert without_time(answer) == without_time(printed(run, "search", *given, "-i", place))
+    fused = {"image": [cat], "text": word, "fuse": {"image": 1, "words": 0.5}}
+    fits(json_of(client.post("/api/v1/search", fused)), schemas.SearchAnswer)
+    explained = json_of(client.post("/api/v1/explain", fused))
+    fits(explained, schemas.ExplainAnswer)
+    assert explained["explanations"][0]["parts"]
 
 
-def test_search_by_an_upload_finds_what_the_file_finds(
-    client: Client, run: Run, place: Path, cat: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_search_by_an_upload_finds_what_the_file_finds(client, run, place, cat, monkeypatch):
     """And the server itself decodes none: views are of a smaller copy where a picture is large."""
     expected = printed(run, "search", "--image", cat, "-i", place, "-k", 4)
     opened = mock.Mock(wraps=open_image)
@@ -92,56 +87,41 @@ def test_search_by_an_upload_finds_what_the_file_finds(
     assert [type(call.args[0]) for call in opened.call_args_list] == [np.ndarray]
 
 
-def test_a_fused_search_fits_its_description(client: Client, cat: Path, word: str):
-    asked = {"image": [picture_id(str(cat))], "text": word, "fuse": {"image": 1, "words": 0.5}}
-    fits(json_of(client.post("/api/v1/search", asked)), schemas.SearchAnswer)
-    explained = json_of(client.post("/api/v1/explain", asked))
-    fits(explained, schemas.ExplainAnswer)
-    assert explained["explanations"][0]["parts"]
-
-
-def test_explanations_are_what_the_command_prints(
-    client: Client, run: Run, place: Path, word: str, cat: Path
-):
-    answer = json_of(client.post("/api/v1/explain", {"text": word, "k": 2}))
+def test_explanations_facets_and_figures_are_what_the_command_prints(own, run, place, word, cat):
+    answer = json_of(own.post("/api/v1/explain", {"text": word, "k": 2}))
     fits(answer, schemas.ExplainAnswer)
     assert answer == printed(run, "explain", word, "-i", place, "-k", 2)
-    one = json_of(client.post("/api/v1/explain", {"text": word, "picture": picture_id(str(cat))}))
+    one = json_of(own.post("/api/v1/explain", {"text": word, "picture": picture_id(str(cat))}))
     assert one == printed(run, "explain", word, "-i", place, "--picture", cat)
-
-
-def test_facets_and_figures_are_what_the_command_prints(
-    client: Client, run: Run, place: Path, word: str
-):
-    facets = json_of(client.post("/api/v1/facets", {}))
+    facets = json_of(own.post("/api/v1/facets", {}))
     TypeAdapter(schemas.FacetsAnswer).validate_python(facets)
     assert facets == printed(run, "facets", "-i", place)
-    some = json_of(client.post("/api/v1/facets", {"text": word, "fields": ["label"]}))
+    some = json_of(own.post("/api/v1/facets", {"text": word, "fields": ["label"]}))
     assert some == printed(run, "facets", word, "-i", place, "--field", "label")
-    assert json_of(client.get("/api/v1/stats")) == printed(run, "stats", "-i", place)
+    assert json_of(own.get("/api/v1/stats")) == printed(run, "stats", "-i", place)
 
 
-def test_documents_thumbnails_and_originals(client: Client, cat: Path):
+def test_documents_thumbnails_and_originals(own, cat):
     name = picture_id(str(cat))
-    document = json_of(client.get(f"/api/v1/documents/{name}"))
+    document = json_of(own.get(f"/api/v1/documents/{name}"))
     fits(document, schemas.DocumentAnswer)
     assert document["filename"] == "cat.0.png"
-    original = client.get(f"/api/v1/documents/{name}/picture")
+    original = own.get(f"/api/v1/documents/{name}/picture")
     assert (original.data, original.headers["content-type"]) == (cat.read_bytes(), "image/png")
-    first = client.get(f"/thumbnails/{name}/240?v=1")
+    first = own.get(f"/thumbnails/{name}/240?v=1")
     assert first.headers["content-type"] == "image/jpeg"
     assert first.data[:3] == b"\xff\xd8\xff"
     assert "immutable" in first.headers["cache-control"]
-    assert client.get(f"/thumbnails/{name}/240?v=1").data == first.data
-    same = client.get(f"/thumbnails/{name}/240", headers={"If-None-Match": first.headers["etag"]})
+    assert own.get(f"/thumbnails/{name}/240?v=1").data == first.data
+    same = own.get(f"/thumbnails/{name}/240", headers={"If-None-Match": first.headers["etag"]})
     assert (same.status, same.data) == (304, b"")
-    text = client.get("/metrics").data.decode()
+    text = own.get("/metrics").data.decode()
     assert 'imgsearch_thumbnails_total{cache="miss"} 1.0' in text
     assert 'imgsearch_thumbnails_total{cache="hit"} 2.0' in text
-    assert client.get(f"/thumbnails/{name}/241").status == 404
+    assert own.get(f"/thumbnails/{name}/241").status == 404
 
 
-def test_suggestions_and_errors_help(client: Client):
+def test_suggestions_and_errors_help(client):
     assert "tabby" in json_of(client.get("/api/v1/suggest?word=tabbi"))
     problem = json_of(client.get("/api/v1/search?text=tabbi"), 400)
     fits(problem, schemas.ErrorAnswer)
@@ -156,9 +136,9 @@ def test_suggestions_and_errors_help(client: Client):
     assert "not a picture" in problem["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("path", "fields", "message"),
-    [
+def test_a_form_with_what_would_be_passed_over_is_refused(client):
+    client.headers = dict(BEARER)
+    for path, fields, message in (
         ("uploads", {"other": "x"}, "the form has a field 'other': it takes 'picture' only"),
         ("uploads", {"picture": "x"}, "the form field 'picture' takes a file"),
         ("uploads", {}, "no picture was uploaded: send it as the form field 'picture'"),
@@ -166,35 +146,32 @@ def test_suggestions_and_errors_help(client: Client):
         ("documents", {"label": "a", "labels": "b"}, "'labels': it takes 'picture' and 'label'"),
         ("documents", {"metadata": "{}"}, "'metadata': it takes 'picture' and 'label'"),
         ("documents", {"label": ("a", b"b")}, "the form field 'label' takes a text"),
-    ],
-)
-def test_a_form_with_what_would_be_passed_over_is_refused(client: Client, path, fields, message):
-    client.headers = dict(BEARER)
-    answer = json_of(client("POST", f"/api/v1/{path}", fields=list(fields.items())), 400)
-    assert message in answer["error"]["message"]
+    ):
+        answer = json_of(client("POST", f"/api/v1/{path}", fields=list(fields.items())), 400)
+        assert message in answer["error"]["message"]
 
 
-def test_adding_labeling_and_removing_with_the_token(client: Client, photos: Path, tmp_path: Path):
-    client.headers = dict(BEARER)
+def test_adding_labeling_and_removing_with_the_token(own, photos, tmp_path):
+    own.headers = dict(BEARER)
     noise(9).save(photos / "new.png")
-    report = json_of(client.post("/api/v1/documents", {"sources": [str(photos)]}), 201)
+    report = json_of(own.post("/api/v1/documents", {"sources": [str(photos)]}), 201)
     assert (report["added"], report["unchanged"]) == (1, 12)
     name = picture_id(str(photos / "new.png"))
-    changed = json_of(client("PATCH", f"/api/v1/documents/{name}", json={"labels": ["fresh"]}))
+    changed = json_of(own("PATCH", f"/api/v1/documents/{name}", json={"labels": ["fresh"]}))
     assert changed["labels"] == ["fresh"]
-    assert json_of(client("DELETE", f"/api/v1/documents/{name}")) == {"removed": 1}
+    assert json_of(own("DELETE", f"/api/v1/documents/{name}")) == {"removed": 1}
     assert (photos / "new.png").exists()
-    added = client.upload("/api/v1/documents", photos / "new.png", label="mine")
+    added = own.upload("/api/v1/documents", photos / "new.png", label="mine")
     assert json_of(added, 201)["added"] == 1
     (kept,) = (tmp_path / "uploads").iterdir()
-    document = json_of(client.get(f"/api/v1/documents/{picture_id(str(kept))}"))
+    document = json_of(own.get(f"/api/v1/documents/{picture_id(str(kept))}"))
     assert document["labels"] == ["mine"]
-    assert client.get(f"/thumbnails/{document['id']}/240").status == 200
+    assert own.get(f"/thumbnails/{document['id']}/240").status == 200
     body = {"pictures": [document["id"], "0" * 32]}
-    assert json_of(client.post("/api/v1/documents/remove", body)) == {"removed": 1}
+    assert json_of(own.post("/api/v1/documents/remove", body)) == {"removed": 1}
 
 
-def test_nothing_changes_without_the_token(client: Client):
+def test_nothing_changes_without_the_token(client):
     for method, path in (
         ("POST", ""), ("POST", "/remove"), ("PATCH", f"/{'0' * 32}"), ("DELETE", f"/{'0' * 32}"),
     ):  # fmt: skip
@@ -203,7 +180,7 @@ def test_nothing_changes_without_the_token(client: Client):
             assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
 
 
-def test_what_no_index_holds_is_refused_in_a_sentence(client: Client, cat: Path, photos: Path):
+def test_what_no_index_holds_is_refused_in_a_sentence(client, cat, photos):
     client.headers = {**BEARER, "Content-Type": "application/json"}
     nested = '{"a":' * 5000 + "1" + "}" * 5000
     bodies = [
@@ -223,18 +200,16 @@ def test_what_no_index_holds_is_refused_in_a_sentence(client: Client, cat: Path,
     assert json_of(client.get(named))["metadata"] == {}
 
 
-def test_a_number_that_is_none_of_json_is_read_as_null(client: Client, place: Path, word: str):
+def test_a_number_that_is_none_of_json_is_read_as_null(own, place, word):
     with duckdb.connect(str(place)) as database:  # as an earlier version left it
         database.execute('UPDATE documents SET metadata = \'{"a": [1, NaN], "b": -Infinity}\'')
-    hits = json_of(client.get(f"/api/v1/search?text={word}"))["hits"]
+    hits = json_of(own.get(f"/api/v1/search?text={word}"))["hits"]
     assert [hit["metadata"] for hit in hits] == [{"a": [1, None], "b": None}] * len(hits) != []
 
 
-def test_no_message_names_a_place_of_the_server(
-    client: Client, place: Path, cat: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_message_names_a_place_of_the_server(own, place, cat, monkeypatch):
     unknown = {"image": [picture_id(str(cat))], "picture": "0" * 32}
-    problems = [json_of(client.post("/api/v1/explain", unknown), 404)]
+    problems = [json_of(own.post("/api/v1/explain", unknown), 404)]
     for error in (
         IndexLockedError(f"{place} has been in use by python"),
         WeightsError("cannot read /home/ann/weights.h5"),
@@ -242,8 +217,8 @@ def test_no_message_names_a_place_of_the_server(
         ImageError(f"tar://a.png::{cat.parent}/x.tar", "is damaged"),
         ImageError(str(cat), "is damaged"),
     ):
-        monkeypatch.setattr(client.services.index, "stats", mock.Mock(side_effect=error))
-        answer = client.get("/api/v1/stats")
+        monkeypatch.setattr(own.services.index, "stats", mock.Mock(side_effect=error))
+        answer = own.get("/api/v1/stats")
         problems.append(json_of(answer, answer.status))
         assert problems[-1]["error"]["kind"] == type(error).__name__
     told = [problem["error"]["message"] for problem in problems]
@@ -253,7 +228,7 @@ def test_no_message_names_a_place_of_the_server(
     ]  # fmt: skip
 
 
-def test_files_are_added_from_the_roots_only(client: Client, photos: Path, tmp_path: Path):
+def test_files_are_added_from_the_roots_only(client, photos, tmp_path):
     client.headers = dict(BEARER)
     (photos / "link").symlink_to(tmp_path)
     for source in (str(tmp_path), f"{photos}/../..", "photos", "/etc", str(photos / "link")):
@@ -261,17 +236,17 @@ def test_files_are_added_from_the_roots_only(client: Client, photos: Path, tmp_p
         assert "below the server's roots" in problem["error"]["message"]
 
 
-def test_health_and_metrics(client: Client, word: str):
-    health = json_of(client.get("/health"))
+def test_health_and_metrics(own, word):
+    health = json_of(own.get("/health"))
     fits(health, schemas.HealthAnswer)
     assert health == {"status": "ok", "pictures": 12, "model": "not loaded"}
-    client.get(f"/api/v1/search?text={word}")
-    text = client.get("/metrics").data.decode()
+    own.get(f"/api/v1/search?text={word}")
+    text = own.get("/metrics").data.decode()
     assert 'imgsearch_requests_total{route="/api/v1/search",status="200"} 1.0' in text
     assert "imgsearch_pictures 12.0" in text
 
 
-def test_the_description_names_every_route_and_the_token(client: Client):
+def test_the_description_names_every_route_and_the_token(client):
     description = json_of(client.get("/openapi.json"))
     assert {
         "/api/v1/search", "/api/v1/search/upload", "/api/v1/uploads", "/api/v1/explain",
@@ -283,7 +258,7 @@ def test_the_description_names_every_route_and_the_token(client: Client):
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
 
 
-def test_an_uploaded_picture_is_shared_as_words(client: Client, cat: Path, word: str):
+def test_an_uploaded_picture_is_shared_as_words(client, cat, word):
     FakeModel.calls = 0
     client.get(f"/?q={word}")
     client.get(f"/?image={picture_id(str(cat))}")
@@ -295,3 +270,56 @@ def test_an_uploaded_picture_is_shared_as_words(client: Client, cat: Path, word:
     shared = client.get(found[1].replace("&amp;", "&")).data.decode()
     ids = r'data-id="([0-9a-f]{32})"'
     assert re.findall(ids, shared) == re.findall(ids, page) != []
+
+
+# -- the log of what is shown and clicked --
+
+
+def search_of(client: Client, path: str) -> str | None:
+    found = re.search(r'data-search="([^"]+)"', client.get(path).data.decode())
+    return None if found is None else found[1]
+
+
+def shown_by(client: Client, path: str) -> list[str]:
+    return re.findall(r'data-id="([0-9a-f]{32})"', client.get(path).data.decode())
+
+
+def test_searches_and_clicks_are_kept(start, tmp_path, word):
+    log = tmp_path / "clicks.jsonl"
+    with start(log=log) as client:
+        search = search_of(client, f"/results?q={word}")
+        second = shown_by(client, f"/results?q={word}")[1]
+        assert client.post("/clicks", {"search": search, "picture": second}).status == 204
+        assert search_of(client, "/results") is None  # all pictures: nobody searched
+    found = read_interactions(log)
+    (kept,) = [one for one in found.searches if one.search == search]
+    assert kept.query == f"words: {word}"
+    assert kept.ranks[second] == 2
+    assert kept.clicks == [second]
+    assert (found.stray, found.broken) == (0, 0)
+
+
+def test_nothing_is_kept_by_default(start, tmp_path, word, monkeypatch):
+    monkeypatch.delenv("IMGSEARCH_LOG", raising=False)
+    before = set(tmp_path.rglob("*.jsonl"))
+    with start(log=None) as client:
+        assert search_of(client, f"/results?q={word}") is None
+        (first, *_) = shown_by(client, f"/results?q={word}")
+        assert client.post("/clicks", {"search": "any", "picture": first}).status == 204
+    assert set(tmp_path.rglob("*.jsonl")) == before
+
+
+def test_what_is_no_click_is_refused(start, tmp_path):
+    with start(log=tmp_path / "log") as client:
+        for click in ({}, {"search": "", "picture": "a"}, {"search": "a" * 201}):
+            assert client.post("/clicks", click).status in (400, 422)
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_log_that_cannot_be_written_stands_in_nobodys_way(start, tmp_path, word, caplog):
+    (tmp_path / "folder").mkdir()
+    with start(log=tmp_path / "folder") as client:
+        assert client.get(f"/results?q={word}").status == 200
+        assert search_of(client, f"/results?q={word}") is None
+        assert client.post("/clicks", {"search": "a", "picture": "b"}).status == 204
+    assert "what was shown is not kept" in caplog.text

@@ -131,7 +131,7 @@ def test_a_network_of_ipv6_is_one_client():
 # -- thumbnails on disk --
 
 
-def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
+def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path):
     cache, made = ThumbnailCache(tmp_path / "cache", 1000), []
 
     def get(i: int) -> bool:
@@ -151,9 +151,7 @@ def test_thumbnails_are_made_once_and_the_folder_stays_small(tmp_path: Path):
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
 
 
-def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(tmp_path, monkeypatch, caplog):
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -164,7 +162,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_thumbnail(
     assert [record.args[1] for record in caplog.records] == [os.strerror(errno.ENOSPC)]
 
 
-def test_what_is_no_thumbnail_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_is_no_thumbnail_is_made_again(tmp_path, caplog):
     key, jpeg = f"{1:064x}-240", b"jpeg\xff\xd9"
     cache = ThumbnailCache(tmp_path / "cache", 1000)
     path = tmp_path / "cache" / "00" / f"{key}.jpg"
@@ -185,7 +183,7 @@ def test_what_is_no_thumbnail_is_made_again(tmp_path: Path, caplog: pytest.LogCa
 # -- uploads --
 
 
-def test_uploads_are_forgotten(cat: Path, monkeypatch: pytest.MonkeyPatch):
+def test_uploads_are_forgotten(cat, monkeypatch):
     checker = Checker(Limits())
     uploads = Uploads(checker)
     first = uploads.add(cat.read_bytes())
@@ -258,12 +256,12 @@ def test_private_addresses_are_not_public():
 
 
 @pytest.mark.parametrize("url", ODD_URLS)
-def test_odd_urls_are_not_fetched(url: str):
+def test_odd_urls_are_not_fetched(url):
     with pytest.raises(ImageError):
         fetching.fetch(url, Limits(max_seconds=2))
 
 
-def test_a_name_of_a_private_address_is_not_fetched(monkeypatch: pytest.MonkeyPatch):
+def test_a_name_of_a_private_address_is_not_fetched(monkeypatch):
     found = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 80)) for ip in ("8.8.8.8", "10.0.0.1")
     ]
@@ -301,7 +299,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def web(monkeypatch) -> Iterator[str]:
     """A web server under a public name, for the code that is tested."""
     resolve, connect, public = socket.getaddrinfo, socket.create_connection, fetching.is_public
     asked: list[str] = []
@@ -324,7 +322,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield "http://pictures.example"
 
 
-def test_a_picture_is_fetched_from_the_address_that_was_checked(web: str):
+def test_a_picture_is_fetched_from_the_address_that_was_checked(web):
     limits = Limits(max_bytes=1000, max_seconds=5)
     assert fetching.fetch(f"{web}/picture", limits) == b"x" * 10
     assert fetching.fetch(f"{web}/moved", limits) == b"x" * 10
@@ -340,13 +338,13 @@ def test_a_picture_is_fetched_from_the_address_that_was_checked(web: str):
         ("/missing", "answers 404"),
     ],
 )
-def test_what_the_web_must_not_do(web: str, path: str, reason: str):
+def test_what_the_web_must_not_do(web, path, reason):
     with pytest.raises(ImageError, match=reason):
         fetching.fetch(web + path, Limits(max_bytes=1000, max_seconds=5))
 
 
 @pytest.mark.parametrize("slow", ["/slow-head", "/slow-body", "name server"])
-def test_all_of_a_fetch_has_one_deadline(web: str, slow: str, monkeypatch: pytest.MonkeyPatch):
+def test_all_of_a_fetch_has_one_deadline(web, slow, monkeypatch):
     if slow == "name server":
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3) or [])
     began = time.monotonic()
@@ -387,7 +385,7 @@ def test_choices_become_conditions():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_and_ends_in_good_order(place: Path, number: signal.Signals):
+def test_the_command_serves_and_ends_in_good_order(place, number):
     with subprocess.Popen(
         [*COMMAND, "serve", "-i", str(place), "--port", "0", "--json"],
         cwd=ROOT,

@@ -20,7 +20,7 @@ API = sorted((ROOT / "docs" / "api").glob("*.md"))
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory) -> Path:
     """The built site. MkDocs is strict: a bad link or a page outside the navigation fails."""
     target = tmp_path_factory.mktemp("site")
     done = subprocess.run(
@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_every_page_is_built(site: Path):
+def test_every_page_is_built(site):
     for page in ROOT.glob("docs/**/*.md"):
         built = (site / page.relative_to(ROOT / "docs")).with_suffix(".html")
         assert built.is_file(), page
@@ -41,7 +41,7 @@ def test_every_page_is_built(site: Path):
     assert (site / "files" / "notebooks" / "01_quickstart.ipynb").is_file()
 
 
-def test_pages_fetch_nothing_from_outside(site: Path):
+def test_pages_fetch_nothing_from_outside(site):
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?:)?//", text)
@@ -53,7 +53,7 @@ def test_pages_fetch_nothing_from_outside(site: Path):
         assert not re.search(r"url\(\"?http|href=\"http|@import", picture.read_text("utf-8"))
 
 
-def test_every_public_name_is_in_the_reference(site: Path):
+def test_every_public_name_is_in_the_reference(site):
     built = "".join((site / "api" / f"{page.stem}.html").read_text("utf-8") for page in API)
     anchors = set(re.findall(r'id="imgsearch_es\.([\w.]+)"', built))
     names = {anchor.rpartition(".")[2] for anchor in anchors}

@@ -10,6 +10,7 @@ import shlex
 import sys
 from configparser import ConfigParser
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
@@ -29,11 +30,16 @@ PROGRAM = typer.main.get_command(app)
 EXTRAS = re.compile(r"(?:imgsearch-es\[|'\.\[|pip_install\(')([\w,]+)")
 
 
-def of(language: str) -> list[Block]:
-    return [block for block in BLOCKS if block.language == language]
+def of(language: str, page: Path | None = None) -> list[Block]:
+    """The blocks in a language, of one page or of all."""
+    return [b for b in BLOCKS if b.language == language and page in (None, b.page)]
 
 
-def commands() -> list[tuple[str, list[str]]]:
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def commands() -> list[tuple[Block, list[str]]]:
     """All commands of console blocks, with where they stand."""
     found = []
     for block in of("console"):
@@ -43,7 +49,7 @@ def commands() -> list[tuple[str, list[str]]]:
             words = [word for word in lexer if not re.fullmatch(r"[A-Z_]+=\S*", word)]
             end = next((i for i, w in enumerate(words) if set(w) <= set("|;>&")), len(words))
             if words:
-                found.append((str(block), words[:end]))
+                found.append((block, words[:end]))
     return found
 
 
@@ -51,21 +57,20 @@ COMMANDS = commands()
 OURS = [(where, words[1:]) for where, words in COMMANDS if words[0] == "imgsearch"]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_says_its_language(block: Block):
-    assert block.language in LANGUAGES
+def test_a_block_says_its_language():
+    assert {block.language for block in BLOCKS} <= LANGUAGES
 
 
-@pytest.mark.parametrize("block", of("python"), ids=str)
-def test_python_compiles_and_its_names_exist(block: Block):
-    tree = ast.parse(block.text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch_es"):
-            module = import_module(str(node.module))
-            for alias in node.names:
-                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
-        if isinstance(node, ast.Call):
-            check_call(node)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_compiles_and_its_names_exist(page):
+    for block in of("python", page):
+        for node in ast.walk(ast.parse(block.text, str(block))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch_es"):
+                module = import_module(str(node.module))
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{block}: {node.module}.{alias.name}"
+            if isinstance(node, ast.Call):
+                check_call(node)
 
 
 def check_call(call: ast.Call):
@@ -84,15 +89,13 @@ def check_call(call: ast.Call):
             assert keyword.arg is None or keyword.arg in parameters, ast.unparse(call)
 
 
-@pytest.mark.parametrize("block", [*of("toml"), *of("json")], ids=str)
-def test_data_can_be_read(block: Block):
-    assert (tomllib if block.language == "toml" else json).loads(block.text)
-
-
-@pytest.mark.parametrize(("where", "words"), OURS, ids=[f"{w} {' '.join(c)}" for w, c in OURS])
-def test_command_lines_are_understood(where: str, words: list[str]):
-    command, rest = command_of(words)
-    command.make_context("imgsearch", list(rest))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_data_can_be_read_and_command_lines_are_understood(page):
+    for block in [*of("toml", page), *of("json", page)]:
+        assert (tomllib if block.language == "toml" else json).loads(block.text), block
+    for words in (words for where, words in OURS if where.page == page):
+        command, rest = command_of(words)
+        command.make_context("imgsearch", list(rest))
 
 
 def command_of(words: list[str]):
@@ -112,7 +115,7 @@ def test_the_check_of_command_lines_notices():
         command.make_context("imgsearch", rest)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_in_the_text_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for line in re.findall(r"`imgsearch ([a-z][^`]*)`", text):

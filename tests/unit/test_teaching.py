@@ -115,25 +115,25 @@ def folder(tmp_path):
     return made
 
 
-def test_commands(run, folder, tmp_path):
+def test_commands(run, asked, folder, tmp_path):
     place = tmp_path / "a.duckdb"
     run("index", folder, "-i", place, "-m", "fake")
     like = [part for i in range(3) for part in ("--like", folder / f"{i}.png")]
     said = run("teach", "light thing", *like, "-i", place).stdout
     assert "light thing: taught from 3 pictures; " in said
     assert "have it as light_thing" in said
-    found = json.loads(run("words", "-i", place, "--json").stdout)
+    found = asked("words", "-i", place)
     assert [(w["name"], len(w["like"])) for w in found] == [("light thing", 3)]
     assert "light_thing" in run("words", "-i", place).stdout
     shown = run("explain", "light thing", "--picture", folder / "0.png", "-i", place).stdout
     assert "taught from 3 pictures" in shown
-    best = json.loads(run("search", "light thing", "-i", place, "-k", "3", "--json").stdout)
+    best = asked("search", "light thing", "-i", place, "-k", "3")
     assert {hit["uri"] for hit in best["hits"]} <= {str(folder / f"{i}.png") for i in range(5)}
     wrong = run("teach", "other", "--like", folder / "0.png", "-i", place, code=1)
     assert "at least 2 different pictures" in wrong.stderr
     assert "pictures had it" in run("forget", "light thing", "-i", place).stdout
     assert "was not taught" in run("forget", "light thing", "-i", place, code=1).stderr
-    assert json.loads(run("words", "-i", place, "--json").stdout) == []
+    assert asked("words", "-i", place) == []
 
 
 def test_a_file_made_before_there_were_taught_words(fake_model, folder, tmp_path):

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.evaluation import evaluate
 from imgsearch_es.evaluation.manifest import arguments_of
 from imgsearch_es.evaluation.sweeps import sweep
-from imgsearch_es.retrieval.queries import best_classes
-from imgsearch_es.vocabulary.synsets import imagenet
-from tests.fakes import noise
 
 TEN = [{"name": "top_k", "k": 10}]
 HYPERNYMS = [{"name": "top_k", "k": 10}, {"name": "hypernyms"}]
@@ -53,12 +48,6 @@ def test_the_papers_setting_has_a_name():
     assert "query_terms" not in Analyzer("paper").config
 
 
-def test_toml(fake_model, tmp_path):
-    (tmp_path / "a.toml").write_text('model = "fake"\nterms = 7\nquery_terms = 3\n')
-    with ImageIndex(tmp_path / "a.duckdb", analyzer=tmp_path / "a.toml") as index:
-        assert (len(index.analyze(noise(0)).terms), index.analyzer.query_terms) == (7, 3)
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -75,28 +64,6 @@ def test_what_makes_no_sense(fake_model, tmp_path, config, message):
         Analyzer({"model": "fake", **config})
     with pytest.raises(ConfigurationError, match="an analyzer says for itself: terms"):
         ImageIndex(tmp_path / "x.duckdb", analyzer="fake", terms=3)
-
-
-WIDE = imagenet().with_hypernyms()
-PLACES = st.lists(st.integers(0, 999), min_size=1, max_size=12, unique=True)
-
-
-@given(places=PLACES, count=st.integers(1, 12), more=st.integers(0, 12))
-def test_the_best_classes_and_what_is_above_them(places, count, more):
-    classes = [Term(WIDE.keys[i], float(2 + rank % 3)) for rank, i in enumerate(places)]
-    above = dict.fromkeys(s.key for term in classes for s in WIDE.hypernyms(term.key))
-    terms = [*classes, *(Term(key, 9.0) for key in above)]
-    found = best_classes(terms, count, WIDE)
-    kept = [term for term in found if WIDE[term.key].class_index is not None]
-    best = sorted(classes, key=lambda t: (-t.score, WIDE[t.key].class_index))[:count]
-    assert set(kept) == set(best)
-    assert {t.key for t in found} - {t.key for t in kept} == {
-        s.key for term in best for s in WIDE.hypernyms(term.key)
-    }
-    assert set(best_classes(terms[::-1], count, WIDE)) == set(found), "in whatever order"
-    assert set(found) <= set(best_classes(terms, count + more, WIDE))
-    assert best_classes(found, count, WIDE) == found
-    assert best_classes(terms, None, WIDE) == best_classes(terms, len(terms), WIDE) == tuple(terms)
 
 
 def test_an_index_that_exists(fake_model, photos, tmp_path):
@@ -120,7 +87,7 @@ def test_an_index_that_exists(fake_model, photos, tmp_path):
             index.count()
 
 
-def test_the_command(run, fake_model, photos, tmp_path):
+def test_the_command(run, asked, fake_model, photos, tmp_path):
     place = tmp_path / "x.duckdb"
     options = ("index", photos / "cats", "--index", place)
     run(*options, "--model", "fake", "--terms", 8, "--query-terms", 3)
@@ -128,9 +95,9 @@ def test_the_command(run, fake_model, photos, tmp_path):
     assert "top_k(k=8); a query picture asks with 3" in " ".join(text.split())
     with ImageIndex(place) as index:
         assert index.stats()["analyzer"]["query_terms"] == 3
-    report = json.loads(run("reindex", "--index", place, "--query-terms", 4, "--json").output)
+    report = asked("reindex", "--index", place, "--query-terms", 4)
     assert (report["copied"], report["analyzed"]) == (6, 0)
-    report = json.loads(run("reindex", "--index", place, "--terms", 12, "--json").output)
+    report = asked("reindex", "--index", place, "--terms", 12)
     assert (report["copied"], report["analyzed"]) == (0, 6)
     with ImageIndex(place) as index:
         cat = photos / "cats" / "cat.0.png"

@@ -74,9 +74,9 @@ class _Named:
 
 
 def test_the_synsets_that_draw_most_from_a_number(fake_model):
-    analyzer = Analyzer({"model": "fake", "visual_words": 5})
-    assert analyzer.word_name("vw1") == "vw1"
-    analyzer = Analyzer({"model": "fake", "visual_words": 5})
+    config = {"model": "fake", "visual_words": 5}
+    assert Analyzer(config).word_name("vw1") == "vw1"
+    analyzer = Analyzer(config)
     analyzer.model.class_weights = _Named().class_weights
     assert analyzer.word_name("vw1") == "vw1: tabby, tiger cat, lynx"
     assert analyzer.word_name("vw4").startswith("vw4: studio couch, ")
@@ -96,38 +96,29 @@ def ranked(hits):
     return [(hit.id, hit.score) for hit in hits]
 
 
-def test_an_index_gets_words_without_reading_a_picture(fake_model, photos, tmp_path, monkeypatch):
-    plain, direct = (ImageIndex(tmp_path / name, model="fake") for name in ("a.duckdb", "b.duckdb"))
-    plain.add(photos)
-    picture = next(iter(plain.store.documents())).uri
+def test_an_index_gets_words_without_reading_a_picture(index, photos, cat, tmp_path, monkeypatch):
     with pytest.raises(QueryError, match="reindex --visual-words"):
-        plain.search(picture, strategy="visual-words")
+        index.search(cat, strategy="visual-words")
     with pytest.raises(ConfigurationError, match="has no visual words"):
-        ImageIndex(plain.location, visual_words=True).count()
-
-    direct = ImageIndex(tmp_path / "c.duckdb", model="fake", visual_words=6)
-    direct.add(photos)
+        ImageIndex(index.location, visual_words=True).count()
     with monkeypatch.context() as patch:
         patch.setattr("imgsearch_es.indexing.reindexing.Rebuild._read_again", None)
-        assert plain.reindex(visual_words=6).copied == plain.count()
-    assert ImageIndex(plain.location, visual_words=True).add(photos).added == 0
+        assert index.reindex(visual_words=6).copied == 12
+    assert ImageIndex(index.location, visual_words=True).add(photos).added == 0
     with pytest.raises(ConfigurationError, match="has 6 visual words"):
-        ImageIndex(plain.location, visual_words=7).count()
-    found = ranked(plain.search(picture, strategy="visual-words"))
-    assert found == ranked(direct.search(picture, strategy="visual-words"))
+        ImageIndex(index.location, visual_words=7).count()
+    with ImageIndex(tmp_path / "direct.duckdb", model="fake", visual_words=6) as direct:
+        direct.add(photos)
+        found = ranked(index.search(cat, strategy="visual-words"))
+        assert found == ranked(direct.search(cat, strategy="visual-words"))
     assert found[0][1] == pytest.approx(1)
-    assert not plain.search(picture, strategy="dense-cosine", approximate=True).exact
-    assert plain.verify().is_whole
-    assert plain.stats()["analyzer"]["visual_words"] == 6
-
-    analyzer = {**plain.analyzer.config, "visual_words": 3}
-    assert plain.reindex(analyzer=analyzer).copied == plain.count()
-    assert plain.stats()["analyzer"]["visual_words"] == 3
-    plain.reindex()
-    assert plain.stats()["analyzer"]["visual_words"] == 3
-    plain.reindex(visual_words=False)
-    assert "visual_words" not in plain.stats()["analyzer"]
-    assert plain.search(picture, strategy="dense-cosine", approximate=True).exact
+    assert index.verify().is_whole
+    three = {**index.analyzer.config, "visual_words": 3}
+    for asked, kept in (({"analyzer": three}, 3), ({}, 3), ({"visual_words": False}, None)):
+        assert index.reindex(**asked).copied == 12
+        assert index.stats()["analyzer"].get("visual_words") == kept
+        approximate = index.search(cat, strategy="dense-cosine", approximate=True)
+        assert approximate.exact == (kept is None)
 
 
 def test_words_have_no_visual_words_and_feedback_has(fake_model, photos, tmp_path):

@@ -11,6 +11,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.embedding_filters import PCAWhiten
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.indexing.whitening import Moments, principal_components
+from imgsearch_es.learning import features_and_groups
 
 VECTORS = np.random.default_rng(5).random((300, 7), dtype=np.float32) @ np.diag(
     np.arange(1, 8, dtype=np.float32)
@@ -67,7 +68,7 @@ def test_an_index_learns_and_another_is_made_with_it(index, photos, cat, tmp_pat
     assert index.store.settings().embedding_dimensions == 5
 
 
-def test_the_command_writes_once_and_the_toml_it_prints_works(run, place, photos, tmp_path):
+def test_the_command_writes_once_and_the_toml_it_prints_works(run, asked, place, photos, tmp_path):
     out = tmp_path / "pca.npz"
     printed = run("whiten", "--index", place, "--out", out, "--dimensions", 3).stdout
     assert "16 -> 3 dimensions" in printed
@@ -75,7 +76,7 @@ def test_the_command_writes_once_and_the_toml_it_prints_works(run, place, photos
     (tmp_path / "white.toml").write_text(toml)
     white = tmp_path / "white.duckdb"
     run("index", photos, "--index", white, "--analyzer", tmp_path / "white.toml")
-    stats = json.loads(run("stats", "--index", white, "--json").stdout)
+    stats = asked("stats", "--index", white)
     assert stats["analyzer"]["embedding_filters"][0]["name"] == "pca_whiten"
     assert "exists" in run("whiten", "--index", place, "--out", out, code=1).stderr
     again = run("whiten", "--index", place, "--out", out, "--force", "--json").stdout
@@ -91,3 +92,5 @@ def test_an_index_without_deep_features_has_nothing_to_learn(fake_model, photos,
             index.learn_whitening(tmp_path / "pca.npz")
         with pytest.raises(ExchangeError, match="no deep features"):
             index.export_features(tmp_path / "f.csv")
+        with pytest.raises(ConfigurationError, match="12 of 12 judged pictures have no deep"):
+            features_and_groups(index, "folder")
