@@ -7,6 +7,7 @@ Plug-ins register theirs under the same entry-point groups as the built-ins in s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -127,6 +128,11 @@ class CenterCrop:
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        for size in (self.height, self.width):
+            if not isinstance(size, int) or size < 1:
+                raise AnalyzerError(f"center_crop: sizes are whole numbers above 0, not {size!r}")
+
     def __call__(self, image: Image.Image) -> Image.Image:
         left = (image.width - self.width) // 2
         top = (image.height - self.height) // 2
@@ -164,6 +170,10 @@ class MinScore(_SameVocabulary):
     """Drop terms that score less than ``min_score``."""
 
     min_score: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.min_score, int | float) or not math.isfinite(self.min_score):
+            raise AnalyzerError(f"min_score takes a finite number, not {self.min_score!r}")
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
         return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))

@@ -163,7 +163,7 @@ class InteractionLog:
 
 def _aside(path: Path, number: int) -> Path:
     """The log's file of this number; 0 is the one that is written, 1 the newest put aside."""
-    return path.with_name(f"{path.name}.{number}") if number else path
+    return Path(f"{path}.{number}") if number else path
 
 
 def _asked(hits: Hits) -> str:
@@ -220,7 +220,7 @@ def read_interactions(path: str | os.PathLike[str]) -> Interactions:
     clicks: list[tuple[str, str]] = []
     problems: list[str] = []
     stray = broken = 0
-    for where, line in _lines(Path(path).expanduser()):
+    for where, line in _lines(Path(path).expanduser().absolute()):
         try:
             row = json.loads(line)
             event = row["event"]
@@ -263,17 +263,20 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_search(row: dict[str, Any], searches: dict[str, Shown]) -> None:
-    first, documents = row["first"], [_text(each) for each in row["shown"]]
-    teams = row.get("teams") or [None] * len(documents)
-    if not isinstance(first, int) or first < 1 or len(teams) != len(documents):
+    first, shown = row["first"], row["shown"]
+    teams = row.get("teams") or [None] * len(shown)
+    fits = type(first) is int and first > 0 and len(teams) == len(shown)
+    if not (fits and isinstance(shown, list) and isinstance(teams, list)):
         raise ValueError("the ranks or the teams do not fit what was shown")
+    documents = list(map(_text, shown))
+    names = [None if team is None else _text(team) for team in teams]
     name = _text(row["search"])
     about = _text(row["when"]), str(row.get("query", "")), _text(row["strategy"])
-    shown = searches.setdefault(name, Shown(name, *about))
-    for rank, (document, team) in enumerate(zip(documents, teams, strict=True), start=first):
-        shown.ranks.setdefault(document, rank)
+    search = searches.setdefault(name, Shown(name, *about))
+    for rank, (document, team) in enumerate(zip(documents, names, strict=True), start=first):
+        search.ranks.setdefault(document, rank)
         if team is not None:
-            shown.teams.setdefault(document, _text(team))
+            search.teams.setdefault(document, team)
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ import os
 import random
 from collections import ChainMap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, wri
 
 JUNK = -1
 """The grade of junk in the files that ``write_qrels`` makes."""
+HIGHEST = 1_000_000
+"""The highest grade: trec_eval's programs count grades in a list as long as that."""
+_NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
 Row = tuple[str, str, str, int | None]
 """Where it stands, query, document and grade; None for junk."""
 
@@ -34,6 +38,12 @@ class Judgements:
 
     grades: Mapping[str, Mapping[str, int]]
     junk: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for grades in {id(grades): grades for grades in self.grades.values()}.values():
+            for document, grade in grades.items():
+                if not isinstance(grade, int) or abs(grade) > HIGHEST:
+                    raise EvaluationError(f"the grade {grade!r:.40} of {document} {_NO_GRADE}")
 
     def __len__(self) -> int:
         return len(self.grades)
@@ -183,10 +193,10 @@ def _csv_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
 
 
 def _grade(text: str, where: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise EvaluationError(f"{where}: the grade {text!r} is no whole number") from None
+    with suppress(ValueError):
+        if abs(grade := int(text)) <= HIGHEST:
+            return grade
+    raise EvaluationError(f"{where}: the grade {text!r:.40} {_NO_GRADE}")
 
 
 def _gathered(path: str | os.PathLike[str], rows: Iterable[Row]) -> Judgements:

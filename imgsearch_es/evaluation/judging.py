@@ -159,7 +159,7 @@ class Session:
             raise EvaluationError(f"there is no grade {grade!r}; there are {known}")
         asked = self._asked()
         before = self._grade(asked)
-        self._grades = self.file.change(asked.query, asked.document, value)
+        self._grades = self.file.change(asked.query, asked.document, int(value))
         self._done.append((asked, before))
         self.current = self._next()
 

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.judgements import HIGHEST, Judgements
 from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.pictures.files import reason
 from imgsearch_es.retrieval.dense import COMPARISONS
 
 GROUP = 4
@@ -124,7 +125,8 @@ def _name(text: str) -> str:
     with suppress(NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError):
         measure = tool.parse_measure(text)
         measure.validate_params()
-        if tool.DefaultPipeline.supports(measure):
+        numbers = [measure.params.get(name, 1) for name in ("cutoff", "rel")]
+        if tool.DefaultPipeline.supports(measure) and 1 <= min(numbers) <= max(numbers) <= HIGHEST:
             return str(measure)
     raise EvaluationError(
         f"there is no measure {text!r}; there are P@10, Rprec, AP, nDCG@10, RR, Bpref, Success@1 "
@@ -137,18 +139,31 @@ def _by_ir_measures(
 ) -> dict[str, list[float]]:
     tool = needed("ir_measures", "measures need ir-measures", "evaluation")
     measures = {tool.parse_measure(name): name for name in names}
-    qrels = {query: grades for query in queries if (grades := judgements.of(query))}
+    asked = {str(i): query for i, query in enumerate(queries)}  # gdeval.pl takes numbers alone
+    judged = {i: judgements.of(query) for i, query in asked.items()}
+    qrels = {i: _with_zero(grades) for i, grades in judged.items() if grades}
     rankings = {
-        query: ranking
-        for query in qrels
-        if (ranking := run.falling(query, judgements.junk.get(query, _NONE)))
+        i: ranking
+        for i in qrels
+        if (ranking := run.falling(asked[i], judgements.junk.get(asked[i], _NONE)))
     }
-    place = {query: i for i, query in enumerate(queries)}
     columns = {name: [0.0] * len(queries) for name in names}
-    if rankings:
-        for figure in tool.iter_calc(list(measures), qrels, rankings):
-            columns[measures[figure.measure]][place[figure.query_id]] = float(figure.value)
+    try:
+        for figure in tool.iter_calc(list(measures), qrels, rankings) if rankings else ():
+            columns[measures[figure.measure]][int(figure.query_id)] = float(figure.value)
+    except Exception as error:  # each of its programs has its own
+        raise EvaluationError(
+            f"ir-measures cannot compute {', '.join(names)}: {reason(error)}; leave out the unusual"
+        ) from error
     return columns
+
+
+def _with_zero(grades: dict[str, int]) -> dict[str, int]:
+    """The grades, which are not all below 0: there trec_eval's program writes beyond its memory.
+
+    0 in their place gives the same figures, as nothing is relevant either way.
+    """
+    return grades if max(grades.values()) >= 0 else dict.fromkeys(grades, 0)
 
 
 def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:

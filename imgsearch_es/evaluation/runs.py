@@ -22,6 +22,7 @@ from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, w
 
 Ranking = Sequence[tuple[str, float]]
 """(document id, score), best first."""
+_LOWEST = np.finfo(np.float32).min
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -126,6 +127,8 @@ def falling(scores: Iterable[float]) -> NDArray[np.float32]:
         return given
     for i in range(1, len(given)):
         if given[i] >= given[i - 1]:
+            if given[i - 1] == _LOWEST:
+                raise EvaluationError("scores fall below all float32 numbers")
             given[i] = _below(float(given[i - 1]))
     return given
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,17 +18,21 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.pictures.files import check_finite, saving
 
 
-def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers, counted from 1."""
+def read_text(path: str | os.PathLike[str]) -> str:
+    """A file in UTF-8."""
     source = Path(path).expanduser()
     try:
         check_finite(source)
         data = source.read_bytes()
-        text = (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
+        return (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EvaluationError(f"cannot read {source}: {reason}") from error
-    lines = enumerate(text.replace("\r\n", "\n").split("\n"), start=1)
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers, counted from 1."""
+    lines = enumerate(read_text(path).replace("\r\n", "\n").split("\n"), start=1)
     return [(number, line) for number, line in lines if line.strip()]
 
 
@@ -35,15 +40,18 @@ def read_rows(
     path: str | os.PathLike[str], needed: Sequence[str], delimiter: str = ","
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV whose first line names its columns, each with where it stands."""
-    numbered = read_lines(path)
-    rows = csv.DictReader((line for _, line in numbered), delimiter=delimiter)
-    if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
-        raise EvaluationError(
-            f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
-        )
-    for row in rows:
-        where = f"{path}, line {numbered[rows.line_num - 1][0]}"
-        yield where, {name: (value or "").strip() for name, value in row.items() if name}
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    try:
+        if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
+            raise EvaluationError(
+                f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
+            )
+        for row in rows:
+            cells = {name: (value or "").strip() for name, value in row.items() if name}
+            if any(cells.values()):
+                yield f"{path}, line {rows.line_num}", cells
+    except csv.Error as error:
+        raise EvaluationError(f"cannot read {path} after line {rows.line_num}: {error}") from error
 
 
 def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:

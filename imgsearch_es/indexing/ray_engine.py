@@ -31,6 +31,7 @@ from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
+from imgsearch_es.pictures.credentials import with_credentials
 
 
 @contextmanager
@@ -108,6 +109,11 @@ class RayReaders:
                 raise ConfigurationError(
                     "a picture in memory cannot be analyzed on a cluster: add it with "
                     "engine='local', or give its path or URL"
+                )
+            if any(with_credentials(found.uri) != found.uri for found in tasks.values()):
+                raise ConfigurationError(
+                    "a URL with a password is not analyzed on a cluster, as passwords stay here: "
+                    "add it with engine='local' (without --engine)"
                 )
             try:
                 yield from self._round(tasks)

@@ -28,7 +28,8 @@ from imgsearch_es.errors import (
     StoreError,
 )
 from imgsearch_es.indexing.exchange.rows import RowError, to_document, to_row
-from imgsearch_es.pictures.files import content_hash, in_memory
+from imgsearch_es.pictures.credentials import without_credentials
+from imgsearch_es.pictures.files import content_hash, in_memory, picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
@@ -45,6 +46,8 @@ _SAME_TAUGHT = 1e-5
 """By how much a taught word's score may differ where another machine adds up."""
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
+
+_LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
 """Called now and then with the documents looked at and the documents of the index."""
@@ -182,6 +185,13 @@ class Verifier:
         ids = list({entry.id for entry in entries})
         if not len(entries) == len(ids) == len(self._store.ledger.read(ids)):
             harms.append(Harm("ledger", "an entry is there twice, or has another picture's id"))
+        for entry in entries:
+            if (uri := without_credentials(entry.uri)) == entry.uri:
+                continue
+            harms.append(Harm("ledger", _LEAK, picture_id(uri), uri))
+            if repair:
+                self._store.ledger.write([replace(entry, uri=uri)])
+                self._store.ledger.remove([entry.id])
         for harm in harms:
             report.add(harm)
 
@@ -221,8 +231,10 @@ class Verifier:
     def _write(self, items: list[tuple[str, Document]]) -> int:
         if not items:
             return 0
-        if misnamed := [key for key, document in items if key != document.id]:
-            self._store.remove(misnamed)
+        if misnamed := {key: document.id for key, document in items if key != document.id}:
+            there = self._store.known(list(misnamed.values()))
+            items = [item for item in items if item[0] not in misnamed or item[1].id not in there]
+            self._store.remove(list(misnamed))
         written = self._store.write([document for _, document in items]).stored
         self._store.finish()
         return written
@@ -280,6 +292,9 @@ def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
     """With what is wrong with a document that agrees with itself."""
     if item.document is None:
         return item
+    if (uri := without_credentials(item.document.uri)) != item.document.uri:
+        clean = replace(item.document, uri=uri, id=picture_id(uri))
+        return replace(item, uri=uri, harms=[*item.harms, ("URI", _LEAK)], document=clean)
     try:
         to_document(to_row(item.document, None), settings)
         if not waits(item.document):

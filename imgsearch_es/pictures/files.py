@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
@@ -37,6 +38,7 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
+from imgsearch_es.pictures.addresses import careful
 from imgsearch_es.pictures.archives import (
     ArchiveError,
     Member,
@@ -54,6 +56,9 @@ _LONGEST_SECONDS = 86_400
 _PATIENCE_SECONDS = 300.0
 """For the bytes of one file; aiohttp waits as long for each answer."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_WEB = re.compile(r"(?:^|::)(https?)://", re.IGNORECASE)
+_UNKNOWN = re.compile(r"530\b|authentication (failed|error)", re.IGNORECASE)
+"""How FTP and SSH say that they do not know us."""
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -133,6 +138,7 @@ class Limits:
             raise ConfigurationError(f"max_seconds must be {limit}, not {self.max_seconds}")
 
 
+_NAME_IT = "; passwords are not stored: name the URL with its own again (//NAME:PASSWORD@HOST)"
 _ANY_SIZE = Limits(max_bytes=1 << 62)
 
 
@@ -245,7 +251,10 @@ def check_size(size: int, uri: str, limits: Limits) -> None:
 def remote(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it; ValueError for an unknown kind."""
     try:
-        system, path = importlib.import_module("fsspec.core").url_to_fs(with_credentials(uri))
+        schemes = {scheme.lower() for scheme in _WEB.findall(uri)}
+        system, path = importlib.import_module("fsspec.core").url_to_fs(
+            with_credentials(uri), **{scheme: careful(scheme) for scheme in schemes}
+        )
     except ImportError as error:
         raise MissingDependencyError(
             f"reading {uri} needs a package that is not installed ({error}): "
@@ -275,8 +284,10 @@ def remote_reason(error: BaseException) -> str:
     if type(error).__name__ == "TooManyRedirects":
         return "it redirects without end"
     if isinstance(status, int):
-        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
-    return without_credentials(reason(error))
+        said = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
+        return f"{said}{_NAME_IT}" if status == HTTPStatus.UNAUTHORIZED else said
+    said = without_credentials(reason(error))
+    return f"{said}{_NAME_IT}" if _UNKNOWN.match(said) else said
 
 
 def url_path(url: str) -> str:

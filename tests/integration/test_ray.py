@@ -189,6 +189,8 @@ def test_mistakes(tmp_path, photos, monkeypatch):  # noqa: F811
             index.add((photos / "cats" / "cat.0.png").read_bytes(), engine="ray")
         with pytest.raises(ConfigurationError, match="9 actors need as many processors"):
             index.add(photos, engine="ray", workers=9)
+        with pytest.raises(ConfigurationError, match="a URL with a password is not analyzed"):
+            index.add("https://ann:secret@example.org/a.png", engine="ray")
         # The actors' own file of weights differs from the driver's.
         monkeypatch.setattr(type(index.analyzer.model), "fingerprint", lambda self: "sha256:other")
         with pytest.raises(AnalyzerError, match=r"was built with .*not sha256:"):

@@ -206,6 +206,12 @@ def test_broken_lines_are_counted_and_passed_over(tmp_path):
         {"event": "search", "search": "s", "when": "w", "strategy": "x", "first": 0, "shown": []},
         {"event": "search", "search": "s", "when": "w", "strategy": "x", "first": 1,
          "shown": ["a"], "teams": ["x", "y"]},
+        {"event": "search", "search": "s", "when": "w", "strategy": "x", "first": 1,
+         "shown": ["a", "b"], "teams": ["x", 3]},
+        {"event": "search", "search": "s", "when": "w", "strategy": "x", "first": 1,
+         "shown": "ab"},
+        {"event": "search", "search": "s", "when": "w", "strategy": "x", "first": True,
+         "shown": ["a"]},
     ):  # fmt: skip
         log.path.write_text(json.dumps(row))
         assert read_interactions(log.path) == Interactions(

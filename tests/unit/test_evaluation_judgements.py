@@ -102,6 +102,8 @@ def test_csv(tmp_path):
         ("a.csv", "query,document\nq,\n", "line 2: a query or document is missing"),
         ("a.csv", "query,document,grade\nq,d,high\n", "line 2: the grade 'high'"),
         ("a.csv", "", "no column query or document"),
+        ("a.csv", "query,document\nq,d\rx,y\nq,z" + "z" * 200_000, "after line 3: field larger"),
+        ("a.qrels", f"q 0 d {2**31}\n", "line 1: the grade '2147483648' is no whole number from"),
     ],
 )
 def test_mistakes_in_files_are_named(tmp_path, name, text, message):
@@ -124,6 +126,12 @@ def test_files_that_cannot_be_read(tmp_path):
         Judgements.from_qrels(tmp_path / "latin")
     with pytest.raises(EvaluationError, match="cannot write"):
         Run("r", {"q": [("d", 1.0)]}).write(tmp_path / "latin" / "run.txt")
+
+
+def test_a_name_in_quotes_may_have_lines(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('query,document\n"a\nb","c\n\nd"\n \nq,d\n')
+    assert Judgements.from_csv(path).grades == {"a\nb": {"c\n\nd": 1}, "q": {"d": 1}}
 
 
 def test_names_with_spaces_have_no_place_in_trec_files(tmp_path):
@@ -165,10 +173,11 @@ def test_a_run_is_read_as_trec_eval_reads_it(tmp_path):
         ("q Q0 a 1 nan t\n", "not finite"),
         ("q Q0 a 1 1 t\nq Q0 a 2 0 t\n", "has a document twice"),
         ("\n", "holds no run"),
+        ("q Q0 a 1 -3.4028235e38 t\nq Q0 b 2 -3.4028235e38 t\n", "below all float32 numbers"),
     ],
 )
 def test_mistakes_in_runs_are_named(tmp_path, text, message):
     path = tmp_path / "run.txt"
     path.write_text(text)
     with pytest.raises(EvaluationError, match=message):
-        Run.read(path)
+        Run.read(path).falling("q")

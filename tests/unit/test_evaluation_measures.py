@@ -98,6 +98,16 @@ def test_queries_without_an_answer_count_as_zero():
     assert figures.of("a") == {"AP": 1.0, "P@2": 1.0}
 
 
+def test_queries_with_grades_below_zero_alone_count_as_zero():
+    judgements = Judgements({"q": {"a": -1, "b": -5}, "r": {"a": 1, "b": -5}})
+    run = Run("t", {"q": [("a", 1.0)], "r": [("a", 1.0)]})
+    found = score(judgements, run, "P@5,AP,nDCG@5,Bpref,ERR@5").values
+    assert [values[0] for values in found.values()] == [0] * 5
+    assert min(values[1] for values in found.values()) > 0
+    with pytest.raises(EvaluationError, match=r"the grade 0\.5 of a is no whole number"):
+        Judgements({"q": {"a": 0.5}})
+
+
 def test_the_trapezoid_is_that_of_the_benchmarks():
     # compute_ap of Oxford5k by hand: relevant at ranks 1 and 3 of 2
     judgements = Judgements({"q": {"a": 1, "b": 1}})
@@ -115,7 +125,7 @@ def test_ukbench_is_not_for_queries_left_out():
 def test_names_of_measures():
     names = parse_measures("nDCG@10, P(rel=2)@5,AP,AP,NS")
     assert names == ("nDCG@10", "P(rel=2)@5", "AP", "NS")
-    for wrong in ("XYZ@3", "P@", "P", "P@0.5", "nDCG@x", "AP()]", ""):
+    for wrong in ("XYZ@3", "P@", "P", "P@0.5", "nDCG@x", "AP()]", "", "P@0", "AP(rel=0)"):
         with pytest.raises(EvaluationError):
             parse_measures(wrong)
 

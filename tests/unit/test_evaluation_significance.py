@@ -35,6 +35,8 @@ def test_t_and_wilcoxon_are_those_of_scipy():
 def test_few_queries_are_randomized_exactly():
     ones, zeros = np.ones(5), np.zeros(5)
     assert paired_tests(zeros, ones)["randomization"] == 2 / 2**5
+    even = np.array([0.4, -0.6, 0.3, 0.5, -0.5, -0.1])  # whose floats do not add up to 0
+    assert paired_tests(np.zeros(6), even)["randomization"] == 1
     assert paired_tests(zeros, np.array([1.0, 1, 1, 1, -1]))["randomization"] == pytest.approx(
         12 / 32
     )

@@ -15,6 +15,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ExchangeError, ReconciliationError
+from imgsearch_es.indexing.exchange import documents
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
 
@@ -112,6 +113,20 @@ def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path):
     for number, (_, reason) in enumerate(BAD_ROWS):
         assert report.rejected_rows[number].row == 6 + number
         assert reason in report.rejected_rows[number].reason
+
+
+def test_many_bad_rows_one_after_the_other_end_the_import(lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "_BAD_ENOUGH", 3)
+    report, _ = imported(tmp_path, [*lines[:3], {}, {}, *lines[3:], {}, {}])
+    assert (report.added, report.rejected) == (12, 4)
+    with pytest.raises(
+        ExchangeError, match=r"^3 rows .*, row 6 is the last of them: uri is missing"
+    ):
+        imported(
+            tmp_path, [lines[0], lines[1] | {"label": ["new"]}, lines[2], {}, {}, {}, *lines[3:]]
+        )
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        assert new.get(lines[1]["uri"]).labels == ("new",)
 
 
 def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -215,6 +216,7 @@ def test_a_filter_that_is_no_dataclass_is_refused(registered):
         ({"name": "top_k", "n": 3}, "'top_k' has no option 'n'; it has k"),
         ({"name": "sqrt", "n": 3}, "'sqrt' has no option 'n'; it has none"),
         ({"name": "min_score"}, "'min_score' cannot be built"),
+        ({"name": "min_score", "min_score": math.nan}, "a finite number, not nan"),
     ],
 )
 def test_a_wrong_configuration_says_what_is_wrong(config, message):

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
-from imgsearch_es.pictures import files, images, sources
+from imgsearch_es.pictures import addresses, files, images, sources
 from imgsearch_es.pictures.credentials import with_credentials
 from imgsearch_es.pictures.files import (
     Limits,
@@ -833,6 +833,10 @@ def test_a_password_fetches_and_is_not_shown():
         place = f"127.0.0.1:{server.server_port}"
         assert open_image(f"http://ann:secret@{place}/200.png").uri == f"http://{place}/200.png"
         assert open_image(f"http://{place}/200.png?again").width == photo().width  # it is known now
+        with pytest.raises(
+            ImageError, match="401 Unauthorized; passwords are not stored: name the"
+        ):
+            open_image(f"http://bob:guessed@{place}/200.png")
         for status, said in (
             (403, "the server answers 403 Forbidden"),
             (404, "the server answers 404 Not Found"),
@@ -846,6 +850,32 @@ def test_a_password_fetches_and_is_not_shown():
             ImageError, match=r"^http://127.0.0.1:1/a.png: cannot be opened: [^@]*$"
         ):
             open_image("http://ann:secret@127.0.0.1:1/a.png")
+
+
+def test_a_public_server_sends_nobody_to_a_private_address(monkeypatch):
+    with answering(Far) as server:
+        place = f"127.0.0.1:{server.server_port}"
+        url = f"http://ann:secret@{place}/302.png"
+        monkeypatch.setattr(addresses, "is_public", lambda address: next(public))
+        for answers, said in (
+            ([True, False], "it redirects to what is not on the public internet"),
+            ([False], "it redirects without end"),  # who names one of a private network may be
+        ):
+            public = itertools.cycle(answers)
+            with pytest.raises(ImageError, match=f"{place}/302.png: cannot be opened: {said}"):
+                open_image(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (OSError("530 Login incorrect."), True),
+        (OSError("Authentication failed."), True),
+        (OSError("no route"), False),
+    ],
+)
+def test_who_is_not_known_is_asked_for_the_password(error, names):
+    assert ("name the URL with its own again" in files.remote_reason(error)) == names
 
 
 def test_what_comes_too_slowly_is_not_waited_for(monkeypatch):

@@ -268,6 +268,7 @@ def test_keys_on_a_terminal(index, tmp_path):
         raise KeyboardInterrupt
 
     TerminalJudge(made, console, stop, opened.append).run()
+    TerminalJudge(made, console, lambda: "", opened.append).run()  # the terminal was closed
     assert made.session.grades[next(iter(made.session.pool))] == grades
 
 

@@ -51,6 +51,7 @@ def test_options(shell, search, index, word, cat):
     assert hits.uris == index.search(**asked).uris
     assert search(f"-i pets --image '{cat}' --exclude-self")[0].uri != str(cat)
     assert search(f"{word} -k 2 -i pets format:png").query.filters  # words may come last, too
+    assert search(f"{word} -kite -k2 -zebra -i pets").query.must_not == ("kite", "zebra")
 
 
 def test_a_location_stays_open_until_the_extension_is_unloaded(shell, search, index, word):
@@ -112,6 +113,12 @@ def test_help(shell):
     text = shell.find_line_magic("imgsearch").__doc__
     assert "--strategy" in text
     assert "Search an index of pictures" in text
+
+
+@pytest.mark.parametrize("line", ["--help", "tabby cat -h"])
+def test_help_is_printed(search, capsys, line):
+    assert search(line) is None
+    assert "--strategy STRATEGY" in capsys.readouterr().out
 
 
 def test_completion(shell, index):

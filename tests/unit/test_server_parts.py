@@ -32,6 +32,7 @@ from imgsearch_es.interfaces.server.pictures import ThumbnailCache
 from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
 from imgsearch_es.interfaces.server.view import State
+from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits
 from tests.fakes import COMMAND, FakeModel
 from tests.serving import answering
@@ -251,8 +252,8 @@ ODD_URLS = (
 
 
 def test_private_addresses_are_not_public():
-    assert [address for address in PRIVATE if fetching.is_public(address)] == []
-    assert all(map(fetching.is_public, PUBLIC))
+    assert [address for address in PRIVATE if is_public(address)] == []
+    assert all(map(is_public, PUBLIC))
 
 
 @pytest.mark.parametrize("url", ODD_URLS)
@@ -301,7 +302,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def web(monkeypatch) -> Iterator[str]:
     """A web server under a public name, for the code that is tested."""
-    resolve, connect, public = socket.getaddrinfo, socket.create_connection, fetching.is_public
+    resolve, connect, public = socket.getaddrinfo, socket.create_connection, is_public
     asked: list[str] = []
 
     def getaddrinfo(host: str, *rest: object, **more: object) -> object:

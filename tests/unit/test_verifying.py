@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,8 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError, StoreError
+from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.retrieval.ledger import Rejected
 
 HARMS = {
     "postings": "DELETE FROM postings WHERE hash(term, document) % 2 = 0",
@@ -62,6 +65,29 @@ def test_a_file_of_before_there_were_checksums(index, cat):
         least = "(SELECT min(document) FROM embeddings)"
         connection.execute(f"DELETE FROM embeddings WHERE document = {least}")
     assert index.verify().counts["deep feature"] == 1
+
+
+def test_a_password_of_an_old_index_is_taken_out(run, index, cat):
+    url, kept = "https://ann:secret@example.org/a.png", "https://example.org/a.png"
+    document = index.get(cat)
+    index.store.remove([document.id])
+    index.store.write([replace(document, id=picture_id(url), uri=url, filename="a.png")])
+    index.store.ledger.write([Rejected(url + "?2", "the server answers 404")])
+    index.close()
+    place = ["--index", index.location]
+    said = run("verify", *place, code=1).stdout
+    assert (
+        f"URI: its URL is stored with a password or a name, which --repair takes out ({kept})"
+        in said
+    )
+    assert f"takes out ({kept}?2)" in said
+    assert "secret" not in said
+    run("verify", *place, "--repair")
+    assert index.get(kept).labels == document.labels
+    assert [entry.uri for entry in index.store.ledger.read()] == [f"{kept}?2"]
+    index.store.write([replace(document, id=picture_id(url), uri=url, labels=("old",))])
+    assert index.verify(repair=True).is_whole  # the newer one stays
+    assert (index.get(kept).labels, index.count()) == (document.labels, 12)
 
 
 def test_pictures_that_are_others_now(index, cat):

@@ -31,6 +31,8 @@ _WRITE_SIZE = 1000
 _WRITE_BYTES = 32 * 1024**2
 """Of their deep features."""
 _LISTED = 10_000
+_BAD_ENOUGH = 100_000
+"""Bad rows one after the other that end an import: a small packed file may hold billions."""
 
 
 @dataclass(slots=True)
@@ -225,7 +227,7 @@ def _chunks(
 ) -> Iterator[dict[str, tuple[int, Document]]]:
     """Documents by id, with the number of their row."""
     chunk: dict[str, tuple[int, Document]] = {}
-    size = 0
+    size = bad = 0
     for row in rows:
         report.rows += 1
         try:
@@ -234,7 +236,16 @@ def _chunks(
             document = made(row)
         except RowError as error:
             report.reject(RejectedRow(row.number, row.uri, str(error)))
+            bad += 1
+            if bad == _BAD_ENOUGH:
+                if chunk:
+                    yield chunk
+                raise ExchangeError(
+                    f"{bad:,} rows one after the other cannot be imported, row {row.number} is the "
+                    f"last of them: {error}; what comes before them is imported"
+                ) from None
             continue
+        bad = 0
         report.updated += document.id in chunk
         chunk[document.id] = row.number, document
         size += 0 if document.embedding is None else document.embedding.nbytes

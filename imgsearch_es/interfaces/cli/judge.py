@@ -110,7 +110,7 @@ class TerminalJudge:
         self._query: str | None = None
 
     def run(self) -> None:
-        """Ask until all is judged or the person stops (q, Ctrl-C, Ctrl-D).
+        """Ask until all is judged or the person stops (q, Ctrl-C, Ctrl-D), or is gone.
 
         Raises:
             EvaluationError: a judgement cannot be saved.
@@ -121,10 +121,11 @@ class TerminalJudge:
                 self._show(asked)
                 shown = asked
             try:
-                action = _KEYS.get(self._read_key().lower())
+                key = self._read_key().lower()
             except (KeyboardInterrupt, EOFError):
                 return
-            if action == "quit":
+            action = _KEYS.get(key)
+            if action == "quit" or not key:  # none comes from a terminal that was closed
                 return
             if action == "open":
                 self._open(self._judging.uri(asked.document))

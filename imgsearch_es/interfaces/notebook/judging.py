@@ -58,7 +58,7 @@ class JudgingWidget(anywidget.AnyWidget):
 
     def _said(self, widget: Any, content: Any, buffers: Any) -> None:
         if isinstance(content, dict):
-            self.act(str(content.get("action")), int(content.get("asked", -1)))
+            self.act(str(content.get("action")), content.get("asked", -1))
 
     def _show(self, message: str) -> None:
         current, progress = self._session.current, self._session.progress

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any, NoReturn
 
@@ -21,6 +22,8 @@ from imgsearch_es.vocabulary.completion import complete
 
 DEFAULT = "index"
 """The variable that is searched unless --index says otherwise."""
+_EXCLUDED = re.compile(r"-(?!-|[iks]$|k\d+$)\D")
+"""A word to leave out, not an option; with a space before it argparse takes it for a word."""
 
 
 @magics_class
@@ -60,7 +63,12 @@ class ImgsearchMagics(Magics):
             arguments = shlex.split(line)
         except ValueError as error:
             _fail(f"{str(error).lower()}: put a quotation mark at the end of the phrase, too")
-        options = _parser().parse_intermixed_args(arguments)
+        if {"-h", "--help"} & {*arguments}:
+            print(_parser().format_help())
+            return None
+        options = _parser().parse_intermixed_args(
+            [f" {each}" if _EXCLUDED.match(each) else each for each in arguments]
+        )
         words = " ".join([*options.words, *(cell or "").split()])
         try:
             index = self._index(options.index)

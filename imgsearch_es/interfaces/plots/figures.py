@@ -11,6 +11,7 @@ import io
 import math
 import os
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +56,12 @@ def make_figure(size: tuple[float, float]) -> Figure:
 
     class NotebookFigure(Figure):
         """A figure that shows itself even when pyplot was never imported."""
+
+        def savefig(self, *arguments: Any, **options: Any) -> None:
+            """As ever, but not a warning for each letter that the font lacks: it shows a box."""
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from")
+                super().savefig(*arguments, **options)
 
         def _repr_png_(self) -> bytes:
             buffer = io.BytesIO()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import queue
 import socket
 import ssl
@@ -18,35 +17,13 @@ import time
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from imgsearch_es.errors import ImageError
+from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits
 
 REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
 _BLOCK = 1 << 16
-_UNICAST = ipaddress.ip_network("2000::/3")
-"""All of IPv6 that is on the internet (RFC 4291 and IANA's registry), ..."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""... but for IPv4 addresses behind a translator."""
-_SPECIAL = tuple(
-    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
-)
-"""Protocols, relays of old, documentation: what `is_global` leaves, or did until lately."""
 _LATE = "could not be fetched in time"
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet, also where it wraps an IPv4 one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        if ip not in _UNICAST:
-            return False
-    special = ip.is_multicast or ip.is_reserved or any(ip in network for network in _SPECIAL)
-    return ip.is_global and not special
 
 
 def fetch(url: str, limits: Limits) -> bytes:
