@@ -99,12 +99,10 @@ def best(scores: np.ndarray) -> Answer:
     return [int(i) for i in found[np.argsort(-scores[found], kind="stable")]]
 
 
-def filled(store: Store, collection: Collection) -> float:
-    """Index all documents; gives seconds."""
-    dimensions = collection.vectors.shape[1]
-    return fill(
-        store, collection.documents(), from_labels(["none"]), dimensions=dimensions, batch=2000
-    )
+def filled(store: Store, collection: Collection, words: int = 0) -> float:
+    """Index all documents, with so many visual words of each; gives seconds."""
+    sizes = {"dimensions": collection.vectors.shape[1], "words": words, "batch": 2000}
+    return fill(store, collection.documents(), from_labels(["none"]), **sizes)
 
 
 def of_store(store: Store, candidates: int = 0) -> Way:

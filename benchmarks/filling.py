@@ -19,10 +19,15 @@ def fill(
     vocabulary: Vocabulary,
     *,
     dimensions: int = 0,
+    words: int = 0,
     batch: int = 5000,
 ) -> float:
-    """Create the index and write all documents, so many at a time; gives the seconds of writing."""
-    store.create(IndexSettings(NO_ANALYZER, "sha256:none", vocabulary, dimensions))
+    """Create the index and write all documents, so many at a time; gives the seconds of writing.
+
+    Those with deep features have so many visual ``words``.
+    """
+    settings = IndexSettings(NO_ANALYZER, "sha256:none", vocabulary, dimensions)
+    store.create(settings.with_visual_words(words))
     started = time.perf_counter()
     rest = iter(documents)
     while some := list(islice(rest, batch)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from copy import copy
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,20 @@ class Collection(ABC):
     def __init__(self, documents: int, seed: int = 0, terms: int = TERMS) -> None:
         self.random, self.terms = np.random.default_rng(seed), terms
         self.prepare()
-        self.classes, self.scores = self.posteriors(documents)
-        rows = np.repeat(np.arange(documents), terms)
-        entries = (self.scores.ravel().astype(np.float64), (rows, self.classes.ravel()))
+        self._take(*self.posteriors(documents))
+
+    def _take(self, classes: np.ndarray, scores: np.ndarray) -> None:
+        self.classes, self.scores = classes, scores
+        documents, terms = classes.shape
+        rows = np.repeat(np.arange(documents, dtype=np.int32), terms)
+        entries = (scores.ravel().astype(np.float64), (rows, classes.ravel()))
         self.matrix = sparse.csc_matrix(entries, shape=(documents, len(KEYS)))
+
+    def cut(self, terms: int) -> Collection:
+        """The same pictures with so many of their best terms."""
+        other = copy(self)
+        other._take(self.classes[:, :terms], self.scores[:, :terms])
+        return other
 
     @abstractmethod
     def prepare(self) -> None:

@@ -40,7 +40,7 @@ from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
 LEAST = 4
 """Photos that show a word."""
-DIMENSIONS = 1280
+DIMENSIONS, TERMS = 1280, 50
 WAYS = ("synsets", "taught", "both")
 
 
@@ -101,7 +101,7 @@ def _made(count: int) -> Iterator[Document]:
     centers = np.abs(random.standard_normal((100, DIMENSIONS))).astype(np.float32)
     for i in range(count):
         noise = random.random(DIMENSIONS, dtype=np.float32)
-        chosen = random.choice(1000, 10, replace=False)
+        chosen = random.choice(1000, TERMS, replace=False)
         yield Document(
             id=picture_id(f"/made/{i}.jpg"),
             uri=f"/made/{i}.jpg",
