@@ -50,9 +50,7 @@ from imgsearch_es.analysis.filters import (
 )
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.weights import (
-    relative_to,
-)
+from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import Preparation, stacked
 from imgsearch_es.analysis.visual_words import to_word_count, word_number
@@ -107,6 +105,7 @@ class Analyzer:
             with ten and ten.
         runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
             agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration.
+        words: of a model "zeroshot:...": its classes, or a file with one a line.
 
     Raises:
         ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
@@ -118,8 +117,9 @@ class Analyzer:
         config: Mapping[str, Any] | str | Path = DEFAULT_MODEL,
         *,
         runtime: str | None = None,
+        words: str | Path | Sequence[str] | None = None,
     ) -> None:
-        options, folder = read_config(config)
+        options, folder = read_config(config, words)
         with relative_to(folder):
             self._build(options, runtime)
         self.taught: tuple[TaughtWord, ...] = ()
