@@ -59,6 +59,11 @@ def noun(wnid: str) -> Noun | None:
     return Noun(tuple(lemmas.split("|")), tuple(parents.split()))
 
 
+def nouns() -> tuple[str, ...]:
+    """All wnids."""
+    return tuple(_lines())
+
+
 def above(wnids: Iterable[str]) -> dict[str, Noun]:
     """All synsets above some, those that are among them left out, by wnid and in its order."""
     below = set(wnids)
