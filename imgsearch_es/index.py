@@ -60,6 +60,8 @@ class ImageIndex(LearningIndex):
             a TOML file, or "paper": VGG16 with ten terms.
         weights: a local file with the model's weights.
         runtime: what runs the model: "tensorflow", "openvino" or "auto"; see `Analyzer`.
+        words: for a new index with a model "zeroshot:...": the words that it looks for, or a file
+            with one a line; see docs/how-to/any-words.md.
         fast_decode: for a new index: decode large JPEG files at reduced scale. Faster; the scores
             differ a little, so it is part of the analyzer.
         terms: for a new index: how many of its best synsets a picture keeps, by default 50.

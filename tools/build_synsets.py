@@ -1,12 +1,13 @@
 """Derive the synset table that imgsearch_es ships from WordNet 3.0.
 
 Reads Debian's wordnet-base (``apt-get install --no-install-recommends wordnet-base``) and
-writes three small files:
+writes four small files:
 
 - ``synsets.tsv``: the 1,000 ImageNet classes in the models' order, then all their hypernyms
   (instance hypernyms too) by wnid;
+- ``nouns.tsv.xz``: all noun synsets by wnid, without glosses;
 - ``plurals.tsv``: WordNet's irregular plurals;
-- ``WORDNET-LICENSE``: the license that all three are under.
+- ``WORDNET-LICENSE``: the license that all are under.
 
 The classes come from any tab-separated file with the columns ``index``, ``wnid`` and ``name``;
 the shipped table is one, so that without arguments the script rebuilds it from itself.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import lzma
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,10 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent.parent / "imgsearch_es" / "vocabulary"
 COLUMNS = ("wnid", "index", "key", "name", "lemmas", "gloss", "parents")
-NOTICE = "synsets.tsv and plurals.tsv are derived from WordNet 3.0, which has this license:\n\n"
+NOTICE = (
+    "synsets.tsv, nouns.tsv.xz and plurals.tsv are derived from WordNet 3.0, which has this "
+    "license:\n\n"
+)
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,9 @@ def plurals(path: Path) -> list[tuple[str, str]]:
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     text = "".join("\t".join(row) + "\n" for row in (header, *rows))
-    path.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{path}: {text.count(chr(10)) - 1} rows, {len(text.encode()):,} bytes")
+    content = text.encode()
+    path.write_bytes(lzma.compress(content, preset=9) if path.suffix == ".xz" else content)
+    print(f"{path}: {text.count(chr(10)) - 1} rows, {path.stat().st_size:,} bytes")
 
 
 def main() -> None:
@@ -146,6 +152,9 @@ def main() -> None:
     nouns, license_text = read_nouns(options.wordnet / "data.noun")
     rows = table(read_classes(options.classes), nouns)
     write(options.output / "synsets.tsv", COLUMNS, rows)
+    entries = sorted(nouns.values(), key=lambda entry: entry.wnid)
+    plain = [(e.wnid, "|".join(e.lemmas).replace("_", " "), " ".join(e.parents)) for e in entries]
+    write(options.output / "nouns.tsv.xz", ("wnid", "lemmas", "parents"), plain)
     irregular = plurals(options.wordnet / "noun.exc")
     write(options.output / "plurals.tsv", ("plural", "singular"), irregular)
     (options.output / "WORDNET-LICENSE").write_text(NOTICE + license_text, encoding="utf-8")

@@ -100,6 +100,7 @@ class Analyzer:
             with ten and ten.
         runtime: what runs the model: "tensorflow", "openvino", or "auto" for OpenVINO where both
             agree; by default IMGSEARCH_RUNTIME, else "auto". It is no part of the configuration.
+        words: of a model "zeroshot:...": its classes, or a file with one a line.
 
     Raises:
         ConfigurationError: an option is unknown, or the TOML file is missing or malformed.
@@ -111,8 +112,9 @@ class Analyzer:
         config: Mapping[str, Any] | str | Path = DEFAULT_MODEL,
         *,
         runtime: str | None = None,
+        words: str | Path | Sequence[str] | None = None,
     ) -> None:
-        options, folder = read_config(config)
+        options, folder = read_config(config, words)
         with relative_to(folder):
             self._build(options, runtime)
         self.taught: tuple[TaughtWord, ...] = ()

@@ -14,6 +14,8 @@ from imgsearch_es.pictures.files import check_finite
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
+_LISTED = 12
+"""Labels or words that a description has one by one; of more it has the number."""
 TERMS, QUERY_TERMS = 50, 10
 """Classes that a document keeps, and that a query picture asks with, where nobody says."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"model": "vgg16", "terms": 10}}
@@ -71,9 +73,13 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     The latter follow from the rest. Which files they are is in the model's fingerprint, and in the
     option sha256 of the other parts.
     """
-    model = {k: v for k, v in config["model"].items() if k not in ("weights", "path", "labels")}
+    model = {
+        name: value
+        for name, value in config["model"].items()
+        if name not in ("weights", "path", "labels") and (name, value) != ("wordnet", False)
+    }
     kind, is_file, _ = str(model["name"]).partition(":")
-    if is_file and kind in ("keras", "quantized"):
+    if is_file and kind in ("keras", "quantized", "zeroshot"):
         model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
@@ -82,12 +88,23 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(part: Mapping[str, Any]) -> str:
-    options = ", ".join(f"{key}={value}" for key, value in part.items() if key != "name")
+    shown = {
+        key: f"[{len(value)}]" if isinstance(value, list) and len(value) > _LISTED else value
+        for key, value in part.items()
+    }
+    options = ", ".join(f"{key}={value}" for key, value in shown.items() if key != "name")
     return f"{part['name']}({options})" if options else str(part["name"])
 
 
-def read_config(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, Any], Path]:
-    """The configuration, and the folder in which its relative paths begin."""
+def read_config(
+    config: Mapping[str, Any] | str | Path, words: object = None
+) -> tuple[Mapping[str, Any], Path]:
+    """The configuration, with ``words`` of its model, and where its relative paths begin."""
+    if words is not None:
+        options, folder = read_config(config)
+        model = options.get("model", DEFAULT_MODEL)
+        named = {"name": model} if isinstance(model, str) else model
+        return {**options, "model": {**named, "words": words}}, folder
     if isinstance(config, str) and not config.endswith(".toml"):
         config = PRESETS.get(config, {"model": config})
     if isinstance(config, Mapping):

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -210,15 +211,25 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        wider = self.vocabulary(vocabulary)
-        column = {key: i for i, key in enumerate(wider.keys)}
-        added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))
-        for row, key in enumerate(vocabulary.keys):
-            for hypernym in vocabulary.hypernyms(key):
-                added[row, column[hypernym.key] - len(vocabulary)] = 1
         # In float64, so that a picture's sums do not depend on those it is analyzed with.
-        sums = (scores.astype(np.float64) @ added).astype(np.float32)
-        return np.concatenate([scores, sums], axis=1)
+        sums: Scores = (scores.astype(np.float64) @ _sums(vocabulary)).astype(np.float32)
+        return sums
+
+
+@lru_cache(maxsize=2)
+def _sums(vocabulary: Vocabulary) -> Any:
+    """Which class, in rows, is at or below which synset, in columns: a sparse matrix of ones."""
+    from scipy.sparse import csr_array
+
+    wider = vocabulary.with_hypernyms()
+    column = {key: i for i, key in enumerate(wider.keys)}
+    places = [
+        (row, column[at])
+        for row, key in enumerate(vocabulary.keys)
+        for at in (key, *(above.key for above in vocabulary.hypernyms(key)))
+    ]
+    rows, columns = zip(*places, strict=True)
+    return csr_array((np.ones(len(places)), (rows, columns)), (len(vocabulary), len(wider)))
 
 
 def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:

@@ -18,11 +18,13 @@ from imgsearch_es.analysis.models.weights import current_folder, relative_to
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.settings import MOST_FIELDS
 
 
 class Seen(TypedDict, total=False):
     """What of its pictures an index keeps; see ``ImageIndex``."""
 
+    words: str | os.PathLike[str] | Sequence[str] | None
     fast_decode: bool
     terms: int | None
     query_terms: int | None
@@ -56,6 +58,7 @@ class WantedAnalyzer:
     analyzer: Analyzer | Mapping[str, Any] | str | Path | None = None
     weights: str | os.PathLike[str] | None = None
     runtime: str | None = None
+    words: str | os.PathLike[str] | Sequence[str] | None = None
     fast_decode: bool = False
     terms: int | None = None
     query_terms: int | None = None
@@ -74,6 +77,7 @@ class WantedAnalyzer:
             "terms and query_terms": {self.terms, self.query_terms} != {None} or None,
             f"views = {str(self.views)!r} in its configuration": self.views,
             "visual_words = true": self.visual_words,
+            "words of its model": self.words,
         }
         for what, option in said.items() if self.analyzer is not None else ():
             if option is not None:
@@ -88,7 +92,7 @@ class WantedAnalyzer:
     @property
     def is_asked_for(self) -> bool:
         """Whether an index that exists may turn out to be of another analyzer."""
-        given = (self.model, self.analyzer, self.terms, self.query_terms, self.views)
+        given = (self.model, self.analyzer, self.words, self.terms, self.query_terms, self.views)
         return self.fast_decode or any(each is not None for each in given)
 
     def build(self, settings: IndexSettings | None) -> Analyzer:
@@ -116,8 +120,12 @@ class WantedAnalyzer:
             stored = dict(settings.analyzer)
             if self.model in (None, stored["model"]["name"]):
                 config, model = stored, dict(stored["model"])
+                if settings.vocabulary.name == "labels" and "labels" in model:
+                    model.setdefault("wordnet", False)  # as it was before labels could be wnids
         if self.weights is not None:
             model["weights"] = os.fspath(self.weights)
+        if self.words is not None:
+            model["words"] = self.words
         config = self._with_terms({**config, "model": model})
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
@@ -186,11 +194,13 @@ def are_alike(one: IndexSettings, other: IndexSettings) -> bool:
 
 def settings_of(analyzer: Analyzer) -> IndexSettings:
     """What a new index shall remember."""
+    vocabulary = analyzer.vocabulary.base
     return IndexSettings(
         analyzer=analyzer.config,
         weights=analyzer.fingerprint(),
-        vocabulary=analyzer.vocabulary.base,
+        vocabulary=vocabulary,
         embedding_dimensions=analyzer.embedding_dimensions,
+        synset_fields=len(vocabulary.labels) <= MOST_FIELDS,
     )
 
 

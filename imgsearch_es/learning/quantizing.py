@@ -126,7 +126,7 @@ def quantize(
         weights=model.fingerprint(),
         size=model.size,
         image_filters=analyzer.config["image_filters"],
-        labels=[synset.name for synset in model.vocabulary],
+        labels=model.vocabulary.labels,
     )
     import_keras()
     network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)

@@ -151,20 +151,17 @@ class Document:
         self,
         vocabulary: Vocabulary,
         sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
+        *,
+        synset_fields: bool = True,
     ) -> dict[str, Any]:
-        """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature."""
+        """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature.
+
+        Without ``synset_fields`` it has a list of ``scores`` in their place.
+        """
         source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
             "metadata": dict(self.metadata),
-            "synset": {
-                term.key: {
-                    "wind": vocabulary[term.key].wnid,
-                    "words": vocabulary[term.key].name,
-                    "score": term.score,
-                }
-                for term in self.terms
-            },
             "posterior": {term.key: term.score for term in self.terms},
             "synsets": [term.key for term in self.terms],
             "length": self.length,
@@ -173,6 +170,17 @@ class Document:
             "hit": self.to_hit(),
             "checksum": self.checksum,
         }
+        if synset_fields:
+            source["synset"] = {
+                term.key: {
+                    "wind": vocabulary[term.key].wnid,
+                    "words": vocabulary[term.key].name,
+                    "score": term.score,
+                }
+                for term in self.terms
+            }
+        else:
+            source["scores"] = [term.score for term in self.terms]
         if self.terms:
             source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
         if self.views is not None:
@@ -185,13 +193,14 @@ class Document:
     def from_source(cls, source: Mapping[str, Any]) -> Document:
         """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
         synset, keys = source.get("synset", {}), source.get("synsets", ())
+        scores = source.get("scores")
+        if scores is None:
+            scores = [synset[key]["score"] for key in keys]
         embedding = source.get("embedding")
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
-            terms=terms_of(
-                keys, [to_score(synset[key]["score"]) for key in keys], source.get("views")
-            ),
+            terms=terms_of(keys, map(to_score, scores), source.get("views")),
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),

@@ -85,6 +85,14 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
         UnknownWordError: a word names no synset; carries suggestions.
         QueryError: the line has no words, is too long, or a part of it cannot be understood.
     """
+    _check_text(text)
+    reader = _Reader(vocabulary)
+    for token in _tokens(text):
+        reader.read(token)
+    return reader.words()
+
+
+def _check_text(text: str) -> None:
     if not isinstance(text, str):
         raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
     if len(text) > MAX_LENGTH:
@@ -93,10 +101,27 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
         text.encode()
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
-    reader = _Reader(vocabulary)
+
+
+def free_text(text: str, vocabulary: Vocabulary) -> Words:
+    """Read a line for a model that reads texts: conditions apart, it is one text without terms.
+
+    Raises:
+        QueryError: as of `parse_words`; a word has a sign or boost, which a text has not.
+    """
+    _check_text(text)
+    reader, said = _Reader(vocabulary), []
     for token in _tokens(text):
-        reader.read(token)
-    return reader.words()
+        is_plain = token["sign"] is None and token["boost"] is None
+        if token["key"] is not None or token["field"] not in (None, "synset", "wnid"):
+            reader.read(token)
+        elif token["field"] is None and is_plain:
+            said.append(_unquoted(token[0]))
+        else:
+            raise QueryError(f"free text has no signs, boosts or synsets: {token[0]:.60}")
+    if not said:
+        return reader.words()
+    return Words((), filters=reader.filters, text=" ".join(said))
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
@@ -148,6 +173,10 @@ class _Reader:
             self._add_synsets(resolution.keys, _shown(phrase), sign, token["boost"], token[0])
             if sign != "-":
                 self._named.append(resolution)
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        return tuple(self._filters)
 
     def words(self) -> Words:
         self._end_run()

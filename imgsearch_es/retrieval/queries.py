@@ -50,12 +50,14 @@ class Selection:
         must: groups of keys of synsets; a hit must have a synset of each group.
         must_not: keys of synsets that a hit must not have.
         exclude: ids of documents left out.
+        synset_fields: whether Elasticsearch has a field for each synset, for what reads one.
     """
 
     filters: tuple[Filter, ...] = ()
     must: tuple[tuple[str, ...], ...] = ()
     must_not: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    synset_fields: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

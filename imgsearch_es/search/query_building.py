@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import QueryError
+from imgsearch_es.analysis.models import reads_texts
+from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
-from imgsearch_es.retrieval.language import Words, parse_words
+from imgsearch_es.retrieval.language import Words, free_text, parse_words
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
 from imgsearch_es.retrieval.strategies import DENSE
 from imgsearch_es.search.query_pictures import PictureReader, several
@@ -33,20 +34,20 @@ class QueryBuilder:
         """The query of a request."""
         images = several(request.image)
         good, bad = several(request.like), several(request.dislike)
-        given = None if request.vector is None else to_vector(request.vector)
+        given = [] if request.vector is None else [to_vector(request.vector)]
         _check(request, len(images), len(good), len(bad))
-        words = Words(()) if request.text is None else parse_words(request.text, self.vocabulary)
+        words = self._words(request)
+        if self._reads_text(request) and words.text:
+            given.append(self.reader.text_feature(words.text))
         strategy = self._possible(request, words)
         seen = self.reader.read(images, request.region, request.views)
         liked, disliked = self.reader.read(good), self.reader.read(bad)
         pictures = [*seen, *liked, *disliked]
         fusion, rocchio = to_fusion(request.fuse), request.rocchio
-        if words.terms and strategy in DENSE:
-            raise QueryError(f"{strategy} compares pictures: words have no deep feature")
         embedding = None
         by_feature = strategy in DENSE or (fusion is not None and fusion.has_features)
-        if by_feature and (seen or liked or given is not None):
-            vectors = features(seen) + ([] if given is None else [given])
+        if by_feature and (seen or liked or given):
+            vectors = features(seen) + given
             mean = mean_embedding(vectors) if vectors else None
             embedding = rocchio.embedding(mean, features(liked), features(disliked))
         judged = [e.terms for e in liked], [e.terms for e in disliked]
@@ -57,7 +58,7 @@ class QueryBuilder:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), words.terms, terms)
             terms = fused_terms(parts)
         own = [picture_id(example.uri) for example in pictures if request.exclude_self]
-        part = "a vector" if given is not None and not seen else ""
+        part = "a vector" if request.vector is not None and not seen else ""
         if request.region is not None:
             name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
             part = f"{','.join(f'{value:g}' for value in request.region)} of {name}"
@@ -84,6 +85,30 @@ class QueryBuilder:
             parts=parts,
         )
         return self._expanded(query, request) if request.feedback else query
+
+    def _reads_text(self, request: SearchRequest) -> bool:
+        """Whether the text is compared as it is, and not by the synsets that it names."""
+        if request.text is None or request.strategy not in DENSE:
+            return False
+        return reads_texts(known_settings(self.store).analyzer["model"]["name"])
+
+    def _words(self, request: SearchRequest) -> Words:
+        """The words and conditions; free text has no terms."""
+        if request.text is None:
+            return Words(())
+        if self._reads_text(request):
+            return free_text(request.text, self.vocabulary)
+        try:
+            words = parse_words(request.text, self.vocabulary)
+            if request.strategy not in DENSE or not words.terms:
+                return words
+        except UnknownWordError:
+            if request.strategy not in DENSE:
+                raise
+        raise QueryError(
+            f"{request.strategy} compares pictures: words have no deep feature, unless the index "
+            "was made with a model that reads texts (zeroshot:PRESET)"
+        )
 
     def _possible(self, request: SearchRequest, words: Words) -> str:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""

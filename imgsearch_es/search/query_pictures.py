@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Turn
+from imgsearch_es.analysis.embedding_filters import run_embedding_filters
 from imgsearch_es.analysis.filters import Resize
 from imgsearch_es.analysis.views import Preparation, whole_of
 from imgsearch_es.errors import ImageError, QueryError
@@ -47,6 +48,9 @@ QueryImage = ImageSource | Hit | Document | Prepared
 """A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
+
+TextReader: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to deep features, (texts, dimensions)."""
 
 _SIDE, _SHOWN = 4096, 1024
 """A query picture with a longer side is large: views are made of one of this side at most, and hits
@@ -104,6 +108,13 @@ class PictureReader:
             examples[i] = Example(uri, terms, embedding, shown)
         found = [examples[i] for i in range(len(images))]
         return known_settings(self._store).asking(found) if found else []
+
+    def text_feature(self, text: str) -> NDArray[np.float32]:
+        """A free text as a deep feature of this index, whose model reads texts."""
+        analyzer = self._analyzer()
+        read: TextReader = cast(Any, analyzer.model).text_features
+        vectors = run_embedding_filters(analyzer.embedding_filters, read([text]))
+        return np.asarray(vectors[0], np.float32)
 
     def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> Iterator[Analysis]:
         for start in range(0, len(shots), BATCH_SIZE):

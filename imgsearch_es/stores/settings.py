@@ -18,6 +18,8 @@ from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
+MOST_FIELDS = 1000
+"""Classes of which each has fields of its own on Elasticsearch: more make its mapping too large."""
 P = TypeVar("P", "Document", "Example")
 
 _NO_ANALYZER: Mapping[str, Any] = {
@@ -41,6 +43,7 @@ class IndexSettings:
         schema_version: of the stored form.
         checksum: that was stored with these settings; empty where there was none.
         taught: the words that the index was taught, in the order of the vocabulary.
+        synset_fields: whether Elasticsearch has a field for each synset; False above MOST_FIELDS.
     """
 
     analyzer: Mapping[str, Any]
@@ -50,6 +53,7 @@ class IndexSettings:
     schema_version: int = SCHEMA_VERSION
     checksum: str = field(default="", compare=False)
     taught: tuple[TaughtWord, ...] = ()
+    synset_fields: bool = True
 
     @classmethod
     def of_features(cls, dimensions: int) -> IndexSettings:
@@ -98,8 +102,10 @@ class IndexSettings:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, to be kept with the index."""
         words = {"taught": [word.to_dict() for word in self.taught]} if self.taught else {}
+        fields = {} if self.synset_fields else {"synset_fields": False}
         return {
             **words,  # left out otherwise, as in indexes made before there were any
+            **fields,
             "analyzer": dict(self.analyzer),
             "weights": self.weights,
             "vocabulary": self.vocabulary.base.to_dict(),
@@ -126,6 +132,7 @@ class IndexSettings:
             embedding_dimensions=data["embedding_dimensions"],
             schema_version=data["schema_version"],
             checksum=data.get("checksum", ""),
+            synset_fields=data.get("synset_fields", True),
         )
         taught = data.get("taught", ())
         return settings.with_taught(map(TaughtWord.from_dict, taught)) if taught else settings

@@ -1,42 +1,23 @@
 """Vocabularies: the terms of an index, and how words name them.
 
-A term is an ImageNet synset or a person's own label. Words name terms directly ("tabby cat"), by
-another lemma ("Alsatian"), in the plural ("wolves") or through a hypernym ("dog": 118 breeds).
+A term is a synset of ImageNet or WordNet, or a person's own label. Words name terms directly
+("tabby cat"), by another lemma ("Alsatian"), in the plural ("wolves") or through a hypernym ("dog":
+118 breeds).
 The synsets are WordNet 3.0's (WORDNET-LICENSE), derived by tools/build_synsets.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
+from imgsearch_es.vocabulary.wordnet import Synset as Synset
+from imgsearch_es.vocabulary.wordnet import own_synset, wordnet_synsets
 from imgsearch_es.vocabulary.words import safe_keys
-
-
-@dataclass(frozen=True, slots=True)
-class Synset:
-    """A set of words with one meaning, or a person's own label.
-
-    Attributes:
-        key: unique among all synsets, whatever the case: the name, with the wnid where two
-            synsets share a name (``crane_n02012849``). No dots, no white space.
-        wnid: WordNet 3.0 identifier, ``n02099601``; empty for an own label.
-        name: as in Keras's decode_predictions, ``golden_retriever``; own label: as written.
-        lemmas: the words, ``("golden retriever",)``.
-        gloss: WordNet's definition.
-        class_index: position in the model's output; None for a hypernym.
-    """
-
-    key: str
-    wnid: str
-    name: str
-    lemmas: tuple[str, ...]
-    gloss: str
-    class_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +43,15 @@ class Resolution:
 
 @dataclass(frozen=True, repr=False)
 class Vocabulary:
-    """The terms of an index; immutable. Made by `imagenet`, `from_labels` or `from_dict`.
+    """The terms of an index; immutable. Made by `imagenet`, `from_wnids` and `from_labels`.
 
     Attributes:
-        name: "imagenet-1k" or "labels".
+        name: "imagenet-1k", "wordnet" or "labels".
         synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
         ancestors: the synsets above the terms that are not terms themselves.
         parents: the keys of the synsets right above each, by key.
         taught: how many of the synsets, the last ones, are words that an index was taught.
+        has_hypernyms: whether every hypernym is a term, whose score sums those below it.
     """
 
     name: str
@@ -77,6 +59,7 @@ class Vocabulary:
     ancestors: tuple[Synset, ...] = ()
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     taught: int = 0
+    has_hypernyms: bool = False
 
     def __len__(self) -> int:
         return len(self.synsets)
@@ -105,6 +88,12 @@ class Vocabulary:
         """The terms' keys, in order."""
         return tuple(self._terms)
 
+    @property
+    def labels(self) -> list[str]:
+        """Of the classes in their order: the wnid, or an own label as it was written."""
+        classes = (synset for synset in self.synsets if synset.class_index is not None)
+        return [synset.wnid or synset.name for synset in classes]
+
     def hypernyms(self, key: str) -> tuple[Synset, ...]:
         """All synsets above a term or hypernym, each after everything that is below it."""
         above: dict[str, int] = {}
@@ -130,7 +119,7 @@ class Vocabulary:
 
     def with_hypernyms(self) -> Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
-        return self._with_hypernyms if self.ancestors else self
+        return self if self.has_hypernyms or not self.parents else self._with_hypernyms
 
     @cached_property
     def base(self) -> Vocabulary:
@@ -139,7 +128,7 @@ class Vocabulary:
             return self
         own = {synset.key for synset in self.synsets[-self.taught :]}
         parents = {key: above for key, above in self.parents.items() if key not in own}
-        return Vocabulary(self.name, self.synsets[: -self.taught], self.ancestors, parents)
+        return replace(self, synsets=self.synsets[: -self.taught], parents=parents, taught=0)
 
     def with_taught(self, words: Iterable[tuple[str, str, str]]) -> Vocabulary:
         """This vocabulary with taught words, given by key, name and gloss, instead of its own.
@@ -154,12 +143,11 @@ class Vocabulary:
         if not synsets:
             return base
         parents = {synset.key: base.named_by(synset.name) for synset in synsets}
-        return Vocabulary(
-            base.name,
-            (*base.synsets, *synsets),
-            base.ancestors,
-            {**base.parents, **{key: above for key, above in parents.items() if above}},
-            len(synsets),
+        return replace(
+            base,
+            synsets=(*base.synsets, *synsets),
+            parents={**base.parents, **{key: named for key, named in parents.items() if named}},
+            taught=len(synsets),
         )
 
     def named_by(self, phrase: str) -> tuple[str, ...]:
@@ -209,8 +197,9 @@ class Vocabulary:
             listed = [[synset.key, synset.name, synset.gloss] for synset in own]
             return {**self.base.to_dict(), "taught": listed}
         if self.name == "labels":
-            return {"name": "labels", "labels": [synset.name for synset in self.synsets]}
-        return {"name": self.name} | ({} if self.ancestors else {"hypernyms": True})
+            return {"name": "labels", "labels": self.labels}
+        labels = {"labels": self.labels} if self.name == "wordnet" else {}
+        return {"name": self.name, **labels} | ({"hypernyms": True} if self.has_hypernyms else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Vocabulary:
@@ -220,13 +209,16 @@ class Vocabulary:
             return cls.from_dict({**data, "taught": None}).with_taught(map(tuple, taught))
         if name == "imagenet-1k":
             return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()
-        if name != "labels" or not isinstance(labels, list):
+        if name not in ("labels", "wordnet") or not isinstance(labels, list):
             raise SchemaError(
                 f"the index has the unknown vocabulary {name!r}; open it with the version of "
                 "imgsearch_es that wrote it, or build it again"
             )
         try:
-            return from_labels(labels)
+            if name == "labels":
+                return from_labels(labels)
+            found = from_wnids(labels)
+            return found.with_hypernyms() if data.get("hypernyms") else found
         except ConfigurationError as error:
             raise SchemaError(f"the index's list of labels is damaged: {error}") from error
 
@@ -237,7 +229,11 @@ class Vocabulary:
         if self.taught and not (match.phrase in keys and match.phrase in self._same[1]):
             same = ((key, *self._same[0].get(key, ()), *self._same[1].get(key, ())) for key in keys)
             keys = tuple(dict.fromkeys(key for group in same for key in group))
-        named = {term for key in keys for term in ((key,) if key in self else self._below[key])}
+        # A class of WordNet may stand above others; where it does not sum them, all are meant.
+        alone = self.has_hypernyms or self.name != "wordnet"
+        named = {
+            term for key in keys for term in ((key,) if alone and key in self else self._below[key])
+        }
         others = self._lexicon.in_table("lemma", match.phrase)
         return Resolution(
             phrase=match.phrase,
@@ -259,7 +255,8 @@ class Vocabulary:
 
     @cached_property
     def _with_hypernyms(self) -> Vocabulary:
-        return Vocabulary(self.name, self.synsets + self.ancestors, (), self.parents)
+        terms = self.synsets + self.ancestors
+        return replace(self, synsets=terms, ancestors=(), has_hypernyms=True)
 
     @cached_property
     def _terms(self) -> dict[str, Synset]:
@@ -277,8 +274,15 @@ class Vocabulary:
     def _below(self) -> dict[str, list[str]]:
         """The terms at or below every synset."""
         below: dict[str, list[str]] = {key: [] for key in self._known}
+        over: dict[str, set[str]] = {}
+
+        def at_or_above(key: str) -> set[str]:
+            if key not in over:
+                over[key] = {key}.union(*map(at_or_above, self.parents.get(key, ())))
+            return over[key]
+
         for term in self.keys:
-            for key in (term, *(above.key for above in self.hypernyms(term))):
+            for key in at_or_above(term):
                 below[key].append(term)
         return below
 
@@ -322,6 +326,27 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
     Raises:
         ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
     """
+    _check(labels)
+    synsets = tuple(
+        own_synset(key, label, position)
+        for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
+    )
+    return Vocabulary("labels", synsets)
+
+
+def from_wnids(labels: Sequence[str]) -> Vocabulary:
+    """The vocabulary of labels that are wnids of WordNet's nouns; others among them are own labels.
+
+    A key is the synset's first word, with the wnid where another class has that word, too.
+
+    Raises:
+        ConfigurationError: as of `from_labels`.
+    """
+    _check(labels)
+    return Vocabulary("wordnet", *wordnet_synsets(labels))
+
+
+def _check(labels: Sequence[str]) -> None:
     if isinstance(labels, str) or not labels:
         raise ConfigurationError("labels must be a list of at least one text, one per class")
     seen: dict[str, int] = {}
@@ -333,8 +358,3 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
         first = seen.setdefault(label.strip(), position)
         if first != position:
             raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")
-    synsets = tuple(
-        Synset(key, "", label, (" ".join(label.replace("_", " ").split()) or label,), "", position)
-        for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
-    )
-    return Vocabulary("labels", synsets)

@@ -17,7 +17,13 @@ from imgsearch_es.retrieval.conditions import (
     Filter,
     quoted,
 )
-from imgsearch_es.retrieval.language import MAX_LENGTH, MAX_PARTS, Words, parse_words
+from imgsearch_es.retrieval.language import (
+    MAX_LENGTH,
+    MAX_PARTS,
+    Words,
+    free_text,
+    parse_words,
+)
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 IMAGENET = imagenet()
@@ -265,3 +271,13 @@ def test_the_page_names_every_field_and_its_examples_are_read():
 
 def _wnid(key):
     return next(s.wnid for s in (*IMAGENET.synsets, *IMAGENET.ancestors) if s.key == key)
+
+
+def test_free_text_is_one_text_and_conditions_still_select():
+    words = free_text('a dog on "a red sofa" label:pets width:>=80', imagenet())
+    assert (words.text, words.terms) == ("a dog on a red sofa", ())
+    assert [str(item) for item in words.filters] == ["label:pets", "width:>=80"]
+    assert free_text("label:pets", imagenet()).text == ""
+    for text in ("dog -poodle", "dog^2", "synset:tabby", ""):
+        with pytest.raises(QueryError, match=r"no signs|no words"):
+            free_text(text, imagenet())

@@ -5,9 +5,12 @@ import zipfile
 
 import pytest
 
+from imgsearch_es.analysis.configuration import is_same_analyzer
 from imgsearch_es.analysis.models.keras_file import KerasFileModel, read_labels, to_vocabulary
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.vocabulary.synsets import imagenet
+from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
+from imgsearch_es.stores.settings import IndexSettings
+from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 
 @pytest.fixture
@@ -131,4 +134,18 @@ def test_the_imagenet_classes_in_order_are_imagenet(part):
     labels = [getattr(synset, part) for synset in imagenet()]
     assert to_vocabulary(labels) is imagenet()
     if part != "name":  # some names occur twice
-        assert to_vocabulary(labels[::-1]).name == "labels"
+        assert to_vocabulary(labels[::-1]).name == ("wordnet" if part == "wnid" else "labels")
+
+
+def test_wnids_are_synsets_but_in_an_index_of_before(save):
+    model = make(save(), labels=["n02084071", "cat"])
+    assert model.vocabulary.keys == ("dog", "cat")
+    assert model.config["wordnet"] is True
+    assert "wordnet" not in make(save(), labels=["dog", "cat"]).config
+    old = {name: value for name, value in model.config.items() if name != "wordnet"}
+    filters = {"image_filters": [], "term_filters": [], "embedding": True}
+    for stored, vocabulary in (({"model": old, **filters}, from_labels(["n02084071", "cat"])),
+                               ({"model": model.config, **filters}, model.vocabulary)):  # fmt: skip
+        analyzer = WantedAnalyzer().build(IndexSettings(stored, "", vocabulary, 0))
+        assert analyzer.vocabulary == vocabulary
+        assert is_same_analyzer(analyzer.config, "", stored, "")

@@ -8,12 +8,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgsearch_es.analysis.filters import Hypernyms
 from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
-from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
+from imgsearch_es.vocabulary.wordnet import nouns
 from imgsearch_es.vocabulary.words import STOP_WORDS
 
 VOCABULARY = imagenet()
@@ -408,3 +411,82 @@ def test_vocabularies_are_compared_by_content():
 def test_an_unknown_vocabulary_is_a_schema_error(data):
     with pytest.raises(SchemaError):
         Vocabulary.from_dict(data)
+
+
+# The script that builds the table
+
+
+def test_the_script_reads_wordnet_and_keeps_keys_apart(tmp_path):
+    script = Path(__file__).parents[2] / "tools" / "build_synsets.py"
+    spec = importlib.util.spec_from_file_location("build_synsets", script)
+    assert spec
+    assert spec.loader
+    build = importlib.util.module_from_spec(spec)
+    sys.modules["build_synsets"] = build
+    spec.loader.exec_module(build)
+    data = tmp_path / "data.noun"
+    data.write_text(
+        "  1 A license  \n"
+        "00000001 03 n 01 bird 0 001 ~ 00000002 n 0000 | it flies  \n"
+        "00000002 03 n 02 crane 0 Grus_grus 1 002 @ 00000001 n 0000 @i 00000003 n 0000 | wades\n"
+        "00000003 03 n 01 Crane 0 000 | a family  \n",
+        encoding="utf-8",
+    )
+    nouns, notice = build.read_nouns(data)
+    assert notice == "A license\n"
+    assert build.table([("n00000002", "crane")], nouns) == [
+        ("n00000002", "0", "crane", "crane", "crane|Grus grus", "wades", "n00000001 n00000003"),
+        ("n00000001", "", "bird", "bird", "bird", "it flies", ""),
+        ("n00000003", "", "Crane_n00000003", "Crane", "Crane", "a family", ""),
+    ]
+
+
+# Labels that are wnids
+
+
+def test_labels_that_are_wnids_have_the_words_of_wordnet():
+    labels = [
+        "n02084071",
+        "n02099601",
+        "n02123045",
+        "my own",
+        "n02012849",
+        "n03126707",
+        "n99999999",
+    ]
+    made = from_wnids(labels)
+    dog, retriever, tabby, *others = made.keys
+    assert (dog, retriever, tabby) == ("dog", "golden_retriever", "tabby")
+    assert others == ["my_own", "crane_n02012849", "crane_n03126707", "n99999999"]
+    assert made["tabby"].lemmas == VOCABULARY["tabby"].lemmas
+    above = {synset.wnid for synset in made.hypernyms("tabby")}
+    assert above == {synset.wnid for synset in VOCABULARY.hypernyms("tabby")}
+    for word, terms in {
+        "dog": (dog, retriever),  # a class that stands above another, and sums nothing
+        "animal": (dog, retriever, tabby, "crane_n02012849"),
+        "cranes": ("crane_n02012849", "crane_n03126707"),
+        "my own": ("my_own",),
+    }.items():
+        assert made.resolve(word).keys == terms, word
+    assert made.labels == labels
+    assert Vocabulary.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_with_hypernyms_a_class_above_others_sums_them_and_stands_alone():
+    made = from_wnids(["n02084071", "n02099601", "n02123045"])
+    wider = made.with_hypernyms()
+    assert Vocabulary.from_dict(wider.to_dict()) == wider
+    assert wider.with_hypernyms() is wider
+    assert wider.resolve("dog").keys == ("dog",)
+    sums = Hypernyms()(np.array([[0.25, 0.5, 0.125]], np.float32), made)[0]
+    found = dict(zip(wider.keys, sums.tolist(), strict=True))
+    assert {key: found[key] for key in ("dog", "golden_retriever", "tabby", "carnivore")} == {
+        "dog": 0.75, "golden_retriever": 0.5, "tabby": 0.125, "carnivore": 0.875,
+    }  # fmt: skip
+
+
+def test_thousands_of_classes_have_distinct_keys_and_taught_words():
+    every = from_wnids(nouns()[:80_000:40]).with_taught([("beach_taught", "beach", "")])
+    assert every.taught == 1
+    assert "beach_taught" in every.resolve("beach").keys
+    assert len({key.casefold() for key in every.keys}) == len(every) == 2001

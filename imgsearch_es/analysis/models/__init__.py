@@ -14,7 +14,15 @@ from imgsearch_es.analysis.models.base import Model, ModelInfo, Prediction
 from imgsearch_es.analysis.plugins import check_options, entry_point, load_plugin, plugin_names
 from imgsearch_es.errors import AnalyzerError, ImgsearchError
 
-__all__ = ["MODELS", "Model", "ModelInfo", "Prediction", "available_models", "create_model"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "ModelInfo",
+    "Prediction",
+    "available_models",
+    "create_model",
+    "reads_texts",
+]
 
 MODELS = "imgsearch_es.models"
 """The entry-point group."""
@@ -49,6 +57,14 @@ def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
 def available_models() -> list[ModelInfo]:
     """List the registered models, sorted by name; a broken plug-in is listed with its error."""
     return [_info(name) for name in plugin_names(MODELS)]
+
+
+def reads_texts(name: str) -> bool:
+    """Whether the model of this name gives texts deep features, so that they can be compared."""
+    try:
+        return hasattr(_factory(name), "text_features")
+    except AnalyzerError:  # it is not installed here
+        return False
 
 
 def _factory(name: str) -> Callable[..., Model]:

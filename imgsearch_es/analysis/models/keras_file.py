@@ -21,7 +21,8 @@ from imgsearch_es.analysis.models.runtime import telling
 from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
 from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
-from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
+from imgsearch_es.vocabulary.wordnet import noun
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +47,7 @@ class KerasFileModel(NetworkModel):
         width: int | None = None,
         rescale: str = "none",
         activation: str = "auto",
+        wordnet: bool = True,
     ) -> None:
         path = name.partition(":")[2]
         if not path:
@@ -68,7 +70,9 @@ class KerasFileModel(NetworkModel):
             self._labels, stored = list(labels), [*labels]
         options: dict[str, JSON] = {"labels": stored, "height": size[0], "width": size[1]}
         options |= {"rescale": rescale, "activation": activation}
-        self._rescale, self._activation = rescale, activation
+        if any(noun(label.strip()) for label in self._labels):
+            options["wordnet"] = wordnet  # of an index made before there was this it says nothing
+        self._rescale, self._activation, self._wordnet = rescale, activation, wordnet
         super().__init__(f"keras:{self.path}", options, size)
 
     @classmethod
@@ -78,8 +82,8 @@ class KerasFileModel(NetworkModel):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The labels; the ImageNet vocabulary where they are its 1,000 classes in order."""
-        return to_vocabulary(self._labels)
+        """The labels; ImageNet's synsets or WordNet's where they are these."""
+        return to_vocabulary(self._labels, wordnet=self._wordnet)
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
@@ -205,12 +209,17 @@ def read_labels(path: Path) -> list[str]:
     return found
 
 
-def to_vocabulary(labels: Sequence[str]) -> Vocabulary:
-    """The vocabulary of the labels: ImageNet's, where they are its 1,000 classes in order."""
+def to_vocabulary(labels: Sequence[str], *, wordnet: bool = True) -> Vocabulary:
+    """The vocabulary of the labels.
+
+    ImageNet's, where they are its 1,000 classes in order; WordNet's, where one is a wnid, unless
+    ``wordnet`` is false.
+    """
     known = imagenet()
     if len(labels) == len(known) and all(
         label in (synset.key, synset.name, synset.wnid)
         for label, synset in zip(labels, known, strict=True)
     ):
         return known
-    return from_labels(labels)
+    is_wordnet = wordnet and any(noun(label.strip()) for label in labels)
+    return from_wnids(labels) if is_wordnet else from_labels(labels)

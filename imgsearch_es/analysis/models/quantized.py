@@ -80,7 +80,8 @@ class QuantizedModel:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """That of the model it was made from."""
-        return to_vocabulary(self.origin.labels)
+        wordnet = bool(self.origin.model.get("wordnet", False))
+        return to_vocabulary(self.origin.labels, wordnet=wordnet)
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:

@@ -235,7 +235,12 @@ def _print_figures(figures: dict[str, Any]) -> None:
     )
     if synsets := figures["synsets"]:
         rows = [
-            (each["synset"], each["documents"], f"{each['mean_score']:.3f}") for each in synsets
+            (
+                each["synset"],
+                each["documents"],
+                "" if each["mean_score"] is None else f"{each['mean_score']:.3f}",
+            )
+            for each in synsets
         ]
         columns = ("synset", "pictures", "mean score")
         print_table(columns, rows, right=columns[1:])

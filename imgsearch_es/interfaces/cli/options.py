@@ -79,6 +79,7 @@ class Seen:
     """What a new index keeps of its pictures.
 
     Analyzer:
+        --words FILE: Words or phrases, one a line, that a model zeroshot:PRESET looks for.
         --terms: How many of its best synsets a picture keeps. By default 50; more find more by
             words.
         --query-terms: How many of them a picture in a query asks with. By default 10.
@@ -88,6 +89,7 @@ class Seen:
             visual-words and --approximate.
     """
 
+    words: str | None = None
     terms: OptionalPositive = None
     query_terms: OptionalPositive = None
     views: str | None = None

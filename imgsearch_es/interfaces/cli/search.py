@@ -74,6 +74,8 @@ class Refined:
     Options:
         --offset: Leave out this many of the best.
         --exclude-self: Leave out the query's own pictures.
+        --text TEXT: A free text, for the strategies dense-* and an index whose model reads texts
+            (zeroshot:PRESET).
         --vector FILE: A deep feature, for the strategies dense-*: a .npy file, or a text file of
             numbers; - reads standard input.
         --like FILE: A picture (or id) to search closer to. May be repeated.
@@ -92,6 +94,7 @@ class Refined:
 
     offset: Natural = 0
     exclude_self: bool = False
+    text: str | None = None
     vector: str | None = None
     like: list[str] | None = None
     dislike: list[str] | None = None

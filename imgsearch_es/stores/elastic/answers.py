@@ -69,7 +69,12 @@ def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, A
 
 
 def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
-    """The first pass with a second one, so that its answer is ranked already: for people."""
+    """The first pass with a second one, so that its answer is ranked already: for people.
+
+    Without fields of synsets it is the first pass, whose scores are a little too low.
+    """
+    if not query.synset_fields:
+        return first_pass(query, statistics, window)
     again = rescoring(window, {"function_score": exact_scoring(query.terms)})
     return {**first_pass(query, statistics, window), "rescore": again}
 
@@ -125,6 +130,11 @@ def read_first_pass(
     found = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
     counted = _counted(answer, ranked)
     return result(query, statistics, answer, found, means=means, windows=1, **counted)
+
+
+def _of_first_pass(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    found = (_by_formula_1(query, hit) for hit in hits)
+    return best_first(item for item in found if item.score > 0)
 
 
 def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
@@ -230,15 +240,17 @@ def pages(
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
     A point in time keeps the index as it is, and ``search_after`` goes on where the page before
-    ended. All matching documents are scored; one whose deep feature is compared is given when none
-    that the server has not sent yet can score as much.
+    ended. All matching documents are scored; where the server's scores are not exact, one is given
+    when none that the server has not sent yet can score as much.
 
     Raises:
         StoreError: a page was asked for so late that the server no longer has the point in time.
     """
-    way = FALLBACK if way_of(query) is IMPACT else way_of(query)
-    size, is_dense = max(query.k, _LEAST), way in (_DENSE, _WORDS)
-    asked = query if is_dense else replace(query, k=size, offset=0)
+    way = way_of(query)
+    way = FALLBACK if way is IMPACT and query.synset_fields else way
+    size, is_bound = max(query.k, _LEAST), way in (_DENSE, _WORDS, IMPACT)
+    read = _of_first_pass if way is IMPACT else compared
+    asked = query if is_bound else replace(query, k=size, offset=0)
     body = way.body(asked, statistics, size)
     body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
     body.pop("from", None)
@@ -249,12 +261,12 @@ def pages(
         for answer in answers:
             hits = answer["hits"]["hits"]
             is_last, took = len(hits) < size, took + answer["took"]
-            found = compared(query, hits) if is_dense else as_scored(hits)
+            found = read(query, hits) if is_bound else as_scored(hits)
             counted = answer["hits"].get("total", {"value": total})
             total = counted["value"] - len(hits) + len(found)
             waiting = best_first([*waiting, *found])
             count = len(waiting)
-            if is_dense and not is_last:
+            if is_bound and not is_last:
                 ahead = (is_above(query, item.score, hits[-1]["_score"]) for item in waiting)
                 count = sum(takewhile(bool, ahead))
             ready, waiting = [*ready, *waiting[:count]], waiting[count:]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.stores.settings import MOST_FIELDS
 
 _LENGTHS = """
 if (doc['norm'].size() == 0) {
@@ -109,8 +111,17 @@ def rescoring(window: int, query: dict[str, Any]) -> dict[str, Any]:
     return {"window_size": window, "query": again}
 
 
+def _need_fields(query: Selection, what: str) -> None:
+    if not query.synset_fields:
+        raise QueryError(
+            f"{what} reads the field of a synset, and an index on Elasticsearch with more than "
+            f"{MOST_FIELDS:,} classes has none: use impact, tfidf or dense-*, or an index file"
+        )
+
+
 def script(query: Query, statistics: Statistics) -> dict[str, Any]:
     """The script of the query's formula, with the numbers of a query that is weighted already."""
+    _need_fields(query, f"the strategy {query.strategy}")
     formula = query.formula
     source = _SCRIPT.replace("{summand}", formula.painless)
     parameters: dict[str, Any] = {
@@ -147,6 +158,8 @@ def matching(query: Selection) -> dict[str, Any]:
 def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:
     """These clauses and the conditions of a query; where there are none, everything."""
     filters = [item.normalized() for item in query.filters]
+    if any(item.synset is not None for item in filters):
+        _need_fields(query, "a condition on a score")
     wanted = [{"terms": {"synsets": list(group)}} for group in query.must]
     wanted += [_condition(item) for item in filters if not item.negated]
     unwanted: list[dict[str, Any]] = []

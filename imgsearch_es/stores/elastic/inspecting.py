@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,9 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
     primary: Document | None = None
     try:
         found = replace(Document.from_source(source), embedding=vector)
-        right = found.to_source(settings.vocabulary, sent=lambda vector: None)
+        right = found.to_source(
+            settings.vocabulary, lambda vector: None, synset_fields=settings.synset_fields
+        )
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
     else:
@@ -104,9 +106,9 @@ def _made_harms(
             yield "direction", DIFFERS
 
 
-def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]:
-    """What is wrong with the posting lists as a whole: three counts of each must agree."""
-    harms = []
+def glance(client: Elasticsearch, index: str, settings: IndexSettings) -> list[Harm]:
+    """What is wrong with the posting lists as a whole: two or three counts of each must agree."""
+    harms, keys = [], settings.vocabulary.keys
     for start in range(0, len(keys), _COUNTED):
         part = list(keys[start : start + _COUNTED])
         aggs: dict[str, Any] = {}
@@ -114,11 +116,12 @@ def glance(client: Elasticsearch, index: str, keys: Sequence[str]) -> list[Harm]
             one = {"field": "posterior", "query_vector": {key: 1.0}}
             aggs[f"{i}weights"] = {"filter": {"sparse_vector": one}}
             aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
-            aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
+            if settings.synset_fields:
+                aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
             weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
-            scores = answer[f"{i}scores"]["value"]
+            scores = answer.get(f"{i}scores", {"value": names})["value"]
             if not weights == names == scores:
                 what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
                 harms.append(Harm("posterior", what))

@@ -246,7 +246,7 @@ def index_body(
         ConfigurationError: the server cannot index deep features so.
     """
     neighbors.check(settings.embedding_dimensions, version)
-    limit = field_limit(len(settings.vocabulary))
+    limit = field_limit(len(settings.vocabulary) if settings.synset_fields else 0)
     return {
         "settings": {
             **layout.settings(settings.embedding_dimensions),
@@ -272,12 +272,15 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
     unpruned = {"index_options": {"prune": False}} if prunes else {}
     properties: dict[str, Any] = {name: {"type": kind} for name, kind in _TYPES.items()}
     properties |= {
-        "synset": {"properties": dict.fromkeys(settings.vocabulary.keys, TERM)},
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
         **CHECKSUM,
         "views": {"type": "byte", "index": False, "doc_values": False},
     }
+    if settings.synset_fields:
+        properties["synset"] = {"properties": dict.fromkeys(settings.vocabulary.keys, TERM)}
+    else:
+        properties["scores"] = {"type": "float", "index": False, "doc_values": False}
     if settings.visual_words:
         properties[VISUAL_WORDS] = {"type": "sparse_vector", **unpruned}
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import elasticsearch
 from elasticsearch import helpers
@@ -32,6 +33,7 @@ from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import WHOLE, all_answers, embedding_of, whole_document_of
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
+S = TypeVar("S", bound=Selection)
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
 _SCANNED, _KEEP_ALIVE = 500, "10m"
@@ -82,7 +84,7 @@ class Reading(AliasedIndex):
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        body = {"query": matching(query), "_source": False}
+        body = {"query": matching(self._of_fields(query)), "_source": False}
         with translated(self._address):
             return sorted(hit["_id"] for hit in self._scan(body))
 
@@ -112,9 +114,13 @@ class Reading(AliasedIndex):
             ],
         }
 
-    def _mean_scores(self, keys: Sequence[str]) -> dict[str, float]:
-        if not keys:
-            return {}
+    def _of_fields(self, query: S) -> S:
+        """A query that knows whether the index has a field for each synset."""
+        return replace(query, synset_fields=known_settings(self).synset_fields)
+
+    def _mean_scores(self, keys: Sequence[str]) -> dict[str, float | None]:
+        if not keys or not known_settings(self).synset_fields:
+            return dict.fromkeys(keys)
         aggregations = {
             str(i): {"avg": {"field": f"synset.{key}.score"}} for i, key in enumerate(keys)
         }
@@ -157,7 +163,7 @@ class Reading(AliasedIndex):
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field."""
-        known_settings(self)
+        query = self._of_fields(query)
         if not fields:
             return {}
         with translated(self._address):
@@ -207,9 +213,9 @@ class Reading(AliasedIndex):
             yield from map(whole_document_of, self._hits(filters, WHOLE))
 
     def glance(self) -> list[Harm]:
-        keys = known_settings(self).vocabulary.keys
+        settings = known_settings(self)
         with translated(self._address):
-            return inspecting.glance(self.client, self._name, keys)
+            return inspecting.glance(self.client, self._name, settings)
 
     def inspect(self) -> Iterator[Inspected]:
         """Every document as the index is when the first is asked for."""
@@ -222,7 +228,7 @@ class Reading(AliasedIndex):
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
         self.client.indices.refresh(index=self._name)
-        wanted = matching(Selection(filters=tuple(filters)))
+        wanted = matching(self._of_fields(Selection(filters=tuple(filters))))
         body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}
         body["track_total_hits"] = False
         for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE):

@@ -94,7 +94,7 @@ class ElasticStore(Writing):
 
     def _checked(self, query: Query) -> Query:
         """The query, if the index can answer it, with the way to its candidates."""
-        known_settings(self)
+        query = self._of_fields(query)
         if query.candidates and query.strategy in self._neighbors.strategies:
             query = replace(query, visual_words=0)  # the nearest are found better than by words
         check_features(self, query)
@@ -121,7 +121,7 @@ class ElasticStore(Writing):
                 break
             window = min(_WIDER * window, MAX_RESULTS)
         means = "too many near-ties for a proof, so all matching pictures were scored"
-        if query.by_words:
+        if query.by_words or not query.synset_fields:
             with closing(pages(self.client, self._index, query, statistics)) as found_pages:
                 found = next(found_pages)
         else:
@@ -133,7 +133,7 @@ class ElasticStore(Writing):
     def _may_vanish(self, query: Query) -> bool:
         """Whether a document may share a synset with the query and yet score 0."""
         clauses = vanishing(query.terms)
-        if not clauses:
+        if not clauses or not query.synset_fields:  # then such documents may be counted
             return False
         found = self._request(size=0, track_total_hits=1, query={"bool": {"should": clauses}})
         return bool(found["hits"]["total"]["value"])

@@ -86,7 +86,9 @@ class Writing(Reading):
 
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(
-                settings.vocabulary, lambda vector: sent_vector(vector, version)
+                settings.vocabulary,
+                lambda vector: sent_vector(vector, version),
+                synset_fields=settings.synset_fields,
             )
             if not self._has_checksums:
                 del source["checksum"]
@@ -127,11 +129,13 @@ class Writing(Reading):
         index = self._known_index()
         with translated(self._address):
             indices = self.client.indices
-            found = indices.get_mapping(index=index)[index]["mappings"]["properties"]["synset"]
-            new = [k for k in settings.vocabulary.keys if k not in found["properties"]]
+            found = indices.get_mapping(index=index)[index]["mappings"]["properties"]
+            known = found.get("synset", {}).get("properties", {})
+            new = [k for k in settings.vocabulary.keys if k not in known]
+            new = new if settings.synset_fields else []
             properties = {"synset": {"properties": dict.fromkeys(new, TERM)}} if new else {}
             if new:
-                limit = field_limit(len(found["properties"]) + len(new))
+                limit = field_limit(len(known) + len(new))
                 indices.put_settings(
                     index=index, settings={"index.mapping.total_fields.limit": limit}
                 )

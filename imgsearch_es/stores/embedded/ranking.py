@@ -21,10 +21,8 @@ from imgsearch_es.stores.embedded.selecting import selection
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
-FROM {table} JOIN (SELECT unnest($terms)::{kind} AS term) USING (term) {joined} {selection}
+FROM {table} JOIN (SELECT unnest($terms)::INTEGER AS term) USING (term) {joined} {selection}
 """
-_KINDS = {"postings": "SMALLINT", "visual_postings": "INTEGER"}
-"""Of the column ``term`` of each table."""
 _LENGTHS = ", length, norm", "JOIN (SELECT document, length, norm FROM documents) USING (document)"
 _SOME = "JOIN (SELECT unnest($near::INTEGER[]) AS document) USING (document)"
 _EXCLUDED = "SELECT id, document FROM documents JOIN (SELECT unnest($1) AS id) USING (id)"
@@ -167,9 +165,7 @@ def _read_lists(
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
     where, parameters = selection(conditions, reader.numbers)
     found = reader.connection.execute(
-        _POSTINGS.format(
-            table=table, kind=_KINDS[table], lengths=lengths, joined=joined, selection=where
-        ),
+        _POSTINGS.format(table=table, lengths=lengths, joined=joined, selection=where),
         {**parameters, "terms": list(terms)},
     ).fetchnumpy()
     columns = {name: np.asarray(column) for name, column in found.items()}

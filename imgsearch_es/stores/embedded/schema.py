@@ -17,16 +17,16 @@ from imgsearch_es.stores.base import IndexSettings
 
 TABLES = """
 CREATE TABLE settings (name VARCHAR, value VARCHAR);
-CREATE TABLE terms (term SMALLINT, synset VARCHAR, wnid VARCHAR, name VARCHAR);
+CREATE TABLE terms (term INTEGER, synset VARCHAR, wnid VARCHAR, name VARCHAR);
 CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms SMALLINT[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR,
+    terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR,
     views UTINYINT[]
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
-CREATE TABLE postings (term SMALLINT, document INTEGER, score FLOAT);
+CREATE TABLE postings (term INTEGER, document INTEGER, score FLOAT);
 CREATE VIEW picture_terms AS
     SELECT synset, wnid, score, uri, id
     FROM postings JOIN terms USING (term) JOIN documents USING (document);

@@ -140,7 +140,7 @@ def statistics(reader: Reader, keys: Sequence[str]) -> Statistics:
     ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
     frequencies = reader.rows(
         "SELECT term, count(*) FROM postings "
-        "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
+        "JOIN (SELECT unnest($1)::INTEGER AS term) USING (term) GROUP BY term",
         [list(known)],
     )
     return Statistics(count, to_score(length), {known[term]: n for term, n in frequencies})

@@ -40,7 +40,7 @@ def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, A
     """Whether the document has one of these terms."""
     name = f"terms{len(parameters)}"
     parameters[name] = [numbers[key] for key in keys if key in numbers]
-    listed = f"(SELECT unnest(${name}::SMALLINT[]) AS term)"
+    listed = f"(SELECT unnest(${name}::INTEGER[]) AS term)"
     return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
 
 
@@ -59,7 +59,7 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
     if item.field in ("synsets", "top_synset"):
         parameters[name] = _matching_terms(item, numbers)
         column = "terms" if item.field == "synsets" else "terms[1:1]"
-        return f"list_has_any({column}, {values}::SMALLINT[])"
+        return f"list_has_any({column}, {values}::INTEGER[])"
     if item.operator == "wildcard":
         parameters[name] = _regex(str(item.values[0]))
         items = "label" if item.field == "label" else f"[{item.field}]"
