@@ -358,8 +358,17 @@ def test_an_index_is_analyzed_again_with_views(photos: Path, tmp_path: Path):
         assert None not in seen(index.get(photos / "00.png"))
         assert index.add(photos).unchanged == 20
         assert index.reindex().copied == 20
-        assert None not in seen(index.get(photos / "00.png"))
+        document = index.get(photos / "00.png")
+        assert None not in seen(document)
         assert index.verify(sample=20).is_whole
+        for view in (5, 14, None):  # in another tile, in one that "tiles" lacks, in none
+            best = next(t for t in document.terms if t.view not in (0, 5))
+            terms = [replace(t, view=view) if t == best else t for t in document.terms]
+            index.store.write([replace(document, terms=tuple(terms))])
+            assert index.verify().is_whole
+            (harm,) = index.verify(sample=20).harms
+            assert (harm.uri, harm.part) == (document.uri, "analysis")
+            assert "in other views" in harm.what
 
 
 # -- asking ----------------------------------------------------------------------------------

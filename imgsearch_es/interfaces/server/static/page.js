@@ -278,7 +278,6 @@ async function explain(link) {
     dialog.replaceChildren(...parse(await response.text()));
     for (const image of dialog.querySelectorAll("img[data-src]")) load(image);
     if (!dialog.open) dialog.showModal();
-    dialog.scrollTop = 0;
   } catch (error) {
     say(error.message || "The server does not answer.");
   } finally {
