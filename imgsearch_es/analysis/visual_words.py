@@ -100,10 +100,10 @@ def word_key(word: int) -> str:
 
 
 def word_number(key: str) -> int:
-    """412 for ``vw412``, or a QueryError."""
+    """412 for ``vw412``, also with its name behind it, or a QueryError."""
     if not is_word(key):
         raise QueryError(f"{key!r} is no visual word: they are called vw0, vw1, ...")
-    return int(key[2:])
+    return int(key.partition(":")[0][2:])
 
 
 def word_name(key: str, weights: Vectors | None, classes: Vocabulary) -> str:
@@ -114,11 +114,11 @@ def word_name(key: str, weights: Vectors | None, classes: Vocabulary) -> str:
     """
     number = word_number(key)
     if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
-        return key
+        return word_key(number)
     row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
     best = np.argsort(-row, kind="stable")[:_NAMED]
     names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
-    return f"{key}: {', '.join(names)}"
+    return f"{word_key(number)}: {', '.join(names)}"
 
 
 def word_vector(key: str, dimensions: int) -> Vectors:
@@ -137,5 +137,5 @@ def word_vector(key: str, dimensions: int) -> Vectors:
 
 
 def is_word(key: str) -> bool:
-    """Whether this is the name of a visual word."""
-    return re.fullmatch(r"vw[0-9]{1,9}", key) is not None
+    """Whether this is a visual word, with or without its name."""
+    return re.fullmatch(r"vw[0-9]{1,9}(: .*)?", key) is not None
