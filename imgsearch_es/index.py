@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.visual_words import word_vector
+from imgsearch_es.analysis.visual_words import word_key, word_vector
 from imgsearch_es.errors import (
     ConfigurationError,
     ImgsearchError,
@@ -330,6 +330,16 @@ class ImageIndex(LearningIndex):
             except ImgsearchError:  # an index without a model, or its weights are not here
                 self._can_name = False
         return key
+
+    def word_names(self) -> dict[str, str]:
+        """The names of all visual words of the index; QueryError where it has none."""
+        settings = self._settings()
+        if not settings.visual_words:
+            raise QueryError(
+                f"{self.location} has no visual words: `imgsearch reindex --visual-words` adds them"
+            )
+        keys = map(word_key, range(2 * settings.embedding_dimensions))
+        return {key: self.word_name(key) for key in keys}
 
     def facets(
         self,

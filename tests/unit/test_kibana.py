@@ -212,6 +212,15 @@ def test_the_columns_of_discover_are_fields(objects: list[SavedObject]):
     assert set(rejected.attributes["columns"]) <= set(_MAPPINGS["properties"])
 
 
+def test_visual_words_are_shown_by_their_names():
+    view, *_, shown, _ = saved_objects("pets", words={"vw4": "vw4: tabby"})[:4]
+    assert "visual_word" in json.loads(view.attributes["runtimeFieldMap"])
+    entries = json.loads(view.attributes["fieldFormatMap"])["visual_word"]["params"]
+    assert entries == {"lookupEntries": [{"key": "vw4", "value": "vw4: tabby"}]}
+    assert "visual_word" in shown.attributes["columns"]
+    test_every_line_is_an_object_that_kibana_takes(saved_objects("pets", words={"vw4": "x"}))
+
+
 def test_links_lead_to_the_page_or_the_picture():
     for page, template in ((None, "{{rawValue}}"), (PAGE + "/", f"{PAGE}/?image={{{{value}}}}")):
         view = saved_objects("pets", page)[0]
