@@ -33,7 +33,8 @@ def export(
     Options:
         file FILE: The file to write, such as pets.ndjson.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
-        --visual-words: Also show each picture's three heaviest visual words, by their names.
+        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+            names.
         --force: Overwrite the file.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
@@ -69,7 +70,8 @@ def install(
     Options:
         --kibana URL: The URL of Kibana, such as http://localhost:5601.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
-        --visual-words: Also show each picture's three heaviest visual words, by their names.
+        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+            names.
         --space NAME: A space of Kibana other than the default.
         --wait SECONDS: How long to wait while Kibana starts.
     """
