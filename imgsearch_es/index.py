@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.visual_words import word_vector
+from imgsearch_es.analysis.visual_words import word_key, word_vector
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.indexing import (
     Indexer,
@@ -93,6 +93,7 @@ class ImageIndex(LearningIndex):
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
         given: dict[str, Any] = dict(options)
         seen = {name: given.pop(name) for name in Seen.__annotations__ if name in given}
+        self._can_name = True
         super().__init__(place, WantedAnalyzer(model, analyzer, weights, runtime, **seen), given)
 
     # -- putting in and taking out -------------------------------------------------------------
@@ -243,7 +244,7 @@ class ImageIndex(LearningIndex):
 
         def ask() -> Hits:
             query = self._build(request)
-            return Hits(query, self.store.search(query), self.store)
+            return Hits(query, self.store.search(query), self.store, name=self.word_name)
 
         return self._of_one_index(ask)
 
@@ -270,7 +271,7 @@ class ImageIndex(LearningIndex):
         if query.fusion is not None or query.candidates:
             raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
         known_settings(self.store)
-        return pages(self.store, replace(query, k=size))
+        return pages(self.store, replace(query, k=size), self.word_name)
 
     def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
@@ -287,7 +288,8 @@ class ImageIndex(LearningIndex):
                 except (QueryError, TypeError) as error:
                     raise QueryError(f"query {i}: {error}") from error
             results = self.store.search_many(built)
-            return [Hits(q, found, self.store) for q, found in zip(built, results, strict=True)]
+            answers = zip(built, results, strict=True)
+            return [Hits(q, found, self.store, name=self.word_name) for q, found in answers]
 
         return self._of_one_index(ask)
 
@@ -313,10 +315,22 @@ class ImageIndex(LearningIndex):
 
     def word_name(self, key: str) -> str:
         """A visual word with its best synsets, see `Analyzer.word_name`; else as it is."""
-        try:
-            return self.analyzer.word_name(key)
-        except ImgsearchError:  # an index without a model, or its weights are not here
-            return key
+        if self._can_name:
+            try:
+                return self.analyzer.word_name(key)
+            except ImgsearchError:  # an index without a model, or its weights are not here
+                self._can_name = False
+        return key
+
+    def word_names(self) -> dict[str, str]:
+        """The names of all visual words of the index; QueryError where it has none."""
+        settings = self._settings()
+        if not settings.visual_words:
+            raise QueryError(
+                f"{self.location} has no visual words: `imgsearch reindex --visual-words` adds them"
+            )
+        keys = map(word_key, range(2 * settings.embedding_dimensions))
+        return {key: self.word_name(key) for key in keys}
 
     def facets(
         self,

@@ -48,7 +48,7 @@ from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import Preparation, stacked
-from imgsearch_es.analysis.visual_words import to_word_count, word_number
+from imgsearch_es.analysis.visual_words import to_word_count, word_name
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -62,8 +62,6 @@ _OPTIONS = {"model", "image_filters", "terms", "term_filters", "query_terms"} | 
 }
 _AT_ONCE = 32
 """Pictures or views that the model takes in a forward pass, where pictures have several views."""
-_NAMED = 3
-"""Synsets in the name of a visual word."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -196,19 +194,8 @@ class Analyzer:
         return None if weights is None or self.embedding_filters else weights()
 
     def word_name(self, key: str) -> str:
-        """A visual word for people: "vw412: tabby, tiger cat, lynx".
-
-        They are the synsets that the classifier's last layer draws most from this number of the
-        deep feature. Where none can be told, the word alone. Builds the network when first asked.
-        """
-        number, weights = word_number(key), self._class_weights
-        classes = self.model.vocabulary
-        if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
-            return key
-        row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
-        best = np.argsort(-row, kind="stable")[:_NAMED]
-        names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
-        return f"{key}: {', '.join(names)}"
+        """A visual word for people, as `visual_words.word_name` names it; slow when first asked."""
+        return word_name(key, self._class_weights, self.model.vocabulary)
 
     def fingerprint(self) -> str:
         """The fingerprint of the model's weights; does not load the model."""
@@ -271,8 +258,20 @@ class Analyzer:
     ) -> list[tuple[Term, ...]]:
         """The terms of pictures with the view in which each scores best; of equal ones the first.
 
-        Posteriors have the shape (pictures, views, classes). Hypernyms are added to them; the
-        other term filters do not matter, for they say how a picture's terms compare.
+        Posteriors have the shape (pictures, views, classes).
+        """
+        scores, column = self._by_view(views)
+        best = scores.argmax(axis=1)
+        return [
+            tuple(replace(term, view=int(row[column[term.key]])) for term in kept)
+            for kept, row in zip(terms, best, strict=True)
+        ]
+
+    def _by_view(self, views: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, int]]:
+        """Scores of shape (pictures, views, terms) of posteriors, and the columns of the terms.
+
+        Hypernyms are added to them; the other term filters do not matter, for they say how a
+        picture's terms compare.
         """
         pictures, count, _ = views.shape
         scores, vocabulary = views.reshape(pictures * count, -1), self.model.vocabulary
@@ -281,12 +280,14 @@ class Analyzer:
             if wider.keys != vocabulary.keys:
                 scores = part(scores, vocabulary)
             vocabulary = wider
-        best = scores.reshape(pictures, count, -1).argmax(axis=1)
         column = {key: i for i, key in enumerate(vocabulary.keys)}
-        return [
-            tuple(replace(term, view=int(row[column[term.key]])) for term in kept)
-            for kept, row in zip(terms, best, strict=True)
-        ]
+        return scores.reshape(pictures, count, -1), column
+
+    def view_scores(self, image: Image.Image) -> dict[str, NDArray[np.float32]]:
+        """What each term scores in each view of an RGB picture: shape (views,), by its key."""
+        posterior, _ = self._predicted(self.prepare(image)[np.newaxis])
+        scores, column = self._by_view(_without_noise(posterior).reshape(1, -1, posterior.shape[1]))
+        return {key: scores[0, :, i] for key, i in column.items()}
 
     def to_terms(self, posterior: NDArray[np.float32]) -> list[tuple[Term, ...]]:
         """Run the term filters on posteriors, and give each picture's terms, best first.

@@ -12,16 +12,22 @@ Information Processing and Management 57(6), 2020, who index deep features as su
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError, QueryError
 
+if TYPE_CHECKING:
+    from imgsearch_es.vocabulary.synsets import Vocabulary
+
 DEFAULT_WORDS = 128
 """Of a picture: of 1,280 numbers these rank as well as all (docs/visual-words.md)."""
 MOST_WORDS = 1024
 """Of a picture: as many terms as Elasticsearch takes in a query."""
+_NAMED = 3
+"""Synsets in the name of a word."""
 _LEAST = np.float32(2.0**-20)
 """A smaller weight is no word: no sum of products is then too small for float32."""
 
@@ -94,10 +100,25 @@ def word_key(word: int) -> str:
 
 
 def word_number(key: str) -> int:
-    """412 for ``vw412``, or a QueryError."""
+    """412 for ``vw412``, also with its name behind it, or a QueryError."""
     if not is_word(key):
         raise QueryError(f"{key!r} is no visual word: they are called vw0, vw1, ...")
-    return int(key[2:])
+    return int(key.partition(":")[0][2:])
+
+
+def word_name(key: str, weights: Vectors | None, classes: Vocabulary) -> str:
+    """A word with the classes that draw most from its number: "vw412: tabby, tiger cat, lynx".
+
+    Weights, of shape (dimensions, classes), are those of the classifier's last layer. Without them,
+    or where they are of another vocabulary, it is the word alone.
+    """
+    number = word_number(key)
+    if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
+        return word_key(number)
+    row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
+    best = np.argsort(-row, kind="stable")[:_NAMED]
+    names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
+    return f"{word_key(number)}: {', '.join(names)}"
 
 
 def word_vector(key: str, dimensions: int) -> Vectors:
@@ -116,5 +137,5 @@ def word_vector(key: str, dimensions: int) -> Vectors:
 
 
 def is_word(key: str) -> bool:
-    """Whether this is the name of a visual word."""
-    return re.fullmatch(r"vw[0-9]{1,9}", key) is not None
+    """Whether this is a visual word, with or without its name."""
+    return re.fullmatch(r"vw[0-9]{1,9}(: .*)?", key) is not None

@@ -26,7 +26,7 @@ from imgsearch_es.evaluation.click_log import read_interactions as read_interact
 from imgsearch_es.evaluation.collection import Topic
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.search.hit import Explanation
+from imgsearch_es.search.hit import Explanation, Hit
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import Scored, SearchResult
 
@@ -128,11 +128,11 @@ class InterleavedHits(Hits):
         )
         super().__init__(first.query, result, None)
 
-    def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score, by its own strategy."""
-        (hit,) = self._judged(i)
-        source, place = self._places[hit.rank - 1]
-        return replace(self.sources[source].explain(place), hit=hit)
+    def _explained(self, hits: Sequence[Hit]) -> list[Explanation]:
+        """The summands of hits' scores, each by its own strategy."""
+        places = [self._places[hit.rank - 1] for hit in hits]
+        found = [self.sources[source].explain(place) for source, place in places]
+        return [replace(one, hit=hit) for one, hit in zip(found, hits, strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

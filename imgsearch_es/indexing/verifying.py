@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -268,6 +268,8 @@ class Verifier:
         )
         if not _are_alike(stored, again):
             yield "its synsets or their scores are others than those stored"
+        elif not _seen_alike(stored, again, lambda: analyzer.view_scores(picture.image)):
+            yield "its synsets score best in other views than those stored"
         if (made.embedding is None) != (document.embedding is None):
             yield "the analyzer and the index do not both have a deep feature of it"
         elif made.embedding is not None and document.embedding is not None:
@@ -337,4 +339,20 @@ def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:
     return all(
         abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= _SAME_SCORE
         for key in one.keys() | other.keys()
+    )
+
+
+def _seen_alike(
+    stored: Sequence[Term], made: Sequence[Term], scores: Callable[[], Mapping[str, Any]]
+) -> bool:
+    """Whether views are the same, or one scores as well as another but for runtimes."""
+    found = {term.key: term.view for term in made}
+    others = [term for term in stored if found.get(term.key, term.view) != term.view]
+    if any(term.view is None or found[term.key] is None for term in others):
+        return False
+    known = scores() if others else {}
+    return all(
+        known[t.key].max() - known[t.key][t.view : t.view + 1].max(initial=0) <= _SAME_SCORE
+        for t in others
+        if t.view is not None
     )

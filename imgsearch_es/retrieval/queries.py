@@ -37,6 +37,9 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 _LONGEST = 2.0**62
 """Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
 
+WELL = 0.1
+"""The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
+
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -311,6 +314,8 @@ def best_classes(
 ) -> tuple[Term, ...]:
     """The terms of a picture that a query asks with: its best classes, and what is above these.
 
+    Beside them it asks with the taught words that it has well, by a score of ``WELL`` or more.
+
     Args:
         terms: all terms of the picture, in any order.
         count: how many classes; None for all, and all hypernyms. Of equal ones the first in the
@@ -326,6 +331,7 @@ def best_classes(
     ]
     best = [key for *_, key in sorted(classes)[:count]]
     asked = {*best, *(above.key for key in best for above in vocabulary.hypernyms(key))}
+    asked |= {t.key for t in terms if t.score >= WELL and t.key in vocabulary.taught_keys}
     return tuple(term for term in terms if term.key in asked)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, saving
 from imgsearch_es.retrieval.documents import Document
@@ -47,9 +48,10 @@ class Hits(Sequence[Hit]):
         store: Store | None = None,
         *,
         first: int | None = None,
+        name: Callable[[str], str] = str,
     ) -> None:
         self.query = query
-        self._store = store
+        self._store, self._name = store, name
         self.total = result.total
         self.total_is_exact = result.total_is_exact
         self.strategy = result.strategy
@@ -71,12 +73,13 @@ class Hits(Sequence[Hit]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hits:
         answer = copy.copy(self)
-        answer.__dict__.update(copy.deepcopy(self.__getstate__(), memo), _store=self._store)
+        answer.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        answer._store, answer._name = self._store, self._name
         return answer
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: all but the index, whose password would be in the file."""
-        return {**self.__dict__, "_store": None}
+        return {**self.__dict__, "_store": None, "_name": str}
 
     @overload
     def __getitem__(self, i: int) -> Hit: ...
@@ -153,7 +156,7 @@ class Hits(Sequence[Hit]):
             pictures=query.pictures + tuple(hit.uri for hit in (*good, *bad)),
             roles=roles + ("like",) * len(good) + ("dislike",) * len(bad),
         )
-        return Hits(query, store.search(query), store)
+        return Hits(query, store.search(query), store, name=self._name)
 
     def rerank(self) -> Hits:
         """These hits in the order of k-reciprocal re-ranking (see `reciprocal_order`).
@@ -201,14 +204,32 @@ class Hits(Sequence[Hit]):
         return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
     def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score (from 0)."""
-        (hit,) = self._judged(i)
-        feature = None
+        """The summands of the i-th hit's score (from 0); visual words with their names."""
+        return self._explained(self._judged(i))[0]
+
+    def explain_all(self) -> list[Explanation]:
+        """What ``explain`` says of each hit, in their order."""
+        return self._explained(self._hits)
+
+    def _explained(self, hits: Sequence[Hit]) -> list[Explanation]:
+        stored: Mapping[str, Document] = {}
         if self.query.by_words and self._store is not None:
-            feature = self._stored([hit.id])[hit.id].embedding
+            stored = self._stored([hit.id for hit in hits])
         settings = self._store.settings() if self._store is not None else None
         taught = {word.key: word.described for word in settings.taught} if settings else {}
-        return replace(explain(hit, self.query, self._result, feature), taught=taught)
+        found = []
+        for hit in hits:
+            feature = stored[hit.id].embedding if stored else None
+            one = explain(hit, self.query, self._result, feature)
+            found.append(replace(one.named(self._name), taught=taught))
+        return found
+
+    @property
+    def asked(self) -> tuple[Term, ...]:
+        """What these hits were ranked by, to be shown: the query's terms, or its visual words."""
+        if self.query.fusion is not None or not self.query.by_words:
+            return self.query.terms
+        return tuple(Term(self._name(term.key), term.score) for term in self.query.word_terms)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the shape that ``imgsearch search --json`` prints."""
@@ -286,11 +307,13 @@ class Hits(Sequence[Hit]):
         return "\n".join(lines)
 
 
-def pages(store: Store, query: Query) -> Generator[Hits, None, None]:
+def pages(
+    store: Store, query: Query, name: Callable[[str], str] = str
+) -> Generator[Hits, None, None]:
     """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
     rank = query.offset + 1
     for result in store.pages(query):
-        hits = Hits(query, result, store, first=rank)
+        hits = Hits(query, result, store, first=rank, name=name)
         rank += len(hits)
         yield hits
 

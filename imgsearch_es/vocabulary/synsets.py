@@ -150,6 +150,11 @@ class Vocabulary:
             taught=len(synsets),
         )
 
+    @cached_property
+    def taught_keys(self) -> frozenset[str]:
+        """The keys of the taught words."""
+        return frozenset(self.keys[len(self) - self.taught :])
+
     def named_by(self, phrase: str) -> tuple[str, ...]:
         """The keys of the synsets that a phrase names, terms or not; none if it names nothing."""
         match = self._lexicon.find(phrase)

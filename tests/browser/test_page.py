@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 from playwright.sync_api import Page, expect
 
+from imgsearch_es.pictures.files import picture_id
 from tests.browser.conftest import PHONE, Open
-from tests.serving import TOKEN, Client
+from tests.browser.test_accessibility import serious
+from tests.serving import BEARER, TOKEN, Client
 
 Ids = Callable[[Page], list[str]]
 
@@ -339,6 +341,36 @@ def test_without_a_script_the_page_works(open_page: Open, word: SimpleNamespace)
     page.locator(".picture").first.click()
     page.wait_for_url("**/?image=*")
     assert page.locator("#pick").is_hidden()
+
+
+def test_a_word_is_taught_from_liked_results(
+    open_page: Open, locked: Client, server: Client, photos: Path
+):
+    like = [picture_id(str(photos / f"chelsea{end}.jpg")) for end in ("", "-mirrored")]
+    page = open_page(f"/?like={like[0]}", base=locked.url)
+    page.fill("#token", TOKEN)
+    page.get_by_role("button", name="Open").click()
+    offer = page.get_by_role("button", name="Teach a word from")
+    offer.click()
+    dialog = page.get_by_role("dialog", name="Teach a word")
+    dialog.get_by_label("Word").fill("my cat")
+    dialog.get_by_role("button", name="Teach", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("at least 2 different pictures")
+    assert serious(page) == []
+    dialog.get_by_role("button", name="Close").click()
+    page.locator(f'[data-id="{like[1]}"] .act.like').click()
+    page.wait_for_url("**like=*like=*")
+    settled(page)
+    offer.click()
+    dialog.get_by_role("button", name="Teach", exact=True).click()
+    page.wait_for_url("**q=%22my+cat%22*")
+    expect(page.locator("#toast")).to_contain_text("Taught my cat: ")
+    expect(page.locator(".card").first.locator(".chips .shared")).to_contain_text("my cat")
+    reading = open_page(f"/?like={like[0]}&like={like[1]}")
+    expect(reading.locator(".vector")).to_be_visible()
+    expect(reading.get_by_role("button", name="Teach a word from")).to_have_count(0)
+    locked.headers = dict(BEARER)
+    assert locked("DELETE", "/api/v1/words/my%20cat").status == 200
 
 
 def test_a_locked_page_asks_for_the_token(open_page: Open, locked: Client, photos: Path):

@@ -95,8 +95,9 @@ def test_the_reasons_draw_the_part(open_page: Open, client: Client):
         page.locator(".card").filter(has_text=f"{name}.png").locator(".act.why").click()
         drawer = page.locator(".drawer")
         expect(drawer.locator(".file")).to_contain_text(name)
-        seen = drawer.locator(".seen li").first
+        seen = drawer.locator(".seen li").last  # scrolled to; the picture stays in sight
         is_drawn(seen, drawer.locator("img.large"), SHAPES[name])
+        expect(drawer.locator("img.large")).to_be_in_viewport(ratio=1)
         row = drawer.locator(".summands tbody tr").first
         row.hover()
         expect(row.locator(".view-box")).to_be_visible()

@@ -11,8 +11,10 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import AnalyzerMismatchError
 from imgsearch_es.retrieval.feedback import ROCCHIO, mean_terms
+from imgsearch_es.stores.base import known_settings
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
@@ -37,18 +39,28 @@ def index(request, place, stage) -> Iterator[ImageIndex]:
     ):
         register(patch)
         made.add(stage / "photos")
+        settings = known_settings(made.store)
+        weights = np.random.default_rng(5).normal(size=settings.embedding_dimensions)
+        word = TaughtWord(
+            "thing", "thing", len(settings.vocabulary), (9 * weights).astype("f4"), -5.0, ()
+        )
+        made.store.change_taught(settings.with_taught([word]))
+        made.store.apply_taught(word, lambda done, total: None)
+        made.store.finish()
         yield made
 
 
 def asked(terms: tuple[Term, ...]) -> dict[str, float]:
-    """The rule once more: the four best of the thousand classes, and all that is above these."""
+    """The rule once more: the four best of the thousand classes, and all that is above these; and
+    the taught word from a score of 0.1 on."""
     scores = np.zeros(1000)
+    taught = {term.key for term in terms if term.key == "thing" and term.score >= 0.1}
     for term in terms:
-        if (index := WIDE[term.key].class_index) is not None:
+        if term.key != "thing" and (index := WIDE[term.key].class_index) is not None:
             scores[index] = term.score
     best = [WIDE.keys[i] for i in np.argsort(-scores, kind="stable")[:4] if scores[i]]
     above = {synset.key for key in best for synset in WIDE.hypernyms(key)}
-    return {term.key: term.score for term in terms if term.key in above | set(best)}
+    return {term.key: term.score for term in terms if term.key in above | set(best) | taught}
 
 
 def as_terms(weights: dict[str, float]) -> tuple[Term, ...]:
@@ -97,6 +109,20 @@ def test_feedback_takes_the_best_classes_of_hits(index: ImageIndex, photos: Path
     like = index.more_like(cat, k=3)
     assert {term.key: term.score for term in like.query.terms} == asked(index.get(cat).terms)
     assert len(index.query(text="tabby lynx beagle collie pug").terms) == 5, "words are not cut"
+
+
+def test_a_taught_word_asks_where_a_picture_has_it_well(index: ImageIndex):
+    documents = list(index.store.documents())
+    reference = Reference(documents, index.vocabulary.keys)
+    found = set()
+    for document in documents:
+        score = {term.key: term.score for term in document.terms}.get("thing", 0.0)
+        query = index.query(image=document)
+        assert {term.key: term.score for term in query.terms} == asked(document.terms)
+        assert ("thing" in {term.key for term in query.terms}) == (score >= 0.1)
+        assert ranking(index.store.search(query)) == reference.rank(query)[0]
+        found.add((score > 0, score >= 0.1))
+    assert {(True, False), (True, True)} <= found
 
 
 def test_an_index_of_ten_terms_means_what_it_meant(place, fake_model, photos):

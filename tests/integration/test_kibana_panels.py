@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import vl_convert
 from elasticsearch import Elasticsearch
+from imgsearch_es.interfaces.cli.kibana import export
 
 from imgsearch_es import ImageIndex
+from imgsearch_es.analysis.visual_words import word_key, words_of
 from imgsearch_es.interfaces.kibana import PANELS, Panel, saved_objects, searched
 from imgsearch_es.pictures.demo import make_photos
+from tests.fakes import noise, register
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
 (
@@ -164,6 +167,34 @@ def test_runtime_fields_give_ids_or_urls(demo: Demo):
                 assert hit.get("fields", {}).get("picture") == expected
     finally:
         demo.client.delete(index=f"{demo.name}-000001", id="elsewhere", refresh=True)
+
+
+def test_the_heaviest_visual_words_of_a_picture(
+    elasticsearch_url: str,
+    fresh_index_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    register(monkeypatch)
+    location = f"{elasticsearch_url}/{fresh_index_name}"
+    with ImageIndex(location, model="fake", visual_words=5) as index:
+        index.add([noise(i) for i in range(4)])
+        documents = list(index.store.documents())
+        client = index.store.client
+        file = tmp_path / "x.ndjson"
+        export(file=file, index=location, visual_words=True)
+        view = json.loads(file.read_text().splitlines()[0])["attributes"]
+        assert len(index.word_names()) == 2 * len(documents[0].embedding)
+        assert '"vw0"' in view["fieldFormatMap"]
+        answer = client.search(
+            index=fresh_index_name,
+            runtime_mappings=json.loads(view["runtimeFieldMap"]),
+            size=0,
+            aggs={"word": {"terms": {"field": "visual_word", "size": 100}}},
+        )
+        best = [words_of(document.embedding, 5)[:3] for document in documents]
+        every = Counter(word_key(word) for words in best for word, _ in words)
+        assert counts(answer["aggregations"]["word"]) == every
 
 
 def test_discover_can_show_and_sort_its_columns(demo: Demo):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Run:
 
 
 def test_there_are_notebooks():
-    assert [path.name[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_"]
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_", "07_"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
@@ -238,6 +239,23 @@ def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):
     assert run.printed("lost-code").count("p = ") == 4
     assert run.printed("keep-code").splitlines()[-1].endswith("manifest.json")
     assert ">100%<" in run.shown("scorers-code", "text/html")  # impact, and script itself
+
+
+def test_more_is_seen(embedded: dict[str, Run]):
+    run = embedded["07_see_more.ipynb"]
+    lines = [
+        line.rpartition("by words")[2].split() for line in run.printed("terms-code").splitlines()
+    ]
+    assert lines == sorted(lines)
+    assert [float(line[0]) for line in lines] == pytest.approx([0.5, 0.81, 1], abs=0.05)
+    assert [float(line[-1]) for line in lines] == pytest.approx([0.62, 0.81, 0.9], abs=0.05)
+    for cell in ("scenes-code", "terms-code", "tiles-code", "words-code"):
+        assert run.shown(cell, "image/png"), cell
+    assert re.match(r"vw\d+: \w.*, ", run.printed("names-code"))
+    assert "no synset is named 'astronaut'" in run.printed("before-code")
+    _, *held_out = run.printed("teach-code").splitlines()
+    assert [line.split()[-1] for line in held_out] == ["True"] * 4 + ["False"] * 2
+    assert "astronaut (taught from 5 pictures)" in run.printed("explain-taught")
 
 
 @pytest.mark.node

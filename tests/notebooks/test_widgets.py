@@ -39,6 +39,15 @@ box.back.click()
 box.back.click()
 assert box.hits is before
 """
+TEACH = """
+box.results.cells[0].like.value = box.results.cells[2].like.value = True
+box.results.cells[1].dislike.value = True
+box.new_word.value = "my noise"
+box.teach_button.click()
+assert box.words.value == '"my noise"', box.message.value
+assert box.hits.total == index.words()[0].pictures
+assert index.forget("my noise") == box.hits.total
+"""
 MAGIC = """%load_ext imgsearch_es
 hits = %imgsearch {word} -k 2
 hits"""
@@ -65,8 +74,9 @@ def run(folder: Path, *codes: str) -> list[list[Any]]:
 
 
 def test_bar_box_and_magic(folder: Path):
-    setup, add, box, drive, magic, mistake = run(folder, SETUP, ADD, BOX, DRIVE, MAGIC, MISTAKE)
-    assert setup == drive == []
+    cells = SETUP, ADD, BOX, DRIVE, TEACH, MAGIC, MISTAKE
+    setup, add, box, drive, taught, magic, mistake = run(folder, *cells)
+    assert setup == drive == taught == []
     (bar,) = add  # one output, replaced again and again
     assert bar.data["text/plain"].startswith("Indexed 8 pictures in ")
     assert "<progress" in bar.data["text/html"]

@@ -69,6 +69,13 @@ class Hits:
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.results)
 
+    @property
+    def asked(self) -> tuple[Term, ...]:
+        return self.query.terms
+
+    def explain_all(self) -> list[Explanation]:
+        return [self.explain(i) for i in range(len(self))]
+
     def explain(self, i: int) -> Explanation:
         weights = {term.key: term.score for term in self.query.terms}
         shared = [term for term in self.results[i].synsets if term.key in weights]

@@ -205,6 +205,19 @@ def test_the_columns_of_discover_are_fields(objects):
     assert set(rejected.attributes["columns"]) <= set(_MAPPINGS["properties"])
 
 
+def test_visual_words_are_shown_by_their_names():
+    objects = saved_objects("pets", words={"vw4": "vw4: tabby"})
+    view, panel, dashboard = objects[0], objects[-2], objects[-1]
+    assert "visual_word" in json.loads(view.attributes["runtimeFieldMap"])
+    entries = json.loads(view.attributes["fieldFormatMap"])["visual_word"]["params"]
+    assert entries == {"lookupEntries": [{"key": "vw4", "value": "vw4: tabby"}]}
+    assert json.dumps(panel.attributes).count('"visual_word"') == 1
+    assert dashboard.references[-1]["id"] == panel.id == "imgsearch~pets~visual-words"
+    test_every_line_is_an_object_that_kibana_takes(objects)
+    test_all_references_are_in_the_file_and_come_before(objects)
+    test_panels_do_not_lie_over_each_other(objects)
+
+
 def test_links_lead_to_the_page_or_the_picture():
     for page, template in ((None, "{{rawValue}}"), (PAGE + "/", f"{PAGE}/?image={{{{value}}}}")):
         view = saved_objects("pets", page)[0]

@@ -171,12 +171,50 @@ def test_adding_labeling_and_removing_with_the_token(own, photos, tmp_path):
     assert json_of(own.post("/api/v1/documents/remove", body)) == {"removed": 1}
 
 
+def test_a_word_is_taught_listed_found_and_forgotten(run, own, photos):
+    own.headers = dict(BEARER)
+    like = [picture_id(str(photos / "cats" / f"cat.{i}.png")) for i in range(3)]
+    unlike = [picture_id(str(photos / "dogs" / "dog.0.png"))]
+    body = {"word": "sea side", "like": like, "unlike": unlike}
+    taught = json_of(own.post("/api/v1/words", body), 201)
+    fits(taught, schemas.WordAnswer)
+    assert [uri.rpartition("/")[2] for uri in taught["like"]] == [f"cat.{i}.png" for i in range(3)]
+    listed = json_of(own.get("/api/v1/words"))
+    assert listed == [taught] == printed(run, "words", "--index", own.services.index.location)
+    found = json_of(own.get("/api/v1/search?text=%22sea+side%22"))
+    assert found["total"] == taught["pictures"] > 0
+    gone = json_of(own("DELETE", "/api/v1/words/sea%20side"))
+    fits(gone, schemas.ForgottenAnswer)
+    assert gone == {"word": "sea side", "pictures": taught["pictures"]}
+    assert json_of(own.get("/api/v1/words")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "message"),
+    [
+        ({"like": []}, 400, "at least 2 different pictures"),
+        ({"like": ["0" * 32] * 2}, 404, "no picture"),
+        ({"word": " ?"}, 400, "is no word"),
+        ({"word": ""}, 422, "word: "),
+        ({"unlike": "the first liked"}, 400, "as like and as unlike"),
+    ],
+)
+def test_what_cannot_be_taught(own, photos, changes, status, message):
+    own.headers = dict(BEARER)
+    like = [picture_id(str(photos / "cats" / f"cat.{i}.png")) for i in range(2)]
+    changed = {"unlike": like[:1]} if "unlike" in changes else changes
+    answer = own.post("/api/v1/words", {"word": "beach", "like": like, **changed})
+    assert message in json_of(answer, status)["error"]["message"]
+    assert json_of(own("DELETE", "/api/v1/words/beach"), 400)["error"]["kind"] == "QueryError"
+
+
 def test_nothing_changes_without_the_token(client):
     for method, path in (
-        ("POST", ""), ("POST", "/remove"), ("PATCH", f"/{'0' * 32}"), ("DELETE", f"/{'0' * 32}"),
+        ("POST", "documents"), ("POST", "documents/remove"), ("PATCH", f"documents/{'0' * 32}"),
+        ("DELETE", f"documents/{'0' * 32}"), ("POST", "words"), ("DELETE", "words/beach"),
     ):  # fmt: skip
         for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
-            answer = client(method, f"/api/v1/documents{path}", headers=headers, json={})
+            answer = client(method, f"/api/v1/{path}", headers=headers, json={})
             assert json_of(answer, 401)["error"]["kind"] == "TokenNeeded"
 
 
@@ -251,7 +289,7 @@ def test_the_description_names_every_route_and_the_token(client):
     assert {
         "/api/v1/search", "/api/v1/search/upload", "/api/v1/uploads", "/api/v1/explain",
         "/api/v1/facets", "/api/v1/documents/{name}", "/thumbnails/{name}/{size}", "/health",
-        "/metrics", "/api/v1/documents",
+        "/metrics", "/api/v1/documents", "/api/v1/words", "/api/v1/words/{word}",
     } <= set(description["paths"])  # fmt: skip
     adding = description["paths"]["/api/v1/documents"]["post"]
     assert adding["security"] == [{"HTTPBearer": []}]

@@ -18,6 +18,7 @@ from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, Unk
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
 from imgsearch_es.vocabulary.wordnet import nouns
 from imgsearch_es.vocabulary.words import STOP_WORDS
+from tools import build_synsets
 
 VOCABULARY = imagenet()
 EXPANDED = VOCABULARY.with_hypernyms()
@@ -417,13 +418,6 @@ def test_an_unknown_vocabulary_is_a_schema_error(data):
 
 
 def test_the_script_reads_wordnet_and_keeps_keys_apart(tmp_path):
-    script = Path(__file__).parents[2] / "tools" / "build_synsets.py"
-    spec = importlib.util.spec_from_file_location("build_synsets", script)
-    assert spec
-    assert spec.loader
-    build = importlib.util.module_from_spec(spec)
-    sys.modules["build_synsets"] = build
-    spec.loader.exec_module(build)
     data = tmp_path / "data.noun"
     data.write_text(
         "  1 A license  \n"
@@ -432,9 +426,9 @@ def test_the_script_reads_wordnet_and_keeps_keys_apart(tmp_path):
         "00000003 03 n 01 Crane 0 000 | a family  \n",
         encoding="utf-8",
     )
-    nouns, notice = build.read_nouns(data)
+    nouns, notice = build_synsets.read_nouns(data)
     assert notice == "A license\n"
-    assert build.table([("n00000002", "crane")], nouns) == [
+    assert build_synsets.table([("n00000002", "crane")], nouns) == [
         ("n00000002", "0", "crane", "crane", "crane|Grus grus", "wades", "n00000001 n00000003"),
         ("n00000001", "", "bird", "bird", "bird", "it flies", ""),
         ("n00000003", "", "Crane_n00000003", "Crane", "Crane", "a family", ""),

@@ -285,6 +285,15 @@ def test_an_index_is_analyzed_again_with_views(index, photos, cat):
     assert index.reindex().copied == 12
     assert None not in seen(index.get(cat))
     assert index.verify(sample=12).is_whole
+    document = index.get(cat)
+    for view in (5, 14, None):  # in another tile, in one that "tiles" lacks, in none
+        best = next(t for t in document.terms if t.view not in (0, 5))
+        terms = [replace(t, view=view) if t == best else t for t in document.terms]
+        index.store.write([replace(document, terms=tuple(terms))])
+        assert index.verify().is_whole
+        (harm,) = index.verify(sample=12).harms
+        assert (harm.uri, harm.part) == (document.uri, "analysis")
+        assert "in other views" in harm.what
 
 
 # -- asking ----------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class WrappedModel(ABC):
         self.name, self.config = model.name, model.config
         self.vocabulary, self.image_filters = model.vocabulary, model.image_filters
         self.fingerprint = model.fingerprint
+        self.class_weights = getattr(model, "class_weights", lambda: None)
 
     @abstractmethod
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:

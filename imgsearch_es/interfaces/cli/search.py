@@ -186,7 +186,7 @@ def explain(
     with analyzing.open(index) as target:
         hits = target.search(**query, k=k)
         ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-        explanations = [hits.explain(i).named(target.word_name) for i in ranked]
+        explanations = [hits.explain(i) for i in ranked]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
     if not explanations:

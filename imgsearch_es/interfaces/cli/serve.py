@@ -157,21 +157,28 @@ def map_(
 
 
 def export(
-    *, file: Path, index: Index = None, page: str | None = None, force: bool = False
+    *,
+    file: Path,
+    index: Index = None,
+    page: str | None = None,
+    visual_words: bool = False,
+    force: bool = False,
 ) -> None:
     """Write the dashboard, its panels and data views into a file.
 
     Import it in Kibana 8.15 or newer: Stack Management, Saved Objects, Import.
-    No server is asked.
+    No server is asked, except with --visual-words.
 
     Options:
         file FILE: The file to write, such as pets.ndjson.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
+        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+            names.
         --force: Overwrite the file.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
 
-    name, objects, listed = _objects(index, page)
+    name, objects, listed = _objects(index, page, visual_words)
     if file.exists() and not force:
         raise ConfigurationError(f"{file} exists; --force overwrites it")
     with saving(file) as draft:
@@ -186,6 +193,7 @@ def install(
     kibana: Annotated[str, typer.Option(envvar="IMGSEARCH_KIBANA")],
     index: Index = None,
     page: str | None = None,
+    visual_words: bool = False,
     space: str | None = None,
     wait: Annotated[float, typer.Option(min=0)] = 60.0,
 ) -> None:
@@ -198,6 +206,8 @@ def install(
     Options:
         --kibana URL: The URL of Kibana, such as http://localhost:5601.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
+        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+            names.
         --space NAME: A space of Kibana other than the default.
         --wait SECONDS: How long to wait while Kibana starts.
     """
@@ -205,7 +215,7 @@ def install(
     from imgsearch_es.interfaces.kibana.install import Kibana
 
     target = Kibana.at(kibana, space)
-    name, objects, listed = _objects(index, page)
+    name, objects, listed = _objects(index, page, visual_words)
     count = target.install(objects, seconds=wait)
     url = target.dashboard_url(dashboard_id(name))
     answer({"dashboard": url, "index": name, "objects": listed})
@@ -213,13 +223,17 @@ def install(
 
 
 def _objects(
-    index: str | None, page: str | None
+    index: str | None, page: str | None, visual_words: bool
 ) -> tuple[str, list[SavedObject], list[dict[str, str]]]:
     """The name of the index, its saved objects, and how these are listed."""
     from imgsearch_es.interfaces.kibana import index_name, saved_objects
 
     name = index_name(index)
-    objects = saved_objects(name, page)
+    words = None
+    if visual_words:
+        with opened(index) as source:
+            words = source.word_names()
+    objects = saved_objects(name, page, words)
     titles = [str(item.attributes.get("name") or item.attributes["title"]) for item in objects]
     listed = [
         {"type": item.type, "id": item.id, "title": title}

@@ -100,7 +100,8 @@ def query_head(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False)
     query = hits.query
     roles = query.roles or ["image"] * len(thumbs)
     names = [filename(one) if isinstance(one, str) else "" for one in query.pictures]
-    chips = query_chips(query.terms)
+    terms = hits.asked
+    chips = query_chips(terms)
     head: Markup = parts().query_head(
         title=title(query),
         # A heading in a notebook's output would enter the notebook's table of contents.
@@ -110,7 +111,7 @@ def query_head(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False)
             for name, role, thumb in zip(names, roles, thumbs, strict=True)
         ],
         terms=chips,
-        more=query.terms[len(chips) :],
+        more=terms[len(chips) :],
         summary=summary(hits),
     )
     return head
@@ -120,8 +121,7 @@ def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -
     """The results as items of a list, each with its thumbnail; bars are relative to the best."""
     best = max((hit.score for hit in hits), default=0.0)
     cards = []
-    for i, (hit, thumb) in enumerate(zip(hits, thumbs, strict=True)):
-        explanation = hits.explain(i)
+    for hit, thumb, explanation in zip(hits, thumbs, hits.explain_all(), strict=True):
         card = parts().card(
             hit=hit,
             thumb=thumb,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.views import Box
+from imgsearch_es.analysis.visual_words import is_word
 from imgsearch_es.interfaces.html import number, width, words
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Summand
@@ -17,6 +18,8 @@ from imgsearch_es.search.hits import Hits
 
 QUERY_TERMS = 8
 HIT_TERMS = 4
+HIT_WORDS = 2
+"""Visual words among these, where hits are ranked by them."""
 ROWS = 20
 """Summands shown; the rest are added up in one line."""
 PART_ROWS = 8
@@ -81,11 +84,18 @@ def query_chips(terms: Sequence[Term]) -> list[Chip]:
 
 
 def hit_chips(terms: Sequence[Term], explanation: Explanation) -> list[Chip]:
-    """A result's best term and those that make its score, else the next best; best first."""
-    added = _added(explanation)
+    """A result's best term and what makes its score, else the next best; best first."""
+    added, words = _added(explanation), word_terms(explanation)[:HIT_WORDS]
     rest = sorted(range(1, len(terms)), key=lambda i: -abs(added.get(terms[i].key, (0.0, 0.0))[1]))
-    shown = [terms[i] for i in sorted([0, *rest][:HIT_TERMS])] if terms else []
+    places = sorted([0, *rest][: HIT_TERMS - len(words)])
+    shown = [*words, *(terms[i] for i in places if terms)]
     return [_with_box(_hit_chip(term, added), explanation.boxes.get(term.key)) for term in shown]
+
+
+def word_terms(explanation: Explanation) -> list[Term]:
+    """The visual words that query and picture share, with the picture's weights; most first."""
+    rows = [row for rows in (explanation.rows, *explanation.part_rows.values()) for row in rows]
+    return [Term(row.key, row.document_score) for row in rows if is_word(row.key)]
 
 
 def _with_box(chip: Chip, box: Box | None) -> Chip:

@@ -52,13 +52,19 @@ class SavedObject:
         return {**line, **versions}
 
 
-def saved_objects(index: str, page: str | None = None) -> list[SavedObject]:
+def saved_objects(
+    index: str, page: str | None = None, words: Mapping[str, str] | None = None
+) -> list[SavedObject]:
     """Everything that Kibana needs for an index; ``page`` is the URL of `imgsearch serve`.
+
+    With the names of its visual words there is a panel of them.
 
     Raises:
         ConfigurationError: ``page`` is no URL that a browser opens.
     """
     objects = _template()
+    if words:
+        _add_words(objects, words)
     if page is not None:
         if not page.startswith(("http://", "https://")) or not set(page).isdisjoint("{}?# "):
             raise ConfigurationError(
@@ -103,6 +109,28 @@ def _template() -> list[dict[str, Any]]:
     text = files("imgsearch_es.interfaces.kibana").joinpath("dashboard.json").read_text("utf-8")
     objects: list[dict[str, Any]] = json.loads(text, object_hook=_with_scripts)
     return objects
+
+
+def _add_words(objects: list[dict[str, Any]], words: Mapping[str, str]) -> None:
+    """Add a panel of visual words, made after that of synsets, at the end of the dashboard."""
+    entries = [{"key": key, "value": name} for key, name in words.items()]
+    looked_up = {"id": "static_lookup", "params": {"lookupEntries": entries}}
+    objects[0]["attributes"]["fieldFormatMap"]["visual_word"] = looked_up
+    (synsets,) = (each for each in objects if each["id"].endswith("~synsets-by-count"))
+    text = json.dumps(synsets)
+    for before, after in (
+        ('"synsets"', '"visual_word"'),
+        ("synsets-by-count", "visual-words"),
+        ("Synsets by count", "Visual words"),
+        ("a synset is among the terms", "a visual word is one of the three heaviest"),
+    ):
+        text = text.replace(before, after)
+    panel, dashboard = json.loads(text), objects[-1]
+    objects.insert(-1, panel)
+    shown = {**dashboard["attributes"]["panelsJSON"][0], "title": "Visual words"}
+    shown |= {"gridData": {"x": 0, "y": 84, "w": 48, "h": 16, "i": "9"}, "panelIndex": "9"}
+    dashboard["attributes"]["panelsJSON"].append({**shown, "panelRefName": "panel_9"})
+    dashboard["references"].append({"name": "9:panel_9", "type": "lens", "id": panel["id"]})
 
 
 def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:

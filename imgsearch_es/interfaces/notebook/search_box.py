@@ -80,7 +80,15 @@ class SearchBox:
                 buttons([self.words, self.search_button, self.upload, self.strategy]),
                 self.message,
                 self.head,
-                buttons([self.back, self.no_picture, self.refine_button]),
+                buttons(
+                    [
+                        self.back,
+                        self.no_picture,
+                        self.refine_button,
+                        self.new_word,
+                        self.teach_button,
+                    ]
+                ),
                 self.narrowing.conditions,
                 widgets.Box([self.results.widget, self.narrowing.facets], layout=middle),
                 buttons([self.previous, self.place, self.next]),
@@ -122,6 +130,12 @@ class SearchBox:
         self.back = button("Back", self.go_back, icon="arrow-left")
         self.no_picture = button("Without the picture", self._remove_picture, icon="times")
         self.refine_button = button("Refine", self.refine, icon="sliders", style="primary")
+        self.new_word = widgets.Text(
+            placeholder="a word for the liked",
+            layout=widgets.Layout(width="170px"),
+            tooltip="A word that the liked pictures show, and the disliked do not",
+        )
+        self.teach_button = button("Teach", self.teach, icon="graduation-cap")
         self.results = ResultGrid(self._show_marks, self.more_like)
         self.narrowing = Narrowing(self.narrow, self.widen)
         self.previous = button("Previous", lambda: self.turn(-1), icon="chevron-left")
@@ -139,6 +153,21 @@ class SearchBox:
         hits, liked, disliked = self.hits, self.results.liked, self.results.disliked
         if hits is not None:
             self._try(lambda: hits.refine(liked, disliked, k=self._k))
+
+    def teach(self) -> None:
+        """Teach the index the word by the liked hits, without the disliked ones, and search it."""
+        hits, word = self.hits, self.new_word.value.strip()
+        if hits is None or not word:
+            self._say("Which word do the liked pictures show? Type it beside the button.")
+            return
+        liked, disliked = self.results.liked, self.results.disliked
+
+        def taught() -> Hits:
+            self._index.teach(word, [hits[i] for i in liked], [hits[i] for i in disliked])
+            return self._index.search(None, named, k=self._k)
+
+        named = f'"{word}"'
+        self._try(taught, (named, None))
 
     def more_like(self, i: int) -> None:
         """Search by one of the hits, counted from 0, instead of words."""
@@ -226,6 +255,8 @@ class SearchBox:
         liked, disliked = len(self.results.liked), len(self.results.disliked)
         self.refine_button.description = f"Refine: {liked} liked, {disliked} disliked"
         set_visible(self.refine_button, bool(liked or disliked))
+        for each in (self.new_word, self.teach_button):
+            set_visible(each, liked > 0)
 
     def _show_place(self) -> None:
         total = first = last = 0

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -180,6 +181,12 @@ async def suggest(word: Annotated[str, Query(max_length=100)], parts: Parts) -> 
     return JSONResponse(list(found))
 
 
+@router.get("/api/v1/words", response_model=list[schemas.WordAnswer], tags=["index"])
+async def taught_words(parts: Parts) -> Response:
+    """The words that the index was taught."""
+    return JSONResponse([asdict(word) for word in await parts.work(parts.index.words)])
+
+
 @router.get("/api/v1/stats", tags=["index"])
 async def stats(parts: Parts) -> Response:
     """Figures of the index, as `imgsearch stats --json` prints them."""
@@ -280,6 +287,27 @@ async def remove_several(request: schemas.RemoveRequest, parts: Parts) -> Respon
     """Remove several; those that the index does not have are passed over."""
     removed = await _alone(parts, lambda: parts.index.remove(request.pictures))
     return JSONResponse({"removed": removed})
+
+
+@changes.post("/words", response_model=schemas.WordAnswer)
+async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
+    """Teach the index a word by pictures that it has; taught again, a word is learnt anew."""
+
+    def taught() -> dict[str, Any]:
+        like, unlike = (
+            [parts.pictures.document(name).id for name in names]
+            for names in (request.like, request.unlike)
+        )
+        return asdict(parts.index.teach(request.word, like, unlike))
+
+    return JSONResponse(await _alone(parts, taught), 201)
+
+
+@changes.delete("/words/{word}", response_model=schemas.ForgottenAnswer)
+async def forget(word: str, parts: Parts) -> Response:
+    """Take back a word that was taught."""
+    changed = await _alone(parts, lambda: parts.index.forget(word))
+    return JSONResponse({"word": word, "pictures": changed})
 
 
 async def _alone(parts: Services, change: Callable[[], T]) -> T:

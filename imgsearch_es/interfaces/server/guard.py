@@ -34,8 +34,9 @@ SECURITY_HEADERS = {
 _OPEN_PATHS = ("/", "/health")
 """What needs no token anywhere: the page without content, and whether the server lives."""
 _OPEN_FOLDER = "/static/"
-_ADDING = ("POST", "/api/v1/documents")
-_ADDING_SECONDS = 3600.0
+_CHANGING = ("/api/v1/documents", "/api/v1/words")
+"""What may take long: pictures are added, words are taught and forgotten."""
+_CHANGING_SECONDS = 3600.0
 _THUMBNAIL_COST = 0.05
 _MULTIPART_BYTES = 64 * 1024
 """What a form has besides its file."""
@@ -155,11 +156,11 @@ class Guard:
     async def _let_in(self, scope: Scope, receive: Receive, answer: _Answer) -> ProblemError | None:
         """Have a request answered; a problem where it was too large, too slow, or our mistake.
 
-        The body must be there in the time that an answer may take; adding pictures may take long
-        after that.
+        The body must be there in the time that an answer may take; a change of the index may take
+        long after that.
         """
         most, limit = self._most_bytes(Headers(scope=scope)), self.settings.request_seconds
-        adding = (scope["method"], scope["path"]) == _ADDING
+        changing = scope["method"] != "GET" and scope["path"].startswith(_CHANGING)
         taken = 0
 
         async def counted() -> Message:
@@ -173,8 +174,8 @@ class Guard:
                 answer.refusal = ProblemError(503, "Busy", busy, RETRY_SOON)
             if answer.refusal is not None:
                 raise _RefusedError  # whatever the application makes of it
-            if adding and not message.get("more_body", False):
-                in_time.deadline = anyio.current_time() + _ADDING_SECONDS
+            if changing and not message.get("more_body", False):
+                in_time.deadline = anyio.current_time() + _CHANGING_SECONDS
             return message
 
         problem: ProblemError | None = None

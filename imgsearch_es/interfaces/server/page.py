@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
 from imgsearch_es.interfaces.gallery.page import value_name
+from imgsearch_es.interfaces.gallery.texts import word_terms
 from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server import view
 from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
@@ -100,18 +101,24 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
     examples = [
         view.example(parts.pictures.find(name), role) for role, names in roles for name in names
     ]
+    settings = known_settings(parts.index.store)
+    by_words = query is not None and query.by_words and hits is not None
     return {
         "state": state,
         "search": search,
+        "words": list(map(word_terms, hits.explain_all())) if by_words and hits else [],
         "hits": hits,
-        "asked": {term.key for term in query.terms} if query is not None else (),
+        "asked": {term.key for term in hits.asked}
+        if query is not None and hits is not None
+        else (),
         "summary": view.summary(hits, state) if hits else None,
         "facets": view.facet_groups(counted, state),
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
         "ideas": counted["synsets"][:_IDEAS] if not state.has_query else [],
-        "has_words": known_settings(parts.index.store).visual_words > 0,
+        "has_words": settings.visual_words > 0,
+        "can_teach": parts.settings.token is not None and settings.embedding_dimensions > 0,
     }
 
 

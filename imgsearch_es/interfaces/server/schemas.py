@@ -136,6 +136,14 @@ class RemoveRequest(_Model):
     pictures: list[PictureId] = Field(min_length=1, max_length=10_000)
 
 
+class TeachRequest(_Model):
+    """A word, and indexed pictures that show it and that do not."""
+
+    word: str = Field(min_length=1, max_length=100)
+    like: PictureIds
+    unlike: PictureIds = []
+
+
 class Click(_Model):
     """A picture of a search that was shown; both by their ids."""
 
@@ -264,6 +272,24 @@ class RemovedAnswer(_Model):
     """As ``imgsearch remove --json`` prints it."""
 
     removed: int
+
+
+class WordAnswer(_Model):
+    """A taught word, as ``imgsearch words --json`` prints it; examples by their URIs."""
+
+    name: str
+    synset: str
+    like: list[str]
+    unlike: list[str]
+    quality: float | None
+    pictures: int
+
+
+class ForgottenAnswer(_Model):
+    """As ``imgsearch forget --json`` prints it."""
+
+    word: str
+    pictures: int
 
 
 class HealthAnswer(_Model):

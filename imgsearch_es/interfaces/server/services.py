@@ -105,7 +105,7 @@ class Searching:
                 query = self.narrowed(query, {"id": wanted})
         hits = self.run(query)
         ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-        found = [hits.explain(i).named(self._index.word_name) for i in ranked]
+        found = [hits.explain(i) for i in ranked]
         return hits.query, found
 
     def facets(self, request: FacetsRequest) -> Facets:

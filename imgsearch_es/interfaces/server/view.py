@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -172,9 +172,9 @@ def chips(document: Document, asked: Collection[str]) -> list[Term]:
     return ([term for term in ordered if term.score >= _TELLING] or ordered[:1])[:_CHIPS]
 
 
-def vector(query: Query) -> list[Term]:
-    """What a query with pictures is: its heaviest synsets."""
-    return [term for term in query.terms if term.score >= _TELLING][:_VECTOR]
+def vector(terms: Sequence[Term]) -> list[Term]:
+    """What a query with pictures is: its heaviest terms."""
+    return [term for term in terms if term.score >= _TELLING][:_VECTOR]
 
 
 def share_url(query: Query, state: State) -> str | None:

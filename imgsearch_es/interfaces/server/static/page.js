@@ -237,6 +237,7 @@ document.addEventListener("click", (event) => {
   if (data.key === "open" || "why" in data) clicked(link);
   if ("why" in data) explain(link);
   else if ("crop" in data) crop(data);
+  else if ("teach" in data) document.getElementById("teach").showModal();
   else if ("copy" in data) copy(data.copy, "Path copied");
   else if ("close" in data) link.closest("dialog").close();
   else if ("original" in data && needsToken) openOriginal(link.href);
@@ -278,13 +279,36 @@ async function explain(link) {
     dialog.replaceChildren(...parse(await response.text()));
     for (const image of dialog.querySelectorAll("img[data-src]")) load(image);
     if (!dialog.open) dialog.showModal();
-    dialog.scrollTop = 0;
   } catch (error) {
     say(error.message || "The server does not answer.");
   } finally {
     busy(false);
   }
 }
+
+document.getElementById("teach-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const [dialog, problem] = ["teach", "teach-problem"].map((id) => document.getElementById(id));
+  const shown = new URLSearchParams(location.search);
+  const word = document.getElementById("taught").value.trim();
+  const body = JSON.stringify({ word, like: shown.getAll("like"), unlike: shown.getAll("dislike") });
+  const headers = { "Content-Type": "application/json" };
+  event.submitter.disabled = true;
+  problem.textContent = "";
+  try {
+    const response = await ask("/api/v1/words", { method: "POST", headers, body });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error.message);
+    dialog.close();
+    event.target.reset();
+    await go(changed({ q: `"${answer.name}"`, image: null, region: null, like: null, dislike: null }));
+    say(`Taught ${answer.name}: ${answer.pictures} pictures have it.`);
+  } catch (error) {
+    problem.textContent = error.message || "The server does not answer.";
+  } finally {
+    event.submitter.disabled = false;
+  }
+});
 
 async function crop(data) {
   const image = main.querySelector("[data-crop-source]");
