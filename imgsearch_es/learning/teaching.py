@@ -81,7 +81,7 @@ def teach(
 ) -> Word:
     """See ``ImageIndex.teach``."""
     settings = known_settings(store)
-    before = _check_name(settings, name)
+    _check_name(settings, name)
     if not settings.embedding_dimensions:
         raise ConfigurationError(
             f"{store.location} has no deep features to learn {name!r} from: index the pictures "
@@ -102,18 +102,31 @@ def teach(
     size = settings.embedding_dimensions
     liked, rest = _matrix([e.embedding for e in good], size), _matrix(others, size)
     learnt = learn(liked, rest, _matrix([e.embedding for e in bad], size))
-    settings = known_settings(store)  # files may have been analyzed meanwhile
-    word = TaughtWord(
-        name=before.name if before else " ".join(name.split()),
-        key=before.key if before else settings.vocabulary.key_for(name),
-        number=before.number if before else _free_number(settings),
-        weights=learnt.weights,
-        bias=learnt.bias,
-        like=tuple(example.uri for example in good),
-        unlike=tuple(example.uri for example in bad),
-        quality=learnt.quality,
-    )
-    _change(store, word, progress)
+    word: TaughtWord | None = None
+
+    def taught(settings: IndexSettings) -> IndexSettings:
+        nonlocal word
+        if word is not None and any(word.key == each.key for each in settings.taught):
+            return settings  # this word, or one that was taught in its place since
+        before = _check_name(settings, name)
+        word = TaughtWord(
+            name=before.name if before else " ".join(name.split()),
+            key=before.key if before else settings.vocabulary.key_for(name),
+            number=before.number if before else _free_number(settings),
+            weights=learnt.weights,
+            bias=learnt.bias,
+            like=tuple(example.uri for example in good),
+            unlike=tuple(example.uri for example in bad),
+            quality=learnt.quality,
+        )
+        others = (each for each in settings.taught if each.key != word.key)
+        return settings.with_taught([*others, word])
+
+    with store.patient():
+        store.change_taught(taught)
+        assert word is not None  # for mypy
+        store.apply_taught(word, progress)
+        store.finish()
     return _word(store, word)
 
 
@@ -124,9 +137,19 @@ def forget(store: Store, name: str, progress: Progress = lambda done, total: Non
     if word is None:
         known = ", ".join(each.name for each in settings.taught) or "none"
         raise QueryError(f"{store.location} was not taught {name!r}; the words taught are: {known}")
-    changed = _change(store, word.forgotten(), progress)
-    settings = known_settings(store)
-    store.change_taught(settings.with_taught(w for w in settings.taught if w.key != word.key))
+    key, changed = word.key, 0
+    with store.patient():
+        store.change_taught(
+            lambda now: now.with_taught(w.forgotten() if w.key == key else w for w in now.taught)
+        )
+        if gone := next((w for w in known_settings(store).taught if w.key == key), None):
+            changed = store.apply_taught(gone, progress)
+            store.finish()
+        store.change_taught(  # unless another program taught it again meanwhile
+            lambda now: now.with_taught(
+                w for w in now.taught if w.key != key or w != w.forgotten()
+            )
+        )
     return changed
 
 
@@ -301,17 +324,6 @@ def _examples(
         if example.embedding is None:
             raise QueryError(f"{example.uri} has no deep feature to learn {name!r} from")
     return list(good.values()), list(bad.values())
-
-
-def _change(store: Store, word: TaughtWord, progress: Progress) -> int:
-    """Put a word into the settings, and give documents its term or take it from them."""
-    settings = known_settings(store)
-    others = [each for each in settings.taught if each.key != word.key]
-    with store.patient():
-        store.change_taught(settings.with_taught([*others, word]))
-        changed = store.apply_taught(word, progress)
-        store.finish()
-    return changed
 
 
 def _word(store: Store, word: TaughtWord) -> Word:

@@ -167,7 +167,8 @@ def test_it_is_mended(index, folder):
     index.teach("light thing", like=examples(folder))
     settings = known_settings(index.store)
     (word,) = settings.taught
-    index.store.change_taught(settings.with_taught([replace(word, bias=word.bias + 2)]))
+    other = replace(word, bias=word.bias + 2)
+    index.store.change_taught(lambda now: now.with_taught([other]))
     report = index.verify()  # as when it was interrupted before all documents had it
     assert report.counts["taught words"] > 0
     assert index.verify(repair=True).is_whole

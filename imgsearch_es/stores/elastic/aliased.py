@@ -115,11 +115,11 @@ class AliasedIndex:
         wanted = [
             f"*.mappings._meta.imgsearch_es.{name}" for name in ("schema_version", "checksum")
         ]
+        self._looked_at = time.monotonic()
         with translated(self._address):
             found = self.client.indices.get_mapping(
                 index=self._name, ignore_unavailable=True, filter_path=wanted
             )
-        self._looked_at = time.monotonic()
         index = next(iter(found), None)
         if index is not None and index == self._index and self._settings is not None:
             kept = found[index]["mappings"]["_meta"]["imgsearch_es"]

@@ -130,9 +130,10 @@ class EmbeddedStore:
             insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
         return WriteReport(len(taken), refused)
 
-    def change_taught(self, settings: IndexSettings) -> None:
+    def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
         """Remember other taught words, and write the table of terms anew."""
         with self._writing() as connection:
+            settings = change(known_settings(self))
             schema.write_terms(connection, settings)
             schema.write_value(connection, "settings", json.dumps(settings.to_stored()))
         with self._reading():
