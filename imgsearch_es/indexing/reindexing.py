@@ -34,6 +34,8 @@ Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
 """Adds pictures, given by URI and with a function of their labels, to the new index."""
 Convert = Callable[[list[Document]], list[Document]]
 """Makes documents of the new index from those of the old one."""
+Teach = Callable[[Sequence[TaughtWord]], list[tuple[str, str]]]
+"""Teaches the new index words; gives those that it could not be taught, and why."""
 ReindexProgress = Callable[[int, int], None]
 """Called now and then with the documents done and the documents of the old index."""
 
@@ -72,6 +74,7 @@ class Rebuild:
         settings: of the new index.
         analyze: None copies the documents.
         convert: for documents that are copied; by default they stay as they are.
+        teach: where deep features change, and so the words that were taught by them.
         allow_missing: go on without pictures that cannot be read.
         progress: told how far the run is.
     """
@@ -84,12 +87,14 @@ class Rebuild:
         analyze: Analyze | None,
         *,
         convert: Convert | None = None,
+        teach: Teach | None = None,
         allow_missing: bool = False,
         progress: ReindexProgress | None = None,
     ) -> None:
         self._old, self._new = old, new
         self._settings, self._allow_missing = settings, allow_missing
         self._analyze, self._convert = analyze, convert or (lambda documents: documents)
+        self._teach = teach
         self._progress = progress or (lambda done, total: None)
         self._report = ReindexReport()
         self._missing: dict[str, str] = {}
@@ -98,6 +103,8 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted = self._settings
+        if left and self._teach:
+            left = left.with_taught(())  # as they are taught again
         are_same = left and left.visual_words == wanted.visual_words and _are_same(left, wanted)
         if left and not are_same:
             self._new.delete()
@@ -114,6 +121,8 @@ class Rebuild:
             self._bring_up_to_date()
             if self._missing and not self._allow_missing:
                 raise self._refusal()
+            if self._teach:
+                self._report.lost_words, self._teach = self._teach(taught), None
             self._report.documents = self._new.count()
             if self._old.replace(self._new, mark, keep=keep):
                 self._report.missing = list(self._missing.items())

@@ -11,8 +11,10 @@ from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.search.query_pictures import QueryImages
 
 if TYPE_CHECKING:
+    from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.learning.teaching import Word
     from imgsearch_es.learning.whitening import Whitening
+    from imgsearch_es.stores.base import Store
 
 
 class LearningIndex(KeptIndex):
@@ -65,10 +67,12 @@ class LearningIndex(KeptIndex):
         self._settings()
         return teaching.words(self.store)
 
-    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
+    def _teach_again(
+        self, store: Store, analyzer: Analyzer, words: Sequence[TaughtWord]
+    ) -> list[tuple[str, str]]:
         from imgsearch_es.learning import teaching
 
-        return teaching.teach_again(self.store, lambda: self.analyzer, words)
+        return teaching.teach_again(store, lambda: analyzer, words)
 
     def learn_whitening(
         self,

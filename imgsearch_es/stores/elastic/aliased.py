@@ -33,6 +33,7 @@ from imgsearch_es.stores.elastic.mapping import (
     Neighbors,
     index_body,
 )
+from imgsearch_es.stores.settings import read_settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -150,7 +151,7 @@ class AliasedIndex:
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
-        self._settings = IndexSettings.from_dict(data)
+        self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:
         if self.stored_settings() is None:

@@ -127,7 +127,7 @@ class Writing(Reading):
             self._look_again()
 
     def _has_other_words(self, settings: IndexSettings) -> bool:
-        """Whether words were taught since, while what was sent took longer than their program waits."""
+        """Whether words were taught while what was sent took longer than their program waits."""
         self._look_for_taught()
         return known_settings(self) is not settings
 

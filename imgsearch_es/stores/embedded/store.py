@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -133,9 +132,7 @@ class EmbeddedStore:
     def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
         """Remember other taught words, and write the table of terms anew."""
         with self._writing() as connection:
-            settings = change(known_settings(self))
-            schema.write_terms(connection, settings)
-            schema.write_value(connection, "settings", json.dumps(settings.to_stored()))
+            schema.write_settings(connection, change(known_settings(self)))
         with self._reading():
             pass  # but notice
 
