@@ -12,6 +12,8 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import add_taught
 from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.views import VIEWS
+from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.queries import best_classes
@@ -134,6 +136,7 @@ class IndexSettings:
             schema_version=data["schema_version"],
             checksum=data.get("checksum", ""),
         )
+        _check_analyzer(settings.analyzer)
         taught = [TaughtWord.from_dict(word) for word in data.get("taught") or ()]
         settings._check_taught(taught)
         return settings.with_taught(taught)
@@ -157,11 +160,23 @@ class IndexSettings:
             numbers.add(word.number)
 
 
+def _check_analyzer(config: Mapping[str, Any]) -> None:
+    """TypeError or ConfigurationError of a configuration by which no index can be searched."""
+    if not isinstance(config["model"]["name"], str):
+        raise TypeError("the model's name is a text")
+    asked = config.get("query_terms", 1)
+    if type(asked) is not int or asked < 1:
+        raise TypeError("query_terms is a whole number above 0")
+    if config.get("views", "tiles") not in VIEWS:
+        raise TypeError(f"views is {' or '.join(VIEWS)}")
+    to_word_count(config.get("visual_words", False))
+
+
 def read_settings(data: Mapping[str, Any], location: str) -> IndexSettings:
     """The settings that are stored at a place; SchemaError if they are harmed."""
     try:
         return IndexSettings.from_dict(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, ConfigurationError, KeyError, TypeError, ValueError) as error:
         raise SchemaError(
             f"{location}: its settings are not those that were written ({error}); restore a copy, "
             "or index again under another name"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, QueryError, UnknownWordError
+from imgsearch_es.learning import teaching
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import known_settings
 from imgsearch_es.vocabulary.completion import complete
@@ -49,6 +50,10 @@ def index(place, folder, fake_model):
 
 def examples(folder: Path, first: int = 0, last: int = 4) -> list[Path]:
     return [folder / f"bright{i}.png" for i in range(first, last)]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def check(index: ImageIndex, key: str) -> None:
@@ -133,7 +138,7 @@ def test_a_synset_of_the_same_name_counts_as_well(index, folder):
     check(index, "dog_taught")
 
 
-def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path):
+def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path, monkeypatch):
     word = index.teach("light thing", like=examples(folder))
     before = ranking(index.search(text="light thing", k=50))
     file = tmp_path / "all.jsonl"
@@ -156,11 +161,35 @@ def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path):
     assert (report.analyzed, report.lost_words) == (24, [])
     assert [again.name for again in index.words()] == ["light thing"]
     check(index, "light_thing")
+    before = index.words()
+    with monkeypatch.context() as patch:
+        patch.setattr(teaching, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index.reindex(analyzer={"model": "fake"})
+    assert index.words() == before  # for the new index has not taken this one's place
+    assert index.reindex(analyzer={"model": "fake"}).lost_words == []
+    assert [again.name for again in index.words()] == ["light thing"]
     (folder / "bright0.png").unlink()
     (folder / "bright1.png").unlink()
     index.remove([folder / "bright0.png", folder / "bright1.png"])
-    report = index.reindex(analyzer={"model": "fake"})
+    report = index.reindex(analyzer=SMALLER)
     assert [name for name, _ in report.lost_words] == ["light thing"]
+
+
+def test_another_program_teaches_at_the_same_time(index, folder, monkeypatch):
+    change = index.store.change_taught
+    with ImageIndex(index.location) as other:
+
+        def late(wanted):
+            monkeypatch.undo()
+            other.teach("dark thing", like=[folder / "dark10.png", folder / "dark11.png"])
+            change(wanted)
+
+        monkeypatch.setattr(index.store, "change_taught", late)
+        index.teach("light thing", like=examples(folder))
+    assert {word.name for word in index.words()} == {"dark thing", "light thing"}
+    check(index, "dark_thing")
+    check(index, "light_thing")
 
 
 def test_it_is_mended(index, folder):
@@ -215,8 +244,9 @@ def test_refusals(index, folder, place, fake_model):
         index.teach("n02123045", like=good)
     with pytest.raises(ConfigurationError, match="is the key of a synset"):
         index.teach("crane_n02012849", like=good)
-    with pytest.raises(ConfigurationError, match="is no word"):
-        index.teach(" ?", like=good)
+    for nothing in (" ?", "a\0b", "a\ud800"):
+        with pytest.raises(ConfigurationError, match="is no word"):
+            index.teach(nothing, like=good)
     with ImageIndex(place(), analyzer={"model": "fake", "embedding": False}) as plain:
         plain.add(folder)
         with pytest.raises(ConfigurationError, match="no deep features"):

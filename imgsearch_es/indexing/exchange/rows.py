@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
-from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
@@ -82,11 +81,6 @@ def from_header(header: object, place: str) -> IndexSettings:
             raise TypeError("embedding_dimensions is a whole number")
         analyzer = {"image_filters": [], "term_filters": [], **header["analyzer"]}
         describe(analyzer)  # its parts have names
-        asked = analyzer.get("query_terms", 1)
-        if type(asked) is not int or asked < 1:
-            raise TypeError("query_terms is a whole number above 0")
-        if analyzer.get("views", "tiles") not in VIEWS:
-            raise TypeError(f"views is {' or '.join(VIEWS)}")
         if words := to_word_count(analyzer.pop("visual_words", False)):
             analyzer["visual_words"] = words
         complete = {"schema_version": SCHEMA_VERSION, **header, "analyzer": analyzer}
