@@ -83,10 +83,19 @@ class TaughtWord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TaughtWord:
-        """Read what ``to_dict`` gave."""
+        """Read what ``to_dict`` gave; TypeError or ValueError of anything else."""
         weights = np.frombuffer(base64.b64decode(data["weights"]), "<f4").astype(np.float32)
         like, unlike = tuple(data["like"]), tuple(data["unlike"])
-        return cls(**{**data, "weights": weights, "like": like, "unlike": unlike})
+        word = cls(**{**data, "weights": weights, "like": like, "unlike": unlike})
+        quality = word.quality or 0.0
+        "".join((word.name, word.key, *like, *unlike)).encode()  # they are texts
+        if not (
+            isinstance(word.number, int)
+            and all(isinstance(number, int | float) for number in (word.bias, quality))
+            and np.isfinite([word.bias, quality, *weights]).all()
+        ):
+            raise ValueError(f"the taught word {word.name!r:.60} is not as it was written")
+        return word
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaughtWord) and self.to_dict() == other.to_dict()

@@ -356,10 +356,12 @@ class KeptIndex:
             wanted = replace(wanted, visual_words=stored.visual_words or None)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
-        new, analyze, convert = self.store.beside(), None, None
+        new, analyze, convert, teach = self.store.beside(), None, None, None
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
-        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else None
+        added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
+        if analyzer and added != ():
+            teach = partial(self._teach_again, new, analyzer)
         if analyzer is not None and added is not None:
             settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
         elif analyzer is not None:
@@ -371,25 +373,20 @@ class KeptIndex:
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
         rebuild = Rebuild(
-            self.store,
-            new,
-            settings,
-            analyze,
-            convert=convert,
-            allow_missing=allow_missing,
-            progress=progress,
-        )
+            self.store, new, settings, analyze, convert=convert, teach=teach,
+            allow_missing=allow_missing, progress=progress,
+        )  # fmt: skip
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
-        if analyzer is not None and added != ():
-            report.lost_words = self._teach_again(stored.taught)
         return report
 
-    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
-        """Words taught from other deep features, and why each could not be taught again."""
+    def _teach_again(
+        self, store: Store, analyzer: Analyzer, words: Sequence[TaughtWord]
+    ) -> list[tuple[str, str]]:
+        """Teach words by other deep features; gives those lost, and why."""
         raise NotImplementedError
 
 

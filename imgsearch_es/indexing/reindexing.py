@@ -33,6 +33,8 @@ Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
 """Adds pictures, given by URI and with a function of their labels, to the new index."""
 Convert = Callable[[list[Document]], list[Document]]
 """Makes documents of the new index from those of the old one."""
+Teach = Callable[[Sequence[TaughtWord]], list[tuple[str, str]]]
+"""Teaches the new index words; gives those that it could not be taught, and why."""
 ReindexProgress = Callable[[int, int], None]
 """Called now and then with the documents done and the documents of the old index."""
 
@@ -66,7 +68,8 @@ class ReindexReport:
 class Rebuild:
     """One run; ``old`` is only read, and ``settings`` are those of the new index.
 
-    Without ``analyze`` documents are copied, after ``convert`` where it is given.
+    Without ``analyze`` documents are copied, after ``convert`` where it is given; ``teach`` where
+    deep features change, and so the words that were taught by them.
     """
 
     def __init__(
@@ -77,12 +80,14 @@ class Rebuild:
         analyze: Analyze | None,
         *,
         convert: Convert | None = None,
+        teach: Teach | None = None,
         allow_missing: bool = False,
         progress: ReindexProgress | None = None,
     ) -> None:
         self._old, self._new = old, new
         self._settings, self._allow_missing = settings, allow_missing
         self._analyze, self._convert = analyze, convert or (lambda documents: documents)
+        self._teach = teach
         self._progress = progress or (lambda done, total: None)
         self._report = ReindexReport()
         self._missing: dict[str, str] = {}
@@ -91,6 +96,8 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted, names = self._settings, ("visual_words", "schema_version", "taught")
+        if left and self._teach:
+            left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)
         are_same = are_same and all(getattr(left, n) == getattr(wanted, n) for n in names)
         if left and not are_same:
@@ -108,6 +115,8 @@ class Rebuild:
             self._bring_up_to_date()
             if self._missing and not self._allow_missing:
                 raise self._refusal()
+            if self._teach:
+                self._report.lost_words, self._teach = self._teach(taught), None
             self._report.documents = self._new.count()
             if self._old.replace(self._new, mark, keep=keep):
                 self._report.missing = list(self._missing.items())

@@ -260,6 +260,8 @@ DEPTH = 20
 """Objects and lists within each other, with the metadata itself."""
 OWN_BYTES = 1_000_000
 """Of all labels, and of all metadata with their paths. 512 documents are written at once."""
+LONGEST_FEATURE = 2.0**62
+"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
 _INTEGERS = range(-(2**63), 2**64)
 """What DuckDB reads from JSON exactly."""
 
@@ -290,11 +292,24 @@ def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[
             _text_bytes(document.uri, "the URI")
             _text_bytes(document.filename, "the file's name")
             check_own(document.labels, document.metadata)
+            if document.embedding is not None:
+                _check_feature(document.embedding)
         except ConfigurationError as error:
             refused.append((document.uri, str(error)))
         else:
             taken[document.id] = document
     return list(taken.values()), refused
+
+
+def _check_feature(vector: NDArray[np.float32]) -> None:
+    if not np.isfinite(vector).all():
+        raise ConfigurationError("its deep feature has a number that is not finite")
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if length > LONGEST_FEATURE:
+        raise ConfigurationError(
+            f"its deep feature has the length {length:.3g}, and {LONGEST_FEATURE:.3g} is the "
+            "longest that can be compared: divide the features by a number"
+        )
 
 
 def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:

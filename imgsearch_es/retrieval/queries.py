@@ -22,7 +22,7 @@ from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
-from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.documents import LONGEST_FEATURE, to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
 from imgsearch_es.retrieval.strategies import (
@@ -33,9 +33,6 @@ from imgsearch_es.retrieval.strategies import (
     strategy_of,
 )
 from imgsearch_es.vocabulary.synsets import Vocabulary
-
-_LONGEST = 2.0**62
-"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
 
 WELL = 0.1
 """The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
@@ -217,10 +214,10 @@ class Query(Selection):
         if not np.isfinite(self.embedding).all() or not self.embedding.any():
             raise QueryError("the query's deep feature is zero or not finite")
         length = float(np.linalg.norm(self.embedding.astype(np.float64)))
-        if length > _LONGEST:
+        if length > LONGEST_FEATURE:
             raise QueryError(
-                f"the query's deep feature has the length {length:.3g}: more than {_LONGEST:.3g} "
-                "cannot be compared, so divide the features by a number"
+                f"the query's deep feature has the length {length:.3g}: more than "
+                f"{LONGEST_FEATURE:.3g} cannot be compared, so divide the features by a number"
             )
 
     def to_elasticsearch(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
 from imgsearch_es.search import teaching
 from imgsearch_es.search.query_pictures import QueryImages
 from imgsearch_es.search.teaching import Word
+from imgsearch_es.stores.base import Store
 
 
 class LearningIndex(KeptIndex):
@@ -57,8 +59,10 @@ class LearningIndex(KeptIndex):
         self._settings()
         return teaching.words(self.store)
 
-    def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
-        return teaching.teach_again(self.store, lambda: self.analyzer, words)
+    def _teach_again(
+        self, store: Store, analyzer: Analyzer, words: Sequence[TaughtWord]
+    ) -> list[tuple[str, str]]:
+        return teaching.teach_again(store, lambda: analyzer, words)
 
     def learn_whitening(
         self,

@@ -9,6 +9,7 @@ so that a score is a probability, and near 0 of a picture without the word.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord, to_inputs
-from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
+from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage, QueryImages, several
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+from imgsearch_es.stores.settings import LONGEST_NAME, MOST_TAUGHT
 from imgsearch_es.vocabulary.words import normalize
 
 LEAST = 2
@@ -31,8 +33,6 @@ _PENALTY = 0.1
 """Of the squared length of the weights, divided by two; 1 / C of scikit-learn."""
 _FOLDS = 5
 _STEPS = 100
-_MOST = 1000
-"""Taught words of an index."""
 
 Progress = Callable[[int, int], None]
 _Rows = NDArray[np.float64]
@@ -78,7 +78,7 @@ def teach(
 ) -> Word:
     """See ``ImageIndex.teach``."""
     settings = known_settings(store)
-    before = _check_name(settings, name)
+    _check_name(settings, name)
     if not settings.embedding_dimensions:
         raise ConfigurationError(
             f"{store.location} has no deep features to learn {name!r} from: index the pictures "
@@ -99,19 +99,31 @@ def teach(
     size = settings.embedding_dimensions
     liked, rest = _matrix([e.embedding for e in good], size), _matrix(others, size)
     learnt = learn(liked, rest, _matrix([e.embedding for e in bad], size))
-    settings = known_settings(store)  # files may have been analyzed meanwhile
-    word = TaughtWord(
-        name=before.name if before else " ".join(name.split()),
-        key=before.key if before else settings.vocabulary.key_for(name),
-        number=before.number if before else _free_number(settings),
-        weights=learnt.weights,
-        bias=learnt.bias,
-        like=tuple(example.uri for example in good),
-        unlike=tuple(example.uri for example in bad),
-        quality=learnt.quality,
-    )
-    _change(store, word, progress)
-    return _word(store, word)
+    made: list[TaughtWord] = []
+
+    def taught(settings: IndexSettings) -> IndexSettings:
+        if made and any(made[-1].key == each.key for each in settings.taught):
+            return settings  # this word, or one that was taught in its place since
+        before = _check_name(settings, name)
+        word = TaughtWord(
+            name=before.name if before else " ".join(name.split()),
+            key=before.key if before else settings.vocabulary.key_for(name),
+            number=before.number if before else _free_number(settings),
+            weights=learnt.weights,
+            bias=learnt.bias,
+            like=tuple(example.uri for example in good),
+            unlike=tuple(example.uri for example in bad),
+            quality=learnt.quality,
+        )
+        made.append(word)
+        others = (each for each in settings.taught if each.key != word.key)
+        return settings.with_taught([*others, word])
+
+    with store.patient():
+        store.change_taught(taught)
+        store.apply_taught(made[-1], progress)
+        store.finish()
+    return _word(store, made[-1])
 
 
 def forget(store: Store, name: str, progress: Progress = lambda done, total: None) -> int:
@@ -121,9 +133,17 @@ def forget(store: Store, name: str, progress: Progress = lambda done, total: Non
     if word is None:
         known = ", ".join(each.name for each in settings.taught) or "none"
         raise QueryError(f"{store.location} was not taught {name!r}; the words taught are: {known}")
-    changed = _change(store, word.forgotten(), progress)
-    settings = known_settings(store)
-    store.change_taught(settings.with_taught(w for w in settings.taught if w.key != word.key))
+    key, changed = word.key, 0
+    with store.patient():
+        store.change_taught(
+            lambda now: now.with_taught(w.forgotten() if w.key == key else w for w in now.taught)
+        )
+        if gone := next((w for w in known_settings(store).taught if w.key == key), None):
+            changed = store.apply_taught(gone, progress)
+            store.finish()
+        store.change_taught(  # unless another program taught it again meanwhile
+            lambda now: now.with_taught(w for w in now.taught if w.key != key or w != w.forgotten())
+        )
     return changed
 
 
@@ -140,7 +160,7 @@ def teach_again(
     for word in taught:
         try:
             teach(store, analyzer, word.name, list(word.like), list(word.unlike))
-        except ImgsearchError as error:
+        except (ConfigurationError, ImageError, QueryError) as error:  # not of a server or disk
             lost.append((word.name, str(error)))
     return lost
 
@@ -252,10 +272,11 @@ def _matrix(vectors: Sequence[NDArray[np.float32] | None], dimensions: int) -> _
 
 def _check_name(settings: IndexSettings, name: str) -> TaughtWord | None:
     """The word of this name that was taught before; ConfigurationError if it can be none."""
-    if not normalize(name):
+    letters = " ".join(name.split())
+    if not normalize(name) or any(unicodedata.category(c) in ("Cc", "Cs") for c in letters):
         raise ConfigurationError(f"{name!r} is no word: write letters, such as 'dining table'")
-    if len(name) > 100:
-        raise ConfigurationError(f"a word has 100 characters at most, not {len(name)}")
+    if len(name) > LONGEST_NAME:
+        raise ConfigurationError(f"a word has {LONGEST_NAME} characters at most, not {len(name)}")
     before = _find(settings, name)
     for known in (*settings.vocabulary.base, *settings.vocabulary.ancestors):
         is_key = name == known.wnid or (name == known.key and normalize(known.name) != name)
@@ -264,8 +285,10 @@ def _check_name(settings: IndexSettings, name: str) -> TaughtWord | None:
                 f"{name} is the key of a synset, not a word: teach {known.lemmas[0]!r}, then both "
                 "count"
             )
-    if before is None and len(settings.taught) >= _MOST:
-        raise ConfigurationError(f"an index has at most {_MOST} taught words: forget one first")
+    if before is None and len(settings.taught) >= MOST_TAUGHT:
+        raise ConfigurationError(
+            f"an index has at most {MOST_TAUGHT} taught words: forget one first"
+        )
     return before
 
 
@@ -278,7 +301,7 @@ def _find(settings: IndexSettings, name: str) -> TaughtWord | None:
 def _free_number(settings: IndexSettings) -> int:
     taken = {word.number for word in settings.taught}
     first = len(settings.vocabulary.base)
-    return next(number for number in range(first, first + _MOST) if number not in taken)
+    return next(number for number in range(first, first + MOST_TAUGHT) if number not in taken)
 
 
 def _examples(
@@ -295,20 +318,9 @@ def _examples(
             "more by like= (--like)"
         )
     for example in (*good.values(), *bad.values()):
-        if example.embedding is None:
+        if example.embedding is None or not np.isfinite(example.embedding).all():
             raise QueryError(f"{example.uri} has no deep feature to learn {name!r} from")
     return list(good.values()), list(bad.values())
-
-
-def _change(store: Store, word: TaughtWord, progress: Progress) -> int:
-    """Put a word into the settings, and give documents its term or take it from them."""
-    settings = known_settings(store)
-    others = [each for each in settings.taught if each.key != word.key]
-    with store.patient():
-        store.change_taught(settings.with_taught([*others, word]))
-        changed = store.apply_taught(word, progress)
-        store.finish()
-    return changed
 
 
 def _word(store: Store, word: TaughtWord) -> Word:

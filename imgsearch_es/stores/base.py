@@ -128,8 +128,11 @@ class Store(Protocol):
     def finish(self) -> None:
         """Make all that was written searchable, and lay it out well; call after a run."""
 
-    def change_taught(self, settings: IndexSettings) -> None:
-        """Remember settings that differ from the index's in taught words alone.
+    def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
+        """Remember what ``change`` makes of the settings; it changes taught words alone.
+
+        Others may change them at the same time: ``change`` is called again where they did, and must
+        give settings back as they are that say what they shall.
 
         From now on ``write`` gives documents the taught words of these settings.
         """

@@ -12,16 +12,23 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import add_taught
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.analysis.views import VIEWS
+from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
+from imgsearch_es.vocabulary.words import safe_keys
 
 MOST_FIELDS = 1000
 """Classes of which each has fields of its own on Elasticsearch: more make its mapping too large."""
 P = TypeVar("P", "Document", "Example")
 
+MOST_TAUGHT = 1000
+"""Taught words of an index."""
+LONGEST_NAME = 100
+"""Characters of a taught word."""
 _NO_ANALYZER: Mapping[str, Any] = {
     "model": {"name": "features"},
     "image_filters": [],
@@ -134,8 +141,51 @@ class IndexSettings:
             checksum=data.get("checksum", ""),
             synset_fields=data.get("synset_fields", True),
         )
-        taught = data.get("taught", ())
-        return settings.with_taught(map(TaughtWord.from_dict, taught)) if taught else settings
+        _check_analyzer(settings.analyzer)
+        taught = [TaughtWord.from_dict(word) for word in data.get("taught") or ()]
+        settings._check_taught(taught)
+        return settings.with_taught(taught)
+
+    def _check_taught(self, words: Sequence[TaughtWord]) -> None:
+        """ValueError of taught words that this index cannot have been taught."""
+        base = self.vocabulary.base
+        taken = {known.key.casefold() for known in (*base, *base.ancestors)}
+        numbers = set(range(len(base)))
+        for word in words:
+            if (
+                word.key.casefold() in taken
+                or safe_keys([word.key]) != [word.key]
+                or not 0 < len(word.name) <= LONGEST_NAME
+                or not len(base) <= word.number < len(base) + MOST_TAUGHT
+                or word.number in numbers
+                or len(word.weights) != self.embedding_dimensions
+            ):
+                raise ValueError(f"the taught word {word.name!r:.60} cannot be one of this index")
+            taken.add(word.key.casefold())
+            numbers.add(word.number)
+
+
+def _check_analyzer(config: Mapping[str, Any]) -> None:
+    """TypeError or ConfigurationError of a configuration by which no index can be searched."""
+    if not isinstance(config["model"]["name"], str):
+        raise TypeError("the model's name is a text")
+    asked = config.get("query_terms", 1)
+    if type(asked) is not int or asked < 1:
+        raise TypeError("query_terms is a whole number above 0")
+    if config.get("views", "tiles") not in VIEWS:
+        raise TypeError(f"views is {' or '.join(VIEWS)}")
+    to_word_count(config.get("visual_words", False))
+
+
+def read_settings(data: Mapping[str, Any], location: str) -> IndexSettings:
+    """The settings that are stored at a place; SchemaError if they are harmed."""
+    try:
+        return IndexSettings.from_dict(data)
+    except (AttributeError, ConfigurationError, KeyError, TypeError, ValueError) as error:
+        raise SchemaError(
+            f"{location}: its settings are not those that were written ({error}); restore a copy, "
+            "or index again under another name"
+        ) from error
 
 
 def fitted(documents: Sequence[Document], settings: IndexSettings) -> list[Document]:

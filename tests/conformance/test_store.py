@@ -16,7 +16,7 @@ from imgsearch_es.retrieval.facets import FACETS
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
-from tests.conformance.collections import document, extremes, posteriors
+from tests.conformance.collections import DIMENSIONS, document, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled
 
 TABBY = Query((Term("tabby", 1.0),))
@@ -186,6 +186,8 @@ def test_what_the_limits_allow_comes_back(place):
         ({"metadata": nested(500)}, "deeper than 20 levels"),
         ({"metadata": [1]}, "metadata is [1], not values by their names"),
         ({"metadata": WIDE}, "metadata has more than 1,000,000 bytes"),
+        ({"embedding": np.full(DIMENSIONS, np.nan, np.float32)}, "that is not finite"),
+        ({"embedding": np.full(DIMENSIONS, 1e19, np.float32)}, "the longest that can be compared"),
     ],
 )
 def test_what_no_store_holds_is_refused_alone(kept, change, reason):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, QueryError, UnknownWordError
+from imgsearch_es.learning import teaching
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import known_settings
 from imgsearch_es.vocabulary.completion import complete
@@ -49,6 +50,10 @@ def index(place, folder, fake_model):
 
 def examples(folder: Path, first: int = 0, last: int = 4) -> list[Path]:
     return [folder / f"bright{i}.png" for i in range(first, last)]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def check(index: ImageIndex, key: str) -> None:
@@ -139,7 +144,7 @@ def test_a_synset_of_the_same_name_counts_as_well(index, folder):
     check(index, "dog_taught")
 
 
-def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path):
+def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path, monkeypatch):
     word = index.teach("light thing", like=examples(folder))
     before = ranking(index.search(text="light thing", k=50))
     file = tmp_path / "all.jsonl"
@@ -162,11 +167,47 @@ def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path):
     assert (report.analyzed, report.lost_words) == (16, [])
     assert [again.name for again in index.words()] == ["light thing"]
     check(index, "light_thing")
+    before = index.words()
+    with monkeypatch.context() as patch:
+        patch.setattr(teaching, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index.reindex(analyzer={"model": "fake"})
+    assert index.words() == before  # for the new index has not taken this one's place
+    assert index.reindex(analyzer={"model": "fake"}).lost_words == []
+    assert [again.name for again in index.words()] == ["light thing"]
     (folder / "bright0.png").unlink()
     (folder / "bright1.png").unlink()
     index.remove([folder / "bright0.png", folder / "bright1.png"])
-    report = index.reindex(analyzer={"model": "fake"})
+    report = index.reindex(analyzer=SMALLER)
     assert [name for name, _ in report.lost_words] == ["light thing"]
+
+
+def test_another_program_teaches_at_the_same_time(index, folder, monkeypatch):
+    change = index.store.change_taught
+    with ImageIndex(index.location) as other:
+
+        def late(wanted):
+            monkeypatch.undo()
+            other.teach("dark thing", like=[folder / "dark10.png", folder / "dark11.png"])
+            change(wanted)
+
+        monkeypatch.setattr(index.store, "change_taught", late)
+        index.teach("light thing", like=examples(folder))
+    assert {word.name for word in index.words()} == {"dark thing", "light thing"}
+    check(index, "dark_thing")
+    check(index, "light_thing")
+
+
+def test_it_is_mended(index, folder):
+    index.teach("light thing", like=examples(folder))
+    settings = known_settings(index.store)
+    (word,) = settings.taught
+    other = replace(word, bias=word.bias + 2)
+    index.store.change_taught(lambda now: now.with_taught([other]))
+    report = index.verify()  # as when it was interrupted before all documents had it
+    assert report.counts["taught words"] > 0
+    assert index.verify(repair=True).is_whole
+    check(index, "light_thing")
 
 
 def test_who_searches_and_adds_meanwhile(index, folder, tmp_path):
@@ -206,7 +247,10 @@ def test_refusals(index, folder, place, fake_model):
         with pytest.raises(QueryError, match=what):
             index.teach("word", like=like, unlike=unlike)
     key, none = "is the key of a synset", "is no word"
-    for word, what in (("n02123045", key), ("crane_n02012849", key), (" ?", none)):
+    for word, what in (
+        ("n02123045", key), ("crane_n02012849", key), (" ?", none), ("a\0b", none),
+        ("a\ud800", none),
+    ):  # fmt: skip
         with pytest.raises(ConfigurationError, match=what):
             index.teach(word, like=good)
     with ImageIndex(place(), analyzer={"model": "fake", "embedding": False}) as plain:

@@ -102,6 +102,7 @@ BAD_ROWS = [
     ({"embedding": [1.0]}, "embedding has 1 numbers"),
     ({"embedding": ["x"] * 16}, "no list of numbers"),
     ({"embedding": [1e39] * 16}, "not finite"),
+    ({"embedding": [1e38] * 16}, "the longest that can be compared"),
     ({"picture": "?"}, "base64"),
 ]
 
@@ -138,6 +139,36 @@ def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_
     assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
     with ImageIndex(tmp_path / "new.duckdb") as new:
         assert new.get(lines[1]["uri"]).labels == ("second",)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "problem"),
+    [
+        ("taught", {"weights": ""}, "'beach' cannot be one of this index"),
+        ("taught", {"weights": "AAA="}, "multiple of element size"),
+        ("taught", {"weights": "AADAfw==" * 16}, "'beach' is not as it was written"),
+        ("taught", {"bias": None}, "'beach' is not as it was written"),
+        ("taught", {"number": 5}, "'beach' cannot be one of this index"),
+        ("taught", {"number": 70000}, "'beach' cannot be one of this index"),
+        ("taught", {"key": "tabby"}, "'beach' cannot be one of this index"),
+        ("taught", {"key": "a.b"}, "'beach' cannot be one of this index"),
+        ("taught", {"key": 5}, "expected str instance"),
+        ("taught", {"name": "\ud800"}, "surrogates not allowed"),
+        ("taught", {"name": "x" * 40_000}, "cannot be one of this index"),
+        ("analyzer", {"views": "parts"}, "views is tiles or tiles14"),
+        ("analyzer", {"visual_words": 10**9}, "1 to 1024"),
+    ],
+)
+def test_settings_that_no_index_has(lines, tmp_path, part, change, problem):
+    weights = base64.b64encode(np.ones(16, "<f4").tobytes()).decode()
+    word = {"name": "beach", "key": "beach", "number": 1000, "weights": weights, "bias": 0.5}
+    header = lines[0]["imgsearch_es"]
+    changed = {"taught": word | {"like": [], "unlike": []}, "analyzer": header["analyzer"]}
+    changed[part] = changed[part] | change
+    head = {"imgsearch_es": {**header, **changed, "taught": [changed["taught"]]}}
+    with pytest.raises(ExchangeError, match=problem):
+        imported(tmp_path, [head, *lines[1:]])
+    assert not (tmp_path / "new.duckdb").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.taught import FLOOR, TaughtWord, to_inputs
+from imgsearch_es.errors import SchemaError
 from imgsearch_es.search.teaching import learn
 from imgsearch_es.stores.base import IndexSettings, known_settings
+from imgsearch_es.stores.settings import read_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 
@@ -82,6 +84,22 @@ def test_settings_keep_words_and_old_ones_have_none():
     assert again.numbers["b"] == 1002
     assert len(again.vocabulary) == 1002
     assert again.with_taught([]) == settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"analyzer": None}, {"analyzer": {"model": {"name": "x"}, "visual_words": "x"}}),
+        *({"analyzer": {"model": {"name": "x"}, "query_terms": "x"}}, {"taught": [{}]}),
+        *({"taught": 5}, {"embedding_dimensions": 63}),
+    ],
+)
+def test_harmed_settings_are_told(change):
+    settings = IndexSettings({"model": {"name": "none"}}, "sha256:none", imagenet(), 64)
+    stored = settings.with_taught([word()]).to_stored()
+    assert read_settings(stored, "pets.duckdb").taught == (word(),)
+    with pytest.raises(SchemaError, match="its settings are not those that were written"):
+        read_settings(stored | change, "pets.duckdb")
 
 
 def test_vocabularies():

@@ -194,7 +194,12 @@ def _line(values: Mapping[str, Any]) -> bytes:
             return base64.b64encode(value).decode()
         return value.isoformat() if isinstance(value, datetime) else value.tolist()
 
-    return (json.dumps(values, default=to_json, allow_nan=False) + "\n").encode()
+    try:
+        return (json.dumps(values, default=to_json, allow_nan=False) + "\n").encode()
+    except ValueError as error:
+        raise ExchangeError(
+            f"{values['uri']} has a number that is not finite: `imgsearch verify` says where"
+        ) from error
 
 
 def _read_line(line: bytes) -> dict[str, Any]:

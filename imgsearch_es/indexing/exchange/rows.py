@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
-from imgsearch_es.errors import ConfigurationError, ExchangeError
+from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, terms_of
 from imgsearch_es.stores.base import IndexSettings
@@ -87,12 +88,14 @@ def from_header(header: object, place: str) -> IndexSettings:
             raise TypeError("embedding_dimensions is a whole number")
         analyzer = {"image_filters": [], "term_filters": [], **header["analyzer"]}
         describe(analyzer)  # its parts have names
-        asked = analyzer.get("query_terms", 1)
-        if type(asked) is not int or asked < 1:
-            raise TypeError("query_terms is a whole number above 0")
+        if words := to_word_count(analyzer.pop("visual_words", False)):
+            analyzer["visual_words"] = words
         complete = {"schema_version": SCHEMA_VERSION, **header, "analyzer": analyzer}
         return IndexSettings.from_dict(complete)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (
+        *(AttributeError, KeyError, TypeError, ValueError),
+        *(ConfigurationError, SchemaError),
+    ) as error:
         raise ExchangeError(f"{place}: its {HEADER!r} is incomplete or wrong: {error}") from error
 
 

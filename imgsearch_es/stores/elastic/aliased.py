@@ -33,6 +33,7 @@ from imgsearch_es.stores.elastic.mapping import (
     Neighbors,
     index_body,
 )
+from imgsearch_es.stores.settings import read_settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -113,11 +114,11 @@ class AliasedIndex(Store):
         wanted = [
             f"*.mappings._meta.imgsearch_es.{name}" for name in ("schema_version", "checksum")
         ]
+        self._looked_at = time.monotonic()
         with translated(self._address):
             found = self.client.indices.get_mapping(
                 index=self._name, ignore_unavailable=True, filter_path=wanted
             )
-        self._looked_at = time.monotonic()
         index = next(iter(found), None)
         if index is not None and index == self._index and self._settings is not None:
             kept = found[index]["mappings"]["_meta"]["imgsearch_es"]
@@ -148,7 +149,7 @@ class AliasedIndex(Store):
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
-        self._settings = IndexSettings.from_dict(data)
+        self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:
         if self.stored_settings() is None:

@@ -180,6 +180,11 @@ def translated(address: Address) -> Iterator[None]:
     try:
         yield
     except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:
+        if _error(error.body).get("type") == "cluster_block_exception":  # a 403 as well
+            raise ServerError(
+                f"{address}: {_reason(error)}: take the block off the index (index.blocks), or "
+                "make room on the server's disk"
+            ) from error
         raise ServerError(
             f"{address.server} refuses us ({error.meta.status}): give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"

@@ -65,6 +65,9 @@ class Writing(Reading):
             for stored, rejected in senders.map(send, parts):
                 report.stored += stored
                 report.rejected += rejected
+        if self._has_other_words(settings):
+            self.finish()
+            self._rewrite([document.id for document in taken])
         return report
 
     def _add_checksums(self) -> None:
@@ -124,8 +127,27 @@ class Writing(Reading):
         if time.monotonic() >= self._looked_at + TRUSTED_SECONDS:
             self._look_again()
 
-    def change_taught(self, settings: IndexSettings) -> None:
-        """Remember other taught words; fields for them are added, and never taken away."""
+    def _has_other_words(self, settings: IndexSettings) -> bool:
+        """Whether words were taught while what was sent took longer than their program waits."""
+        self._look_for_taught()
+        return known_settings(self) is not settings
+
+    def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
+        """Remember other taught words; fields for them are added, and never taken away.
+
+        The server keeps what came last of two at once, so it is looked at whether this was kept.
+        """
+        for _ in range(_ATTEMPTS):
+            self._settings = None
+            known = known_settings(self)
+            settings = change(known)
+            if settings == known:
+                return
+            self._put_settings(settings)
+            time.sleep(TRUSTED_SECONDS)  # then all who write know
+        raise self._busy()
+
+    def _put_settings(self, settings: IndexSettings) -> None:
         index = self._known_index()
         with translated(self._address):
             indices = self.client.indices
@@ -141,8 +163,6 @@ class Writing(Reading):
                 )
             meta = {"imgsearch_es": settings.to_stored()}
             indices.put_mapping(index=index, meta=meta, properties=properties)
-        self._settings = None
-        time.sleep(TRUSTED_SECONDS)  # then all who write know
 
     def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
         """Compare the deep features here, and send documents that change."""
@@ -175,8 +195,10 @@ class Writing(Reading):
 
     def _rewrite(self, ids: Sequence[str]) -> int:
         """Give documents the taught words that they must have, again if they change meanwhile."""
-        settings, stored = known_settings(self), 0
+        stored = 0
         for _ in range(_ATTEMPTS):
+            self._look_for_taught()
+            settings = known_settings(self)
             hits = list(self._numbered(ids))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
@@ -188,10 +210,13 @@ class Writing(Reading):
             for uri, reason in rejected:
                 raise StoreError(f"{uri} cannot be written: {reason}")
             stored += sent
-            if sent == len(differ):
+            if sent == len(differ) and not self._has_other_words(settings):
                 return stored
             self.finish()
-        raise StoreError(
+        raise self._busy()
+
+    def _busy(self) -> StoreError:
+        return StoreError(
             f"{self.location} is written to all the time: stop what writes to it, and run this "
             "again"
         )

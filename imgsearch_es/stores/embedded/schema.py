@@ -14,6 +14,7 @@ import duckdb
 from imgsearch_es.errors import SchemaError
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.settings import read_settings as read_settings_of
 
 TABLES = """
 CREATE TABLE settings (name VARCHAR, value VARCHAR);
@@ -71,6 +72,12 @@ def write_terms(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) 
     )
 
 
+def write_settings(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
+    """Replace the settings by others, of other taught words, and the table of terms."""
+    write_terms(connection, settings)
+    write_value(connection, "settings", json.dumps(settings.to_stored()))
+
+
 def add_columns(connection: duckdb.DuckDBPyConnection) -> None:
     """Before a write: a file made before there were checksums or views gets columns, empty."""
     for column in ("checksum VARCHAR", "views UTINYINT[]"):
@@ -111,9 +118,9 @@ def parse_settings(text: str, location: str) -> IndexSettings:
                 f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
                 f"{SCHEMA_VERSION}): upgrade this installation"
             )
-        return IndexSettings.from_dict(data)
     except (TypeError, KeyError, ValueError) as error:
         raise _no_index(location) from error
+    return read_settings_of(data, location)
 
 
 def _no_index(location: str) -> SchemaError:

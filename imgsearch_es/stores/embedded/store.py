@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -129,11 +128,10 @@ class EmbeddedStore(Store):
             insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
         return WriteReport(len(taken), refused)
 
-    def change_taught(self, settings: IndexSettings) -> None:
+    def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
         """Remember other taught words, and write the table of terms anew."""
         with self._writing() as connection:
-            schema.write_terms(connection, settings)
-            schema.write_value(connection, "settings", json.dumps(settings.to_stored()))
+            schema.write_settings(connection, change(known_settings(self)))
         with self._reading():
             pass  # but notice
 
