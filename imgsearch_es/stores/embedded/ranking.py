@@ -17,7 +17,8 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.selecting import selection
+from imgsearch_es.stores.embedded.selecting import has_conditions, selection
+from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
@@ -66,7 +67,7 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
         alike = way, query.filters, query.must, query.must_not, left_out
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
-    excluded = dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
+    excluded = _places_of(reader, ids)
     found: dict[int, Scores] = {}
     for (way, filters, must, must_not, unwanted), places in together.items():
         conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
@@ -81,6 +82,14 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
                 documents, scores = documents[kept], scores[kept]
             found[i] = documents, scores
     return [found[i] for i in range(len(queries))]
+
+
+def _places_of(reader: Reader, ids: list[str]) -> dict[str, int]:
+    """The documents of some ids."""
+    if reader.snapshot is None:
+        return dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
+    places = ((key, reader.snapshot.place(key)) for key in ids)
+    return {key: place for key, place in places if place is not None}
 
 
 def best_places(
@@ -128,13 +137,13 @@ def _by_postings(
     ]
     needs_lengths = not all(query.formula.is_linear for query, _ in queries)
     lists = _read_lists(reader, "postings", terms, conditions, needs_lengths=needs_lengths)
-    return [_add_up(lists, own, *item) for own, item in zip(terms, queries, strict=True)]
+    return [_add_up(reader, lists, own, *item) for own, item in zip(terms, queries, strict=True)]
 
 
 def _by_words(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> list[Scores]:
     words = [query.words for query, _ in queries]
     lists = _read_lists(reader, "visual_postings", words, conditions)
-    return [_add_up(lists, own, *item) for own, item in zip(words, queries, strict=True)]
+    return [_add_up(reader, lists, own, *item) for own, item in zip(words, queries, strict=True)]
 
 
 def _by_candidates(
@@ -165,6 +174,8 @@ def _read_lists(
 ) -> _Lists:
     """The lists of all terms of some queries, of documents that meet the conditions."""
     terms = dict.fromkeys(number for own in wanted for number, _ in own if number >= 0)
+    if reader.snapshot is not None:
+        return _mapped_lists(reader, reader.snapshot, table, list(terms), conditions, needs_lengths)
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
     where, parameters = selection(conditions, reader.numbers)
     found = reader.connection.execute(
@@ -188,13 +199,46 @@ def _read_lists(
     }
 
 
+def _mapped_lists(
+    reader: Reader,
+    snapshot: Snapshot,
+    table: str,
+    terms: Sequence[int],
+    conditions: Selection,
+    needs_lengths: bool,
+) -> _Lists:
+    """The same from the snapshot; DuckDB is asked only what meets conditions."""
+    meets = None
+    if has_conditions(conditions):
+        where, parameters = selection(conditions, reader.numbers)
+        found = reader.connection.execute(f"SELECT document FROM documents {where}", parameters)
+        meets = np.zeros(len(snapshot), dtype=bool)
+        meets[snapshot.places(found.fetchnumpy()["document"])] = True
+    lists = {}
+    for term in terms:
+        places, scores = snapshot.list_of(table, term)
+        if meets is not None:
+            kept = meets[places]
+            places, scores = places[kept], scores[kept]
+        if len(places):
+            lists[term] = {"document": places, "score": scores}
+            if needs_lengths:
+                lists[term]["length"] = snapshot.column("length")[places]
+                lists[term]["norm"] = snapshot.column("norm")[places]
+    return lists
+
+
 def _add_up(
-    lists: _Lists, terms: Sequence[tuple[int, float]], query: Query, statistics: Statistics
+    reader: Reader,
+    lists: _Lists,
+    terms: Sequence[tuple[int, float]],
+    query: Query,
+    statistics: Statistics,
 ) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
     formula = query.formula
     parameters = formula.with_defaults(query.parameters)
-    documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
+    summed = []
     for number, weight in terms:
         found = lists.get(number)
         if found is None:
@@ -202,8 +246,10 @@ def _add_up(
         scores = found["score"].astype(np.float64)
         lengths, norms = found.get("length", scores), found.get("norm", scores)  # if looked at
         context = Context(lengths, norms, statistics.average_length, parameters)
-        documents.append(found["document"])
-        summands.append(np.asarray(formula.summand(weight, scores, context)))
+        summed.append((found["document"], np.asarray(formula.summand(weight, scores, context))))
+    if reader.snapshot is not None:
+        return reader.snapshot.add(summed)
+    documents, summands = zip((np.empty(0, np.int32), np.empty(0)), *summed, strict=True)
     return sums(np.concatenate(documents), np.concatenate(summands))
 
 

@@ -78,8 +78,7 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
             _keep_page(reader, query, best)
         found.append(best)
     numbers = list(dict.fromkeys(number for best in found for number in best.scores))
-    rows = reader.rows(_BY_NUMBER.format(reader.columns), [numbers])
-    documents = {row[0]: to_document(row[1:], reader.keys) for row in rows}
+    documents = _documents(reader, numbers)
     if len(documents) < len(numbers):
         missing = len(numbers) - len(documents)
         raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
@@ -90,12 +89,24 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
     ]
 
 
+def _documents(reader: Reader, numbers: Sequence[int]) -> dict[int, Document]:
+    """Documents by number, without deep features."""
+    if reader.snapshot is None:
+        rows = reader.rows(_BY_NUMBER.format(reader.columns), [numbers])
+        return {row[0]: to_document(row[1:], reader.keys) for row in rows}
+    return {place: to_document(reader.snapshot.row(place), reader.keys) for place in numbers}
+
+
 def ranked(
     reader: Reader, query: Query, statistics: Statistics
 ) -> tuple[Sequence[str], Sequence[float]]:
     """Ids and scores of all hits of a query (weighted already): best first, ties by id."""
     ((documents, scores),) = many_scores(reader, [(query, statistics)])
     is_hit = scores >= least_score(query)
+    if reader.snapshot is not None:
+        order = np.lexsort((documents[is_hit], -scores[is_hit]))
+        best = documents[is_hit][order].tolist()
+        return [reader.snapshot.id(place) for place in best], scores[is_hit][order].tolist()
     reader.connection.register("found", {"document": documents[is_hit], "score": scores[is_hit]})
     ordered = reader.connection.execute(
         "SELECT id, score FROM found JOIN documents USING (document) ORDER BY score DESC, id"
@@ -139,14 +150,18 @@ def result(
 
 def statistics(reader: Reader, keys: Sequence[str]) -> Statistics:
     """Counts of documents and postings."""
-    known = {reader.numbers[key]: key for key in keys if key in reader.numbers}
+    if (snapshot := reader.snapshot) is not None:
+        lists = {key: snapshot.list_of("postings", reader.numbers.get(key, -1)) for key in keys}
+        counts = {key: len(found) for key, (found, _) in lists.items() if len(found)}
+        return Statistics(len(snapshot), to_score(snapshot.average_length), counts)
+    keyed = {reader.numbers[key]: key for key in keys if key in reader.numbers}
     ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
     frequencies = reader.rows(
         "SELECT term, count(*) FROM postings "
         "JOIN (SELECT unnest($1)::SMALLINT AS term) USING (term) GROUP BY term",
-        [list(known)],
+        [list(keyed)],
     )
-    return Statistics(count, to_score(length), {known[term]: n for term, n in frequencies})
+    return Statistics(count, to_score(length), {keyed[term]: n for term, n in frequencies})
 
 
 def figures(reader: Reader, size: int) -> dict[str, Any]:
@@ -223,7 +238,10 @@ def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:
 
 def _keep_page(reader: Reader, query: Query, best: _Best) -> None:
     """Of many that tie keep those that come first by their ids; no others need be read."""
-    ids = reader.rows(_BY_NUMBER.format("id"), [list(best.scores)])
+    if reader.snapshot is None:
+        ids = reader.rows(_BY_NUMBER.format("id"), [list(best.scores)])
+    else:
+        ids = [(place, place) for place in best.scores]  # which are in the order of the ids
     ids.sort(key=lambda item: (-best.scores[item[0]], item[1]))
     best.scores = {number: best.scores[number] for number, _ in ids[: query.offset + query.k]}
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import duckdb
 
@@ -50,6 +50,9 @@ from imgsearch_es.stores.embedded.rows import (
     stored,
     to_metadata,
 )
+from imgsearch_es.stores.embedded.selecting import has_conditions
+from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
+from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import fitted
 
@@ -82,6 +85,7 @@ class EmbeddedStore:
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
         self._text, self._checked, self._written_at = "", 0, 0
+        self._copy, self._read_at = KeptSnapshot(path), ""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when there is no index yet."""
@@ -89,7 +93,7 @@ class EmbeddedStore:
             with self._file.reading() as connection:
                 settings = schema.read_settings(connection, self.location)
                 self._identity = self._file.opened.identity
-                self._checked = self._file.opened.times
+                self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
                 self._take(settings, schema.read_value(connection, "settings"))
         return self._settings
 
@@ -152,15 +156,16 @@ class EmbeddedStore:
             clustered = int(schema.read_value(reader.connection, "clustered_postings"))
             tables = schema.posting_tables(reader.settings)
             count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
-        if count - clustered <= max(_SETTLED, clustered // 4):
-            return
-        with self._writing() as connection:
-            connection.execute("RESET threads")
-            for table in tables:
-                connection.execute(
-                    f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
-                )
-            schema.write_value(connection, "clustered_postings", str(count))
+        if count - clustered > max(_SETTLED, clustered // 4):
+            with self._writing() as connection:
+                connection.execute("RESET threads")
+                for table in tables:
+                    connection.execute(
+                        f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
+                    )
+                schema.write_value(connection, "clustered_postings", str(count))
+        with self._reading() as reader:
+            self._copy.make(reader)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove documents and their postings."""
@@ -203,8 +208,7 @@ class EmbeddedStore:
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
-        with self._reading() as reader:
-            return searching.statistics(reader, keys)
+        return self._ask([], partial(searching.statistics, keys=keys))
 
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that share a synset with the query, or have what it compares."""
@@ -245,9 +249,31 @@ class EmbeddedStore:
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, results = weighted_all(self, queries), list[SearchResult]()
         for start in range(0, len(ready), _TOGETHER):
-            with self._reading() as reader:
-                results += searching.search(reader, ready[start : start + _TOGETHER])
+            some = ready[start : start + _TOGETHER]
+            results += self._ask(
+                [query for query, _ in some], partial(searching.search, queries=some)
+            )
         return results
+
+    def _ask(self, queries: Sequence[Query], ask: Callable[[Reader], _Item]) -> _Item:
+        """What the snapshot says if it is of the file's state and has what is asked for.
+
+        Otherwise what the file says.
+        """
+        has_all = not any(query.compares_all for query in queries)
+        snapshot = self._copy.of_now() if has_all else None
+        if snapshot is not None:
+            try:
+                if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
+                    with self._telling():
+                        return ask(self._reader(None, snapshot))
+                with self._reading() as reader:
+                    if snapshot.mark == mark_of(self._file.path):
+                        return ask(reader._replace(snapshot=snapshot))
+            except SnapshotError as error:
+                self._copy.give_up(error)
+        with self._reading() as reader:
+            return ask(reader)
 
     def approximable(self) -> tuple[str, ...]:
         """Those that find candidates by visual words, if there are any; others are exact."""
@@ -261,8 +287,9 @@ class EmbeddedStore:
         check_features(self, query)
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
-        with self._reading() as reader:
-            ids, scores = searching.ranked(reader, query, statistics)
+        ids, scores = self._ask(
+            [query], partial(searching.ranked, query=query, statistics=statistics)
+        )
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
             with self._reading() as reader:
@@ -310,6 +337,7 @@ class EmbeddedStore:
         if self._file.exists():
             with self._file.writing():
                 self._file.path.unlink()
+            self._copy.delete()
         self._forget()
 
     def mark(self) -> str:
@@ -336,7 +364,10 @@ class EmbeddedStore:
                 kept.unlink(missing_ok=True)
                 os.link(path, kept)
             other.replace(path)
+        new._copy.delete()
         self._forget()
+        with self._reading() as reader:
+            self._copy.make(reader)
         return True
 
     def glance(self) -> list[Harm]:
@@ -362,13 +393,24 @@ class EmbeddedStore:
         known_settings(self)
         with self._file.reading() as connection:
             self._check_file(connection)
-            try:
-                yield Reader(connection, known_settings(self), self._numbers, self._keys)
-            except DamagedIndexError as error:
-                raise DamagedIndexError(
-                    f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
-                    "wrong and what to do"
-                ) from error
+            with self._telling():
+                yield self._reader(connection)
+
+    def _reader(
+        self, connection: duckdb.DuckDBPyConnection | None, snapshot: Snapshot | None = None
+    ) -> Reader:
+        settings, asked = known_settings(self), cast(duckdb.DuckDBPyConnection, connection)
+        return Reader(asked, settings, self._numbers, self._keys, snapshot)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedIndexError as error:
+            raise DamagedIndexError(
+                f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
+                "wrong and what to do"
+            ) from error
 
     def _rows(self, sql: str, *parameters: object) -> list[Any]:
         with self._reading() as reader:
@@ -383,7 +425,7 @@ class EmbeddedStore:
     @contextmanager
     def _changing(self) -> Iterator[Reader]:
         with self._writing() as connection:
-            yield Reader(connection, known_settings(self), self._numbers, self._keys)
+            yield self._reader(connection)
 
     def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The analyzer is that of the file; words may have been taught or forgotten since."""
@@ -394,7 +436,7 @@ class EmbeddedStore:
             text = schema.read_value(connection, "settings")
             if text != self._text:
                 self._take(schema.parse_settings(text, self.location), text)
-            self._checked = times
+            self._checked, self._read_at = times, mark_of(self._file.path)
 
     def _forget(self) -> None:
         self._settings = self._identity = None
