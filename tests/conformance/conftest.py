@@ -17,6 +17,8 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
+from imgsearch_es.stores.embedded.snapshot import mark_of
+from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
 from tests.conformance.reference import Reference
@@ -75,6 +77,20 @@ def filled(
     store.close()
 
 
+def answer(store: Store, query: Query) -> SearchResult:
+    """A store's answer; a file gives the same by its snapshot and without it."""
+    found = store.search(query)
+    if isinstance(store, EmbeddedStore):
+        mark, store._copy._useless = store._copy._useless, mark_of(store._file.path)
+        store._copy._open = None
+        without = store.search(query)
+        store._copy._useless = mark
+        assert ranking(found) == ranking(without)
+        assert found.total == without.total
+        assert list(map(repr, found.hits)) == list(map(repr, without.hits))
+    return found
+
+
 def ranking(result: SearchResult | Sequence[Any]) -> list[tuple[float, str]]:
     """The scores and documents of an answer or of hits."""
     hits = result.hits if isinstance(result, SearchResult) else result
@@ -95,7 +111,7 @@ class Case:
     def check(self, query: Query) -> None:
         """By formula (1): NumPy's ranking and total, to the last bit."""
         expected, total = self.reference.rank(query)
-        result = self.store.search(query)
+        result = answer(self.store, query)
         assert ranking(result) == expected
         assert result.exact
         assert result.total == total or (not result.total_is_exact and result.total <= total)
@@ -105,7 +121,7 @@ class Case:
         self, query: Query, expected: Mapping[str, float], rel: float = 1e-6, least: float = 1e-6
     ) -> Hits:
         """By others: these scores of documents, the best first, equal ones by id, all explained."""
-        hits = Hits(query, self.store.search(query))
+        hits = Hits(query, answer(self.store, query))
         assert hits.exact
         assert hits.total == len(expected) or not hits.total_is_exact
         best = sorted(expected.values(), reverse=True)[query.offset : query.offset + query.k]

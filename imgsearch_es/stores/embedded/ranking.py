@@ -7,6 +7,7 @@ queries share one scan of what any of them needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,15 +68,14 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
         alike = way, query.filters, query.must, query.must_not, left_out
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
-    excluded = _places_of(reader, ids)
+    excluded = places_of(reader, ids)
     found: dict[int, Scores] = {}
     for (way, filters, must, must_not, unwanted), places in together.items():
         conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
         some = [queries[i] for i in places]
         every = way(reader, some, conditions)
         for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
-            if np.isnan(scores).any():  # it has no place in a ranking, which would not show it
-                raise DamagedIndexError("it has scores that are no numbers")
+            check_numbers(scores)
             out = [excluded[key] for key in query.exclude if key in excluded]
             if out:
                 kept = ~np.isin(documents, out)
@@ -84,10 +84,16 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
     return [found[i] for i in range(len(queries))]
 
 
-def _places_of(reader: Reader, ids: list[str]) -> dict[str, int]:
+def check_numbers(scores: NDArray[np.float32]) -> None:
+    """DamagedIndexError if one is none: it has no place in a ranking, which would not show it."""
+    if np.isnan(scores).any():
+        raise DamagedIndexError("it has scores that are no numbers")
+
+
+def places_of(reader: Reader, ids: Sequence[str]) -> dict[str, int]:
     """The documents of some ids."""
     if reader.snapshot is None:
-        return dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
+        return dict(reader.rows(_EXCLUDED, [list(ids)])) if ids else {}
     places = ((key, reader.snapshot.place(key)) for key in ids)
     return {key: place for key, place in places if place is not None}
 
@@ -157,7 +163,12 @@ def _by_candidates(
         near = np.sort(documents[best_places(scores, count)])
         blocks = [sums(np.empty(0, np.int64), np.empty(0))]
         if len(near):
-            matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
+            if reader.snapshot is None:
+                matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
+            else:
+                is_near = np.zeros(len(reader.snapshot), dtype=bool)
+                is_near[near] = True
+                matrix = _mapped_vectors(reader.snapshot, is_near)
             blocks += [(numbers, _compared(query, vectors)) for numbers, vectors in matrix]
         numbers, values = (np.concatenate(column) for column in zip(*blocks, strict=True))
         found.append((numbers, values))
@@ -199,6 +210,20 @@ def _read_lists(
     }
 
 
+def meeting(reader: Reader, snapshot: Snapshot, conditions: Selection) -> NDArray[np.bool_] | None:
+    """By place, whether a document meets conditions; None where there are none."""
+    if not has_conditions(conditions) and not conditions.exclude:
+        return None
+    meets = np.ones(len(snapshot), dtype=bool)
+    if has_conditions(conditions):
+        where, parameters = selection(replace(conditions, exclude=()), reader.numbers)
+        found = reader.connection.execute(f"SELECT document FROM documents {where}", parameters)
+        meets[:] = False
+        meets[snapshot.places(found.fetchnumpy()["document"])] = True
+    meets[list(places_of(reader, conditions.exclude).values())] = False
+    return meets
+
+
 def _mapped_lists(
     reader: Reader,
     snapshot: Snapshot,
@@ -208,13 +233,7 @@ def _mapped_lists(
     needs_lengths: bool,
 ) -> _Lists:
     """The same from the snapshot; DuckDB is asked only what meets conditions."""
-    meets = None
-    if has_conditions(conditions):
-        where, parameters = selection(conditions, reader.numbers)
-        found = reader.connection.execute(f"SELECT document FROM documents {where}", parameters)
-        meets = np.zeros(len(snapshot), dtype=bool)
-        meets[snapshot.places(found.fetchnumpy()["document"])] = True
-    lists = {}
+    meets, lists = meeting(reader, snapshot, conditions), {}
     for term in terms:
         places, scores = snapshot.list_of(table, term)
         if meets is not None:
@@ -268,12 +287,27 @@ def _vectors(
     reader: Reader, conditions: Selection
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Numbers and deep features, one a row, of documents that meet the conditions."""
+    if reader.snapshot is not None:
+        yield from _mapped_vectors(reader.snapshot, meeting(reader, reader.snapshot, conditions))
+        return
     where, parameters = selection(conditions, reader.numbers)
     end = reader.one("SELECT max(document) + 1 FROM embeddings")
     for first in range(0, end, _VECTORS):
         span = {"first": first, "end": first + _VECTORS}
         block = f"{where} AND document >= $first AND document < $end"
         yield from _vectors_of(reader, block, {**parameters, **span})
+
+
+def _mapped_vectors(
+    snapshot: Snapshot, meets: NDArray[np.bool_] | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    places, features = snapshot.column("feature.places"), snapshot.features()
+    for first in range(0, len(places), _VECTORS):
+        some, matrix = places[first : first + _VECTORS], features[first : first + _VECTORS]
+        if meets is not None:
+            some, matrix = some[meets[some]], matrix[meets[some]]
+        if len(some):
+            yield some, matrix
 
 
 def _vectors_of(

@@ -24,12 +24,15 @@ from imgsearch_es.retrieval.fusion import PartScore, summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.embedded.nearest import BOUNDED, nearest
 from imgsearch_es.stores.embedded.ranking import (
     Scores,
     Weighted,
     best_places,
+    check_numbers,
     least_score,
     many_scores,
+    meeting,
 )
 from imgsearch_es.stores.embedded.rows import Reader, to_document
 from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
@@ -67,10 +70,13 @@ class _Best:
 def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
     """Answer queries together: one scan of what several of them need."""
     started = time.perf_counter()
-    scores = iter(many_scores(reader, [item for item in queries if item[0].fusion is None]))
-    found = []
-    for query, statistics in queries:
-        if query.fusion is None:
+    near = _nearest(reader, [query for query, _ in queries])
+    single = [item for i, item in enumerate(queries) if i not in near and item[0].fusion is None]
+    scores, found = iter(many_scores(reader, single)), []
+    for i, (query, statistics) in enumerate(queries):
+        if i in near:
+            best = near[i]
+        elif query.fusion is None:
             best = _best(query, next(scores), least_score(query))
         else:
             best = _fused(reader, query, statistics)
@@ -212,6 +218,28 @@ def _best(query: Query, found: Scores, least: np.float32) -> _Best:
     best = best_places(scores, query.offset + query.k, least)
     chosen = zip(documents[best].tolist(), scores[best].tolist(), strict=True)
     return _Best(dict(chosen), int(np.count_nonzero(scores >= least)), {})
+
+
+def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
+    """The best by deep features, of those queries for which not all scores need be known."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, query in enumerate(queries):
+        in_words = query.candidates and query.visual_words
+        if query.fusion is None and query.strategy in BOUNDED and not in_words:
+            alike = query.filters, query.must, query.must_not, query.exclude
+            groups.setdefault(alike, []).append(i)
+    found = {}
+    if reader.snapshot is not None:
+        for places in groups.values():
+            asked = [queries[i] for i in places]
+            meets = meeting(reader, reader.snapshot, asked[0])
+            for i, query, (documents, scores, total) in zip(
+                places, asked, nearest(reader.snapshot, asked, meets), strict=True
+            ):
+                check_numbers(scores)
+                best = _best(query, (documents, scores), least_score(query))
+                found[i] = _Best(best.scores, total, {})
+    return found
 
 
 def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:

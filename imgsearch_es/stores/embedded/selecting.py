@@ -17,8 +17,8 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 
 
 def has_conditions(query: Selection) -> bool:
-    """Whether a query asks for less than all."""
-    return bool(query.filters or query.must or query.must_not or query.exclude)
+    """Whether hits must meet more than not to be left out by their ids."""
+    return bool(query.filters or query.must or query.must_not)
 
 
 def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:

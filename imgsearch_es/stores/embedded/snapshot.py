@@ -5,8 +5,8 @@ other it is not used, and it may be deleted. In it documents are in the order of
 are broken by place. It never changes: who has it open keeps it, whatever happens to the file.
 
     sections, each from a multiple of 64 on: numbers of one type, little-endian
-    footer: JSON, {"mark": ..., "average_length": ..., "sections": {name: [offset, type, size,
-        [crc32 of each block]]}}
+    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ...,
+        "sections": {name: [offset, type, size, [crc32 of each block]]}}
     crc32 of the footer, its size (both uint32), MAGIC
 """
 
@@ -58,7 +58,7 @@ def mark_of(path: Path) -> str:
     finally:
         os.close(descriptor)
     try:
-        log = os.stat(f"{path}.wal")
+        log = path.with_name(f"{path.name}.wal").stat()
     except OSError:
         return f"{head}-{info.st_size}-{info.st_mtime_ns}"
     return f"{head}-{info.st_size}-{info.st_mtime_ns}-{log.st_size}-{log.st_mtime_ns}"
@@ -105,6 +105,7 @@ class Snapshot:
     Attributes:
         mark: of the state that this is a copy of.
         average_length: the mean of the documents' lengths.
+        dimensions: of the deep features; 0 without any.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,6 +121,7 @@ class Snapshot:
         known = json.loads(bytes(footer))
         self.mark: str = known["mark"]
         self.average_length: float = known["average_length"]
+        self.dimensions: int = known["dimensions"]
         self._columns = {name: Column(whole, place) for name, place in known["sections"].items()}
 
     def __len__(self) -> int:
@@ -135,8 +137,12 @@ class Snapshot:
         return places, self._columns[f"{table}.scores"].part(first, end)
 
     def column(self, name: str) -> Array:
-        """A number of each document: "length" or "norm", float64."""
+        """A number of each document: "length" or "norm", float64; what is of deep features."""
         return self._columns[name].all()
+
+    def features(self) -> NDArray[np.float32]:
+        """The deep features of the documents at "feature.places", shape (documents, dimensions)."""
+        return self._columns["features"].all().reshape(-1, self.dimensions)
 
     def places(self, numbers: Array) -> Array:
         """Where documents are, by their numbers in the file."""

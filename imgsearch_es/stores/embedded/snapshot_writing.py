@@ -27,8 +27,9 @@ from imgsearch_es.stores.embedded.snapshot import (
 
 _ALIGNED = 64
 _DOCUMENTS = 1 << 15
-"""Read at a time; of postings _POSTINGS."""
+"""Read at a time; of postings and deep features _POSTINGS and _FEATURES."""
 _POSTINGS = 1 << 21
+_FEATURES = 1 << 13
 _RECORD = (
     "json_array(uri, filename, sha256, width, height, bytes, format, indexed_at, label, "
     "metadata::VARCHAR, {views})"
@@ -123,6 +124,20 @@ class _Section:
         self._sums += [zlib.crc32(given[i : i + BLOCK]) for i in range(0, end, BLOCK)]
         self._rest = given[end:]
 
+    def put(self, rows: Array, values: Array) -> None:
+        """Rows of a table where they belong; ``seal`` comes after all of them."""
+        width = values.shape[1] * self._kind.itemsize
+        for row, value in zip(rows.tolist(), np.ascontiguousarray(values, self._kind), strict=True):
+            self._file.seek(self._offset + row * width)
+            self._file.write(value.tobytes())
+            self._size = max(self._size, (row + 1) * width)
+
+    def seal(self) -> None:
+        """Read all again, for its checksums."""
+        for at in range(0, self._size, BLOCK):
+            self._file.seek(self._offset + at)
+            self._sums.append(zlib.crc32(self._file.read(min(BLOCK, self._size - at))))
+
     def place(self) -> list[Any]:
         """What the footer says of it."""
         last = [zlib.crc32(self._rest)] if self._rest else []
@@ -160,7 +175,7 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
 
     NotPossibleError where none can be made, or it is no longer wanted.
     """
-    with path.open("wb") as file:
+    with path.open("w+b") as file:
         draft = _Draft(file)
         numbers, order, average = _write_documents(reader, draft, is_wanted)
         places = np.empty(len(numbers), np.int32)
@@ -169,8 +184,11 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
         draft.add("places", "<i4", places)
         for table in posting_tables(reader.settings):
             _write_lists(reader, draft, table, numbers, places, is_wanted)
+        if reader.settings.embedding_dimensions:
+            _write_features(reader, draft, numbers, places, is_wanted)
         _write_records(reader, draft, numbers, order, is_wanted)
-        draft.finish(mark=mark, average_length=average)
+        dimensions = reader.settings.embedding_dimensions
+        draft.finish(mark=mark, average_length=average, dimensions=dimensions)
 
 
 def _write_documents(
@@ -223,10 +241,7 @@ def _write_lists(
             f"SELECT term, document, score FROM {table} WHERE term >= $1 AND term < $2",
             [first, end],
         ).fetchnumpy()
-        at = np.minimum(np.searchsorted(numbers, block["document"]), len(numbers) - 1)
-        if (numbers[at] != block["document"]).any():
-            raise NotPossibleError("there are postings without documents")
-        where = places[at]
+        where = _places_of(block["document"], numbers, places)
         ordered = np.lexsort((where, block["term"]))
         term, where = block["term"][ordered], where[ordered]
         if ((term[1:] == term[:-1]) & (where[1:] == where[:-1])).any():
@@ -266,15 +281,58 @@ def _write_records(
         index.pop(0).write(all_sizes[order])
 
 
+def _write_features(
+    reader: Reader, draft: _Draft, numbers: Array, places: Array, is_wanted: Callable[[], bool]
+) -> None:
+    """The deep features, by place, and their lengths."""
+    found = reader.connection.execute("SELECT document FROM embeddings ORDER BY document")
+    having = np.asarray(found.fetchnumpy()["document"], np.int32)
+    where = _places_of(having, numbers, places)
+    if (having[1:] == having[:-1]).any():
+        raise NotPossibleError("there are deep features that stand twice")
+    dimensions, rows = reader.settings.embedding_dimensions, np.argsort(np.argsort(where))
+    draft.add("feature.places", "<i4", np.sort(where))
+    section = draft.section("features", "<f4", len(having) * dimensions)
+    lengths = np.empty(len(having))
+    first = 0
+    for block in _blocks(reader, "embedding", having, is_wanted, "embeddings"):
+        vectors = np.concatenate([np.empty(0, np.float32), *block["embedding"]])
+        if {len(vector) for vector in block["embedding"]} - {dimensions}:
+            raise NotPossibleError("deep features differ in length")
+        matrix = vectors.reshape(-1, dimensions)
+        some = rows[first : first + len(matrix)]
+        lengths[some] = np.linalg.norm(matrix.astype(np.float64), axis=1)
+        section.put(some, matrix)
+        first += len(matrix)
+    section.seal()
+    draft.add("feature.lengths", "<f8", lengths)
+
+
+def _places_of(documents: Array, numbers: Array, places: Array) -> Array:
+    """The places of documents, by number; NotPossibleError where there is no such document."""
+    if not len(documents):
+        return np.empty(0, np.int32)
+    at = np.searchsorted(numbers, documents)
+    if at.max() >= len(numbers) or (numbers[at] != documents).any():
+        raise NotPossibleError("there are postings or deep features without documents")
+    found: Array = places[at]
+    return found
+
+
 def _blocks(
-    reader: Reader, columns: str, numbers: Array, is_wanted: Callable[[], bool]
+    reader: Reader,
+    columns: str,
+    numbers: Array,
+    is_wanted: Callable[[], bool],
+    table: str = "documents",
 ) -> Iterator[dict[str, Array]]:
     """Columns of the documents, by number."""
-    for first in range(0, len(numbers), _DOCUMENTS):
+    size = _DOCUMENTS if table == "documents" else _FEATURES
+    for first in range(0, len(numbers), size):
         _go_on(is_wanted)
-        some = numbers[first : first + _DOCUMENTS]
+        some = numbers[first : first + size]
         block = reader.connection.execute(
-            f"SELECT {columns} FROM documents WHERE document BETWEEN $1 AND $2 ORDER BY document",
+            f"SELECT {columns} FROM {table} WHERE document BETWEEN $1 AND $2 ORDER BY document",
             [int(some[0]), int(some[-1])],
         ).fetchnumpy()
         if any(np.ma.is_masked(column) or len(column) != len(some) for column in block.values()):

@@ -256,12 +256,8 @@ class EmbeddedStore:
         return results
 
     def _ask(self, queries: Sequence[Query], ask: Callable[[Reader], _Item]) -> _Item:
-        """What the snapshot says if it is of the file's state and has what is asked for.
-
-        Otherwise what the file says.
-        """
-        has_all = not any(query.compares_all for query in queries)
-        snapshot = self._copy.of_now() if has_all else None
+        """What the snapshot says if it is of the file's state, otherwise what the file says."""
+        snapshot = self._copy.of_now()
         if snapshot is not None:
             try:
                 if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
