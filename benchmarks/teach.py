@@ -31,10 +31,10 @@ from imgsearch_es.analysis.analyzer import Term  # noqa: E402
 from imgsearch_es.analysis.taught import TaughtWord  # noqa: E402
 from imgsearch_es.errors import UnknownWordError  # noqa: E402
 from imgsearch_es.evaluation.significance import interval  # noqa: E402
-from imgsearch_es.learning.teaching import learn  # noqa: E402
 from imgsearch_es.pictures.files import picture_id  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.retrieval.ledger import now  # noqa: E402
+from imgsearch_es.search.teaching import learn  # noqa: E402
 from imgsearch_es.stores import open_store  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 

@@ -6,6 +6,8 @@ Each says what happened, to which file, index or option, and what to do about it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 
 class ImgsearchError(Exception):
@@ -23,6 +25,14 @@ class MissingDependencyError(ImgsearchError):
 def pip_install(extra: str) -> str:
     """The command that installs an extra: in a clone, while no package index has the project."""
     return f"pip install '.[{extra}]' in a clone of imgsearch_es"
+
+
+def needed(module: str, what: str, extra: str) -> Any:
+    """A module of an extra; MissingDependencyError says ``what`` needs it, and how to have it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(f"{what}: {pip_install(extra)}") from error
 
 
 class SourceError(ImgsearchError):

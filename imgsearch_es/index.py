@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.visual_words import word_vector
-from imgsearch_es.errors import (
-    ConfigurationError,
-    ImgsearchError,
-    MissingDependencyError,
-    QueryError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.indexing import (
     Indexer,
     IndexReport,
@@ -27,7 +21,7 @@ from imgsearch_es.indexing import (
     is_gone,
 )
 from imgsearch_es.indexing.kept_index import PathLike
-from imgsearch_es.indexing.progress import shown
+from imgsearch_es.indexing.report import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
@@ -47,7 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
     from imgsearch_es.indexing.find import AddOptions
-    from imgsearch_es.interfaces.notebook.search_box import SearchBox
+    from imgsearch_es.search.shown import SearchBox
 
 
 class ImageIndex(LearningIndex):
@@ -305,14 +299,9 @@ class ImageIndex(LearningIndex):
 
         It begins with these words and this strategy, and has ``k`` hits on a page.
         """
-        try:
-            from imgsearch_es.interfaces.notebook.search_box import SearchBox
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                "the search box needs ipywidgets, which is not installed. "
-                f"Install it with: {pip_install('widgets')}"
-            ) from error
-        return SearchBox(self, text, k=k, strategy=strategy)
+        from imgsearch_es.search.shown import search_box
+
+        return search_box()(self, text, k=k, strategy=strategy)
 
     def word(self, key: str, k: int = 10) -> Hits:
         """The pictures that have most of a visual word, such as "vw412", and what it is called."""

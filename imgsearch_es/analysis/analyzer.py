@@ -42,17 +42,10 @@ from imgsearch_es.analysis.embedding_filters import (
     create_embedding_filter,
     run_embedding_filters,
 )
-from imgsearch_es.analysis.filters import (
-    TopK,
-    create_image_filter,
-    create_term_filter,
-    full_config,
-)
+from imgsearch_es.analysis.filters import TopK, create_image_filter, create_term_filter, full_config
 from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.weights import (
-    relative_to,
-)
+from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import Preparation, stacked
 from imgsearch_es.analysis.visual_words import to_word_count, word_number

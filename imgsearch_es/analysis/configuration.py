@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.analysis.models.deep_feature import describe_feature
-from imgsearch_es.analysis.models.weights import (
-    absolute,
-    current_folder,
-    without_paths,
-)
+from imgsearch_es.analysis.models.weights import absolute, current_folder, without_paths
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import check_finite
 

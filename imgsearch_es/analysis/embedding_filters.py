@@ -48,11 +48,9 @@ class L2Normalize:
     """Scale each deep feature to length 1; zero stays zero. The dot product becomes the cosine."""
 
     def dimensions(self, given: int) -> int:
-        """As many as before."""
         return given
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the new deep features."""
         wide = vectors.astype(np.float64)
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
         return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
@@ -76,7 +74,6 @@ class PCAWhiten(LearntFilter):
         return int(after)
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """Give the new deep features."""
         self.dimensions(vectors.shape[1])
         learnt = self._learnt
         centered = vectors.astype(np.float64) - learnt["mean"]

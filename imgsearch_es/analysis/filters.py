@@ -96,7 +96,6 @@ class Resize:
         return (side, side) if side else (cast(int, self.width), cast(int, self.height))
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the changed picture."""
         resampling = Image.Resampling[self.interpolation.upper()]
         if self.shorter_side is not None:
             image = _middle(image)
@@ -129,7 +128,6 @@ class CenterCrop:
     width: int
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Give the changed picture."""
         left = (image.width - self.width) // 2
         top = (image.height - self.height) // 2
         return image.crop((left, top, left + self.width, top + self.height))
@@ -151,7 +149,6 @@ class TopK(_SameVocabulary):
             raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores."""
         if self.k >= scores.shape[1]:
             return scores
         least = np.partition(scores, -self.k, axis=1)[:, -self.k, np.newaxis]
@@ -169,7 +166,6 @@ class MinScore(_SameVocabulary):
     min_score: float
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores."""
         return np.where(scores >= np.float32(self.min_score), scores, np.float32(0))
 
 
@@ -178,7 +174,6 @@ class Sqrt(_SameVocabulary):
     """Take the square root of each score: formula (1) becomes Bhattacharyya's coefficient."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores."""
         roots: Scores = np.sqrt(scores)
         return roots
 
@@ -188,7 +183,6 @@ class L2Normalize(_SameVocabulary):
     """Scale each picture's scores to length 1: formula (1) becomes the cosine."""
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores."""
         length = np.linalg.norm(scores, axis=1, keepdims=True)
         scaled: Scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
         return scaled
@@ -206,7 +200,6 @@ class Hypernyms:
         return vocabulary.with_hypernyms()
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:
-        """Give the new scores."""
         wider = self.vocabulary(vocabulary)
         column = {key: i for i, key in enumerate(wider.keys)}
         added = np.zeros((len(vocabulary), len(wider) - len(vocabulary)))

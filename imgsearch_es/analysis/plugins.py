@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from imgsearch_es.errors import AnalyzerError
 
@@ -30,6 +30,14 @@ def version_of(group: str, name: str) -> str:
     """The version of the package that registers a name (what is before a colon in it), or ""."""
     item = _entry_points(group).get(name.partition(":")[0])
     return item.dist.version if item and item.dist else ""
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of a distribution; None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> None:

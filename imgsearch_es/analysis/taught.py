@@ -1,6 +1,6 @@
 """Taught words: terms that follow from a picture's deep feature.
 
-A taught word is a linear classifier (``learning.teaching`` learns it from a few examples). Its
+A taught word is a linear classifier (``search.teaching`` learns it from a few examples). Its
 score of a picture is the probability that the picture shows it. Scores below ``FLOOR`` are no term,
 so that the documents of an index stay sparse.
 """

@@ -22,17 +22,15 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, LogError
-
-if TYPE_CHECKING:
-    from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.hits import Hits
 
 MAX_BYTES = 50_000_000
 OLD_FILES = 4
@@ -79,29 +77,11 @@ class InteractionLog:
 
         A further page of a search ``continues`` the id of its first page.
         """
-        return self.write_search(
-            query=str(hits.query),
-            strategy=_asked(hits),
-            shown=[hit.id for hit in hits],
-            first=hits[0].rank if len(hits) else hits.query.offset + 1,
-            teams=getattr(hits, "teams", ()),
-            continues=continues,
-        )
-
-    def write_search(
-        self,
-        *,
-        query: str,
-        strategy: str,
-        shown: Sequence[str],
-        first: int = 1,
-        teams: Sequence[str | None] = (),
-        continues: str | None = None,
-    ) -> str:
-        """Note a search whose results are no ``Hits``; see ``shown``."""
+        teams = getattr(hits, "teams", ())
         search = continues or secrets.token_urlsafe(12)
-        row: dict[str, Any] = {"query": query[:LONGEST_QUERY]} if self._queries else {}
-        row |= {"strategy": strategy, "first": first, "shown": list(shown)}
+        row: dict[str, Any] = {"query": str(hits.query)[:LONGEST_QUERY]} if self._queries else {}
+        first = hits[0].rank if len(hits) else hits.query.offset + 1
+        row |= {"strategy": _asked(hits), "first": first, "shown": [hit.id for hit in hits]}
         row |= {"teams": list(teams)} if teams else {}
         row |= {"continues": continues} if continues else {}
         self._append("search", search, row)

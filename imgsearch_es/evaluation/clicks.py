@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.errors import ConfigurationError, QueryError, needed
 from imgsearch_es.evaluation.click_log import InteractionLog as InteractionLog
 from imgsearch_es.evaluation.click_log import Interactions as Interactions
 from imgsearch_es.evaluation.click_log import Shown as Shown
 from imgsearch_es.evaluation.click_log import open_log as open_log
 from imgsearch_es.evaluation.click_log import read_interactions as read_interactions
 from imgsearch_es.evaluation.collection import Topic
-from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.search.hit import Explanation
@@ -87,7 +86,7 @@ def sign_test(wins: int, losses: int) -> float:
     """The p-value of the two-sided sign test; ties say nothing and are left out."""
     if not wins + losses:
         return 1.0
-    stats = needed("scipy.stats", "the sign test needs SciPy")
+    stats = needed("scipy.stats", "the sign test needs SciPy", "evaluation")
     return float(stats.binomtest(wins, wins + losses).pvalue)
 
 
@@ -220,10 +219,6 @@ class Duel:
     losses: int
     ties: int
     p: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def click_figures(

@@ -222,14 +222,8 @@ class Evaluation(Results):
         """All other systems against the one of ``plan.compare``; none without it."""
         return () if self.plan.compare is None else tuple(self.compare(self.plan.compare))
 
-    def topic_name(self, query: str) -> str:
-        """What to call a query: the name of its picture, or its id."""
-        return self.collection.name(query)
-
     def _known(self, system: str) -> str:
         return check_known(system, self.scores, "is not one of the systems: {} are")
-
-    # -- plots ---------------------------------------------------------------------------------
 
     def plot_differences(
         self, system: str, baseline: str | None = None, measure: str | None = None
@@ -238,15 +232,16 @@ class Evaluation(Results):
         other = baseline or self.plan.compare
         if other is None:
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
-        from imgsearch_es.interfaces.plots.evaluation import differences
+        from imgsearch_es.search.shown import evaluation
 
-        return differences(self, self._known(system), self._known(other), self.measured(measure))
+        names = self._known(system), self._known(other)
+        return evaluation.differences(self, *names, self.measured(measure))
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.evaluation import precision_recall
+        from imgsearch_es.search.shown import evaluation
 
-        return precision_recall(self, [self._known(s) for s in systems or self.scores])
+        return evaluation.precision_recall(self, [self._known(s) for s in systems or self.scores])
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Precision against recall, and the differences of every system to the baseline."""
@@ -254,8 +249,6 @@ class Evaluation(Results):
         for name in self.scores if self.plan.compare else ():
             if name != self.plan.compare:
                 yield f"differences-{_file_name(name)}", self.plot_differences(name)
-
-    # -- tables --------------------------------------------------------------------------------
 
     @property
     def caption(self) -> str:
@@ -318,8 +311,6 @@ class Evaluation(Results):
             "comparisons": list(map(compared, self.comparisons)),
             "manifest": self.manifest(),
         }
-
-    # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures, as JSON values."""

@@ -92,8 +92,6 @@ class Judgements:
             digest.update(parts[id(grades)])
         return f"sha256:{digest.hexdigest()}"
 
-    # -- from groups and files -----------------------------------------------------------------
-
     @classmethod
     def from_groups(
         cls,

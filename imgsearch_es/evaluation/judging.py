@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
+from imgsearch_es.errors import EvaluationError, MissingDependencyError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, read_topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
@@ -35,7 +35,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
 if TYPE_CHECKING:
-    from imgsearch_es.interfaces.notebook.judging import JudgingWidget
+    from imgsearch_es.search.shown import JudgingWidget
 
 GRADES: Mapping[str, int] = MappingProxyType({"relevant": 2, "partly": 1, "not": 0})
 """What a person says, and the grade that qrels keep of it. 1 and more is relevant."""
@@ -263,16 +263,9 @@ class Judging:
 
     def widget(self) -> JudgingWidget:
         """The widget, for notebooks (needs anywidget)."""
-        try:
-            from imgsearch_es.interfaces.notebook.judging import JudgingWidget
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith(("anywidget", "traitlets", "ipywidgets")):
-                raise
-            raise MissingDependencyError(
-                f"judging in a notebook needs anywidget: {pip_install('widgets')}; on a "
-                "terminal it is `imgsearch judge`"
-            ) from error
-        return JudgingWidget(self)
+        from imgsearch_es.search.shown import judging_widget
+
+        return judging_widget()(self)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         try:

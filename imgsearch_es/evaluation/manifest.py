@@ -14,11 +14,8 @@ import os
 import platform
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import update_wrapper
-from importlib import metadata
-from inspect import cleandoc, signature
+from inspect import signature
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -33,11 +30,13 @@ from typing import (
     get_type_hints,
 )
 
+from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.tables import Tables, check_known
 from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
 from imgsearch_es.pictures.manifests import PictureList
+from imgsearch_es.search.request import shown_as
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,21 +63,12 @@ def takes(
     request: Callable[Options, Request],
 ) -> Callable[[Callable[[Request], Answer]], Callable[Options, Answer]]:
     """Decorates a function of a request: it takes the fields as arguments, and its help says so."""
-    described = "\n".join(
-        cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
-        for kind in getattr(request, "__mro__", ())
-    )
 
     def decorate(function: Callable[[Request], Answer]) -> Callable[Options, Answer]:
         def ask(*args: Options.args, **options: Options.kwargs) -> Answer:
             return function(request(*args, **options))
 
-        update_wrapper(ask, function)
-        taken = list(signature(request).parameters.values())
-        ask.__signature__ = signature(function).replace(parameters=taken)  # type: ignore[attr-defined]
-        text, raises, errors = cleandoc(function.__doc__ or "").partition("Raises:\n")
-        ask.__doc__ = f"{text.rstrip()}\n\nArgs:\n{described.rstrip()}\n\n{raises}{errors}"
-        return ask
+        return shown_as(ask, function, request)
 
     return decorate
 
@@ -278,10 +268,7 @@ class Difference:
 def versions() -> dict[str, str]:
     """Of Python, the machine and the packages that figures may depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return found | {name: number for name in _PACKAGES if (number := installed_version(name))}
 
 
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:

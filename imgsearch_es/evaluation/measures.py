@@ -26,10 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.runs import Run
-from imgsearch_es.evaluation.significance import needed
 from imgsearch_es.retrieval.dense import COMPARISONS
 
 GROUP = 4
@@ -121,7 +120,7 @@ def cutoff(measure: str) -> int:
 def _name(text: str) -> str:
     if text in OWN:
         return text
-    tool = needed("ir_measures", "measures need ir-measures")
+    tool = needed("ir_measures", "measures need ir-measures", "evaluation")
     with suppress(NameError, ValueError, SyntaxError, TypeError, KeyError, AssertionError):
         measure = tool.parse_measure(text)
         measure.validate_params()
@@ -136,7 +135,7 @@ def _name(text: str) -> str:
 def _by_ir_measures(
     judgements: Judgements, run: Run, names: Sequence[str], queries: Sequence[str]
 ) -> dict[str, list[float]]:
-    tool = needed("ir_measures", "measures need ir-measures")
+    tool = needed("ir_measures", "measures need ir-measures", "evaluation")
     measures = {tool.parse_measure(name): name for name in names}
     qrels = {query: grades for query in queries if (grades := judgements.of(query))}
     rankings = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.evaluation.benchmarking import (
     QUERIES,
     Progress,
@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.benchmarking import (
     searcher,
     take_turns,
 )
-from imgsearch_es.evaluation.significance import NOTHING, Interval, interval, needed
+from imgsearch_es.evaluation.significance import NOTHING, Interval, interval
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
@@ -74,7 +74,7 @@ def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     order = [ranks[document] for document in _ranks(first) if document in ranks]
     if len(order) < 2:
         return math.nan
-    stats = needed("scipy.stats", "Kendall's tau needs SciPy")
+    stats = needed("scipy.stats", "Kendall's tau needs SciPy", "evaluation")
     tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
     return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
 
@@ -86,7 +86,6 @@ def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
 
 
 def _ranks(ranking: Sequence[Hashable]) -> dict[Hashable, int]:
-    """The rank of each document, from 0."""
     ranks = {document: rank for rank, document in enumerate(ranking)}
     if len(ranks) < len(ranking):
         raise EvaluationError("a ranking has a document twice")

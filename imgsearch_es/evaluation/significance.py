@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import EvaluationError, MissingDependencyError, pip_install
+from imgsearch_es.errors import EvaluationError, needed
 
 INTERVALS = ("t", "bootstrap")
 TESTS = ("t", "wilcoxon", "randomization")
@@ -80,7 +78,7 @@ def interval(
         return Interval(mean, math.nan, math.nan)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    stats = needed("scipy.stats", "significance needs SciPy")
+    stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
     if kind == "bootstrap":
         found = stats.bootstrap(
             (values,),
@@ -122,7 +120,7 @@ def paired_tests(
         return dict.fromkeys(TESTS, math.nan)
     if not differences.any():
         return dict.fromkeys(TESTS, 1.0)
-    stats = needed("scipy.stats", "significance needs SciPy")
+    stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
     randomized = stats.permutation_test(
         (differences,),
         np.mean,
@@ -179,11 +177,3 @@ def compare(
 def _differences(baseline: NDArray[np.float64], system: NDArray[np.float64]) -> NDArray[np.float64]:
     """Query by query, to twelve decimals: what is equal but for rounding is a tie."""
     return np.asarray(np.round(system - baseline, 12))
-
-
-def needed(module: str, what: str) -> Any:
-    """A module of the extra ``evaluation``."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(f"{what}: {pip_install('evaluation')}") from error

@@ -220,7 +220,6 @@ def _topic(query: str, queries: Mapping[str, Topic] | None, collection: Collecti
 
 
 def _lacking(judgements: Judgements, collection: Collection) -> tuple[str, ...]:
-    """What to say of judged pictures that the index lacks."""
     judged = {id(grades): grades for grades in judgements.grades.values()}  # some are shared
     names = set().union(*judged.values(), *judgements.junk.values()) - collection.by_id.keys()
     if not names:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.pictures.files import check_finite, replacing
+from imgsearch_es.pictures.files import check_finite, saving
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -57,12 +57,9 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> Path:
 
 def write_bytes(target: Path, data: bytes) -> Path:
     """Write a file in one step, with the folders above it."""
-    try:
+    with saving(target, EvaluationError) as draft:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as draft:
-            draft.write_bytes(data)
-    except OSError as error:
-        raise EvaluationError(f"cannot write {target}: {error.strerror or error}") from error
+        draft.write_bytes(data)
     return target
 
 

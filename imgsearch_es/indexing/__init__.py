@@ -4,9 +4,10 @@ To be read in this order, which is that of the stages; each runs in threads of i
 
     find -> read -> (decoding) -> find.Resolver -> analyze -> write
 
-``run`` holds them together by ``channel``, and gives back a ``report``. Then:
-``wanted_analyzer``, ``progress`` (shown while it runs), ``reindexing``, ``exchange`` (documents in
-files), ``verifying``, and ``kept_index``, which has them all; ``ray_engine`` is for a cluster.
+``run`` holds them together by ``channel``, and gives back a ``report``, which is shown while it
+runs. Then: ``wanted_analyzer``, ``reindexing``, ``exchange`` (documents in
+files), ``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has
+them all; ``ray_engine`` is for a cluster.
 """
 
 from imgsearch_es.indexing.analyze import BATCH_SIZE
@@ -23,17 +24,6 @@ from imgsearch_es.indexing.run import Indexer, StoppedError
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [
-    "BATCH_SIZE",
-    "DEFAULT_LIMITS",
-    "STAGES",
-    "IndexReport",
-    "Indexer",
-    "Labels",
-    "Options",
-    "Progress",
-    "Rejected",
-    "StoppedError",
-    "as_labels",
-    "folder_label",
-    "is_gone",
-]
+    "BATCH_SIZE", "DEFAULT_LIMITS", "STAGES", "IndexReport", "Indexer", "Labels", "Options",
+    "Progress", "Rejected", "StoppedError", "as_labels", "folder_label", "is_gone",
+]  # fmt: skip

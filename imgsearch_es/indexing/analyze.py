@@ -103,7 +103,6 @@ class BatchAnalyzer:
             self._model.shutdown(wait=wait, cancel_futures=True)
 
     def _give(self) -> None:
-        """Let the model have the batch."""
         if self._waiting:
             if self._model is None:  # one thread for a model that need not be safe in many
                 is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)

@@ -16,12 +16,7 @@ from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.errors import (
-    ConfigurationError,
-    ImageError,
-    MissingDependencyError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
@@ -99,20 +94,14 @@ class Found:
     Once it is read, it is decoded, rejected, or neither, because the index has its content.
 
     Attributes:
-        uri: what to read.
         picture: a picture from memory, opened already.
         error: why there is nothing to read.
-        labels: what its source calls it, None where it says nothing; once resolved, what its
-            document shall have.
-        metadata: likewise what else its source says of it.
-        known: its document, in short.
-        before: its entry in the ledger.
+        labels, metadata: what its source says of it, None and empty where it says nothing; once
+            resolved, what its document shall have.
+        known, before: its document, in short, and its entry in the ledger.
         decoded: what the model is given; once it is analyzed, without pixels.
-        rejected: why it is not indexed.
-        as_before: it was not even tried again.
+        as_before: it was rejected, and not even tried again.
         stored: the document to change or to copy the analysis from.
-        analysis: what the model said of it.
-        document: what to write.
         reused: the document was made without a forward pass of its own.
     """
 

@@ -394,6 +394,5 @@ class KeptIndex:
 
 
 def _opened_in(folder: Path, kind: Callable[..., Kept], place: str, options: Any) -> Kept:
-    """An index, opened as if this were the current folder."""
     with relative_to(folder):
         return kind(place, **options)

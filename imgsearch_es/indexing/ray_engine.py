@@ -27,6 +27,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImgsearchError
 from imgsearch_es.indexing.analyze import BatchAnalyzer
 from imgsearch_es.indexing.channel import Channel, pump
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
@@ -161,10 +162,7 @@ class RayReaders:
     def _dataset(self, tasks: dict[int, Found]) -> ray.data.Dataset:
         actors, cpus, gpus = share(ray.cluster_resources(), self._options.workers)
         size = min(_PARTITION, max(_LEAST, len(tasks) // (_EACH * actors)))
-        rows = iter(tasks.items())
-        partitions = []
-        while some := list(islice(rows, size)):
-            partitions.append({"value": Carried(some)})
+        partitions = [{"value": Carried(some)} for some in chunks(tasks.items(), size)]
         analyzer = self._analyzer()
         options = replace(self._options, labels=None, metadata=None, workers=cpus)
         return ray.data.from_items(partitions, override_num_blocks=len(partitions)).map_batches(

@@ -7,10 +7,9 @@ nothing was written to that in between. Interrupted, it stays, and the next run 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embeddi
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.indexing import IndexReport
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
@@ -28,7 +28,6 @@ _ANALYZED_TOGETHER = 10_000
 """Pictures given to the pipeline at a time."""
 _PASSES = 10
 """Over an index that is written to meanwhile."""
-T = TypeVar("T")
 
 Analyze = Callable[[list[str], Callable[[str], Sequence[str]]], IndexReport]
 """Adds pictures, given by URI and with a function of their labels, to the new index."""
@@ -65,15 +64,9 @@ class ReindexReport:
 
 
 class Rebuild:
-    """One run; ``old`` is only read.
+    """One run; ``old`` is only read, and ``settings`` are those of the new index.
 
-    Args:
-        old, new: the index to be replaced, and the one beside it.
-        settings: of the new index.
-        analyze: None copies the documents.
-        convert: for documents that are copied; by default they stay as they are.
-        allow_missing: go on without pictures that cannot be read.
-        progress: told how far the run is.
+    Without ``analyze`` documents are copied, after ``convert`` where it is given.
     """
 
     def __init__(
@@ -97,8 +90,9 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        wanted = self._settings
-        are_same = left and left.visual_words == wanted.visual_words and _are_same(left, wanted)
+        wanted, names = self._settings, ("visual_words", "schema_version", "taught")
+        are_same = left and are_alike(left, wanted)
+        are_same = are_same and all(getattr(left, n) == getattr(wanted, n) for n in names)
         if left and not are_same:
             self._new.delete()
         if not are_same:
@@ -131,7 +125,7 @@ class Rebuild:
         self._missing = {}
         total, done = self._old.count(), 0
         waiting: list[Document] = []
-        for block in _chunks(self._old.documents(), _LOOKUP_SIZE):
+        for block in chunks(self._old.documents(), _LOOKUP_SIZE):
             known = self._new.known([document.id for document in block])
             waiting += [
                 d for d in block if Known(d.sha256, d.labels, d.metadata) != known.get(d.id)
@@ -144,7 +138,7 @@ class Rebuild:
         self._take(waiting)
         self._new.finish()
         gone: list[str] = []  # from the old index since an earlier pass
-        for others in _chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
+        for others in chunks(self._new.fingerprints(embeddings=False), _LOOKUP_SIZE):
             there = self._old.known([item.id for item in others])
             gone += [item.id for item in others if item.id not in there]
         if gone:
@@ -211,11 +205,6 @@ class Rebuild:
         )
 
 
-def _are_same(left: IndexSettings, wanted: IndexSettings) -> bool:
-    versions = left.schema_version, wanted.schema_version
-    return versions[0] == versions[1] and left.taught == wanted.taught and are_alike(left, wanted)
-
-
 def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
     """Documents whose stored deep features have passed through more filters."""
 
@@ -229,9 +218,3 @@ def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
         ]
 
     return convert
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

@@ -1,15 +1,25 @@
-"""What a run did: counts that add up, rejected pictures with reasons, time by stage."""
+"""What a run did: counts that add up, rejected pictures, time by stage; and how far it is.
+
+That is shown while it runs as tqdm's users expect it of ``tqdm.auto``: a bar that suits the place,
+which stays in a notebook and says how the run ended. Unlike there, a script prints nothing unless
+asked (``progress=True``).
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgsearch_es.retrieval.ledger import Rejected
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STAGES = ("find", "read", "decode", "analyze", "write")
 
@@ -118,3 +128,219 @@ class IndexReport:
 
 Progress = Callable[[IndexReport, "int | None"], None]
 """Called with the report so far and the number of pictures, None while they are being found."""
+
+WINDOW_SECONDS = 15.0
+"""The rate is that of so many seconds before."""
+DELAY_SECONDS = 0.5
+"""A notebook shows no bar for a run that has ended by then."""
+EVERY_SECONDS = 0.2
+"""Between two drawings of a bar."""
+LINE_SECONDS = 10.0
+"""Between two lines where there is neither a notebook nor a terminal."""
+
+Clock = Callable[[], float]
+
+
+class Reading(NamedTuple):
+    """How far a run is; what is not known is None."""
+
+    done: int
+    """Pictures that are analyzed, unchanged or rejected; some may wait to be written."""
+    total: int | None
+    rate: float
+    """Pictures per second, of late."""
+    seconds_left: float | None
+    counts: str
+    """What the stages have done, for people."""
+    failures: str
+    """How many pictures are rejected, for people; empty where none is."""
+
+    @property
+    def head(self) -> str:
+        """``1,024 of 25,000 · 85 pictures/s, 4:42 left``."""
+        total = "?" if self.total is None else f"{self.total:,}"
+        rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{self.done:,} of {total} · {rate} pictures/s{left}"
+
+
+class Display:
+    """Shows the progress of one run, within whose ``with`` it is called with each report.
+
+    It is drawn first after ``delay`` seconds, and then ``every`` so many.
+    """
+
+    def __init__(self, delay: float, every: float, clock: Clock) -> None:
+        self._every = every
+        self._clock = clock
+        self._next = clock() + delay
+        self._past: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._last: tuple[IndexReport, int | None] | None = None
+
+    def __call__(self, report: IndexReport, total: int | None) -> None:
+        """Show how far the run is, though not each time."""
+        self._last = (report, total)
+        if self._clock() >= self._next:
+            self._next = self._clock() + self._every
+            reading = self.read(report, total)
+            self._draw(reading, reading.head)
+
+    def read(self, report: IndexReport, total: int | None) -> Reading:
+        """How far the run is now.
+
+        Documents are written hundreds at a time, so what is analyzed counts as done.
+        """
+        rejected, made = len(report.rejected), report.stages.pictures
+        done = max(report.found, report.unchanged + rejected + made["analyze"])
+        written = report.added + report.updated
+        counts = f"{made['decode']:,} decoded, {made['analyze']:,} analyzed, {written:,} written"
+        if report.unchanged:
+            counts += f", {report.unchanged:,} unchanged"
+        failures = f"{rejected:,} rejected" if rejected else ""
+        rate = self._rate(done)
+        left = max(total - done, 0) / rate if total is not None and rate > 0 else None
+        return Reading(done, total, rate, left, counts, failures)
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Show that the run has ended, and whether by an error or Ctrl-C."""
+
+    def _rate(self, done: int) -> float:
+        now = self._clock()
+        while len(self._past) > 1 and now - self._past[1][0] >= WINDOW_SECONDS:
+            self._past.popleft()
+        if now - self._past[-1][0] >= EVERY_SECONDS:
+            self._past.append((now, done))
+        then, before = self._past[0]
+        return (done - before) / (now - then) if now > then else 0.0
+
+    def _draw(self, reading: Reading, head: str) -> None:
+        raise NotImplementedError
+
+
+class NotebookBar(Display):
+    """A bar below a notebook's cell, redrawn in place; it stays when the run has ended."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        from IPython.display import display
+
+        super().__init__(DELAY_SECONDS, EVERY_SECONDS, clock)
+        self._show: Callable[..., Any] = display
+        self._output: Any = None
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._last is None or self._output is None:
+            return
+        report, total = self._last
+        reading = self.read(report, total)
+        how = "Indexed" if kind is None else "Stopped after"
+        took = f"in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
+        self._draw(reading, f"{how} {reading.done:,} pictures {took}")
+
+    def _draw(self, reading: Reading, head: str) -> None:
+        from markupsafe import Markup
+
+        counts = ", ".join(filter(None, [reading.counts, reading.failures]))
+        value = Markup(' max="{}" value="{}"').format(max(reading.total or 1, 1), reading.done)
+        html = Markup(
+            '<div style="font-variant-numeric: tabular-nums; line-height: 1.6"><progress '
+            'style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
+            'aria-label="Pictures indexed"{}></progress> {}<br>'
+            '<span style="opacity: .75">{}</span></div>'
+        ).format(value if reading.total else "", head, counts)
+        bundle = {"text/html": str(html), "text/plain": f"{head} · {counts}"}
+        if self._output is None:
+            self._output = self._show(bundle, raw=True, display_id=True)
+        else:
+            self._output.update(bundle, raw=True)
+
+
+class TerminalBar(Display):
+    """A bar on a terminal, drawn by rich; gone when the run has ended."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        super().__init__(0.0, EVERY_SECONDS, time.monotonic)
+        self._bar = Progress(
+            BarColumn(bar_width=16),
+            TextColumn("{task.description}"),
+            # what the others leave of a narrow terminal
+            TextColumn("{task.fields[counts]}", "dim", table_column=Column(ratio=1, no_wrap=True)),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=None, counts="")
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._bar.stop()
+
+    def _draw(self, reading: Reading, head: str) -> None:
+        failures = f" [yellow]{reading.failures}[/yellow]" if reading.failures else ""
+        self._bar.update(
+            self._task,
+            total=reading.total,
+            completed=reading.done,
+            description=head + failures,
+            counts=reading.counts,
+        )
+
+
+class Lines(Display):
+    """A plain line every ten seconds, for log files, by default to standard error."""
+
+    def __init__(
+        self, say: Callable[[str], None] | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        super().__init__(LINE_SECONDS, LINE_SECONDS, clock)
+        self._say = say or (lambda line: print(line, file=sys.stderr))
+
+    def _draw(self, reading: Reading, head: str) -> None:
+        place, pace = head.split(" · ")
+        counts = ", ".join(filter(None, [reading.counts, reading.failures]))
+        self._say(f"{place} pictures: {counts} ({pace})")
+
+
+@contextmanager
+def shown(progress: Progress | bool | None) -> Iterator[Progress | None]:
+    """The progress function that was asked for; see ``ImageIndex.add``."""
+    if callable(progress):
+        yield progress
+        return
+    notebook = progress is not False and in_notebook()
+    if not notebook and progress is not True:
+        yield None
+        return
+    from rich.console import Console
+
+    with NotebookBar() if notebook else suiting(Console(stderr=True)) as place:
+        yield place
+
+
+def suiting(console: Console, say: Callable[[str], None] | None = None) -> Display:
+    """A bar on a terminal that can redraw a line, lines elsewhere."""
+    redraws = console.file.isatty() and not console.is_dumb_terminal
+    return TerminalBar(console) if redraws else Lines(say)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in the kernel of a notebook (Jupyter, VS Code, Colab)."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return hasattr(get_ipython(), "kernel") if get_ipython else False
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``0.4 s``, ``12 s``, ``3:05``, ``1:02:09``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

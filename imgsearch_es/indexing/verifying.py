@@ -219,7 +219,6 @@ class Verifier:
                 report.add(Harm("statistics", what))
 
     def _write(self, items: list[tuple[str, Document]]) -> int:
-        """Write documents anew, as they should be, in the place of those with these ids."""
         if not items:
             return 0
         if misnamed := [key for key, document in items if key != document.id]:

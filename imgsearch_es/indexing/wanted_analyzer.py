@@ -67,18 +67,17 @@ class WantedAnalyzer:
     def __post_init__(self) -> None:
         if self.model is not None and self.analyzer is not None:
             raise ConfigurationError("give a model or an analyzer, not both")
-        if self.fast_decode and self.analyzer is not None:
-            raise ConfigurationError('an analyzer says for itself: resize with decode = "fast"')
-        if {self.terms, self.query_terms} != {None} and self.analyzer is not None:
-            raise ConfigurationError("an analyzer says for itself: terms and query_terms")
-        if self.views is not None and self.analyzer is not None:
-            raise ConfigurationError(
-                f"an analyzer says for itself: views = {str(self.views)!r} in its configuration"
-            )
         if self.visual_words is not None:
             to_word_count(self.visual_words)
-            if self.analyzer is not None:
-                raise ConfigurationError("an analyzer says for itself: visual_words = true")
+        said = {
+            'resize with decode = "fast"': self.fast_decode or None,
+            "terms and query_terms": {self.terms, self.query_terms} != {None} or None,
+            f"views = {str(self.views)!r} in its configuration": self.views,
+            "visual_words = true": self.visual_words,
+        }
+        for what, option in said.items() if self.analyzer is not None else ():
+            if option is not None:
+                raise ConfigurationError(f"an analyzer says for itself: {what}")
         if self.runtime is not None:
             if isinstance(self.analyzer, Analyzer):
                 raise ConfigurationError(

@@ -7,7 +7,6 @@ clusters, their sizes and the axes do not. The same features and seed give the s
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections import Counter
@@ -18,13 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import (
-    ConfigurationError,
-    ImgsearchError,
-    MissingDependencyError,
-    QueryError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError, needed
 from imgsearch_es.interfaces.gallery import words
 from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
@@ -180,23 +173,16 @@ def project(
         raise ConfigurationError(f"a map takes three features or more, not shape {features.shape}")
     others = len(features) - 1
     if method == "tsne":
-        make = _import("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
+        make = needed("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
         options = {"perplexity": min(30.0, others / 3), "init": "random"}
     else:
-        make = _import("umap", "UMAP needs umap-learn", "umap").UMAP
+        make = needed("umap", "UMAP needs umap-learn", "umap").UMAP
         start = "spectral" if others >= 10 else "random"  # too few have no spectrum
         options = {"n_neighbors": min(15, others), "init": start, "n_jobs": 1}
     layout = make(metric="cosine", random_state=seed, **options).fit_transform(features)
     points = np.asarray(layout, dtype=np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.asarray((points - low) / np.where(high > low, high - low, 1))
-
-
-def _import(module: str, what: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(f"{what}: {pip_install(extra)}") from error
 
 
 def _apart(points: NDArray[np.float64], most: int, distance: float) -> list[int]:

@@ -16,23 +16,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from imgsearch_es.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    SourceError,
-    StoreError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, needed
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.write import is_no_file, prune
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
 from imgsearch_es.pictures.sources import is_picture
 from imgsearch_es.retrieval.ledger import now
-
-if TYPE_CHECKING:
-    from imgsearch_es.index import ImageIndex
 
 T = TypeVar("T")
 
@@ -236,7 +228,6 @@ class Watcher:
             del self._unreadable[uri]
 
     def _below(self, folder: str | Path) -> list[str]:
-        """The URIs of the documents below a folder."""
         below = self._index.store.below
         return [uri for prefix in beginnings(folder) for _, uri in below(prefix)]
 
@@ -246,7 +237,6 @@ class Watcher:
         return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
 
     def _due(self) -> set[str]:
-        """Pictures to be tried again."""
         now = time.monotonic()
         return {
             uri
@@ -262,12 +252,7 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
     Where they cannot be told, as the system has no more watches or a name is not in UTF-8, it puts
     the error there and ends.
     """
-    try:
-        import watchfiles
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"watching needs watchfiles: {pip_install('watch')}"
-        ) from error
+    watchfiles = needed("watchfiles", "watching needs watchfiles", "watch")
     ready, end = threading.Event(), threading.Event()
 
     def pass_on() -> None:

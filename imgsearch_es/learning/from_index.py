@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,13 @@ from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.analysis.views import whole_of
 from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.learning.examples import Examples, Pictures
-from imgsearch_es.learning.history import TrainingReport
 from imgsearch_es.learning.learner import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.training import Progress, Training, target_of
+from imgsearch_es.learning.training import Progress, Training, TrainingReport, target_of
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import known_settings
-
-if TYPE_CHECKING:
-    from imgsearch_es.index import ImageIndex
 
 ReadingProgress = Callable[[int, int], None]
 """Called after each picture with those read so far and all of them."""

@@ -22,16 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.runtime import import_keras
-from imgsearch_es.analysis.models.saved_network import (
-    FEATURE,
-    PIXELS,
-    is_parallel,
-    load_network,
-)
+from imgsearch_es.analysis.models.saved_network import FEATURE, PIXELS, is_parallel, load_network
 from imgsearch_es.analysis.models.weights import given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.learning.examples import STEP
-from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     import keras
@@ -240,13 +235,10 @@ def one_or_more(inputs: Sequence[Any]) -> Any:
 
 def save_head(head: keras.Model, path: Path) -> None:
     """Write a head, whole or not at all, or raise a ConfigurationError."""
-    try:
-        with tempfile.TemporaryDirectory() as folder, replacing(path) as draft:
-            saved = Path(folder, "head.keras")
-            head.save(saved)
-            _copy_reproducibly(saved, draft)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error.strerror or error}") from error
+    with saving(path) as draft, tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder, "head.keras")
+        head.save(saved)
+        _copy_reproducibly(saved, draft)
 
 
 def load_head(path: str | os.PathLike[str]) -> keras.Model:

@@ -182,7 +182,6 @@ def _effect(analyzer: Analyzer, before: Outputs, after: Outputs) -> dict[str, An
 
 
 def _weights(analyzer: Analyzer, posterior: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Terms as an array of shape (pictures, terms of the vocabulary)."""
     column = {key: i for i, key in enumerate(analyzer.vocabulary.keys)}
     weights = np.zeros((len(posterior), len(column)))
     for row, terms in enumerate(analyzer.to_terms(posterior)):

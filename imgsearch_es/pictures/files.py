@@ -45,7 +45,6 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
-from imgsearch_es.pictures.credentials import with_credentials, without_credentials
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -55,6 +54,11 @@ _PATIENCE_SECONDS = 300.0
 """For the bytes of one file; aiohttp waits as long for each answer."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
+_SCHEMES = r"\b(?P<scheme>https?|ftps?|sftp|ssh|smb|hdfs|webhdfs)://"
+_USER = re.compile(_SCHEMES + r"(?P<user>[^/?#]*)@(?P<host>[^/?#@]*)", re.IGNORECASE)
+_PLACE = re.compile(_SCHEMES + r"[^/?#]*", re.IGNORECASE)
+_given: dict[str, str] = {}
+"""What people wrote, by what is left of it."""
 
 
 @contextmanager
@@ -73,6 +77,24 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def saving(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> Iterator[Path]:
+    """`replacing`, whose errors are of this kind and name the file."""
+    try:
+        with replacing(path) as draft:
+            yield draft
+    except OSError as error:
+        raise kind(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def cache_folder(part: str) -> Path:
+    """A folder below IMGSEARCH_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get("IMGSEARCH_CACHE")
+    return Path(chosen or user_cache_dir("imgsearch_es")).expanduser() / part
 
 
 def check_finite(path: Path) -> None:
@@ -343,3 +365,27 @@ def _file_url_path(url: str) -> str:
     if not path.startswith("/"):
         raise ConfigurationError(f"{url} names no local file; write file:///absolute/path")
     return os.fsdecode(unquote_to_bytes(path))
+
+
+# -- names and passwords in URLs: we fetch with them, and nothing stores or shows them --
+
+
+def without_credentials(url: str) -> str:
+    """A URL without password, over HTTP also without name, which may be a token."""
+
+    def cut(found: re.Match[str]) -> str:
+        user, colon, _ = found["user"].partition(":")
+        is_web = found["scheme"].lower().startswith("http")
+        name = "" if is_web or not user else f"{user}@"
+        if not (colon or is_web):
+            return found[0]
+        left = f"{found['scheme']}://{name}{found['host']}"
+        _given[left] = found[0]
+        return left
+
+    return _USER.sub(cut, url)
+
+
+def with_credentials(url: str) -> str:
+    """A URL as it was last given to this process."""
+    return _PLACE.sub(lambda found: _given.get(found[0], found[0]), url)

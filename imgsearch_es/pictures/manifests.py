@@ -41,12 +41,9 @@ _LONGEST_LINE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A picture to index.
+    """A picture to index, or why there is nothing to read.
 
-    Attributes:
-        uri: where it is.
-        labels, metadata: its own; None and empty where its source says nothing of them.
-        error: why there is nothing to read.
+    Labels are None, and metadata empty, where its source says nothing of them.
     """
 
     uri: str
@@ -106,14 +103,8 @@ def find_entries(
 ) -> Iterator[Entry]:
     """Find the pictures in files, folders, URLs, tar files and lists, each once.
 
-    Args:
-        places: what ``find_images`` takes, and tar files.
-        lists: files that name pictures.
-        on_error: see ``find_images``.
-
-    Raises:
-        SourceError: a place or list does not exist (before anything is yielded); or, later, one
-            cannot be read.
+    It takes what ``find_images`` takes, and tar files; SourceError where a place or list does not
+    exist (before anything is yielded) or, later, cannot be read.
     """
     archives, others = [], []
     for uri in dict.fromkeys(map(to_uri, places)):

@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from operator import ge, gt, le, lt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from imgsearch_es.errors import QueryError
-
-if TYPE_CHECKING:
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
     "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
@@ -249,7 +247,6 @@ def _bound(field: str, operator: str, value: object) -> tuple[str, str]:
 
 
 def _moment(field: str, value: object) -> date | datetime:
-    """A day, or a moment in UTC."""
     moment = value if isinstance(value, date) else _read_moment(field, str(value))
     if isinstance(moment, datetime) and moment.tzinfo is not None:
         try:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.analysis.views import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.pictures.images import Facts
 from imgsearch_es.retrieval.ledger import now
-
-if TYPE_CHECKING:
-    from imgsearch_es.pictures.images import Facts
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
 """Raised by one whenever the stored form changes; stores migrate or refuse older ones."""

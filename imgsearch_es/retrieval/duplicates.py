@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,30 +101,33 @@ def find_groups(
     ids: dict[str, int] = {}
     first_of: dict[str, int] = {}
     groups: list[int] = []
+    numbers: list[int] = []  # of the pictures whose vectors are in the file
     with tempfile.TemporaryFile(prefix="imgsearch-") as file:
-        vectors = _Vectors(file)
         for item in fingerprints:
             if item.id in ids:  # written again while we read
                 continue
             number = ids[item.id] = len(ids)
             groups.append(first_of.setdefault(item.sha256, number))
             if threshold is not None and item.embedding is not None and item.embedding.any():
-                vectors.add(number, item.embedding)
+                numbers.append(number)
+                file.write(np.ascontiguousarray(item.embedding, dtype=np.float32).tobytes())
         labels = np.array(groups, dtype=np.int64)
-        if threshold is not None:
-            _join_near(labels, vectors, threshold, block)
+        if threshold is not None and numbers:
+            file.flush()
+            vectors = np.memmap(file, np.float32, "r").reshape(len(numbers), -1)
+            _join_near(labels, vectors, np.array(numbers, np.int64), threshold, block)
     order = np.argsort(labels, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     names = list(ids)
     return sorted(sorted(names[i] for i in part) for part in parts if len(part) > 1)
 
 
-def in_batches(groups: Iterable[list[str]], size: int = 1000) -> Iterator[list[list[str]]]:
-    """Groups together until they have ``size`` ids, so that documents are fetched in bulk."""
+def in_batches(groups: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+    """Groups together until they have a thousand ids, so that documents are fetched in bulk."""
     batch: list[list[str]] = []
     for group in groups:
         batch.append(group)
-        if sum(map(len, batch)) >= size:
+        if sum(map(len, batch)) >= 1000:
             yield batch
             batch = []
     if batch:
@@ -150,35 +153,21 @@ def _similarity(first: Document, other: Document) -> float | None:
     return to_score(scores[0])
 
 
-class _Vectors:
-    """Vectors in a file, so that memory does not grow with their number."""
+def _join_near(
+    labels: NDArray[np.int64],
+    vectors: Vectors,
+    numbers: NDArray[np.int64],
+    threshold: float,
+    block: int,
+) -> None:
+    """Give pictures that are near the same label, and with them all of their groups.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._dimensions = 0
-        self.numbers: list[int] = []
-        """The picture of each vector."""
-
-    def add(self, number: int, vector: Vectors) -> None:
-        self._dimensions = len(vector)
-        self.numbers.append(number)
-        self._file.write(np.ascontiguousarray(vector, dtype=np.float32).tobytes())
-
-    def read(self, start: int, count: int) -> Vectors:
-        """Vectors ``start`` to ``start + count``, shape (at most count, dimensions)."""
-        row = 4 * self._dimensions
-        self._file.seek(start * row)
-        data = self._file.read(count * row)
-        return np.frombuffer(data, dtype=np.float32).reshape(-1, self._dimensions)
-
-
-def _join_near(labels: NDArray[np.int64], vectors: _Vectors, threshold: float, block: int) -> None:
-    """Give pictures that are near the same label, and with them all of their groups."""
-    numbers = np.array(vectors.numbers, dtype=np.int64)
+    The vectors are mapped from a file, so that memory does not grow with their number.
+    """
     for start in range(0, len(numbers), block):
-        rows = vectors.read(start, block)
+        rows = vectors[start : start + block]
         for other in range(start, len(numbers), block):
-            columns = rows if other == start else vectors.read(other, block)
+            columns = vectors[other : other + block]
             near = _are_near(rows, columns, threshold)
             for i in np.flatnonzero(near.any(axis=1)):
                 label = labels[numbers[start + i]]

@@ -114,5 +114,4 @@ def _between(field: str, low: int, high: int) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes for people; 1 KB is 1,024 bytes."""
     return f"{count // 1024} KB" if count < 1024**2 else f"{count // 1024**2} MB"

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
@@ -32,9 +32,7 @@ from imgsearch_es.retrieval.conditions import (
     quoted,
 )
 from imgsearch_es.retrieval.queries import synset_vector
-
-if TYPE_CHECKING:
-    from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
+from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -102,7 +100,6 @@ def parse_words(text: str, vocabulary: Vocabulary) -> Words:
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
-    """The words, phrases and conditions of a line."""
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -120,8 +117,6 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 
 
 class _Reader:
-    """Collects what the tokens of a line ask for."""
-
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._run: list[str] = []  # words side by side, which may form phrases
@@ -171,7 +166,6 @@ class _Reader:
         )
 
     def _end_run(self) -> None:
-        """Find the phrases of the words side by side."""
         for resolution in _phrases(" ".join(self._run), self._vocabulary):
             self._add_synsets(resolution.keys, _shown(resolution.phrase))
             self._named.append(resolution)
@@ -331,7 +325,6 @@ def _shown(phrase: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """A text without the quotation marks around it, if any."""
     if text[:1] not in _MARKS or not text:
         return text
     return re.sub(rf"\\([\\{_MARKS}])", r"\1", text[1:-1])

@@ -63,12 +63,9 @@ class Ledger(Protocol):
 
     def write(self, entries: Sequence[Rejected]) -> None:
         """Note rejected pictures; an entry replaces an older one of the same URI."""
-        ...
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         """The entries of these ids, or all; in the order of their URIs."""
-        ...
 
     def remove(self, ids: Sequence[str]) -> None:
         """Strike entries out, because their pictures are indexed or gone."""
-        ...

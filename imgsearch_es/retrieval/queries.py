@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.visual_words import word_key, word_scores, words_of
@@ -31,11 +32,7 @@ from imgsearch_es.retrieval.strategies import (
     Strategy,
     strategy_of,
 )
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _LONGEST = 2.0**62
 """Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""

@@ -21,12 +21,11 @@ from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
 from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.stores.base import SearchResult
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from imgsearch_es.stores.base import SearchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,9 @@ class Explanation:
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.figures import plot_explanation
+        from imgsearch_es.search.shown import figures
 
-        return plot_explanation(self)
+        return figures.plot_explanation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

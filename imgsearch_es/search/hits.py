@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
-from imgsearch_es.pictures.files import check_page, replacing
+from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.pictures.files import check_page, saving
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
-from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from imgsearch_es.stores.base import SearchResult, Store
 
 
 class Hits(Sequence[Hit]):
@@ -195,7 +193,6 @@ class Hits(Sequence[Hit]):
         return documents
 
     def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
-        """The hits of these numbers, each once."""
         wanted = [numbers] if isinstance(numbers, int) else list(numbers)
         for i in wanted:
             if not -len(self) <= i < len(self):
@@ -228,13 +225,13 @@ class Hits(Sequence[Hit]):
 
     def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
         """The paper's grid: the query, then the hits with their scores or ``distances``."""
-        from imgsearch_es.interfaces.plots.figures import plot
+        from imgsearch_es.search.shown import figures
 
         shown = self
         if distances:
             shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
             shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
-        return plot(shown, columns=columns)
+        return figures.plot(shown, columns=columns)
 
     def labeled(self, labels: Callable[[Hit], tuple[str, ...]]) -> Hits:
         """The same hits with other labels, to show."""
@@ -257,27 +254,24 @@ class Hits(Sequence[Hit]):
         Raises:
             ConfigurationError: the page cannot be written, or would replace a file that is none.
         """
-        from imgsearch_es.interfaces.gallery import gallery_html
+        from imgsearch_es.search.shown import gallery_html
 
         target = Path(path).expanduser().absolute()
         options = {"facets": self._shown_facets(), **options}
         page = gallery_html(self, standalone=True, **options)
-        try:
+        with saving(target) as draft:
             check_page(target)
-            with replacing(target) as draft:
-                draft.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {target}: {error.strerror}") from error
+            draft.write_text(page, encoding="utf-8")
         return target
 
     def _repr_html_(self) -> str:
-        from imgsearch_es.interfaces.gallery import gallery_html
+        from imgsearch_es.search.shown import gallery_html
 
         return gallery_html(self, facets=self._shown_facets())
 
     def _shown_facets(self) -> Facets | None:
         """The facets of a gallery; None where they cannot be counted: that is no reason to fail."""
-        from imgsearch_es.interfaces.gallery import SHOWN, VALUES
+        from imgsearch_es.search.shown import SHOWN, VALUES
 
         try:
             return self.facets(SHOWN, VALUES) if len(self) else None
@@ -285,7 +279,7 @@ class Hits(Sequence[Hit]):
             return None
 
     def __repr__(self) -> str:
-        from imgsearch_es.interfaces.gallery import number
+        from imgsearch_es.search.shown import number
 
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]

@@ -1,18 +1,16 @@
-"""What an index learns from its own pictures: words, and whitening. ``learning`` does the work."""
+"""What an index learns from its own pictures: words, and whitening."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.indexing.whitening import Whitening, learn_whitening
+from imgsearch_es.search import teaching
 from imgsearch_es.search.query_pictures import QueryImages
-
-if TYPE_CHECKING:
-    from imgsearch_es.learning.teaching import Word
-    from imgsearch_es.learning.whitening import Whitening
+from imgsearch_es.search.teaching import Word
 
 
 class LearningIndex(KeptIndex):
@@ -42,8 +40,6 @@ class LearningIndex(KeptIndex):
             ConfigurationError: there are no deep features, or this can be no word.
             QueryError: there are too few examples, or one is both liked and unliked.
         """
-        from imgsearch_es.learning import teaching
-
         self._settings()
         with self._for_one_index():
             return teaching.teach(self.store, lambda: self.analyzer, word, like, unlike, progress)
@@ -52,22 +48,16 @@ class LearningIndex(KeptIndex):
         self, word: str, *, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> int:
         """Take back a word that was taught; gives how many pictures had it."""
-        from imgsearch_es.learning import teaching
-
         self._settings()
         with self._for_one_index():
             return teaching.forget(self.store, word, progress)
 
     def words(self) -> list[Word]:
         """The words that the index was taught, with their quality and numbers of pictures."""
-        from imgsearch_es.learning import teaching
-
         self._settings()
         return teaching.words(self.store)
 
     def _teach_again(self, words: Sequence[TaughtWord]) -> list[tuple[str, str]]:
-        from imgsearch_es.learning import teaching
-
         return teaching.teach_again(self.store, lambda: self.analyzer, words)
 
     def learn_whitening(
@@ -90,8 +80,6 @@ class LearningIndex(KeptIndex):
             ConfigurationError: there are no deep features, or too few for so many dimensions.
             ExchangeError: the file exists or cannot be written.
         """
-        from imgsearch_es.learning.whitening import learn_whitening
-
         return learn_whitening(
             self.store, Path(path), dimensions=dimensions, force=force, progress=progress
         )

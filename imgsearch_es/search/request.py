@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import update_wrapper
-from inspect import cleandoc, signature
+from inspect import Parameter, cleandoc, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ VectorLike = Sequence[float] | NDArray[np.floating[Any]]
 Holder = TypeVar("Holder")
 Answer = TypeVar("Answer")
 Options = ParamSpec("Options")
+Ask = TypeVar("Ask", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,26 +93,30 @@ OPTIONS = tuple(signature(SearchRequest).parameters)
 """Their names."""
 
 
+def shown_as(ask: Ask, function: Callable[..., Any], request: Any, *own: Parameter) -> Ask:
+    """``ask`` with the name of a function of a request, and the request's fields in its help."""
+    kinds = (cleandoc(kind.__doc__ or "") for kind in getattr(request, "__mro__", ()))
+    described = "\n".join(text.partition("Attributes:\n")[2] for text in kinds).rstrip()
+    update_wrapper(ask, function)
+    taken = [*own, *signature(request).parameters.values()]
+    ask.__signature__ = signature(function).replace(parameters=taken)  # type: ignore[attr-defined]
+    text, raises, errors = cleandoc(function.__doc__ or "").partition("Raises:\n")
+    ask.__doc__ = f"{text.rstrip()}\n\nArgs:\n{described}\n\n{raises}{errors}"
+    return ask
+
+
 def _taking(
     request: Callable[Options, SearchRequest],
 ) -> Callable[
     [Callable[[Holder, SearchRequest], Answer]], Callable[Concatenate[Holder, Options], Answer]
 ]:
-    described = cleandoc(SearchRequest.__doc__ or "").partition("Attributes:\n")[2]
-
     def decorate(
         method: Callable[[Holder, SearchRequest], Answer],
     ) -> Callable[Concatenate[Holder, Options], Answer]:
         def ask(self: Holder, /, *args: Options.args, **options: Options.kwargs) -> Answer:
             return method(self, request(*args, **options))
 
-        update_wrapper(ask, method)
-        own, taken = signature(method), signature(request).parameters.values()
-        with_self = [next(iter(own.parameters.values())), *taken]
-        ask.__signature__ = own.replace(parameters=with_self)  # type: ignore[attr-defined]
-        text, raises, errors = cleandoc(method.__doc__ or "").partition("Raises:\n")
-        ask.__doc__ = f"{text.rstrip()}\n\nArgs:\n{described.rstrip()}\n\n{raises}{errors}"
-        return ask
+        return shown_as(ask, method, request, next(iter(signature(method).parameters.values())))
 
     return decorate
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.taught import TaughtWord
@@ -33,10 +33,6 @@ from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
-
-    from imgsearch_es.retrieval.feedback import Example
-
-P = TypeVar("P", "Document", "Example")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +97,15 @@ class WriteReport:
     rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Described(Protocol):
-    """An index that tells what it is; its location is a path or a URL without credentials."""
+class Store(Protocol):
+    """An index of documents; its location is a path or a URL without credentials."""
 
     location: str
+    ledger: Ledger
+    """The pictures that could not be indexed."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
-
-
-class Store(Described, Protocol):
-    """An index of documents."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """The pictures that could not be indexed."""
 
     def stored_settings(self) -> IndexSettings | None:
         """What the index remembers, although an older version may have written it."""
@@ -250,7 +240,7 @@ class Store(Described, Protocol):
         """Let go of files and connections."""
 
 
-def known_settings(store: Described) -> IndexSettings:
+def known_settings(store: Store) -> IndexSettings:
     """What an index remembers; IndexNotFoundError if it does not exist."""
     settings = store.settings()
     if settings is None:
@@ -260,7 +250,7 @@ def known_settings(store: Described) -> IndexSettings:
     return settings
 
 
-def check_features(store: Described, query: Query) -> None:
+def check_features(store: Store, query: Query) -> None:
     """QueryError unless the index has what a query compares: such deep features, visual words."""
     settings = known_settings(store)
     given = 0 if query.embedding is None else len(query.embedding)

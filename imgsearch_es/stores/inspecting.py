@@ -20,12 +20,9 @@ DIFFERS = "it is not what the rest of the document says"
 
 
 class Harm(NamedTuple):
-    """Something that is wrong.
+    """What is wrong with a part of the index ("postings", "settings", a field, ...).
 
-    Attributes:
-        part: of the index: "postings", "deep feature", "settings", a field, ...
-        what: is wrong with it.
-        id, uri: of the document; empty where it is of none.
+    Id and URI are those of the document; empty where it is of none.
     """
 
     part: str
@@ -39,11 +36,9 @@ class Inspected:
     """One document, with what is wrong with it.
 
     Attributes:
-        id, uri: as stored.
         harms: what does not agree, as (part, what).
         stored: the document as it is stored; None where that cannot be read.
         document: what it should be, where something that is whole says so.
-        has_checksum: whether one was written with it.
     """
 
     id: str

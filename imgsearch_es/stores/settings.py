@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,11 +14,9 @@ from imgsearch_es.analysis.analyzer import add_taught
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
-
-if TYPE_CHECKING:
-    from imgsearch_es.retrieval.feedback import Example
 
 P = TypeVar("P", "Document", "Example")
 

@@ -55,7 +55,6 @@ def _starts(text: str) -> list[int]:
 
 @lru_cache(maxsize=4)
 def _spoken(vocabulary: Vocabulary) -> dict[str, str]:
-    """Phrases by their normalized forms."""
     spoken: dict[str, str] = {}
     for synset in (*vocabulary, *vocabulary.ancestors):
         for phrase in (synset.name.replace("_", " "), *synset.lemmas):

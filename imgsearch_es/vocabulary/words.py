@@ -193,6 +193,5 @@ class Spelling:
 
 
 def _pairs(word: str) -> set[str]:
-    """A word's pairs of neighboring letters, its two ends included."""
     padded = f" {word} "
     return {padded[i : i + 2] for i in range(len(padded) - 1)}

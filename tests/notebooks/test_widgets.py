@@ -19,7 +19,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from tests.fakes import register
 register()
 from imgsearch_es import ImageIndex
-from imgsearch_es.indexing import progress
+from imgsearch_es.indexing import report as progress
 progress.DELAY_SECONDS = 0.0
 index = ImageIndex("pets.duckdb", model="fake")
 """

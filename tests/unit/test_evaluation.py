@@ -46,7 +46,7 @@ def test_figures_are_those_of_trec_eval_on_the_files(index, tmp_path):
         scores = found.scores[name]
         for query in scores.queries:
             for measure, value in scores.of(query).items():
-                expected = theirs[found.topic_name(query)][names[measure]]
+                expected = theirs[found.collection.name(query)][names[measure]]
                 assert value == pytest.approx(expected, abs=1e-6)
 
 

@@ -27,7 +27,6 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import files, images, sources
-from imgsearch_es.pictures.credentials import with_credentials
 from imgsearch_es.pictures.files import (
     Limits,
     content_hash,
@@ -35,6 +34,7 @@ from imgsearch_es.pictures.files import (
     read_bytes,
     to_path,
     to_uri,
+    with_credentials,
 )
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.sources import find_images

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.indexing import IndexReport, Rejected, progress
-from imgsearch_es.indexing.progress import (
+from imgsearch_es.indexing import IndexReport, Rejected
+from imgsearch_es.indexing import report as progress
+from imgsearch_es.indexing.report import (
     Lines,
     NotebookBar,
     TerminalBar,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.taught import FLOOR, TaughtWord, to_inputs
-from imgsearch_es.learning.teaching import learn
+from imgsearch_es.search.teaching import learn
 from imgsearch_es.stores.base import IndexSettings, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 

@@ -10,7 +10,7 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.embedding_filters import PCAWhiten
 from imgsearch_es.errors import ConfigurationError, ExchangeError
-from imgsearch_es.learning.whitening import Moments, principal_components
+from imgsearch_es.indexing.whitening import Moments, principal_components
 
 VECTORS = np.random.default_rng(5).random((300, 7), dtype=np.float32) @ np.diag(
     np.arange(1, 8, dtype=np.float32)

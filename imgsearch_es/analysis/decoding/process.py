@@ -254,7 +254,6 @@ class WorkerProcess:
             raise _DiedError from None
 
     def _replace(self) -> None:
-        """Start another process in place of one that is of no use."""
         self._process.kill()
         self._end()
         self._start()

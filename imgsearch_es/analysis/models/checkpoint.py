@@ -145,7 +145,6 @@ def _tensors(state: object) -> dict[str, _Tensor]:
 
 
 def _array(name: str, tensor: _Tensor, values: dict[_Storage, memoryview]) -> NDArray[Any]:
-    """The tensor as a view of its storage."""
     storage, offset, shape, strides = tensor
     dtype = np.dtype(storage.dtype)
     if storage.items * dtype.itemsize > len(values[storage]):

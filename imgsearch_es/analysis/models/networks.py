@@ -109,7 +109,6 @@ def layer_shapes(network: keras.Model) -> dict[str, tuple[int | None, ...]]:
 
 
 def _pooled_anew(network: keras.Model, pixels: Any, feature: DeepFeature) -> Any:
-    """The posterior and another deep feature."""
     import keras
 
     posterior, _, activations = _replay(network, pixels)
@@ -188,7 +187,6 @@ def _views(pixels: Any, feature: DeepFeature) -> Iterable[Any]:
 
 
 def _see(body: keras.Model, pixels: Any, name: str) -> Any:
-    """The activation for pictures of any size."""
     try:
         return _replay(body, pixels)[0]
     except ValueError as error:  # Keras's word for shapes that do not fit

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.models.runtime import Outputs, cores, telling
 from imgsearch_es.analysis.models.weights import digest_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError, pip_install
-from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures import files
 
 NETWORK = "network.xml"
 """The converted network in its folder; its weights lie beside it (network.bin)."""
@@ -145,12 +144,8 @@ def read(folder: Path) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where they are: below IMGSEARCH_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_dir
-
-    chosen = os.environ.get("IMGSEARCH_CACHE")
-    cache = Path(chosen).expanduser() if chosen else Path(user_cache_dir("imgsearch_es"))
-    return cache / "runtimes"
+    """Where they are."""
+    return files.cache_folder("runtimes")
 
 
 @contextmanager
@@ -174,7 +169,7 @@ def record(folder: Path) -> None:
     recorded = _recorded(folder)
     new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
     if new:
-        with replacing(folder / _CHECKSUMS) as draft:
+        with files.replacing(folder / _CHECKSUMS) as draft:
             draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
 
 

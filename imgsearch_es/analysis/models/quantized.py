@@ -31,7 +31,7 @@ from imgsearch_es.analysis.models.base import (
 from imgsearch_es.analysis.models.keras_file import to_vocabulary
 from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import AnalyzerError, WeightsError
-from imgsearch_es.pictures.files import reason, replacing
+from imgsearch_es.pictures.files import saving
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _DESCRIPTION, _NETWORK, _WEIGHTS = "model.json", "network.xml", "network.bin"
@@ -110,13 +110,10 @@ def write(path: Path, origin: Origin, folder: Path) -> None:
     The same network gives the same bytes.
     """
     said = json.dumps({"format": _FORMAT, **asdict(origin)}, sort_keys=True)
-    try:
-        with replacing(path) as draft, zipfile.ZipFile(draft, "w") as archive:
-            archive.writestr(zipfile.ZipInfo(_DESCRIPTION), said)
-            for name in (_NETWORK, _WEIGHTS):
-                archive.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes())
-    except OSError as error:
-        raise WeightsError(f"cannot write {path}: {reason(error)}") from error
+    with saving(path, WeightsError) as draft, zipfile.ZipFile(draft, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_DESCRIPTION), said)
+        for name in (_NETWORK, _WEIGHTS):
+            archive.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes())
 
 
 def _read_origin(path: Path) -> Origin:

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +30,7 @@ from imgsearch_es.analysis.models.runtime import (
     has_gpu,
 )
 from imgsearch_es.analysis.models.weights import without_paths
-from imgsearch_es.analysis.plugins import version_of
+from imgsearch_es.analysis.plugins import installed_version, version_of
 from imgsearch_es.errors import AnalyzerError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -153,18 +152,10 @@ def folder_of(model: Network) -> Path:
 
 
 def _made_for() -> dict[str, str]:
-    """The versions and the machine that a decision holds for."""
-    versions = {name: number for name in _DISTRIBUTIONS if (number := _version(name))}
+    versions = {name: number for name in _DISTRIBUTIONS if (number := installed_version(name))}
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     gpu = not hidden and any(map(os.path.exists, _GPU_DEVICES))  # said without TensorFlow
     return {**versions, "processor": openvino.processor(), "gpu": "yes" if gpu else "no"}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _read(folder: Path) -> Choice | None:

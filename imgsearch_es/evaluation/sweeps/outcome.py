@@ -19,14 +19,7 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import Results, SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.significance import NOTHING, Comparison, Interval, compare, interval
-from imgsearch_es.evaluation.tables import (
-    Section,
-    compared,
-    mark,
-    p_values,
-    plain,
-    show,
-)
+from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:
@@ -210,21 +203,17 @@ class Sweep(Results):
     def _models(self) -> list[str]:
         return list(dict.fromkeys(point.model for point in self.points))
 
-    # -- plots ---------------------------------------------------------------------------------
-
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
-        from imgsearch_es.interfaces.plots.evaluation import pareto
+        from imgsearch_es.search.shown import evaluation
 
-        return pareto(self, self.measured(measure), cost)
+        return evaluation.pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""
         for cost in COSTS:
             if self.front(cost=cost):
                 yield f"pareto-{cost}", self.plot(cost=cost)
-
-    # -- tables --------------------------------------------------------------------------------
 
     @property
     def caption(self) -> str:
@@ -313,8 +302,6 @@ class Sweep(Results):
             "enough": plain(self.enough()),
             "manifest": self.manifest(),
         }
-
-    # -- files ---------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
         """All that another person needs to get the same figures; nobody gets the same times."""

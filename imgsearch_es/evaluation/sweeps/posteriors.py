@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.sweeps.grid import Setting
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.documents import Document
@@ -96,8 +96,7 @@ class Posteriors:
     def documents(self) -> Iterator[tuple[list[Document], NDArray[np.float32]]]:
         """All documents and their posteriors, shape (documents, classes), some at a time."""
         column = {key: i for i, key in enumerate(self.classes.keys)}
-        rest = iter(self.index.store.documents())
-        while some := list(islice(rest, _TOGETHER)):
+        for some in chunks(self.index.store.documents(), _TOGETHER):
             scores = np.zeros((len(some), len(column)), dtype=np.float32)
             for row, document in enumerate(some):
                 places = [column[term.key] for term in document.terms]

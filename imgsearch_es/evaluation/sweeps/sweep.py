@@ -253,7 +253,6 @@ def _place(system: System, setting: Setting) -> tuple[str, int | None, int | Non
 
 
 def _query_terms(numbers: str | Iterable[int]) -> tuple[int, ...]:
-    """Numbers of terms of a query; none for all."""
     given = numbers if isinstance(numbers, str) else tuple(numbers)
     return parse_numbers("query_terms", given) if given else ()
 

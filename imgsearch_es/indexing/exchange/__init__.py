@@ -14,12 +14,6 @@ from imgsearch_es.indexing.exchange.documents import (
 from imgsearch_es.indexing.exchange.features import FeatureExport, export_features, import_features
 
 __all__ = [
-    "ExportReport",
-    "FeatureExport",
-    "ImportReport",
-    "RejectedRow",
-    "export_documents",
-    "export_features",
-    "import_documents",
-    "import_features",
-]
+    "ExportReport", "FeatureExport", "ImportReport", "RejectedRow", "export_documents",
+    "export_features", "import_documents", "import_features",
+]  # fmt: skip

@@ -21,7 +21,7 @@ from imgsearch_es.indexing.exchange.rows import (
 )
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.indexing.write import check_store
-from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, reason, replacing, to_uri
+from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, saving, to_uri
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
@@ -55,12 +55,9 @@ class ExportReport:
 
 
 class RejectedRow(NamedTuple):
-    """A row that could not be indexed, and why.
+    """A row that could not be indexed, what it says it is of, if anything, and why.
 
-    Attributes:
-        row: its line in JSON Lines, where the header is line 1; its number in Parquet, from 1.
-        uri: what the row says it is of, if anything.
-        reason: why, in a few words.
+    ``row`` is its line in JSON Lines, where the header is line 1; its number in Parquet, from 1.
     """
 
     row: int
@@ -180,12 +177,9 @@ def _with_file(document: Document, data: object, folder: Path) -> Document:
     if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != document.sha256:
         raise RowError("picture has other bytes than sha256 says")
     place = folder / document.id[:2] / f"{document.id}.{document.format.lower()}"
-    try:
+    with saving(place, ExchangeError) as draft:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as draft:
-            draft.write_bytes(data)
-    except OSError as error:
-        raise ExchangeError(f"cannot write {place}: {reason(error)}") from error
+        draft.write_bytes(data)
     uri = to_uri(place)
     return replace(document, uri=uri, id=picture_id(uri))
 

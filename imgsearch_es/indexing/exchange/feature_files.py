@@ -6,14 +6,13 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
+from imgsearch_es.errors import ExchangeError, needed
 from imgsearch_es.indexing.exchange.formats import (
     ARRAYS,
     PARQUET,
@@ -21,7 +20,7 @@ from imgsearch_es.indexing.exchange.formats import (
     open_parquet,
     parquet_rows,
 )
-from imgsearch_es.indexing.exchange.rows import Row, RowError
+from imgsearch_es.indexing.exchange.rows import Row, RowError, chunks
 from imgsearch_es.pictures.files import reason
 
 NAMES, VECTORS, LABELS = ARRAYS
@@ -92,7 +91,7 @@ class ParquetFeatures:
         }
         schema = arrow.schema(columns.items())
         with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
-            for block in _blocks(features):
+            for block in chunks(features, _BLOCK):
                 values = [list(column) for column in zip(*block, strict=True)]
                 writer.write_table(arrow.table(values, schema=schema))
 
@@ -188,13 +187,7 @@ class Hdf5:
     """
 
     def __init__(self) -> None:
-        try:
-            import h5py
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"HDF5 needs h5py: {pip_install('features')}, or use .csv"
-            ) from error
-        self._h5py = h5py
+        self._h5py = needed("h5py", "HDF5 needs h5py (or use .csv)", "features")
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write blocks to the end of datasets that grow."""
@@ -219,7 +212,7 @@ class Hdf5:
                 dtype="<f4",
             )
             labels = file.create_dataset("labels", (0,), **options)
-            for block in _blocks(features):
+            for block in chunks(features, _BLOCK):
                 start, end = len(ids), len(ids) + len(block)
                 for dataset in (ids, vectors, labels):
                     dataset.resize(end, axis=0)
@@ -267,14 +260,7 @@ def _joined(feature: Feature) -> str:
     return _SEPARATOR.join(feature.labels)
 
 
-def _blocks(features: Iterable[Feature]) -> Iterator[list[Feature]]:
-    rest = iter(features)
-    while block := list(islice(rest, _BLOCK)):
-        yield block
-
-
 def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
-    """Rows of arrays, or of datasets, of the same length."""
     if vectors.dtype.kind not in "fiu" or vectors.ndim not in (2, 4):
         raise ExchangeError(
             f"{place}: features are {vectors.dtype} of shape {tuple(vectors.shape)}, and should be "
@@ -319,7 +305,6 @@ def _text(value: object) -> str:
 
 
 def _row(number: int, path: object, values: Any, labels: Iterable[object] = ()) -> Row:
-    """A row's values, checked."""
     try:
         if not isinstance(path, str) or not path.strip():
             raise RowError("the path is missing")

@@ -6,9 +6,8 @@ The files are those that scripts for image search write: see docs/features.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.indexing.exchange.documents import ImportProgress, ImportReport, import_rows
@@ -44,10 +43,6 @@ class FeatureExport:
     features: int = 0
     dimensions: int = 0
     without_feature: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.features} features of {self.dimensions} dimensions"

@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from imgsearch_es.errors import ExchangeError, MissingDependencyError, pip_install
+from imgsearch_es.errors import ExchangeError, needed
 from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
 from imgsearch_es.pictures.files import reason
 
@@ -112,14 +113,8 @@ class Parquet:
 
 def import_parquet(instead: str) -> Any:
     """PyArrow with its Parquet; MissingDependencyError names what to use ``instead``."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Parquet needs pyarrow: {pip_install('parquet')}, or use {instead}"
-        ) from error
-    return pyarrow
+    needed("pyarrow.parquet", f"Parquet needs pyarrow (or use {instead})", "parquet")
+    return import_module("pyarrow")
 
 
 def open_parquet(path: Path, instead: str) -> Any:

@@ -20,14 +20,12 @@ from typer.core import TyperGroup
 
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.interfaces.cli import (
-    analyze,
     begin,
     compare,
     evaluate,
     exchange,
     index,
     judge,
-    kibana,
     learn,
     search,
     serve,
@@ -93,7 +91,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _is_lost() -> bool:
-    """Whether the current folder is gone."""
     try:
         return not Path.cwd()
     except FileNotFoundError:
@@ -107,10 +104,10 @@ def _drop_output() -> None:
 
 _SHOW = "Show and serve"
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Begin": (begin.demo, begin.doctor, analyze.models),
+    "Begin": (begin.demo, begin.doctor, begin.models),
     "Index": (index.index, index.watch, index.remove, index.stats, index.rejected),
     "Search": (
-        search.search, search.explain, search.word, analyze.analyze, search.facets,
+        search.search, search.explain, search.word, search.analyze, search.facets,
         search.duplicates,
     ),
     "Evaluate": (
@@ -138,7 +135,7 @@ app = typer.Typer(
 for heading, functions in _COMMANDS.items():
     for function in functions:
         command(app, function, heading)
-app.add_typer(kibana.app, name="kibana", rich_help_panel=_SHOW)
+app.add_typer(serve.kibana, name="kibana", rich_help_panel=_SHOW)
 
 
 def main() -> None:

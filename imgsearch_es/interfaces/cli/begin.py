@@ -1,18 +1,19 @@
-"""``imgsearch demo`` and ``doctor``: whether it works, shown on photos, and what is installed."""
+"""``imgsearch demo``, ``doctor`` and ``models``: whether it works, and what there is."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from imgsearch_es.errors import ImgsearchError, pip_install
+from imgsearch_es.analysis.plugins import installed_version
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, pip_install
 from imgsearch_es.interfaces.cli.index import show_progress
 from imgsearch_es.interfaces.cli.options import Index, opened
 from imgsearch_es.interfaces.cli.output import answer, fail, print_table, say
@@ -71,7 +72,6 @@ def demo(
 
 
 def _kind(uri: str) -> str:
-    """The part of a demo photo's name that says how it was made."""
     return Path(uri).stem.rpartition("-")[2] if "-" in Path(uri).stem else "original"
 
 
@@ -93,7 +93,7 @@ def doctor(*, index: Index = None, model: str | None = None, measure: bool = Fal
     if model and not measure:
         fail("--model says what to --measure; without it all models are listed", code=2)
     parts = {
-        "models": _models(),
+        "models": _model_findings(),
         "runtime": _measured(index, model) if measure else _runtimes(),
         "index": _index(index) if index else (),
     }
@@ -114,23 +114,16 @@ def _python() -> Iterator[Finding]:
     yield Finding("Python", True, f"{platform.python_version()} on {platform.platform()}")
     yield Finding("processor", True, f"{os.cpu_count()} cores")
     for name in _NEEDED:
-        installed = _version(name)
+        installed = installed_version(name)
         if installed is None and name == "tensorflow" and find_spec("tensorflow"):
-            installed = _version("tensorflow-cpu") or "another distribution"
+            installed = installed_version("tensorflow-cpu") or "another distribution"
         yield Finding(name, installed is not None, installed or f"missing: pip install {name}")
     for name, use in _OPTIONAL.items():
-        installed = _version(name)
+        installed = installed_version(name)
         yield Finding(name, True if installed else None, installed or f"not installed; for {use}")
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
-def _models() -> Iterator[Finding]:
+def _model_findings() -> Iterator[Finding]:
     from imgsearch_es.analysis.models import available_models
 
     for model in available_models():
@@ -193,3 +186,69 @@ def _index(location: str) -> Iterator[Finding]:
         for harm in index.store.glance():
             yield Finding("index", False, f"{harm.part}: {harm.what}; `imgsearch verify` says more")
         yield Finding("analyzer", True, describe(index.analyzer.config))
+
+
+def models(*, strategies: bool = False, layers: str | None = None) -> None:
+    """List the classifiers that can be the analyzer's model.
+
+    Options:
+        --strategies: List the ways of scoring instead.
+        --layers MODEL: List this model's layers instead, for deep features of an analyzer.
+    """
+    if strategies:
+        _print_strategies()
+    elif layers is not None:
+        _print_layers(layers)
+    else:
+        _print_models()
+
+
+def _print_models() -> None:
+    from imgsearch_es.analysis.models import available_models
+
+    found = available_models()
+    answer([asdict(model) for model in found])
+    rows = []
+    for model in found:
+        size = "x".join(map(str, model.input_size)) if model.input_size else ""
+        weights = {True: "here", False: "downloaded on first use", None: ""}[model.available]
+        what = f"broken plug-in: {model.error}" if model.error else model.description
+        rows.append((model.name, size, weights, what))
+    print_table(("model", "input", "weights", ""), rows)
+
+
+def _print_layers(name: str) -> None:
+    from imgsearch_es.analysis.models import create_model
+    from imgsearch_es.analysis.models.base import NetworkModel
+
+    model = create_model(name)
+    if not isinstance(model, NetworkModel):
+        raise ConfigurationError(f"the model {name} runs in its own way, and shows no layers")
+    shapes = {layer: list(shape[1:]) for layer, shape in model.layers().items()}
+    answer(shapes)
+    print_table(("layer", "gives"), [(k, " x ".join(map(str, v))) for k, v in shapes.items()])
+
+
+def _print_strategies() -> None:
+    from imgsearch_es.retrieval.strategies import STRATEGIES
+
+    items, rows = [], []
+    for way in STRATEGIES.values():
+        items.append(
+            {
+                "name": way.name,
+                "formula": way.scores_by,
+                "exact": True,
+                "can_be_approximate": way.can_be_approximate,
+                "cost": way.cost,
+                "description": way.description,
+            }
+        )
+        exact = "or approximate" if way.can_be_approximate else "yes"
+        rows.append((way.name, way.scores_by, exact, way.cost, way.description))
+    answer(items)
+    print_table(("strategy", "formula", "exact", "cost: it reads", "description"), rows)
+    say(
+        'Those of the formula "inner", formula (1) of the paper, rank alike.',
+        "All are exact, unless an approximate answer is asked for (search --approximate).",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -186,7 +186,7 @@ def clicks(
     figures, fought = click_figures(found.searches, numbers), duels(found.searches)
     printed = {
         "figures": [each.to_dict() for each in figures],
-        "interleaved": [each.to_dict() for each in fought],
+        "interleaved": list(map(asdict, fought)),
         "stray_clicks": found.stray,
         "broken_lines": found.broken,
         "problems": list(found.problems),

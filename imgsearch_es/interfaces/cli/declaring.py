@@ -113,7 +113,6 @@ def _described(owner: Callable[..., Any]) -> tuple[str, dict[str, dict[str, Any]
 
 
 def _declared(parameter: Parameter, items: dict[str, dict[str, Any]]) -> Parameter:
-    """A parameter as Typer takes it."""
     name, kind = parameter.name.rstrip("_"), parameter.annotation
     kind, *infos = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     info: ParameterInfo = copy(infos[0]) if infos else typer.Option()

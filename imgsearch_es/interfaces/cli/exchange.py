@@ -103,7 +103,6 @@ def import_(
 
 
 def _one_of(file: str | None, features: str | None, pictures: bool) -> str:
-    """The one place that was given."""
     if (file is None) == (features is None):
         fail("give FILE, or --features FILE", code=2)
     if features is not None and pictures:

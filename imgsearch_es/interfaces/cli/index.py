@@ -260,7 +260,7 @@ def _show(report: IndexReport, location: str) -> None:
 @contextmanager
 def show_progress() -> Iterator[Progress]:
     """A bar with rate and time left on a terminal, a line now and then elsewhere."""
-    from imgsearch_es.indexing.progress import suiting
+    from imgsearch_es.indexing.report import suiting
 
     if json_only.get():
         yield lambda report, total: None

@@ -1,4 +1,4 @@
-"""``imgsearch search``, ``explain``, ``facets`` and ``duplicates``: pictures found, and why."""
+"""``imgsearch search``, ``explain``, ``analyze`` and others: pictures found, and why."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, 
 from imgsearch_es.interfaces.cli.output import answer, fail, print_line, print_table, say
 
 if TYPE_CHECKING:
+    from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.retrieval.queries import Query
     from imgsearch_es.search.hit import Explanation, Hit
@@ -211,6 +212,45 @@ def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = N
     print_hits(hits)
     if page is not None:
         say(f"gallery: {page}")
+
+
+def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -> None:
+    """Show the terms that an analyzer gives a picture.
+
+    It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
+    else that of --model or --analyzer.
+
+    Options:
+        pictures PICTURE: Files or URLs.
+    """
+    analyzer = _analyzer(index, analyzing)
+    answers = []
+    for name in pictures:
+        picture = analyzer.open(name)
+        tokens, rows = [], []
+        for position, term in enumerate(analyzer.analyze(picture.image).terms):
+            synset = analyzer.vocabulary[term.key]
+            wnid, words = synset.wnid, list(synset.lemmas)
+            token = {"position": position, "token": term.key, "score": term.score}
+            tokens.append({**token, "wnid": wnid, "words": words})
+            rows.append((term.key, f"{term.score:.4f}", wnid, ", ".join(words)))
+        answers.append({"uri": picture.uri, "tokens": tokens})
+        say(picture.uri)
+        print_table(("token", "score", "wnid", "words"), rows, right=("score",))
+    answer({"analyzer": analyzer.config, "pictures": answers})
+
+
+def _analyzer(index: str | None, analyzing: Analyzing) -> Analyzer:
+    from imgsearch_es.analysis.analyzer import Analyzer
+    from imgsearch_es.analysis.configuration import DEFAULT_MODEL
+
+    if index is not None:
+        with analyzing.open(index) as source:
+            return source.analyzer
+    if analyzing.analyzer is not None:
+        return Analyzer(analyzing.analyzer, runtime=analyzing.runtime)
+    model = options.given({"name": analyzing.model or DEFAULT_MODEL, "weights": analyzing.weights})
+    return Analyzer({"model": model}, runtime=analyzing.runtime)
 
 
 def facets(

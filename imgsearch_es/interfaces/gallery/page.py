@@ -7,7 +7,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from markupsafe import Markup
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.gallery.texts import (
@@ -24,11 +26,7 @@ from imgsearch_es.pictures.files import filename
 from imgsearch_es.pictures.thumbnails import Thumb, embed
 from imgsearch_es.retrieval.conditions import METADATA
 from imgsearch_es.retrieval.facets import FacetCount, conditions_of
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.hits import Hits
 
 SHOWN = ("top_synset", "label", "format", "width", "bytes")
 """The fields that galleries count."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.views import Box
 from imgsearch_es.interfaces.html import number, width, words
-
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.analyzer import Term
-    from imgsearch_es.analysis.views import Box
-    from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.retrieval.scoring import Summand
-    from imgsearch_es.search.hit import Explanation
-    from imgsearch_es.search.hits import Hits
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import Summand
+from imgsearch_es.search.hit import Explanation
+from imgsearch_es.search.hits import Hits
 
 QUERY_TERMS = 8
 HIT_TERMS = 4

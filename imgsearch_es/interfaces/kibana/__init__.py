@@ -16,12 +16,6 @@ from imgsearch_es.interfaces.kibana.dashboard import (
 )
 
 __all__ = [
-    "PANELS",
-    "Panel",
-    "SavedObject",
-    "dashboard_id",
-    "index_name",
-    "saved_objects",
-    "searched",
+    "PANELS", "Panel", "SavedObject", "dashboard_id", "index_name", "saved_objects", "searched",
     "to_ndjson",
-]
+]  # fmt: skip

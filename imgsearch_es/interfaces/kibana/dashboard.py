@@ -37,13 +37,7 @@ _SHARD_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class SavedObject:
-    """One saved object: what its type defines, and the objects that it names.
-
-    Attributes:
-        type: "index-pattern" (a data view), "search", "lens", "visualization" or "dashboard".
-        references: name, type and id of each.
-        versions: of what all types share, and of the type.
-    """
+    """One saved object: what its type defines, the objects that it names, and its versions."""
 
     type: str
     id: str
@@ -137,12 +131,8 @@ def _compact(value: object) -> str:
 class Panel:
     """A panel of the dashboard, as the request that proves what it shows.
 
-    Attributes:
-        name: unique; part of the id of the saved object.
-        title: above the panel.
-        description: one sentence for people.
-        aggregations: of the request.
-        of_rejected: counts the ledger of rejected pictures instead of the documents.
+    Its name is part of the saved object's id. ``of_rejected`` counts the ledger's entries instead
+    of documents.
     """
 
     name: str

@@ -146,7 +146,6 @@ class Kibana:
 
 
 def _refused(answer: Mapping[str, Any]) -> str:
-    """The first objects that were refused, and why."""
     errors = answer.get("errors", [])
     each = [f"{one.get('type')} {one.get('id')} ({_why(one.get('error', {}))})" for one in errors]
     more = f" and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""

@@ -8,17 +8,14 @@ judges what they have not seen.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import traitlets
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.evaluation.judging import GRADES
+from imgsearch_es.evaluation.judging import GRADES, Judging
 from imgsearch_es.pictures.thumbnails import embed
-
-if TYPE_CHECKING:
-    from imgsearch_es.evaluation.judging import Judging
 
 PICTURE_PIXELS, QUERY_PIXELS = 420, 200
 PICTURE_BYTES, QUERY_BYTES = 1_000_000, 300_000

@@ -7,20 +7,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_arguments
 
 from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.vocabulary.completion import complete
-
-if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
-
-    from imgsearch_es.index import ImageIndex
 
 DEFAULT = "index"
 """The variable that is searched unless --index says otherwise."""
@@ -85,8 +82,6 @@ class ImgsearchMagics(Magics):
 
     def _index(self, name: str | None) -> ImageIndex:
         """The index of a variable, else of a location, which stays open for the next search."""
-        from imgsearch_es.index import ImageIndex
-
         found = self._variable(name or DEFAULT)
         if isinstance(found, ImageIndex):
             return found
@@ -97,7 +92,6 @@ class ImgsearchMagics(Magics):
         return self._opened[name]
 
     def _variable(self, name: str, default: Any = None) -> Any:
-        """What a variable of the notebook holds."""
         names: dict[str, Any] = {} if self.shell is None else self.shell.user_ns
         return names.get(name, default) if name.isidentifier() else default
 

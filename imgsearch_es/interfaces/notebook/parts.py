@@ -49,7 +49,6 @@ def set_visible(widget: Any, yes: bool) -> None:
 
 
 def _close_all(closed: Iterable[Any]) -> None:
-    """Take widgets from the notebook for good."""
     for widget in closed:
         widget.close()
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 
 from imgsearch_es.errors import ImgsearchError, QueryError
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.gallery.page import parts, query_head, style
 from imgsearch_es.interfaces.notebook.parts import (
     Narrowing,
@@ -28,9 +29,6 @@ from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import imagenet
-
-if TYPE_CHECKING:
-    from imgsearch_es.index import ImageIndex
 
 MOST = 100
 """Hits on a page."""
@@ -188,7 +186,6 @@ class SearchBox:
         self._try(lambda: self._index.search(picture, words, **options), (text, picture))
 
     def _change(self, change: Callable[[Query], Query]) -> None:
-        """Show what the query finds with a change."""
         if self.hits is not None:
             query = self.hits.query
             self._try(lambda: self._index.search_many([change(query)])[0])
@@ -209,7 +206,6 @@ class SearchBox:
         self._show()
 
     def _show(self) -> None:
-        """Show the step that was taken last."""
         hits = self.hits
         if self._step:
             self.words.value, self._picture = self._step.words, self._step.picture
@@ -251,7 +247,6 @@ class SearchBox:
         self.words.options = complete(vocabulary, self.words.value)
 
     def _entered(self, widget: Any, content: Any, buffers: Any) -> None:
-        """Enter was pressed in the box."""
         if content.get("event") == "submit":
             self.search()
 

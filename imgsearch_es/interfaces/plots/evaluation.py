@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.measures import score
-from imgsearch_es.evaluation.sweeps.outcome import Point, curves
-from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
+from imgsearch_es.interfaces.plots.figures import make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from imgsearch_es.evaluation.experiment import Evaluation
-    from imgsearch_es.evaluation.sweeps.outcome import Sweep
-    from imgsearch_es.learning.history import TrainingReport
+    from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep
+    from imgsearch_es.learning.training import TrainingReport
 
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"
 COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2477f", "#5f6b73")
@@ -56,6 +53,8 @@ def differences(evaluation: Evaluation, system: str, baseline: str, measure: str
 
 def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
     """See ``Evaluation.plot_precision_recall``; trec_eval's interpolation, mean over queries."""
+    from imgsearch_es.evaluation.measures import score
+
     figure = make_figure((6.4, 4.4))
     axes = figure.add_subplot()
     recall = [level / 10 for level in range(11)]
@@ -77,6 +76,8 @@ def precision_recall(evaluation: Evaluation, systems: Sequence[str]) -> Figure:
 
 def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     """See ``Sweep.plot``."""
+    from imgsearch_es.evaluation.sweeps.outcome import curves
+
     front = sweep.front(measure, cost)
     if not front:
         raise EvaluationError("nothing was timed: sweep with timed= above 0")
@@ -131,11 +132,6 @@ def plot_curves(report: TrainingReport) -> Figure:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def save_curves(report: TrainingReport, path: str | os.PathLike[str]) -> None:
-    """See ``TrainingReport.save_plot``."""
-    save_figure(plot_curves(report), path, "figure")
 
 
 def _finish(axes: Axes) -> None:

@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from imgsearch_es.errors import (
-    ConfigurationError,
-    ImgsearchError,
-    MissingDependencyError,
-    pip_install,
-)
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, needed
 from imgsearch_es.interfaces.gallery.texts import title
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures import files
@@ -55,13 +50,8 @@ def make_figure(size: tuple[float, float]) -> Figure:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        hint = pip_install("notebook")
-        raise MissingDependencyError(
-            f"plots need matplotlib, which is not installed. Install it with: {hint}"
-        ) from error
+    needed("matplotlib.figure", "plots need matplotlib, which is not installed", "notebook")
+    from matplotlib.figure import Figure
 
     class NotebookFigure(Figure):
         """A figure that shows itself even when pyplot was never imported."""

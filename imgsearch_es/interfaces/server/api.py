@@ -331,7 +331,6 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
 
 
 async def _kept(http: Request, parts: Services, read: Callable[[], Awaitable[bytes]]) -> Response:
-    """Keep a picture to search by."""
     kept = await parts.check(http, read, parts.uploads.add)
     answer = {name: getattr(kept, name) for name in ("id", "width", "height", "format")}
     answer |= {"bytes": len(kept.data), "expires_in_seconds": round(KEEP_SECONDS)}

@@ -64,11 +64,8 @@ def run_server(
 ) -> None:
     """Serve an index until the process is asked to stop, and close it.
 
-    Args:
-        index: what to serve.
-        settings: where to listen, and more.
-        warm_up: load the model at the start.
-        tell: called with the URL once connections are accepted.
+    With ``warm_up`` the model is loaded at the start. ``tell`` is called with the URL once
+    connections are accepted.
 
     Raises:
         IndexNotFoundError: there is no such index.

@@ -19,7 +19,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from platformdirs import user_cache_dir
 
 from imgsearch_es.analysis.decoding import LARGE
 from imgsearch_es.errors import ImageError, QueryError
@@ -153,13 +152,6 @@ def _is_below(path: Path, roots: tuple[Path, ...]) -> bool:
 def _check_same(picture: Document, sha256: str) -> None:
     if sha256 != picture.sha256:
         raise ImageError(picture.filename, "has changed since it was indexed")
-
-
-def default_folder() -> Path:
-    """Of thumbnails: below IMGSEARCH_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("IMGSEARCH_CACHE")
-    base = Path(chosen).expanduser() if chosen else Path(user_cache_dir("imgsearch_es"))
-    return base / "thumbnails"
 
 
 class ThumbnailCache:

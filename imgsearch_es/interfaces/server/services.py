@@ -21,10 +21,11 @@ from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.fetching import fetch
 from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
-from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache, default_folder
+from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
+from imgsearch_es.pictures.files import cache_folder
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
@@ -146,7 +147,8 @@ class Services:
         self.settings = settings
         self.metrics = Metrics()
         self.model = "not loaded"
-        cache = ThumbnailCache(settings.cache_folder or default_folder(), settings.cache_bytes)
+        folder = settings.cache_folder or cache_folder("thumbnails")
+        cache = ThumbnailCache(folder, settings.cache_bytes)
         self.checker = Checker(settings.upload_limits, self._analyzer)
         self._drawer = Checker(replace(DEFAULT_LIMITS, max_seconds=_DRAWING_SECONDS))
         self.uploads = Uploads(self.checker)
@@ -166,7 +168,6 @@ class Services:
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
-        """The configuration of the index's analyzer; empty where there is no index."""
         found = self.index.store.settings()
         return found.analyzer if found else {}
 

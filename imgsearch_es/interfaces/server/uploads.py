@@ -44,13 +44,9 @@ class UnknownPictureError(QueryError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture that was uploaded.
+    """A picture that was uploaded, and when it is forgotten, by the monotonic clock.
 
-    Attributes:
-        data: the file.
-        width, height: pixels, upright.
-        until: when it is forgotten, by the monotonic clock.
-        pixels: as the model takes them; None where the index has no model.
+    ``pixels`` are as the model takes them; None where the index has no model.
     """
 
     id: str

@@ -50,15 +50,9 @@ _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A page.
+    """A page: words, ids of pictures, the region of the one picture in fractions, the strategy.
 
-    Attributes:
-        q: words.
-        image, like, dislike: ids of pictures.
-        region: left,top,right,bottom of the one picture, as fractions.
-        where: choices of facets, each ``field=value``.
-        by: the strategy.
-        page: from 1.
+    ``where`` has the choices of facets, each ``field=value``; pages count from 1.
     """
 
     q: str = ""

@@ -22,7 +22,7 @@ from imgsearch_es.errors import (
     StoreError,
 )
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
-from imgsearch_es.stores.base import IndexSettings, known_settings
+from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
@@ -43,7 +43,7 @@ _LAST_SEARCHES_SECONDS = 2.0
 """Between moving the alias and deleting the old index: for searches that began before."""
 
 
-class AliasedIndex:
+class AliasedIndex(Store):
     """An index on Elasticsearch, without what is done with its documents; see `ElasticStore`."""
 
     def __init__(
@@ -78,7 +78,6 @@ class AliasedIndex:
         return self._connection[0]
 
     def settings(self) -> IndexSettings | None:
-        """What the index remembers; None when there is no index yet."""
         settings = self.stored_settings()
         if settings is not None and settings.schema_version != SCHEMA_VERSION:
             raise SchemaError(
@@ -93,7 +92,6 @@ class AliasedIndex:
         return settings
 
     def stored_settings(self) -> IndexSettings | None:
-        """What the index remembers, although an older version may have written it."""
         if self._settings is None:
             client = self.client
             with translated(self._address):
@@ -227,7 +225,6 @@ class AliasedIndex:
         )
 
     def delete(self) -> None:
-        """Delete the index and its aliases."""
         index = self._find_index()
         if index is not None:
             with translated(self._address):
@@ -282,7 +279,6 @@ class AliasedIndex:
         return self.client.search(index=self._name, **WHOLE_INDEX, **options)
 
     def close(self) -> None:
-        """Close the connections."""
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]

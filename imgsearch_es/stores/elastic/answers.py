@@ -40,6 +40,7 @@ from imgsearch_es.stores.elastic.clauses import (
     bool_query,
     exact_scoring,
     matching,
+    rescoring,
     script,
     sparse_clause,
 )
@@ -69,13 +70,8 @@ def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, A
 
 def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The first pass with a second one, so that its answer is ranked already: for people."""
-    again = {
-        "rescore_query": {"function_score": exact_scoring(query.terms)},
-        "query_weight": 0.0,
-        "rescore_query_weight": 1.0,
-    }
-    body = first_pass(query, statistics, window)
-    return {**body, "rescore": {"window_size": window, "query": again}}
+    again = rescoring(window, {"function_score": exact_scoring(query.terms)})
+    return {**first_pass(query, statistics, window), "rescore": again}
 
 
 def scripted(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:

@@ -103,6 +103,12 @@ def exact_scoring(terms: Sequence[Term]) -> dict[str, Any]:
     return {"functions": functions, "score_mode": "sum", "boost_mode": "replace"}
 
 
+def rescoring(window: int, query: dict[str, Any]) -> dict[str, Any]:
+    """A second pass over the best of each shard; its scores take the place of the first ones."""
+    again = {"rescore_query": query, "query_weight": 0.0, "rescore_query_weight": 1.0}
+    return {"window_size": window, "query": again}
+
+
 def script(query: Query, statistics: Statistics) -> dict[str, Any]:
     """The script of the query's formula, with the numbers of a query that is weighted already."""
     formula = query.formula
@@ -155,7 +161,6 @@ def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, A
 
 
 def _condition(item: Filter) -> dict[str, Any]:
-    """One condition, whether negated or not."""
     values = list(item.values)
     if item.field.startswith(METADATA):
         values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]

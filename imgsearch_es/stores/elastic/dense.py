@@ -23,6 +23,7 @@ from imgsearch_es.stores.elastic.clauses import (
     at_most,
     bool_query,
     matching,
+    rescoring,
     words_clause,
 )
 from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of, result
@@ -55,7 +56,6 @@ def words_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
 
 
 def _of_all(query: Query) -> dict[str, Any]:
-    """Every document that meets the conditions, scored by a script."""
     scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
     if query.threshold is not None:
         least = COMPARISONS[query.strategy].to_painless(query.threshold)
@@ -68,9 +68,10 @@ def _of_candidates(query: Query) -> dict[str, Any]:
     by_cosine = query.strategy == "dense-cosine"
     vector = feature(query)
     count = max(query.candidates, query.offset + query.k)
+    scored = {"query": {"match_all": {}}, "script": _script(query)}
+    again = rescoring(count, {"script_score": scored})
     if query.visual_words:
-        near = bool_query(query, must=[words_clause(query)])
-        return {"query": near, "rescore": _rescored(query, count)}
+        return {"query": bool_query(query, must=[words_clause(query)]), "rescore": again}
     nearest: dict[str, Any] = {
         "field": "direction" if by_cosine else "embedding",
         "query_vector": (direction(vector) if by_cosine else vector).tolist(),
@@ -79,17 +80,7 @@ def _of_candidates(query: Query) -> dict[str, Any]:
     }
     if query.filters or query.must or query.must_not or query.exclude:
         nearest["filter"] = matching(query)  # few are all compared: with vector or without
-    return {"query": {"knn": nearest}, "rescore": _rescored(query, count)}
-
-
-def _rescored(query: Query, count: int) -> dict[str, Any]:
-    scored = {"query": {"match_all": {}}, "script": _script(query)}
-    again = {
-        "rescore_query": {"script_score": scored},
-        "query_weight": 0.0,
-        "rescore_query_weight": 1.0,
-    }
-    return {"window_size": count, "query": again}
+    return {"query": {"knn": nearest}, "rescore": again}
 
 
 def _script(query: Query) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.errors import StoreError
 from imgsearch_es.pictures.files import filename
-from imgsearch_es.retrieval.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
 
@@ -31,7 +31,7 @@ _MAPPINGS: dict[str, Any] = {
 }
 
 
-class ElasticLedger:
+class ElasticLedger(Ledger):
     """The rejected pictures of an index; ``client`` gives the connected client."""
 
     def __init__(
@@ -41,13 +41,11 @@ class ElasticLedger:
         self.name = f"{address.index}-rejected"
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        """Note rejected pictures in bulk."""
         if entries:
             self._create()
             self._bulk({entry.id: _action(entry) for entry in entries})
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
-        """The entries of these ids, or all; in the order of their URIs."""
         client = self._client()
         with translated(self._address), suppress(elasticsearch.NotFoundError):
             if ids is None:
@@ -59,7 +57,6 @@ class ElasticLedger:
         return []
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Strike entries out."""
         self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
 
     def _create(self) -> None:

@@ -42,17 +42,15 @@ class Reading(AliasedIndex):
     """An index that is read."""
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """The stored documents of these ids, with their embeddings."""
-        found: dict[str, Document] = {}
         with translated(self._address):
-            for part in waiting.parts(ids):
-                body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE}
-                hits = self._request(body=body)["hits"]["hits"]
-                found |= {hit["_id"]: whole_document_of(hit) for hit in hits}
-        return found
+            return {hit["_id"]: whole_document_of(hit) for hit in self._of_ids(ids)}
+
+    def _of_ids(self, ids: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
+        for part in waiting.parts(ids):
+            body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE, **more}
+            yield from self._request(body=body)["hits"]["hits"]
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
-        """Hash, labels and metadata of the stored ones of these ids, refreshed or not."""
         fields = ["sha256", "label", "metadata"]
         with translated(self._address):
             return {
@@ -77,7 +75,6 @@ class Reading(AliasedIndex):
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
-        """(id, uri) of the documents below a folder."""
         start = prefix[:_LONGEST_PREFIX]
         body = {"query": {"prefix": {"uri": {"value": start}}}, "_source": ["uri"]}
         with translated(self._address):
@@ -85,18 +82,15 @@ class Reading(AliasedIndex):
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that share a synset with the query, or have what it compares."""
         body = {"query": matching(query), "_source": False}
         with translated(self._address):
             return sorted(hit["_id"] for hit in self._scan(body))
 
     def count(self) -> int:
-        """How many documents there are."""
         with translated(self._address):
             return int(self.client.count(index=self._name)["count"])
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the index."""
         client, version = self._connection
         with translated(self._address):
             indices = client.indices.stats(index=self._name, metric=["docs", "store"])
@@ -141,7 +135,6 @@ class Reading(AliasedIndex):
         )
 
     def sample(self, size: int) -> list[Document]:
-        """The documents with the smallest ids."""
         known_settings(self)
         with translated(self._address):
             answer = self._request(size=size, sort=[{"id": "asc"}], source=False)
@@ -150,7 +143,6 @@ class Reading(AliasedIndex):
         return [found[key] for key in ids if key in found]
 
     def features(self) -> dict[str, str]:
-        """The server's version, and what of it we use that some builds lack."""
         client, version = self._connection
         with translated(self._address):
             nodes = client.nodes.info(metric=["plugins"])["nodes"]
@@ -200,7 +192,6 @@ class Reading(AliasedIndex):
             body = after and all_values_body(query, field, after)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
-        """Hash and deep feature of every document, by a scroll."""
         known_settings(self)
         body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
         with translated(self._address):
@@ -216,7 +207,6 @@ class Reading(AliasedIndex):
             yield from map(whole_document_of, self._hits(filters, WHOLE))
 
     def glance(self) -> list[Harm]:
-        """What counts of the posting lists say."""
         keys = known_settings(self).vocabulary.keys
         with translated(self._address):
             return inspecting.glance(self.client, self._name, keys)
@@ -231,7 +221,6 @@ class Reading(AliasedIndex):
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Every document that meets conditions, with what is asked for of it."""
         self.client.indices.refresh(index=self._name)
         wanted = matching(Selection(filters=tuple(filters)))
         body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}

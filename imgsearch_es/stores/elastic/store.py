@@ -30,11 +30,7 @@ from imgsearch_es.stores.elastic.answers import (
 )
 from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import (
-    WHOLE_INDEX,
-    by_doc_values,
-    is_complete,
-)
+from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX, by_doc_values, is_complete
 from imgsearch_es.stores.elastic.writing import Writing
 
 _WIDER = 5
@@ -62,14 +58,12 @@ class ElasticStore(Writing):
         return waiting.patience_of(self.client).waiting()
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove documents by id; they are gone from searches at once."""
         with translated(self._address):
             answers = waiting.bulk(self.client, self._name, waiting.deletions(ids), dict)
             self.client.indices.refresh(index=self._name)
         return sum(answer.get("result") == "deleted" for answer in answers)
 
     def search(self, query: Query) -> SearchResult:
-        """Rank in the way that the query's strategy says."""
         if query.fusion is not None and query.fusion.is_ranked:
             return self.search_many([query])[0]
         ((query, statistics),) = weighted_all(self, [self._checked(query)])

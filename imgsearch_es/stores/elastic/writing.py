@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,7 +23,7 @@ from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
-from imgsearch_es.stores.elastic.fetching import WHOLE, sent_vector, sent_words, whole_document_of
+from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
 from imgsearch_es.stores.elastic.mapping import CHECKSUM, TERM, field_limit
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
@@ -114,7 +114,6 @@ class Writing(Reading):
         return len(answers) - len(refused), rejected
 
     def finish(self) -> None:
-        """Make everything written searchable."""
         with translated(self._address):
             self.client.indices.refresh(index=self._name)
 
@@ -174,7 +173,7 @@ class Writing(Reading):
         """Give documents the taught words that they must have, again if they change meanwhile."""
         settings, stored = known_settings(self), 0
         for _ in range(_ATTEMPTS):
-            hits = list(self._numbered(ids))
+            hits = list(self._of_ids(ids, seq_no_primary_term=True))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
             new = fitted(old, settings)
@@ -192,13 +191,6 @@ class Writing(Reading):
             f"{self.location} is written to all the time: stop what writes to it, and run this "
             "again"
         )
-
-    def _numbered(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Documents with the numbers of their last change."""
-        for part in waiting.parts(ids):
-            query = {"ids": {"values": part}}
-            body = {"query": query, "size": len(part), "seq_no_primary_term": True, **WHOLE}
-            yield from self._request(body=body)["hits"]["hits"]
 
 
 def _why(answer: Mapping[str, Any]) -> str:

@@ -186,7 +186,6 @@ class DatabaseFile:
     def _wait(
         self, take: Callable[[], bool], interrupt: Pending, pause: float = _POLL_SECONDS
     ) -> None:
-        """Try again and again to take the file."""
         if self._lost:
             raise StoreError(
                 f"this process was forked while another thread used {self.path}: fork when none "
@@ -236,7 +235,6 @@ class DatabaseFile:
         return self.opened.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:
-        """Says who has the file."""
         with self._changed:
             holder = self.opened.holder
             if self._readers or (self._writer is not None and self.opened.is_attached):

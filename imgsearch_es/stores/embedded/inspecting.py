@@ -192,7 +192,6 @@ def _other_words(
 
 
 def _vectors(reader: Reader, span: Sequence[int]) -> defaultdict[int, list[NDArray[np.float32]]]:
-    """Deep features by the number of their document."""
     rows = reader.connection.execute(
         "SELECT document, embedding FROM embeddings WHERE document BETWEEN $1 AND $2", span
     ).fetchnumpy()

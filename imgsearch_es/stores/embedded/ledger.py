@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timezone
 
-from imgsearch_es.retrieval.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.embedded.file import DatabaseFile
 
 _TABLE = """
@@ -23,14 +23,13 @@ _DELETE = "DELETE FROM rejected WHERE list_contains($1, id)"
 _COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
 
 
-class EmbeddedLedger:
+class EmbeddedLedger(Ledger):
     """The rejected pictures of an index file."""
 
     def __init__(self, file: DatabaseFile) -> None:
         self._file = file
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        """Note rejected pictures in one transaction."""
         unique = {entry.id: entry for entry in entries}
         if not unique:
             return
@@ -46,7 +45,6 @@ class EmbeddedLedger:
             connection.execute(_INSERT, columns)
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
-        """The entries of these ids, or all; in the order of their URIs."""
         if not self._file.exists():
             return []
         chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
@@ -66,7 +64,6 @@ class EmbeddedLedger:
         ]
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Strike entries out."""
         if self.read(ids):
             with self._file.writing() as connection:
                 connection.execute(_DELETE, [list(ids)])

@@ -127,7 +127,6 @@ def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> 
 
 
 def _way(query: Query) -> Callable[[Reader, Sequence[Weighted], Selection], list[Scores]]:
-    """How a query is scored."""
     if STRATEGIES[query.strategy].by_words:
         return _by_words
     if query.candidates and query.visual_words:
@@ -286,7 +285,6 @@ def _by_features(
 def _vectors(
     reader: Reader, conditions: Selection
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Numbers and deep features, one a row, of documents that meet the conditions."""
     if reader.snapshot is not None:
         yield from _mapped_vectors(reader.snapshot, meeting(reader, reader.snapshot, conditions))
         return
@@ -324,7 +322,6 @@ def _vectors_of(
 
 
 def _compared(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores of a block of vectors."""
     rows = max(1, _IN_CACHE // matrix.shape[1])
     parts = [query.compare(matrix[first : first + rows]) for first in range(0, len(matrix), rows)]
     return np.concatenate(parts).astype(np.float32)

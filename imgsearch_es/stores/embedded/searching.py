@@ -54,12 +54,9 @@ _METADATA = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
 
 @dataclass(slots=True)
 class _Best:
-    """The best documents of a query, by number.
+    """The best offset + k documents of a query by number, and all that tie with the last of them.
 
-    Attributes:
-        scores: of the best offset + k, and of all that tie with the last of them.
-        total: how many match.
-        parts: of a fused query, what each part adds to the scores of these.
+    ``total`` is how many match; ``parts`` of a fused query what each part adds to these scores.
     """
 
     scores: dict[int, float]
@@ -275,7 +272,6 @@ def _keep_page(reader: Reader, query: Query, best: _Best) -> None:
 
 
 def _page(query: Query, best: _Best, documents: Mapping[int, Document]) -> tuple[Scored, ...]:
-    """The hits asked for."""
     hits = best_first(
         Scored(documents[number], score, best.parts.get(number, ()))
         for number, score in best.scores.items()

@@ -7,16 +7,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import duckdb
 
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.duplicates import Fingerprint
@@ -36,9 +35,9 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import inspecting, schema, searching, teaching
-from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
+from imgsearch_es.stores.embedded.open_file import make_room
+from imgsearch_es.stores.embedded.open_index import OpenIndex
 from imgsearch_es.stores.embedded.rows import (
     FIRST,
     Reader,
@@ -50,9 +49,6 @@ from imgsearch_es.stores.embedded.rows import (
     stored,
     to_metadata,
 )
-from imgsearch_es.stores.embedded.selecting import has_conditions
-from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
-from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import fitted
 
@@ -64,7 +60,7 @@ _TOGETHER = 20
 in memory, ten bytes a posting."""
 
 
-class EmbeddedStore:
+class EmbeddedStore(OpenIndex):
     """An index in one DuckDB file.
 
     Args:
@@ -75,46 +71,11 @@ class EmbeddedStore:
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        path = Path(location).expanduser().absolute()
-        self.location = str(path)
-        check_place(path)
-        self._file = DatabaseFile.at(path)
+        super().__init__(Path(location).expanduser().absolute())
         self.ledger = EmbeddedLedger(self._file)
-        self._settings: IndexSettings | None = None
-        self._identity: Identity | None = None
-        self._numbers: dict[str, int] = {}
-        self._keys: dict[int, str] = {}
-        self._text, self._checked, self._written_at = "", 0, 0
-        self._copy, self._read_at = KeptSnapshot(path), ""
-
-    def settings(self) -> IndexSettings | None:
-        """What the index remembers; None when there is no index yet."""
-        if self._settings is None and self._file.exists():
-            with self._file.reading() as connection:
-                settings = schema.read_settings(connection, self.location)
-                self._identity = self._file.opened.identity
-                self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
-                self._take(settings, schema.read_value(connection, "settings"))
-        return self._settings
-
-    def _take(self, settings: IndexSettings, text: str) -> None:
-        self._numbers, self._text = settings.numbers, text
-        self._keys = {number: key for key, number in self._numbers.items()}
-        self._settings = settings
 
     def stored_settings(self) -> IndexSettings | None:
-        """What the index remembers."""
         return self.settings()
-
-    def renew(self) -> None:
-        """Forget the settings when there is another file now; look for words taught meanwhile."""
-        if self._settings is None:
-            return
-        if self._file.opened.on_disk() != self._identity:
-            self._forget()
-        elif (written_at := self._file.path.stat().st_mtime_ns) != self._written_at:
-            with self._reading():
-                self._written_at = written_at
 
     def create(self, settings: IndexSettings) -> None:
         """Make the file and its tables: all of it, or nothing if this is interrupted."""
@@ -168,20 +129,17 @@ class EmbeddedStore:
             self._copy.make(reader)
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove documents and their postings."""
         settings = known_settings(self)
         with self._writing() as connection:
             return delete(connection, list(ids), settings)
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """The stored documents of these ids, with their embeddings."""
         if not self._file.exists():
             return {}
         with self._reading() as reader:
             return stored(reader, ids, embeddings=True)
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
-        """Hash, labels and metadata of the stored ones of these ids."""
         if not self._file.exists():
             return {}
         rows = self._rows(
@@ -192,7 +150,6 @@ class EmbeddedStore:
         return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
-        """The least id of each of these sha256 that a document has."""
         rows = self._rows(
             "SELECT sha256, min(id) FROM documents "
             "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
@@ -201,39 +158,32 @@ class EmbeddedStore:
         return dict(rows)
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
-        """(id, uri) of the documents below a folder."""
         return self._rows(
             "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents and postings."""
         return self._ask([], partial(searching.statistics, keys=keys))
 
     def matching(self, query: Query) -> list[str]:
-        """The ids of all documents that share a synset with the query, or have what it compares."""
         with self._reading() as reader:
             return searching.matching(reader, query)
 
     def count(self) -> int:
-        """How many documents there are."""
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the index."""
         with self._reading() as reader:
             figures = searching.figures(reader, self._file.path.stat().st_size)
         return {"store": "embedded", "location": self.location, **figures}
 
     def sample(self, size: int) -> list[Document]:
-        """The documents with the smallest ids."""
         with self._reading() as reader:
             rows = reader.rows("SELECT id FROM documents ORDER BY id LIMIT $1", [size])
             found = stored(reader, [key for (key,) in rows], embeddings=True)
         return [found[key] for (key,) in rows]
 
     def features(self) -> dict[str, str]:
-        """The version of DuckDB."""
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
 
     def search(self, query: Query) -> SearchResult:
@@ -254,22 +204,6 @@ class EmbeddedStore:
                 [query for query, _ in some], partial(searching.search, queries=some)
             )
         return results
-
-    def _ask(self, queries: Sequence[Query], ask: Callable[[Reader], _Item]) -> _Item:
-        """What the snapshot says if it is of the file's state, otherwise what the file says."""
-        snapshot = self._copy.of_now()
-        if snapshot is not None:
-            try:
-                if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
-                    with self._telling():
-                        return ask(self._reader(None, snapshot))
-                with self._reading() as reader:
-                    if snapshot.mark == mark_of(self._file.path):
-                        return ask(reader._replace(snapshot=snapshot))
-            except SnapshotError as error:
-                self._copy.give_up(error)
-        with self._reading() as reader:
-            return ask(reader)
 
     def approximable(self) -> tuple[str, ...]:
         """Those that find candidates by visual words, if there are any; others are exact."""
@@ -302,16 +236,13 @@ class EmbeddedStore:
             started = time.perf_counter()
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
-        """Count values and ranges, one field after the other."""
         with self._reading() as reader:
             return searching.facets(reader, query, fields, size)
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
-        """Hash and deep feature of every document."""
         return self._in_blocks(partial(next_fingerprints, embeddings=embeddings))
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        """Every document that meets conditions."""
         return self._in_blocks(partial(next_documents, filters=filters))
 
     def _in_blocks(
@@ -367,12 +298,10 @@ class EmbeddedStore:
         return True
 
     def glance(self) -> list[Harm]:
-        """What the tables as a whole say."""
         with self._reading() as reader:
             return inspecting.glance(reader)
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document."""
         return self._in_blocks(inspecting.block)
 
     def mend(self) -> None:
@@ -381,58 +310,4 @@ class EmbeddedStore:
             inspecting.mend(reader.connection, reader.settings)
 
     def close(self) -> None:
-        """Let go of the file."""
         self._file.close()
-
-    @contextmanager
-    def _reading(self) -> Iterator[Reader]:
-        known_settings(self)
-        with self._file.reading() as connection:
-            self._check_file(connection)
-            with self._telling():
-                yield self._reader(connection)
-
-    def _reader(
-        self, connection: duckdb.DuckDBPyConnection | None, snapshot: Snapshot | None = None
-    ) -> Reader:
-        settings, asked = known_settings(self), cast(duckdb.DuckDBPyConnection, connection)
-        return Reader(asked, settings, self._numbers, self._keys, snapshot)
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except DamagedIndexError as error:
-            raise DamagedIndexError(
-                f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
-                "wrong and what to do"
-            ) from error
-
-    def _rows(self, sql: str, *parameters: object) -> list[Any]:
-        with self._reading() as reader:
-            return reader.rows(sql, list(parameters))
-
-    @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._file.writing() as connection:
-            self._check_file(connection)
-            yield connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[Reader]:
-        with self._writing() as connection:
-            yield self._reader(connection)
-
-    def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The analyzer is that of the file; words may have been taught or forgotten since."""
-        if self._identity not in (None, self._file.opened.identity):
-            raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
-        times = self._file.opened.times
-        if self._settings is not None and self._checked != times:
-            text = schema.read_value(connection, "settings")
-            if text != self._text:
-                self._take(schema.parse_settings(text, self.location), text)
-            self._checked, self._read_at = times, mark_of(self._file.path)
-
-    def _forget(self) -> None:
-        self._settings = self._identity = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.embedding_filters import write_whitening
 from imgsearch_es.errors import ConfigurationError, ExchangeError
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.files import reason
 from imgsearch_es.stores.base import Store, known_settings
 
@@ -89,7 +89,7 @@ def learn_whitening(
         raise ConfigurationError(f"{store.location} has no deep features to learn from")
     moments = Moments(settings.embedding_dimensions)
     vectors = (d.embedding for d in store.documents() if d.embedding is not None)
-    while block := list(islice(vectors, _BLOCK)):
+    for block in chunks(vectors, _BLOCK):
         moments.add(np.stack(block))
         if progress is not None:
             progress(moments.count)

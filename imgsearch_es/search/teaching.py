@@ -11,20 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord, to_inputs
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
+from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage, QueryImages, several
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.vocabulary.words import normalize
-
-if TYPE_CHECKING:
-    from imgsearch_es.analysis.analyzer import Analyzer
-    from imgsearch_es.retrieval.feedback import Example
 
 LEAST = 2
 """Liked pictures from which a word can be learnt."""
