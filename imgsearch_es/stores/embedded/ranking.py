@@ -7,6 +7,7 @@ queries share one scan of what any of them needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.selecting import selection
+from imgsearch_es.stores.embedded.selecting import has_conditions, selection
+from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
@@ -64,21 +66,34 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
         alike = way, query.filters, query.must, query.must_not, left_out
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
-    excluded = dict(reader.rows(_EXCLUDED, [ids])) if ids else {}
+    excluded = places_of(reader, ids)
     found: dict[int, Scores] = {}
     for (way, filters, must, must_not, unwanted), places in together.items():
         conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
         some = [queries[i] for i in places]
         every = way(reader, some, conditions)
         for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
-            if np.isnan(scores).any():  # it has no place in a ranking, which would not show it
-                raise DamagedIndexError("it has scores that are no numbers")
+            check_numbers(scores)
             out = [excluded[key] for key in query.exclude if key in excluded]
             if out:
                 kept = ~np.isin(documents, out)
                 documents, scores = documents[kept], scores[kept]
             found[i] = documents, scores
     return [found[i] for i in range(len(queries))]
+
+
+def check_numbers(scores: NDArray[np.float32]) -> None:
+    """DamagedIndexError if one is none: it has no place in a ranking, which would not show it."""
+    if np.isnan(scores).any():
+        raise DamagedIndexError("it has scores that are no numbers")
+
+
+def places_of(reader: Reader, ids: Sequence[str]) -> dict[str, int]:
+    """The documents of some ids."""
+    if reader.snapshot is None:
+        return dict(reader.rows(_EXCLUDED, [list(ids)])) if ids else {}
+    places = ((key, reader.snapshot.place(key)) for key in ids)
+    return {key: place for key, place in places if place is not None}
 
 
 def best_places(
@@ -125,13 +140,13 @@ def _by_postings(
     ]
     needs_lengths = not all(query.formula.is_linear for query, _ in queries)
     lists = _read_lists(reader, "postings", terms, conditions, needs_lengths=needs_lengths)
-    return [_add_up(lists, own, *item) for own, item in zip(terms, queries, strict=True)]
+    return [_add_up(reader, lists, own, *item) for own, item in zip(terms, queries, strict=True)]
 
 
 def _by_words(reader: Reader, queries: Sequence[Weighted], conditions: Selection) -> list[Scores]:
     words = [query.words for query, _ in queries]
     lists = _read_lists(reader, "visual_postings", words, conditions)
-    return [_add_up(lists, own, *item) for own, item in zip(words, queries, strict=True)]
+    return [_add_up(reader, lists, own, *item) for own, item in zip(words, queries, strict=True)]
 
 
 def _by_candidates(
@@ -145,7 +160,12 @@ def _by_candidates(
         near = np.sort(documents[best_places(scores, count)])
         blocks = [sums(np.empty(0, np.int64), np.empty(0))]
         if len(near):
-            matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
+            if reader.snapshot is None:
+                matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
+            else:
+                is_near = np.zeros(len(reader.snapshot), dtype=bool)
+                is_near[near] = True
+                matrix = _mapped_vectors(reader.snapshot, is_near)
             blocks += [(numbers, _compared(query, vectors)) for numbers, vectors in matrix]
         numbers, values = (np.concatenate(column) for column in zip(*blocks, strict=True))
         found.append((numbers, values))
@@ -162,6 +182,8 @@ def _read_lists(
 ) -> _Lists:
     """The lists of all terms of some queries, of documents that meet the conditions."""
     terms = dict.fromkeys(number for own in wanted for number, _ in own if number >= 0)
+    if reader.snapshot is not None:
+        return _mapped_lists(reader, reader.snapshot, table, list(terms), conditions, needs_lengths)
     lengths, joined = _LENGTHS if needs_lengths else ("", "")
     where, parameters = selection(conditions, reader.numbers)
     found = reader.connection.execute(
@@ -183,13 +205,54 @@ def _read_lists(
     }
 
 
+def meeting(reader: Reader, snapshot: Snapshot, conditions: Selection) -> NDArray[np.bool_] | None:
+    """By place, whether a document meets conditions; None where there are none."""
+    if not has_conditions(conditions) and not conditions.exclude:
+        return None
+    meets = np.ones(len(snapshot), dtype=bool)
+    if has_conditions(conditions):
+        where, parameters = selection(replace(conditions, exclude=()), reader.numbers)
+        found = reader.connection.execute(f"SELECT document FROM documents {where}", parameters)
+        meets[:] = False
+        meets[snapshot.places(found.fetchnumpy()["document"])] = True
+    meets[list(places_of(reader, conditions.exclude).values())] = False
+    return meets
+
+
+def _mapped_lists(
+    reader: Reader,
+    snapshot: Snapshot,
+    table: str,
+    terms: Sequence[int],
+    conditions: Selection,
+    needs_lengths: bool,
+) -> _Lists:
+    """The same from the snapshot; DuckDB is asked only what meets conditions."""
+    meets, lists = meeting(reader, snapshot, conditions), {}
+    for term in terms:
+        places, scores = snapshot.list_of(table, term)
+        if meets is not None:
+            kept = meets[places]
+            places, scores = places[kept], scores[kept]
+        if len(places):
+            lists[term] = {"document": places, "score": scores}
+            if needs_lengths:
+                lists[term]["length"] = snapshot.column("length")[places]
+                lists[term]["norm"] = snapshot.column("norm")[places]
+    return lists
+
+
 def _add_up(
-    lists: _Lists, terms: Sequence[tuple[int, float]], query: Query, statistics: Statistics
+    reader: Reader,
+    lists: _Lists,
+    terms: Sequence[tuple[int, float]],
+    query: Query,
+    statistics: Statistics,
 ) -> Scores:
     """Products in double precision, added in the order of the query's terms."""
     formula = query.formula
     parameters = formula.with_defaults(query.parameters)
-    documents, summands = [np.empty(0, np.int32)], [np.empty(0)]
+    summed = []
     for number, weight in terms:
         found = lists.get(number)
         if found is None:
@@ -197,8 +260,10 @@ def _add_up(
         scores = found["score"].astype(np.float64)
         lengths, norms = found.get("length", scores), found.get("norm", scores)  # if looked at
         context = Context(lengths, norms, statistics.average_length, parameters)
-        documents.append(found["document"])
-        summands.append(np.asarray(formula.summand(weight, scores, context)))
+        summed.append((found["document"], np.asarray(formula.summand(weight, scores, context))))
+    if reader.snapshot is not None:
+        return reader.snapshot.add(summed)
+    documents, summands = zip((np.empty(0, np.int32), np.empty(0)), *summed, strict=True)
     return sums(np.concatenate(documents), np.concatenate(summands))
 
 
@@ -216,12 +281,27 @@ def _by_features(
 def _vectors(
     reader: Reader, conditions: Selection
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    if reader.snapshot is not None:
+        yield from _mapped_vectors(reader.snapshot, meeting(reader, reader.snapshot, conditions))
+        return
     where, parameters = selection(conditions, reader.numbers)
     end = reader.one("SELECT max(document) + 1 FROM embeddings")
     for first in range(0, end, _VECTORS):
         span = {"first": first, "end": first + _VECTORS}
         block = f"{where} AND document >= $first AND document < $end"
         yield from _vectors_of(reader, block, {**parameters, **span})
+
+
+def _mapped_vectors(
+    snapshot: Snapshot, meets: NDArray[np.bool_] | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    places, features = snapshot.column("feature.places"), snapshot.features()
+    for first in range(0, len(places), _VECTORS):
+        some, matrix = places[first : first + _VECTORS], features[first : first + _VECTORS]
+        if meets is not None:
+            some, matrix = some[meets[some]], matrix[meets[some]]
+        if len(some):
+            yield some, matrix
 
 
 def _vectors_of(

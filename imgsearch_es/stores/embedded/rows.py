@@ -21,6 +21,7 @@ from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.schema import add_columns, checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
+from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -40,6 +41,8 @@ _WIDEST = 64
 _MOST = 1 << 18
 """... and numbers in a statement, so that its memory does not depend on their length."""
 
+_METADATA = json.JSONDecoder(parse_constant=lambda _: None)
+
 
 class Reader(NamedTuple):
     """The index file while it is read: a connection to it, and the number of each term by key."""
@@ -49,6 +52,8 @@ class Reader(NamedTuple):
     numbers: dict[str, int]
     keys: Mapping[int, str]
     """Of the terms, by number."""
+    snapshot: Snapshot | None = None
+    """Where documents go by their places in it instead of their numbers."""
 
     @property
     def columns(self) -> str:
@@ -184,7 +189,7 @@ def to_document(
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             **fields,
         )
-        if checksum not in (None, document.checksum):
+        if checksum is not None and checksum != document.checksum:
             raise ValueError("it has another checksum")
         return document
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -195,7 +200,7 @@ def to_document(
 
 def to_metadata(text: str) -> dict[str, Any]:
     """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
-    return dict(json.loads(text, parse_constant=lambda _: None))
+    return dict(_METADATA.decode(text))
 
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str], settings: IndexSettings) -> int:

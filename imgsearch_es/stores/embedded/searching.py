@@ -24,12 +24,15 @@ from imgsearch_es.retrieval.fusion import PartScore, summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.embedded.nearest import BOUNDED, nearest
 from imgsearch_es.stores.embedded.ranking import (
     Scores,
     Weighted,
     best_places,
+    check_numbers,
     least_score,
     many_scores,
+    meeting,
 )
 from imgsearch_es.stores.embedded.rows import Reader, to_document
 from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
@@ -64,10 +67,13 @@ class _Best:
 def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
     """Answer queries together: one scan of what several of them need."""
     started = time.perf_counter()
-    scores = iter(many_scores(reader, [item for item in queries if item[0].fusion is None]))
-    found = []
-    for query, statistics in queries:
-        if query.fusion is None:
+    near = _nearest(reader, [query for query, _ in queries])
+    single = [item for i, item in enumerate(queries) if i not in near and item[0].fusion is None]
+    scores, found = iter(many_scores(reader, single)), []
+    for i, (query, statistics) in enumerate(queries):
+        if i in near:
+            best = near[i]
+        elif query.fusion is None:
             best = _best(query, next(scores), least_score(query))
         else:
             best = _fused(reader, query, statistics)
@@ -75,8 +81,7 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
             _keep_page(reader, query, best)
         found.append(best)
     numbers = list(dict.fromkeys(number for best in found for number in best.scores))
-    rows = reader.rows(_BY_NUMBER.format(reader.columns), [numbers])
-    documents = {row[0]: to_document(row[1:], reader.keys) for row in rows}
+    documents = _documents(reader, numbers)
     if len(documents) < len(numbers):
         missing = len(numbers) - len(documents)
         raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
@@ -87,12 +92,24 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
     ]
 
 
+def _documents(reader: Reader, numbers: Sequence[int]) -> dict[int, Document]:
+    """Documents by number, without deep features."""
+    if reader.snapshot is None:
+        rows = reader.rows(_BY_NUMBER.format(reader.columns), [numbers])
+        return {row[0]: to_document(row[1:], reader.keys) for row in rows}
+    return {place: to_document(reader.snapshot.row(place), reader.keys) for place in numbers}
+
+
 def ranked(
     reader: Reader, query: Query, statistics: Statistics
 ) -> tuple[Sequence[str], Sequence[float]]:
     """Ids and scores of all hits of a query (weighted already): best first, ties by id."""
     ((documents, scores),) = many_scores(reader, [(query, statistics)])
     is_hit = scores >= least_score(query)
+    if reader.snapshot is not None:
+        order = np.lexsort((documents[is_hit], -scores[is_hit]))
+        best = documents[is_hit][order].tolist()
+        return [reader.snapshot.id(place) for place in best], scores[is_hit][order].tolist()
     reader.connection.register("found", {"document": documents[is_hit], "score": scores[is_hit]})
     ordered = reader.connection.execute(
         "SELECT id, score FROM found JOIN documents USING (document) ORDER BY score DESC, id"
@@ -136,14 +153,18 @@ def result(
 
 def statistics(reader: Reader, keys: Sequence[str]) -> Statistics:
     """Counts of documents and postings."""
-    known = {reader.numbers[key]: key for key in keys if key in reader.numbers}
+    if (snapshot := reader.snapshot) is not None:
+        lists = {key: snapshot.list_of("postings", reader.numbers.get(key, -1)) for key in keys}
+        counts = {key: len(found) for key, (found, _) in lists.items() if len(found)}
+        return Statistics(len(snapshot), to_score(snapshot.average_length), counts)
+    keyed = {reader.numbers[key]: key for key in keys if key in reader.numbers}
     ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
     frequencies = reader.rows(
         "SELECT term, count(*) FROM postings "
         "JOIN (SELECT unnest($1)::INTEGER AS term) USING (term) GROUP BY term",
-        [list(known)],
+        [list(keyed)],
     )
-    return Statistics(count, to_score(length), {known[term]: n for term, n in frequencies})
+    return Statistics(count, to_score(length), {keyed[term]: n for term, n in frequencies})
 
 
 def figures(reader: Reader, size: int) -> dict[str, Any]:
@@ -196,6 +217,28 @@ def _best(query: Query, found: Scores, least: np.float32) -> _Best:
     return _Best(dict(chosen), int(np.count_nonzero(scores >= least)), {})
 
 
+def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
+    """The best by deep features, of those queries for which not all scores need be known."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, query in enumerate(queries):
+        in_words = query.candidates and query.visual_words
+        if query.fusion is None and query.strategy in BOUNDED and not in_words:
+            alike = query.filters, query.must, query.must_not, query.exclude
+            groups.setdefault(alike, []).append(i)
+    found = {}
+    if reader.snapshot is not None:
+        for places in groups.values():
+            asked = [queries[i] for i in places]
+            meets = meeting(reader, reader.snapshot, asked[0])
+            for i, query, (documents, scores, total) in zip(
+                places, asked, nearest(reader.snapshot, asked, meets), strict=True
+            ):
+                check_numbers(scores)
+                best = _best(query, (documents, scores), least_score(query))
+                found[i] = _Best(best.scores, total, {})
+    return found
+
+
 def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:
     """Score by every part, and add what each gives a document, by its number."""
     queries = part_queries(query)
@@ -220,7 +263,10 @@ def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:
 
 def _keep_page(reader: Reader, query: Query, best: _Best) -> None:
     """Of many that tie keep those that come first by their ids; no others need be read."""
-    ids = reader.rows(_BY_NUMBER.format("id"), [list(best.scores)])
+    if reader.snapshot is None:
+        ids = reader.rows(_BY_NUMBER.format("id"), [list(best.scores)])
+    else:
+        ids = [(place, place) for place in best.scores]  # which are in the order of the ids
     ids.sort(key=lambda item: (-best.scores[item[0]], item[1]))
     best.scores = {number: best.scores[number] for number, _ in ids[: query.offset + query.k]}
 

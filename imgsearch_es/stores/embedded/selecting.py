@@ -16,6 +16,11 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
+def has_conditions(query: Selection) -> bool:
+    """Whether hits must meet more than not to be left out by their ids."""
+    return bool(query.filters or query.must or query.must_not)
+
+
 def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
     """The query's conditions on ``document`` as a WHERE clause, and its parameters."""
     parameters: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import duckdb
 
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable
 from imgsearch_es.retrieval.duplicates import Fingerprint
@@ -28,7 +27,6 @@ from imgsearch_es.stores.base import (
     Known,
     Scored,
     SearchResult,
-    Store,
     WriteReport,
     check_features,
     known_settings,
@@ -36,9 +34,9 @@ from imgsearch_es.stores.base import (
     weighted_all,
 )
 from imgsearch_es.stores.embedded import inspecting, schema, searching, teaching
-from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
-from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room
+from imgsearch_es.stores.embedded.open_file import make_room
+from imgsearch_es.stores.embedded.open_index import OpenIndex
 from imgsearch_es.stores.embedded.rows import (
     FIRST,
     Reader,
@@ -61,7 +59,7 @@ _TOGETHER = 20
 in memory, ten bytes a posting."""
 
 
-class EmbeddedStore(Store):
+class EmbeddedStore(OpenIndex):
     """An index in one DuckDB file.
 
     Args:
@@ -72,43 +70,11 @@ class EmbeddedStore(Store):
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        path = Path(location).expanduser().absolute()
-        self.location = str(path)
-        check_place(path)
-        self._file = DatabaseFile.at(path)
+        super().__init__(Path(location).expanduser().absolute())
         self.ledger = EmbeddedLedger(self._file)
-        self._settings: IndexSettings | None = None
-        self._identity: Identity | None = None
-        self._numbers: dict[str, int] = {}
-        self._keys: dict[int, str] = {}
-        self._text, self._checked, self._written_at = "", 0, 0
-
-    def settings(self) -> IndexSettings | None:
-        if self._settings is None and self._file.exists():
-            with self._file.reading() as connection:
-                settings = schema.read_settings(connection, self.location)
-                self._identity = self._file.opened.identity
-                self._checked = self._file.opened.times
-                self._take(settings, schema.read_value(connection, "settings"))
-        return self._settings
-
-    def _take(self, settings: IndexSettings, text: str) -> None:
-        self._numbers, self._text = settings.numbers, text
-        self._keys = {number: key for key, number in self._numbers.items()}
-        self._settings = settings
 
     def stored_settings(self) -> IndexSettings | None:
         return self.settings()
-
-    def renew(self) -> None:
-        """Forget the settings when there is another file now; look for words taught meanwhile."""
-        if self._settings is None:
-            return
-        if self._file.opened.on_disk() != self._identity:
-            self._forget()
-        elif (written_at := self._file.path.stat().st_mtime_ns) != self._written_at:
-            with self._reading():
-                self._written_at = written_at
 
     def create(self, settings: IndexSettings) -> None:
         """Make the file and its tables: all of it, or nothing if this is interrupted."""
@@ -149,15 +115,16 @@ class EmbeddedStore(Store):
             clustered = int(schema.read_value(reader.connection, "clustered_postings"))
             tables = schema.posting_tables(reader.settings)
             count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
-        if count - clustered <= max(_SETTLED, clustered // 4):
-            return
-        with self._writing() as connection:
-            connection.execute("RESET threads")
-            for table in tables:
-                connection.execute(
-                    f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
-                )
-            schema.write_value(connection, "clustered_postings", str(count))
+        if count - clustered > max(_SETTLED, clustered // 4):
+            with self._writing() as connection:
+                connection.execute("RESET threads")
+                for table in tables:
+                    connection.execute(
+                        f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
+                    )
+                schema.write_value(connection, "clustered_postings", str(count))
+        with self._reading() as reader:
+            self._copy.make(reader)
 
     def remove(self, ids: Sequence[str]) -> int:
         settings = known_settings(self)
@@ -194,8 +161,7 @@ class EmbeddedStore(Store):
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        with self._reading() as reader:
-            return searching.statistics(reader, keys)
+        return self._ask([], partial(searching.statistics, keys=keys))
 
     def matching(self, query: Query) -> list[str]:
         with self._reading() as reader:
@@ -231,8 +197,10 @@ class EmbeddedStore(Store):
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, results = weighted_all(self, queries), list[SearchResult]()
         for start in range(0, len(ready), _TOGETHER):
-            with self._reading() as reader:
-                results += searching.search(reader, ready[start : start + _TOGETHER])
+            some = ready[start : start + _TOGETHER]
+            results += self._ask(
+                [query for query, _ in some], partial(searching.search, queries=some)
+            )
         return results
 
     def approximable(self) -> tuple[str, ...]:
@@ -247,8 +215,9 @@ class EmbeddedStore(Store):
         check_features(self, query)
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
-        with self._reading() as reader:
-            ids, scores = searching.ranked(reader, query, statistics)
+        ids, scores = self._ask(
+            [query], partial(searching.ranked, query=query, statistics=statistics)
+        )
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
             with self._reading() as reader:
@@ -293,6 +262,7 @@ class EmbeddedStore(Store):
         if self._file.exists():
             with self._file.writing():
                 self._file.path.unlink()
+            self._copy.delete()
         self._forget()
 
     def mark(self) -> str:
@@ -319,7 +289,10 @@ class EmbeddedStore(Store):
                 kept.unlink(missing_ok=True)
                 os.link(path, kept)
             other.replace(path)
+        new._copy.delete()
         self._forget()
+        with self._reading() as reader:
+            self._copy.make(reader)
         return True
 
     def glance(self) -> list[Harm]:
@@ -336,45 +309,3 @@ class EmbeddedStore(Store):
 
     def close(self) -> None:
         self._file.close()
-
-    @contextmanager
-    def _reading(self) -> Iterator[Reader]:
-        known_settings(self)
-        with self._file.reading() as connection:
-            self._check_file(connection)
-            try:
-                yield Reader(connection, known_settings(self), self._numbers, self._keys)
-            except DamagedIndexError as error:
-                raise DamagedIndexError(
-                    f"{self.location} is harmed inside: {error}; `imgsearch verify` says what is "
-                    "wrong and what to do"
-                ) from error
-
-    def _rows(self, sql: str, *parameters: object) -> list[Any]:
-        with self._reading() as reader:
-            return reader.rows(sql, list(parameters))
-
-    @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._file.writing() as connection:
-            self._check_file(connection)
-            yield connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[Reader]:
-        with self._writing() as connection:
-            yield Reader(connection, known_settings(self), self._numbers, self._keys)
-
-    def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """The analyzer is that of the file; words may have been taught or forgotten since."""
-        if self._identity not in (None, self._file.opened.identity):
-            raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
-        times = self._file.opened.times
-        if self._settings is not None and self._checked != times:
-            text = schema.read_value(connection, "settings")
-            if text != self._text:
-                self._take(schema.parse_settings(text, self.location), text)
-            self._checked = times
-
-    def _forget(self) -> None:
-        self._settings = self._identity = None

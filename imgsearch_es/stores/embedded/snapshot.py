@@ -1,0 +1,201 @@
+"""A copy of what searches read, laid out for them and mapped into memory: beside the index file.
+
+DuckDB's file is what counts. The copy knows of which state of the file it is (``mark_of``); of any
+other it is not used, and it may be deleted. In it documents are in the order of their ids, so ties
+are broken by place. It never changes: who has it open keeps it, whatever happens to the file.
+
+    sections, each from a multiple of 64 on: numbers of one type, little-endian
+    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ...,
+        "sections": {name: [offset, type, size, [crc32 of each block]]}}
+    crc32 of the footer, its size (both uint32), MAGIC
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"imgsnap1"
+BLOCK = 1 << 16
+"""Bytes that have a checksum of their own, looked at when something of them is first read."""
+TAIL = struct.Struct("<II8s")
+_HEADERS = 3 * 4096
+"""Bytes at the beginning of DuckDB's files, which change with every checkpoint."""
+_INDEXED_AT = 7
+"""Where a record says when its document was indexed."""
+
+Array = NDArray[Any]
+
+
+class SnapshotError(Exception):
+    """The copy is damaged; the index file is not."""
+
+
+def snapshot_path(path: Path) -> Path:
+    """Where the copy for an index file is."""
+    return path.with_name(f"{path.name}.snapshot")
+
+
+def mark_of(path: Path) -> str:
+    """The state of an index file that nobody writes just now; "" where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        head, info = zlib.crc32(os.read(descriptor, _HEADERS)), os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        log = path.with_name(f"{path.name}.wal").stat()
+    except OSError:
+        return f"{head}-{info.st_size}-{info.st_mtime_ns}"
+    return f"{head}-{info.st_size}-{info.st_mtime_ns}-{log.st_size}-{log.st_mtime_ns}"
+
+
+class Column:
+    """Numbers in the copy, each block of which is compared with its checksum when first read."""
+
+    def __init__(self, whole: memoryview, place: Sequence[Any]) -> None:
+        offset, kind, size, self._sums = place
+        self._bytes = whole[offset : offset + size]
+        self._array: Array = np.frombuffer(self._bytes, dtype=kind)
+        self._checked = bytearray(len(self._sums))
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def part(self, first: int, end: int) -> Array:
+        """The numbers from one place to another."""
+        width = self._array.itemsize
+        for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
+            if not self._checked[block]:
+                self._check(block)
+        return self._array[first:end]
+
+    def all(self) -> Array:
+        """Every number."""
+        return self.part(0, len(self._array))
+
+    def at(self, place: int) -> Any:
+        """The number at one place."""
+        return self.part(place, place + 1)[0]
+
+    def _check(self, block: int) -> None:
+        found = self._bytes[block * BLOCK : (block + 1) * BLOCK]
+        if zlib.crc32(found) != self._sums[block]:
+            raise SnapshotError("a checksum is wrong")
+        self._checked[block] = 1
+
+
+class Snapshot:
+    """The copy of one state of an index file.
+
+    Attributes:
+        mark: of the state that this is a copy of.
+        average_length: the mean of the documents' lengths.
+        dimensions: of the deep features; 0 without any.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._local = threading.local()
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < TAIL.size:
+                raise SnapshotError("it is cut off")
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        checksum, size, magic = TAIL.unpack(whole[-TAIL.size :])
+        footer = whole[-TAIL.size - size : -TAIL.size]
+        if magic != MAGIC or zlib.crc32(footer) != checksum:
+            raise SnapshotError("the end is damaged")
+        known = json.loads(bytes(footer))
+        self.mark: str = known["mark"]
+        self.average_length: float = known["average_length"]
+        self.dimensions: int = known["dimensions"]
+        self._columns = {name: Column(whole, place) for name, place in known["sections"].items()}
+
+    def __len__(self) -> int:
+        return len(self._columns["ids"])
+
+    def list_of(self, table: str, term: int) -> tuple[Array, Array]:
+        """The places of the documents that have a term, ascending, int32, and its scores."""
+        starts = self._columns[f"{table}.starts"]
+        if not 0 <= term < len(starts) - 1:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        first, end = starts.part(term, term + 2).tolist()
+        places = self._columns[f"{table}.places"].part(first, end)
+        return places, self._columns[f"{table}.scores"].part(first, end)
+
+    def column(self, name: str) -> Array:
+        """A number of each document: "length" or "norm", float64; what is of deep features."""
+        return self._columns[name].all()
+
+    def features(self) -> NDArray[np.float32]:
+        """The deep features of the documents at "feature.places", shape (documents, dimensions)."""
+        return self._columns["features"].all().reshape(-1, self.dimensions)
+
+    def places(self, numbers: Array) -> Array:
+        """Where documents are, by their numbers in the file."""
+        found = np.searchsorted(self._columns["numbers"].all(), numbers)
+        return self._columns["places"].all()[found]
+
+    def place(self, key: str) -> int | None:
+        """Where the document of an id is; None where there is none."""
+        ids, wanted = self._columns["ids"], key.encode("utf-8", "replace")
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high) // 2
+            if ids.at(middle) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(ids) and ids.at(low) == wanted else None
+
+    def id(self, place: int) -> str:
+        """The id of a document."""
+        return str(self._columns["ids"].at(place), "ascii")
+
+    def row(self, place: int) -> list[Any]:
+        """What the file has of a document, as ``rows.COLUMNS`` says."""
+        first, size = self._span("record", place)
+        values: list[Any] = json.loads(self._columns["records"].part(first, first + size).tobytes())
+        values[_INDEXED_AT] = datetime.fromisoformat(values[_INDEXED_AT] or "")
+        first, size = self._span("term", place)
+        terms = self._columns["terms"].part(first, first + size).tolist()
+        scores = self._columns["scores"].part(first, first + size).tolist()
+        return [self.id(place), *values[:-1], terms, scores, values[-1]]
+
+    def add(self, lists: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+        """Sum what lists of places and float64 summands say, in their order.
+
+        Gives each place once, int32, and its sum, float32; some sums that are 0 are left out.
+        """
+        sums = getattr(self._local, "sums", None)
+        self._local.sums = None  # for should this be interrupted, it is not used again
+        sums = np.zeros(len(self)) if sums is None else sums
+        for places, summands in lists:
+            sums[places] += summands
+        found = [(np.empty(0, np.int32), np.empty(0))]
+        for places, _ in lists:
+            some = sums[places]
+            sums[places] = 0
+            is_first = some != 0
+            found.append((places[is_first], some[is_first]))
+        self._local.sums = sums
+        columns = zip(*found, strict=True)
+        places, scores = (np.concatenate(column) for column in columns)
+        return places, scores.astype(np.float32)
+
+    def _span(self, name: str, place: int) -> tuple[int, int]:
+        first = int(self._columns[f"{name}.starts"].at(place))
+        return first, int(self._columns[f"{name}.sizes"].at(place))

@@ -1,0 +1,162 @@
+"""The copy beside an index file: of its state or not used, and never wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores.embedded import snapshot_writing
+from imgsearch_es.stores.embedded.beside import Gate
+from imgsearch_es.stores.embedded.snapshot import snapshot_path
+from imgsearch_es.stores.embedded.store import EmbeddedStore
+from imgsearch_es.vocabulary.synsets import imagenet
+from tests.conformance.collections import document, posteriors
+from tests.conformance.conftest import SETTINGS, ranking
+
+QUERY = Query((Term("tabby", 0.6), Term("tench", 0.3), Term("goldfish", 0.1)), k=20)
+
+
+def make(path: Path, count: int = 400) -> EmbeddedStore:
+    """An index of posteriors, with its snapshot."""
+    store = EmbeddedStore(path)
+    store.create(SETTINGS)
+    store.write([*posteriors(count, seed=3), document("mine", [("tabby", 0.9)])])
+    store.finish()
+    return store
+
+
+def found(store: EmbeddedStore, query: Query = QUERY) -> list[tuple[float, str]]:
+    return ranking(store.search(query))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pets.duckdb"
+
+
+def test_a_search_leaves_the_file_to_writers(path):
+    make(path).close()
+    store = EmbeddedStore(path)
+    expected = found(store)  # reads the settings
+    store.close()
+    assert found(store) == expected
+    assert len(expected) == 20
+    assert not store._file.opened.is_attached
+
+
+def test_what_others_write_is_found_before_and_after_the_copy_is_made_anew(path):
+    store, other = make(path), EmbeddedStore(path)
+    before = found(store)
+    other.write([document("new", [("tabby", 1.0)])])
+    assert store._copy.of_now() is None
+    added = found(store)
+    assert added[0][1] == document("new", []).id
+    assert added[1:] == before[:-1]
+    other.finish()
+    assert store._copy.of_now() is not None
+    assert found(store) == added
+    other.remove([added[0][1]])
+    assert found(store) == before
+
+
+def test_conditions_are_asked_of_the_file_and_ranked_by_the_copy(path, monkeypatch):
+    store = make(path)
+    filters = parse_filters({"format": "PNG"}, imagenet())
+    query = Query(QUERY.terms, k=10_000, filters=filters, must=(("tabby", "tench"),))
+    hits = store.search(query).hits
+    assert {hit.document.format for hit in hits} == {"PNG"}
+    monkeypatch.setattr(store._copy, "of_now", lambda: None)
+    assert (
+        ranking(store.search(query))
+        == ranking(store.search(query))
+        == [(hit.score, hit.document.id) for hit in hits]
+    )
+
+
+def test_no_flipped_byte_changes_an_answer(path, caplog):
+    store = make(path)
+    copy, queries = snapshot_path(path), [QUERY, Query(QUERY.terms, strategy="bm25", k=400)]
+    expected, whole = [found(store, query) for query in queries], copy.read_bytes()
+    chance = random.Random(4)  # noqa: S311
+    for _ in range(60):
+        place = chance.randrange(len(whole))
+        copy.unlink()
+        copy.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
+        )
+        assert [found(EmbeddedStore(path), query) for query in queries] == expected
+    assert "is not used" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99])
+def test_what_is_no_copy_is_not_used(path, content):
+    store = make(path)
+    expected = found(store)
+    snapshot_path(path).unlink()
+    snapshot_path(path).write_bytes(content)
+    store = EmbeddedStore(path)
+    assert found(store) == expected
+    store.write([document("new", [("tabby", 1.0)])])
+    store.finish()
+    assert store._copy.of_now() is not None
+
+
+def test_without_room_or_leave_for_it_the_file_answers(path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot_writing, "write_snapshot", full)
+    store = make(path)
+    assert len(found(store)) == 20
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DELETE FROM documents WHERE document = 7",
+        "INSERT INTO postings FROM postings WHERE document = 7",
+        "UPDATE documents SET length = NULL WHERE document = 7",
+        "UPDATE documents SET scores = scores[2:] WHERE document = 7",
+    ],
+)
+def test_no_copy_is_made_of_an_index_that_is_harmed(path, harm):
+    make(path).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(harm)
+    store = EmbeddedStore(path)
+    store.finish()
+    assert store._copy.of_now() is None
+
+
+def test_making_it_ends_when_somebody_wants_to_write(path):
+    store, gate = make(path), Gate(path)
+    store.write([document("new", [("tabby", 1.0)])])
+    with store._reading() as reader:
+        assert gate.shut()
+        store._copy.make(reader)
+        gate.open()
+    assert store._copy.of_now() is None
+
+
+@pytest.mark.parametrize("documents", [[], [document("none", [])]])
+def test_an_index_of_nothing_has_one_too(path, documents: Sequence):
+    store = EmbeddedStore(path)
+    store.create(SETTINGS)
+    store.write(documents)
+    store.finish()
+    assert store._copy.of_now() is not None
+    assert found(store) == []
+
+
+def test_it_goes_with_its_index(path):
+    store = make(path)
+    store.delete()
+    assert list(path.parent.iterdir()) == []
