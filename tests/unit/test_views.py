@@ -356,7 +356,7 @@ def test_the_command_line(run, asked, photos, tmp_path):
     assert "views=tiles" in run("stats", "--index", place).output
     found = asked("search", "animal", "--index", place, "-k", 1)
     assert len(found["hits"][0]["synsets"][0]["box"]) == 4
-    assert ",60,40]" in run("explain", "animal", "--index", place, "-k", 20).output
+    assert ",30,20]" in run("explain", "animal", "--index", place, "-k", 20).output
     run("reindex", "--views", "tiles14", "--index", place)
     assert "views=tiles14" in run("stats", "--index", place).output
     other = tmp_path / "y.duckdb"
