@@ -23,7 +23,6 @@ from tests.conftest import ROOT
 from tests.fakes import noise, register
 
 DOCKER = ROOT / "docker"
-START_SECONDS = 120
 
 pytestmark = pytest.mark.node
 
@@ -108,7 +107,7 @@ def pbkdf2(password: bytes) -> str:
 
 
 def wait_for(run: Path, process: subprocess.Popen[bytes]) -> str:
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + nodes.START_LIMIT_S
     while (url := nodes._provisioned_url(process, run)) is None:
         assert time.monotonic() < end, (run / "node.log").read_text(errors="replace")[-3000:]
         time.sleep(0.2)
