@@ -154,7 +154,7 @@ class Session:
         If the file cannot be written (an EvaluationError), the document is asked again.
         """
         value = GRADES.get(grade) if isinstance(grade, str) else grade
-        if value not in GRADES.values():
+        if value is None or value not in GRADES.values():
             known = ", ".join(f"{name} ({number})" for name, number in GRADES.items())
             raise EvaluationError(f"there is no grade {grade!r}; there are {known}")
         asked = self._asked()
