@@ -243,6 +243,7 @@ def test_what_differs_is_said_exactly(index, photos, tmp_path):
         ({"experiment": None}, "which experiment"),
         ({"experiment": {"judgements": "labels", "systems": []}}, "does not say its measures"),
         ({"experiment": {"depth": "deep"}}, "depth cannot be 'deep'"),
+        ({"experiment": {"systems": ["auto", 1]}}, "systems cannot be"),
         ({"experiment": {"colour": 1}}, "no setting colour"),
     ],
 )

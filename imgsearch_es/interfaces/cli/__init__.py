@@ -71,7 +71,8 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             fail(STOPPED, code=interrupt.code)
         except Exception as error:
-            if interrupt.came and not isinstance(error, typer.Exit):  # it became this error
+            is_done = isinstance(error, typer.Exit) and not error.exit_code
+            if interrupt.came and not is_done:  # it became this error
                 fail(STOPPED, code=interrupt.code)
             if isinstance(error, ImgsearchError):
                 fail(str(error))
