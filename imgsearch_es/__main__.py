@@ -4,14 +4,16 @@ import os
 import signal
 import sys
 
-from imgsearch_es.stores.interrupts import end
+from imgsearch_es.stores.interrupts import end, terminate
 
 
 def main() -> None:
-    """Run a command; Ctrl-C ends it with one line also while modules are imported."""
+    """Run a command; Ctrl-C or SIGTERM ends it with one line also while modules are imported."""
     open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
     from imgsearch_es.interfaces.cli import main as run
 
     run()

@@ -137,7 +137,9 @@ class BasePlan:
         if unknown := given.keys() - kinds.keys():
             raise EvaluationError(f"{article} {cls.kind} has no setting {min(unknown)}")
         for name, value in given.items():
-            if not isinstance(value, _types(hints[name])) or isinstance(value, bool):
+            is_wrong = not isinstance(value, _types(hints[name])) or isinstance(value, bool)
+            parts = {type(part) for part in value} if isinstance(value, tuple) else set()
+            if is_wrong or parts - _parts(hints[name]):
                 raise EvaluationError(f"the {cls.kind}'s {name} cannot be {value!r}")
         needed = {name for name, field in kinds.items() if field.default is MISSING}
         if missing := needed - given.keys():
@@ -186,6 +188,11 @@ def as_text(value: object) -> str:
     if isinstance(value, PictureList):
         return f"{_LIST}{os.fspath(value.place)}"
     return os.fspath(value) if isinstance(value, str | os.PathLike) else IN_PYTHON
+
+
+def _parts(hint: Any) -> set[Any]:
+    """Of what types the parts of a tuple may be."""
+    return {kind for each in (hint, *get_args(hint)) for kind in get_args(each)}
 
 
 def _types(hint: Any) -> tuple[type, ...]:

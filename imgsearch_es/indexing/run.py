@@ -30,7 +30,7 @@ from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store, prune
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
-from imgsearch_es.stores.interrupts import RAISING
+from imgsearch_es.stores.interrupts import RAISING, terminate
 
 if TYPE_CHECKING:
     from imgsearch_es.indexing.ray_engine import RayReaders
@@ -75,8 +75,8 @@ class _Stop:
             yield
             return
         taken = {}
-        for number, defaults in ((signal.SIGINT, RAISING), (signal.SIGTERM, (signal.SIG_DFL,))):
-            if (handler := signal.getsignal(number)) in defaults:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) in (*RAISING, signal.SIG_DFL, terminate):
                 taken[number] = handler
                 signal.signal(number, self._handle)
         try:

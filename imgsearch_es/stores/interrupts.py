@@ -20,13 +20,21 @@ STOPPED = "stopped; what was done is stored, run the command again to go on"
 def end(number: int, frame: FrameType | None) -> None:
     """The command line's handler before a command begins and after it: there is nothing to save."""
     os.write(2, f"imgsearch: {STOPPED}\n".encode())
-    os._exit(130)
+    os._exit(interrupt.code)
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """The command line's handler of SIGTERM: as Ctrl-C, but for the exit code."""
+    interrupt.code = 128 + number
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else end)(signal.SIGINT, frame)
 
 
 class _Interrupt:
     """Its handler during a command: remembers that Ctrl-C came, as what it raises may get lost."""
 
     came = False
+    code = 130
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.came = True

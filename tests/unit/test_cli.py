@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -513,15 +514,21 @@ def test_a_terminal_that_is_not_utf_8(place, cat):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("moment", ["typer", "duckdb", "the end"])
-def test_ctrl_c_at_any_moment(place, word, moment):
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        *((signal.SIGINT, moment) for moment in ("typer", "duckdb", "the end")),
+        (signal.SIGTERM, "duckdb"),
+    ],
+)
+def test_signals_at_any_moment(place, word, number, moment):
     code = (
         "import atexit, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         f"        if name == {moment!r}:\n"
         "            sys.meta_path[:] = [f for f in sys.meta_path if type(f) is not Finder]\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
+        f"            signal.raise_signal({int(number)})\n"
         "sys.meta_path.insert(0, Finder())\n"
         "atexit.register(lambda: Finder().find_spec('the end'))\n"
         f"sys.argv = ['imgsearch', 'search', {word!r}, '-i', {str(place)!r}]\n"
@@ -530,7 +537,7 @@ def test_ctrl_c_at_any_moment(place, word, moment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 130
+    assert done.returncode == 128 + number
     assert (done.stdout == "") == (moment != "the end")
     assert done.stderr == (
         "imgsearch: stopped; what was done is stored, run the command again to go on\n"

@@ -236,6 +236,7 @@ def test_manifests_that_are_none(index, tmp_path):
         ({"experiment": None}, "which experiment"),
         ({"experiment": {"judgements": "labels", "systems": []}}, "does not say its measures"),
         ({"experiment": {"depth": "deep"}}, "depth cannot be 'deep'"),
+        ({"experiment": {"systems": ["auto", 1]}}, "systems cannot be"),
         ({"experiment": {"colour": 1}}, "no setting colour"),
     ):
         path.write_text(json.dumps(manifest | change))

@@ -107,6 +107,8 @@ def test_undo_takes_back_judgements_and_skips(tmp_path):
     assert not asked.undo()
     with pytest.raises(EvaluationError, match="there is no grade 'good'; there are relevant"):
         asked.judge("good")
+    asked.judge(True)  # is 1, also in the file
+    assert session(path).progress.judged == 1
 
 
 def test_two_people_judge_into_one_file(tmp_path):

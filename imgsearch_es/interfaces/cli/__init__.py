@@ -1,7 +1,7 @@
 """The command line: ``imgsearch``.
 
 Exit codes: 0 done (even with rejected pictures, which are counted and listed), 1 a user's mistake
-in one sentence, 2 wrong usage, 130 interrupted.
+in one sentence, 2 wrong usage, 130 interrupted, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -67,10 +67,11 @@ class _Commands(TyperGroup):
                 if ours:
                     signal.signal(signal.SIGINT, end)
         except KeyboardInterrupt:
-            fail(STOPPED, code=130)
+            fail(STOPPED, code=interrupt.code)
         except Exception as error:
-            if interrupt.came and not isinstance(error, typer.Exit):  # it became this error
-                fail(STOPPED, code=130)
+            is_done = isinstance(error, typer.Exit) and not error.exit_code
+            if interrupt.came and not is_done:  # it became this error
+                fail(STOPPED, code=interrupt.code)
             if isinstance(error, ImgsearchError):
                 fail(str(error))
             if isinstance(error, OSError) and error.filename:  # of a file that an option names

@@ -20,6 +20,7 @@ from imgsearch_es.interfaces.cli.output import (
     waiting,
     warn,
 )
+from imgsearch_es.stores.interrupts import interrupt
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
@@ -162,7 +163,7 @@ def evaluate(
     try:
         experiment.run("evaluate", measure, options)
     except KeyboardInterrupt:
-        fail("stopped; an evaluation keeps nothing until it is done", code=130)
+        fail("stopped; an evaluation keeps nothing until it is done", code=interrupt.code)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def sweep(
         experiment.run("sweep", measure, swept.options())
     except KeyboardInterrupt:
         kept = f" is kept in {keep}" if keep else " would be kept with --cache or --out"
-        fail(f"stopped; what the models said of pictures{kept}", code=130)
+        fail(f"stopped; what the models said of pictures{kept}", code=interrupt.code)
 
 
 def print_tables(found: Tables, form: str, extra: dict[str, Any]) -> None:
