@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import ConfigurationError, QueryError, UnknownWordError
+from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.elastic import aliased
+from imgsearch_es.stores.embedded import schema
 from imgsearch_es.vocabulary.completion import complete
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
@@ -161,6 +163,18 @@ def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path):
     index.remove([folder / "bright0.png", folder / "bright1.png"])
     report = index.reindex(analyzer={"model": "fake"})
     assert [name for name, _ in report.lost_words] == ["light thing"]
+
+
+def test_an_installation_that_knows_no_taught_words_refuses_it(index, folder, monkeypatch):
+    index.teach("light thing", like=examples(folder))
+    with monkeypatch.context() as older:
+        for room in (schema, aliased):
+            older.setattr(room, "TAUGHT_SCHEMA", 1)
+        with ImageIndex(index.location) as old, pytest.raises(SchemaError, match="a newer"):
+            old.search(image=folder / "dark9.png")
+        index.forget("light thing")
+        with ImageIndex(index.location) as old:
+            assert old.search(image=folder / "dark9.png").total == 24
 
 
 def test_it_is_mended(index, folder):
