@@ -26,6 +26,9 @@ from imgsearch_es.retrieval.ledger import now
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
+TAUGHT_SCHEMA = 2
+"""What an index with taught words says instead, so that installations which do not know them refuse
+it: they would add documents without the words, and call those with them harmed."""
 """Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")

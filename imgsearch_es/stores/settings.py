@@ -15,7 +15,7 @@ from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, TAUGHT_SCHEMA, Document
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -117,7 +117,7 @@ class IndexSettings:
             "weights": self.weights,
             "vocabulary": self.vocabulary.base.to_dict(),
             "embedding_dimensions": self.embedding_dimensions,
-            "schema_version": self.schema_version,
+            "schema_version": TAUGHT_SCHEMA if self.taught else self.schema_version,
         }
 
     def to_stored(self) -> dict[str, Any]:
@@ -126,7 +126,8 @@ class IndexSettings:
 
     def right_checksum(self) -> str:
         """What ``checksum`` must be."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        whole = {**self.to_dict(), "schema_version": self.schema_version}
+        text = json.dumps(whole, sort_keys=True)
         return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
 
     @classmethod
@@ -137,7 +138,7 @@ class IndexSettings:
             weights=data["weights"],
             vocabulary=Vocabulary.from_dict(data["vocabulary"]),
             embedding_dimensions=data["embedding_dimensions"],
-            schema_version=data["schema_version"],
+            schema_version=min(data["schema_version"], SCHEMA_VERSION),
             checksum=data.get("checksum", ""),
             synset_fields=data.get("synset_fields", True),
         )

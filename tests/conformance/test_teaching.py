@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import ConfigurationError, QueryError, UnknownWordError
-from imgsearch_es.learning import teaching
+from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.search import teaching
 from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.elastic import aliased
+from imgsearch_es.stores.embedded import schema
 from imgsearch_es.vocabulary.completion import complete
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
@@ -196,6 +198,20 @@ def test_another_program_teaches_at_the_same_time(index, folder, monkeypatch):
     assert {word.name for word in index.words()} == {"dark thing", "light thing"}
     check(index, "dark_thing")
     check(index, "light_thing")
+
+
+def test_an_installation_that_knows_no_taught_words_refuses_it(index, folder, monkeypatch):
+    def found_by_an_older_one() -> int:
+        with monkeypatch.context() as older, ImageIndex(index.location) as old:
+            for room in (schema, aliased):
+                older.setattr(room, "TAUGHT_SCHEMA", 1)
+            return old.search(image=folder / "dark9.png").total
+
+    index.teach("light thing", like=examples(folder))
+    with pytest.raises(SchemaError, match="a newer"):
+        found_by_an_older_one()
+    index.forget("light thing")
+    assert found_by_an_older_one() == 24
 
 
 def test_it_is_mended(index, folder):

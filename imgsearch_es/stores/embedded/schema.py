@@ -12,7 +12,7 @@ import json
 import duckdb
 
 from imgsearch_es.errors import SchemaError
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION
+from imgsearch_es.retrieval.documents import TAUGHT_SCHEMA
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.settings import read_settings as read_settings_of
 
@@ -113,10 +113,10 @@ def parse_settings(text: str, location: str) -> IndexSettings:
         version = int(data["schema_version"])
         if version < 1:
             raise ValueError(f"there is no schema {version}")
-        if version > SCHEMA_VERSION:
+        if version > TAUGHT_SCHEMA:
             raise SchemaError(
                 f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}): upgrade this installation"
+                f"{TAUGHT_SCHEMA}): upgrade this installation"
             )
     except (TypeError, KeyError, ValueError) as error:
         raise _no_index(location) from error
