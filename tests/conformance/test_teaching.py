@@ -247,6 +247,8 @@ def test_refusals(index, folder, place, fake_model):
     for nothing in (" ?", "a\0b", "a\ud800"):
         with pytest.raises(ConfigurationError, match="is no word"):
             index.teach(nothing, like=good)
+    with pytest.raises(ConfigurationError, match="'vw3' is how a visual word is called"):
+        index.teach("vw3", like=good)
     with ImageIndex(place(), analyzer={"model": "fake", "embedding": False}) as plain:
         plain.add(folder)
         with pytest.raises(ConfigurationError, match="no deep features"):
