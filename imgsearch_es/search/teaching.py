@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord, to_inputs
+from imgsearch_es.analysis.visual_words import is_word
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage, QueryImages, several
@@ -278,6 +279,8 @@ def _check_name(settings: IndexSettings, name: str) -> TaughtWord | None:
     if len(name) > LONGEST_NAME:
         raise ConfigurationError(f"a word has {LONGEST_NAME} characters at most, not {len(name)}")
     before = _find(settings, name)
+    if is_word(settings.vocabulary.key_for(name)):
+        raise ConfigurationError(f"{name!r} is how a visual word is called: choose another name")
     for known in (*settings.vocabulary.base, *settings.vocabulary.ancestors):
         is_key = name == known.wnid or (name == known.key and normalize(known.name) != name)
         if before is None and is_key and known.wnid and known.wnid in name:

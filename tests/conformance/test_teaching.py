@@ -265,7 +265,7 @@ def test_refusals(index, folder, place, fake_model):
     key, none = "is the key of a synset", "is no word"
     for word, what in (
         ("n02123045", key), ("crane_n02012849", key), (" ?", none), ("a\0b", none),
-        ("a\ud800", none),
+        ("a\ud800", none), ("vw3", "'vw3' is how a visual word is called"),
     ):  # fmt: skip
         with pytest.raises(ConfigurationError, match=what):
             index.teach(word, like=good)

@@ -13,12 +13,14 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.errors import (
     ConfigurationError,
     IndexNotFoundError,
+    SchemaError,
     ServerError,
     UnsupportedServerError,
 )
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import connection
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
+from imgsearch_es.stores.elastic.store import ElasticStore
 
 SECRET = "hush-hush"  # noqa: S105
 NAMES = ("API_KEY", "USERNAME", "PASSWORD", "CA_CERTS")
@@ -180,6 +182,19 @@ def test_errors_are_translated(error, kind, message):
         raise error
     assert message in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": {"mappings": {"_meta": {"imgsearch_es": 5}}}}, "imgsearch did not make it"),
+        ({"a": {"mappings": {"_meta": {"imgsearch_es": {}}}}}, "imgsearch did not make it"),
+        ({"a": {}, "b": {}}, "leads to 2 indices, a and b: take the alias off"),
+    ],
+)
+def test_indices_of_others(found, message):
+    with pytest.raises(SchemaError, match=message):
+        ElasticStore("http://localhost:9200/pets")._remember(found)
 
 
 class Server:

@@ -132,9 +132,15 @@ class AliasedIndex(Store):
         return next(iter(found.keys()), None)
 
     def _remember(self, found: Mapping[str, Any]) -> None:
-        ((index, facts),) = found.items() if len(found) == 1 else (("", {}),)
+        if len(found) > 1:
+            raise SchemaError(
+                f"{self.location} leads to {len(found)} indices, {' and '.join(sorted(found))}: "
+                "take the alias off all but the one that imgsearch made"
+            )
+        index = next(iter(found), "")
+        facts = found.get(index, {})
         data = facts.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
-        if data is None:
+        if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
             raise SchemaError(
                 f"{self.location} exists, but imgsearch did not make it; choose another name"
             )
