@@ -78,7 +78,7 @@ def test_the_command_line_passes_every_option(
 ):
     declared = {one.name for group in (Asked, Refined) for one in fields(group)}
     others = {"words", "parameter", "fusion", "rank_constant", "window"}
-    assert declared - others == {*OPTIONS} - {"text", "parameters", "k"}
+    assert declared - others == {*OPTIONS} - {"parameters", "k"}
     run("search", word, "-i", place, *all_hits)
     assert asked.pop("text") == word
     assert all_hits or asked.get("k", DEFAULTS["k"]) == DEFAULTS["k"]
