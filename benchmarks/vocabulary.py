@@ -105,10 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--url", help="an Elasticsearch; only files without it")
+    parser.add_argument("--classes", type=int, nargs="+", default=[1_000, 11_000, 80_000])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
-    for count in (1_000, 11_000, 80_000):
+    for count in options.classes:
         labels = np.random.default_rng(0).choice(nouns(), count, replace=False).tolist()
         if count == len(imagenet()):
             labels = imagenet().labels
@@ -127,7 +128,7 @@ def main() -> None:
             if options.url:
                 places.append(f"{options.url.rstrip('/')}/vocabulary-{count}")
             for place in places:
-                store = open_store(place)
+                store = open_store(place, **({"timeout": 600} if "://" in place else {}))
                 row = {
                     "classes": count, "store": type(store).__name__, "dog": known,
                     "ready s": ready, **measured(store, settings, collection),

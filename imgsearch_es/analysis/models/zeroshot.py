@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.keras_file import read_labels, to_vocabulary
-from imgsearch_es.analysis.models.runtime import import_keras, telling
+from imgsearch_es.analysis.models.runtime import check_runtime, import_keras, telling
 from imgsearch_es.analysis.models.weights import absolute, fingerprint
 from imgsearch_es.errors import (
     AnalyzerError,
@@ -74,6 +74,7 @@ class ZeroShotModel(NetworkModel):
         options["size"] = side = size or self._converter.image_size[0]
         self._template = template
         super().__init__(f"zeroshot:{self.preset}", options, (side, side))
+        self._wanted = "tensorflow"
 
     @classmethod
     def describe(cls, name: str) -> ModelInfo:
@@ -138,6 +139,11 @@ class ZeroShotModel(NetworkModel):
     def use_deep_feature(self, feature: DeepFeature) -> None:
         """Refuse: texts are compared with the network's own."""
         raise ConfigurationError(f"{self.name} gives one deep feature only: leave out embedding")
+
+    def use_runtime(self, name: str) -> None:
+        """Stay on TensorFlow: OpenVINO 2026.4 crashes on such a network."""
+        if check_runtime(name) == "openvino":
+            raise ConfigurationError(f"{self.name} runs on TensorFlow alone: leave out --runtime")
 
     @property
     def _file(self) -> Path:
