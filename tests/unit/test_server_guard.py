@@ -307,6 +307,14 @@ def test_half_sent_requests_make_room_for_others(start, monkeypatch, word, caplo
 
 
 def test_an_answer_that_nobody_takes_is_given_up(start, monkeypatch):
+    given_up, waited = threading.Event(), connections.BoundedProtocol._waited
+
+    def noticed(connection: connections.BoundedProtocol) -> None:
+        waited(connection)
+        if connection.transport.is_closing():
+            given_up.set()
+
+    monkeypatch.setattr(connections.BoundedProtocol, "_waited", noticed)
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     with start() as client, socket.socket() as slow:
         monkeypatch.setattr(client.services.metrics, "text", lambda: b"x" * 20_000_000)
@@ -314,7 +322,7 @@ def test_an_answer_that_nobody_takes_is_given_up(start, monkeypatch):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(client.address)
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1.5)
+        assert given_up.wait(20)
         taken = 0
         with contextlib.suppress(ConnectionResetError):
             while block := slow.recv(1 << 20):

@@ -42,7 +42,7 @@ CHAINS = (
     "plain", "sqrt", "l2_normalize", "min_score=0.002", "min_score=0.001+sqrt+l2_normalize",
     "hypernyms", "hypernyms+top_k", "sqrt+top_k+l2_normalize",
 )  # fmt: skip
-QUICK = {"models": "fake", "top_k": (1, 5), "timed": 0}
+QUICK = {"models": "fake", "top_k": (5,), "timed": 0}
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def found(stage):
 # -- terms -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CHAINS[4:])
+@pytest.mark.parametrize("name", CHAINS[4::2])
 def test_terms_are_those_of_an_analyzer(fake_model, photos, tmp_path, name):
     posteriors = Posteriors(tmp_path, "fake")
     posteriors.update(photos, None, None)
@@ -144,9 +144,9 @@ def test_a_picture_is_seen_once_whatever_the_settings(seen, photos, tmp_path):
     options = {"judgements": "folder", "models": "fake", "timed": 2, "cache": tmp_path / "cache"}
     first = sweep(photos, top_k=(1, 10), **options)
     assert seen() == 12 + 2  # and two blank pictures, for the length of the deep feature
-    more = sweep(photos, filters=(CHAINS[0], *CHAINS[4:6]), top_k=(1, 2, 10), **options)
+    more = sweep(photos, filters=(CHAINS[0], CHAINS[5]), top_k=(2, 10), **options)
     assert seen() == 0
-    alone = sweep(top_k=(1, 10), **options)  # the cache is enough
+    alone = sweep(top_k=(10,), **options)  # the cache is enough
     assert seen() == 0
     for name in ("auto/plain/10", "dense-cosine"):
         figures = [found.point(name).means for found in (first, more, alone)]
@@ -194,7 +194,7 @@ def test_figures_are_those_of_an_index_made_in_the_ordinary_way(fake_model, phot
         filters="plain,sqrt", **QUICK,
     )  # fmt: skip
     names = {point.name for point in found.points}
-    assert len(names) == len(found.points) == 3 * 2 * 2 + 1
+    assert len(names) == len(found.points) == 3 * 2 + 1
     for chain, filters in (("plain", []), ("sqrt", [{"name": "sqrt"}])):
         config = {"model": "fake", "term_filters": [{"name": "top_k", "k": 5}, *filters]}
         with ImageIndex(tmp_path / f"{chain}.duckdb", analyzer=config) as index:
@@ -229,7 +229,8 @@ def test_a_baseline(found, fake_model, photos):
     mine, base = found.point("sqrt/plain/5"), found.point("dense-cosine")
     assert lost.baseline == "dense-cosine"
     assert lost.difference.mean == pytest.approx(mine.means["AP"].mean - base.means["AP"].mean)
-    other = sweep(photos, "folder", "auto", "P@3", compare="auto/plain/5", **QUICK)
+    both = {**QUICK, "top_k": (1, 5)}
+    other = sweep(photos, "folder", "auto", "P@3", compare="auto/plain/5", **both)
     assert {key[1] for key in other.comparisons} == {"auto/plain/1"}
 
 
@@ -437,7 +438,6 @@ def test_the_command(run, asked, photos, tmp_path):
     assert [row["name"] for row in values["points"]] == [
         "auto/plain/1", "auto/plain/10", "dense-cosine",
     ]  # fmt: skip
-    assert run(*options, "--timed", 0, "--format", "csv").output.startswith("model,name,")
 
 
 def test_mistakes_are_one_sentence(run, photos):
