@@ -80,7 +80,9 @@ def test_the_deep_feature_is_what_texts_are_compared_with(index):
         assert best == one.terms[0].key
     hits = index.search(text="a photo of a red circle filename:red*", strategy="dense-dot", k=3)
     vector = model.text_features(["a photo of a red circle"])[0]
-    again = index.search(vector=vector, where={"filename": "red*"}, strategy="dense-dot", k=3)
+    again = index.search(
+        vector=vector, where={"filename": {"wildcard": "red*"}}, strategy="dense-dot", k=3
+    )
     assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in again]
     assert hits.query.text == "a photo of a red circle"
 
