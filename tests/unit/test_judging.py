@@ -15,7 +15,7 @@ from imgsearch_es.errors import EvaluationError, QueryError, pip_install
 from imgsearch_es.evaluation import Judgements, Run, Topic
 from imgsearch_es.evaluation.judging import Candidate, QrelsFile, Session
 from imgsearch_es.evaluation.runs import pool_runs
-from imgsearch_es.interfaces.cli.judge import TerminalJudge, preview
+from imgsearch_es.interfaces.cli.judging_screen import TerminalJudge, preview
 from imgsearch_es.interfaces.notebook.judging import JudgingWidget
 
 POOL = {"q1": ("a", "b", "c"), "q2": ("d", "e")}

@@ -26,6 +26,7 @@ from imgsearch_es.interfaces.cli import (
     exchange,
     index,
     judge,
+    kibana,
     learn,
     search,
     serve,
@@ -135,7 +136,7 @@ app = typer.Typer(
 for heading, functions in _COMMANDS.items():
     for function in functions:
         command(app, function, heading)
-app.add_typer(serve.kibana, name="kibana", rich_help_panel=_SHOW)
+app.add_typer(kibana.app, name="kibana", rich_help_panel=_SHOW)
 
 
 def main() -> None:
