@@ -111,9 +111,9 @@ def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path):
     bad = [change if isinstance(change, str) else lines[5] | change for change, _ in BAD_ROWS]
     report, count = imported(tmp_path, [*lines[:5], *bad, *lines[6:]])
     assert (report.added, report.rejected, count) == (11, len(bad), 11)
-    for number, (_, reason) in enumerate(BAD_ROWS):
-        assert report.rejected_rows[number].row == 6 + number
-        assert reason in report.rejected_rows[number].reason
+    reasons = {rejected.row: rejected.reason for rejected in report.rejected_rows}
+    for number, (_, reason) in enumerate(BAD_ROWS, 6):
+        assert reason in reasons[number]
 
 
 def test_many_bad_rows_one_after_the_other_end_the_import(lines, tmp_path, monkeypatch):

@@ -858,7 +858,7 @@ def test_a_public_server_sends_nobody_to_a_private_address(monkeypatch):
         url = f"http://ann:secret@{place}/302.png"
         monkeypatch.setattr(addresses, "is_public", lambda address: next(public))
         for answers, said in (
-            ([True, False], "it redirects to what is not on the public internet"),
+            ([True, False], "it redirects to an address that is not on the public internet"),
             ([False], "it redirects without end"),  # who names one of a private network may be
         ):
             public = itertools.cycle(answers)
