@@ -1,8 +1,6 @@
-"""Writes docs/cli.md, the reference of the command line, from the program itself.
+"""Writes docs/cli.md, a page of the documentation's site, from the program itself.
 
     python tools/cli_reference.py
-
-A test fails where the page is not what this would write.
 """
 
 from __future__ import annotations
