@@ -180,7 +180,7 @@ def test_what_the_decision_depends_on(world, monkeypatch):
     world.processor = "slow one"
     others.append(runtime_choice.folder_of(Network()))
     world.processor = "fast one"
-    for name, found in (("installed_version", "3"), ("version_of", "3")):  # others', and the model's own
+    for name, found in (("installed_version", "3"), ("version_of", "3")):
         monkeypatch.setattr(runtime_choice, name, lambda *names, found=found: found)
         others.append(runtime_choice.folder_of(Network()))
     monkeypatch.setattr(runtime_choice, "NETWORKS", 2)
