@@ -1,6 +1,6 @@
 """Writes docs/cli.md, a page of the documentation's site, from the program itself.
 
-    python tools/cli_reference.py
+python tools/cli_reference.py
 """
 
 from __future__ import annotations
