@@ -34,6 +34,7 @@ import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
 
+from imgsearch_es.analysis.visual_words import DEFAULT_WORDS  # noqa: E402
 from imgsearch_es.retrieval.dense import COMPARISONS  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
@@ -49,7 +50,7 @@ with needs("benchmark"):
 K = 10
 STRATEGY = "dense-cosine"
 LATENT, CLASSES, NOISE = 64, 1000, 0.8
-EXACT = "Elasticsearch exact"
+EXACT, EMBEDDED = "Elasticsearch exact", "embedded exact"
 Answer = list[int]
 Way = Callable[[np.ndarray], Answer]
 
@@ -105,9 +106,11 @@ def filled(store: Store, collection: Collection, words: int = 0) -> float:
     return fill(store, collection.documents(), from_labels(["none"]), **sizes)
 
 
-def of_store(store: Store, candidates: int = 0) -> Way:
+def of_store(store: Store, candidates: int = 0, words: int = 0) -> Way:
+    options = {"k": K, "candidates": candidates, "visual_words": words}
+
     def answer(vector: np.ndarray) -> Answer:
-        query = Query((), strategy=STRATEGY, embedding=vector, k=K, candidates=candidates)
+        query = Query((), strategy=STRATEGY, embedding=vector, **options)
         return [int(hit.document.id, 16) for hit in store.search(query).hits]
 
     return answer
@@ -139,7 +142,9 @@ def contenders(
 ) -> tuple[dict[str, Way], dict[str, float]]:
     """All ways to answer, and how many seconds their indexes took."""
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    url = stack.enter_context(elasticsearch_node.node("9", heap=options.heap))
+    url = ""
+    if options.kinds:
+        url = stack.enter_context(elasticsearch_node.node("9", heap=options.heap))
     ways: dict[str, Way] = {}
     seconds: dict[str, float] = {}
     for kind in options.kinds:
@@ -155,10 +160,15 @@ def contenders(
         ways.setdefault(EXACT, of_store(store))
         for candidates in options.candidates:
             ways[f"{kind}, {candidates} candidates"] = of_store(store, candidates)
-    embedded = EmbeddedStore(f"{folder}/dense.duckdb")
-    stack.callback(embedded.close)
-    seconds["embedded"] = round(filled(embedded, collection), 1)
-    return {**ways, "embedded exact": of_store(embedded), **in_memory(collection)}, seconds
+    for name, words in ((EMBEDDED, 0), ("embedded, visual words", DEFAULT_WORDS)):
+        embedded = EmbeddedStore(f"{folder}/{words}.duckdb")
+        stack.callback(embedded.close)
+        seconds[name] = round(filled(embedded, collection, words), 1)
+        for candidates in options.candidates if words else [0]:
+            ways[f"{name}, {candidates} candidates" if words else name] = of_store(
+                embedded, candidates, words
+            )
+    return {**ways, **in_memory(collection)}, seconds
 
 
 def measure(collection: Collection, queries: int, ways: dict[str, Way]) -> list[dict[str, Any]]:
@@ -175,7 +185,7 @@ def measure(collection: Collection, queries: int, ways: dict[str, Way]) -> list[
             answer = way(vector)
             times[name].append((time.perf_counter() - started) * 1000)
             found[name] += len(nearest & set(answer))
-    exact = statistics.median(times[EXACT])
+    exact = statistics.median(times[EXACT if EXACT in times else EMBEDDED])
     return [
         {
             "contender": name,
@@ -195,7 +205,9 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--candidates", type=int, nargs="+", default=[50, 100, 200])
-    parser.add_argument("--kinds", nargs="+", default=["int8_hnsw", "bbq_hnsw", "flat"])
+    parser.add_argument(
+        "--kinds", nargs="*", default=["int8_hnsw", "bbq_hnsw", "flat"], help="none needs no server"
+    )
     parser.add_argument("--heap", default="4g", help="of a node that is started for this")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
