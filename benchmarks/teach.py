@@ -96,11 +96,11 @@ def precision(images: Path, model: str, seeds: int) -> dict[str, dict[str, list[
     return found
 
 
-def _made(count: int) -> Iterator[Document]:
+def _made(count: int, dimensions: int) -> Iterator[Document]:
     random, keys = np.random.default_rng(0), imagenet().keys
-    centers = np.abs(random.standard_normal((100, DIMENSIONS))).astype(np.float32)
+    centers = np.abs(random.standard_normal((100, dimensions))).astype(np.float32)
     for i in range(count):
-        noise = random.random(DIMENSIONS, dtype=np.float32)
+        noise = random.random(dimensions, dtype=np.float32)
         chosen = random.choice(1000, TERMS, replace=False)
         yield Document(
             id=picture_id(f"/made/{i}.jpg"),
@@ -117,12 +117,12 @@ def _made(count: int) -> Iterator[Document]:
         )
 
 
-def speed(count: int) -> dict[str, float]:
+def speed(count: int, dimensions: int) -> dict[str, float]:
     """Seconds to teach, teach again and forget a word that about one in 100 documents shows."""
     with tempfile.TemporaryDirectory() as folder:
         place = f"{folder}/large.duckdb"
         store = open_store(place)
-        filled = fill(store, _made(count), imagenet(), dimensions=DIMENSIONS)
+        filled = fill(store, _made(count, dimensions), imagenet(), dimensions=dimensions)
         store.close()
         print(f"{count:,} documents written in {filled:.0f} s", file=sys.stderr)
         with ImageIndex(place) as index:
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--documents", type=int, default=0)
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="of their deep features")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     answer: dict[str, object] = {}
@@ -159,7 +160,7 @@ def main() -> None:
             row = [way, f"{mean.mean:.3f}", f"{mean.low:.3f} to {mean.high:.3f}"]
             print(f"| {' | '.join([*row, '' if way == 'synsets' else more])} |")
     if options.documents:
-        answer["seconds"] = seconds = speed(options.documents)
+        answer["seconds"] = seconds = speed(options.documents, options.dimensions)
         print(f"\n{options.documents:,} documents with deep features of {DIMENSIONS}:")
         for name, value in seconds.items():
             print(f"  {name}: {value:,.1f}")
