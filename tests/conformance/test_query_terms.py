@@ -44,7 +44,7 @@ def index(request, place, stage) -> Iterator[ImageIndex]:
         word = TaughtWord(
             "thing", "thing", len(settings.vocabulary), (9 * weights).astype("f4"), -5.0, ()
         )
-        made.store.change_taught(settings.with_taught([word]))
+        made.store.change_taught(lambda now: now.with_taught([word]))
         made.store.apply_taught(word, lambda done, total: None)
         made.store.finish()
         yield made

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import vl_convert
 from elasticsearch import Elasticsearch
-from imgsearch_es.interfaces.cli.kibana import export
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.visual_words import word_key, words_of
+from imgsearch_es.interfaces.cli.serve import export
 from imgsearch_es.interfaces.kibana import PANELS, Panel, saved_objects, searched
 from imgsearch_es.pictures.demo import make_photos
 from tests.fakes import noise, register

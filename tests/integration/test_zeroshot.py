@@ -12,7 +12,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, QueryError, WeightsError
 from tests import tiny_clip
-from tests.integration.keras_marks import NUMPY_2
+from tests.integration import NUMPY_2
 from tests.tiny_clip import PAIRS, UNSEEN
 
 pytestmark = [pytest.mark.model, pytest.mark.long, NUMPY_2]

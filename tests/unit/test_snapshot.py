@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded import snapshot_writing
 from imgsearch_es.stores.embedded.beside import Gate
-from imgsearch_es.stores.embedded.snapshot import snapshot_path
+from imgsearch_es.stores.embedded.snapshot import mark_of, snapshot_path
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import document, posteriors
@@ -154,6 +156,16 @@ def test_an_index_of_nothing_has_one_too(path, documents: Sequence):
     store.finish()
     assert store._copy.of_now() is not None
     assert found(store) == []
+
+
+def test_looking_at_the_state_of_a_file_leaves_its_lock(path):
+    with make(path)._reading():
+        assert mark_of(path)
+        opened = f"import duckdb; duckdb.connect({str(path)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", opened], capture_output=True, text=True, check=False
+        )
+    assert "Could not set lock" in done.stderr
 
 
 def test_it_goes_with_its_index(path):

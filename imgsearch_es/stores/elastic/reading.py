@@ -116,7 +116,8 @@ class Reading(AliasedIndex):
 
     def _of_fields(self, query: S) -> S:
         """A query that knows whether the index has a field for each synset."""
-        return replace(query, synset_fields=known_settings(self).synset_fields)
+        settings = self.stored_settings()
+        return replace(query, synset_fields=settings is None or settings.synset_fields)
 
     def _mean_scores(self, keys: Sequence[str]) -> dict[str, float | None]:
         if not keys or not known_settings(self).synset_fields:

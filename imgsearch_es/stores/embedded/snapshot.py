@@ -17,8 +17,10 @@ import mmap
 import os
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,6 @@ MAGIC = b"imgsnap1"
 BLOCK = 1 << 16
 """Bytes that have a checksum of their own, looked at when something of them is first read."""
 TAIL = struct.Struct("<II8s")
-_HEADERS = 3 * 4096
-"""Bytes at the beginning of DuckDB's files, which change with every checkpoint."""
 _INDEXED_AT = 7
 """Where a record says when its document was indexed."""
 
@@ -48,20 +48,26 @@ def snapshot_path(path: Path) -> Path:
 
 
 def mark_of(path: Path) -> str:
-    """The state of an index file that nobody writes just now; "" where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        head, info = zlib.crc32(os.read(descriptor, _HEADERS)), os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        log = path.with_name(f"{path.name}.wal").stat()
-    except OSError:
-        return f"{head}-{info.st_size}-{info.st_mtime_ns}"
-    return f"{head}-{info.st_size}-{info.st_mtime_ns}-{log.st_size}-{log.st_mtime_ns}"
+    """The state of an index file that nobody writes just now; "" where there is none.
+
+    The file must not be opened for this: to close it would take DuckDB's lock of it away.
+    """
+    marks = []
+    for name in (path.name, f"{path.name}.wal"):
+        with suppress(FileNotFoundError):
+            info = path.with_name(name).stat()
+            marks.append(f"{info.st_size}-{info.st_mtime_ns}")
+    return " ".join(marks)
+
+
+def settled_mark_of(path: Path) -> str:
+    """The same as soon as a later change would make another one: clocks of files tick."""
+    while True:
+        changed = path.stat().st_mtime_ns
+        tick = 20_000_000 if changed % 1_000_000_000 else 2_100_000_000  # of whole seconds
+        if (left := changed + tick - time.time_ns()) <= 0:
+            return mark_of(path)
+        time.sleep(min(left, tick) / 1e9)
 
 
 class Column:

@@ -22,6 +22,7 @@ from imgsearch_es.stores.embedded.snapshot import (
     Snapshot,
     SnapshotError,
     mark_of,
+    settled_mark_of,
     snapshot_path,
 )
 
@@ -72,15 +73,12 @@ class KeptSnapshot:
 
     def make(self, reader: Reader) -> None:
         """Make it anew, unless it is of this state, or somebody else makes it or waits to write."""
-        mark = mark_of(self._file)
-        if (kept := self.of_now()) is not None and kept.mark == mark:
+        if self.of_now() is not None:
             return
-        draft, gate, wanted = (
-            self._path.with_name(f".{self._path.name}"),
-            Gate(self._path),
-            Gate(self._file),
-        )
+        draft = self._path.with_name(f".{self._path.name}")
+        gate, wanted = Gate(self._path), Gate(self._file)
         try:
+            mark = settled_mark_of(self._file)
             if gate.shut():
                 write_snapshot(reader, draft, mark, lambda: not wanted.is_shut())
                 draft.replace(self._path)
