@@ -158,6 +158,18 @@ def test_an_index_of_nothing_has_one_too(path, documents: Sequence):
     assert found(store) == []
 
 
+def test_a_large_one_is_not_made_again_soon(path, monkeypatch):
+    monkeypatch.setattr(snapshot_writing, "_LONG", -1)
+    monkeypatch.setattr(snapshot_writing, "_PAUSE", 1e9)
+    store = make(path)
+    store.write([document("new", [("tabby", 1.0)])])
+    store.finish()
+    assert store._copy.of_now() is None
+    monkeypatch.setattr(snapshot_writing, "_PAUSE", 0)
+    store.finish()
+    assert store._copy.of_now() is not None
+
+
 def test_looking_at_the_state_of_a_file_leaves_its_lock(path):
     with make(path)._reading():
         assert mark_of(path)

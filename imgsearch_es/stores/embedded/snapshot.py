@@ -5,7 +5,7 @@ other it is not used, and it may be deleted. In it documents are in the order of
 are broken by place. It never changes: who has it open keeps it, whatever happens to the file.
 
     sections, each from a multiple of 64 on: numbers of one type, little-endian
-    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ...,
+    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ..., "seconds": ...,
         "sections": {name: [offset, type, size, [crc32 of each block]]}}
     crc32 of the footer, its size (both uint32), MAGIC
 """
@@ -112,6 +112,7 @@ class Snapshot:
         mark: of the state that this is a copy of.
         average_length: the mean of the documents' lengths.
         dimensions: of the deep features; 0 without any.
+        seconds: what it took to make it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,6 +129,7 @@ class Snapshot:
         self.mark: str = known["mark"]
         self.average_length: float = known["average_length"]
         self.dimensions: int = known["dimensions"]
+        self.seconds: float = known["seconds"]
         self._columns = {name: Column(whole, place) for name, place in known["sections"].items()}
 
     def __len__(self) -> int:

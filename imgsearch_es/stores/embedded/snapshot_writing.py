@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ _RECORD = (
     "metadata::VARCHAR, {views})"
 )
 """As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
+
+_LONG, _PAUSE = 0.5, 20
+"""What takes more seconds to make is made again after so many times of them."""
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
@@ -72,8 +76,11 @@ class KeptSnapshot:
         self._open, self._useless = None, mark_of(self._file)
 
     def make(self, reader: Reader) -> None:
-        """Make it anew, unless it is of this state, or somebody else makes it or waits to write."""
-        if self.of_now() is not None:
+        """Make it anew, unless it is of this state, or somebody else makes it or waits to write.
+
+        A large one is not made again soon: whoever adds a picture a minute would write all day.
+        """
+        if self.of_now() is not None or self._is_too_soon():
             return
         draft = self._path.with_name(f".{self._path.name}")
         gate, wanted = Gate(self._path), Gate(self._file)
@@ -88,6 +95,14 @@ class KeptSnapshot:
         finally:
             draft.unlink(missing_ok=True)
             gate.open()
+
+    def _is_too_soon(self) -> bool:
+        try:
+            last = self._open or Snapshot(self._path)
+            age = time.time() - self._path.stat().st_mtime
+        except (OSError, SnapshotError, ValueError, LookupError):
+            return False
+        return last.seconds > _LONG and age < _PAUSE * last.seconds
 
     def delete(self) -> None:
         """Remove it."""
@@ -173,6 +188,7 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
 
     NotPossibleError where none can be made, or it is no longer wanted.
     """
+    started = time.monotonic()
     with path.open("w+b") as file:
         draft = _Draft(file)
         numbers, order, average = _write_documents(reader, draft, is_wanted)
@@ -185,8 +201,12 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
         if reader.settings.embedding_dimensions:
             _write_features(reader, draft, numbers, places, is_wanted)
         _write_records(reader, draft, numbers, order, is_wanted)
-        dimensions = reader.settings.embedding_dimensions
-        draft.finish(mark=mark, average_length=average, dimensions=dimensions)
+        draft.finish(
+            mark=mark,
+            average_length=average,
+            dimensions=reader.settings.embedding_dimensions,
+            seconds=time.monotonic() - started,
+        )
 
 
 def _write_documents(
