@@ -12,7 +12,7 @@ from tests.faults.mutations import run, target_of
     [
         ("embedded", 200),
         pytest.param("embedded", 10_000, marks=pytest.mark.long),
-        pytest.param("elasticsearch", 60, marks=[pytest.mark.node, pytest.mark.scripts]),
+        pytest.param("elasticsearch", 40, marks=[pytest.mark.node, pytest.mark.scripts]),
         pytest.param("elasticsearch", 10_000, marks=[pytest.mark.node, pytest.mark.long]),
     ],
 )

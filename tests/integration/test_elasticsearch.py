@@ -59,7 +59,7 @@ def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with
 
 
 @pytest.mark.parametrize(
-    "files", [("pages", "ranking", "store"), pytest.param(("",), marks=pytest.mark.long)], ids=str
+    "files", [("ranking", "store"), pytest.param(("",), marks=pytest.mark.long)], ids=str
 )
 def test_conformance_of_what_needs_no_script(elasticsearch8_url, python_with_client8, files):
     """Elastic's own build for integration tests has no Painless: what scores by scripts waits."""

@@ -58,11 +58,12 @@ def test_variants_of_a_photo_find_each_other(make_indexes, tmp_path):
 def test_dogs_and_cats(make_indexes):
     """Leave one out, on both stores: by picture against NumPy, and by word."""
     rankings = []
-    for index in make_indexes(PETS):
-        found = evaluate(index, "name:{label}.{number}.jpg", SYSTEMS, "P@10,AP")
+    for index, systems in zip(make_indexes(PETS), (SYSTEMS, "auto"), strict=True):
+        found = evaluate(index, "name:{label}.{number}.jpg", systems, "P@10,AP")
         assert found.mean("auto", "P@10").mean >= 0.93
-        assert found.mean("sqrt", "P@10").mean >= found.mean("auto", "P@10").mean
-        assert found.mean("dense-cosine", "P@10").mean >= 0.96
+        if systems == SYSTEMS:
+            assert found.mean("sqrt", "P@10").mean >= found.mean("auto", "P@10").mean
+            assert found.mean("dense-cosine", "P@10").mean >= 0.96
         run = found.runs["auto"].renamed(found.collection.name)
         rankings.append({name: run.documents(name)[:10] for name in run.rankings})
         pictures = {item.id: item.name for item in found.collection.items}
