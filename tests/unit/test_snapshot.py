@@ -16,7 +16,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded import snapshot_writing
 from imgsearch_es.stores.embedded.beside import Gate
-from imgsearch_es.stores.embedded.snapshot import mark_of, snapshot_path
+from imgsearch_es.stores.embedded.snapshot import Snapshot, mark_of, snapshot_path
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import document, posteriors
@@ -66,6 +66,21 @@ def test_what_others_write_is_found_before_and_after_the_copy_is_made_anew(path)
     assert found(store) == added
     other.remove([added[0][1]])
     assert found(store) == before
+
+
+def test_a_stale_one_is_opened_once(path, monkeypatch):
+    make(path)
+    store, opened = EmbeddedStore(path), []
+    store.write([document("new", [("tabby", 1.0)])])
+
+    def count(place: Path) -> Snapshot:
+        opened.append(place)
+        return Snapshot(place)
+
+    monkeypatch.setattr(snapshot_writing, "Snapshot", count)
+    for _ in range(3):
+        assert found(store)[0][1] == document("new", []).id
+    assert len(opened) == 1
 
 
 def test_conditions_are_asked_of_the_file_and_ranked_by_the_copy(path, monkeypatch):

@@ -219,23 +219,22 @@ def _best(query: Query, found: Scores, least: np.float32) -> _Best:
 
 def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
     """The best by deep features, of those queries for which not all scores need be known."""
+    found: dict[int, _Best] = {}
+    if reader.snapshot is None:
+        return found
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, query in enumerate(queries):
         in_words = query.candidates and query.visual_words
         if query.fusion is None and query.strategy in BOUNDED and not in_words:
             alike = query.filters, query.must, query.must_not, query.exclude
             groups.setdefault(alike, []).append(i)
-    found = {}
-    if reader.snapshot is not None:
-        for places in groups.values():
-            asked = [queries[i] for i in places]
-            meets = meeting(reader, reader.snapshot, asked[0])
-            for i, query, (documents, scores, total) in zip(
-                places, asked, nearest(reader.snapshot, asked, meets), strict=True
-            ):
-                check_numbers(scores)
-                best = _best(query, (documents, scores), least_score(query))
-                found[i] = _Best(best.scores, total, {})
+    for places in groups.values():
+        asked = [queries[i] for i in places]
+        answers = nearest(reader.snapshot, asked, meeting(reader, reader.snapshot, asked[0]))
+        for i, query, (documents, scores, total) in zip(places, asked, answers, strict=True):
+            check_numbers(scores)
+            best = _best(query, (documents, scores), least_score(query))
+            found[i] = _Best(best.scores, total, {})
     return found
 
 

@@ -112,13 +112,15 @@ class Snapshot:
         mark: of the state that this is a copy of.
         average_length: the mean of the documents' lengths.
         dimensions: of the deep features; 0 without any.
-        seconds: what it took to make it.
+        seconds: what it took to make it; ``written_at`` when that was.
     """
 
     def __init__(self, path: Path) -> None:
         self._local = threading.local()
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < TAIL.size:
+            info = os.fstat(file.fileno())
+            self.written_at = info.st_mtime
+            if info.st_size < TAIL.size:
                 raise SnapshotError("it is cut off")
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         checksum, size, magic = TAIL.unpack(whole[-TAIL.size :])

@@ -51,29 +51,29 @@ class KeptSnapshot:
     def __init__(self, path: Path) -> None:
         self._file, self._path = path, snapshot_path(path)
         self._open: Snapshot | None = None
-        self._useless = ""
+        self._opened = ""
 
     def of_now(self) -> Snapshot | None:
-        """The copy of the file as it is now, if there is one."""
+        """The copy of the file as it is now, if there is one; a stale one is opened once."""
         mark = mark_of(self._file)
-        found = self._open
-        if found is not None and found.mark == mark:
-            return found
-        if mark in ("", self._useless):
-            return None
-        try:
-            self._open = Snapshot(self._path)
-        except FileNotFoundError:
-            return None
-        except (OSError, SnapshotError, ValueError, LookupError) as error:
-            self.give_up(error)
+        if self._open is not None and self._open.mark == mark:
+            return self._open
+        there = mark_of(self._path)
+        if there != self._opened:
+            self._open, self._opened = None, there
+            try:
+                self._open = Snapshot(self._path)
+            except FileNotFoundError:
+                pass
+            except (OSError, SnapshotError, ValueError, LookupError) as error:
+                self.give_up(error)
         found = self._open
         return found if found is not None and found.mark == mark else None
 
     def give_up(self, error: Exception) -> None:
         """Use it no more, as it is damaged; searches read the index file, which is slower."""
         _log.warning("%s is not used: %s", self._path, error)
-        self._open, self._useless = None, mark_of(self._file)
+        self._open = None
 
     def make(self, reader: Reader) -> None:
         """Make it anew, unless it is of this state, or somebody else makes it or waits to write.
@@ -89,7 +89,6 @@ class KeptSnapshot:
             if gate.shut():
                 write_snapshot(reader, draft, mark, lambda: not wanted.is_shut())
                 draft.replace(self._path)
-                self._useless = ""
         except (OSError, NotPossibleError) as error:
             _log.info("no snapshot of %s was made: %s", self._file, error)
         finally:
@@ -97,12 +96,10 @@ class KeptSnapshot:
             gate.open()
 
     def _is_too_soon(self) -> bool:
-        try:
-            last = self._open or Snapshot(self._path)
-            age = time.time() - self._path.stat().st_mtime
-        except (OSError, SnapshotError, ValueError, LookupError):
+        last = self._open
+        if last is None or last.seconds <= _LONG:
             return False
-        return last.seconds > _LONG and age < _PAUSE * last.seconds
+        return time.time() - last.written_at < _PAUSE * last.seconds
 
     def delete(self) -> None:
         """Remove it."""
