@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,7 @@ from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.keras_file import read_labels, to_vocabulary
 from imgsearch_es.analysis.models.runtime import check_runtime, import_keras, telling
 from imgsearch_es.analysis.models.weights import absolute, fingerprint
-from imgsearch_es.errors import (
-    AnalyzerError,
-    ConfigurationError,
-    MissingDependencyError,
-    WeightsError,
-    pip_install,
-)
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, needed
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
@@ -187,13 +181,6 @@ def _default_words() -> list[str]:
     return list(dict.fromkeys([*imagenet().labels, *more]))
 
 
-@cache
 def _keras_hub() -> Any:
     import_keras()
-    try:
-        import keras_hub
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"zeroshot needs keras-hub, which is not installed: {pip_install('zeroshot')}"
-        ) from error
-    return keras_hub
+    return needed("keras_hub", "zeroshot needs keras-hub, which is not installed", "zeroshot")
