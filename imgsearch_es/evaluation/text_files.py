@@ -17,14 +17,20 @@ from pathlib import Path
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.pictures.files import check_finite, saving
 
+_MOST = 1 << 30
+"""Bytes of text, unpacked: a small ``.gz`` may hold more than memory does."""
+
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """A file in UTF-8."""
     source = Path(path).expanduser()
     try:
         check_finite(source)
-        data = source.read_bytes()
-        return (gzip.decompress(data) if source.suffix == ".gz" else data).decode("utf-8-sig")
+        with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file:
+            data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise EvaluationError(f"cannot read {source}: it has over {_MOST:,} bytes of text")
+        return data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EvaluationError(f"cannot read {source}: {reason}") from error

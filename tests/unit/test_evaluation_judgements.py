@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import Judgements, Run
+from imgsearch_es.evaluation import Judgements, Run, text_files
 from imgsearch_es.evaluation.runs import falling
 
 NAMES = st.text("abcxyz019._-", min_size=1, max_size=6)
@@ -51,6 +51,16 @@ def test_a_large_group_is_kept_once():
     renamed = judgements.renamed(lambda key: f"n{key}")
     assert len({id(grades) for grades in renamed.grades.values()}) == 1
     assert renamed.of("n7").keys() == {f"n{i}" for i in range(1000)} - {"n7"}
+
+
+def test_a_small_file_that_unpacks_to_more_than_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_MOST", 1000)
+    path = tmp_path / "qrels.gz"
+    path.write_bytes(gzip.compress(b"q 0 d 1\n" + b"\n" * 992))
+    assert len(Judgements.from_qrels(path)) == 1
+    path.write_bytes(gzip.compress(b"q 0 d 1\n" + b"\n" * 993))
+    with pytest.raises(EvaluationError, match="has over 1,000 bytes"):
+        Judgements.from_qrels(path)
 
 
 def test_sample_and_select():
