@@ -216,14 +216,14 @@ class Reading(AliasedIndex):
     def glance(self) -> list[Harm]:
         settings = known_settings(self)
         with translated(self._address):
-            return inspecting.glance(self.client, self._name, settings)
+            return inspecting.glance(self.client, self._name, settings, self._impacts)
 
     def inspect(self) -> Iterator[Inspected]:
         """Every document as the index is when the first is asked for."""
         settings, asked = known_settings(self), inspecting.body(self._connection[1])
         with translated(self._address):
             for hit in self._hits((), asked):
-                yield inspecting.inspect_hit(hit, settings)
+                yield inspecting.inspect_hit(hit, settings, self._impacts)
 
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
