@@ -66,6 +66,7 @@ class Summand(NamedTuple):
 
 
 _BM25 = {"k1": 1.2, "b": 0.75}
+"""The default parameters."""
 _LARGEST = {"k1": 1e6, "b": 1.0}
 """Values of the parameters: beyond them scores are below 0, or no float32."""
 

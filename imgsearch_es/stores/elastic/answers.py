@@ -13,6 +13,7 @@ The window is scored again where it is read: its documents come with their terms
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -59,7 +60,7 @@ KEEP_ALIVE = "5m"
 _LEAST = 100
 """Documents in one request for a page, at least."""
 _LOOSEST = 2.0
-"""Impacts that a formula may exceed so many times prove too little, and are not used."""
+"""Impacts that a formula may exceed more times prove too little: a script is quicker, if it can."""
 
 
 def first_window(query: Query) -> int:
@@ -230,7 +231,8 @@ def way_of(
     """How a weighted query is executed: by what its strategy reads, or an index has impacts of."""
     if query.fusion is not None:
         return _FUSED
-    if query.formula.name in impacts and _excess(query, statistics, 0.0) <= _LOOSEST:
+    most = _LOOSEST if query.synset_fields else math.inf
+    if query.formula.name in impacts and _excess(query, statistics, 0.0) <= most:
         return IMPACT
     return _WAYS[STRATEGIES[query.strategy].reads]
 

@@ -93,7 +93,7 @@ class ElasticStore(Writing):
                 ranked = [item[0] for way, item in zip(ways, part, strict=True) if way is IMPACT]
                 some_vanish = self._may_vanish(*ranked)
                 for way, (query, statistics), answer in zip(ways, part, answers, strict=True):
-                    found, alone = None, some_vanish and way is IMPACT
+                    found, alone = None, some_vanish and way is IMPACT and _vanishing(query)
                     if "error" not in answer and is_complete(answer) and not alone:
                         found = way.read(query, statistics, answer, first_window(query))
                     results.append(found or self._search(query, statistics))
@@ -142,9 +142,8 @@ class ElasticStore(Writing):
         """Whether a document may share a synset with one of the queries and yet score 0."""
         most: dict[str, float] = {}
         for query in queries:
-            if query.synset_fields:  # else such documents may be counted
-                for key, score in vanishing(query.terms, is_linear=query.formula.is_linear).items():
-                    most[key] = max(score, most.get(key, 0.0))
+            for key, score in _vanishing(query).items():
+                most[key] = max(score, most.get(key, 0.0))
         if not most:
             return False
         clauses = [{"range": {f"synset.{k}.score": {"lte": score}}} for k, score in most.items()]
@@ -171,3 +170,10 @@ class ElasticStore(Writing):
 
     def mend(self) -> None:
         """Nothing: Elasticsearch keeps nothing that is of no document."""
+
+
+def _vanishing(query: Query) -> dict[str, float]:
+    """See ``vanishing``; none without fields to ask for, where such documents may be counted."""
+    if not query.synset_fields:
+        return {}
+    return vanishing(query.terms, is_linear=query.formula.is_linear)
