@@ -40,6 +40,7 @@ from imgsearch_es.retrieval.strategies import STRATEGIES as REGISTERED  # noqa: 
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.answers import first_pass, read_first_pass  # noqa: E402
 from imgsearch_es.stores.elastic.clauses import sparse_clause  # noqa: E402
+from imgsearch_es.stores.elastic.impacts import OFFERED  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
@@ -127,6 +128,21 @@ def of_store(store: Store, strategy: str) -> Contender:
     def answer(query: Query) -> Answer:
         hits = store.search(replace(query, strategy=strategy)).hits
         return [(hit.document.id, hit.score) for hit in hits]
+
+    return Contender(answer, strategy)
+
+
+def by_script(store: ElasticStore, strategy: str) -> Contender:
+    """A formula on an index that keeps no impacts of it: a script over all that share a synset."""
+    index = store.location.rpartition("/")[2]
+
+    def answer(query: Query) -> Answer:
+        asked = replace(query, strategy=strategy)
+        keys = [term.key for term in query.terms]
+        known = store.statistics(keys) if asked.formula.needs_statistics else None
+        body = asked.to_elasticsearch(statistics=known)
+        hits = store.client.search(index=index, body=body)["hits"]["hits"]
+        return [(hit["_id"], hit["_score"]) for hit in hits]
 
     return Contender(answer, strategy)
 
@@ -258,7 +274,7 @@ def of_elasticsearch(
 ) -> dict[str, Contender]:
     """The ways to answer from a full index of a node, which goes with the stack."""
     name = f"benchmark-{uuid.uuid4().hex[:8]}"
-    store = ElasticStore(f"{url}/{name}")
+    store = ElasticStore(f"{url}/{name}", impacts=OFFERED)
     client = store.client
     stack.callback(lambda: client.indices.delete(index=f"{name}-000001"))
     seconds = fill(store, collection.documents(), imagenet())
@@ -273,6 +289,7 @@ def of_elasticsearch(
     return {
         "paper script": paper_script(client, name),
         **{strategy: of_store(store, strategy) for strategy in STRATEGIES},
+        **{f"{formula}, no impacts": by_script(store, formula) for formula in OFFERED},
         "bare sparse_vector": bare_sparse_vector(client, name),
     }
 

@@ -48,6 +48,7 @@ class IndexOptions(Seen, total=False):
     lifecycle: str | None
     vectors: str | None
     similarity: str | None
+    impacts: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)

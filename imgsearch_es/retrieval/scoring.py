@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +65,8 @@ class Summand(NamedTuple):
     product: float
 
 
+_BM25 = {"k1": 1.2, "b": 0.75}
+"""The default parameters."""
 _LARGEST = {"k1": 1e6, "b": 1.0}
 """Values of the parameters: beyond them scores are below 0, or no float32."""
 
@@ -77,15 +79,20 @@ class Formula:
         query_weights: the query's terms after what the collection says of them.
         summand: of a weight, a document's score and the context; or of many documents.
         painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
+        impact: what an impact-ordered index keeps of a document's score, to rank by weight times
+            impact; or of many documents.
+        excess: at most how many times that a summand is; see ``_bm25_excess``.
         parameters: their names and default values.
         needs_statistics: whether ``query_weights`` or the summand use them.
-        is_linear: whether an impact-ordered index computes it, as weight times score.
+        is_linear: whether the impact is the score itself, and so the product the summand.
     """
 
     name: str
     query_weights: Callable[[Sequence[Term], Statistics], tuple[Term, ...]]
     summand: Callable[[float, Numbers, Context], Numbers]
     painless: str
+    impact: Callable[[Numbers, Context], Numbers]
+    excess: Callable[[float, float, Statistics, Mapping[str, float]], float] = lambda *_: 1.0
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_statistics: bool = False
     is_linear: bool = False
@@ -149,22 +156,62 @@ def _bm25_summand(weight: float, score: Numbers, context: Context) -> Numbers:
     return weight * score * (k1 + 1) / (score + k1 * (1 - b + b * length))
 
 
+def _bm25_impact(score: Numbers, context: Context) -> Numbers:
+    """With the default parameters and the mean length 1; a query may ask with others."""
+    return _bm25_summand(1.0, score, replace(context, average_length=1.0, parameters=_BM25))
+
+
+def _bm25_excess(
+    least: float, heaviest: float, statistics: Statistics, parameters: Mapping[str, float]
+) -> float:
+    """At most how many times weight and impact a summand is, in a document that scores ``least``.
+
+    Both are d over a sum that is linear in d and in the length. So of all d up to the length, and
+    all lengths from the shortest on, their ratio is greatest in a corner of that region, or far out
+    along an edge. A document whose scores sum to l scores at most
+
+        heaviest (k1 + 1) l / (k1 (1 - b + b l / average))
+
+    which grows with l: the shortest that counts is where this is ``least``.
+    """
+    k1, b, average = parameters["k1"], parameters["b"], statistics.average_length
+    if not k1 * b * average:
+        return math.inf
+    slope = k1 * b / average
+    rest = heaviest * (k1 + 1) - least * slope
+    shortest = least * k1 * (1 - b) / rest * (1 - 1e-6) if rest > 0 else 0.0
+
+    def ratio(d: float, length: float, constant: float) -> float:
+        kept = _BM25["k1"] * ((1 - _BM25["b"]) * constant + _BM25["b"] * length)
+        asked = k1 * (1 - b) * constant + slope * length
+        return (d + kept) / (d + asked) if d + asked else math.inf
+
+    corners = (0, shortest, 1), (shortest, shortest, 1), (0, 1, 0), (1, 1, 0)
+    return (k1 + 1) / (_BM25["k1"] + 1) * max(ratio(*corner) for corner in corners)
+
+
 def _product(weight: float, score: Numbers, context: Context) -> Numbers:
     return weight * score
 
 
+def _itself(score: Numbers, context: Context) -> Numbers:
+    return score
+
+
 # fmt: off
 _ALL = (
-    Formula("inner", _unchanged, _product, "w * d", is_linear=True),
-    Formula("tfidf", _tfidf, _product, "w * d", needs_statistics=True, is_linear=True),
+    Formula("inner", _unchanged, _product, "w * d", _itself, is_linear=True),
+    Formula("tfidf", _tfidf, _product, "w * d", _itself, needs_statistics=True, is_linear=True),
     Formula("cosine", _unit_length,
-            lambda weight, score, context: weight * score / context.norm, "w * d / norm"),
+            lambda weight, score, context: weight * score / context.norm, "w * d / norm",
+            lambda score, context: score / context.norm),
     Formula("sqrt", _roots,
-            lambda weight, score, context: weight * np.sqrt(score), "w * Math.sqrt(d)"),
+            lambda weight, score, context: weight * np.sqrt(score), "w * Math.sqrt(d)",
+            lambda score, context: np.sqrt(score)),
     Formula("bm25", _bm25, _bm25_summand,
             "w * d * (params.k1 + 1) / "
             "(d + params.k1 * (1 - params.b + params.b * (length / params.average)))",
-            parameters={"k1": 1.2, "b": 0.75}, needs_statistics=True),
+            _bm25_impact, _bm25_excess, parameters=_BM25, needs_statistics=True),
 )
 # fmt: on
 FORMULAS = {formula.name: formula for formula in _ALL}

@@ -75,6 +75,8 @@ class Strategy:
     @property
     def cost(self) -> str:
         """What a search reads on Elasticsearch, for people."""
+        if self.reads == SHARING and not self.formula.is_linear:
+            return f"{self.reads}, or posting lists of its impacts"
         return f"{self.reads}, or candidates" if self.can_be_approximate else self.reads
 
     def to_distance(self, score: float) -> float:

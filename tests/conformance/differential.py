@@ -36,6 +36,7 @@ from imgsearch_es.retrieval.strategies import DENSE, STRATEGIES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import aliased, waiting
+from imgsearch_es.stores.elastic.impacts import OFFERED
 from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
@@ -88,7 +89,11 @@ class World:
         self.random = np.random.default_rng(seed)
         self.folder = folder
         self.places = places
-        self.stores: dict[str, Store] = {name: open_store(at) for name, at in places.items()}
+        options: dict[str, Any] = {"impacts": OFFERED} if seed % 2 else {}
+        self.stores: dict[str, Store] = {
+            name: open_store(at, **(options if at.startswith("http") else {}))
+            for name, at in places.items()
+        }
         for store in self.stores.values():
             store.delete()
             store.create(SETTINGS)

@@ -270,7 +270,9 @@ def test_the_whole_body_of_an_approximate_search():
         },
         "size": 17,
         "track_total_hits": True,
-        "_source": {"excludes": ["posterior", "embedding", "direction", "words", "visual_words"]},
+        "_source": {
+            "excludes": ["posterior", "embedding", "direction", "words", "visual_words", "impacts"]
+        },
         "fields": ["embedding"],
     }
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import FORMULAS, Context
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.answers import SMALLEST_WINDOW, first_window, is_proven
 from imgsearch_es.stores.elastic.clauses import matching, scale_of
@@ -60,7 +60,7 @@ SCORING = {
         },
     }
 }
-SOURCE = {"excludes": ["posterior", "embedding", "direction", "words", "visual_words"]}
+SOURCE = {"excludes": ["posterior", "embedding", "direction", "words", "visual_words", "impacts"]}
 
 
 def script_body(inner):
@@ -281,3 +281,37 @@ def test_painless_has_the_operations_of_python_in_their_order(formula):
         known = {"w": w, "d": d, "length": length, "norm": norm, "params": given, "Math": math}
         found = eval(formula.painless, known)  # noqa: S307 - which is an expression of Python, too
         assert found == formula.summand(w, d, Context(length, norm, 0.7, formula.parameters))
+
+
+@settings(max_examples=300)
+@given(
+    scores=st.lists(st.floats(1e-6, 1), min_size=1, max_size=5),
+    weights=st.lists(st.floats(1e-3, 9), min_size=5, max_size=5),
+    others=st.sampled_from([0.0, 0.0, 1e-3, 0.5, 4.0]),
+    average=st.floats(0.02, 6),
+    k1=st.floats(0.05, 5),
+    b=st.floats(0.05, 0.95),
+    part=st.floats(0, 1),
+)
+@example([1.0], [1.0] * 5, 0.0, 1.0, 1.2, 0.75, 1.0)
+def test_no_summand_exceeds_weight_and_impact_more(scores, weights, others, average, k1, b, part):
+    """The impacts bound every formula, for whatever score a document must at least reach."""
+    length, norm = sum(scores) + others, math.hypot(*scores, others)
+    for formula in FORMULAS.values():
+        parameters = {"k1": k1, "b": b} if formula.parameters else {}
+        context = Context(length, norm, average, parameters)
+        pairs = list(zip(weights, scores, strict=False))
+        score = sum(formula.summand(w, d, context) for w, d in pairs)
+        ranked = sum(w * formula.impact(d, context) for w, d in pairs)
+        known = Statistics(1, average, {})
+        for least in (0.0, part * score, score):
+            excess = formula.excess(least, max(w for w, _ in pairs), known, parameters)
+            assert score <= ranked * excess * (1 + 1e-9)
+    assert excess <= formula.excess(0.0, max(w for w, _ in pairs), known, parameters)
+
+
+def test_bm25_has_no_bound_where_its_length_or_saturation_is_off():
+    excess = FORMULAS["bm25"].excess
+    for k1, b, average in ((0, 0.75, 1), (1.2, 0, 1), (1.2, 1, 1), (1.2, 0.75, 0)):
+        assert math.isinf(excess(0.5, 1.0, Statistics(1, average, {}), {"k1": k1, "b": b}))
+    assert excess(0.0, 1.0, Statistics(1, 1.0, {}), {"k1": 1.2, "b": 0.75}) == pytest.approx(1)

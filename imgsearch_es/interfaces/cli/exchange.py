@@ -134,6 +134,7 @@ def reindex(
     Elasticsearch:
         --vectors KIND: How the new index indexes deep features, or none.
         --similarity: How --vectors compares: cosine, dot or euclidean.
+        --impacts FORMULAS: Which formulas the new index has impacts of, or none.
     """
     wanted = {**vars(analyzing), **vars(seen)}
     with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:

@@ -104,12 +104,15 @@ class Layout:
         --vectors KIND: Also index deep features, for `imgsearch search --approximate`: int8_hnsw,
             bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
+        --impacts FORMULAS: Make searches by cosine, sqrt, bm25 or several (with commas) as fast
+            as by auto.
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
     """
 
     vectors: str | None = None
     similarity: str | None = None
+    impacts: str | None = None
     shards: Annotated[int | None, typer.Option(min=1)] = None
     replicas: Annotated[int | None, typer.Option(min=0)] = None
 

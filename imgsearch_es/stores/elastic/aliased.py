@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from imgsearch_es.retrieval.documents import SCHEMA_VERSION, TAUGHT_SCHEMA
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
+from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
     CHECKSUM,
@@ -53,6 +54,7 @@ class AliasedIndex(Store):
         *,
         vectors: str | None = None,
         similarity: str | None = None,
+        impacts: str | Iterable[str] | None = None,
         **options: Any,
     ) -> None:
         layout = {name: options.pop(name) for name in Layout.__slots__ if name in options}
@@ -62,6 +64,8 @@ class AliasedIndex(Store):
         self._layout = Layout(**layout)
         self._wanted = Neighbors.wanted(vectors, similarity)
         self._neighbors = NO_NEIGHBORS
+        self._wanted_impacts = wanted_impacts(impacts)
+        self._impacts: tuple[str, ...] = ()
         self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
         self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
@@ -89,6 +93,11 @@ class AliasedIndex(Store):
             raise ConfigurationError(
                 f"{self.location} was made with {self._neighbors}, not with {self._wanted}: leave "
                 "these options out, or give them to `imgsearch reindex`, which makes it anew"
+            )
+        if settings is not None and self._wanted_impacts not in (None, self._impacts):
+            raise ConfigurationError(
+                f"{self.location} was made with impacts={','.join(self._impacts) or NONE}: leave "
+                "this option out, or give it to `imgsearch reindex`, which makes it anew"
             )
         return settings
 
@@ -154,6 +163,7 @@ class AliasedIndex(Store):
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
+        self._impacts = impacts_in(facts["mappings"]["properties"])
         self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
         self._settings = read_settings(data, self.location)
 
@@ -192,7 +202,8 @@ class AliasedIndex(Store):
         """Create ``<name>-000001`` with the explicit mapping, and the alias ``<name>`` on it."""
         client, version = self._connection
         neighbors = self._wanted or NO_NEIGHBORS
-        body = index_body(settings, version, self._layout, neighbors)
+        impacts = self._wanted_impacts or ()
+        body = index_body(settings, version, self._layout, neighbors, impacts)
         aliases: dict[str, Any] = {_own_alias(self._index): {}}
         if self._name != self._index:  # else it is built beside one that has the name
             aliases[self._name] = {"is_write_index": True}
@@ -215,9 +226,12 @@ class AliasedIndex(Store):
         new._settings = None
         new._layout = self._layout_of(known_index).changed_by(self._layout)
         new._wanted = self._wanted or self._neighbors
+        if self._wanted_impacts is None:
+            new._wanted_impacts = self._impacts
         if new.stored_settings() is not None:
             begun = self._layout_of(new._index)
-            if new._layout.shards not in (None, begun.shards) or new._neighbors != new._wanted:
+            made, wanted = (new._neighbors, new._impacts), (new._wanted, new._wanted_impacts)
+            if new._layout.shards not in (None, begun.shards) or made != wanted:
                 new.delete()
         return new
 

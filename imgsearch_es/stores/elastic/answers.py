@@ -2,7 +2,8 @@
 
     script           the paper's: a script over every document
     script-filtered  the same script, over documents that share a synset with the query
-    impact           the inverted index of the sparse_vector field, then exact rescoring of the best
+    impact           the inverted index of a sparse_vector field, then exact rescoring of the best:
+                     formula (1), TF-IDF, and formulas of which the index has impacts
     visual-words     the same on the field of visual words, and the best by their deep features
 
 All rank alike. A sparse_vector keeps 9 significant bits of a weight (Lucene's FeatureField), so the
@@ -12,9 +13,11 @@ The window is scored again where it is read: its documents come with their terms
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ from elasticsearch import Elasticsearch
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
-from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import (
     FEATURES,
     MAX_RESULTS,
@@ -47,6 +50,7 @@ from imgsearch_es.stores.elastic.clauses import (
 from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
 from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of, result
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
+from imgsearch_es.stores.elastic.impacts import field_of
 
 SMALLEST_WINDOW = 30
 _TOGETHER, _TOGETHER_HITS = 100, 20_000
@@ -55,6 +59,8 @@ KEEP_ALIVE = "5m"
 """How long the server keeps the point in time after each request for a page."""
 _LEAST = 100
 """Documents in one request for a page, at least."""
+_LOOSEST = 2.0
+"""Impacts that a formula may exceed more times prove too little: a script is quicker, if it can."""
 
 
 def first_window(query: Query) -> int:
@@ -64,7 +70,7 @@ def first_window(query: Query) -> int:
 
 def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The best by the inverted index, by their scores before rescoring."""
-    wanted = bool_query(query, must=[sparse_clause(query.terms)])
+    wanted = bool_query(query, must=[sparse_clause(query.terms, field_of(query))])
     return {"query": wanted, "size": window, **SOURCE}
 
 
@@ -86,7 +92,9 @@ def scripted(query: Query, statistics: Statistics, window: int) -> dict[str, Any
 
 
 def factored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
-    """The documents that share a synset, scored by formula (1), on servers without scripts, too."""
+    """The documents that share a synset, scored exactly: by formula (1) without a script."""
+    if not query.formula.is_linear:
+        return scripted(query, statistics, window)
     return _scored(query, exact_scoring(query.terms))
 
 
@@ -122,9 +130,9 @@ def read_first_pass(
 ) -> SearchResult | None:
     """The result in an answer to ``first_pass``; None where a wider window is needed."""
     hits = answer["hits"]["hits"]
-    ranked = best_first(_by_formula_1(query, hit) for hit in hits)
-    last = hits[-1]["_score"] if hits else 0.0
-    if not is_proven(query, [item.score for item in ranked], last, len(hits) < window):
+    ranked = best_first(_by_formula(query, statistics, hit) for hit in hits)
+    last, scores = hits[-1]["_score"] if hits else 0.0, [item.score for item in ranked]
+    if not is_proven(query, scores, last, len(hits) < window, statistics):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
     found = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
@@ -132,14 +140,19 @@ def read_first_pass(
     return result(query, statistics, answer, found, means=means, windows=1, **counted)
 
 
-def _of_first_pass(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
-    found = (_by_formula_1(query, hit) for hit in hits)
+def _of_first_pass(
+    statistics: Statistics, query: Query, hits: Sequence[Mapping[str, Any]]
+) -> list[Scored]:
+    found = (_by_formula(query, statistics, hit) for hit in hits)
     return best_first(item for item in found if item.score > 0)
 
 
-def _by_formula_1(query: Query, hit: Mapping[str, Any]) -> Scored:
+def _by_formula(query: Query, statistics: Statistics, hit: Mapping[str, Any]) -> Scored:
     """A document with its score, summed in the order of the query's terms."""
     document, total = document_of(hit), 0.0
+    if not query.formula.is_linear:
+        ways = query.formula, query.parameters, query.terms, statistics.average_length
+        return Scored(document, score_of(summands(document, *ways)))
     scores = {term.key: term.score for term in document.terms}
     for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
         total += term.score * scores.get(term.key, 0.0)
@@ -153,7 +166,13 @@ def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored]) -> dict[str, A
     return {"total": total["value"], "total_is_exact": total["relation"] == "eq", "exact": True}
 
 
-def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: bool) -> bool:
+def is_proven(
+    query: Query,
+    scores: Sequence[float],
+    last: float,
+    fetched_all: bool,
+    statistics: Statistics = NO_STATISTICS,
+) -> bool:
     """Whether the best offset + k of a rescored window are certainly the best of the index.
 
     No document outside the window has a first-pass score above the window's last one. When the last
@@ -165,12 +184,23 @@ def is_proven(query: Query, scores: Sequence[float], last: float, fetched_all: b
         scores: exact scores of the window, best first.
         last: the server's own score of the window's last document.
         fetched_all: whether the window holds every document that matches.
+        statistics: on which the weights are based.
     """
     if fetched_all:
         return True
     if len(scores) < query.offset + query.k:
         return False  # some underflow to 0, and are no hits
-    return scores[query.offset + query.k - 1] > at_most(query.terms, last)
+    return _is_above(query, statistics, scores[query.offset + query.k - 1], last)
+
+
+def _is_above(query: Query, statistics: Statistics, score: float, server: float) -> bool:
+    """Whether a score is above those of all that the inverted index scores no higher."""
+    return score > at_most(query.terms, server) * _excess(query, statistics, score)
+
+
+def _excess(query: Query, statistics: Statistics, least: float) -> float:
+    parameters = query.formula.with_defaults(query.parameters)
+    return query.formula.excess(least, query.terms[0].score, statistics, parameters)
 
 
 class Way(NamedTuple):
@@ -195,9 +225,16 @@ _WAYS = {
 }
 
 
-def way_of(query: Query) -> Way:
-    """How a query is executed: by what its strategy reads."""
-    return _FUSED if query.fusion is not None else _WAYS[STRATEGIES[query.strategy].reads]
+def way_of(
+    query: Query, statistics: Statistics = NO_STATISTICS, impacts: Sequence[str] = ()
+) -> Way:
+    """How a weighted query is executed: by what its strategy reads, or an index has impacts of."""
+    if query.fusion is not None:
+        return _FUSED
+    most = _LOOSEST if query.synset_fields else math.inf
+    if query.formula.name in impacts and _excess(query, statistics, 0.0) <= most:
+        return IMPACT
+    return _WAYS[STRATEGIES[query.strategy].reads]
 
 
 def request_body(query: Query, statistics: Statistics | None = None) -> dict[str, Any]:
@@ -235,9 +272,11 @@ def batches(
 
 
 def pages(
-    client: Elasticsearch, index: str, query: Query, statistics: Statistics
+    client: Elasticsearch, index: str, query: Query, statistics: Statistics, way: Way
 ) -> Generator[SearchResult, None, None]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
+
+    ``way`` is the query's own.
 
     A point in time keeps the index as it is, and ``search_after`` goes on where the page before
     ended. All matching documents are scored; where the server's scores are not exact, one is given
@@ -246,10 +285,10 @@ def pages(
     Raises:
         StoreError: a page was asked for so late that the server no longer has the point in time.
     """
-    way = way_of(query)
     way = FALLBACK if way is IMPACT and query.synset_fields else way
     size, is_bound = max(query.k, _LEAST), way in (_DENSE, _WORDS, IMPACT)
-    read = _of_first_pass if way is IMPACT else compared
+    read = partial(_of_first_pass, statistics) if way is IMPACT else compared
+    above = partial(_is_above, query, statistics) if way is IMPACT else partial(is_above, query)
     asked = query if is_bound else replace(query, k=size, offset=0)
     body = way.body(asked, statistics, size)
     body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
@@ -267,7 +306,7 @@ def pages(
             waiting = best_first([*waiting, *found])
             count = len(waiting)
             if is_bound and not is_last:
-                ahead = (is_above(query, item.score, hits[-1]["_score"]) for item in waiting)
+                ahead = (above(item.score, hits[-1]["_score"]) for item in waiting)
                 count = sum(takewhile(bool, ahead))
             ready, waiting = [*ready, *waiting[:count]], waiting[count:]
             ready, skip = ready[skip:], max(0, skip - len(ready))

@@ -46,6 +46,8 @@ ABOVE_ZERO = 1.4e-45
 """The smallest float32 above 0: documents that score 0 are no hits."""
 _SAFE = 2.0**-24
 """A heavier weight times any score of a document (2^-126 and more) is above 0 in float32."""
+_DIVISOR = 2.0**10
+"""No formula divides a score by more: by a length, or by how many times the mean one it is."""
 _INTEGER = 2**31 - 1
 """The largest number that an Elasticsearch integer holds, wider than any picture."""
 VISUAL_WORDS = "visual_words"
@@ -79,20 +81,19 @@ def lost_by(terms: Sequence[Term]) -> float:
 
 
 def at_most(terms: Sequence[Term], score: float) -> float:
-    """The most that formula (1) may give a document which ``sparse_clause`` gives this score."""
+    """The most that weights times impacts may be, where ``sparse_clause`` gives this score."""
     return score / scale_of(terms) * (1 + TRUNCATION) * (1 + ROUNDING) + lost_by(terms)
 
 
-def vanishing(terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """Clauses of which a document meets one if its score may be 0 though it shares a synset.
+def vanishing(terms: Sequence[Term], *, is_linear: bool = True) -> dict[str, float]:
+    """Up to which score of a synset a document's own may be 0 although it shares that synset.
 
-    Only very light weights have a clause.
+    Only very light weights have such scores.
     """
-    return [
-        {"range": {f"synset.{term.key}.score": {"lte": ABOVE_ZERO / term.score}}}
-        for term in terms
-        if term.score <= _SAFE
-    ]
+    least = 1.0 if is_linear else _DIVISOR
+    return {
+        term.key: ABOVE_ZERO * least / term.score for term in terms if term.score <= _SAFE * least
+    }
 
 
 def exact_scoring(terms: Sequence[Term]) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def _need_fields(query: Selection, what: str) -> None:
     if not query.synset_fields:
         raise QueryError(
             f"{what} reads the field of a synset, and an index on Elasticsearch with more than "
-            f"{MOST_FIELDS:,} classes has none: use impact, tfidf or dense-*, or an index file"
+            f"{MOST_FIELDS:,} classes has none: use impact, tfidf or dense-*, or an index file; "
+            "`imgsearch reindex --impacts cosine,sqrt,bm25` adds what these three need"
         )
 
 

@@ -134,8 +134,8 @@ def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
 
 def is_above(query: Query, score: float, server: float) -> bool:
     """Whether an exact score is certainly above those of all that the server scores no higher."""
-    if query.by_words or not query.is_dense:
-        return score > at_most(query.word_terms if query.by_words else query.terms, server)
+    if query.by_words:
+        return score > at_most(query.word_terms, server)
     wanted = COMPARISONS[query.strategy].to_painless(score)
     return wanted > server * (1 + 2 * tolerance(query))
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from imgsearch_es.stores.elastic.fetching import (
     embedding_of,
     sent_words,
 )
+from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8
@@ -44,11 +45,14 @@ def body(version: Version) -> dict[str, Any]:
     wanted.pop("stored_fields", None)
     wanted["docvalue_fields"] = [*wanted["docvalue_fields"], *_DOC_VALUES]
     wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction", VISUAL_WORDS]
+    wanted["fields"].append(f"{IMPACTS}.*")
     unsent = [name for name in NOT_FETCHED if name != "words"]
     return {**wanted, "_source": {"excludes": unsent}}
 
 
-def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
+def inspect_hit(
+    hit: Mapping[str, Any], settings: IndexSettings, impacts: Sequence[str] = ()
+) -> Inspected:
     """Compare all that came of a document."""
     source, fields = hit["_source"], hit.get("fields", {})
     vector, made = embedding_of(hit), []
@@ -61,7 +65,12 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
     else:
-        primary, made = found, [*_made_harms(found, right, fields, settings.visual_words)]
+        sparse = {f"{IMPACTS}.{name}": kept for name, kept in impacts_of(found, impacts).items()}
+        sparse["posterior"] = right["posterior"]
+        if settings.visual_words:
+            words = {} if vector is None else sent_words(vector, settings.visual_words)
+            sparse[VISUAL_WORDS] = words
+        primary, made = found, [*_made_harms(found, right, fields, sparse)]
         ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
         names = (right.keys() | source.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
@@ -80,15 +89,14 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
 
 
 def _made_harms(
-    document: Document, right: Mapping[str, Any], fields: Mapping[str, Any], words: int
+    document: Document,
+    right: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    sparse: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, str]]:
     """What searches read of a document and is not as the document says."""
     if fields.get(HIT) != [right[HIT]]:
         yield HIT, DIFFERS if HIT in fields else "it is missing"
-    sparse = {"posterior": right["posterior"]}
-    if words:
-        vector = document.embedding
-        sparse[VISUAL_WORDS] = {} if vector is None else sent_words(vector, words)
     for name, weights in sparse.items():
         kept = fields.get(name, [{}])[0]
         if kept.keys() != weights.keys() or not all(
@@ -106,25 +114,31 @@ def _made_harms(
             yield "direction", DIFFERS
 
 
-def glance(client: Elasticsearch, index: str, settings: IndexSettings) -> list[Harm]:
-    """What is wrong with the posting lists as a whole: two or three counts of each must agree."""
+def glance(
+    client: Elasticsearch, index: str, settings: IndexSettings, impacts: Sequence[str] = ()
+) -> list[Harm]:
+    """What is wrong with the posting lists as a whole: the counts of each must agree."""
     harms, keys = [], settings.vocabulary.keys
+    fields = ["posterior", *(f"{IMPACTS}.{name}" for name in impacts)]
     for start in range(0, len(keys), _COUNTED):
         part = list(keys[start : start + _COUNTED])
         aggs: dict[str, Any] = {}
         for i, key in enumerate(part):
-            one = {"field": "posterior", "query_vector": {key: 1.0}}
-            aggs[f"{i}weights"] = {"filter": {"sparse_vector": one}}
+            for field in fields:
+                one = {"field": field, "query_vector": {key: 1.0}}
+                aggs[f"{i}{field}"] = {"filter": {"sparse_vector": one}}
             aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
             if settings.synset_fields:
                 aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
-            weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
+            names = answer[f"{i}names"]["doc_count"]
             scores = answer.get(f"{i}scores", {"value": names})["value"]
-            if not weights == names == scores:
-                what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
-                harms.append(Harm("posterior", what))
+            for field in fields:
+                weights = answer[f"{i}{field}"]["doc_count"]
+                if not weights == names == scores:
+                    what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
+                    harms.append(Harm(field, what))
     lacking = client.count(index=index, query={"bool": {"must_not": {"exists": {"field": HIT}}}})
     if lacking["count"]:
         harms.append(Harm(HIT, f"{lacking['count']:,} documents have none"))

@@ -11,7 +11,7 @@ by its length. (Elasticsearch's own ``cosine`` refuses pictures whose feature is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
+from imgsearch_es.stores.elastic.impacts import IMPACTS
 
 CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False}}
 """Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
@@ -239,6 +240,7 @@ def index_body(
     version: Version,
     layout: Layout = DEFAULT_LAYOUT,
     neighbors: Neighbors = NO_NEIGHBORS,
+    impacts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Settings and mappings with which to create the index, its own in ``_meta``.
 
@@ -256,7 +258,7 @@ def index_body(
             "dynamic": "strict",
             "_source": {"excludes": [HIT]},
             "_meta": {"imgsearch_es": settings.to_stored()},
-            "properties": _properties(settings, version, neighbors),
+            "properties": _properties(settings, version, neighbors, impacts),
         },
     }
 
@@ -266,7 +268,9 @@ def field_limit(terms: int) -> int:
     return _FIELDS_PER_TERM * terms + _OTHER_FIELDS
 
 
-def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors) -> dict[str, Any]:
+def _properties(
+    settings: IndexSettings, version: Version, neighbors: Neighbors, impacts: Sequence[str]
+) -> dict[str, Any]:
     # Where the server would leave out weak terms of a query by default, it must not.
     prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
     unpruned = {"index_options": {"prune": False}} if prunes else {}
@@ -283,6 +287,9 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
         properties["scores"] = {"type": "float", "index": False, "doc_values": False}
     if settings.visual_words:
         properties[VISUAL_WORDS] = {"type": "sparse_vector", **unpruned}
+    if impacts:
+        weights = {"type": "sparse_vector", **unpruned}
+        properties[IMPACTS] = {"properties": dict.fromkeys(impacts, weights)}
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions)
     return properties

@@ -129,16 +129,20 @@ class Reading(AliasedIndex):
         return {key: answer["aggregations"][str(i)]["value"] for i, key in enumerate(keys)}
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents; the server keeps them until the index changes."""
-        synsets = {"field": "synsets", "include": list(keys), "size": len(keys)}
-        aggregations = {"length": {"avg": {"field": "length"}}, "synsets": {"terms": synsets}}
+        """Counts of documents, and the mean length by a request of its own.
+
+        That reads every document, but the server keeps the answer until the index changes.
+        """
+        synsets = {"terms": {"field": "synsets", "include": list(keys), "size": len(keys)}}
+        lengths = {"length": {"avg": {"field": "length"}}}
         with translated(self._address):
-            answer = self._request(size=0, track_total_hits=True, aggs=aggregations)
-        found = answer["aggregations"]
+            answer = self._request(size=0, track_total_hits=True, aggs={"synsets": synsets})
+            mean = self._request(size=0, aggs=lengths)["aggregations"]["length"]["value"]
+        buckets = answer["aggregations"]["synsets"]["buckets"]
         return Statistics(
             answer["hits"]["total"]["value"],
-            to_score(found["length"]["value"] or 0.0),
-            {bucket["key"]: bucket["doc_count"] for bucket in found["synsets"]["buckets"]},
+            to_score(mean or 0.0),
+            {bucket["key"]: bucket["doc_count"] for bucket in buckets},
         )
 
     def sample(self, size: int) -> list[Document]:
@@ -216,14 +220,14 @@ class Reading(AliasedIndex):
     def glance(self) -> list[Harm]:
         settings = known_settings(self)
         with translated(self._address):
-            return inspecting.glance(self.client, self._name, settings)
+            return inspecting.glance(self.client, self._name, settings, self._impacts)
 
     def inspect(self) -> Iterator[Inspected]:
         """Every document as the index is when the first is asked for."""
         settings, asked = known_settings(self), inspecting.body(self._connection[1])
         with translated(self._address):
             for hit in self._hits((), asked):
-                yield inspecting.inspect_hit(hit, settings)
+                yield inspecting.inspect_hit(hit, settings, self._impacts)
 
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]

@@ -22,6 +22,7 @@ from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
     IMPACT,
+    Way,
     batches,
     first_window,
     pages,
@@ -49,6 +50,9 @@ class ElasticStore(Writing):
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
+        impacts: the formulas of ``impacts.OFFERED`` for which an index that is created has inverted
+            indexes: a list, or text such as "cosine,bm25"; by default none. Their searches take as
+            long as those by ``auto``.
         api_key, username, password, ca_certs, verify_certs, timeout: see ``parse_address``, which
             also reads them from the environment.
     """
@@ -79,16 +83,19 @@ class ElasticStore(Writing):
         version = self._connection[1]
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
-            for query, statistics in part:
-                body = way_of(query).body(query, statistics, first_window(query))
+            ways = [self._way(*item) for item in part]
+            for way, (query, statistics) in zip(ways, part, strict=True):
+                body = way.body(query, statistics, first_window(query))
                 searches += [WHOLE_INDEX, by_doc_values(body, version)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
-                for (query, statistics), answer in zip(part, answers, strict=True):
-                    found = None
-                    if "error" not in answer and is_complete(answer) and not vanishing(query.terms):
-                        found = way_of(query).read(query, statistics, answer, first_window(query))
+                ranked = [item[0] for way, item in zip(ways, part, strict=True) if way is IMPACT]
+                some_vanish = self._may_vanish(*ranked)
+                for way, (query, statistics), answer in zip(ways, part, answers, strict=True):
+                    found, alone = None, some_vanish and way is IMPACT and _vanishing(query)
+                    if "error" not in answer and is_complete(answer) and not alone:
+                        found = way.read(query, statistics, answer, first_window(query))
                     results.append(found or self._search(query, statistics))
         return results
 
@@ -108,7 +115,7 @@ class ElasticStore(Writing):
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        way, window, took = way_of(query), first_window(query), 0.0
+        way, window, took = self._way(query, statistics), first_window(query), 0.0
         if way is IMPACT and self._may_vanish(query):
             way = FALLBACK  # the first pass would count documents that score 0
         for windows in count(1):
@@ -122,7 +129,8 @@ class ElasticStore(Writing):
             window = min(_WIDER * window, MAX_RESULTS)
         means = "too many near-ties for a proof, so all matching pictures were scored"
         if query.by_words or not query.synset_fields:
-            with closing(pages(self.client, self._index, query, statistics)) as found_pages:
+            reading = pages(self.client, self._index, query, statistics, way)
+            with closing(reading) as found_pages:
                 found = next(found_pages)
         else:
             answer = self._ask(FALLBACK.body(query, statistics, window))
@@ -130,11 +138,15 @@ class ElasticStore(Writing):
         took += found.took_ms
         return replace(found, means=means, took_ms=took, windows=windows)
 
-    def _may_vanish(self, query: Query) -> bool:
-        """Whether a document may share a synset with the query and yet score 0."""
-        clauses = vanishing(query.terms)
-        if not clauses or not query.synset_fields:  # then such documents may be counted
+    def _may_vanish(self, *queries: Query) -> bool:
+        """Whether a document may share a synset with one of the queries and yet score 0."""
+        most: dict[str, float] = {}
+        for query in queries:
+            for key, score in _vanishing(query).items():
+                most[key] = max(score, most.get(key, 0.0))
+        if not most:
             return False
+        clauses = [{"range": {f"synset.{k}.score": {"lte": score}}} for k, score in most.items()]
         found = self._request(size=0, track_total_hits=1, query={"bool": {"should": clauses}})
         return bool(found["hits"]["total"]["value"])
 
@@ -150,7 +162,18 @@ class ElasticStore(Writing):
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
             # By the index's own name, not the alias: the query was made for this index.
-            yield from pages(self.client, self._index, query, statistics)
+            way = self._way(query, statistics)
+            yield from pages(self.client, self._index, query, statistics, way)
+
+    def _way(self, query: Query, statistics: Statistics) -> Way:
+        return way_of(query, statistics, self._impacts)
 
     def mend(self) -> None:
         """Nothing: Elasticsearch keeps nothing that is of no document."""
+
+
+def _vanishing(query: Query) -> dict[str, float]:
+    """See ``vanishing``; none without fields to ask for, where such documents may be counted."""
+    if not query.synset_fields:
+        return {}
+    return vanishing(query.terms, is_linear=query.formula.is_linear)

@@ -24,6 +24,7 @@ from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
+from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
 from imgsearch_es.stores.elastic.mapping import CHECKSUM, TERM, field_limit
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
@@ -99,6 +100,8 @@ class Writing(Reading):
                 source["direction"] = sent_vector(direction(document.embedding), version)
             if document.embedding is not None and settings.visual_words:
                 source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
+            if self._impacts:
+                source[IMPACTS] = impacts_of(document, self._impacts)
             made: dict[str, Any] = {"_id": document.id, "_source": source}
             if document.id in unless_changed:
                 made["_if_seq_no"], made["_if_primary_term"] = unless_changed[document.id]
