@@ -73,8 +73,8 @@ class ImageIndex(LearningIndex):
             feature, True for 128, for the strategy "visual-words" and approximate answers.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
-            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``vectors``
-            and ``similarity`` (see ``stores.elastic.ElasticStore``).
+            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``layout``,
+            ``vectors`` and ``similarity`` (see ``stores.elastic.ElasticStore``).
 
     Raises:
         ConfigurationError: the location or an option makes no sense.

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.analysis.views import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.retrieval.ledger import now
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -34,6 +36,15 @@ it: they would add documents without the words, and call those with them harmed.
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
+_USUAL = (
+    b'{"uri":"https:///home/photos/IMG_2026.jpg","filename":"image.png","sha256":"0123456789abcdef'
+    b'","width":640,"height":480,"bytes":1,"format":"JPEG","indexed_at":"2026-01-01T00:00:00.0000'
+    b'00+00:00","labels":[""],"metadata":{"":""},"terms":["tabby","_cat","_dog"],"scores":[0.0001,'
+    b'0.001,0.01,0.1],"views":[0,null],"checksum":""}'
+)
+"""What is in most documents, so that a packed hit need not hold it. Never to be changed."""
+_PACKED = b"z"
+"""What a packed hit begins with; JSON does not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,10 +168,12 @@ class Document:
         sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
         *,
         synset_fields: bool = True,
+        lean: bool = False,
     ) -> dict[str, Any]:
         """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature.
 
-        Without ``synset_fields`` it has a list of ``scores`` in their place.
+        Without ``synset_fields`` it has a list of ``scores`` in their place. A ``lean`` one
+        has what is searched, and all else in ``hit`` alone.
         """
         source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
@@ -170,8 +183,18 @@ class Document:
             "synsets": [term.key for term in self.terms],
             "length": self.length,
             "norm": self.norm,
+            "hit": self.to_hit(packed=lean),
+        }
+        if self.terms:
+            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.embedding is not None:
+            source["embedding"] = sent(self.embedding)
+        if lean:
+            if synset_fields:
+                source["synset"] = {term.key: {"score": term.score} for term in self.terms}
+            return source
+        source |= {
             "words": [vocabulary.words(term.key) for term in self.terms],
-            "hit": self.to_hit(),
             "checksum": self.checksum,
         }
         if synset_fields:
@@ -185,12 +208,8 @@ class Document:
             }
         else:
             source["scores"] = [term.score for term in self.terms]
-        if self.terms:
-            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
         if self.views is not None:
             source["views"] = self.views
-        if self.embedding is not None:
-            source["embedding"] = sent(self.embedding)
         return source
 
     @classmethod
@@ -210,10 +229,21 @@ class Document:
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
         )
 
-    def to_hit(self) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read."""
-        text = json.dumps(self._facts(), separators=(",", ":"))
-        return base64.b64encode(text.encode("ascii")).decode("ascii")
+    def to_hit(self, *, packed: bool = False) -> str:
+        """All but the embedding as base64 of JSON, for a field that is quick to read.
+
+        ``packed``, it is deflated, without an id that follows from the URI, and with the checksum.
+        """
+        facts = self._facts()
+        if packed:
+            facts["checksum"] = self.checksum
+            if self.id == picture_id(self.uri):
+                del facts["id"]
+        data = json.dumps(facts, separators=(",", ":")).encode("ascii")
+        if packed:
+            packer = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL)
+            data = _PACKED + packer.compress(data) + packer.flush()
+        return base64.b64encode(data).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
@@ -230,7 +260,7 @@ class Document:
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""
-        fields = json.loads(base64.b64decode(hit))
+        fields = facts_of(hit)
         return cls(
             **{name: fields[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),
@@ -242,6 +272,21 @@ class Document:
                 fields.get("views"),
             ),
         )
+
+
+def facts_of(hit: str) -> dict[str, Any]:
+    """The JSON that ``Document.to_hit`` wrote; ValueError of what it did not."""
+    data = base64.b64decode(hit)
+    if data.startswith(_PACKED):
+        unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL)
+        try:
+            data = unpacker.decompress(data[len(_PACKED) :])
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
+    found: dict[str, Any] = json.loads(data)
+    if "id" not in found:
+        found["id"] = picture_id(found["uri"])
+    return found
 
 
 def terms_of(

@@ -106,12 +106,15 @@ class Layout:
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
+        --layout: How documents are kept: full (the default), or lean: a quarter of the bytes,
+            without _source, the paper's fields and Kibana's table of pictures.
     """
 
     vectors: str | None = None
     similarity: str | None = None
     shards: Annotated[int | None, typer.Option(min=1)] = None
     replicas: Annotated[int | None, typer.Option(min=0)] = None
+    layout: str | None = None
 
 
 def opened(index: str | None, **options: Any) -> ImageIndex:

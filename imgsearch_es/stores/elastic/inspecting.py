@@ -1,6 +1,7 @@
 """Looking for harm on Elasticsearch: sources, doc values and posting lists that do not agree.
 
-``posterior`` keeps nine significant bits of each weight, so it is compared as exactly as that.
+``posterior`` keeps nine significant bits of each weight, so it is compared as exactly as that. A
+lean index does not give it back: there each posting list is compared with the scores beside it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import numpy as np
 from elasticsearch import Elasticsearch
 
 from imgsearch_es.retrieval.dense import direction
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
+    AS_BYTES,
     HIT,
     NOT_FETCHED,
+    SOURCE,
+    WHOLE,
     WHOLE_INDEX,
     by_doc_values,
     embedding_of,
@@ -38,39 +42,57 @@ _COUNTED = 100
 """Synsets counted in one request."""
 
 
-def body(version: Version) -> dict[str, Any]:
+def body(version: Version, *, lean: bool) -> dict[str, Any]:
     """What to ask for of each document: all that is kept of it."""
-    wanted = by_doc_values({"fields": ["embedding"]}, version)
+    wanted = by_doc_values(WHOLE, version, lean=lean)
     wanted.pop("stored_fields", None)
-    wanted["docvalue_fields"] = [*wanted["docvalue_fields"], *_DOC_VALUES]
-    wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction", VISUAL_WORDS]
-    unsent = [name for name in NOT_FETCHED if name != "words"]
-    return {**wanted, "_source": {"excludes": unsent}}
+    wanted["docvalue_fields"] += _DOC_VALUES
+    if version >= AS_BYTES:
+        wanted["docvalue_fields"].append({"field": "direction", "format": "binary"})
+    if lean:
+        return wanted
+    asked = ["posterior", VISUAL_WORDS, *(() if version >= AS_BYTES else ("direction",))]
+    return {**wanted, **SOURCE, "fields": [*wanted.get("fields", ()), *asked]}
 
 
-def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings) -> Inspected:
-    """Compare all that came of a document."""
-    source, fields = hit["_source"], hit.get("fields", {})
+def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings, *, lean: bool) -> Inspected:
+    """Compare all that came of a document, which is in its source, or in ``hit`` if it is lean."""
+    written, fields = hit.get("_source", {}), hit.get("fields", {})
     vector, made = embedding_of(hit), []
     primary: Document | None = None
     try:
-        found = replace(Document.from_source(source), embedding=vector)
+        if lean:
+            written = facts_of(fields[HIT][0])
+            found = Document.from_hit(fields[HIT][0])
+        else:
+            found = Document.from_source(written)
+        found = replace(found, embedding=vector)
         right = found.to_source(
-            settings.vocabulary, lambda vector: None, synset_fields=settings.synset_fields
+            settings.vocabulary,
+            lambda vector: None,
+            synset_fields=settings.synset_fields,
+            lean=lean,
         )
+        wanted = facts_of(right[HIT]) if lean else right
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
     else:
-        primary, made = found, [*_made_harms(found, right, fields, settings.visual_words)]
-        ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
-        names = (right.keys() | source.keys()) - ignored
-        own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
-    if hit["_id"] != source.get("id"):
+        primary, made = found, [*_doc_value_harms(right, fields)]
+        if not lean:
+            made += _made_harms(found, right, fields, settings.visual_words)
+        kept = embedding_of(hit, "direction")
+        both = kept is not None and vector is not None
+        if both and not np.allclose(kept, direction(vector), atol=1e-5):
+            made.append(("direction", DIFFERS))
+        ignored = {HIT, *NOT_FETCHED} | ({"checksum"} - written.keys())
+        names = (wanted.keys() | written.keys()) - ignored
+        own = [(n, DIFFERS) for n in sorted(names) if written.get(n) != wanted.get(n)]
+    if hit["_id"] != written.get("id"):
         own.append(("id", "the document has another one"))
     return inspected(
         hit["_id"],
-        source.get("uri"),
-        source.get("checksum"),
+        written.get("uri"),
+        written.get("checksum"),
         primary,
         own=own,
         made=made,
@@ -96,28 +118,33 @@ def _made_harms(
             for key, score in weights.items()
         ):
             yield name, DIFFERS
+
+
+def _doc_value_harms(
+    right: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     for name in _DOC_VALUES:
         value = right.get(name, [])
         if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):
             yield name, "its doc values are not what the document says"
-    if "direction" in fields and document.embedding is not None:
-        wanted = direction(document.embedding)
-        if not np.allclose(np.asarray(fields["direction"], np.float32), wanted, atol=1e-5):
-            yield "direction", DIFFERS
 
 
-def glance(client: Elasticsearch, index: str, settings: IndexSettings) -> list[Harm]:
+def glance(client: Elasticsearch, index: str, settings: IndexSettings, *, lean: bool) -> list[Harm]:
     """What is wrong with the posting lists as a whole: two or three counts of each must agree."""
     harms, keys = [], settings.vocabulary.keys
     for start in range(0, len(keys), _COUNTED):
         part = list(keys[start : start + _COUNTED])
         aggs: dict[str, Any] = {}
         for i, key in enumerate(part):
-            one = {"field": "posterior", "query_vector": {key: 1.0}}
-            aggs[f"{i}weights"] = {"filter": {"sparse_vector": one}}
+            one = {"sparse_vector": {"field": "posterior", "query_vector": {key: 1.0}}}
+            aggs[f"{i}weights"] = {"filter": one}
             aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
             if settings.synset_fields:
-                aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
+                score = f"synset.{key}.score"
+                aggs[f"{i}scores"] = {"value_count": {"field": score}}
+                if lean:
+                    aggs[f"{i}low"] = {"filter": _weight_by_score(one, score, 1 / _TRUNCATION)}
+                    aggs[f"{i}high"] = {"filter": _weight_by_score(one, score, 1 + 2e-6)}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
             weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
@@ -125,7 +152,24 @@ def glance(client: Elasticsearch, index: str, settings: IndexSettings) -> list[H
             if not weights == names == scores:
                 what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
                 harms.append(Harm("posterior", what))
+            low = answer.get(f"{i}low", {"doc_count": weights})["doc_count"]
+            high = answer.get(f"{i}high", {"doc_count": 0})["doc_count"]
+            if wrong := weights - low + high:
+                harms.append(Harm("posterior", f"{key}: {wrong:,} weights are not the score"))
     lacking = client.count(index=index, query={"bool": {"must_not": {"exists": {"field": HIT}}}})
     if lacking["count"]:
         harms.append(Harm(HIT, f"{lacking['count']:,} documents have none"))
     return harms
+
+
+def _weight_by_score(weights: dict[str, Any], score: str, least: float) -> dict[str, Any]:
+    """Documents whose weight in a posting list, divided by a field, is at least so much."""
+    by_score = {"field": score, "modifier": "reciprocal", "missing": 1e-30}
+    return {
+        "function_score": {
+            "query": weights,
+            "functions": [{"field_value_factor": by_score}],
+            "boost_mode": "multiply",
+            "min_score": least * (1 - 1e-6),
+        }
+    }

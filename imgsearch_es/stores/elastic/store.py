@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import count
@@ -46,6 +46,8 @@ class ElasticStore(Writing):
         expected_pictures: how many it will hold at the end, from which ``shards`` follows.
         refresh_interval: how soon written documents are found by others, such as "30s".
         lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
+        layout: how an index that is created keeps documents: "full" (the default), or "lean": a
+            quarter of the bytes, without ``_source`` and the paper's fields; see docs/document.md.
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
@@ -76,12 +78,11 @@ class ElasticStore(Writing):
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
-        version = self._connection[1]
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             for query, statistics in part:
                 body = way_of(query).body(query, statistics, first_window(query))
-                searches += [WHOLE_INDEX, by_doc_values(body, version)]
+                searches += [WHOLE_INDEX, self._quick(body)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -122,7 +123,7 @@ class ElasticStore(Writing):
             window = min(_WIDER * window, MAX_RESULTS)
         means = "too many near-ties for a proof, so all matching pictures were scored"
         if query.by_words or not query.synset_fields:
-            with closing(pages(self.client, self._index, query, statistics)) as found_pages:
+            with closing(self._pages(query, statistics)) as found_pages:
                 found = next(found_pages)
         else:
             answer = self._ask(FALLBACK.body(query, statistics, window))
@@ -139,18 +140,30 @@ class ElasticStore(Writing):
         return bool(found["hits"]["total"]["value"])
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._request(body=by_doc_values(body, self._connection[1])).body
-        if not is_complete(answer):
-            answer = self._request(body=body).body
+        answer = self._answer(body, index=self._name)
         self._check_index([answer])
+        return answer
+
+    def _answer(self, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
+        """An answer with its documents by doc values; by ``_source`` if one has none."""
+        answer = self.client.search(body=self._quick(body), **WHOLE_INDEX, **where).body
+        if not (is_complete(answer) or self._is_lean):
+            answer = self.client.search(body=self._in_full(body), **WHOLE_INDEX, **where).body
         return dict(answer)
+
+    def _quick(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.stored_settings()
+        return by_doc_values(body, self._connection[1], lean=self._is_lean)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Read on from page to page, at one point in time."""
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
-            # By the index's own name, not the alias: the query was made for this index.
-            yield from pages(self.client, self._index, query, statistics)
+            yield from self._pages(query, statistics)
+
+    def _pages(self, query: Query, statistics: Statistics) -> Generator[SearchResult, None, None]:
+        # By the index's own name, not the alias: the query was made for this index.
+        return pages(self.client, self._index, query, statistics, self._answer)
 
     def mend(self) -> None:
         """Nothing: Elasticsearch keeps nothing that is of no document."""

@@ -24,7 +24,7 @@ from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
-from imgsearch_es.stores.elastic.mapping import CHECKSUM, TERM, field_limit
+from imgsearch_es.stores.elastic.mapping import CHECKSUM, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
@@ -92,6 +92,7 @@ class Writing(Reading):
                 settings.vocabulary,
                 lambda vector: sent_vector(vector, version),
                 synset_fields=settings.synset_fields,
+                lean=self._is_lean,
             )
             if not self._has_checksums:
                 del source["checksum"]
@@ -155,7 +156,7 @@ class Writing(Reading):
             known = found.get("synset", {}).get("properties", {})
             new = [k for k in settings.vocabulary.keys if k not in known]
             new = new if settings.synset_fields else []
-            properties = {"synset": {"properties": dict.fromkeys(new, TERM)}} if new else {}
+            properties = {"synset": term_fields(new, lean=self._is_lean)} if new else {}
             if new:
                 limit = field_limit(len(known) + len(new))
                 indices.put_settings(
