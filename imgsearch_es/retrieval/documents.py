@@ -112,11 +112,12 @@ class Document:
     @property
     def checksum(self) -> str:
         """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""
-        facts = self._facts()
-        facts |= {
-            "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
-            "metadata": json.loads(json.dumps(facts["metadata"])),  # keys are texts, to be sorted
-        }
+        return self._checksum(self._facts())
+
+    def _checksum(self, facts: Mapping[str, Any]) -> str:
+        at = self.indexed_at.astimezone(timezone.utc).isoformat()
+        metadata = facts["metadata"] and json.loads(json.dumps(facts["metadata"]))
+        facts = {**facts, "indexed_at": at, "metadata": metadata}  # keys are texts, to be sorted
         digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
         if self.embedding is None:
             return digest.hexdigest()
@@ -236,7 +237,7 @@ class Document:
         """
         facts = self._facts()
         if packed:
-            facts["checksum"] = self.checksum
+            facts["checksum"] = self._checksum(facts)
             if self.id == picture_id(self.uri):
                 del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")

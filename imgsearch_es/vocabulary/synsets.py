@@ -112,6 +112,16 @@ class Vocabulary:
 
     def words(self, key: str) -> str:
         """A synset's words and its hypernyms', nearest first: "tabby, tabby cat, cat, ..."."""
+        if key not in self._words:
+            self._words[key] = self._joined_words(key)
+        return self._words[key]
+
+    @cached_property
+    def _words(self) -> dict[str, str]:
+        """What ``words`` gave, because every picture of a synset is written with its words."""
+        return {}
+
+    def _joined_words(self, key: str) -> str:
         synset = self._known[key]
         name = synset.name.replace("_", " ") if synset.wnid else synset.name
         lemmas = (lemma for above in self.hypernyms(key) for lemma in above.lemmas)

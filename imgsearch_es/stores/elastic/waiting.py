@@ -49,6 +49,8 @@ class Patience:
         self._ended = False
         self._end = threading.Condition()  # an Event is not safe in a handler of signals
         self._since: float | None = None
+        self.turn = threading.Lock()
+        """Held to make a request, so that the first one is on its way while others are made."""
 
     @property
     def is_on(self) -> bool:
@@ -184,7 +186,8 @@ def bulk(
 
     def attempt() -> None:
         busy: Mapping[str, Any] | None = None
-        sent = map(action, list(left.values()))
+        with patience.turn:
+            sent = [action(item) for item in left.values()]
         for _, outcome in helpers.streaming_bulk(client, sent, **options):
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:

@@ -32,6 +32,8 @@ _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
 _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
+_MOST_TOGETHER = 256
+"""Documents of one request: the server need not wait long for the first one."""
 _LONGEST_REASON = 300
 """Characters of the server's reason for refusing a document."""
 _LOOKED_AT = 2000
@@ -57,7 +59,7 @@ class Writing(Reading):
         self._add_checksums()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
-        size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
+        size = min(max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS)), _MOST_TOGETHER)
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
