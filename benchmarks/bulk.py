@@ -44,7 +44,7 @@ from imgsearch_es.stores.base import IndexSettings  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
-TOGETHER = 2048
+TOGETHER = 5000
 """Documents that ElasticStore.write gets at once; the helpers get all in one stream."""
 LAYOUTS = ("full", "lean")
 RETENTION_S = 70

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any
 
 import numpy as np
@@ -194,8 +194,9 @@ class Document:
             if synset_fields:
                 source["synset"] = {term.key: {"score": term.score} for term in self.terms}
             return source
+        words = chain.from_iterable(vocabulary.words(term.key) for term in self.terms)
         source |= {
-            "words": [vocabulary.words(term.key) for term in self.terms],
+            "words": ", ".join(dict.fromkeys(words)),
             "checksum": self.checksum,
         }
         if synset_fields:

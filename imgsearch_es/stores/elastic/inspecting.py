@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from elasticsearch import Elasticsearch
+from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, facts_of
@@ -81,8 +82,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings, *, lean: bool) 
         if not lean:
             made += _made_harms(found, right, fields, settings.visual_words)
         kept = embedding_of(hit, "direction")
-        both = kept is not None and vector is not None
-        if both and not np.allclose(kept, direction(vector), atol=1e-5):
+        if kept is not None and vector is not None and not _is_direction(kept, vector):
             made.append(("direction", DIFFERS))
         ignored = {HIT, *NOT_FETCHED} | ({"checksum"} - written.keys())
         names = (wanted.keys() | written.keys()) - ignored
@@ -91,7 +91,7 @@ def inspect_hit(hit: Mapping[str, Any], settings: IndexSettings, *, lean: bool) 
         own.append(("id", "the document has another one"))
     return inspected(
         hit["_id"],
-        written.get("uri"),
+        written.get("uri") or fields.get("uri", [""])[0],
         written.get("checksum"),
         primary,
         own=own,
@@ -120,6 +120,10 @@ def _made_harms(
             yield name, DIFFERS
 
 
+def _is_direction(kept: NDArray[np.float32], vector: NDArray[np.float32]) -> bool:
+    return np.allclose(kept, direction(vector), atol=1e-5)
+
+
 def _doc_value_harms(
     right: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
@@ -136,15 +140,12 @@ def glance(client: Elasticsearch, index: str, settings: IndexSettings, *, lean: 
         part = list(keys[start : start + _COUNTED])
         aggs: dict[str, Any] = {}
         for i, key in enumerate(part):
-            one = {"sparse_vector": {"field": "posterior", "query_vector": {key: 1.0}}}
-            aggs[f"{i}weights"] = {"filter": one}
+            aggs[f"{i}weights"] = {"filter": _weight(key)}
             aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
             if settings.synset_fields:
-                score = f"synset.{key}.score"
-                aggs[f"{i}scores"] = {"value_count": {"field": score}}
+                aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
                 if lean:
-                    aggs[f"{i}low"] = {"filter": _weight_by_score(one, score, 1 / _TRUNCATION)}
-                    aggs[f"{i}high"] = {"filter": _weight_by_score(one, score, 1 + 2e-6)}
+                    aggs[f"{i}wrong"] = {"filter": _wrong_weight(key)}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
             weights, names = (answer[f"{i}{name}"]["doc_count"] for name in ("weights", "names"))
@@ -152,9 +153,7 @@ def glance(client: Elasticsearch, index: str, settings: IndexSettings, *, lean: 
             if not weights == names == scores:
                 what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
                 harms.append(Harm("posterior", what))
-            low = answer.get(f"{i}low", {"doc_count": weights})["doc_count"]
-            high = answer.get(f"{i}high", {"doc_count": 0})["doc_count"]
-            if wrong := weights - low + high:
+            if wrong := answer.get(f"{i}wrong", {"doc_count": 0})["doc_count"]:
                 harms.append(Harm("posterior", f"{key}: {wrong:,} weights are not the score"))
     lacking = client.count(index=index, query={"bool": {"must_not": {"exists": {"field": HIT}}}})
     if lacking["count"]:
@@ -162,12 +161,30 @@ def glance(client: Elasticsearch, index: str, settings: IndexSettings, *, lean: 
     return harms
 
 
-def _weight_by_score(weights: dict[str, Any], score: str, least: float) -> dict[str, Any]:
-    """Documents whose weight in a posting list, divided by a field, is at least so much."""
-    by_score = {"field": score, "modifier": "reciprocal", "missing": 1e-30}
+def wrong_weights(settings: IndexSettings) -> Iterator[dict[str, Any]]:
+    """Queries for the documents of a lean index with a weight that is not the score."""
+    keys = settings.vocabulary.keys if settings.synset_fields else ()
+    for start in range(0, len(keys), _COUNTED):
+        yield {"bool": {"should": [_wrong_weight(key) for key in keys[start : start + _COUNTED]]}}
+
+
+def _weight(key: str) -> dict[str, Any]:
+    return {"sparse_vector": {"field": "posterior", "query_vector": {key: 1.0}}}
+
+
+def _wrong_weight(key: str) -> dict[str, Any]:
+    """What has a weight, and not within the bits that are kept of the score beside it."""
+    right = {"bool": {"filter": [_by_score(key, 1 / _TRUNCATION)]}}
+    right["bool"]["must_not"] = [_by_score(key, 1 + 2e-6)]
+    return {"bool": {"filter": [_weight(key)], "must_not": [right]}}
+
+
+def _by_score(key: str, least: float) -> dict[str, Any]:
+    """Documents whose weight, divided by their score, is at least so much."""
+    by_score = {"field": f"synset.{key}.score", "modifier": "reciprocal", "missing": 1e-30}
     return {
         "function_score": {
-            "query": weights,
+            "query": _weight(key),
             "functions": [{"field_value_factor": by_score}],
             "boost_mode": "multiply",
             "min_score": least * (1 - 1e-6),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
@@ -18,7 +19,7 @@ from imgsearch_es.stores.base import (
     search_parts,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
     IMPACT,
@@ -30,7 +31,12 @@ from imgsearch_es.stores.elastic.answers import (
 )
 from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX, by_doc_values, is_complete
+from imgsearch_es.stores.elastic.fetching import (
+    WHOLE_INDEX,
+    by_doc_values,
+    is_complete,
+    whole_document_of,
+)
 from imgsearch_es.stores.elastic.writing import Writing
 
 _WIDER = 5
@@ -166,4 +172,14 @@ class ElasticStore(Writing):
         return pages(self.client, self._index, query, statistics, self._answer)
 
     def mend(self) -> None:
-        """Nothing: Elasticsearch keeps nothing that is of no document."""
+        """Write documents of a lean index again whose weights are wrong, which they do not show."""
+        settings = known_settings(self)
+        for query in inspecting.wrong_weights(settings) if self._is_lean else ():
+            found = []
+            with translated(self._address):
+                ids = [hit["_id"] for hit in self._scan({"query": query})]
+                for hit in self._of_ids(ids):
+                    with suppress(DamagedIndexError):  # which is said of the document
+                        found.append(whole_document_of(hit))
+            self.write(found)
+        self.finish()
