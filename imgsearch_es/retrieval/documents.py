@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -26,6 +25,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.retrieval.ledger import now
+from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -36,15 +36,6 @@ it: they would add documents without the words, and call those with them harmed.
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
-_USUAL = (
-    b'{"uri":"https:///home/photos/IMG_2026.jpg","filename":"image.png","sha256":"0123456789abcdef'
-    b'","width":640,"height":480,"bytes":1,"format":"JPEG","indexed_at":"2026-01-01T00:00:00.0000'
-    b'00+00:00","labels":[""],"metadata":{"":""},"terms":["tabby","_cat","_dog"],"scores":[0.0001,'
-    b'0.001,0.01,0.1],"views":[0,null],"checksum":""}'
-)
-"""What is in most documents, so that a packed hit need not hold it. Never to be changed."""
-_PACKED = b"z"
-"""What a packed hit begins with; JSON does not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,10 +233,7 @@ class Document:
             if self.id == picture_id(self.uri):
                 del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")
-        if packed:
-            packer = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL)
-            data = _PACKED + packer.compress(data) + packer.flush()
-        return base64.b64encode(data).decode("ascii")
+        return base64.b64encode(pack(data) if packed else data).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
@@ -278,14 +266,7 @@ class Document:
 
 def facts_of(hit: str) -> dict[str, Any]:
     """The JSON that ``Document.to_hit`` wrote; ValueError of what it did not."""
-    data = base64.b64decode(hit)
-    if data.startswith(_PACKED):
-        unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL)
-        try:
-            data = unpacker.decompress(data[len(_PACKED) :])
-        except zlib.error as error:
-            raise ValueError(str(error)) from error
-    found: dict[str, Any] = json.loads(data)
+    found: dict[str, Any] = json.loads(unpack(base64.b64decode(hit)))
     if "id" not in found:
         found["id"] = picture_id(found["uri"])
     return found
