@@ -20,8 +20,8 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -128,16 +128,20 @@ def fill(store: ElasticStore, write: Writer, given: Sequence[Document]) -> dict[
     return {**seconds, "server_indexing": indexing / 1000}
 
 
-def weigh(store: ElasticStore, count: int) -> dict[str, float]:
+def weigh(stores: Mapping[str, ElasticStore], count: int) -> dict[str, dict[str, float]]:
     """Bytes of a document as they lie after loading, and merged to one segment."""
-    indices, index = store.client.indices, store._index
-    indices.flush(index=index, force=True)
-    loaded = store.stats()["bytes"] / count
+    found: dict[str, dict[str, float]] = {}
+    for layout, store in stores.items():
+        store.client.indices.flush(index=store._index, force=True)
+        found[layout] = {"loaded": round(store.stats()["bytes"] / count)}
     time.sleep(RETENTION_S)
-    indices.forcemerge(index=index, max_num_segments=1)
-    indices.flush(index=index, force=True)
-    indices.refresh(index=index)
-    return {"loaded": round(loaded), "merged": round(store.stats()["bytes"] / count)}
+    for layout, store in stores.items():
+        indices, index = store.client.indices, store._index
+        indices.forcemerge(index=index, max_num_segments=1)
+        indices.flush(index=index, force=True)
+        indices.refresh(index=index)
+        found[layout]["merged"] = round(store.stats()["bytes"] / count)
+    return found
 
 
 def making(given: Sequence[Document], layout: str) -> float:
@@ -166,11 +170,14 @@ def main() -> None:
                 with new_index(url, layout, options.dimensions) as store:
                     found[name, layout].append(fill(store, CONTENDERS[name], given))
                 print(name, layout, found[name, layout][-1], file=sys.stderr, flush=True)
-        weights = {}
-        for layout in LAYOUTS:
-            with new_index(url, layout, options.dimensions) as store:
+        with ExitStack() as stack:
+            stores = {
+                layout: stack.enter_context(new_index(url, layout, options.dimensions))
+                for layout in LAYOUTS
+            }
+            for store in stores.values():
                 of_store(store, given)
-                weights[layout] = weigh(store, len(given))
+            weights = weigh(stores, len(given))
     print("| layout | bytes loaded | merged |\n|---|---:|---:|")
     for layout, weight in weights.items():
         print(f"| {layout} | {weight['loaded']:,} | {weight['merged']:,} |")

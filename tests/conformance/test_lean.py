@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 
 import elasticsearch
@@ -186,7 +187,7 @@ def test_an_index_of_before_stays_as_it_was_made(place, monkeypatch):
     """Its vectors are in its sources, and its checksums and names of synsets have doc values."""
 
     def before(*given: object) -> dict:
-        body = mapping.index_body(*given)
+        body = deepcopy(mapping.index_body(*given))
         fields = body["mappings"]["properties"]
         body["mappings"]["_source"] = {"excludes": ["hit"]}
         del body["settings"]["index.codec"]
