@@ -44,8 +44,6 @@ from imgsearch_es.stores.base import IndexSettings  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
 
-TOGETHER = 5000
-"""Documents that ElasticStore.write gets at once; the helpers get all in one stream."""
 LAYOUTS = ("full", "lean")
 RETENTION_S = 70
 Writer = Callable[[ElasticStore, Sequence[Document]], None]
@@ -76,8 +74,7 @@ def documents(number: int, dimensions: int) -> list[Document]:
 
 
 def of_store(store: ElasticStore, given: Sequence[Document]) -> None:
-    for start in range(0, len(given), TOGETHER):
-        store.write(given[start : start + TOGETHER])
+    store.write(given)
 
 
 def parallel_bulk(store: ElasticStore, given: Sequence[Document]) -> None:

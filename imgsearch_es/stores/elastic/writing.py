@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, partialmethod
@@ -32,8 +32,8 @@ _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
 _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
-_MOST_TOGETHER = 256
-"""Documents of one request: the server need not wait long for the first one."""
+_MOST_TOGETHER = 512
+"""Documents of one request: about as many as parallel_bulk sends."""
 _LONGEST_REASON = 300
 """Characters of the server's reason for refusing a document."""
 _LOOKED_AT = 2000
@@ -59,12 +59,10 @@ class Writing(Reading):
         self._add_checksums()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
-        size = min(max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS)), _MOST_TOGETHER)
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
-            parts = [taken[i : i + size] for i in range(0, len(taken), size)]
-            for stored, rejected in senders.map(send, parts):
+            for stored, rejected in senders.map(send, _parts(taken)):
                 report.stored += stored
                 report.rejected += rejected
         if self._has_other_words(settings):
@@ -225,6 +223,15 @@ class Writing(Reading):
         )
 
     _numbered = partialmethod(Reading._of_ids, seq_no_primary_term=True)
+
+
+def _parts(documents: Sequence[Document]) -> Iterator[Sequence[Document]]:
+    """Documents for one request each, fewer towards the end, so that all senders end together."""
+    while documents:
+        size = len(documents) // (2 * _SENDERS)
+        size = min(max(_LEAST_TOGETHER, size), _MOST_TOGETHER)
+        yield documents[:size]
+        documents = documents[size:]
 
 
 def _why(answer: Mapping[str, Any]) -> str:
