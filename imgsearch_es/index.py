@@ -73,7 +73,7 @@ class ImageIndex(LearningIndex):
             feature, True for 128, for the strategy "visual-words" and approximate answers.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
-            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``,
+            ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``layout``,
             ``vectors``, ``similarity`` and ``impacts`` (see ``stores.elastic.ElasticStore``).
 
     Raises:

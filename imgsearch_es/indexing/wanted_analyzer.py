@@ -46,6 +46,7 @@ class IndexOptions(Seen, total=False):
     replicas: int | None
     refresh_interval: str | None
     lifecycle: str | None
+    layout: str | None
     vectors: str | None
     similarity: str | None
     impacts: str | Sequence[str] | None

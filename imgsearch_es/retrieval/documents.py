@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.analysis.views import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.retrieval.ledger import now
+from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -101,11 +103,12 @@ class Document:
     @property
     def checksum(self) -> str:
         """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""
-        facts = self._facts()
-        facts |= {
-            "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
-            "metadata": json.loads(json.dumps(facts["metadata"])),  # keys are texts, to be sorted
-        }
+        return self._checksum(self._facts())
+
+    def _checksum(self, facts: Mapping[str, Any]) -> str:
+        at = self.indexed_at.astimezone(timezone.utc).isoformat()
+        metadata = facts["metadata"] and json.loads(json.dumps(facts["metadata"]))
+        facts = {**facts, "indexed_at": at, "metadata": metadata}  # keys are texts, to be sorted
         digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
         if self.embedding is None:
             return digest.hexdigest()
@@ -157,10 +160,12 @@ class Document:
         sent: Callable[[NDArray[np.float32]], object] = np.ndarray.tolist,
         *,
         synset_fields: bool = True,
+        lean: bool = False,
     ) -> dict[str, Any]:
         """The document as Elasticsearch's ``_source``; ``sent`` writes its deep feature.
 
-        Without ``synset_fields`` it has a list of ``scores`` in their place.
+        Without ``synset_fields`` it has a list of ``scores`` in their place. A ``lean`` one
+        has what is searched, and all else in ``hit`` alone.
         """
         source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
@@ -170,8 +175,19 @@ class Document:
             "synsets": [term.key for term in self.terms],
             "length": self.length,
             "norm": self.norm,
-            "words": [vocabulary.words(term.key) for term in self.terms],
-            "hit": self.to_hit(),
+            "hit": self.to_hit(packed=lean),
+        }
+        if self.terms:
+            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.embedding is not None:
+            source["embedding"] = sent(self.embedding)
+        if lean:
+            if synset_fields:
+                source["synset"] = {term.key: {"score": term.score} for term in self.terms}
+            return source
+        words = chain.from_iterable(vocabulary.words(term.key) for term in self.terms)
+        source |= {
+            "words": ", ".join(dict.fromkeys(words)),
             "checksum": self.checksum,
         }
         if synset_fields:
@@ -185,12 +201,8 @@ class Document:
             }
         else:
             source["scores"] = [term.score for term in self.terms]
-        if self.terms:
-            source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
         if self.views is not None:
             source["views"] = self.views
-        if self.embedding is not None:
-            source["embedding"] = sent(self.embedding)
         return source
 
     @classmethod
@@ -210,10 +222,18 @@ class Document:
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
         )
 
-    def to_hit(self) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read."""
-        text = json.dumps(self._facts(), separators=(",", ":"))
-        return base64.b64encode(text.encode("ascii")).decode("ascii")
+    def to_hit(self, *, packed: bool = False) -> str:
+        """All but the embedding as base64 of JSON, for a field that is quick to read.
+
+        ``packed``, it is deflated, without an id that follows from the URI, and with the checksum.
+        """
+        facts = self._facts()
+        if packed:
+            facts["checksum"] = self._checksum(facts)
+            if self.id == picture_id(self.uri):
+                del facts["id"]
+        data = json.dumps(facts, separators=(",", ":")).encode("ascii")
+        return base64.b64encode(pack(data) if packed else data).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
@@ -230,7 +250,7 @@ class Document:
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""
-        fields = json.loads(base64.b64decode(hit))
+        fields = facts_of(hit)
         return cls(
             **{name: fields[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),
@@ -242,6 +262,14 @@ class Document:
                 fields.get("views"),
             ),
         )
+
+
+def facts_of(hit: str) -> dict[str, Any]:
+    """The JSON that ``Document.to_hit`` wrote; ValueError of what it did not."""
+    found: dict[str, Any] = json.loads(unpack(base64.b64decode(hit)))
+    if "id" not in found:
+        found["id"] = picture_id(found["uri"])
+    return found
 
 
 def terms_of(

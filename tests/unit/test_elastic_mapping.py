@@ -25,13 +25,11 @@ from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
 KEYWORD = {"type": "keyword"}
-TERM = {
-    "properties": {
-        "wind": {"type": "keyword", "index": False},
-        "words": {"type": "keyword", "index": False},
-        "score": {"type": "float"},
-    }
-}
+SHOWN = {**KEYWORD, "index": False, "doc_values": False}
+TERM = {"properties": {"wind": SHOWN, "words": SHOWN, "score": {"type": "float"}}}
+LEAN_TERM = {"properties": {"score": {"type": "float", "index": False}}}
+FLAT = {"index": True, "similarity": "l2_norm", "index_options": {"type": "flat"}}
+FLAT["meta"] = {"imgsearch_es": "not for neighbors"}
 
 
 def settings(vocabulary: Vocabulary | None = None, dimensions: int = 3) -> IndexSettings:
@@ -47,13 +45,14 @@ def count_fields(properties: dict[str, dict]) -> int:
 def test_the_whole_body():
     assert index_body(settings(), (9, 4), Layout(shards=2, replicas=1)) == {
         "settings": {
+            "index.codec": "best_compression",
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,
             "index.mapping.total_fields.limit": 4 * 2 + 40,
         },
         "mappings": {
             "dynamic": "strict",
-            "_source": {"excludes": ["hit"]},
+            "_source": {"excludes": ["hit", "words"]},
             "_meta": {
                 "imgsearch_es": {
                     "analyzer": ANALYZER,
@@ -65,7 +64,8 @@ def test_the_whole_body():
                 }
             },
             "properties": {
-                **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), KEYWORD),
+                **dict.fromkeys(("filename", "uri", "sha256", "format", "label"), KEYWORD),
+                "id": {**KEYWORD, "index": False},
                 **dict.fromkeys(("synsets", "top_synset"), KEYWORD),
                 "width": {"type": "integer"},
                 "height": {"type": "integer"},
@@ -75,15 +75,35 @@ def test_the_whole_body():
                 "synset": {"properties": {"cat": TERM, "jack-o'-lantern": TERM}},
                 "posterior": {"type": "sparse_vector", "index_options": {"prune": False}},
                 "top_score": {"type": "float"},
-                "length": {"type": "double"},
-                "norm": {"type": "double"},
+                **{key: {"type": "double", "index": False} for key in ("length", "norm")},
                 "words": {"type": "text"},
                 "hit": {"type": "binary", "doc_values": True},
-                "checksum": {"type": "keyword", "index": False},
+                "checksum": SHOWN,
                 "views": {"type": "byte", "index": False, "doc_values": False},
-                "embedding": {"type": "dense_vector", "dims": 3, "index": False},
+                "embedding": {"type": "dense_vector", "dims": 3, **FLAT},
             },
         },
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "dimensions", "restores"),
+    [((9, 4), 3, None), ((9, 4), 0, False), ((8, 15), 0, None), ((8, 15), 3, None)],
+)
+def test_the_body_of_a_lean_index(version, dimensions, restores):
+    body = index_body(settings(dimensions=dimensions), version, Layout(layout="lean"))
+    assert body["settings"].get("index.mapping.exclude_source_vectors") is restores
+    assert body["mappings"]["_source"] == {"enabled": False}
+    fields = body["mappings"]["properties"]
+    assert fields["synset"] == {"properties": {"cat": LEAN_TERM, "jack-o'-lantern": LEAN_TERM}}
+    whole = index_body(settings(dimensions=dimensions), version)["mappings"]["properties"]
+    assert whole.keys() - fields.keys() == {"words", "checksum", "views"}
+    stored = {"type": "dense_vector", "dims": 3}
+    wanted = {**stored, **(FLAT if version >= (9, 2) else {"index": False})}
+    assert fields.get("embedding") == (wanted if dimensions else None)
+    scanned = {name for name, field in fields.items() if field.get("index") is False}
+    assert scanned - {"embedding"} == {
+        *("id", "sha256", "width", "height", "bytes", "indexed_at", "top_score", "length", "norm")
     }
 
 
@@ -132,9 +152,15 @@ def test_shards_follow_from_the_expected_size(pictures, dimensions, shards):
 
 
 def test_a_layout_is_checked_and_written_as_settings():
-    assert Layout().settings(0) == {"index.number_of_shards": 1, "index.number_of_replicas": 0}
+    codec = {"index.codec": "best_compression"}
+    assert Layout().settings(0) == {
+        **codec,
+        "index.number_of_shards": 1,
+        "index.number_of_replicas": 0,
+    }
     layout = Layout(3, 1, refresh_interval="30s", lifecycle="photos")
     assert layout.settings(0) == {
+        **codec,
         "index.number_of_shards": 3,
         "index.number_of_replicas": 1,
         "index.refresh_interval": "30s",
@@ -145,7 +171,7 @@ def test_a_layout_is_checked_and_written_as_settings():
         **layout.settings(0),
         "index.number_of_shards": 7,
     }
-    for wrong in ({"shards": 0}, {"replicas": -1}, {"shards": "3"}, {"expected_pictures": 0}):
+    for wrong in ({"shards": 0}, {"replicas": -1}, {"shards": "3"}, {"layout": "flat"}):
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
             Layout(**wrong)
     with pytest.raises(ConfigurationError, match="not both"):
@@ -169,7 +195,7 @@ def test_the_name_of_the_next_index():
 # -- neighbors ----------------------------------------------------------------------------------
 
 VECTOR = np.array([3, 0, 4], dtype=np.float32)
-STORED = {"type": "dense_vector", "dims": 64, "index": False}
+VECTORS = {"type": "dense_vector", "dims": 64}
 
 
 def properties(neighbors: Neighbors, dimensions: int = 64, version: tuple[int, int] = (9, 4)):
@@ -178,7 +204,7 @@ def properties(neighbors: Neighbors, dimensions: int = 64, version: tuple[int, i
 
 
 def indexed(kind: str, similarity: str) -> dict[str, object]:
-    return {**STORED, "index": True, "similarity": similarity, "index_options": {"type": kind}}
+    return {**VECTORS, "index": True, "similarity": similarity, "index_options": {"type": kind}}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +214,7 @@ def indexed(kind: str, similarity: str) -> dict[str, object]:
 def test_the_cosine_has_a_field_of_directions_and_others_index_the_feature(similarity, server):
     found, wanted = properties(Neighbors("bbq_hnsw", similarity)), indexed("bbq_hnsw", server)
     is_cosine = similarity == "cosine"
-    assert found["embedding"] == (STORED if is_cosine else wanted)
+    assert found["embedding"] == ({**VECTORS, **FLAT} if is_cosine else wanted)
     assert found.get("direction") == (wanted if is_cosine else None)
 
 
@@ -201,7 +227,9 @@ def test_what_a_mapping_says_is_read_back(kind, similarity):
 
 
 def test_no_neighbors():
-    assert Neighbors.of(properties(Neighbors())) == Neighbors.of({}) == Neighbors()
+    for version in ((9, 4), (8, 15)):
+        assert Neighbors.of(properties(Neighbors(), version=version)) == Neighbors()
+    assert Neighbors.of({}) == Neighbors()
     assert Neighbors().strategies == ()
 
 

@@ -108,6 +108,8 @@ class Layout:
             as by auto.
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
+        --layout: How documents are kept: full (the default), or lean: a quarter of the bytes,
+            without _source, the paper's fields and Kibana's table of pictures.
     """
 
     vectors: str | None = None
@@ -115,6 +117,7 @@ class Layout:
     impacts: str | None = None
     shards: Annotated[int | None, typer.Option(min=1)] = None
     replicas: Annotated[int | None, typer.Option(min=0)] = None
+    layout: str | None = None
 
 
 def opened(index: str | None, **options: Any) -> ImageIndex:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, ImgsearchError
 from imgsearch_es.interfaces.cli.declaring import Natural, Positive, command
 from imgsearch_es.interfaces.cli.options import Analyzing, Index, Where, conditions, opened
-from imgsearch_es.interfaces.cli.output import answer, print_table, say
+from imgsearch_es.interfaces.cli.output import answer, print_table, say, warn
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
@@ -217,6 +218,12 @@ def install(
     target = Kibana.at(kibana, space)
     name, objects, listed = _objects(index, page, visual_words)
     count = target.install(objects, seconds=wait)
+    with suppress(ImgsearchError):  # Kibana may be in reach where Elasticsearch is not
+        if _is_lean(index):
+            warn(
+                f"{name} is a lean index, without _source: the panels are drawn, but the table of "
+                "pictures stays empty, and the search bar does not know hypernyms"
+            )
     url = target.dashboard_url(dashboard_id(name))
     answer({"dashboard": url, "index": name, "objects": listed})
     say(f"{count} saved objects of the index {name} are in {target.root}", url)
@@ -231,6 +238,11 @@ def _objects(
     name = index_name(index)
     words = None
     if visual_words:
+        if _is_lean(index):
+            raise ConfigurationError(
+                f"{name} is a lean index: the panel of visual words reads _source, which it does "
+                "not have; leave --visual-words out, or `imgsearch reindex --layout full`"
+            )
         with opened(index) as source:
             words = source.word_names()
     objects = saved_objects(name, page, words)
@@ -240,6 +252,11 @@ def _objects(
         for item, title in zip(objects, titles, strict=True)
     ]
     return name, objects, listed
+
+
+def _is_lean(index: str | None) -> bool:
+    with opened(index) as source:
+        return source.store.stats().get("layout") == "lean"
 
 
 kibana = typer.Typer(

@@ -29,10 +29,13 @@ from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
     CHECKSUM,
+    FULL,
+    LEAN,
     NO_NEIGHBORS,
     Layout,
     Neighbors,
     index_body,
+    is_lean,
 )
 from imgsearch_es.stores.settings import read_settings
 
@@ -72,6 +75,7 @@ class AliasedIndex(Store):
         self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
         self._has_checksums = True
+        self._is_lean = False
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -99,7 +103,18 @@ class AliasedIndex(Store):
                 f"{self.location} was made with impacts={','.join(self._impacts) or NONE}: leave "
                 "this option out, or give it to `imgsearch reindex`, which makes it anew"
             )
+        if settings is not None and self._layout.layout not in (None, self.layout):
+            raise ConfigurationError(
+                f"{self.location} was made with layout={self.layout!r}, not with "
+                f"{self._layout.layout!r}: leave this option out, or give it to `imgsearch "
+                "reindex`, which makes it anew"
+            )
         return settings
+
+    @property
+    def layout(self) -> str:
+        """The layout of the documents of an index that was opened."""
+        return LEAN if self._is_lean else FULL
 
     def stored_settings(self) -> IndexSettings | None:
         if self._settings is None:
@@ -164,7 +179,9 @@ class AliasedIndex(Store):
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._impacts = impacts_in(facts["mappings"]["properties"])
-        self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
+        self._is_lean = is_lean(facts["mappings"])
+        known = facts["mappings"]["properties"].keys()
+        self._has_checksums = self._is_lean or CHECKSUM.keys() <= known
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:
@@ -230,15 +247,18 @@ class AliasedIndex(Store):
             new._wanted_impacts = self._impacts
         if new.stored_settings() is not None:
             begun = self._layout_of(new._index)
-            made, wanted = (new._neighbors, new._impacts), (new._wanted, new._wanted_impacts)
+            made = new._neighbors, new._impacts, begun.layout
+            wanted = new._wanted, new._wanted_impacts, new._layout.layout
             if new._layout.shards not in (None, begun.shards) or made != wanted:
                 new.delete()
         return new
 
     def _layout_of(self, index: str) -> Layout:
         with translated(self._address):
-            found = self.client.indices.get_settings(index=index)[index]["settings"]["index"]
+            facts = self.client.indices.get(index=index, features=["settings", "mappings"])[index]
+        found = facts["settings"]["index"]
         return Layout(
+            layout=LEAN if is_lean(facts["mappings"]) else FULL,
             shards=int(found["number_of_shards"]),
             replicas=int(found["number_of_replicas"]),
             refresh_interval=found.get("refresh_interval"),

@@ -48,7 +48,7 @@ from imgsearch_es.stores.elastic.clauses import (
     sparse_clause,
 )
 from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
-from imgsearch_es.stores.elastic.fetching import SOURCE, all_answers, document_of, result
+from imgsearch_es.stores.elastic.fetching import SOURCE, Search, all_answers, document_of, result
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from imgsearch_es.stores.elastic.impacts import field_of
 
@@ -272,7 +272,12 @@ def batches(
 
 
 def pages(
-    client: Elasticsearch, index: str, query: Query, statistics: Statistics, way: Way
+    client: Elasticsearch,
+    index: str,
+    query: Query,
+    statistics: Statistics,
+    way: Way,
+    search: Search,
 ) -> Generator[SearchResult, None, None]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
@@ -296,7 +301,7 @@ def pages(
     waiting: list[Scored] = []  # not certain yet
     ready: list[Scored] = []  # not given yet
     total, skip, took = 0, query.offset, 0.0
-    with closing(all_answers(client, index, body, KEEP_ALIVE)) as answers:
+    with closing(all_answers(client, index, body, KEEP_ALIVE, search)) as answers:
         for answer in answers:
             hits = answer["hits"]["hits"]
             is_last, took = len(hits) < size, took + answer["took"]

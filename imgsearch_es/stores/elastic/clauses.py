@@ -188,6 +188,8 @@ def _condition(item: Filter) -> dict[str, Any]:
             for v in values
         ]
     if item.operator == "in":
-        return {"terms": {item.field: values}}
+        return (
+            {"ids": {"values": values}} if item.field == "id" else {"terms": {item.field: values}}
+        )
     field = item.field if item.synset is None else f"synset.{item.synset}.score"
     return {"range": {field: {item.operator: values[0]}}}

@@ -4,33 +4,33 @@ Deep features travel as bytes, in base64, where the server can do that: as decim
 most of the time of an answer, and of a bulk request. The field ``hit`` is all of a document but its
 embedding in one value, which is quicker to read than ``_source``. It is kept out of ``_source``, so
 a document that others change in part or copy (``_update``, ``_reindex``) loses it; an answer with
-such a document is asked for again with sources. So no hit shows what its document was.
+such a document is asked for again with sources. So no hit shows what its document was. A lean index
+has no ``_source``: there all comes from ``hit``, and the server refuses to change a part.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import elasticsearch
 import numpy as np
-from elastic_transport import ObjectApiResponse
 from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.visual_words import word_key, words_of
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic.connection import Version
 
 HIT = "hit"
-_VECTORS_AS_BYTES: Version = (9, 4)
+AS_BYTES: Version = (9, 4)
 """Since when a dense_vector may be sent as base64, both ways."""
 WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
@@ -39,12 +39,22 @@ NOT_FETCHED = ("posterior", "embedding", "direction", "words", "visual_words", "
 SOURCE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}}
 WHOLE: dict[str, Any] = {**SOURCE, "fields": ["embedding"]}
 """What to ask for to have the deep feature, too: as a field, because in ``_source`` servers differ,
-and newer ones leave vectors out."""
+and newer ones leave vectors out. ``in_full`` says it to a server."""
+_BY_SCRIPT = """
+doc.containsKey('embedding') && doc['embedding'].size() != 0 ? doc['embedding'].vectorValue : null
+"""
+"""The deep feature on servers that give it as a field by ``_source`` alone."""
+Search = Callable[[dict[str, Any]], dict[str, Any]]
+"""Sends a request, in one form or another."""
 
 
 def all_answers(
-    client: Elasticsearch, index: str, body: dict[str, Any], keep_alive: str
-) -> Generator[ObjectApiResponse[Any], None, None]:
+    client: Elasticsearch,
+    index: str,
+    body: dict[str, Any],
+    keep_alive: str,
+    search: Search,
+) -> Generator[dict[str, Any], None, None]:
     """Answers with all hits, ``body["size"]`` at a time, as the index is at the first.
 
     Raises:
@@ -58,7 +68,7 @@ def all_answers(
     try:
         while True:
             body["pit"] = {"id": view, "keep_alive": keep_alive}
-            answer = client.search(body=body, **WHOLE_INDEX)
+            answer = search(body)
             view, hits = answer["pit_id"], answer["hits"]["hits"]
             yield answer
             if len(hits) < body["size"]:
@@ -74,18 +84,33 @@ def all_answers(
             client.options(ignore_status=404).close_point_in_time(id=view)
 
 
-def by_doc_values(body: Mapping[str, Any], version: Version) -> dict[str, Any]:
-    """A request like ``body``, whose hits come by doc values and not by ``_source``.
+def in_full(body: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str, Any]:
+    """A request like ``body`` as a server of a version takes it, for documents with their ids.
 
-    So do deep features, if ``body`` asks for them, from servers that send them as bytes.
+    Deep features, if ``body`` asks for them, come as bytes where they can. Those of a lean index
+    come without ``_source``, which it does not have.
     """
-    sent = {**body, "_source": False, "stored_fields": "_none_", "docvalue_fields": [HIT]}
-    if "fields" in sent:
-        if version >= _VECTORS_AS_BYTES:
+    sent = dict(body)
+    if lean:
+        sent |= {"_source": False, "docvalue_fields": [HIT]}
+    if sent.get("fields") == WHOLE["fields"]:
+        if version >= AS_BYTES:
             del sent["fields"]
-            sent["docvalue_fields"] = [HIT, {"field": "embedding", "format": "binary"}]
-        else:
-            del sent["stored_fields"]  # whoever asks for fields may not do without
+            vectors = {"field": "embedding", "format": "binary"}
+            sent["docvalue_fields"] = [*sent.get("docvalue_fields", ()), vectors]
+        elif lean:
+            del sent["fields"]
+            sent["script_fields"] = {"embedding": {"script": _BY_SCRIPT.strip()}}
+    return sent
+
+
+def by_doc_values(body: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str, Any]:
+    """A request like ``in_full``, whose hits come by doc values and not by ``_source`` or ids."""
+    sent = in_full(body, version, lean=lean) | {"_source": False}
+    vectors = (item for item in sent.get("docvalue_fields", ()) if item != HIT)
+    sent["docvalue_fields"] = [HIT, *vectors]
+    if not {"fields", "script_fields"} & sent.keys():  # whoever asks for these may not do without
+        sent["stored_fields"] = "_none_"
     return sent
 
 
@@ -128,28 +153,34 @@ def document_of(hit: Mapping[str, Any]) -> Document:
         raise _harmed(hit, "cannot be read") from error
 
 
+def with_feature(hit: Mapping[str, Any]) -> Document:
+    """The document of a hit with its embedding; DamagedIndexError if it is none."""
+    return replace(document_of(hit), embedding=embedding_of(hit))
+
+
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
     """The document of a hit with its embedding.
 
     Raises:
         DamagedIndexError: it is none, or not the one that was written.
     """
-    document = replace(document_of(hit), embedding=embedding_of(hit))
-    if hit.get("_source", {}).get("checksum") not in (None, document.checksum):
+    document = with_feature(hit)
+    written = hit["_source"] if "_source" in hit else facts_of(hit["fields"][HIT][0])
+    if written.get("checksum") not in (None, document.checksum):
         raise _harmed(hit, "is not as it was written")
     return document
 
 
 def _harmed(hit: Mapping[str, Any], what: str) -> DamagedIndexError:
     return DamagedIndexError(
-        f"{hit['_index']} is harmed inside: the document {hit['_id']} {what}; "
+        f"{hit['_index']} is harmed inside: the document {hit.get('_id', '')} {what}; "
         "`imgsearch verify` says what is wrong and what to do"
     )
 
 
 def sent_vector(vector: NDArray[np.float32], version: Version) -> object:
     """A deep feature as it is sent to a server to be indexed: text, or a list of numbers."""
-    if version < _VECTORS_AS_BYTES:
+    if version < AS_BYTES:
         return vector.tolist()
     return base64.b64encode(vector.astype(">f4").tobytes()).decode("ascii")
 
@@ -159,9 +190,11 @@ def sent_words(vector: NDArray[np.float32], count: int) -> dict[str, float]:
     return {word_key(word): weight for word, weight in words_of(vector, count)}
 
 
-def embedding_of(hit: Mapping[str, Any]) -> NDArray[np.float32] | None:
+def embedding_of(hit: Mapping[str, Any], name: str = "embedding") -> NDArray[np.float32] | None:
     """The deep feature of a hit: bytes, the highest of each number first, or a list of numbers."""
-    value = hit.get("fields", {}).get("embedding")
+    value = hit.get("fields", {}).get(name)
+    if value and (value[0] is None or isinstance(value[0], list)):
+        (value,) = value  # as scripts give it
     if value is None:
         return None
     if isinstance(value[0], str):

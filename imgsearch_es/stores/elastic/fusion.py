@@ -35,7 +35,7 @@ from imgsearch_es.stores.elastic.clauses import (
     words_clause,
 )
 from imgsearch_es.stores.elastic.dense import exact_scores, feature, tolerance
-from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, whole_document_of
+from imgsearch_es.stores.elastic.fetching import SOURCE, WHOLE, result, with_feature
 
 
 def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def read_fused(
 ) -> SearchResult | None:
     """The result in an answer to ``fused_body``; None where a wider window is needed."""
     hits, total = answer["hits"]["hits"], answer["hits"]["total"]
-    ranked = _scored(query, statistics, list(map(whole_document_of, hits)))
+    ranked = _scored(query, statistics, list(map(with_feature, hits)))
     fetched_all = total == {"value": len(hits), "relation": "eq"}
     last = query.offset + query.k
     proven = fetched_all or (

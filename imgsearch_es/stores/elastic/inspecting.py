@@ -1,6 +1,7 @@
 """Looking for harm on Elasticsearch: sources, doc values and posting lists that do not agree.
 
-``posterior`` keeps nine significant bits of each weight, so it is compared as exactly as that.
+``posterior`` keeps nine significant bits of each weight, so it is compared as exactly as that. A
+lean index does not give it back: there each posting list is compared with the scores beside it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from typing import Any
 
 import numpy as np
 from elasticsearch import Elasticsearch
+from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.dense import direction
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
+    AS_BYTES,
     HIT,
     NOT_FETCHED,
+    SOURCE,
+    WHOLE,
     WHOLE_INDEX,
     by_doc_values,
     embedding_of,
@@ -39,47 +44,65 @@ _COUNTED = 100
 """Synsets counted in one request."""
 
 
-def body(version: Version) -> dict[str, Any]:
+def body(version: Version, *, lean: bool) -> dict[str, Any]:
     """What to ask for of each document: all that is kept of it."""
-    wanted = by_doc_values({"fields": ["embedding"]}, version)
+    wanted = by_doc_values(WHOLE, version, lean=lean)
     wanted.pop("stored_fields", None)
-    wanted["docvalue_fields"] = [*wanted["docvalue_fields"], *_DOC_VALUES]
-    wanted["fields"] = [*wanted.get("fields", ()), "posterior", "direction", VISUAL_WORDS]
-    wanted["fields"].append(f"{IMPACTS}.*")
-    unsent = [name for name in NOT_FETCHED if name != "words"]
-    return {**wanted, "_source": {"excludes": unsent}}
+    wanted["docvalue_fields"] += _DOC_VALUES
+    if version >= AS_BYTES:
+        wanted["docvalue_fields"].append({"field": "direction", "format": "binary"})
+    if lean:
+        return wanted
+    asked = ["posterior", f"{IMPACTS}.*", VISUAL_WORDS]
+    asked += () if version >= AS_BYTES else ("direction",)
+    return {**wanted, **SOURCE, "fields": [*wanted.get("fields", ()), *asked]}
 
 
 def inspect_hit(
-    hit: Mapping[str, Any], settings: IndexSettings, impacts: Sequence[str] = ()
+    hit: Mapping[str, Any], settings: IndexSettings, impacts: Sequence[str], *, lean: bool
 ) -> Inspected:
-    """Compare all that came of a document."""
-    source, fields = hit["_source"], hit.get("fields", {})
+    """Compare all that came of a document, which is in its source, or in ``hit`` if it is lean."""
+    written, fields = hit.get("_source", {}), hit.get("fields", {})
     vector, made = embedding_of(hit), []
     primary: Document | None = None
     try:
-        found = replace(Document.from_source(source), embedding=vector)
+        if lean:
+            written = facts_of(fields[HIT][0])
+            found = Document.from_hit(fields[HIT][0])
+        else:
+            found = Document.from_source(written)
+        found = replace(found, embedding=vector)
         right = found.to_source(
-            settings.vocabulary, lambda vector: None, synset_fields=settings.synset_fields
+            settings.vocabulary,
+            lambda vector: None,
+            synset_fields=settings.synset_fields,
+            lean=lean,
         )
+        wanted = facts_of(right[HIT]) if lean else right
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
     else:
-        sparse = {f"{IMPACTS}.{name}": kept for name, kept in impacts_of(found, impacts).items()}
-        sparse["posterior"] = right["posterior"]
-        if settings.visual_words:
-            words = {} if vector is None else sent_words(vector, settings.visual_words)
-            sparse[VISUAL_WORDS] = words
-        primary, made = found, [*_made_harms(found, right, fields, sparse)]
-        ignored = {HIT, *NOT_FETCHED} - {"words"} | ({"checksum"} - source.keys())
-        names = (right.keys() | source.keys()) - ignored
-        own = [(n, DIFFERS) for n in sorted(names) if source.get(n) != right.get(n)]
-    if hit["_id"] != source.get("id"):
+        primary, made = found, [*_doc_value_harms(right, fields)]
+        if not lean:
+            kept = impacts_of(found, impacts)
+            sparse = {f"{IMPACTS}.{name}": weights for name, weights in kept.items()}
+            sparse["posterior"] = right["posterior"]
+            if settings.visual_words:
+                words = {} if vector is None else sent_words(vector, settings.visual_words)
+                sparse[VISUAL_WORDS] = words
+            made += _made_harms(right, fields, sparse)
+        to = embedding_of(hit, "direction")
+        if to is not None and vector is not None and not _is_direction(to, vector):
+            made.append(("direction", DIFFERS))
+        ignored = {HIT, *NOT_FETCHED} | ({"checksum"} - written.keys())
+        names = (wanted.keys() | written.keys()) - ignored
+        own = [(n, DIFFERS) for n in sorted(names) if written.get(n) != wanted.get(n)]
+    if hit["_id"] != written.get("id"):
         own.append(("id", "the document has another one"))
     return inspected(
         hit["_id"],
-        source.get("uri"),
-        source.get("checksum"),
+        written.get("uri") or fields.get("uri", [""])[0],
+        written.get("checksum"),
         primary,
         own=own,
         made=made,
@@ -89,7 +112,6 @@ def inspect_hit(
 
 
 def _made_harms(
-    document: Document,
     right: Mapping[str, Any],
     fields: Mapping[str, Any],
     sparse: Mapping[str, Mapping[str, float]],
@@ -104,18 +126,28 @@ def _made_harms(
             for key, score in weights.items()
         ):
             yield name, DIFFERS
+
+
+def _is_direction(kept: NDArray[np.float32], vector: NDArray[np.float32]) -> bool:
+    return np.allclose(kept, direction(vector), atol=1e-5)
+
+
+def _doc_value_harms(
+    right: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     for name in _DOC_VALUES:
         value = right.get(name, [])
         if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):
             yield name, "its doc values are not what the document says"
-    if "direction" in fields and document.embedding is not None:
-        wanted = direction(document.embedding)
-        if not np.allclose(np.asarray(fields["direction"], np.float32), wanted, atol=1e-5):
-            yield "direction", DIFFERS
 
 
 def glance(
-    client: Elasticsearch, index: str, settings: IndexSettings, impacts: Sequence[str] = ()
+    client: Elasticsearch,
+    index: str,
+    settings: IndexSettings,
+    impacts: Sequence[str],
+    *,
+    lean: bool,
 ) -> list[Harm]:
     """What is wrong with the posting lists as a whole: the counts of each must agree."""
     harms, keys = [], settings.vocabulary.keys
@@ -125,11 +157,12 @@ def glance(
         aggs: dict[str, Any] = {}
         for i, key in enumerate(part):
             for field in fields:
-                one = {"field": field, "query_vector": {key: 1.0}}
-                aggs[f"{i}{field}"] = {"filter": {"sparse_vector": one}}
+                aggs[f"{i}{field}"] = {"filter": _weight(key, field)}
             aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
             if settings.synset_fields:
                 aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
+                if lean:
+                    aggs[f"{i}wrong"] = {"filter": _wrong_weight(key)}
         answer = client.search(index=index, size=0, aggs=aggs, **WHOLE_INDEX)["aggregations"]
         for i, key in enumerate(part):
             names = answer[f"{i}names"]["doc_count"]
@@ -139,7 +172,40 @@ def glance(
                 if not weights == names == scores:
                     what = f"{key}: {weights:,} weights, {names:,} names, {scores:,} scores"
                     harms.append(Harm(field, what))
+            if wrong := answer.get(f"{i}wrong", {"doc_count": 0})["doc_count"]:
+                harms.append(Harm("posterior", f"{key}: {wrong:,} weights are not the score"))
     lacking = client.count(index=index, query={"bool": {"must_not": {"exists": {"field": HIT}}}})
     if lacking["count"]:
         harms.append(Harm(HIT, f"{lacking['count']:,} documents have none"))
     return harms
+
+
+def wrong_weights(settings: IndexSettings) -> Iterator[dict[str, Any]]:
+    """Queries for the documents of a lean index with a weight that is not the score."""
+    keys = settings.vocabulary.keys if settings.synset_fields else ()
+    for start in range(0, len(keys), _COUNTED):
+        yield {"bool": {"should": [_wrong_weight(key) for key in keys[start : start + _COUNTED]]}}
+
+
+def _weight(key: str, field: str = "posterior") -> dict[str, Any]:
+    return {"sparse_vector": {"field": field, "query_vector": {key: 1.0}}}
+
+
+def _wrong_weight(key: str) -> dict[str, Any]:
+    """What has a weight, and not within the bits that are kept of the score beside it."""
+    right = {"bool": {"filter": [_by_score(key, 1 / _TRUNCATION)]}}
+    right["bool"]["must_not"] = [_by_score(key, 1 + 2e-6)]
+    return {"bool": {"filter": [_weight(key)], "must_not": [right]}}
+
+
+def _by_score(key: str, least: float) -> dict[str, Any]:
+    """Documents whose weight, divided by their score, is at least so much."""
+    by_score = {"field": f"synset.{key}.score", "modifier": "reciprocal", "missing": 1e-30}
+    return {
+        "function_score": {
+            "query": _weight(key),
+            "functions": [{"field_value_factor": by_score}],
+            "boost_mode": "multiply",
+            "min_score": least * (1 - 1e-6),
+        }
+    }

@@ -6,12 +6,15 @@ vectors, and ``dense`` compares these few exactly. Neighbors by inner product or
 are indexed on this field. For the cosine there is a second field, ``direction``: the vector divided
 by its length. (Elasticsearch's own ``cosine`` refuses pictures whose feature is zero, and its
 ``_source`` gives back vectors that were rounded on the way.)
+
+A lean index has no ``_source``: a document is in ``hit``, packed, and the other fields are there to
+be searched, each in one structure (docs/decisions/019-lean-documents.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,18 +26,21 @@ from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
 from imgsearch_es.stores.elastic.impacts import IMPACTS
 
-CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False}}
+FULL, LEAN = "full", "lean"
+"""Layouts of documents."""
+CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False, "doc_values": False}}
 """Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
 _FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
-_SHOWN = {"type": "keyword", "index": False}
-TERM: dict[str, Any] = {
+_SHOWN = {"type": "keyword", "index": False, "doc_values": False}
+_TERM: dict[str, Any] = {
     "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}},
 }
 """Of ``synset.<key>``: the paper's Figure 2. wind and words say what the key says, so they have no
 index."""
+_LEAN_TERM = {"properties": {"score": {"type": "float", "index": False}}}
 
 _TYPES = {
     **dict.fromkeys(("id", "filename", "uri", "sha256", "format", "label"), "keyword"),
@@ -45,9 +51,12 @@ _TYPES = {
     "indexed_at": "date",
     "metadata": "flattened",
     "top_score": "float",
-    "words": "text",
 }
 """Of the plain fields."""
+_BY_DOC_VALUES = ("id", "length", "norm")
+"""Of these, those that are sorted or computed by, and need no index (``_id`` has one)."""
+_LEAN_BY_DOC_VALUES = ("sha256", "width", "height", "bytes", "indexed_at", "top_score")
+"""Fields that only conditions and looking for copies read: a lean index scans their doc values."""
 
 _MAX_SHARDS = 1024
 """The server's own limit for one index."""
@@ -74,19 +83,27 @@ _BBQ_SINCE: Version = (8, 18)
 _BBQ_DIMENSIONS = 64
 MAX_DIMENSIONS = 4096
 """Of any dense_vector."""
+_RESTORED_SINCE: Version = (9, 2)
+"""Since when an indexed vector is left out of ``_source``, and put back for whoever updates or
+copies a document."""
+_KEPT = {"imgsearch_es": "not for neighbors"}
+"""The ``meta`` of a field that is an indexed vector only to be left out of ``_source``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an index is spread over a cluster: see `ElasticStore`; what is None has a default."""
+    """How an index lies on its server: see `ElasticStore`; what is None has a default."""
 
     shards: int | None = None
     replicas: int | None = None
     expected_pictures: int | None = None
     refresh_interval: str | None = None
     lifecycle: str | None = None
+    layout: str | None = None
 
     def __post_init__(self) -> None:
+        if self.layout not in (None, FULL, LEAN):
+            raise ConfigurationError(f"layout is {FULL!r} or {LEAN!r}, not {self.layout!r}")
         for name, least, most in (
             ("shards", 1, _MAX_SHARDS),
             ("replicas", 0, _MAX_SHARDS),
@@ -106,10 +123,16 @@ class Layout:
         given = {name: value for name, value in asdict(other).items() if value is not None}
         return replace(base, **given)
 
+    @property
+    def is_lean(self) -> bool:
+        """Whether documents have no ``_source``."""
+        return self.layout == LEAN
+
     def settings(self, embedding_dimensions: int) -> dict[str, Any]:
         """As settings of an index."""
         pictures = self.expected_pictures or 1
         chosen: dict[str, Any] = {
+            "index.codec": "best_compression",
             "index.number_of_shards": self.shards or shards_for(pictures, embedding_dimensions),
             "index.number_of_replicas": self.replicas or 0,
             "index.refresh_interval": self.refresh_interval,
@@ -193,13 +216,17 @@ class Neighbors:
             f"line --vectors int8_hnsw --similarity {similarity})"
         )
 
-    def fields(self, dimensions: int) -> dict[str, Any]:
+    def fields(self, dimensions: int, version: Version) -> dict[str, Any]:
         """The mapping of ``embedding`` and, where there is one, of ``direction``."""
-        stored = {"type": "dense_vector", "dims": dimensions, "index": False}
+        stored: dict[str, Any] = {"type": "dense_vector", "dims": dimensions, "index": False}
+        if version >= _RESTORED_SINCE:
+            flat = {"similarity": "l2_norm", "index_options": {"type": "flat"}}
+            stored |= {"index": True, **flat, "meta": _KEPT}
         if self.kind == NONE:
             return {"embedding": stored}
         indexed = {
-            **stored,
+            "type": "dense_vector",
+            "dims": dimensions,
             "index": True,
             "similarity": _SERVER_SIMILARITIES[self.similarity],
             "index_options": {"type": self.kind},
@@ -214,7 +241,7 @@ class Neighbors:
         if "direction" in properties:
             return cls(properties["direction"]["index_options"]["type"], "cosine")
         embedding = properties.get("embedding", {})
-        if not embedding.get("index", False):
+        if not embedding.get("index", False) or embedding.get("meta") == _KEPT:
             return NO_NEIGHBORS
         similarity = "euclidean" if embedding["similarity"] == "l2_norm" else "dot"
         return cls(embedding["index_options"]["type"], similarity)
@@ -249,18 +276,29 @@ def index_body(
     """
     neighbors.check(settings.embedding_dimensions, version)
     limit = field_limit(len(settings.vocabulary) if settings.synset_fields else 0)
+    chosen = layout.settings(settings.embedding_dimensions)
+    if layout.is_lean and version >= _RESTORED_SINCE and not settings.embedding_dimensions:
+        # There are no weights to be put back into any source, so they need no second copy.
+        chosen["index.mapping.exclude_source_vectors"] = False
     return {
-        "settings": {
-            **layout.settings(settings.embedding_dimensions),
-            "index.mapping.total_fields.limit": limit,
-        },
+        "settings": {**chosen, "index.mapping.total_fields.limit": limit},
         "mappings": {
             "dynamic": "strict",
-            "_source": {"excludes": [HIT]},
+            "_source": {"enabled": False} if layout.is_lean else {"excludes": [HIT, "words"]},
             "_meta": {"imgsearch_es": settings.to_stored()},
-            "properties": _properties(settings, version, neighbors, impacts),
+            "properties": _properties(settings, version, neighbors, impacts, lean=layout.is_lean),
         },
     }
+
+
+def is_lean(mappings: Mapping[str, Any]) -> bool:
+    """Whether a mapping, as the server gives it back, is that of a lean index."""
+    return mappings.get("_source", {}).get("enabled") is False
+
+
+def term_fields(keys: Iterable[str], *, lean: bool) -> dict[str, Any]:
+    """The mapping of ``synset`` for these keys."""
+    return {"properties": dict.fromkeys(keys, _LEAN_TERM if lean else _TERM)}
 
 
 def field_limit(terms: int) -> int:
@@ -269,21 +307,32 @@ def field_limit(terms: int) -> int:
 
 
 def _properties(
-    settings: IndexSettings, version: Version, neighbors: Neighbors, impacts: Sequence[str]
+    settings: IndexSettings,
+    version: Version,
+    neighbors: Neighbors,
+    impacts: Sequence[str],
+    *,
+    lean: bool,
 ) -> dict[str, Any]:
     # Where the server would leave out weak terms of a query by default, it must not.
     prunes = version >= (9, 1) or (8, 19) <= version < (9, 0)
     unpruned = {"index_options": {"prune": False}} if prunes else {}
     properties: dict[str, Any] = {name: {"type": kind} for name, kind in _TYPES.items()}
+    for name in _BY_DOC_VALUES + (_LEAN_BY_DOC_VALUES if lean else ()):
+        properties[name]["index"] = False
     properties |= {
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
-        **CHECKSUM,
-        "views": {"type": "byte", "index": False, "doc_values": False},
     }
+    if not lean:
+        properties |= {
+            "words": {"type": "text"},
+            **CHECKSUM,
+            "views": {"type": "byte", "index": False, "doc_values": False},
+        }
     if settings.synset_fields:
-        properties["synset"] = {"properties": dict.fromkeys(settings.vocabulary.keys, TERM)}
-    else:
+        properties["synset"] = term_fields(settings.vocabulary.keys, lean=lean)
+    elif not lean:
         properties["scores"] = {"type": "float", "index": False, "doc_values": False}
     if settings.visual_words:
         properties[VISUAL_WORDS] = {"type": "sparse_vector", **unpruned}
@@ -291,5 +340,5 @@ def _properties(
         weights = {"type": "sparse_vector", **unpruned}
         properties[IMPACTS] = {"properties": dict.fromkeys(impacts, weights)}
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
-        properties |= neighbors.fields(settings.embedding_dimensions)
+        properties |= neighbors.fields(settings.embedding_dimensions, version)
     return properties

@@ -30,7 +30,16 @@ from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.clauses import matching
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import WHOLE, all_answers, embedding_of, whole_document_of
+from imgsearch_es.stores.elastic.fetching import (
+    HIT,
+    WHOLE,
+    WHOLE_INDEX,
+    all_answers,
+    document_of,
+    embedding_of,
+    in_full,
+    whole_document_of,
+)
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 S = TypeVar("S", bound=Selection)
@@ -47,18 +56,35 @@ class Reading(AliasedIndex):
         with translated(self._address):
             return {hit["_id"]: whole_document_of(hit) for hit in self._of_ids(ids)}
 
+    def _in_full(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.stored_settings()
+        return in_full(body, self._connection[1], lean=self._is_lean)
+
     def _of_ids(self, ids: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
         for part in waiting.parts(ids):
             body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE, **more}
-            yield from self._request(body=body)["hits"]["hits"]
+            yield from self._request(body=self._in_full(body))["hits"]["hits"]
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        """As written, whether the server has refreshed the index or not."""
         fields = ["sha256", "label", "metadata"]
+        if self.stored_settings() is not None and self._is_lean:
+            return self._known_by_hits(ids)
         with translated(self._address):
             return {
                 key: Known(source["sha256"], tuple(source["label"]), source["metadata"])
                 for key, source in waiting.sources_by_id(self.client, self._name, ids, fields)
             }
+
+    def _known_by_hits(self, ids: Sequence[str]) -> dict[str, Known]:
+        """What ``known`` gives of a lean index, which is refreshed if any of these is there."""
+        with translated(self._address):
+            there = [key for key, _ in waiting.sources_by_id(self.client, self._name, ids, False)]
+            if there:
+                self.client.indices.refresh(index=self._name)
+            hits = [hit for part in waiting.parts(there) for hit in self._of_ids(part)]
+        found = [document_of(hit) for hit in hits]
+        return {d.id: Known(d.sha256, d.labels, d.metadata) for d in found}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
@@ -70,21 +96,22 @@ class Reading(AliasedIndex):
                     collapse={"field": "sha256"},
                     sort=[{"id": "asc"}],
                     size=len(part),
-                    source={"includes": ["sha256"]},
+                    source=False,
+                    docvalue_fields=["sha256"],
                 )
                 hits = answer["hits"]["hits"]
-                found |= {hit["_source"]["sha256"]: hit["_id"] for hit in hits}
+                found |= {hit["fields"]["sha256"][0]: hit["_id"] for hit in hits}
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         start = prefix[:_LONGEST_PREFIX]
-        body = {"query": {"prefix": {"uri": {"value": start}}}, "_source": ["uri"]}
+        body = {"query": {"prefix": {"uri": {"value": start}}}, "docvalue_fields": ["uri"]}
         with translated(self._address):
-            found = ((hit["_id"], hit["_source"]["uri"]) for hit in self._scan(body))
+            found = ((hit["_id"], hit["fields"]["uri"][0]) for hit in self._scan(body))
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        body = {"query": matching(self._of_fields(query)), "_source": False}
+        body = {"query": matching(self._of_fields(query))}
         with translated(self._address):
             return sorted(hit["_id"] for hit in self._scan(body))
 
@@ -101,6 +128,7 @@ class Reading(AliasedIndex):
         primaries = indices["_all"]["primaries"]
         return {
             "store": "elasticsearch",
+            "layout": self.layout,
             "location": self.location,
             "server": f"{version[0]}.{version[1]}",
             "documents": self.count(),
@@ -204,30 +232,37 @@ class Reading(AliasedIndex):
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         known_settings(self)
-        body = {"_source": ["sha256"], "fields": ["embedding"] if embeddings else []}
+        body = self._in_full(WHOLE) if embeddings else {}
+        vectors = (item for item in body.get("docvalue_fields", ()) if item != HIT)
+        body["docvalue_fields"] = ["sha256", *vectors]
         with translated(self._address):
             for hit in self._scan(body, size=_SCANNED):
-                yield Fingerprint(hit["_id"], hit["_source"]["sha256"], embedding_of(hit))
+                yield Fingerprint(hit["_id"], hit["fields"]["sha256"][0], embedding_of(hit))
 
     def _scan(self, body: dict[str, Any], **options: Any) -> Iterable[dict[str, Any]]:
+        """All hits, without sources."""
+        body = {**body, "_source": False}
         return helpers.scan(self.client, query=body, index=self._name, **options)
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         """Every document that meets conditions, as the index is when the first is asked for."""
         with translated(self._address):
-            yield from map(whole_document_of, self._hits(filters, WHOLE))
+            yield from map(whole_document_of, self._hits(filters, self._in_full(WHOLE)))
 
     def glance(self) -> list[Harm]:
         settings = known_settings(self)
         with translated(self._address):
-            return inspecting.glance(self.client, self._name, settings, self._impacts)
+            return inspecting.glance(
+                self.client, self._name, settings, self._impacts, lean=self._is_lean
+            )
 
     def inspect(self) -> Iterator[Inspected]:
         """Every document as the index is when the first is asked for."""
-        settings, asked = known_settings(self), inspecting.body(self._connection[1])
+        settings = known_settings(self)
+        asked = inspecting.body(self._connection[1], lean=self._is_lean)
         with translated(self._address):
             for hit in self._hits((), asked):
-                yield inspecting.inspect_hit(hit, settings, self._impacts)
+                yield inspecting.inspect_hit(hit, settings, self._impacts, lean=self._is_lean)
 
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]
@@ -236,7 +271,11 @@ class Reading(AliasedIndex):
         wanted = matching(self._of_fields(Selection(filters=tuple(filters))))
         body = {"query": wanted, "size": _SCANNED, "sort": ["_shard_doc"], **asked}
         body["track_total_hits"] = False
-        for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE):
+
+        def search(body: dict[str, Any]) -> dict[str, Any]:
+            return dict(self.client.search(body=body, **WHOLE_INDEX).body)
+
+        for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
             yield from answer["hits"]["hits"]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
@@ -18,7 +19,7 @@ from imgsearch_es.stores.base import (
     search_parts,
     weighted_all,
 )
-from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
     IMPACT,
@@ -31,7 +32,12 @@ from imgsearch_es.stores.elastic.answers import (
 )
 from imgsearch_es.stores.elastic.clauses import vanishing
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX, by_doc_values, is_complete
+from imgsearch_es.stores.elastic.fetching import (
+    WHOLE_INDEX,
+    by_doc_values,
+    is_complete,
+    whole_document_of,
+)
 from imgsearch_es.stores.elastic.writing import Writing
 
 _WIDER = 5
@@ -47,6 +53,8 @@ class ElasticStore(Writing):
         expected_pictures: how many it will hold at the end, from which ``shards`` follows.
         refresh_interval: how soon written documents are found by others, such as "30s".
         lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
+        layout: how an index that is created keeps documents: "full" (the default), or "lean": a
+            quarter of the bytes, without ``_source`` and the paper's fields; see docs/document.md.
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
@@ -80,13 +88,12 @@ class ElasticStore(Writing):
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []
-        version = self._connection[1]
         for part in batches(weighted_all(self, queries)):
             searches: list[dict[str, Any]] = []
             ways = [self._way(*item) for item in part]
             for way, (query, statistics) in zip(ways, part, strict=True):
                 body = way.body(query, statistics, first_window(query))
-                searches += [WHOLE_INDEX, by_doc_values(body, version)]
+                searches += [WHOLE_INDEX, self._quick(body)]
             with translated(self._address):
                 answers = self.client.msearch(index=self._name, searches=searches)["responses"]
                 self._check_index(answers)
@@ -129,8 +136,7 @@ class ElasticStore(Writing):
             window = min(_WIDER * window, MAX_RESULTS)
         means = "too many near-ties for a proof, so all matching pictures were scored"
         if query.by_words or not query.synset_fields:
-            reading = pages(self.client, self._index, query, statistics, way)
-            with closing(reading) as found_pages:
+            with closing(self._pages(query, statistics, way)) as found_pages:
                 found = next(found_pages)
         else:
             answer = self._ask(FALLBACK.body(query, statistics, window))
@@ -151,25 +157,48 @@ class ElasticStore(Writing):
         return bool(found["hits"]["total"]["value"])
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._request(body=by_doc_values(body, self._connection[1])).body
-        if not is_complete(answer):
-            answer = self._request(body=body).body
+        answer = self._answer(body, index=self._name)
         self._check_index([answer])
+        return answer
+
+    def _answer(self, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
+        """An answer with its documents by doc values; by ``_source`` if one has none."""
+        answer = self.client.search(body=self._quick(body), **WHOLE_INDEX, **where).body
+        if not (is_complete(answer) or self._is_lean):
+            answer = self.client.search(body=self._in_full(body), **WHOLE_INDEX, **where).body
         return dict(answer)
+
+    def _quick(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.stored_settings()
+        return by_doc_values(body, self._connection[1], lean=self._is_lean)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Read on from page to page, at one point in time."""
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
-            # By the index's own name, not the alias: the query was made for this index.
-            way = self._way(query, statistics)
-            yield from pages(self.client, self._index, query, statistics, way)
+            yield from self._pages(query, statistics, self._way(query, statistics))
+
+    def _pages(
+        self, query: Query, statistics: Statistics, way: Way
+    ) -> Generator[SearchResult, None, None]:
+        # By the index's own name, not the alias: the query was made for this index.
+        return pages(self.client, self._index, query, statistics, way, self._answer)
 
     def _way(self, query: Query, statistics: Statistics) -> Way:
         return way_of(query, statistics, self._impacts)
 
     def mend(self) -> None:
-        """Nothing: Elasticsearch keeps nothing that is of no document."""
+        """Write documents of a lean index again whose weights are wrong, which they do not show."""
+        settings = known_settings(self)
+        for query in inspecting.wrong_weights(settings) if self._is_lean else ():
+            found = []
+            with translated(self._address):
+                ids = [hit["_id"] for hit in self._scan({"query": query})]
+                for hit in self._of_ids(ids):
+                    with suppress(DamagedIndexError):  # which is said of the document
+                        found.append(whole_document_of(hit))
+            self.write(found)
+        self.finish()
 
 
 def _vanishing(query: Query) -> dict[str, float]:

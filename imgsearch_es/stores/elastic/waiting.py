@@ -49,6 +49,8 @@ class Patience:
         self._ended = False
         self._end = threading.Condition()  # an Event is not safe in a handler of signals
         self._since: float | None = None
+        self.turn = threading.Lock()
+        """Held to make a request, so that the first one is on its way while others are made."""
 
     @property
     def is_on(self) -> bool:
@@ -184,7 +186,8 @@ def bulk(
 
     def attempt() -> None:
         busy: Mapping[str, Any] | None = None
-        sent = map(action, list(left.values()))
+        with patience.turn:
+            sent = [action(item) for item in left.values()]
         for _, outcome in helpers.streaming_bulk(client, sent, **options):
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:
@@ -206,16 +209,18 @@ def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def sources_by_id(
-    client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | None = None
+    client: Elasticsearch, index: str, ids: Sequence[str], fields: Sequence[str] | bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Id and source of the stored ones of these ids; of an index that is gone, none.
+    """Id and source, or these fields of it, of those of the ids that are stored, as written.
+
+    Of an index that is gone, none. With False sources are empty.
 
     Raises:
         ServerError: a shard cannot answer, which does not say that a document is not there.
     """
 
     def attempt(part: Sequence[str]) -> list[Mapping[str, Any]]:
-        answer = client.mget(index=index, ids=part, source_includes=fields)
+        answer = client.mget(index=index, ids=part, source=fields)
         for item in answer["docs"]:
             kind = item.get("error", {}).get("type", "index_not_found_exception")
             if kind != "index_not_found_exception":
@@ -224,7 +229,7 @@ def sources_by_id(
 
     for part in parts(ids):
         for item in patience_of(client).call(partial(attempt, part)):
-            yield item["_id"], item["_source"]
+            yield item["_id"], item.get("_source", {})
 
 
 def parts(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, partialmethod
@@ -25,7 +25,7 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
 from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
-from imgsearch_es.stores.elastic.mapping import CHECKSUM, TERM, field_limit
+from imgsearch_es.stores.elastic.mapping import CHECKSUM, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
@@ -33,6 +33,8 @@ _SENDERS = 4
 """Bulk requests at once, as elasticsearch-py's parallel_bulk has."""
 _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
+_MOST_TOGETHER = 512
+"""Documents of one request: about as many as parallel_bulk sends."""
 _LONGEST_REASON = 300
 """Characters of the server's reason for refusing a document."""
 _LOOKED_AT = 2000
@@ -58,12 +60,10 @@ class Writing(Reading):
         self._add_checksums()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
-        size = max(_LEAST_TOGETHER, -(-len(taken) // _SENDERS))
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
-            parts = [taken[i : i + size] for i in range(0, len(taken), size)]
-            for stored, rejected in senders.map(send, parts):
+            for stored, rejected in senders.map(send, _parts(taken)):
                 report.stored += stored
                 report.rejected += rejected
         if self._has_other_words(settings):
@@ -93,6 +93,7 @@ class Writing(Reading):
                 settings.vocabulary,
                 lambda vector: sent_vector(vector, version),
                 synset_fields=settings.synset_fields,
+                lean=self._is_lean,
             )
             if not self._has_checksums:
                 del source["checksum"]
@@ -158,7 +159,7 @@ class Writing(Reading):
             known = found.get("synset", {}).get("properties", {})
             new = [k for k in settings.vocabulary.keys if k not in known]
             new = new if settings.synset_fields else []
-            properties = {"synset": {"properties": dict.fromkeys(new, TERM)}} if new else {}
+            properties = {"synset": term_fields(new, lean=self._is_lean)} if new else {}
             if new:
                 limit = field_limit(len(known) + len(new))
                 indices.put_settings(
@@ -225,6 +226,15 @@ class Writing(Reading):
         )
 
     _numbered = partialmethod(Reading._of_ids, seq_no_primary_term=True)
+
+
+def _parts(documents: Sequence[Document]) -> Iterator[Sequence[Document]]:
+    """Documents for one request each, fewer towards the end, so that all senders end together."""
+    while documents:
+        size = len(documents) // (2 * _SENDERS)
+        size = min(max(_LEAST_TOGETHER, size), _MOST_TOGETHER)
+        yield documents[:size]
+        documents = documents[size:]
 
 
 def _why(answer: Mapping[str, Any]) -> str:
