@@ -106,7 +106,7 @@ class Layout:
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
-        --layout: How documents are kept: full (the default), or lean: a quarter of the bytes,
+        --layout: How documents are kept: full (the default), or lean: a third of the bytes,
             without _source, the paper's fields and Kibana's table of pictures.
     """
 
