@@ -401,8 +401,7 @@ def server_harms(
     feature = list(source["embedding"])
     feature[place] = feature[place] * 1.0000002 + 1e-30
     derived = {
-        "top_synset": "tench", "top_score": 0.5, "length": 0.5, "norm": 0.5, "words": ["x"],
-        "hit": "eHg=",
+        "top_synset": "tench", "top_score": 0.5, "length": 0.5, "norm": 0.5, "hit": "eHg=",
     }  # fmt: skip
     facts = {
         "sha256": "0" * 64, "width": 7, "height": 0, "bytes": 1, "format": "GIF",
@@ -428,7 +427,7 @@ def server_harms(
     }
     return {
         **{name: {**source, **change} for name, change in changes.items()},
-        "no field": _without(source, choice(sorted(source))),
+        "no field": _without(source, choice(sorted(source.keys() - {"words"}))),
         PARTLY: choice([{"label": ["x"]}, {"top_score": 0.5}, {"metadata": {"x": 2}}]),
     }
 

@@ -108,7 +108,7 @@ class Layout:
             as by auto.
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
-        --layout: How documents are kept: full (the default), or lean: a quarter of the bytes,
+        --layout: How documents are kept: full (the default), or lean: a third of the bytes,
             without _source, the paper's fields and Kibana's table of pictures.
     """
 

@@ -24,7 +24,6 @@ from imgsearch_es.stores.elastic.fetching import (
     HIT,
     NOT_FETCHED,
     SOURCE,
-    WHOLE,
     WHOLE_INDEX,
     by_doc_values,
     embedding_of,
@@ -44,9 +43,9 @@ _COUNTED = 100
 """Synsets counted in one request."""
 
 
-def body(version: Version, *, lean: bool) -> dict[str, Any]:
-    """What to ask for of each document: all that is kept of it."""
-    wanted = by_doc_values(WHOLE, version, lean=lean)
+def body(whole: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str, Any]:
+    """What to ask for of each document: all that is kept of it, beside what ``whole`` asks for."""
+    wanted = by_doc_values(whole, version, lean=lean)
     wanted.pop("stored_fields", None)
     wanted["docvalue_fields"] += _DOC_VALUES
     if version >= AS_BYTES:

@@ -61,8 +61,8 @@ _LEAN_BY_DOC_VALUES = ("sha256", "width", "height", "bytes", "indexed_at", "top_
 _MAX_SHARDS = 1024
 """The server's own limit for one index."""
 _BYTES_PER_PICTURE, _BYTES_PER_DIMENSION = 13_600, 14
-"""As benchmarks/scaling.py measures them: a document of 50 terms, and each number of its deep
-feature."""
+"""As benchmarks/scaling.py measured them, of an index without decision 19: a document of 50 terms,
+and each number of its deep feature."""
 _BYTES_PER_SHARD = 40 * 10**9
 """Elastic's advice is 10 to 50 GB: more takes long to move, less wastes heap."""
 _PICTURES_PER_SHARD = 10_000_000

@@ -32,6 +32,7 @@ from imgsearch_es.stores.elastic.clauses import matching
 from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     HIT,
+    SOURCE,
     WHOLE,
     WHOLE_INDEX,
     all_answers,
@@ -57,7 +58,9 @@ class Reading(AliasedIndex):
             return {hit["_id"]: whole_document_of(hit) for hit in self._of_ids(ids)}
 
     def _in_full(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.stored_settings()
+        settings = self.stored_settings()
+        if settings is not None and not settings.embedding_dimensions:  # needs no script for it
+            body = {name: value for name, value in body.items() if name != "fields"}
         return in_full(body, self._connection[1], lean=self._is_lean)
 
     def _of_ids(self, ids: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
@@ -259,7 +262,8 @@ class Reading(AliasedIndex):
     def inspect(self) -> Iterator[Inspected]:
         """Every document as the index is when the first is asked for."""
         settings = known_settings(self)
-        asked = inspecting.body(self._connection[1], lean=self._is_lean)
+        wanted = WHOLE if settings.embedding_dimensions else SOURCE
+        asked = inspecting.body(wanted, self._connection[1], lean=self._is_lean)
         with translated(self._address):
             for hit in self._hits((), asked):
                 yield inspecting.inspect_hit(hit, settings, self._impacts, lean=self._is_lean)

@@ -54,7 +54,7 @@ class ElasticStore(Writing):
         refresh_interval: how soon written documents are found by others, such as "30s".
         lifecycle: the name of an index lifecycle policy; see docs/scaling.md.
         layout: how an index that is created keeps documents: "full" (the default), or "lean": a
-            quarter of the bytes, without ``_source`` and the paper's fields; see docs/document.md.
+            third of the bytes, without ``_source`` and the paper's fields; see docs/document.md.
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
