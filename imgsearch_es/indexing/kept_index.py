@@ -27,7 +27,13 @@ from imgsearch_es.indexing.exchange import (
     import_documents,
     import_features,
 )
-from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
+from imgsearch_es.indexing.reindexing import (
+    Rebuild,
+    ReindexProgress,
+    ReindexReport,
+    with_filters,
+    with_photos,
+)
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
     Seen,
@@ -248,7 +254,8 @@ class KeptIndex:
             model: as for a new index, like the next three.
             analyzer: instead of a model.
             weights: of the model.
-            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``.
+            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, ``exif``, ``gps``. The
+                last two read EXIF and XMP again, but do not analyze the pictures.
             allow_missing: leave out what cannot be read any more; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
@@ -292,7 +299,7 @@ class KeptIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
-        self._wanted.check_words(settings, self.location)
+        self._wanted.check_kept(settings, self.location)
         if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
@@ -359,6 +366,7 @@ class KeptIndex:
         new, analyze, convert, teach = self.store.beside(), None, None, None
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
+        photo = wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
         if analyzer and added != ():
             teach = partial(self._teach_again, new, analyzer)
@@ -372,8 +380,10 @@ class KeptIndex:
                 create = partial(new.create, settings)
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
+        if wanted.photo is not None and analyze is None:
+            asked, convert = True, with_photos(photo, convert)
         rebuild = Rebuild(
-            self.store, new, settings, analyze, convert=convert, teach=teach,
+            self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
             allow_missing=allow_missing, progress=progress,
         )  # fmt: skip
         with self._for_one_index():

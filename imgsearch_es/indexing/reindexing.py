@@ -20,6 +20,8 @@ from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
+from imgsearch_es.pictures.images import photo_of
+from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, Known, Store
 
@@ -95,7 +97,7 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        wanted, names = self._settings, ("visual_words", "schema_version", "taught")
+        wanted, names = self._settings, ("visual_words", "photo", "schema_version", "taught")
         if left and self._teach:
             left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)
@@ -227,3 +229,15 @@ def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
         ]
 
     return convert
+
+
+def with_photos(what: str, convert: Convert | None) -> Convert:
+    """Documents with what is to be kept of their photos, read again where the file is as it was."""
+
+    def again(documents: list[Document]) -> list[Document]:
+        found = [
+            replace(d, photo=kept(photo_of(d.uri, d.sha256) or d.photo, what)) for d in documents
+        ]
+        return convert(found) if convert else found
+
+    return again

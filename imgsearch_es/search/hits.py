@@ -152,6 +152,7 @@ class Hits(Sequence[Hit]):
             query,
             k=query.k if k is None else k,
             offset=0,
+            sort=None,
             exclude=tuple(dict.fromkeys((*query.exclude, *judged))) if unseen else query.exclude,
             pictures=query.pictures + tuple(hit.uri for hit in (*good, *bad)),
             roles=roles + ("like",) * len(good) + ("dislike",) * len(bad),

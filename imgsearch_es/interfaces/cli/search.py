@@ -54,7 +54,8 @@ class Asked:
 
     def request(self, **others: Any) -> dict[str, Any]:
         """The arguments of ``ImageIndex.search``."""
-        if not (self.image or self.words or others.get("like")) and others.get("vector") is None:
+        given = (self.image, self.words, self.where, *map(others.get, ("like", "sort")))
+        if not any(given) and others.get("vector") is None:
             fail("what to search for? Give words, --image FILE, or both", code=2)
         return {
             "image": self.image,
@@ -90,6 +91,9 @@ class Refined:
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
             dense-euclidean, on an index made with --vectors or --visual-words.
         --candidates: How many, with --approximate; 200 by default.
+        --sort FIELD: List what matches by taken_at (newest first), indexed_at, width, height,
+            bytes, filename, uri or metadata.NAME instead of scoring; -FIELD the other way round.
+            So are conditions without words: by taken_at.
     """
 
     offset: Natural = 0
@@ -105,6 +109,7 @@ class Refined:
     threshold: float | None = None
     approximate: bool = False
     candidates: OptionalPositive = None
+    sort: str | None = None
 
     def request(self) -> dict[str, Any]:
         """As arguments of ``ImageIndex.search``."""
@@ -271,8 +276,8 @@ def facets(
 
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.
-        --field: What to count: synsets, top_synset, label, format, width, height, bytes,
-            metadata.<name>. May be repeated.
+        --field: What to count: synsets, top_synset, label, format, width, height, bytes, year,
+            camera, lens, keywords, metadata.<name>. May be repeated.
         --size: Values of each field.
     """
     from imgsearch_es.retrieval.facets import FACETS
@@ -335,9 +340,10 @@ def _print_all(source: ImageIndex, query: dict[str, Any]) -> None:
 
     # Closed also when the reader of our output goes away: the server's point in time ends.
     with closing(source.pages(**query, size=_PAGE)) as pages:
-        for hit in (hit for page in pages for hit in page):
+        for listed, hit in ((page.query.sort, hit) for page in pages for hit in page):
             if not answer(hit, indent=None):
-                print_line(f"{hit.rank:>7}  {number(hit.score):>7}  {_short(hit.path or hit.uri)}")
+                second = number(hit.score) if listed is None else _taken(hit)
+                print_line(f"{hit.rank:>7}  {second:>7}  {_short(hit.path or hit.uri)}")
 
 
 def print_hits(hits: Hits) -> None:
@@ -345,17 +351,29 @@ def print_hits(hits: Hits) -> None:
     from imgsearch_es.interfaces.gallery import number
 
     if len(hits):
+        listed = hits.query.sort is not None
         rows = [
-            (hit.rank, number(hit.score), _short(hit.path or hit.uri), _telling(hit, hits.query))
+            (
+                hit.rank,
+                _taken(hit) if listed else number(hit.score),
+                _short(hit.path or hit.uri),
+                _telling(hit, hits.query),
+            )
             for hit in hits
         ]
-        print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
+        second = "taken" if listed else "score"
+        print_table(("rank", second, "picture", "synsets"), rows, right=("rank", "score"))
         exact = ", exact" if hits.exact else ", not exact"
         more = "" if hits.total_is_exact else " or more"
         say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
     else:
         say(f"no picture matches {hits.query}")
     say(*(f"hint: {hint}" for hint in hits.query.hints))
+
+
+def _taken(hit: Hit) -> str:
+    taken_at = hit.photo.taken_at
+    return "" if taken_at is None else f"{taken_at:%Y-%m-%d %H:%M}"
 
 
 def _telling(hit: Hit, query: Query) -> str:

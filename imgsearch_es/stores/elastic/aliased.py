@@ -27,7 +27,7 @@ from imgsearch_es.stores.elastic.connection import Version, connect, parse_addre
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
-    CHECKSUM,
+    LATER,
     NO_NEIGHBORS,
     Layout,
     Neighbors,
@@ -67,7 +67,7 @@ class AliasedIndex(Store):
         self._settings: IndexSettings | None = None
         self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
-        self._has_checksums = True
+        self._lacks: set[str] = set()
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -154,7 +154,7 @@ class AliasedIndex(Store):
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
-        self._has_checksums = CHECKSUM.keys() <= facts["mappings"]["properties"].keys()
+        self._lacks = LATER.keys() - facts["mappings"]["properties"].keys()
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:

@@ -22,9 +22,16 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
 
-CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False}}
-"""Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
-_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
+LATER: dict[str, Any] = {
+    "checksum": {"type": "keyword", "index": False},
+    "taken_at": {"type": "date"},
+    **{name: {"type": "keyword"} for name in ("camera", "lens", "caption", "keywords")},
+    "place": {"type": "geo_point"},
+    "ordered": {"type": "flattened"},
+}
+"""Of ``Document.checksum``, its photo, and the numbers and times in its metadata; an index made
+before there were any gets them when it is written to."""
+_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 48
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
@@ -274,7 +281,7 @@ def _properties(settings: IndexSettings, version: Version, neighbors: Neighbors)
     properties |= {
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
-        **CHECKSUM,
+        **LATER,
         "views": {"type": "byte", "index": False, "doc_values": False},
     }
     if settings.synset_fields:
