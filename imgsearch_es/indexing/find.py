@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
-from imgsearch_es.indexing.report import Stages
+from imgsearch_es.indexing.report import IndexReport, Stages
 from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
@@ -41,6 +41,7 @@ class AddOptions(TypedDict, total=False):
     batch_size: int | None
     workers: int | None
     limits: Limits
+    video: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Options:
         limits: the largest picture to accept.
         engine: where pictures are analyzed: "local" or "ray".
         runtime: what runs the model there; see `Analyzer`.
+        video: also index one frame of each video; takes the extra ``video``.
     """
 
     labels: Labels = None
@@ -71,6 +73,7 @@ class Options:
     limits: Limits = DEFAULT_LIMITS
     engine: str = "local"
     runtime: str | None = None
+    video: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -133,15 +136,19 @@ class Finder:
         self,
         sources: Sequence[ImageSource | PictureList],
         open_memory: Callable[[ImageSource], Picture],
-        stages: Stages,
+        report: IndexReport,
+        *,
+        videos: bool = False,
     ) -> None:
         places = [source for source in sources if isinstance(source, str | os.PathLike)]
         lists = [source for source in sources if isinstance(source, PictureList)]
         self._errors: list[ImageError] = []
-        self._entries = find_entries(places, lists, on_error=self._errors.append)
+        self._entries = find_entries(
+            places, lists, on_error=self._errors.append, on_other=report.pass_over, videos=videos
+        )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._open_memory = open_memory
-        self._stages = stages
+        self._stages = report.stages
         self.found = 0
         self.total: int | None = None
 

@@ -126,7 +126,7 @@ class Indexer:
         two; the next run goes on after it.
         """
         started = time.perf_counter()
-        finder = Finder(sources, self._open, self.report.stages)
+        finder = Finder(sources, self._open, self.report, videos=self._options.video)
         is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
             stop = _Stop(self._groups.close, end_waiting)

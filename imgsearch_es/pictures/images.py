@@ -23,16 +23,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.DdsImagePlugin import DdsImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PcxImagePlugin import PcxImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.PsdImagePlugin import PsdImageFile
+from PIL.QoiImagePlugin import QoiImageFile
+from PIL.SgiImagePlugin import SgiImageFile
+from PIL.SunImagePlugin import SunImageFile
+from PIL.TgaImagePlugin import TgaImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    ShortageError,
+)
 from imgsearch_es.pictures.archives import PACKED
 from imgsearch_es.pictures.colors import to_rgb
 from imgsearch_es.pictures.files import (
@@ -45,8 +57,9 @@ from imgsearch_es.pictures.files import (
     reason,
     to_uri,
 )
+from imgsearch_es.pictures.optional import OPTIONAL
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo, orientation, read_photo
-from imgsearch_es.pictures.sources import sniff
+from imgsearch_es.pictures.sources import kind_of, sniff
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
@@ -54,8 +67,9 @@ ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[
 _DECODERS: dict[str, type[ImageFile]] = {
     str(decoder.format): decoder
     for decoder in (
-        AvifImageFile, BmpImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile, PngImageFile,
-        PpmImageFile, TiffImageFile, WebPImageFile,
+        AvifImageFile, BmpImageFile, DdsImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile,
+        PcxImageFile, PngImageFile, PpmImageFile, PsdImageFile, QoiImageFile, SgiImageFile,
+        SunImageFile, TgaImageFile, TiffImageFile, WebPImageFile,
     )
 }  # fmt: skip
 _UPRIGHT = {
@@ -203,24 +217,25 @@ def _decode(
     admit: Callable[[int], None],
 ) -> tuple[str, Image.Image, tuple[int, int], Photo]:
     """The format, the picture, its size in the file, upright, and how it was taken."""
-    kind = sniff(data)
+    kind = kind_of(data, uri)
     if not data:
         raise ImageError(uri, "the file is empty")
     if kind is None and data.startswith(PACKED):
         raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
     if kind is None:
         raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
-    if kind not in _DECODERS:
-        raise ImageError(uri, f"{kind} pictures are not supported; convert it to JPEG or PNG")
-    decoder = _DECODERS[kind]
     whole, photo = (0, 0), NO_PHOTO
+
+    def check(size: tuple[int, int]) -> None:
+        _check_pixels(size, uri, limits)
+        admit(size[0] * size[1])
 
     def decode() -> Image.Image:
         nonlocal whole, photo
-        image = decoder(io.BytesIO(data))
+        file, decoder = io.BytesIO(data), _DECODERS.get(kind)
+        image = decoder(file) if decoder else OPTIONAL[kind].opened(file, check)
         whole = image.size
-        _check_pixels(whole, uri, limits)
-        admit(whole[0] * whole[1])
+        check(whole)
         turned = orientation(image.info.get("exif")) in _TURNED
         is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
         if at_least is not None and kind == "JPEG":
@@ -256,6 +271,8 @@ def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Im
                 return decode()
     except ImageError:
         raise
+    except MissingDependencyError as error:
+        raise ImageError(uri, str(error)) from error
     except MemoryError as error:
         raise ShortageError(uri, "there is not enough memory to decode it") from error
     except Image.DecompressionBombError as error:

@@ -82,11 +82,11 @@ class Photo:
         taken_at, place = known.get("taken_at"), known.get("place")
         photo = cls(
             taken_at=None if taken_at is None else datetime.fromisoformat(taken_at),
-            camera=known.get("camera", ""),
-            lens=known.get("lens", ""),
+            camera=known.get("camera") or "",
+            lens=known.get("lens") or "",
             place=None if place is None else (float(place[0]), float(place[1])),
-            caption=known.get("caption", ""),
-            keywords=tuple(known.get("keywords", ())),
+            caption=known.get("caption") or "",
+            keywords=tuple(known.get("keywords") or ()),
         )
         photo.check()
         return photo
@@ -142,7 +142,8 @@ def read_photo(info: Mapping[Any, Any], data: bytes, uri: str) -> Photo:
     tags = _directory(block, _first(block))
     exif = _directory(block, _number(tags.get(_EXIF)))
     xmp = _read_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_XMP))
-    dates = (exif.get(_TAKEN), exif.get(_DIGITIZED), *map(xmp.get, _XMP_DATES), tags.get(_CHANGED))
+    dates = [exif.get(_TAKEN), exif.get(_DIGITIZED), *map(xmp.get, _XMP_DATES)]
+    dates += [tags.get(_CHANGED), info.get("creation_time")]
     keywords = [*xmp.get("dc:subject", ()), *_utf16(tags.get(_KEYWORDS)).split(";")]
     described = (xmp.get("dc:description"), tags.get(_DESCRIPTION), xmp.get("dc:title"))
     captions = (*map(_text, described), _utf16(tags.get(_TITLE)))

@@ -60,10 +60,12 @@ def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
             return shown, datetime.fromisoformat(shown), None
         return day.date().isoformat(), day, day + timedelta(days=1)
     except OverflowError as error:
-        raise QueryError(f"{field!r} is out of range: {text!r:.60}") from error
+        raise QueryError(
+            f"{field!r} is out of range, as there is no day after or before it: {text!r:.60}"
+        ) from error
     except ValueError as error:
         raise QueryError(
-            f"{field!r} is a date such as 2026-01-31, a month 2026-01 or a year, not {text!r:.60}"
+            f"{field!r} is a date such as 2026-01-31, not {text!r:.60}, or a month or a year"
         ) from error
 
 

@@ -417,7 +417,7 @@ def test_help_shows_first_what_most_people_need(run):
     assert re.findall(r"--[a-z-]+", first)[:2] == ["--index", "--from"]
     assert "--help" in first
     headings = {text.partition(":")[0]: text for text in others}
-    assert list(headings) == ["Analyzer", "Speed", "Elasticsearch"]
+    assert list(headings) == ["Analyzer", "Speed", "Photos", "Elasticsearch"]
     assert "--engine" in headings["Speed"]
     assert "--shards" in headings["Elasticsearch"]
 

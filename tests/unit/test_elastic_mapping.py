@@ -49,7 +49,7 @@ def test_the_whole_body():
         "settings": {
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,
-            "index.mapping.total_fields.limit": 4 * 2 + 40,
+            "index.mapping.total_fields.limit": 4 * 2 + 48,
         },
         "mappings": {
             "dynamic": "strict",
@@ -80,6 +80,10 @@ def test_the_whole_body():
                 "words": {"type": "text"},
                 "hit": {"type": "binary", "doc_values": True},
                 "checksum": {"type": "keyword", "index": False},
+                "taken_at": {"type": "date"},
+                **dict.fromkeys(("camera", "lens", "caption", "keywords"), KEYWORD),
+                "place": {"type": "geo_point"},
+                "ordered": {"type": "flattened"},
                 "views": {"type": "byte", "index": False, "doc_values": False},
                 "embedding": {"type": "dense_vector", "dims": 3, "index": False},
             },

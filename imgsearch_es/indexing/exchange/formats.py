@@ -215,10 +215,15 @@ def _read_line(line: bytes) -> dict[str, Any]:
 
 
 def _read_metadata(row: dict[str, Any]) -> dict[str, Any]:
-    """Parquet has no column of any JSON: metadata is a text, and so is photo."""
-    texts = {name: row.get(name) for name in ("metadata", "photo")}
-    read = {n: _parse(text, f"{n} is no JSON") if text else None for n, text in texts.items()}
-    return {**row, **read}
+    """Parquet has no column of any JSON: metadata is a text, and so is photo, or a struct."""
+    text, photo = row.get("metadata"), row.get("photo")
+    if isinstance(photo, str):
+        photo = _parse(photo, "photo is no JSON")
+    return {
+        **row,
+        "metadata": _parse(text, "metadata is no JSON") if text else None,
+        "photo": photo,
+    }
 
 
 def _parse(text: str | bytes, problem: str) -> Any:

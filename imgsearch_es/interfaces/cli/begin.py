@@ -30,6 +30,9 @@ _OPTIONAL = {
     "matplotlib": f"hits.plot(): {pip_install('notebook')}",
     "openvino": f"analyzing pictures faster: {pip_install('fast')}",
     "fsspec": f"pictures at URLs: {pip_install('remote')}",
+    "pillow-heif": f"HEIC and HEIF: {pip_install('heif')}",
+    "rawpy": f"the previews in RAW files: {pip_install('raw')}",
+    "av": f"one frame of a video: {pip_install('video')}",
 }
 
 

@@ -43,6 +43,7 @@ class Adding:
         --label-from-folder: Label each picture with the name of its folder.
         --prune: Remove pictures from the index when their files in these folders are gone.
         --retry: Try rejected pictures again, even those that have not changed.
+        --video: Also index one frame of each video (needs the extra video).
     Speed:
         --engine: Where to analyze: local, or ray for a cluster (docs/ray.md).
         --batch-size: Pictures in a forward pass. By default 32.
@@ -55,6 +56,7 @@ class Adding:
     label_from_folder: bool = False
     prune: bool = False
     retry: bool = False
+    video: bool = False
     engine: str = "local"
     batch_size: OptionalPositive = None
     workers: OptionalPositive = None
@@ -71,6 +73,7 @@ class Adding:
                     labels=folder_label if self.label_from_folder else self.label,
                     prune=self.prune,
                     retry=self.retry,
+                    video=self.video,
                     engine=self.engine,
                     batch_size=self.batch_size,
                     workers=self.workers,
@@ -250,7 +253,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _show(report: IndexReport, location: str) -> None:
-    if answer(report) or not (report.found or report.removed):
+    if answer(report) or not (report.found or report.removed or report.passed_over):
         return
     before = f" ({report.as_before} as before)" if report.as_before else ""
     shares = report.stages.shares().items()
