@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -214,6 +214,22 @@ class ImageIndex(LearningIndex):
         """How many pictures the index has."""
         self._settings()
         return self._of_one_index(self.store.count)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Document]:
+        """Every document, in no certain order."""
+        self._settings()
+        return self.store.documents()
+
+    def __contains__(self, picture: PathLike) -> bool:
+        """Whether a picture is indexed, given by id, URI or path."""
+        self._settings()
+        return bool(self.store.known([to_id(picture)]))
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values."""

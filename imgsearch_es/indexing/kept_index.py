@@ -27,13 +27,8 @@ from imgsearch_es.indexing.exchange import (
     import_documents,
     import_features,
 )
-from imgsearch_es.indexing.reindexing import (
-    Rebuild,
-    ReindexProgress,
-    ReindexReport,
-    with_filters,
-    with_photos,
-)
+from imgsearch_es.indexing.photos import with_photos
+from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
     Seen,
@@ -254,8 +249,7 @@ class KeptIndex:
             model: as for a new index, like the next three.
             analyzer: instead of a model.
             weights: of the model.
-            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, ``exif``, ``gps``. The
-                last two read EXIF and XMP again, but do not analyze the pictures.
+            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, ``exif``, ``gps``.
             allow_missing: leave out what cannot be read any more; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
@@ -380,7 +374,7 @@ class KeptIndex:
                 create = partial(new.create, settings)
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
-        if wanted.photo is not None and analyze is None:
+        if wanted.photo is not None and analyze is None:  # only EXIF and XMP are read again
             asked, convert = True, with_photos(photo, convert)
         rebuild = Rebuild(
             self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,

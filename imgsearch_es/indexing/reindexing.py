@@ -20,8 +20,6 @@ from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
-from imgsearch_es.pictures.images import photo_of
-from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings, Known, Store
 
@@ -229,15 +227,3 @@ def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:
         ]
 
     return convert
-
-
-def with_photos(what: str, convert: Convert | None) -> Convert:
-    """Documents with what is to be kept of their photos, read again where the file is as it was."""
-
-    def again(documents: list[Document]) -> list[Document]:
-        found = [
-            replace(d, photo=kept(photo_of(d.uri, d.sha256) or d.photo, what)) for d in documents
-        ]
-        return convert(found) if convert else found
-
-    return again

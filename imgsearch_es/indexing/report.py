@@ -125,6 +125,11 @@ class IndexReport:
         }
 
     def __str__(self) -> str:
+        return "; ".join(filter(None, [self.counts, self.others]))
+
+    @property
+    def counts(self) -> str:
+        """What became of the pictures, for people."""
         parts = [f"{self.added} added", f"{self.updated} updated", f"{self.unchanged} unchanged"]
         if self.removed:
             parts.append(f"{self.removed} removed")
@@ -133,9 +138,11 @@ class IndexReport:
             parts.append(f"{self.shortages} of them for want of memory or time")
         if self.reused:
             parts.append(f"{self.reused} of them without analysis, as their content was known")
-        return ", ".join(parts) + self._passed_over()
+        return ", ".join(parts)
 
-    def _passed_over(self) -> str:
+    @property
+    def others(self) -> str:
+        """Which files were passed over, for people; empty where none was."""
         if not self.passed_over:
             return ""
         kinds = [f"{count:,} {kind}" for kind, count in self.passed_over.most_common(_KINDS)]
@@ -143,7 +150,7 @@ class IndexReport:
         kinds += [f"{rest:,} others"] if rest else []
         has_videos = any(kind[1:] in VIDEOS for kind in self.passed_over)
         how = " (--video indexes one frame of each video)" if has_videos else ""
-        return f"; passed over: {', '.join(kinds)}{how}"
+        return f"passed over: {', '.join(kinds)}{how}"
 
 
 Progress = Callable[[IndexReport, "int | None"], None]

@@ -406,7 +406,8 @@ def test_progress_and_the_report_as_json_and_as_a_sentence(new, photos):
     assert found.pop("seconds") > 0
     assert found.pop("pictures_per_second") > 0
     nothing = ("updated", "unchanged", "removed", "reused", "as_before", "shortages")
-    assert found == {"found": 13, "added": 12, **dict.fromkeys(nothing, 0)}
-    assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
+    others = {"passed_over": {".txt": 1}}
+    assert found == {"found": 13, "added": 12, **others, **dict.fromkeys(nothing, 0)}
+    assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected; passed over: 1 .txt"
     report.removed = 2
-    assert str(report) == "12 added, 0 updated, 0 unchanged, 2 removed, 1 rejected"
+    assert report.counts == "12 added, 0 updated, 0 unchanged, 2 removed, 1 rejected"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgsearch_es import ImageIndex, Limits
-from imgsearch_es.errors import ConfigurationError, ImageError, QueryError, pip_install
+from imgsearch_es import ImageIndex, Limits, PictureList
+from imgsearch_es.errors import ConfigurationError, ImageError, QueryError, SourceError, pip_install
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.photo import Photo, read_photo
 
@@ -161,8 +161,9 @@ def test_every_file_is_accounted_for_by_name(phone, tmp_path, fake_model, few, m
             assert color[0] > 200 > 60 > max(color[1:]), document.filename
         assert index.verify(files=True, sample=20).is_whole
         hits = index.search(text="taken:2019 near:48.14,-11.58,1km camera:x100*")
-        assert [hit.filename for hit in hits] == ["a.jpg", "b.heic"]
-        assert hits[0].to_dict()["photo"]["keywords"] == ["Meer", "Urlaub"]
+        assert sorted(hit.filename for hit in hits) == ["a.jpg", "b.heic"]
+        jpeg = next(hit for hit in hits if hit.filename == "a.jpg")
+        assert jpeg.to_dict()["photo"]["keywords"] == ["Meer", "Urlaub"]
         assert hits.facets(["year", "camera"]) == {
             "year": [{"value": "2019", "count": 2}], "camera": [{"value": "X100V", "count": 2}],
         }  # fmt: skip
@@ -230,3 +231,56 @@ def test_a_size_is_looked_at_before_it_is_decoded(phone, name):
     for length in range(0, len(data), max(1, len(data) // 40)):
         with suppress(ImageError):
             open_image(data[:length], uri=str(phone / name))
+
+
+def test_hits_leave(index, run, asked, tmp_path, place):
+    hits = index.search(text="cat")
+    names = [hit.filename for hit in hits]
+    copies = hits.copy_to(tmp_path / "copies")
+    assert [path.read_bytes() for path in copies] == [hit.path.read_bytes() for hit in hits]
+    assert hits.copy_to(tmp_path / "copies") == copies
+    (tmp_path / "copies" / names[0]).write_bytes(b"another")
+    assert hits[:1].copy_to(tmp_path / "copies")[0].stem == f"{Path(names[0]).stem} (2)"
+    (link, *_) = hits[:2].link_to(tmp_path / "links")
+    assert link.is_symlink()
+    assert link.resolve() == hits[0].path.resolve()
+    some = hits[1:3]
+    assert ([hit.rank for hit in some], some.total) == ([2, 3], hits.total)
+    assert len(some.to_dict()["hits"]) == 2
+    frame = hits.to_frame()
+    assert list(frame["filename"]) == names
+    hits.to_csv(tmp_path / "hits.csv")
+    with ImageIndex(tmp_path / "again.duckdb", model="fake") as other:
+        assert other.add(PictureList(tmp_path / "hits.csv")).added == len(hits)
+        assert other.get(hits[0].path).labels == hits[0].labels
+    gone = hits[-1].path
+    gone.unlink()
+    with pytest.raises(SourceError, match=rf"1 of {len(hits)} pictures could not be copied to"):
+        hits.copy_to(tmp_path / "later")
+    assert len(list((tmp_path / "later").iterdir())) == len(hits) - 1
+    with pytest.raises(SourceError, match="cannot make the folder"):
+        hits.copy_to(tmp_path / "hits.csv")
+    printed = run("search", "cat", "-i", place, "-k", "3", "-0").stdout
+    assert printed == "".join(f"{hit.path}\0" for hit in hits[:3])
+    assert run("search", "cat", "-i", place, "--all", "--paths").stdout.splitlines() == [
+        str(hit.path) for page in index.pages(text="cat") for hit in page
+    ]
+    assert run("search", "cat", "-i", place, "-k", "3", "--csv").stdout == hits[:3].to_csv()
+    shown = run("search", "cat", "-i", place, "-k", "2", "--link-to", tmp_path / "two").stdout
+    assert f"2 pictures in {tmp_path / 'two'}" in shown
+    assert "one" in run("search", "cat", "-i", place, "--csv", "--json", code=2).stderr
+
+
+def test_conditions_alone_are_listed_and_an_index_is_a_collection(index, run, asked, place, photos):
+    listed = asked("search", "label:cats", "-i", place)
+    assert listed["total"] == len(listed["hits"]) == 6
+    assert {hit["score"] for hit in listed["hits"]} == {0.0}
+    by_name = asked("search", "--where", "label=cats", "-i", place, "--sort", "filename")
+    names = [Path(hit["uri"]).name for hit in by_name["hits"]]
+    assert names == sorted(names)
+    assert "taken" in run("search", "label:cats", "-i", place).stdout
+    assert "no sorting by" in run("search", "cat", "-i", place, "--sort", "size", code=1).stderr
+    assert len(index) == index.count() == len(list(index))
+    assert photos / "cats" / "cat.0.png" in index
+    assert "nothing.png" not in index
+    assert index

@@ -257,12 +257,15 @@ def _show(report: IndexReport, location: str) -> None:
         return
     before = f" ({report.as_before} as before)" if report.as_before else ""
     shares = report.stages.shares().items()
+    took = f"{report.seconds:.1f} s, {report.rate:.1f} pictures/s"
     say(
-        f"{location}: {report}{before} in {report.seconds:.1f} s, {report.rate:.1f} pictures/s",
+        f"{location}: {report.counts}{before} in {took}",
         "  work: " + ", ".join(f"{stage} {share:.0%}" for stage, share in shares),
     )
     lines = [f"  rejected {item.uri}: {item.reason}" for item in report.rejected]
     say_some(lines, "`imgsearch rejected` lists all")
+    if report.others:
+        say(f"  {report.others}")
 
 
 @contextmanager
