@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -184,23 +184,6 @@ class ImageIndex(LearningIndex):
             self.store.finish()
         return document
 
-    def remove(
-        self, pictures: PathLike | Iterable[PathLike] = (), *, query: Query | None = None
-    ) -> int:
-        """Remove documents by id, URI or path, and all that a query matches; files stay.
-
-        Gives how many were removed; those that the index does not have are ignored.
-        """
-        self._settings()
-        if query is not None and query.fusion is not None:
-            raise QueryError("a fused query ranks: remove by words, a picture or conditions")
-        if isinstance(pictures, str | os.PathLike):
-            pictures = [pictures]
-        ids = [to_id(picture) for picture in pictures]
-        if query is not None:
-            ids += self.store.matching(query)
-        return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
-
     def get(self, picture: PathLike) -> Document:
         """The stored document of a picture, given by id, URI or path; else a QueryError."""
         self._settings()
@@ -214,22 +197,6 @@ class ImageIndex(LearningIndex):
         """How many pictures the index has."""
         self._settings()
         return self._of_one_index(self.store.count)
-
-    def __len__(self) -> int:
-        return self.count()
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[Document]:
-        """Every document, in no certain order."""
-        self._settings()
-        return self.store.documents()
-
-    def __contains__(self, picture: PathLike) -> bool:
-        """Whether a picture is indexed, given by id, URI or path."""
-        self._settings()
-        return bool(self.store.known([to_id(picture)]))
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values."""

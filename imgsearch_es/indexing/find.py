@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import Analysis
@@ -106,6 +107,7 @@ class Found:
         as_before: it was rejected, and not even tried again.
         stored: the document to change or to copy the analysis from.
         reused: the document was made without a forward pass of its own.
+        moved: the id of the document of the same content whose file is gone.
     """
 
     uri: str
@@ -122,6 +124,7 @@ class Found:
     analysis: Analysis | None = None
     document: Document | None = None
     reused: bool = False
+    moved: str | None = None
 
     @property
     def id(self) -> str:
@@ -244,7 +247,8 @@ class Resolver:
             given = json.loads(found.before.given)  # it was no picture for a while
             known = Known("", tuple(given["labels"]), given["metadata"])
         if known is None and stored is not None and is_gone(stored.uri):
-            known = Known(stored.sha256, stored.labels, stored.metadata)  # it was moved
+            known = Known(stored.sha256, stored.labels, stored.metadata)
+            found.moved = None if looks_unmounted(stored.uri) else stored.id
         found.labels, found.metadata = self._named(found, known)
 
     def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -285,6 +289,16 @@ def folder_label(uri: str) -> tuple[str, ...]:
     path = to_path(uri)
     name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
     return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()
+
+
+def looks_unmounted(uri: str) -> bool:
+    """Whether a file that is gone may be on a drive that is not mounted: its folder is empty."""
+    path = to_path(uri)
+    folder = None if path is None else next(filter(Path.is_dir, path.parents), None)
+    try:
+        return folder is None or next(folder.iterdir(), None) is None
+    except OSError:
+        return True
 
 
 def is_gone(uri: str) -> bool:

@@ -74,6 +74,8 @@ class IndexReport:
         rejected: pictures that could not be read or stored, with reasons.
         reused: those of added and updated that needed no analysis, as a picture with the same
             content had one: moved files and copies.
+        moved: those of added that took the place of a document of the same content, with its labels
+            and metadata, as its file is gone.
         as_before: those of rejected that were not tried again, as they are unchanged.
         passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}.
         seconds: what the run took.
@@ -86,6 +88,7 @@ class IndexReport:
     removed: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     reused: int = 0
+    moved: int = 0
     as_before: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -112,7 +115,7 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        counts = ("found", "added", "updated", "unchanged", "removed", "reused")
+        counts = ("found", "added", "updated", "unchanged", "removed", "reused", "moved")
         return {
             **{name: getattr(self, name) for name in counts},
             "rejected": [item.to_dict() for item in self.rejected],
@@ -138,6 +141,8 @@ class IndexReport:
             parts.append(f"{self.shortages} of them for want of memory or time")
         if self.reused:
             parts.append(f"{self.reused} of them without analysis, as their content was known")
+        if self.moved:
+            parts.append(f"{self.moved} of them moved from paths that are gone")
         return ", ".join(parts)
 
     @property

@@ -139,7 +139,8 @@ class Indexer:
                     self.report.seconds = time.perf_counter() - started
                 if self._store.settings() is not None:
                     self._store.finish()
-                    expected = before + self.report.added - self.report.removed
+                    gone = self.report.removed + self.report.moved
+                    expected = before + self.report.added - gone
                     check_store(self._store, expected, self._writer.written, "run the command")
                 if stop.requested:
                     raise StoppedError(self.report)

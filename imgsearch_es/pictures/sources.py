@@ -158,6 +158,11 @@ class Wanted:
         return is_one
 
 
+def is_picture_name(name: str) -> bool:
+    """Whether a file is called as pictures are."""
+    return _extension(name) in EXTENSIONS
+
+
 def kind_by_name(name: str) -> str:
     """What a file that is no picture is counted as: ``.txt``, or "without extension"."""
     extension = _extension(name)

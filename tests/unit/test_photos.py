@@ -284,3 +284,34 @@ def test_conditions_alone_are_listed_and_an_index_is_a_collection(index, run, as
     assert photos / "cats" / "cat.0.png" in index
     assert "nothing.png" not in index
     assert index
+
+
+def test_a_folder_that_moved(index, photos, fake_model, run, place):
+    key = photos / "cats" / "cat.0.png"
+    index.update(key, labels=["mine"], metadata={"a": 1})
+    count, calls = index.count(), fake_model.calls
+    (photos / "cats").rename(photos / "felines")
+    report = index.add(photos)
+    assert (report.moved, report.added, report.removed, index.count()) == (6, 6, 0, count)
+    assert "6 of them moved from paths that are gone" in str(report)
+    assert key not in index
+    moved = index.get(photos / "felines" / "cat.0.png")
+    assert (moved.labels, moved.metadata) == (("mine",), {"a": 1})
+    (photos / "felines").rename(photos / "cats 2")
+    said = run("relocate", photos / "felines", photos / "cats 2", "-i", place).stdout
+    assert said == "6 moved\n"
+    assert index.get(photos / "cats 2" / "cat.0.png").metadata == {"a": 1}
+    assert index.add(photos).unchanged == count
+    assert fake_model.calls == calls
+    assert "cannot find" in run("relocate", photos, photos / "no", "-i", place, code=1).stderr
+    assert "nothing at" in run("relocate", "/nowhere", photos, "-i", place).stdout
+    assert run("remove", photos / "cats 2" / "cat.?.png", "-i", place).stdout == "6 removed\n"
+    assert index.remove([photos, photos]) == count - 6
+    assert index.verify().is_whole
+
+
+def test_a_copy_of_a_file_on_a_drive_that_is_not_mounted_is_a_copy(index, photos):
+    for path in (photos / "dogs").iterdir():
+        path.rename(photos / "cats" / path.name)
+    report = index.add(photos)
+    assert (report.moved, report.added) == (0, 6)

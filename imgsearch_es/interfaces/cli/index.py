@@ -200,7 +200,7 @@ def remove(
     """Remove pictures from an index; their files stay.
 
     Options:
-        pictures PICTURE: Ids, URIs or paths.
+        pictures PICTURE: Ids, URIs, paths, folders, or patterns such as 'photos/2019*'.
         --text WORDS: Remove all pictures that match these words.
         --yes, -y: Do not ask.
     """
@@ -215,6 +215,21 @@ def remove(
         removed = target.remove(pictures or (), query=query)
     answer({"removed": removed})
     say(f"{removed} removed")
+
+
+def relocate(*, old: str, new: str, index: Index = None) -> None:
+    """Say that pictures are elsewhere now, as a folder was moved or renamed.
+
+    Nothing is analyzed; labels and metadata stay.
+
+    Options:
+        old OLD: The folder, file or URL that the index has.
+        new NEW: Where it is now.
+    """
+    with opened(index) as target:
+        moved = target.relocate(old, new)
+    answer({"moved": moved})
+    say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
 
 
 def stats(*, index: Index = None) -> None:

@@ -339,9 +339,10 @@ def _print_all(source: ImageIndex, query: dict[str, Any], taken: Taken) -> None:
     # Closed also when the reader of our output goes away: the server's point in time ends.
     with closing(source.pages(**query, size=_PAGE)) as pages:
         for hits in pages:
-            say(*taken.take(hits))
+            said = taken.take(hits)
             if taken.prints:
                 taken.print(hits)
                 continue
+            say(*said)
             for hit in hits:
                 print_hit(hit, hits.query)
