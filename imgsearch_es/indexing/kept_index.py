@@ -352,15 +352,15 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        asked = wanted.visual_words is not None
-        if not asked and wanted.analyzer is None:
-            wanted = replace(wanted, visual_words=stored.visual_words or None)
+        reads_photos = wanted.photo is not None
+        asked = reads_photos or wanted.visual_words is not None
+        wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert, teach = self.store.beside(), None, None, None
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
-        photo = wanted.photo or stored.photo
+        photo = analyzer.photo if analyzer else wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
         if analyzer and added != ():
             teach = partial(self._teach_again, new, analyzer)
@@ -374,8 +374,8 @@ class KeptIndex:
                 create = partial(new.create, settings)
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
-        if wanted.photo is not None and analyze is None:  # only EXIF and XMP are read again
-            asked, convert = True, with_photos(photo, convert)
+        if reads_photos and analyze is None:  # only EXIF and XMP are read again
+            convert = with_photos(photo, convert)
         rebuild = Rebuild(
             self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
             allow_missing=allow_missing, progress=progress,

@@ -174,6 +174,16 @@ class WantedAnalyzer:
         is_same = is_same_analyzer(*mine, stored.analyzer, stored.weights)
         return None if is_same and found.visual_words == stored.visual_words else found
 
+    def kept_as(self, stored: IndexSettings) -> WantedAnalyzer:
+        """This, with visual words and photos as an index has them where nothing else is said."""
+        if self.analyzer is not None:
+            return self
+        words = self.visual_words
+        found = replace(self, visual_words=stored.visual_words or None if words is None else words)
+        if self.photo is not None:
+            return found
+        return replace(found, exif=stored.photo != "nothing", gps=stored.photo == "place")
+
     def check_kept(self, settings: IndexSettings, location: str) -> None:
         """The visual words asked for must be those that the index has, and so with photos."""
         if self.photo not in (None, settings.photo):

@@ -28,6 +28,7 @@ _UNITS = {"km": 1000.0, "m": 1.0, "mi": 1609.344}
 _NEAR = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 _FARTHEST = math.pi * EARTH
 _LONGEST_PATH = 1000
+_LAST = datetime.max
 
 
 def text_of(moment: datetime) -> str:
@@ -47,22 +48,23 @@ def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
     text = str(value).strip()
     try:
         if re.fullmatch(r"\d{4}", text):
-            return text, datetime(int(text), 1, 1), datetime(int(text) + 1, 1, 1)
+            start = datetime(int(text), 1, 1)
+            return text, start, _LAST if start.year == _LAST.year else start.replace(start.year + 1)
         if re.fullmatch(r"\d{4}-\d\d", text):
             year, month = map(int, text.split("-"))
-            after = datetime(year + month // 12, month % 12 + 1, 1)
-            return text, datetime(year, month, 1), after
+            start = datetime(year, month, 1)
+            after = (start + timedelta(days=31)).replace(day=1) if year < _LAST.year else _LAST
+            return text, start, after
         try:
             day = datetime.combine(date.fromisoformat(text), datetime.min.time())
         except ValueError:
             moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
             shown = text_of(moment)
             return shown, datetime.fromisoformat(shown), None
-        return day.date().isoformat(), day, day + timedelta(days=1)
+        after = _LAST if day.date() == _LAST.date() else day + timedelta(days=1)
+        return day.date().isoformat(), day, after
     except OverflowError as error:
-        raise QueryError(
-            f"{field!r} is out of range, as there is no day after or before it: {text!r:.60}"
-        ) from error
+        raise QueryError(f"{field!r} is out of range: {text!r:.60}") from error
     except ValueError as error:
         raise QueryError(
             f"{field!r} is a date such as 2026-01-31, not {text!r:.60}, or a month or a year"
@@ -95,6 +97,8 @@ def bound_of_time(field: str, operator: str, value: object) -> tuple[str, str]:
     """A comparison with a time: what is longer than a moment is taken whole."""
     _, start, end = period(field, value)
     if end is not None and operator in ("gt", "lte"):
+        if end == _LAST:
+            raise QueryError(f"{field!r}: there is no day after {value!s:.60}")
         return {"gt": "gte", "lte": "lt"}[operator], end.isoformat()
     return operator, start.isoformat()
 

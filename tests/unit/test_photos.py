@@ -203,6 +203,14 @@ def test_what_is_kept_is_remembered_and_changed_by_reindex(phone, tmp_path, fake
             assert (document.photo.place is not None) == ("gps" in options)
             assert document.labels == ("x",)
             assert index.verify().is_whole
+            if kept:
+                index.export(tmp_path / "a.jsonl", force=True)
+            index.reindex(terms=7 + kept)
+            assert index.get(phone / "a.jpg").photo == document.photo
+    with ImageIndex(tmp_path / "b.duckdb", model="fake", terms=7, exif=False) as other:
+        other.create()
+        assert other.import_(tmp_path / "a.jsonl").added == 1
+        assert other.get(phone / "a.jpg").photo == Photo()
     with pytest.raises(ConfigurationError, match="leave out exif=False"):
         ImageIndex(place, model="fake", exif=False, gps=True).count()
 
