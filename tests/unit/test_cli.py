@@ -27,7 +27,7 @@ COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
     "sweep", "benchmark", "clicks", "teach", "words", "forget", "train", "groups", "whiten",
-    "quantize", "export", "import", "reindex", "verify", "serve", "map", "kibana",
+    "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map", "kibana",
 )  # fmt: skip
 
 
