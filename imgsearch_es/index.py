@@ -32,7 +32,7 @@ from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
-from imgsearch_es.search.query_building import QueryBuilder
+from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
 from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
 from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores.base import known_settings
@@ -71,6 +71,8 @@ class ImageIndex(LearningIndex):
             picture, so that small things count; see docs/how-to/parts.md.
         visual_words: for a new index: also keep so many visual words of each picture's deep
             feature, True for 128, for the strategy "visual-words" and approximate answers.
+        exif, gps: for a new index: False keeps nothing of how photos were taken; True for ``gps``
+            keeps places, too, which may be private.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``layout``,
@@ -182,23 +184,6 @@ class ImageIndex(LearningIndex):
             self.store.finish()
         return document
 
-    def remove(
-        self, pictures: PathLike | Iterable[PathLike] = (), *, query: Query | None = None
-    ) -> int:
-        """Remove documents by id, URI or path, and all that a query matches; files stay.
-
-        Gives how many were removed; those that the index does not have are ignored.
-        """
-        self._settings()
-        if query is not None and query.fusion is not None:
-            raise QueryError("a fused query ranks: remove by words, a picture or conditions")
-        if isinstance(pictures, str | os.PathLike):
-            pictures = [pictures]
-        ids = [to_id(picture) for picture in pictures]
-        if query is not None:
-            ids += self.store.matching(query)
-        return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
-
     def get(self, picture: PathLike) -> Document:
         """The stored document of a picture, given by id, URI or path; else a QueryError."""
         self._settings()
@@ -244,7 +229,9 @@ class ImageIndex(LearningIndex):
 
         def ask() -> Hits:
             query = self._build(request)
-            return Hits(query, self.store.search(query), self.store, name=self.word_name)
+            found = self.store.search(query)
+            query = with_unknown_fields(self.store, query, found.total)
+            return Hits(query, found, self.store, name=self.word_name)
 
         return self._of_one_index(ask)
 
@@ -288,7 +275,10 @@ class ImageIndex(LearningIndex):
                 except (QueryError, TypeError) as error:
                     raise QueryError(f"query {i}: {error}") from error
             results = self.store.search_many(built)
-            answers = zip(built, results, strict=True)
+            answers = [
+                (with_unknown_fields(self.store, q, found.total), found)
+                for q, found in zip(built, results, strict=True)
+            ]
             return [Hits(q, found, self.store, name=self.word_name) for q, found in answers]
 
         return self._of_one_index(ask)

@@ -70,8 +70,8 @@ def _number(option: str, value: object) -> int:
 def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what says where its files are on this machine, and visual words.
 
-    The latter follow from the rest. Which files they are is in the model's fingerprint, and in the
-    option sha256 of the other parts.
+    The latter follow from the rest, and what is kept of photos is not the analyzer's. Which files
+    they are is in the model's fingerprint, and in the option sha256 of the other parts.
     """
     model = {
         name: value
@@ -83,7 +83,7 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
         model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
-    rest = {name: value for name, value in config.items() if name != "visual_words"}
+    rest = {name: value for name, value in config.items() if name not in ("visual_words", "photo")}
     return {**rest, "model": model, **feature, "embedding_filters": filters}
 
 

@@ -68,10 +68,10 @@ class BatchAnalyzer:
         if stored is not None:
             known = Analysis(stored.terms, stored.embedding)
         if known is not None:
-            yield _complete(found, decoded, known, reused=True)
+            yield self._complete(found, decoded, known, reused=True)
             return
         if found.analysis is not None:  # elsewhere
-            yield _complete(found, decoded, found.analysis, reused=False)
+            yield self._complete(found, decoded, found.analysis, reused=False)
             return
         given = next((batch for batch in self._given if sha256 in batch.contents), None)
         if given is not None:
@@ -123,7 +123,7 @@ class BatchAnalyzer:
             for found, decoded in batch.waiting:
                 sha256 = decoded.sha256
                 reused = decoded is not batch.contents[sha256]
-                yield _complete(found, decoded, analyses[sha256], reused=reused)
+                yield self._complete(found, decoded, analyses[sha256], reused=reused)
 
     def _analyze(self, batch: Sequence[Decoded]) -> list[Analysis]:
         """In a thread of the model: the analyses; adds the seconds that they took alone."""
@@ -144,11 +144,16 @@ class BatchAnalyzer:
         self._stages.add("analyze", seconds, len(batch))
         return analyses
 
-
-def _complete(found: Found, decoded: Decoded, analysis: Analysis, *, reused: bool) -> Found:
-    found.document = Document.from_picture(
-        decoded, analysis, labels=found.labels or (), metadata=found.metadata
-    )
-    found.decoded, found.analysis = replace(decoded, pixels=_NO_PIXELS), analysis
-    found.reused = reused
-    return found
+    def _complete(
+        self, found: Found, decoded: Decoded, analysis: Analysis, *, reused: bool
+    ) -> Found:
+        found.document = Document.from_picture(
+            decoded,
+            analysis,
+            labels=found.labels or (),
+            metadata=found.metadata,
+            photo=self._analyzer().photo,
+        )
+        found.decoded, found.analysis = replace(decoded, pixels=_NO_PIXELS), analysis
+        found.reused = reused
+        return found

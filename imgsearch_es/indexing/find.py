@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypedDict
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
-from imgsearch_es.indexing.report import Stages
+from imgsearch_es.indexing.report import IndexReport, Stages
 from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
@@ -41,6 +42,7 @@ class AddOptions(TypedDict, total=False):
     batch_size: int | None
     workers: int | None
     limits: Limits
+    video: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Options:
         limits: the largest picture to accept.
         engine: where pictures are analyzed: "local" or "ray".
         runtime: what runs the model there; see `Analyzer`.
+        video: also index one frame of each video; takes the extra ``video``.
     """
 
     labels: Labels = None
@@ -71,6 +74,7 @@ class Options:
     limits: Limits = DEFAULT_LIMITS
     engine: str = "local"
     runtime: str | None = None
+    video: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -103,6 +107,7 @@ class Found:
         as_before: it was rejected, and not even tried again.
         stored: the document to change or to copy the analysis from.
         reused: the document was made without a forward pass of its own.
+        moved: the id of the document of the same content whose file is gone.
     """
 
     uri: str
@@ -119,6 +124,7 @@ class Found:
     analysis: Analysis | None = None
     document: Document | None = None
     reused: bool = False
+    moved: str | None = None
 
     @property
     def id(self) -> str:
@@ -133,15 +139,19 @@ class Finder:
         self,
         sources: Sequence[ImageSource | PictureList],
         open_memory: Callable[[ImageSource], Picture],
-        stages: Stages,
+        report: IndexReport,
+        *,
+        videos: bool = False,
     ) -> None:
         places = [source for source in sources if isinstance(source, str | os.PathLike)]
         lists = [source for source in sources if isinstance(source, PictureList)]
         self._errors: list[ImageError] = []
-        self._entries = find_entries(places, lists, on_error=self._errors.append)
+        self._entries = find_entries(
+            places, lists, on_error=self._errors.append, on_other=report.pass_over, videos=videos
+        )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._open_memory = open_memory
-        self._stages = stages
+        self._stages = report.stages
         self.found = 0
         self.total: int | None = None
 
@@ -237,7 +247,8 @@ class Resolver:
             given = json.loads(found.before.given)  # it was no picture for a while
             known = Known("", tuple(given["labels"]), given["metadata"])
         if known is None and stored is not None and is_gone(stored.uri):
-            known = Known(stored.sha256, stored.labels, stored.metadata)  # it was moved
+            known = Known(stored.sha256, stored.labels, stored.metadata)
+            found.moved = None if looks_unmounted(stored.uri) else stored.id
         found.labels, found.metadata = self._named(found, known)
 
     def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -278,6 +289,16 @@ def folder_label(uri: str) -> tuple[str, ...]:
     path = to_path(uri)
     name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
     return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()
+
+
+def looks_unmounted(uri: str) -> bool:
+    """Whether a file that is gone may be on a drive that is not mounted: its folder is empty."""
+    path = to_path(uri)
+    folder = None if path is None else next(filter(Path.is_dir, path.parents), None)
+    try:
+        return folder is None or next(folder.iterdir(), None) is None
+    except OSError:
+        return True
 
 
 def is_gone(uri: str) -> bool:

@@ -27,6 +27,7 @@ from imgsearch_es.indexing.exchange import (
     import_documents,
     import_features,
 )
+from imgsearch_es.indexing.photos import with_photos
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
@@ -248,7 +249,7 @@ class KeptIndex:
             model: as for a new index, like the next three.
             analyzer: instead of a model.
             weights: of the model.
-            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``.
+            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, ``exif``, ``gps``.
             allow_missing: leave out what cannot be read any more; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
@@ -292,7 +293,7 @@ class KeptIndex:
     def _settings(self) -> IndexSettings:
         self._renew()
         settings = known_settings(self.store)
-        self._wanted.check_words(settings, self.location)
+        self._wanted.check_kept(settings, self.location)
         if self._wanted.is_asked_for and self._checked_with is not settings:
             _ = self.analyzer  # raises when it is another than the index's
         return settings
@@ -351,14 +352,15 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        asked = wanted.visual_words is not None
-        if not asked and wanted.analyzer is None:
-            wanted = replace(wanted, visual_words=stored.visual_words or None)
+        reads_photos = wanted.photo is not None
+        asked = reads_photos or wanted.visual_words is not None
+        wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert, teach = self.store.beside(), None, None, None
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
+        photo = analyzer.photo if analyzer else wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
         if analyzer and added != ():
             teach = partial(self._teach_again, new, analyzer)
@@ -372,8 +374,10 @@ class KeptIndex:
                 create = partial(new.create, settings)
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
+        if reads_photos and analyze is None:  # only EXIF and XMP are read again
+            convert = with_photos(photo, convert)
         rebuild = Rebuild(
-            self.store, new, settings, analyze, convert=convert, teach=teach,
+            self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
             allow_missing=allow_missing, progress=progress,
         )  # fmt: skip
         with self._for_one_index():

@@ -10,17 +10,20 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imgsearch_es.pictures.sources import VIDEOS
 from imgsearch_es.retrieval.ledger import Rejected
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_KINDS = 8
+"""Of files that are no pictures, the most frequent of which are named."""
 STAGES = ("find", "read", "decode", "analyze", "write")
 
 
@@ -71,7 +74,10 @@ class IndexReport:
         rejected: pictures that could not be read or stored, with reasons.
         reused: those of added and updated that needed no analysis, as a picture with the same
             content had one: moved files and copies.
+        moved: those of added that took the place of a document of the same content, with its labels
+            and metadata, as its file is gone.
         as_before: those of rejected that were not tried again, as they are unchanged.
+        passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}.
         seconds: what the run took.
         stages: what each stage worked; see `Stages`.
     """
@@ -82,9 +88,15 @@ class IndexReport:
     removed: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     reused: int = 0
+    moved: int = 0
     as_before: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     stages: Stages = field(default_factory=Stages, compare=False, repr=False)
+
+    def pass_over(self, kind: str) -> None:
+        """Count a file that is no picture."""
+        self.passed_over[kind] += 1
 
     @property
     def found(self) -> int:
@@ -103,11 +115,12 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        counts = ("found", "added", "updated", "unchanged", "removed", "reused")
+        counts = ("found", "added", "updated", "unchanged", "removed", "reused", "moved")
         return {
             **{name: getattr(self, name) for name in counts},
             "rejected": [item.to_dict() for item in self.rejected],
             "as_before": self.as_before,
+            "passed_over": dict(self.passed_over.most_common()),
             "shortages": self.shortages,
             "seconds": round(self.seconds, 3),
             "pictures_per_second": round(self.rate, 2),
@@ -115,6 +128,11 @@ class IndexReport:
         }
 
     def __str__(self) -> str:
+        return "; ".join(filter(None, [self.counts, self.others]))
+
+    @property
+    def counts(self) -> str:
+        """What became of the pictures, for people."""
         parts = [f"{self.added} added", f"{self.updated} updated", f"{self.unchanged} unchanged"]
         if self.removed:
             parts.append(f"{self.removed} removed")
@@ -123,7 +141,21 @@ class IndexReport:
             parts.append(f"{self.shortages} of them for want of memory or time")
         if self.reused:
             parts.append(f"{self.reused} of them without analysis, as their content was known")
+        if self.moved:
+            parts.append(f"{self.moved} of them moved from paths that are gone")
         return ", ".join(parts)
+
+    @property
+    def others(self) -> str:
+        """Which files were passed over, for people; empty where none was."""
+        if not self.passed_over:
+            return ""
+        kinds = [f"{count:,} {kind}" for kind, count in self.passed_over.most_common(_KINDS)]
+        rest = self.passed_over.total() - sum(n for _, n in self.passed_over.most_common(_KINDS))
+        kinds += [f"{rest:,} others"] if rest else []
+        has_videos = any(kind[1:] in VIDEOS for kind in self.passed_over)
+        how = " (--video indexes one frame of each video)" if has_videos else ""
+        return f"passed over: {', '.join(kinds)}{how}"
 
 
 Progress = Callable[[IndexReport, "int | None"], None]

@@ -126,7 +126,7 @@ class Indexer:
         two; the next run goes on after it.
         """
         started = time.perf_counter()
-        finder = Finder(sources, self._open, self.report.stages)
+        finder = Finder(sources, self._open, self.report, videos=self._options.video)
         is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
             stop = _Stop(self._groups.close, end_waiting)
@@ -139,7 +139,8 @@ class Indexer:
                     self.report.seconds = time.perf_counter() - started
                 if self._store.settings() is not None:
                     self._store.finish()
-                    expected = before + self.report.added - self.report.removed
+                    gone = self.report.removed + self.report.moved
+                    expected = before + self.report.added - gone
                     check_store(self._store, expected, self._writer.written, "run the command")
                 if stop.requested:
                     raise StoppedError(self.report)

@@ -30,6 +30,8 @@ class Seen(TypedDict, total=False):
     query_terms: int | None
     views: str | None
     visual_words: bool | int | None
+    exif: bool | None
+    gps: bool | None
 
 
 class IndexOptions(Seen, total=False):
@@ -66,6 +68,8 @@ class WantedAnalyzer:
     query_terms: int | None = None
     views: str | None = None
     visual_words: bool | int | None = None
+    exif: bool | None = None
+    gps: bool | None = None
     folder: Path = field(default_factory=current_folder)
     """Where relative paths begin: the current folder may be another when the analyzer is built."""
 
@@ -80,6 +84,7 @@ class WantedAnalyzer:
             f"views = {str(self.views)!r} in its configuration": self.views,
             "visual_words = true": self.visual_words,
             "words of its model": self.words,
+            f"photo = {self.photo!r}": self.photo,
         }
         for what, option in said.items() if self.analyzer is not None else ():
             if option is not None:
@@ -90,6 +95,17 @@ class WantedAnalyzer:
                     "this analyzer has its runtime: Analyzer(..., runtime=...)"
                 )
             check_runtime(self.runtime)
+
+    @property
+    def photo(self) -> str | None:
+        """What to keep of how pictures were taken; None where that is not said."""
+        if self.exif is None and self.gps is None:
+            return None
+        if self.exif is False:
+            if self.gps:
+                raise ConfigurationError("gps=True keeps the places of EXIF: leave out exif=False")
+            return "nothing"
+        return "place" if self.gps else "facts"
 
     @property
     def is_asked_for(self) -> bool:
@@ -136,6 +152,8 @@ class WantedAnalyzer:
             config["views"] = self.views
         if self.visual_words is not None:
             config["visual_words"] = self.visual_words
+        if self.photo is not None:
+            config["photo"] = self.photo
         return Analyzer(config, runtime=self.runtime)
 
     def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -158,8 +176,24 @@ class WantedAnalyzer:
         is_same = is_same_analyzer(*mine, stored.analyzer, stored.weights)
         return None if is_same and found.visual_words == stored.visual_words else found
 
-    def check_words(self, settings: IndexSettings, location: str) -> None:
-        """The visual words asked for must be those that the index has."""
+    def kept_as(self, stored: IndexSettings) -> WantedAnalyzer:
+        """This, with visual words and photos as an index has them where nothing else is said."""
+        if self.analyzer is not None:
+            return self
+        words = self.visual_words
+        found = replace(self, visual_words=stored.visual_words or None if words is None else words)
+        if self.photo is not None:
+            return found
+        return replace(found, exif=stored.photo != "nothing", gps=stored.photo == "place")
+
+    def check_kept(self, settings: IndexSettings, location: str) -> None:
+        """The visual words asked for must be those that the index has, and so with photos."""
+        if self.photo not in (None, settings.photo):
+            has = {"facts": "no places", "place": "places", "nothing": "no EXIF"}[settings.photo]
+            raise ConfigurationError(
+                f"{location} keeps {has} of its photos: leave exif and gps out, or give them to "
+                "`imgsearch reindex`"
+            )
         asked = self.visual_words
         if asked is None and isinstance(self.analyzer, Analyzer):
             asked = self.analyzer.visual_words or None

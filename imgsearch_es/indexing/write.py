@@ -68,6 +68,7 @@ class Writer:
     def _write(self, batch: Sequence[Found]) -> None:
         documents = [found.document for found in batch if found.document]
         refused = dict(self._store.write(documents).rejected) if documents else {}
+        moved: list[str] = []
         for found in batch:
             document = found.document
             if document is None:
@@ -80,10 +81,13 @@ class Writer:
                 continue
             self.written += bytes.fromhex(document.id)
             self._report.reused += found.reused
+            moved += [found.moved] if found.moved else []
             if found.known:
                 self._report.updated += 1
             else:
                 self._report.added += 1
+        if moved:
+            self._report.moved += self._store.remove(list(dict.fromkeys(moved)))
 
     def _record(self, batch: Sequence[Found]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,16 +23,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.DdsImagePlugin import DdsImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PcxImagePlugin import PcxImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.PsdImagePlugin import PsdImageFile
+from PIL.QoiImagePlugin import QoiImageFile
+from PIL.SgiImagePlugin import SgiImageFile
+from PIL.SunImagePlugin import SunImageFile
+from PIL.TgaImagePlugin import TgaImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from imgsearch_es.errors import ConfigurationError, ImageError, ShortageError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    ShortageError,
+)
 from imgsearch_es.pictures.archives import PACKED
 from imgsearch_es.pictures.colors import to_rgb
 from imgsearch_es.pictures.files import (
@@ -46,7 +57,9 @@ from imgsearch_es.pictures.files import (
     reason,
     to_uri,
 )
-from imgsearch_es.pictures.sources import sniff
+from imgsearch_es.pictures.optional import OPTIONAL
+from imgsearch_es.pictures.photo import NO_PHOTO, Photo, orientation, read_photo
+from imgsearch_es.pictures.sources import kind_of, sniff
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
@@ -54,8 +67,9 @@ ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[
 _DECODERS: dict[str, type[ImageFile]] = {
     str(decoder.format): decoder
     for decoder in (
-        AvifImageFile, BmpImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile, PngImageFile,
-        PpmImageFile, TiffImageFile, WebPImageFile,
+        AvifImageFile, BmpImageFile, DdsImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile,
+        PcxImageFile, PngImageFile, PpmImageFile, PsdImageFile, QoiImageFile, SgiImageFile,
+        SunImageFile, TgaImageFile, TiffImageFile, WebPImageFile,
     )
 }  # fmt: skip
 _UPRIGHT = {
@@ -67,7 +81,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION_TAG, _SHORT = 274, 3
 _TURNED = range(5, 9)
 """Orientations that exchange width and height; what lies beyond means nothing."""
 _DEFAULT_LIMITS = Limits()
@@ -85,6 +98,7 @@ class Facts:
         sha256, bytes: hash and size of the file; without one, of the RGB pixels.
         width, height: in pixels, upright.
         format: "JPEG", "PNG", ..., "array" for an array or a Pillow image without a format.
+        photo: what the file says of how it was taken.
     """
 
     uri: str
@@ -93,6 +107,7 @@ class Facts:
     height: int
     bytes: int
     format: str
+    photo: Photo
 
     @property
     def id(self) -> str:
@@ -164,8 +179,23 @@ def open_image(
         raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
     sha256 = hashlib.sha256(data).hexdigest()
     uri = uri or f"sha256:{sha256}"
-    kind, image, (width, height) = _decode(data, uri, limits, at_least, admit)
-    return Picture(uri, sha256, width, height, len(data), kind, image)
+    kind, image, (width, height), photo = _decode(data, uri, limits, at_least, admit)
+    return Picture(uri, sha256, width, height, len(data), kind, photo, image)
+
+
+def photo_of(uri: str, sha256: str) -> Photo | None:
+    """How the picture in a file was taken, decoding nothing; None where that cannot be said.
+
+    So where the file cannot be read or has another hash, or Pillow alone does not know its kind.
+    """
+    try:
+        data = read_bytes(uri)
+        decoder = _DECODERS.get(sniff(data) or "")
+        if decoder is None or hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        return read_photo(decoder(io.BytesIO(data)).info, data, uri)
+    except Exception:  # noqa: BLE001 - decoders raise a dozen kinds on hostile files
+        return None
 
 
 def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
@@ -174,7 +204,9 @@ def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     digest.update(pixels)
     sha256 = digest.hexdigest()
-    return Picture(uri or f"sha256:{sha256}", sha256, *image.size, len(pixels), kind, image)
+    return Picture(
+        uri or f"sha256:{sha256}", sha256, *image.size, len(pixels), kind, NO_PHOTO, image
+    )
 
 
 def _decode(
@@ -183,27 +215,28 @@ def _decode(
     limits: Limits,
     at_least: tuple[int, int] | None,
     admit: Callable[[int], None],
-) -> tuple[str, Image.Image, tuple[int, int]]:
-    """The format, the picture, and its size in the file, upright."""
-    kind = sniff(data)
+) -> tuple[str, Image.Image, tuple[int, int], Photo]:
+    """The format, the picture, its size in the file, upright, and how it was taken."""
+    kind = kind_of(data, uri)
     if not data:
         raise ImageError(uri, "the file is empty")
     if kind is None and data.startswith(PACKED):
         raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
     if kind is None:
         raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
-    if kind not in _DECODERS:
-        raise ImageError(uri, f"{kind} pictures are not supported; convert it to JPEG or PNG")
-    decoder = _DECODERS[kind]
-    whole = (0, 0)
+    whole, photo = (0, 0), NO_PHOTO
+
+    def check(size: tuple[int, int]) -> None:
+        _check_pixels(size, uri, limits)
+        admit(size[0] * size[1])
 
     def decode() -> Image.Image:
-        nonlocal whole
-        image = decoder(io.BytesIO(data))
+        nonlocal whole, photo
+        file, decoder = io.BytesIO(data), _DECODERS.get(kind)
+        image = decoder(file) if decoder else OPTIONAL[kind].opened(file, check)
         whole = image.size
-        _check_pixels(whole, uri, limits)
-        admit(whole[0] * whole[1])
-        turned = _orientation(image.info.get("exif")) in _TURNED
+        check(whole)
+        turned = orientation(image.info.get("exif")) in _TURNED
         is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
         if at_least is not None and kind == "JPEG":
             image.draft(None, at_least[::-1] if turned else at_least)
@@ -214,12 +247,13 @@ def _decode(
             whole = image.size  # Pillow itself turns TIFF
         whole = whole[::-1] if turned else whole
         upright = _upright(image, uri, limits)
+        photo = read_photo(image.info, data, uri)
         if isinstance(upright, ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
         return upright
 
-    return kind, _guarded(decode, uri, kind), whole
+    return kind, _guarded(decode, uri, kind), whole, photo
 
 
 def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Image:
@@ -237,6 +271,8 @@ def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Im
                 return decode()
     except ImageError:
         raise
+    except MissingDependencyError as error:
+        raise ImageError(uri, str(error)) from error
     except MemoryError as error:
         raise ShortageError(uri, "there is not enough memory to decode it") from error
     except Image.DecompressionBombError as error:
@@ -248,7 +284,7 @@ def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Im
 def _upright(image: Image.Image, uri: str, limits: Limits) -> Image.Image:
     _check_pixels(image.size, uri, limits)
     image.load()
-    upright = _UPRIGHT.get(_orientation(image.info.get("exif")))  # Pillow itself turns TIFF
+    upright = _UPRIGHT.get(orientation(image.info.get("exif")))  # Pillow itself turns TIFF
     rgb = to_rgb(image, is_turned=upright is not None)
     return rgb if upright is None else rgb.transpose(upright)
 
@@ -261,27 +297,6 @@ def _check_pixels(size: Sequence[int], uri: str, limits: Limits) -> None:
         raise ImageError(
             uri, f"{width} x {height} pixels are over the limit of {limits.max_pixels:,}"
         )
-
-
-def _orientation(exif: object) -> int:
-    """Tag 274 of the first directory of an EXIF block (TIFF 6.0, section 2); 1 if it is broken.
-
-    Pillow's own reader warns about broken blocks and has side effects on the image.
-    """
-    if not isinstance(exif, bytes):
-        return 1
-    block = exif.removeprefix(b"Exif\0\0")
-    order = ">" if block[:2] == b"MM" else "<"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, entry)
-            if (tag, kind) == (_ORIENTATION_TAG, _SHORT):
-                return int(value)
-    except struct.error:
-        pass
-    return 1
 
 
 def _from_array(array: NDArray[Any], uri: str, limits: Limits) -> Image.Image:

@@ -30,7 +30,7 @@ from imgsearch_es.pictures.archives import (
     read_sidecars,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, picture_id, to_path, to_uri
-from imgsearch_es.pictures.sources import EXTENSIONS, find_images
+from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images
 
 _LONGEST = Limits(max_bytes=1 << 40)
 _ROWS = 1024
@@ -92,7 +92,7 @@ class PictureList:
                 entry = _entry(row, base)
             except (ValueError, ConfigurationError) as error:
                 raise SourceError(f"{self.uri}, {where}: {error}") from error
-            yield from _in_archive(entry) if is_archive(entry.uri) else (entry,)
+            yield from _in_archive(entry, Wanted()) if is_archive(entry.uri) else (entry,)
 
 
 def find_entries(
@@ -100,6 +100,8 @@ def find_entries(
     lists: Sequence[PictureList] = (),
     *,
     on_error: Callable[[ImageError], None],
+    on_other: Callable[[str], None] = lambda kind: None,
+    videos: bool = False,
 ) -> Iterator[Entry]:
     """Find the pictures in files, folders, URLs, tar files and lists, each once.
 
@@ -115,7 +117,8 @@ def find_entries(
         if path is not None and not path.exists():
             raise SourceError(f"cannot find {uri}: no such file or directory")
         archives.append(uri)
-    images = find_images(others, on_error=on_error)
+    images = find_images(others, on_error=on_error, on_other=on_other, videos=videos)
+    wanted = Wanted(videos, on_other)
     for one in lists:
         with _source_errors(one.uri), opened(one.uri, _LONGEST):
             pass  # it is there
@@ -123,7 +126,7 @@ def find_entries(
     def found() -> Iterator[Entry]:
         yield from map(Entry, images)
         for archive in archives:
-            yield from _in_archive(Entry(archive))
+            yield from _in_archive(Entry(archive), wanted)
         for one in lists:
             yield from one.entries()
 
@@ -139,7 +142,7 @@ def _each_once(entries: Iterator[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _in_archive(archive: Entry) -> Iterator[Entry]:
+def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:
     """The pictures in a tar file, in its order, with what the files beside them say.
 
     Its own labels and metadata are for the pictures, unless they have some. An archive that cannot
@@ -149,7 +152,7 @@ def _in_archive(archive: Entry) -> Iterator[Entry]:
         with open_archive(archive.uri) as (file, table):
             for name in table:
                 last = PurePosixPath(name)
-                if last.suffix[1:].lower() in EXTENSIONS and last.name[0] != ".":
+                if last.name[0] != "." and wanted.has(last.name):
                     yield _member(name, archive, file, table)
     except ImageError as error:
         yield Entry(archive.uri, error=error.reason)

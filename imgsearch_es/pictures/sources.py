@@ -22,18 +22,32 @@ from imgsearch_es.pictures.files import (
     url_path,
 )
 
+_RAW = frozenset(
+    [
+        *("cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "dng", "orf", "rw2", "pef", "raf"),
+        *("srw", "x3f", "3fr", "erf", "kdc", "mrw", "rwl", "iiq"),
+    ]
+)
 EXTENSIONS = frozenset(
     [
         *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff"),
-        *("avif", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "heic", "heif"),
+        *("avif", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "heic", "heif", "hif"),
+        *("tga", "psd", "pcx", "sgi", "qoi", "dds", "ras"),
+        *_RAW,
     ]
 )
 """Lower-case extensions that make a file in a folder a picture, whatever its content.
 
-Those of HEIF are here although it is not decoded: a photo must be reported, not overlooked.
+Those of HEIF and RAW are here although their packages may be missing: a photo must be reported,
+not overlooked.
 """
+VIDEOS = frozenset(
+    ["mp4", "m4v", "mov", "avi", "mkv", "webm", "3gp", "mpg", "mpeg", "mts", "m2ts", "wmv"]
+)
+"""Those of videos, which are found only where they are asked for."""
 
 _SIGNATURES = {
+    "RAW": rb"FUJIFILMCCD-RAW|.{4}ftypcrx |IIU\0|IIR[OS]|MMOR|II\*\0\x10\0\0\0CR|FOVb",
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "GIF": rb"GIF8[79]a",
@@ -44,6 +58,13 @@ _SIGNATURES = {
     "JPEG2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
     "PPM": rb"P[1-6f]\s+[\d#-]",
     "HEIF": rb".{4}ftyp(hei[cmsx]|hev[cmsx])",
+    "VIDEO": rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ",
+    "PSD": rb"8BPS\0\x01",
+    "QOI": rb"qoif",
+    "DDS": rb"DDS \x7c\0\0\0",
+    "SGI": rb"\x01\xda[\0\1][\1\2]",
+    "PCX": rb"\x0a[\0\2\3\5]\x01[\1\2\4\x08]",
+    "SUN": rb"\x59\xa6\x6a\x95",
 }
 _SIGNATURE_BYTES = 16
 _log = logging.getLogger(__name__)
@@ -55,10 +76,23 @@ def sniff(head: bytes) -> str | None:
     return next((name for name, magic in magics if re.match(magic, head, re.DOTALL)), None)
 
 
+def kind_of(data: bytes, uri: str) -> str | None:
+    """The format of a file, by its content, and by its name where that says too little."""
+    kind, extension = sniff(data[:_SIGNATURE_BYTES]), _extension(url_path(uri))
+    if kind in (None, "TIFF") and extension in _RAW:
+        return "RAW"
+    if kind == "AVIF" and b"avif" not in data[8:64]:
+        return "HEIF"
+    named = {"tga": "TGA", **dict.fromkeys(VIDEOS, "VIDEO")}
+    return kind or named.get(extension)
+
+
 def find_images(
     sources: PathSource | Iterable[PathSource],
     *,
     on_error: Callable[[ImageError], None] | None = None,
+    on_other: Callable[[str], None] = lambda kind: None,
+    videos: bool = False,
 ) -> Iterator[str]:
     """Find the pictures in files, folders and URLs.
 
@@ -71,6 +105,8 @@ def find_images(
         sources: one path or URL, or several.
         on_error: called for each broken link or unreadable folder that the walk meets, after
             which it goes on; by default they are logged as warnings.
+        on_other: called for each file in a folder that is passed over, with its kind: ".txt".
+        videos: find videos, too.
 
     Returns:
         The URIs, without duplicates, found as they are asked for.
@@ -91,25 +127,66 @@ def find_images(
                 path.stat()
             except (OSError, ValueError) as error:
                 raise SourceError(f"cannot find {uri}: {reason(error)}") from error
-    return _find(uris, on_error or (lambda error: _log.warning("passed over %s", error)))
+    report = on_error or (lambda error: _log.warning("passed over %s", error))
+    return _find(uris, report, Wanted(videos, on_other))
 
 
-def _find(uris: list[str], report: Callable[[ImageError], None]) -> Iterator[str]:
+class Wanted:
+    """Which files are pictures; ``videos`` count only where asked for. Tells of those that are not.
+
+    Others are told by their kind: their extension.
+    """
+
+    def __init__(
+        self, videos: bool = False, on_other: Callable[[str], None] = lambda kind: None
+    ) -> None:
+        self._extensions = EXTENSIONS | VIDEOS if videos else EXTENSIONS
+        self._tell = on_other
+
+    def has(self, name: str) -> bool:
+        """Whether a file is one by its name alone, as in archives and remote folders."""
+        is_one = _extension(name) in self._extensions
+        if not is_one:
+            self._tell(kind_by_name(name))
+        return is_one
+
+    def has_file(self, path: str) -> bool:
+        """Whether a local file is one, by its name or its content."""
+        is_one = is_picture(path, self._extensions)
+        if not is_one:
+            self._tell(kind_by_name(path))
+        return is_one
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is called as pictures are."""
+    return _extension(name) in EXTENSIONS
+
+
+def kind_by_name(name: str) -> str:
+    """What a file that is no picture is counted as: ``.txt``, or "without extension"."""
+    extension = _extension(name)
+    return f".{extension}" if re.fullmatch(r"\w{1,10}", extension) else "without extension"
+
+
+def _find(uris: list[str], report: Callable[[ImageError], None], wanted: Wanted) -> Iterator[str]:
     named = set(uris)
     visited: set[object] = set()  # (device, inode) of local folders, URIs of remote ones
     for uri in uris:
         path = to_path(uri)
         if path is None:
-            found = _walk_remote(uri, visited)
+            found = _walk_remote(uri, visited, wanted)
         else:
-            found = _walk(os.fspath(path), visited, report) if path.is_dir() else None
+            found = _walk(os.fspath(path), visited, report, wanted) if path.is_dir() else None
         if found is None:
             yield uri
         else:
             yield from (each for each in found if each not in named)
 
 
-def _walk(top: str, visited: set[object], report: Callable[[ImageError], None]) -> Iterator[str]:
+def _walk(
+    top: str, visited: set[object], report: Callable[[ImageError], None], wanted: Wanted
+) -> Iterator[str]:
     # A stack, not recursion, for deep trees; links wait, so that a real path wins over a link.
     folders, links = [top], list[str]()
     while folders or links:
@@ -134,7 +211,7 @@ def _walk(top: str, visited: set[object], report: Callable[[ImageError], None]) 
                 if entry.is_dir():
                     (links if entry.is_symlink() else below).append(entry.path)
                 elif entry.is_file():
-                    if is_picture(entry.path):
+                    if wanted.has_file(entry.path):
                         yield to_uri(entry.path)
                 elif entry.is_symlink():
                     entry.stat()  # says why the link is broken
@@ -143,13 +220,14 @@ def _walk(top: str, visited: set[object], report: Callable[[ImageError], None]) 
         folders.extend(reversed(below))
 
 
-def is_picture(path: str) -> bool:
+def is_picture(path: str, extensions: frozenset[str] = EXTENSIONS) -> bool:
     """Whether a file in a folder is one, by its extension or its first bytes."""
-    if _extension(path) in EXTENSIONS:
+    if _extension(path) in extensions:
         return True
     try:
         with open(open_descriptor(path), "rb", buffering=0) as file:  # noqa: PTH123
-            return sniff(file.read(_SIGNATURE_BYTES)) is not None
+            kind = sniff(file.read(_SIGNATURE_BYTES))
+            return kind is not None and (kind != "VIDEO" or extensions >= VIDEOS)
     except OSError:
         return False  # nothing says that it is a picture
 
@@ -158,14 +236,14 @@ def _extension(path: str) -> str:
     return posixpath.splitext(path)[1][1:].lower()
 
 
-def _walk_remote(uri: str, visited: set[object]) -> Iterator[str] | None:
+def _walk_remote(uri: str, visited: set[object], wanted: Wanted) -> Iterator[str] | None:
     """The pictures in a remote folder, or None when the URL names a file."""
-    if _extension(url_path(uri)) in EXTENSIONS:
+    if _extension(url_path(uri)) in EXTENSIONS | VIDEOS:
         return None  # without asking: over HTTP, asking means downloading
     try:
         system, path = remote(uri)
         if system.isdir(path):
-            return _list_remote(uri, system, path, visited)
+            return _list_remote(uri, system, path, visited, wanted)
         if not system.exists(path):
             raise SourceError(f"cannot find {uri}")
         return None
@@ -175,7 +253,9 @@ def _walk_remote(uri: str, visited: set[object]) -> Iterator[str] | None:
         raise SourceError(f"cannot list {uri}: {remote_reason(error)}") from error
 
 
-def _list_remote(uri: str, system: Any, top: str, visited: set[object]) -> Iterator[str]:
+def _list_remote(
+    uri: str, system: Any, top: str, visited: set[object], wanted: Wanted
+) -> Iterator[str]:
     base, *chain = uri.partition("::")  # the chain: the archive or cache that holds the folder
     base += "" if base.endswith("/") else "/"
     try:
@@ -187,7 +267,7 @@ def _list_remote(uri: str, system: Any, top: str, visited: set[object]) -> Itera
                 continue
             visited.add((here, *chain))
             for name in sorted(names):
-                if _extension(name) in EXTENSIONS and not name.startswith("."):
+                if not name.startswith(".") and wanted.has(name):
                     yield "".join((here, name, *chain))
     except Exception as error:
         raise SourceError(f"cannot list {uri}: {remote_reason(error)}") from error

@@ -9,22 +9,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta, timezone
 from operator import ge, gt, le, lt
 from typing import Any
 
 import numpy as np
 
 from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.spans import (
+    DATE,
+    NUMBER,
+    Limits,
+    bound_of_time,
+    is_range,
+    limits_of_range,
+    limits_of_time,
+    to_near,
+    to_number,
+    to_period,
+)
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
     "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
+    "camera", "lens", "caption", "keywords",
 )  # fmt: skip
+CASELESS = ("camera", "lens", "caption", "keywords")
+"""Fields of which A and a are alike; no other letters."""
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
-DATE_FIELDS = ("indexed_at",)
-FIELDS = KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS
+DATE_FIELDS = ("indexed_at", "taken_at")
+NEAR = "near"
+FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
+_SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 METADATA = "metadata."
+SORTS = ("taken_at", "indexed_at", "width", "height", "bytes", "filename", "uri")
+"""Fields by which a list may be sorted, beside metadata."""
 SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 _SCORE = re.compile(r"score\((.*)\)", re.DOTALL)
@@ -52,8 +70,9 @@ class Filter:
     Attributes:
         field: "label", "width", ..., "metadata.<name>", or "score(<key>)", the picture's score of
             one synset; 0 where it has none.
-        operator: "in", "gt", "gte", "lt", "lte" or "wildcard" (``*`` and ``?``).
-        values: the operands; any of them for "in", exactly one for the others.
+        operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``) or "near".
+        values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
+            longitude and meters. Times and numbers may be spans, such as "2019..2021".
     """
 
     field: str
@@ -78,6 +97,9 @@ class Filter:
 
     def __str__(self) -> str:
         sign = "-" if self.negated else ""
+        if self.operator == NEAR:
+            latitude, longitude, meters = self.values
+            return f"{sign}{NEAR}:{latitude},{longitude},{meters}m"
         if self.operator in SIGNS:
             colon = ":" if self.synset is None else ""
             value = _shown_number(self.values[0], self.field)
@@ -122,6 +144,10 @@ def parse_filters(
         )
     for name, condition in (where or {}).items():
         field, negated = _field(name.removeprefix("-"), vocabulary), name.startswith("-")
+        if field == NEAR:
+            one = condition[0] if isinstance(condition, list) and len(condition) == 1 else condition
+            filters.append(Filter(NEAR, NEAR, to_near(one), negated))
+            continue
         if isinstance(condition, Mapping):
             for operator, value in condition.items():
                 filters.append(_ranged(field, operator, value, negated))
@@ -140,15 +166,34 @@ def parse_filters(
     return tuple(filters)
 
 
+def order(sort: str) -> tuple[str, bool]:
+    """The field by which a list is sorted, and whether the largest, or newest, comes first.
+
+    Names go from A to Z, all else from the largest on; a minus turns that round.
+    """
+    field = _SHORT_NAMES.get(sort.removeprefix("-"), sort.removeprefix("-"))
+    if field not in SORTS and not (field.startswith(METADATA) and field != METADATA):
+        raise QueryError(
+            f"there is no sorting by {_short(sort)}; there are {', '.join(SORTS)} and "
+            "metadata.<name>, each with a minus before it the other way round"
+        )
+    return _field(field, None), (field not in ("filename", "uri")) != sort.startswith("-")
+
+
 def is_field(field: str) -> bool:
     """Whether documents have this field; "score(...)" is none."""
-    return field in FIELDS or (field.startswith(METADATA) and len(field) > len(METADATA))
+    return (
+        field in FIELDS
+        or field in _SHORT_NAMES
+        or (field.startswith(METADATA) and len(field) > len(METADATA))
+    )
 
 
 def _field(field: str, vocabulary: Vocabulary | None) -> str:
     """The field, checked; of a score with the key of its synset."""
     if found := _SCORE.fullmatch(field):
         return f"score({_key(found[1], vocabulary)})"
+    field = _SHORT_NAMES.get(field, field)
     if not is_field(field):
         raise QueryError(
             f"cannot filter by {_short(field)}; there are {', '.join(FIELDS)}, metadata.<name> "
@@ -175,26 +220,32 @@ def _key(name: str, vocabulary: Vocabulary | None) -> str:
 def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
     if operator == "wildcard" and field in KEYWORD_FIELDS and isinstance(value, str):
         return Filter(field, operator, (_pattern(field, value),), negated)
-    if operator in SIGNS and field in DATE_FIELDS:
-        operator, moment = _bound(field, operator, value)
+    if operator in SIGNS and field.startswith(METADATA):
+        if not NUMBER.fullmatch(str(value)) and not DATE.fullmatch(str(value)):
+            raise QueryError(
+                f"{field!r} is compared with a number, or a date such as 2026-01-31, not "
+                f"{_short(value)}"
+            )
+        if NUMBER.fullmatch(str(value)):
+            return Filter(field, operator, (_number(field, to_number(str(value))),), negated)
+    if operator in SIGNS and (field in DATE_FIELDS or field.startswith(METADATA)):
+        operator, moment = bound_of_time(field, operator, value)
         return Filter(field, operator, (moment,), negated)
     if operator in SIGNS and (field in NUMBER_FIELDS or _SCORE.fullmatch(field)):
         return Filter(field, operator, (_value(field, value),), negated)
     raise QueryError(
-        f"{field!r} cannot be filtered by {operator!r}: numbers, dates and scores take "
+        f"{field!r} cannot be filtered by {operator!r}: numbers, dates, metadata and scores take "
         f"{', '.join(SIGNS)}; names, formats and labels take wildcard"
     )
 
 
 def _value(field: str, value: object) -> str | int | float | bool:
     if field in NUMBER_FIELDS or _is_score(field):
-        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
-            raise QueryError(f"{field!r} is a number; {_short(value)} is not")
-        if abs(value) > _LARGEST:
-            raise QueryError(f"{field!r} is compared with a number that is too large")
-        return float(np.float32(value)) if _is_score(field) else value  # as scores are kept
+        if is_range(value) and not _is_score(field):
+            return str(value)
+        return _number(field, value)
     if field in DATE_FIELDS:
-        return _moment(field, value).isoformat()
+        return to_period(field, value)
     if not isinstance(value, str | int | float | bool):
         raise QueryError(f"{field!r} cannot be compared with {_short(value)}")
     if isinstance(value, str):
@@ -202,6 +253,22 @@ def _value(field: str, value: object) -> str | int | float | bool:
     elif field.startswith(METADATA):
         return value
     return _format(str(value)) if field == "format" else str(value)
+
+
+def limits(item: Filter, value: str | int | float | bool) -> Limits | None:
+    """What a field must be to be one of the values of an "in"; None where it must be the value."""
+    if item.field in DATE_FIELDS:
+        return limits_of_time(item.field, str(value))
+    is_numeric = item.field in NUMBER_FIELDS or item.field.startswith(METADATA)
+    return limits_of_range(item.field, str(value)) if is_numeric and is_range(value) else None
+
+
+def _number(field: str, value: object) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
+        raise QueryError(f"{field!r} is a number; {_short(value)} is not")
+    if abs(value) > _LARGEST:
+        raise QueryError(f"{field!r} is compared with a number that is too large")
+    return float(np.float32(value)) if _is_score(field) else value  # as scores are kept
 
 
 def _pattern(field: str, pattern: str) -> str:
@@ -230,39 +297,6 @@ def _check_text(field: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise QueryError(f"{_short(text)} is no text: it has half a character") from error
-
-
-def _bound(field: str, operator: str, value: object) -> tuple[str, str]:
-    """A condition on a moment. A day without a time is the whole day, as on Elasticsearch."""
-    moment = _moment(field, value)
-    if isinstance(moment, datetime):
-        return operator, moment.isoformat()
-    if operator in ("gt", "lte"):
-        operator = {"gt": "gte", "lte": "lt"}[operator]
-        try:
-            moment += timedelta(days=1)
-        except OverflowError as error:
-            raise QueryError(f"{field!r}: there is no day after {moment}") from error
-    return operator, datetime.combine(moment, time()).isoformat()
-
-
-def _moment(field: str, value: object) -> date | datetime:
-    moment = value if isinstance(value, date) else _read_moment(field, str(value))
-    if isinstance(moment, datetime) and moment.tzinfo is not None:
-        try:
-            return moment.astimezone(timezone.utc).replace(tzinfo=None)
-        except OverflowError as error:
-            raise QueryError(f"{field!r} is out of range: {_short(value)}") from error
-    return moment
-
-
-def _read_moment(field: str, text: str) -> date | datetime:
-    for read in (date.fromisoformat, datetime.fromisoformat):
-        try:
-            return read(re.sub("[zZ]$", "+00:00", text.strip()))
-        except ValueError:
-            continue
-    raise QueryError(f"{field!r} is a date such as 2026-01-31, not {_short(text)}")
 
 
 def _shown_field(field: str) -> str:

@@ -24,8 +24,10 @@ from imgsearch_es.analysis.views import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
+from imgsearch_es.pictures.photo import KEPT, NO_PHOTO, Photo, kept
 from imgsearch_es.retrieval.ledger import now
 from imgsearch_es.retrieval.packing import pack, unpack
+from imgsearch_es.retrieval.spans import orders
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -50,6 +52,7 @@ class Document:
         indexed_at: when it was analyzed, UTC.
         labels, metadata: what a person says of the picture; JSON values.
         terms: the picture's synsets, best first.
+        photo: how it was taken, as far as the index keeps that.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
     """
 
@@ -66,6 +69,7 @@ class Document:
     labels: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
+    photo: Photo = NO_PHOTO
 
     @property
     def is_read(self) -> bool:
@@ -143,8 +147,9 @@ class Document:
         *,
         labels: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        photo: str = KEPT[0],
     ) -> Document:
-        """Join a picture and its analysis."""
+        """Join a picture and its analysis; ``photo`` says what to keep of how it was taken."""
         return cls(
             **{name: getattr(picture, name) for name in _PLAIN},
             indexed_at=now(),
@@ -152,6 +157,7 @@ class Document:
             labels=tuple(labels),
             metadata=dict(metadata or {}),
             embedding=analysis.embedding,
+            photo=kept(picture.photo, photo),
         )
 
     def to_source(
@@ -176,7 +182,12 @@ class Document:
             "length": self.length,
             "norm": self.norm,
             "hit": self.to_hit(packed=lean),
+            **self.photo.to_dict(),
         }
+        if ordered := self._ordered():
+            source["ordered"] = ordered
+        if self.photo.place is not None:
+            source["place"] = dict(zip(("lat", "lon"), self.photo.place, strict=True))
         if self.terms:
             source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
         if self.embedding is not None:
@@ -205,6 +216,13 @@ class Document:
             source["views"] = self.views
         return source
 
+    def _ordered(self) -> dict[str, list[str]]:
+        """The numbers and times in the metadata, as ``spans.ordered_text`` writes them."""
+        try:
+            return orders(_leaves(self.metadata, "", 1))
+        except ConfigurationError:  # as earlier versions took it
+            return {}
+
     @classmethod
     def from_source(cls, source: Mapping[str, Any]) -> Document:
         """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
@@ -220,6 +238,7 @@ class Document:
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+            photo=_photo_of(source),
         )
 
     def to_hit(self, *, packed: bool = False) -> str:
@@ -237,7 +256,9 @@ class Document:
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
-        seen = {} if self.views is None else {"views": self.views}
+        seen: dict[str, Any] = {} if self.views is None else {"views": self.views}
+        if self.photo != NO_PHOTO:
+            seen["photo"] = self.photo.to_dict()
         return {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
@@ -261,6 +282,7 @@ class Document:
                 np.asarray(fields["scores"], np.float32).tolist(),  # all at once: it is quicker
                 fields.get("views"),
             ),
+            photo=Photo.from_dict(fields.get("photo", {})),
         )
 
 
@@ -281,6 +303,13 @@ def terms_of(
     if any(view is not None and view not in range(len(PARTS)) for view in views):
         raise ValueError(f"a view is a number from 0 to {len(PARTS) - 1}")
     return tuple(starmap(Term, zip(keys, scores, views, strict=True)))
+
+
+def _photo_of(source: Mapping[str, Any]) -> Photo:
+    """What the fields of a source say of a photo."""
+    place = source.get("place")
+    at = {} if place is None else {"place": (place["lat"], place["lon"])}
+    return Photo.from_dict({**source, **at})
 
 
 def to_score(value: float) -> float:

@@ -14,7 +14,11 @@ from typing import TypedDict
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 
-VALUE_FIELDS = ("synsets", "top_synset", "label", "format")
+YEAR = "year"
+"""In which pictures were taken; all years are given, the newest first."""
+VALUE_FIELDS = (
+    "synsets", "top_synset", "label", "format", YEAR, "camera", "lens", "keywords",
+)  # fmt: skip
 """Fields whose values are counted: most frequent first, equally frequent ones by name; so are
 those of a person's own fields, "metadata.<name>"."""
 
@@ -26,7 +30,7 @@ BOUNDS = {
 }
 """Where one range of a numeric field ends and the next begins, in pixels and in bytes."""
 
-FACETS = ("synsets", "label", "format", "width", "bytes")
+FACETS = ("synsets", "label", "format", "width", "bytes", YEAR, "camera")
 """The fields that are counted by default."""
 MAX_VALUES = 10_000
 
@@ -85,6 +89,8 @@ def check_facets(fields: Sequence[str], size: int) -> None:
 
 def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
     """The conditions that the pictures counted under one value of a facet meet."""
+    if field == YEAR:
+        return (Filter("taken_at", "in", (value,)),)
     if field not in BOUNDS:
         return (Filter(field, "in", (value,)),)
     found = range_of(field, value)
@@ -97,6 +103,11 @@ def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCou
     """The ``size`` values with the highest counts, ties by value."""
     ordered = sorted(counts, key=lambda item: (-item[1], item[0]))
     return [{"value": value, "count": count} for value, count in ordered[:size]]
+
+
+def by_year(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:
+    """Years, the newest first."""
+    return [{"value": year, "count": count} for year, count in sorted(counts, reverse=True)]
 
 
 def not_empty(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:

@@ -24,6 +24,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
+    NEAR,
     NUMBER_FIELDS,
     SIGNS,
     Filter,
@@ -32,6 +33,7 @@ from imgsearch_es.retrieval.conditions import (
     quoted,
 )
 from imgsearch_es.retrieval.queries import synset_vector
+from imgsearch_es.retrieval.spans import is_range
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_LENGTH = 10_000
@@ -219,7 +221,8 @@ class _Reader:
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<synset>). Quote a word that has a colon"
             )
-        self._add_filter(field, _condition(field, value, token[0]), sign)
+        condition = value if field == NEAR else _condition(field, value, token[0])
+        self._add_filter(field, condition, sign)
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:
         where = {("-" if sign == "-" else "") + field: condition}
@@ -322,7 +325,7 @@ def _condition(field: str, value: str, place: str) -> Any:
             raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
         return {"wildcard": values[0][0]}
     if field in NUMBER_FIELDS:
-        return [_number(text, place) for text, _ in values]
+        return [text if is_range(text) else _number(text, place) for text, _ in values]
     return [text for text, _ in values]
 
 

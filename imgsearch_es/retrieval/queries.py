@@ -20,7 +20,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.visual_words import word_key, word_scores, words_of
 from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
-from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.conditions import Filter, order
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
 from imgsearch_es.retrieval.documents import LONGEST_FEATURE, to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
@@ -79,6 +79,8 @@ class Query(Selection):
         pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
         parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
+        sort: by which field what matches is sorted, instead of being scored (`conditions.order`);
+            without terms all matches that meets the conditions.
     """
 
     terms: tuple[Term, ...]
@@ -98,10 +100,13 @@ class Query(Selection):
     parts: tuple[Part, ...] = field(default=(), kw_only=True)
     candidates: int = field(default=0, kw_only=True)
     visual_words: int = field(default=0, kw_only=True)
+    sort: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         strategy_of(self.strategy)
-        if self.fusion is not None:
+        if self.sort is not None:
+            self._check_sort(self.sort)
+        elif self.fusion is not None:
             self._check_fusion(self.fusion)
         elif self.is_dense:
             self._check_embedding()
@@ -183,6 +188,14 @@ class Query(Selection):
             return word_scores(self.embedding, vectors, self.visual_words)
         return COMPARISONS[self.strategy].scores(self.embedding, vectors)
 
+    def _check_sort(self, sort: str) -> None:
+        order(sort)
+        if self.fusion is not None or self.strategy != "auto" or self.pictures:
+            what = "a fusion" if self.fusion is not None else "a picture or a strategy"
+            raise QueryError(
+                f"sort= lists what meets words and conditions and scores nothing: leave out {what}"
+            )
+
     def _check_fusion(self, fusion: Fusion) -> None:
         if not self.parts:
             raise QueryError("a fused query has parts: build it with ImageIndex.query")
@@ -247,6 +260,8 @@ class Query(Selection):
         if self.fusion is not None:
             parts.append(f"fused: {self.fusion}")
         parts += map(str, self.filters)
+        if self.sort is not None:
+            parts.append(f"sorted by {self.sort}")
         return "; ".join(parts)
 
 

@@ -15,6 +15,7 @@ from imgsearch_es.analysis.views import Box
 from imgsearch_es.analysis.visual_words import is_word, word_key, words_of
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
+from imgsearch_es.pictures.photo import NO_PHOTO, Photo
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import PartScore, fused_score
 from imgsearch_es.retrieval.language import parse_words
@@ -77,6 +78,11 @@ class Hit:
         return self.document.labels
 
     @property
+    def photo(self) -> Photo:
+        """How it was taken."""
+        return self.document.photo
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """A person's own fields."""
         return self.document.metadata
@@ -110,6 +116,7 @@ class Hit:
             "synsets": self.document.shown_terms(),
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
+            **({"photo": self.photo.to_dict()} if self.photo != NO_PHOTO else {}),
             **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 
@@ -210,6 +217,8 @@ def explain(
     Visual words are those of the hit's deep feature; without it their sum is all there is to say.
     """
     words = () if feature is None else _shared_words(query, feature)
+    if query.sort is not None:
+        return Explanation(hit, (), hit.score)
     if query.fusion is not None:
         return _explain_parts(hit, query, result, words)
     if words:

@@ -20,14 +20,15 @@ from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
+from imgsearch_es.search.leaving import Leaving
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Hits(Sequence[Hit]):
-    """The answer to a query, best first.
+class Hits(Leaving):
+    """The answer to a query, best first; a slice of it is the same with fewer hits.
 
     Pickled hits leave their index behind: search again to refine them.
 
@@ -84,9 +85,13 @@ class Hits(Sequence[Hit]):
     @overload
     def __getitem__(self, i: int) -> Hit: ...
     @overload
-    def __getitem__(self, i: slice) -> Sequence[Hit]: ...
-    def __getitem__(self, i: int | slice) -> Hit | Sequence[Hit]:
-        return self._hits[i]
+    def __getitem__(self, i: slice) -> Hits: ...
+    def __getitem__(self, i: int | slice) -> Hit | Hits:
+        if not isinstance(i, slice):
+            return self._hits[i]
+        some = copy.copy(self)
+        some._hits = self._hits[i]
+        return some
 
     def __len__(self) -> int:
         return len(self._hits)
@@ -152,6 +157,7 @@ class Hits(Sequence[Hit]):
             query,
             k=query.k if k is None else k,
             offset=0,
+            sort=None,
             exclude=tuple(dict.fromkeys((*query.exclude, *judged))) if unseen else query.exclude,
             pictures=query.pictures + tuple(hit.uri for hit in (*good, *bad)),
             roles=roles + ("like",) * len(good) + ("dislike",) * len(bad),

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
 from imgsearch_es.search import teaching
+from imgsearch_es.search.collected_index import CollectedIndex
 from imgsearch_es.search.query_pictures import QueryImages
 from imgsearch_es.search.teaching import Word
 from imgsearch_es.stores.base import Store
 
 
-class LearningIndex(KeptIndex):
+class LearningIndex(CollectedIndex):
     """What an ``ImageIndex`` learns."""
 
     def teach(

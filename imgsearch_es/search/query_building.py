@@ -10,16 +10,25 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import METADATA, parse_filters
 from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import Words, free_text, parse_words
-from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector, to_candidates
+from imgsearch_es.retrieval.queries import (
+    Query,
+    Selection,
+    fused_terms,
+    synset_vector,
+    to_candidates,
+)
 from imgsearch_es.retrieval.strategies import DENSE
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
+
+LISTED_BY = "taken_at"
+"""What conditions alone are sorted by: the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,8 @@ class QueryBuilder:
         words = self._words(request)
         if self._reads_text(request) and words.text:
             given.append(self.reader.text_feature(words.text))
-        strategy = self._possible(request, words)
+        sort = _sort(request, words)
+        strategy = request.strategy if sort is not None else self._possible(request, words)
         seen = self.reader.read(images, request.region, request.views)
         liked, disliked = self.reader.read(good), self.reader.read(bad)
         pictures = [*seen, *liked, *disliked]
@@ -83,6 +93,7 @@ class QueryBuilder:
             hints=words.hints,
             fusion=fusion,
             parts=parts,
+            sort=sort,
         )
         return self._expanded(query, request) if request.feedback else query
 
@@ -145,13 +156,32 @@ class QueryBuilder:
 
 def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> None:
     """Refuse a request that has nothing to search for, or options for pictures it does not have."""
-    if not images and not likes and request.text is None and request.vector is None:
+    is_listed = request.where or request.sort is not None
+    if not (images or likes or is_listed) and request.text is None and request.vector is None:
         also = "; dislike= only moves what they ask for" if dislikes else ""
         raise QueryError(f"what to search for? Give image=, text=, like= or several{also}")
     if request.region is not None and images != 1:
         raise QueryError(f"a region is of one picture: image= has {images}")
     if request.views and not images:
         raise QueryError("views are of the pictures of image=: there are none")
+
+
+def _sort(request: SearchRequest, words: Words) -> str | None:
+    """By which field to list what matches; None where there is something to score by."""
+    by_picture = request.vector is not None or any(
+        map(several, (request.image, request.like, request.dislike))
+    )
+    if request.sort is not None:
+        if by_picture or request.feedback or request.approximate or request.threshold is not None:
+            raise QueryError(
+                "sort= lists what meets words and conditions and scores nothing: leave out "
+                "pictures, feedback, threshold and approximate"
+            )
+        return request.sort
+    if by_picture or words.terms or words.must or request.fuse is not None:
+        return None
+    selects = bool(words.filters or words.must_not or request.where)
+    return LISTED_BY if selects and request.strategy == "auto" else None
 
 
 def to_vector(vector: VectorLike) -> NDArray[np.float32]:
@@ -166,3 +196,18 @@ def to_vector(vector: VectorLike) -> NDArray[np.float32]:
     if not np.isfinite(found).all():
         raise QueryError("a vector is a row of finite numbers; one of these is not, as float32")
     return found
+
+
+def with_unknown_fields(store: Store, query: Query, total: int) -> Query:
+    """A query that says which metadata fields in its conditions no picture has.
+
+    Looked for where nothing was found, or a condition that must not hold always does.
+    """
+    named = {
+        item.field
+        for item in query.filters
+        if item.field.startswith(METADATA) and (item.negated or not total)
+    }
+    unknown = [field for field in sorted(named) if not store.facets(Selection(), [field], 1)[field]]
+    said = tuple(f"no picture has the field {field}" for field in unknown)
+    return replace(query, hints=query.hints + said) if said else query

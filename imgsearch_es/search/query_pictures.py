@@ -21,8 +21,11 @@ from imgsearch_es.analysis.filters import Resize
 from imgsearch_es.analysis.views import Preparation, whole_of
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
+from imgsearch_es.indexing.relocating import below
 from imgsearch_es.pictures.files import in_memory, picture_id, read_bytes, to_uri
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
+from imgsearch_es.pictures.sources import is_picture_name
+from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
     Example,
@@ -32,6 +35,7 @@ from imgsearch_es.retrieval.feedback import (
     mean_terms,
     views_of,
 )
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.stores.base import Store, known_settings
 
@@ -166,6 +170,21 @@ def to_id(picture: str | os.PathLike[str]) -> str:
     if isinstance(picture, str) and _ID.fullmatch(picture):
         return picture
     return picture_id(to_uri(picture))
+
+
+def named(store: Store, pictures: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """The ids of what paths and URIs name: pictures, those of folders, and of patterns."""
+    own = {os.fspath(picture): to_id(picture) for picture in pictures}
+    known, found = store.known(list(own.values())), dict[str, None]()
+    for text, key in own.items():
+        inside: Iterable[str] = (key,)
+        if key not in known and text != key and set("*?") & set(text):
+            wanted = parse_filters({"uri": {"wildcard": to_uri(text)}})
+            inside = store.matching(Query((), filters=wanted, sort="uri"))
+        elif key not in known and text != key and not is_picture_name(text):
+            inside = below(store, text)
+        found |= dict.fromkeys(inside)
+    return list(found)
 
 
 def _key(image: QueryImage) -> str | None:

@@ -65,6 +65,10 @@ class SearchRequest:
             "dense-cosine": 2}`` adds their scores; ``Fusion({...}, method="rrf")`` fuses ranks.
             "image" and "words" are the pictures' and the words' synsets by formula (1); a
             strategy takes both.
+        sort: list what meets words and conditions by a field instead of scoring it: "taken_at"
+            (newest first), "indexed_at", "width", "height", "bytes", "filename", "uri" or
+            "metadata.<name>"; a minus before it turns that round. Conditions alone are listed by
+            "taken_at".
     """
 
     image: QueryImages | None = None
@@ -87,6 +91,7 @@ class SearchRequest:
     feedback: int = 0
     rocchio: Rocchio = ROCCHIO
     fuse: Mapping[str, float] | Fusion | None = None
+    sort: str | None = None
 
 
 OPTIONS = tuple(signature(SearchRequest).parameters)

@@ -253,6 +253,23 @@ def known_settings(store: Store) -> IndexSettings:
     return settings
 
 
+def listing(
+    query: Query, documents: Iterable[Document], total: int, took_ms: float
+) -> SearchResult:
+    """The answer to a query that is sorted and not scored."""
+    return SearchResult(
+        hits=tuple(Scored(document, 0.0) for document in documents),
+        total=total,
+        total_is_exact=True,
+        terms=query.terms,
+        average_length=0.0,
+        strategy="sorted",
+        exact=True,
+        means="all that match were sorted",
+        took_ms=took_ms,
+    )
+
+
 def check_features(store: Store, query: Query) -> None:
     """QueryError unless the index has what a query compares: such deep features, visual words."""
     settings = known_settings(store)
@@ -285,9 +302,18 @@ def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, St
 
 
 def search_parts(
-    search_many: Callable[[Sequence[Query]], list[SearchResult]], queries: Sequence[Query]
+    search_many: Callable[[Sequence[Query]], list[SearchResult]],
+    listed: Callable[[Query], SearchResult],
+    queries: Sequence[Query],
 ) -> list[SearchResult]:
-    """Answer queries, those fused by ranks by way of their parts; all are asked together."""
+    """Answer queries, those fused by ranks by way of their parts; all are asked together.
+
+    Those that are sorted are ``listed`` one by one.
+    """
+    if any(query.sort is not None for query in queries):
+        scored = [query for query in queries if query.sort is None]
+        rest = iter(search_parts(search_many, listed, scored))
+        return [next(rest) if query.sort is None else listed(query) for query in queries]
     ranked = [
         query.fusion if query.fusion and query.fusion.is_ranked else None for query in queries
     ]

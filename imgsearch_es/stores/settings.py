@@ -15,6 +15,7 @@ from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
+from imgsearch_es.pictures.photo import KEPT, to_kept
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, TAUGHT_SCHEMA, Document
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
@@ -93,6 +94,16 @@ class IndexSettings:
             )
         rest = {name: value for name, value in self.analyzer.items() if name != "visual_words"}
         return replace(self, analyzer={**rest, **({"visual_words": count} if count else {})})
+
+    @property
+    def photo(self) -> str:
+        """What it keeps of how pictures were taken: one of ``photo.KEPT``."""
+        return str(self.analyzer.get("photo", KEPT[0]))
+
+    def with_photo(self, what: str) -> IndexSettings:
+        """The same, keeping something else of how pictures were taken."""
+        rest = {name: value for name, value in self.analyzer.items() if name != "photo"}
+        return replace(self, analyzer={**rest, **({"photo": what} if what != KEPT[0] else {})})
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -176,6 +187,7 @@ def _check_analyzer(config: Mapping[str, Any]) -> None:
     if config.get("views", "tiles") not in VIEWS:
         raise TypeError(f"views is {' or '.join(VIEWS)}")
     to_word_count(config.get("visual_words", False))
+    to_kept(config.get("photo", KEPT[0]))
 
 
 def read_settings(data: Mapping[str, Any], location: str) -> IndexSettings:

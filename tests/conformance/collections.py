@@ -10,6 +10,7 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.pictures.files import picture_id
+from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.vocabulary.synsets import imagenet
 
@@ -44,6 +45,22 @@ def document(
         }
         | ({"place": {"indoor": number % 5 == 0}, "year": 2000 + number % 7} if number % 3 else {}),
         embedding=np.arange(DIMENSIONS, dtype=np.float32) + np.float32(number),
+        photo=photo(number),
+    )
+
+
+def photo(number: int) -> Photo:
+    """How a picture was taken: some of it, or nothing."""
+    if number % 6 == 5:
+        return Photo()
+    taken_at = datetime(2017, 12, 31, 23, 59, 57) + timedelta(days=97 * (number % 11))
+    return Photo(
+        taken_at=taken_at if number % 4 else None,
+        camera=("", "X100V", "ILCE-7M3", "x100ü*")[number % 4],
+        lens=("", "35mm F1.4")[number % 2],
+        place=(48.1 + number % 9 / 50, 179.99 - number % 5 / 100) if number % 3 else None,
+        caption=("", "A day: at the \\ beach?", "Ärger [1]")[number % 3],
+        keywords=("sea", "Übung", f"k{number % 4}")[: number % 4],
     )
 
 

@@ -24,7 +24,10 @@ from tests.conformance.reference import Reference
 from tests.unit.conftest import fake_model, photos, stage  # noqa: F401 - for tests of ImageIndex
 
 SETTINGS = IndexSettings(
-    analyzer={"model": {"name": "none"}, "image_filters": [], "term_filters": []},
+    analyzer={
+        **{"model": {"name": "none"}, "image_filters": [], "term_filters": []},
+        "photo": "place",
+    },
     weights="sha256:none",
     vocabulary=imagenet(),
     embedding_dimensions=DIMENSIONS,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import string
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timezone
 from typing import Any
 
 import numpy as np
 
-from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.conditions import CASELESS, Filter
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
@@ -100,6 +101,8 @@ def _meets(document: Document, item: Filter) -> bool:
         if item.operator == "in" and values[0].date() in map(_day, item.values):
             return True
         operands: list[Any] = [_utc(str(value)) for value in item.values]
+    elif item.field in CASELESS:
+        operands = [_small(str(value)) for value in item.values]
     elif item.field.startswith("metadata."):
         operands = [_keyword(value) for value in item.values]
     else:
@@ -129,6 +132,9 @@ def _values(document: Document, field: str) -> list[Any]:
     if field.startswith("score("):
         scores = {term.key: term.score for term in document.terms}
         return [scores.get(field[6:-1], 0.0)]
+    if field in CASELESS:
+        found = getattr(document.photo, field)
+        return [_small(text) for text in (found if field == "keywords" else [found]) if text]
     if field.startswith("metadata."):
         return _leaves(document.metadata, field.removeprefix("metadata."))
     return [getattr(document, field)]
@@ -151,6 +157,11 @@ def _leaves(value: Any, name: str | None) -> list[str]:
 
 def _keyword(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _small(text: str) -> str:
+    """With small letters in place of A to Z, and of no others."""
+    return text.translate({ord(c): c.lower() for c in string.ascii_uppercase})
 
 
 def _day(value: object) -> date | None:

@@ -36,6 +36,7 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
             counted[field] = [{"value": v, "count": found[v]} for v in order if v in found]
         else:
             best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:size]
+            best = sorted(found.items(), reverse=True) if field == "year" else best
             counted[field] = [{"value": v, "count": n} for v, n in best]
     return counted
 
@@ -57,6 +58,12 @@ def values(document: Document, field: str) -> set[str]:
         return {term.key for term in terms}
     if field.startswith("metadata."):
         return set(_values(document, field))
+    if field == "year":
+        taken_at = document.photo.taken_at
+        return set() if taken_at is None else {str(taken_at.year)}
+    if field in ("camera", "lens", "keywords"):
+        value = getattr(document.photo, field)
+        return set(value) if field == "keywords" else {value} - {""}
     return set(document.labels) if field == "label" else {document.format}
 
 

@@ -38,7 +38,7 @@ def test_what_was_written_is_whole(place, written):
 def test_an_index_of_before_there_were_checksums(place, monkeypatch):
     location = place()
     with monkeypatch.context() as patch:
-        patch.setattr(mapping, "CHECKSUM", {})
+        patch.setattr(mapping, "LATER", {})
         open_store(location).create(IMPORTED)
     with ImageIndex(location) as index:
         assert index.verify().is_whole

@@ -13,6 +13,7 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.spans import ordered_text
 from imgsearch_es.vocabulary.synsets import imagenet
 
 DOCUMENT = Document(
@@ -71,6 +72,7 @@ def fields(document: Document) -> dict[str, object]:
 def test_source_is_figure_2_of_the_paper_and_more():
     source = DOCUMENT.to_source(imagenet())
     assert Document.from_hit(source.pop("hit")).uri == "/photos/cat.jpg"
+    assert source.pop("ordered") == {"iso": [ordered_text(200.0)]}
     assert source == SOURCE
 
 

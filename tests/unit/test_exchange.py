@@ -58,7 +58,7 @@ def test_the_file_as_the_documentation_says(lines):
     }
     assert set(row) == {
         *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
-        *("label", "metadata", "synsets", "scores", "embedding"),
+        *("label", "metadata", "synsets", "scores", "embedding", "photo"),
     }
     assert (row["metadata"], row["label"]) == ({"camera": "X100"}, ["cats"])
 

@@ -658,9 +658,9 @@ def test_animations_give_their_first_frame(kind):
         (b"hello, I am a text", "not a picture of a known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "known format"),
         (b"%PDF-1.4\n", "known format"),
-        (b"8BPS\0\1" + b"\0" * 40, "known format"),
+        (b"8BPS\0\1" + b"\0" * 40, "damaged PSD picture"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "known format"),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIF pictures are not supported; convert it"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "damaged HEIF picture"),
         (b"\xff\xd8\xff", "damaged JPEG picture"),
         *(
             (head + b"0" * 100, "a packed archive, not a picture: unpack it")

@@ -206,8 +206,8 @@ def test_a_moved_file_keeps_its_analysis_and_its_labels(index, photos, fake_mode
     (photos / "cats" / "cat.0.png").rename(photos / "dogs" / "moved.png")
     fake_model.calls = 0
     report = index.add(photos, prune=True)
-    assert (counts(report), report.reused) == ((1, 0, 11, 1, 0), 1)
-    assert fake_model.calls == 0
+    assert (counts(report), report.reused) == ((1, 0, 11, 0, 0), 1)
+    assert (report.moved, fake_model.calls) == (1, 0)
     after = index.get(photos / "dogs" / "moved.png")
     assert (after.labels, after.metadata) == (("tom",), {"a": 1})
     assert (after.terms, after.sha256, after.width) == (before.terms, before.sha256, before.width)
@@ -405,8 +405,9 @@ def test_progress_and_the_report_as_json_and_as_a_sentence(new, photos):
     assert set(found.pop("stages")) == set(STAGES)
     assert found.pop("seconds") > 0
     assert found.pop("pictures_per_second") > 0
-    nothing = ("updated", "unchanged", "removed", "reused", "as_before", "shortages")
-    assert found == {"found": 13, "added": 12, **dict.fromkeys(nothing, 0)}
-    assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected"
+    nothing = ("updated", "unchanged", "removed", "reused", "moved", "as_before", "shortages")
+    others = {"passed_over": {".txt": 1}}
+    assert found == {"found": 13, "added": 12, **others, **dict.fromkeys(nothing, 0)}
+    assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected; passed over: 1 .txt"
     report.removed = 2
-    assert str(report) == "12 added, 0 updated, 0 unchanged, 2 removed, 1 rejected"
+    assert report.counts == "12 added, 0 updated, 0 unchanged, 2 removed, 1 rejected"

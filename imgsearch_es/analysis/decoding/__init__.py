@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from imgsearch_es.errors import ImageError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import Facts, Picture
+from imgsearch_es.pictures.optional import installed
 
 AREA = 4 << 20
 """Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
@@ -114,7 +115,8 @@ class Turn(ExitStack):
 
 def described(limits: Limits) -> str:
     """What pictures are tried with; a rejected one deserves another try when this changes."""
+    decoders = ", ".join([f"Pillow {PIL.__version__}", *installed()])
     return (
-        f"Pillow {PIL.__version__}, {limits.max_pixels} pixels, {limits.max_bytes} bytes, "
+        f"{decoders}, {limits.max_pixels} pixels, {limits.max_bytes} bytes, "
         f"{limits.max_seconds:g} seconds"
     )

@@ -26,6 +26,7 @@ import numpy as np
 from imgsearch_es.analysis.decoding import AREA, TURNS, Decoded, Large, Refused, Turns
 from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.photo import Photo
 
 _START = (
     "import sys; pipes = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; "
@@ -235,6 +236,7 @@ class WorkerProcess:
                 else:
                     content = self._receive()
                 pixels = np.frombuffer(content, np.uint8).reshape(shape)
+                said["photo"] = Photo.from_dict(said["photo"])
                 pictures.append(Decoded(**said, pixels=pixels))
         return Decodings(pictures, answer["seconds"])
 

@@ -84,6 +84,7 @@ class _Worker:
             end = filled + pixels.nbytes
             header = {name: getattr(found, name) for name in _HEADER}
             header |= {"shape": found.pixels.shape, "is_shared": False}
+            header["photo"] = found.photo.to_dict()
             if self._area is not None and end <= AREA:
                 self._area[filled:end] = pixels
                 filled, header["is_shared"] = end, True

@@ -22,6 +22,7 @@ from imgsearch_es.indexing.exchange.rows import (
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, saving, to_uri
+from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
@@ -150,6 +151,7 @@ def import_documents(
     header, rows = format_of(path).read(path)
     settings = from_header(header, str(path))
     present = store.settings()
+    what = (present or settings).photo
     if present is None:
         store.create(replace(settings, schema_version=SCHEMA_VERSION))
     elif not are_alike(settings, present):
@@ -160,6 +162,7 @@ def import_documents(
 
     def made(row: Row) -> Document:
         document, data = to_document(row.values, settings), row.values.get("picture")
+        document = replace(document, photo=kept(document.photo, what))
         if pictures is None or data is None:
             return document
         return _with_file(document, data, pictures)

@@ -89,7 +89,7 @@ class Parquet:
             **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
             **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
-            **{"label": texts, "metadata": arrow.string()},
+            **{"label": texts, "metadata": arrow.string(), "photo": arrow.string()},
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }
@@ -215,9 +215,15 @@ def _read_line(line: bytes) -> dict[str, Any]:
 
 
 def _read_metadata(row: dict[str, Any]) -> dict[str, Any]:
-    """Parquet has no column of any JSON: metadata is a text."""
-    text = row.get("metadata")
-    return {**row, "metadata": _parse(text, "metadata is no JSON") if text else None}
+    """Parquet has no column of any JSON: metadata is a text, and so is photo, or a struct."""
+    text, photo = row.get("metadata"), row.get("photo")
+    if isinstance(photo, str):
+        photo = _parse(photo, "photo is no JSON")
+    return {
+        **row,
+        "metadata": _parse(text, "metadata is no JSON") if text else None,
+        "photo": photo,
+    }
 
 
 def _parse(text: str | bytes, problem: str) -> Any:
@@ -234,7 +240,9 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     group: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        group.append({**row, "metadata": json.dumps(row["metadata"], allow_nan=False)})
+        photo = row["photo"] and json.dumps(row["photo"])
+        metadata = json.dumps(row["metadata"], allow_nan=False)
+        group.append({**row, "metadata": metadata, "photo": photo})
         size += len(row["picture"] or b"")
         size += 0 if row["embedding"] is None else 8 * len(row["embedding"])
         if len(group) == _GROUP_ROWS or size >= _GROUP_BYTES:

@@ -17,6 +17,7 @@ from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
+from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, terms_of
 from imgsearch_es.stores.base import IndexSettings
 
@@ -108,6 +109,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         "synsets": [term.key for term in document.terms],
         "scores": [term.score for term in document.terms],
         "views": document.views,
+        "photo": document.photo.to_dict() or None,
         "picture": picture,
     }
 
@@ -143,7 +145,17 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         metadata=metadata or {},
         terms=_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
+        photo=_photo(row.get("photo")),
     )
+
+
+def _photo(value: Any) -> Photo:
+    if not isinstance(value, dict | None):
+        raise RowError("photo is no JSON object")
+    try:
+        return Photo.from_dict(value or {})
+    except (IndexError, TypeError, ValueError) as error:
+        raise RowError(f"photo: {error}") from error
 
 
 def _uri(row: Mapping[str, Any]) -> str:

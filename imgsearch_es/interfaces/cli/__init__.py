@@ -119,7 +119,9 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         learn.teach, learn.words, learn.forget, learn.train, learn.groups, learn.whiten,
         learn.quantize,
     ),
-    "Move and mend": (exchange.export, exchange.import_, exchange.reindex, exchange.verify),
+    "Move and mend": (
+        index.relocate, exchange.export, exchange.import_, exchange.reindex, exchange.verify,
+    ),
     _SHOW: (serve.serve, serve.map_),
 }  # fmt: skip
 """What each is for, in the order of the help."""

@@ -17,7 +17,7 @@ from imgsearch_es.errors import ConfigurationError, ImgsearchError, pip_install
 from imgsearch_es.interfaces.cli.index import show_progress
 from imgsearch_es.interfaces.cli.options import Index, opened
 from imgsearch_es.interfaces.cli.output import answer, fail, print_table, say
-from imgsearch_es.interfaces.cli.search import print_hits
+from imgsearch_es.interfaces.cli.taking import print_hits
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.models.runtime_choice import Choice
@@ -30,6 +30,9 @@ _OPTIONAL = {
     "matplotlib": f"hits.plot(): {pip_install('notebook')}",
     "openvino": f"analyzing pictures faster: {pip_install('fast')}",
     "fsspec": f"pictures at URLs: {pip_install('remote')}",
+    "pillow-heif": f"HEIC and HEIF: {pip_install('heif')}",
+    "rawpy": f"the previews in RAW files: {pip_install('raw')}",
+    "av": f"one frame of a video: {pip_install('video')}",
 }
 
 

@@ -43,6 +43,7 @@ class Adding:
         --label-from-folder: Label each picture with the name of its folder.
         --prune: Remove pictures from the index when their files in these folders are gone.
         --retry: Try rejected pictures again, even those that have not changed.
+        --video: Also index one frame of each video (needs the extra video).
     Speed:
         --engine: Where to analyze: local, or ray for a cluster (docs/ray.md).
         --batch-size: Pictures in a forward pass. By default 32.
@@ -55,6 +56,7 @@ class Adding:
     label_from_folder: bool = False
     prune: bool = False
     retry: bool = False
+    video: bool = False
     engine: str = "local"
     batch_size: OptionalPositive = None
     workers: OptionalPositive = None
@@ -71,6 +73,7 @@ class Adding:
                     labels=folder_label if self.label_from_folder else self.label,
                     prune=self.prune,
                     retry=self.retry,
+                    video=self.video,
                     engine=self.engine,
                     batch_size=self.batch_size,
                     workers=self.workers,
@@ -197,7 +200,7 @@ def remove(
     """Remove pictures from an index; their files stay.
 
     Options:
-        pictures PICTURE: Ids, URIs or paths.
+        pictures PICTURE: Ids, URIs, paths, folders, or patterns such as 'photos/2019*'.
         --text WORDS: Remove all pictures that match these words.
         --yes, -y: Do not ask.
     """
@@ -212,6 +215,21 @@ def remove(
         removed = target.remove(pictures or (), query=query)
     answer({"removed": removed})
     say(f"{removed} removed")
+
+
+def relocate(*, old: str, new: str, index: Index = None) -> None:
+    """Say that pictures are elsewhere now, as a folder was moved or renamed.
+
+    Nothing is analyzed; labels and metadata stay.
+
+    Options:
+        old OLD: The folder, file or URL that the index has.
+        new NEW: Where it is now.
+    """
+    with opened(index) as target:
+        moved = target.relocate(old, new)
+    answer({"moved": moved})
+    say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
 
 
 def stats(*, index: Index = None) -> None:
@@ -250,16 +268,19 @@ def _print_figures(figures: dict[str, Any]) -> None:
 
 
 def _show(report: IndexReport, location: str) -> None:
-    if answer(report) or not (report.found or report.removed):
+    if answer(report) or not (report.found or report.removed or report.passed_over):
         return
     before = f" ({report.as_before} as before)" if report.as_before else ""
     shares = report.stages.shares().items()
+    took = f"{report.seconds:.1f} s, {report.rate:.1f} pictures/s"
     say(
-        f"{location}: {report}{before} in {report.seconds:.1f} s, {report.rate:.1f} pictures/s",
+        f"{location}: {report.counts}{before} in {took}",
         "  work: " + ", ".join(f"{stage} {share:.0%}" for stage, share in shares),
     )
     lines = [f"  rejected {item.uri}: {item.reason}" for item in report.rejected]
     say_some(lines, "`imgsearch rejected` lists all")
+    if report.others:
+        say(f"  {report.others}")
 
 
 @contextmanager

@@ -87,6 +87,10 @@ class Seen:
             (fourteen). Slower; small things count.
         --visual-words: Also index each deep feature as 128 sparse terms, for search --strategy
             visual-words and --approximate.
+    Photos:
+        --exif: Keep what EXIF and XMP say: when a photo was taken, camera, lens, caption and
+            keywords. By default so; --no-exif keeps nothing.
+        --gps: Keep the place, too, which may be private.
     """
 
     words: str | None = None
@@ -94,6 +98,8 @@ class Seen:
     query_terms: OptionalPositive = None
     views: str | None = None
     visual_words: bool | None = None
+    exif: bool | None = None
+    gps: bool | None = None
 
 
 @dataclass(frozen=True)

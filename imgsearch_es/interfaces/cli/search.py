@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive, Positive
 from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, print_line, print_table, say
+from imgsearch_es.interfaces.cli.output import answer, fail, json_only, print_table, say
+from imgsearch_es.interfaces.cli.taking import Taken, print_hit, print_hits, short
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.retrieval.queries import Query
-    from imgsearch_es.search.hit import Explanation, Hit
-    from imgsearch_es.search.hits import Hits
+    from imgsearch_es.search.hit import Explanation
 
 _PAGE = 1000
 """Hits in one request of --all."""
@@ -54,7 +53,8 @@ class Asked:
 
     def request(self, **others: Any) -> dict[str, Any]:
         """The arguments of ``ImageIndex.search``."""
-        if not (self.image or self.words or others.get("like")) and others.get("vector") is None:
+        given = (self.image, self.words, self.where, *map(others.get, ("like", "sort")))
+        if not any(given) and others.get("vector") is None:
             fail("what to search for? Give words, --image FILE, or both", code=2)
         return {
             "image": self.image,
@@ -90,6 +90,9 @@ class Refined:
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
             dense-euclidean, on an index made with --vectors or --visual-words.
         --candidates: How many, with --approximate; 200 by default.
+        --sort FIELD: List what matches by taken_at (newest first), indexed_at, width, height,
+            bytes, filename, uri or metadata.NAME instead of scoring; -FIELD the other way round.
+            So are conditions without words: by taken_at.
     """
 
     offset: Natural = 0
@@ -105,6 +108,7 @@ class Refined:
     threshold: float | None = None
     approximate: bool = False
     candidates: OptionalPositive = None
+    sort: str | None = None
 
     def request(self) -> dict[str, Any]:
         """As arguments of ``ImageIndex.search``."""
@@ -130,7 +134,7 @@ def search(
     refined: Refined,
     all_: bool = False,
     rerank: bool = False,
-    html: str | None = None,
+    taken: Taken,
     analyzing: Analyzing,
 ) -> None:
     """Find pictures by words, by a picture, or by both added.
@@ -139,24 +143,25 @@ def search(
         --k, -k: How many hits; 10 by default.
         --all: Print all hits, a line each as they come; with --json an object a line.
         --rerank: Put hits in k-reciprocal order, of the strategies dense-*.
-        --html FILE: Write a gallery page.
     """
     query = asked.request(**refined.request())
-    if all_ and (k or html or rerank):
-        fail("--all gives every hit as it comes: leave out -k, --html and --rerank", code=2)
+    if all_ and (k or taken.html or rerank or taken.csv):
+        fail("--all gives every hit as it comes: leave out -k, --html, --rerank and --csv", code=2)
+    if taken.prints and json_only.get():
+        fail("--json, --paths and --csv print hits in different forms: give one", code=2)
     with analyzing.open(index) as source:
         if all_:
-            _print_all(source, query)
+            _print_all(source, query, taken)
             return
         hits = source.search(**query, k=k or 10)
     if rerank:
         hits = hits.rerank()
-    page = hits.to_html(html) if html is not None else None
-    if answer(hits):
-        return
-    print_hits(hits)
-    if page is not None:
-        say(f"gallery: {page}")
+    said = taken.take(hits)
+    if taken.prints:
+        taken.print(hits)
+    elif not answer(hits):
+        print_hits(hits)
+        say(*said)
 
 
 def explain(
@@ -271,8 +276,8 @@ def facets(
 
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.
-        --field: What to count: synsets, top_synset, label, format, width, height, bytes,
-            metadata.<name>. May be repeated.
+        --field: What to count: synsets, top_synset, label, format, width, height, bytes, year,
+            camera, lens, keywords, metadata.<name>. May be repeated.
         --size: Values of each field.
     """
     from imgsearch_es.retrieval.facets import FACETS
@@ -309,7 +314,7 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
         for document, similarity in zip(group.pictures, group.similarities, strict=True):
             shown = "     " if similarity is None else f"{similarity:.3f}"
             size = f"{document.width} x {document.height}"
-            place = _short(to_path(document.uri) or document.uri)
+            place = short(to_path(document.uri) or document.uri)
             say(f"   {shown}  {size:>11}  {document.bytes / 1024:>8,.0f} KB  {place}")
     extra = sum(len(group.pictures) - 1 for group in groups)
     say(f"{extra} more than one of each, in groups: {len(groups)}" if groups else "none")
@@ -329,44 +334,15 @@ def _print_rows(explanation: Explanation) -> None:
     print_table(columns, rows, right=columns[1:])
 
 
-def _print_all(source: ImageIndex, query: dict[str, Any]) -> None:
+def _print_all(source: ImageIndex, query: dict[str, Any], taken: Taken) -> None:
     """Print hits page by page, as lines that programs can read on the way."""
-    from imgsearch_es.interfaces.gallery import number
-
     # Closed also when the reader of our output goes away: the server's point in time ends.
     with closing(source.pages(**query, size=_PAGE)) as pages:
-        for hit in (hit for page in pages for hit in page):
-            if not answer(hit, indent=None):
-                print_line(f"{hit.rank:>7}  {number(hit.score):>7}  {_short(hit.path or hit.uri)}")
-
-
-def print_hits(hits: Hits) -> None:
-    """Print the ranked table."""
-    from imgsearch_es.interfaces.gallery import number
-
-    if len(hits):
-        rows = [
-            (hit.rank, number(hit.score), _short(hit.path or hit.uri), _telling(hit, hits.query))
-            for hit in hits
-        ]
-        print_table(("rank", "score", "picture", "synsets"), rows, right=("rank", "score"))
-        exact = ", exact" if hits.exact else ", not exact"
-        more = "" if hits.total_is_exact else " or more"
-        say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
-    else:
-        say(f"no picture matches {hits.query}")
-    say(*(f"hint: {hint}" for hint in hits.query.hints))
-
-
-def _telling(hit: Hit, query: Query) -> str:
-    """The three synsets that make most of the score, then the picture's best."""
-    weights = {term.key: term.score for term in query.terms}
-    terms = sorted(hit.synsets, key=lambda t: (-weights.get(t.key, 0.0) * t.score, -t.score))
-    return ", ".join(f"{term.key} {term.score:.2f}" for term in terms[:3])
-
-
-def _short(place: Path | str) -> str:
-    """A path as seen from here, when it is below here."""
-    if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
-        place = place.relative_to(Path.cwd())
-    return str(place)
+        for hits in pages:
+            said = taken.take(hits)
+            if taken.prints:
+                taken.print(hits)
+                continue
+            say(*said)
+            for hit in hits:
+                print_hit(hit, hits.query)

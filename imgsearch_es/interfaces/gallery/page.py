@@ -28,7 +28,7 @@ from imgsearch_es.retrieval.conditions import METADATA
 from imgsearch_es.retrieval.facets import FacetCount, conditions_of
 from imgsearch_es.search.hits import Hits
 
-SHOWN = ("top_synset", "label", "format", "width", "bytes")
+SHOWN = ("top_synset", "label", "year", "camera", "format", "width", "bytes")
 """The fields that galleries count."""
 VALUES = 8
 """The values of a field that galleries show, most frequent first."""
@@ -36,6 +36,10 @@ _FIELDS = {
     "top_synset": "Best synset",
     "synsets": "Synset",
     "label": "Label",
+    "year": "Year",
+    "camera": "Camera",
+    "lens": "Lens",
+    "keywords": "Keyword",
     "format": "Format",
     "width": "Width in pixels",
     "height": "Height in pixels",

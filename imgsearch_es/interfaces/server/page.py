@@ -128,10 +128,10 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
     searching, query = parts.searching, None
     if state.has_query:
         query = searching.query(state.what(), PAGE_SIZE, offset)
-        asked: Query | None = searching.narrowed(query, where)
+        asked = searching.narrowed(query, where)
     else:
         asked = searching.everything(where, PAGE_SIZE, offset)
-    hits = None if asked is None else searching.run(asked)
+    hits = searching.run(asked)
     fields = tuple(view.FACET_FIELDS)
     return query, hits, searching.facets_to_choose(query, where, fields, _FACET_VALUES)
 

@@ -45,6 +45,9 @@ class _Asked(_Model):
     like: PictureIds = Field([], description="Pictures to search closer to.")
     dislike: PictureIds = Field([], description="Pictures to search further from.")
     strategy: str = Field("auto", max_length=40, description="How to score.")
+    sort: str | None = Field(
+        None, max_length=200, description="List by a field instead: `taken_at`, newest first."
+    )
     exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
 
 
@@ -178,6 +181,7 @@ class _Picture(_Model):
     uri: str
     labels: list[str]
     metadata: dict[str, Any]
+    photo: dict[str, Any] | None = Field(None, description="How it was taken, from EXIF and XMP.")
     synsets: list[TermAnswer]
 
 

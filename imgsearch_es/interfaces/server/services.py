@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 from fastapi import Depends, Request
 from PIL import Image
 
-from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ImgsearchError, LogError
 from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.index import ImageIndex
@@ -33,12 +32,11 @@ from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.search.query_pictures import Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS
 
 T = TypeVar("T")
-_ALL_SYNSETS = 1000
-"""How many of the most frequent synsets stand for all, where everything is shown."""
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
 _FETCHING_THREADS = 8
@@ -73,14 +71,10 @@ class Searching:
             query = replace(query, exclude=tuple(dict.fromkeys(known)))
         return query
 
-    def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query | None:
-        """All pictures that meet conditions, by all their synsets; None where there are none."""
-        counted = self._index.facets(fields=("synsets",), size=_ALL_SYNSETS, where=where)
-        terms = tuple(Term(key, 1.0) for key in sorted(one["value"] for one in counted["synsets"]))
-        if not terms:
-            return None
+    def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query:
+        """All pictures that meet conditions, the newest first."""
         filters = parse_filters(where, self._index.vocabulary)
-        return Query(terms=terms, filters=filters, k=k, offset=offset)
+        return Query((), filters=filters, k=k, offset=offset, sort=LISTED_BY)
 
     def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
         """A query with more conditions."""
@@ -111,7 +105,7 @@ class Searching:
     def facets(self, request: FacetsRequest) -> Facets:
         """Counts of what a request matches."""
         fields = request.fields if request.fields is not None else FACETS
-        if not (request.text or request.image or request.like or request.vector):
+        if not (request.text or request.image or request.like or request.vector or request.sort):
             return self._index.facets(None, fields, request.size, where=request.where)
         return self._index.facets(self.query(request), fields, request.size)
 

@@ -36,6 +36,8 @@ _REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
     "synsets": "Seen in the picture",
     "label": "Label",
+    "year": "Year",
+    "camera": "Camera",
     "format": "Format",
     "width": "Width in pixels",
     "bytes": "File size",
@@ -45,6 +47,8 @@ _VECTOR = 9
 _TELLING = 0.005
 """A synset with a smaller score is 0.00 to a person."""
 FACETS_SHOWN = 7
+NEWEST = "taken_at"
+"""What a page is ranked by that lists the newest first."""
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 
@@ -137,7 +141,8 @@ class State:
             "like": self.like,
             "dislike": self.dislike,
             "region": self.region.split(",") if self.region else None,
-            "strategy": self.by,
+            "strategy": "auto" if self.by == NEWEST else self.by,
+            "sort": self.by if self.by == NEWEST else None,
         }
         try:
             return What.model_validate(values)

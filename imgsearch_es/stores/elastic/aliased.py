@@ -28,8 +28,8 @@ from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
 from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
-    CHECKSUM,
     FULL,
+    LATER,
     LEAN,
     NO_NEIGHBORS,
     Layout,
@@ -74,7 +74,7 @@ class AliasedIndex(Store):
         self._settings: IndexSettings | None = None
         self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
-        self._has_checksums = True
+        self._lacks: set[str] = set()
         self._is_lean = False
 
     @cached_property
@@ -180,8 +180,9 @@ class AliasedIndex(Store):
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._impacts = impacts_in(facts["mappings"]["properties"])
         self._is_lean = is_lean(facts["mappings"])
-        known = facts["mappings"]["properties"].keys()
-        self._has_checksums = self._is_lean or CHECKSUM.keys() <= known
+        self._lacks = LATER.keys() - facts["mappings"]["properties"].keys()
+        if self._is_lean:
+            self._lacks.discard("checksum")
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from elasticsearch import Elasticsearch
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import (
@@ -36,7 +36,7 @@ from imgsearch_es.retrieval.strategies import (
     STRATEGIES,
     WORDS,
 )
-from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.base import Scored, SearchResult, best_first, listing
 from imgsearch_es.stores.elastic.clauses import (
     ABOVE_ZERO,
     at_most,
@@ -45,6 +45,7 @@ from imgsearch_es.stores.elastic.clauses import (
     matching,
     rescoring,
     script,
+    sorting,
     sparse_clause,
 )
 from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
@@ -118,6 +119,24 @@ def read_scored(
     means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
     ranked = as_scored(answer["hits"]["hits"])
     return result(query, statistics, answer, ranked, means=means, **_counted(answer, ranked))
+
+
+def listing_body(query: Query) -> dict[str, Any]:
+    """What matches, sorted and not scored."""
+    return {
+        "query": matching(query),
+        "sort": sorting(query),
+        "from": query.offset,
+        "size": query.k,
+        "track_total_hits": True,
+        **SOURCE,
+    }
+
+
+def read_listed(query: Query, answer: Mapping[str, Any]) -> SearchResult:
+    """The list in an answer to ``listing_body``."""
+    total, documents = answer["hits"]["total"]["value"], map(document_of, answer["hits"]["hits"])
+    return listing(query, documents, total, answer["took"])
 
 
 def as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
@@ -248,6 +267,8 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
         named = query.strategy if query.fusion is None else "a part of the fusion"
         raise QueryError(f"{named} weights by the collection: give its statistics")
     statistics = statistics or NO_STATISTICS
+    if query.sort is not None:
+        return listing_body(query)
     query, way = with_weights(query, statistics), way_of(query)
     if way in (_DENSE, _WORDS):
         return way.body(query, statistics, query.offset + query.k)
@@ -290,6 +311,9 @@ def pages(
     Raises:
         StoreError: a page was asked for so late that the server no longer has the point in time.
     """
+    if query.sort is not None:
+        yield from _listed_pages(client, index, query, search)
+        return
     way = FALLBACK if way is IMPACT and query.synset_fields else way
     size, is_bound = max(query.k, _LEAST), way in (_DENSE, _WORDS, IMPACT)
     read = partial(_of_first_pass, statistics) if way is IMPACT else compared
@@ -322,3 +346,23 @@ def pages(
                     means="all matching pictures were scored, at one point in time",
                 )  # fmt: skip
                 ready, took = ready[query.k :], 0.0
+
+
+def _listed_pages(
+    client: Elasticsearch, index: str, query: Query, search: Search
+) -> Generator[SearchResult, None, None]:
+    """A list that is sorted, page by page, at one point in time."""
+    body, total, skip = listing_body(query), 0, query.offset
+    del body["from"]
+    waiting: list[Document] = []
+    body["size"] = max(query.k, _LEAST)
+    with closing(all_answers(client, index, body, KEEP_ALIVE, search)) as answers:
+        for answer in answers:
+            hits = answer["hits"]["hits"]
+            total = answer["hits"].get("total", {"value": total})["value"]
+            waiting += map(document_of, hits)
+            waiting, skip = waiting[skip:], max(0, skip - len(waiting))
+            is_last = len(hits) < body["size"]
+            while len(waiting) >= query.k or (is_last and waiting):
+                yield listing(query, waiting[: query.k], total, answer["took"])
+                waiting = waiting[query.k :]

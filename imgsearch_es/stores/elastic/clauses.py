@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import METADATA, Filter
+from imgsearch_es.retrieval.conditions import (
+    CASELESS,
+    DATE_FIELDS,
+    METADATA,
+    NEAR,
+    Filter,
+    limits,
+    order,
+)
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.spans import Limits, ordered_text
 from imgsearch_es.stores.settings import MOST_FIELDS
 
 _LENGTHS = """
@@ -152,7 +162,7 @@ def matching(query: Selection) -> dict[str, Any]:
         ways.append(words_clause(query))
     if query.terms and not query.is_dense:
         ways.append({"terms": {"synsets": [term.key for term in query.terms]}})
-    if len(ways) == 1:
+    if len(ways) == 1 or query.sort is not None:
         return bool_query(query, filter=ways)
     return bool_query(query, filter=[{"bool": {"should": ways, "minimum_should_match": 1}}])
 
@@ -176,20 +186,61 @@ def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, A
 
 
 def _condition(item: Filter) -> dict[str, Any]:
-    values = list(item.values)
-    if item.field.startswith(METADATA):
-        values = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+    if item.operator == NEAR:
+        latitude, longitude, meters = item.values
+        at = {"place": {"lat": latitude, "lon": longitude}}
+        return {"geo_distance": {**at, "distance": f"{meters}m", "ignore_unmapped": True}}
     if item.operator == "wildcard":
-        pattern = str(values[0]).replace("\\", "\\\\")
-        return {"wildcard": {item.field: {"value": pattern}}}
-    if item.field in ("width", "height"):  # the server refuses other numbers than integers hold
-        values = [
-            min(max(float(v), -_INTEGER), _INTEGER) if abs(float(v)) > _INTEGER else v
-            for v in values
-        ]
-    if item.operator == "in":
-        return (
-            {"ids": {"values": values}} if item.field == "id" else {"terms": {item.field: values}}
-        )
-    field = item.field if item.synset is None else f"synset.{item.synset}.score"
-    return {"range": {field: {item.operator: values[0]}}}
+        return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
+    if item.operator != "in":
+        field = item.field if item.synset is None else f"synset.{item.synset}.score"
+        return _within(field, {item.operator: item.values[0]})
+    if item.field in CASELESS:
+        texts = (re.sub(r"([\\*?])", r"\\\1", str(value)) for value in item.values)
+        return _any([_pattern(item.field, text) for text in texts])
+    spans = [(value, limits(item, value)) for value in item.values]
+    ways = [_within(item.field, wanted) for _, wanted in spans if wanted is not None]
+    exact = [_bounded(item.field, value) for value, wanted in spans if wanted is None]
+    if item.field.startswith(METADATA):
+        exact = [str(v).lower() if isinstance(v, bool) else str(v) for v in exact]
+    named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
+    return _any([*ways, named] if exact or not ways else ways)
+
+
+def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(ways) == 1:
+        return ways[0]
+    return {"bool": {"should": ways, "minimum_should_match": 1}}
+
+
+def _pattern(field: str, pattern: str) -> dict[str, Any]:
+    caseless = {"case_insensitive": True} if field in CASELESS else {}
+    return {"wildcard": {field: {"value": pattern, **caseless}}}
+
+
+def _within(field: str, wanted: Limits) -> dict[str, Any]:
+    """Limits of a number or a time; of one in metadata by the field that has them in order."""
+    if not field.startswith(METADATA):
+        return {"range": {field: {sign: _bounded(field, v) for sign, v in wanted.items()}}}
+    texts = {sign: ordered_text(value) for sign, value in wanted.items()}
+    kind = next(iter(texts.values()))[0]
+    low = {} if texts.keys() & {"gt", "gte"} else {"gte": kind}
+    high = {} if texts.keys() & {"lt", "lte"} else {"lt": chr(ord(kind) + 1)}
+    name = field.removeprefix(METADATA)
+    return {"range": {f"ordered.{name}": {**low, **texts, **high}}}
+
+
+def _bounded(field: str, value: Any) -> Any:
+    """The server refuses other widths and heights than integers hold."""
+    if field not in ("width", "height") or abs(float(value)) <= _INTEGER:
+        return value
+    return min(max(float(value), -_INTEGER), _INTEGER)
+
+
+def sorting(query: Query) -> list[dict[str, Any]]:
+    """By what a query is sorted that does not score; what has no value comes last."""
+    field, descending = order(query.sort or "")
+    way = {"order": "desc" if descending else "asc", "missing": "_last"}
+    kind = "date" if field in DATE_FIELDS else "keyword"
+    name = f"ordered.{field.removeprefix(METADATA)}" if field.startswith(METADATA) else field
+    return [{name: {**way, "unmapped_type": kind}}, {"id": "asc"}]

@@ -36,7 +36,7 @@ _TRUNCATION = 1 + 2.0**-8
 """A weight is less than what is kept of it times this."""
 _DOC_VALUES = (
     "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
-    "top_synset", "top_score", "length", "norm",
+    "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
 )  # fmt: skip
 """Fields that searches read by their doc values."""
 _COUNTED = 100

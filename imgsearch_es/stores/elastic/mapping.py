@@ -28,9 +28,16 @@ from imgsearch_es.stores.elastic.impacts import IMPACTS
 
 FULL, LEAN = "full", "lean"
 """Layouts of documents."""
-CHECKSUM: dict[str, Any] = {"checksum": {"type": "keyword", "index": False, "doc_values": False}}
-"""Of ``Document.checksum``; an index made before there were any gets it when it is written to."""
-_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 40
+LATER: dict[str, Any] = {
+    "checksum": {"type": "keyword", "index": False, "doc_values": False},
+    "taken_at": {"type": "date"},
+    **{name: {"type": "keyword"} for name in ("camera", "lens", "caption", "keywords")},
+    "place": {"type": "geo_point"},
+    "ordered": {"type": "flattened"},
+}
+"""Of ``Document.checksum``, its photo, and the numbers and times in its metadata; an index made
+before there were any gets them when it is written to. A lean one has the first in ``hit``."""
+_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 48
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
@@ -323,11 +330,13 @@ def _properties(
     properties |= {
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
+        **LATER,
     }
-    if not lean:
+    if lean:
+        del properties["checksum"]
+    else:
         properties |= {
             "words": {"type": "text"},
-            **CHECKSUM,
             "views": {"type": "byte", "index": False, "doc_values": False},
         }
     if settings.synset_fields:

@@ -17,8 +17,10 @@ from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import (
     BOUNDS,
     MAX_VALUES,
+    YEAR,
     FacetCount,
     Facets,
+    by_year,
     most_frequent,
     not_empty,
     ranges,
@@ -212,6 +214,8 @@ class Reading(AliasedIndex):
     def _counted(
         self, query: Selection, field: str, found: Mapping[str, Any], size: int
     ) -> list[FacetCount]:
+        if field == YEAR:
+            return by_year((each["key_as_string"], each["doc_count"]) for each in found["buckets"])
         counts = [(bucket["key"], bucket["doc_count"]) for bucket in found["buckets"]]
         if field in BOUNDS:
             return not_empty(counts)
@@ -309,6 +313,9 @@ def all_values_body(query: Selection, field: str, after: object = None) -> dict[
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:
+    if field == YEAR:
+        years = {"calendar_interval": "year", "format": "yyyy", "min_doc_count": 1}
+        return {"date_histogram": {"field": "taken_at", **years}}
     if field not in BOUNDS:
         order = [{"_count": "desc"}, {"_key": "asc"}]
         terms = {"field": field, "size": size, "shard_size": MAX_VALUES, "order": order}

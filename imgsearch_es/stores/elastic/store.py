@@ -26,7 +26,9 @@ from imgsearch_es.stores.elastic.answers import (
     Way,
     batches,
     first_window,
+    listing_body,
     pages,
+    read_listed,
     read_scored,
     way_of,
 )
@@ -76,7 +78,7 @@ class ElasticStore(Writing):
         return sum(answer.get("result") == "deleted" for answer in answers)
 
     def search(self, query: Query) -> SearchResult:
-        if query.fusion is not None and query.fusion.is_ranked:
+        if query.sort is not None or (query.fusion is not None and query.fusion.is_ranked):
             return self.search_many([query])[0]
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
@@ -84,7 +86,11 @@ class ElasticStore(Writing):
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Rank for many queries in one request; those whose first window proves nothing again."""
-        return search_parts(self._search_many, list(map(self._checked, queries)))
+        return search_parts(self._search_many, self._listed, list(map(self._checked, queries)))
+
+    def _listed(self, query: Query) -> SearchResult:
+        with translated(self._address):
+            return read_listed(query, self._ask(listing_body(query)))
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         results: list[SearchResult] = []

@@ -25,7 +25,7 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
 from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
-from imgsearch_es.stores.elastic.mapping import CHECKSUM, field_limit, term_fields
+from imgsearch_es.stores.elastic.mapping import LATER, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
@@ -57,7 +57,7 @@ class Writing(Reading):
         """
         self._look_for_taught()
         settings = known_settings(self)
-        self._add_checksums()
+        self._add_fields()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
         report = WriteReport(0, refused)
@@ -71,13 +71,14 @@ class Writing(Reading):
             self._rewrite([document.id for document in taken])
         return report
 
-    def _add_checksums(self) -> None:
-        """An index made before there were checksums gets their field, if we may change it."""
-        if not self._has_checksums:
+    def _add_fields(self) -> None:
+        """An index made before there were all fields gets those it lacks, if we may change it."""
+        if self._lacks:
             denied = elasticsearch.AuthorizationException
             with translated(self._address), suppress(denied):
-                self.client.indices.put_mapping(index=self._index, properties=CHECKSUM)
-                self._has_checksums = True
+                lacking = {name: LATER[name] for name in sorted(self._lacks)}
+                self.client.indices.put_mapping(index=self._index, properties=lacking)
+                self._lacks = set()
 
     def _send(
         self,
@@ -95,8 +96,8 @@ class Writing(Reading):
                 synset_fields=settings.synset_fields,
                 lean=self._is_lean,
             )
-            if not self._has_checksums:
-                del source["checksum"]
+            for name in self._lacks:
+                source.pop(name, None)
             if document.embedding is not None and self._neighbors.has_directions:
                 source["direction"] = sent_vector(direction(document.embedding), version)
             if document.embedding is not None and settings.visual_words:

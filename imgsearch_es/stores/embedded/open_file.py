@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
+from imgsearch_es.stores.embedded.schema import PHOTO
 
 _WRITERS_MEMORY = 64_000_000
 """Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
@@ -28,6 +29,18 @@ _NAME = "index_file"
 _NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceeded")
 _REFUSED = re.compile("Permission denied|Read-only file system|Operation not permitted")
 _DAMAGED = re.compile("Corrupt database file|Could not read enough bytes|Input/output error")
+
+_LACKS_PHOTOS = f"""
+SELECT count(*) FROM duckdb_tables() AS t WHERE database_name = '{_NAME}'
+AND table_name = 'documents' AND NOT EXISTS (
+    FROM duckdb_columns() AS c WHERE c.table_oid = t.table_oid
+    AND c.database_name = t.database_name AND column_name = 'photo'
+)
+"""
+_WITH_PHOTOS = f"""
+CREATE TEMP VIEW documents AS SELECT *, NULL::{PHOTO} AS photo FROM {_NAME}.main.documents
+"""
+"""What readers of a file have that was made before there were photos: they cannot change it."""
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -50,7 +63,7 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: duckdb.DuckDBPyConnection | None = None
-        self.is_attached = False
+        self.is_attached = self._lacks_photos = False
         self.identity: Identity | None = None
         self.times = 0
         self.holder = ""
@@ -67,6 +80,8 @@ class OpenFile:
         assert self._database is not None  # noqa: S101  (attached before)
         cursor = self._database.cursor()
         cursor.execute(f"USE {_NAME}")
+        if self._lacks_photos:
+            cursor.execute(_WITH_PHOTOS)
         return cursor
 
     def detach(self) -> None:
@@ -107,6 +122,9 @@ class OpenFile:
                 self.holder = holder
                 return False
             self.is_attached = True
+            self._lacks_photos = read_only and self._database.execute(_LACKS_PHOTOS).fetchone() == (
+                1,
+            )
             if before not in (None, self.on_disk()):
                 self.detach()  # of a file that was replaced while it was opened
                 return False

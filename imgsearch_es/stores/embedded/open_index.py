@@ -109,6 +109,7 @@ class OpenIndex(Store):
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._file.writing() as connection:
             self._check_file(connection)
+            schema.add_columns(connection)
             yield connection
 
     @contextmanager

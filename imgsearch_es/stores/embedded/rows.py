@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.visual_words import visual_words
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.pictures.photo import NO_PHOTO, Photo
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded.schema import add_columns, checksums, posting_tables, views
+from imgsearch_es.stores.embedded.schema import checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
-    "indexed_at", "label", "metadata", "terms", "scores", "views",
+    "indexed_at", "label", "metadata", "terms", "scores", "views", "photo",
 )  # fmt: skip
 """What ``to_document`` reads."""
 WRITTEN = (*COLUMNS, "length", "norm", "checksum")
@@ -58,7 +59,7 @@ class Reader(NamedTuple):
     @property
     def columns(self) -> str:
         """COLUMNS for a statement."""
-        return ", ".join([*COLUMNS[:-1], views(self.settings)])
+        return ", ".join([*COLUMNS[:-2], views(self.settings), "photo"])
 
     def rows(self, sql: str, parameters: object = None) -> list[Any]:
         """All rows that a statement answers."""
@@ -90,7 +91,6 @@ def insert(
     first = last[0][0] + 1
     places = np.arange(first, first + len(documents), dtype=np.int32)
     columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
-    add_columns(connection)
     connection.execute(
         f"INSERT INTO documents (document, {', '.join(WRITTEN)}) "
         f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(WRITTEN) + 2))}",
@@ -161,8 +161,8 @@ def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
         document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
-        [term.score for term in document.terms], document.views, document.length, document.norm,
-        document.checksum,
+        [term.score for term in document.terms], document.views, _from_photo(document.photo),
+        document.length, document.norm, document.checksum,
     ]  # fmt: skip
 
 
@@ -176,6 +176,7 @@ def to_document(
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores, seen = fields.pop("terms"), fields.pop("scores"), fields.pop("views")
     indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
+    photo = fields.pop("photo")
     try:
         if any(None in values for values in (fields.values(), labels, scores)):
             raise ValueError("a value is missing")
@@ -187,6 +188,7 @@ def to_document(
             metadata=to_metadata(fields.pop("metadata")),
             terms=terms_of([keys[n] for n in numbers], scores, seen),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+            photo=_to_photo(photo),
             **fields,
         )
         if checksum is not None and checksum != document.checksum:
@@ -196,6 +198,32 @@ def to_document(
         raise DamagedIndexError(
             f"the document of {fields['uri']} is not as it was written"
         ) from error
+
+
+def _from_photo(photo: Photo) -> dict[str, Any] | None:
+    """As the column has it, in the order of its parts; nothing in place of an empty text."""
+    if photo == NO_PHOTO:
+        return None
+    latitude, longitude = photo.place or (None, None)
+    return {
+        "taken_at": photo.taken_at,
+        "camera": photo.camera or None,
+        "lens": photo.lens or None,
+        "latitude": latitude,
+        "longitude": longitude,
+        "caption": photo.caption or None,
+        "keywords": list(photo.keywords) or None,
+    }
+
+
+def _to_photo(column: Mapping[str, Any] | None) -> Photo:
+    """What ``_from_photo`` gave, from the file or from the snapshot, where times are texts."""
+    known = {name: value for name, value in (column or {}).items() if value is not None}
+    if known:
+        known["taken_at"] = str(known["taken_at"]) if "taken_at" in known else None
+    if "latitude" in known or "longitude" in known:
+        known["place"] = known["latitude"], known["longitude"]
+    return Photo.from_dict(known) if known else NO_PHOTO
 
 
 def to_metadata(text: str) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from imgsearch_es.retrieval.documents import TAUGHT_SCHEMA
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.settings import read_settings as read_settings_of
 
-TABLES = """
+PHOTO = (
+    "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, longitude DOUBLE, "
+    "caption VARCHAR, keywords VARCHAR[])"
+)
+TABLES = f"""
 CREATE TABLE settings (name VARCHAR, value VARCHAR);
 CREATE TABLE terms (term INTEGER, synset VARCHAR, wnid VARCHAR, name VARCHAR);
 CREATE TABLE documents (
@@ -24,7 +28,7 @@ CREATE TABLE documents (
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
     terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR,
-    views UTINYINT[]
+    views UTINYINT[], photo {PHOTO}
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term INTEGER, document INTEGER, score FLOAT);
@@ -79,8 +83,8 @@ def write_settings(connection: duckdb.DuckDBPyConnection, settings: IndexSetting
 
 
 def add_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    """Before a write: a file made before there were checksums or views gets columns, empty."""
-    for column in ("checksum VARCHAR", "views UTINYINT[]"):
+    """Before a write: a file made before there were checksums, views or photos gets columns."""
+    for column in ("checksum VARCHAR", "views UTINYINT[]", f"photo {PHOTO}"):
         connection.execute(f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {column}")
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.conditions import METADATA
+from imgsearch_es.retrieval.conditions import METADATA, order
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.facets import (
     BOUNDS,
+    YEAR,
     FacetCount,
     Facets,
+    by_year,
     most_frequent,
     not_empty,
     ranges,
@@ -23,7 +25,7 @@ from imgsearch_es.retrieval.facets import (
 from imgsearch_es.retrieval.fusion import PartScore, summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.base import Scored, SearchResult, best_first, listing
 from imgsearch_es.stores.embedded.nearest import BOUNDED, nearest
 from imgsearch_es.stores.embedded.ranking import (
     Scores,
@@ -34,8 +36,14 @@ from imgsearch_es.stores.embedded.ranking import (
     many_scores,
     meeting,
 )
-from imgsearch_es.stores.embedded.rows import Reader, to_document
-from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
+from imgsearch_es.stores.embedded.rows import Reader, stored, to_document
+from imgsearch_es.stores.embedded.selecting import (
+    having,
+    having_words,
+    leaves,
+    order_of,
+    selection,
+)
 
 _FEW = 100
 """Documents of a query that may be read though they are no hits in the end."""
@@ -45,6 +53,10 @@ _BY_NUMBER = (
 )
 _VALUES = {
     "label": "unnest(list_distinct(label))",
+    "keywords": "unnest(list_distinct(photo.keywords))",
+    "camera": "photo.camera",
+    "lens": "photo.lens",
+    YEAR: "strftime(photo.taken_at, '%Y')",
     "format": "format",
     "synsets": "unnest(terms)",
     "top_synset": "terms[1]",
@@ -199,7 +211,7 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
         )
         if field in ("synsets", "top_synset"):
             rows = [(reader.keys[number], count) for number, count in rows]
-        counted[field] = most_frequent(rows, size)
+        counted[field] = by_year(rows) if field == YEAR else most_frequent(rows, size)
     return counted
 
 
@@ -207,6 +219,25 @@ def matching(reader: Reader, query: Query) -> list[str]:
     """The ids of all documents that a query matches."""
     where, parameters = _matching(query, reader.numbers)
     rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY id", parameters)
+    return [key for (key,) in rows]
+
+
+def listed(reader: Reader, query: Query) -> SearchResult:
+    """The page of a query that is sorted and not scored."""
+    started = time.perf_counter()
+    ids = sorted_ids(reader, query)
+    page = ids[query.offset : query.offset + query.k]
+    documents = stored(reader, page, embeddings=False)
+    took_ms = (time.perf_counter() - started) * 1000
+    return listing(query, [documents[key] for key in page], len(ids), took_ms)
+
+
+def sorted_ids(reader: Reader, query: Query) -> list[str]:
+    """The ids of all documents that a query matches, in the order that it asks for."""
+    where, parameters = _matching(query, reader.numbers)
+    field, descending = order(query.sort or "")
+    by = order_of(field, descending=descending, parameters=parameters)
+    rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY {by}", parameters)
     return [key for (key,) in rows]
 
 
@@ -297,6 +328,8 @@ def _matching(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str,
     has_feature = "document IN (SELECT document FROM embeddings)"
     if query.fusion is not None and query.fusion.needs_features:
         return f"{where} AND {has_feature}", parameters
+    if query.sort is not None and not query.terms:
+        return where, parameters
     ways = [has_feature] if query.compares_all else []
     if query.by_words:
         ways.append(having_words(query, parameters))

@@ -6,11 +6,35 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from imgsearch_es.retrieval.conditions import METADATA, SIGNS, Filter, wildcard_matches
+from imgsearch_es.retrieval.conditions import (
+    CASELESS,
+    DATE_FIELDS,
+    METADATA,
+    NEAR,
+    SIGNS,
+    Filter,
+    limits,
+    wildcard_matches,
+)
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
-_DAY = len("2026-01-31")
+_DISTANCE = (
+    f"2 * {EARTH} * asin(least(1, sqrt(sin(radians(photo.latitude - {{0}}[1]) / 2) ** 2 + "
+    "cos(radians({0}[1])) * cos(radians(photo.latitude)) * "
+    "sin(radians(photo.longitude - {0}[2]) / 2) ** 2)))"
+)
+"""Meters, by the haversine formula, as Elasticsearch computes them."""
+_AS_NUMBER = (
+    f"CASE WHEN regexp_full_match(leaf, '{NUMBER.pattern}') AND "
+    "isfinite(TRY_CAST(leaf AS DOUBLE)) THEN TRY_CAST(leaf AS DOUBLE) END"
+)
+_AS_TIME = (
+    f"CASE WHEN regexp_full_match(leaf, '{DATE.pattern}') "
+    "THEN replace(leaf, ' ', 'T') || substr('T00:00:00', length(leaf) - 9) END"
+)
+"""What ``spans.in_order`` says of a value of metadata."""
 _PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
 _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
@@ -65,36 +89,95 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
         parameters[name] = _matching_terms(item, numbers)
         column = "terms" if item.field == "synsets" else "terms[1:1]"
         return f"list_has_any({column}, {values}::INTEGER[])"
-    if item.operator == "wildcard":
-        parameters[name] = _regex(str(item.values[0]))
-        items = "label" if item.field == "label" else f"[{item.field}]"
+    if item.operator == NEAR:
+        parameters[name] = list(map(float, item.values))
+        return f"{_DISTANCE.format(values)} <= {values}[3]"
+    column = column_of(item.field)
+    if item.operator == "wildcard" or item.field in CASELESS:
+        is_pattern = item.operator == "wildcard"
+        patterns = [_regex(str(v)) if is_pattern else re.escape(str(v)) for v in item.values]
+        parameters[name] = "|".join(patterns)
+        if item.field in CASELESS:
+            parameters[name] = re.sub("[A-Za-z]", _either, parameters[name])
+        items = column if item.field in ("label", "keywords") else f"[{column}]"
         return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {_MATCHES.format(values)})"
-    column = "scores[1]" if item.field == "top_score" else item.field
     if item.operator in SIGNS:
-        parameters[name] = item.values[0]
         sign = SIGNS[item.operator]
         if item.synset is not None:
+            parameters[name] = item.values[0]
             parameters[f"{name}_term"] = numbers.get(item.synset, -1)
             wanted = f"term = ${name}_term AND score {sign} {values}"
             return f"document IN (SELECT document FROM postings WHERE {wanted})"
-        cast = "::TIMESTAMP" if item.field == "indexed_at" else ""
-        return f"{column} {sign} {values}{cast}"
-    parameters[name] = list(item.values)
-    if item.field == "label":
+        return _within(item.field, {item.operator: item.values[0]}, parameters)
+    ways, exact = [], []
+    for value in item.values:
+        wanted_limits = limits(item, value)
+        if wanted_limits is None:
+            exact.append(value)
+        else:
+            ways.append(_within(item.field, wanted_limits, parameters))
+    if exact or not ways:
+        ways.append(_is_one(item.field, exact, parameters))
+    return " OR ".join(f"({way})" for way in ways)
+
+
+def _within(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
+    """Whether a number or a time lies within limits; of metadata, one of its values."""
+    conditions = []
+    for operator, value in wanted.items():
+        name = f"value{len(parameters)}"
+        parameters[name] = value
+        if not field.startswith(METADATA):
+            cast = "::TIMESTAMP" if field in DATE_FIELDS else ""
+            conditions.append(f"{column_of(field)} {SIGNS[operator]} ${name}{cast}")
+        else:
+            shown = _AS_TIME if isinstance(value, str) else _AS_NUMBER
+            conditions.append(f"{shown} {SIGNS[operator]} ${name}")
+    both = " AND ".join(conditions)
+    if not field.startswith(METADATA):
+        return both
+    name = f"field{len(parameters)}"
+    parameters[name] = field.removeprefix(METADATA)
+    return f"EXISTS (FROM ({leaves(name)}) WHERE {both})"
+
+
+def _is_one(field: str, wanted: Sequence[Any], parameters: dict[str, Any]) -> str:
+    """Whether a field has one of some values."""
+    name = f"value{len(parameters)}"
+    values = f"${name}"
+    parameters[name] = list(wanted)
+    if field == "label":
         return f"list_has_any(label, {values})"
-    if item.field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
-        keywords = [str(v).lower() if isinstance(v, bool) else str(v) for v in item.values]
-        parameters |= {name: keywords, f"{name}_field": item.field.removeprefix(METADATA)}
+    if field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
+        keywords = [str(v).lower() if isinstance(v, bool) else str(v) for v in wanted]
+        parameters |= {name: keywords, f"{name}_field": field.removeprefix(METADATA)}
         return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains({values}, leaf))"
-    if item.field == "indexed_at":
-        days = [value for value in map(str, item.values) if len(value) == _DAY]
-        parameters[f"{name}_days"] = days
-        parameters[name] = [value for value in map(str, item.values) if value not in days]
-        return (
-            f"list_contains({values}::TIMESTAMP[], indexed_at) "
-            f"OR list_contains({values}_days::DATE[], indexed_at::DATE)"
-        )
-    return f"list_contains({values}, {column})"
+    return f"list_contains({values}, {column_of(field)})"
+
+
+def column_of(field: str) -> str:
+    """SQL for a field that is a column, or a part of one; nothing instead of an empty text."""
+    if field in ("taken_at", "camera", "lens", "caption", "keywords"):
+        return f"photo.{field}"
+    return "scores[1]" if field == "top_score" else field
+
+
+def order_of(field: str, *, descending: bool, parameters: dict[str, Any]) -> str:
+    """SQL by which documents are sorted: by a field, those without it last, then by id."""
+    way = f"{'DESC' if descending else 'ASC'} NULLS LAST"
+    if not field.startswith(METADATA):
+        return f"{column_of(field)} {way}, id"
+    parameters["sorted"] = field.removeprefix(METADATA)
+    best = "max" if descending else "min"
+    number, time = (
+        f"(SELECT {best}({shown}) FROM ({leaves('sorted')}))" for shown in (_AS_NUMBER, _AS_TIME)
+    )
+    first, second = (number, time) if descending else (time, number)
+    return f"{first} {way}, CASE WHEN {first} IS NULL THEN {second} END {way}, id"
+
+
+def _either(letter: re.Match[str]) -> str:
+    return f"[{letter[0].lower()}{letter[0].upper()}]"
 
 
 def leaves(name: str) -> str:

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"imgsnap1"
+MAGIC = b"imgsnap2"
+"""Another one whenever the form changes; ``imgsnap1`` had no photos in its records."""
 BLOCK = 1 << 16
 """Bytes that have a checksum of their own, looked at when something of them is first read."""
 TAIL = struct.Struct("<II8s")
@@ -125,6 +126,8 @@ class Snapshot:
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         checksum, size, magic = TAIL.unpack(whole[-TAIL.size :])
         footer = whole[-TAIL.size - size : -TAIL.size]
+        if magic != MAGIC and magic.startswith(b"imgsnap"):
+            raise SnapshotError("another version made it, and the next run makes it anew")
         if magic != MAGIC or zlib.crc32(footer) != checksum:
             raise SnapshotError("the end is damaged")
         known = json.loads(bytes(footer))
@@ -183,7 +186,7 @@ class Snapshot:
         first, size = self._span("term", place)
         terms = self._columns["terms"].part(first, first + size).tolist()
         scores = self._columns["scores"].part(first, first + size).tolist()
-        return [self.id(place), *values[:-1], terms, scores, values[-1]]
+        return [self.id(place), *values[:-2], terms, scores, *values[-2:]]
 
     def add(self, lists: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
         """Sum what lists of places and float64 summands say, in their order.

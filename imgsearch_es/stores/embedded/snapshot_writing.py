@@ -34,7 +34,7 @@ _POSTINGS = 1 << 21
 _FEATURES = 1 << 13
 _RECORD = (
     "json_array(uri, filename, sha256, width, height, bytes, format, indexed_at, label, "
-    "metadata::VARCHAR, {views})"
+    "metadata::VARCHAR, {views}, photo)"
 )
 """As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
 

@@ -30,6 +30,7 @@ from imgsearch_es.stores.base import (
     WriteReport,
     check_features,
     known_settings,
+    listing,
     search_parts,
     weighted_all,
 )
@@ -192,7 +193,11 @@ class EmbeddedStore(OpenIndex):
         """Rank for many queries, some at a time by one scan."""
         for query in queries:
             check_features(self, query)
-        return search_parts(self._search_many, queries)
+        return search_parts(self._search_many, self._listed, queries)
+
+    def _listed(self, query: Query) -> SearchResult:
+        with self._reading() as reader:
+            return searching.listed(reader, query)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, results = weighted_all(self, queries), list[SearchResult]()
@@ -213,6 +218,9 @@ class EmbeddedStore(OpenIndex):
         Ids and scores of all hits stay in memory, about 100 bytes a hit.
         """
         check_features(self, query)
+        if query.sort is not None:
+            yield from self._listed_pages(query)
+            return
         ((query, statistics),) = weighted_all(self, [query])
         started = time.perf_counter()
         ids, scores = self._ask(
@@ -232,6 +240,15 @@ class EmbeddedStore(OpenIndex):
             found = searching.result(query, statistics, hits, len(ids), took_ms)
             yield replace(found, means=means)
             started = time.perf_counter()
+
+    def _listed_pages(self, query: Query) -> Iterator[SearchResult]:
+        with self._reading() as reader:
+            ids = searching.sorted_ids(reader, query)
+        for start in range(query.offset, len(ids), query.k):
+            page = ids[start : start + query.k]
+            with self._reading() as reader:
+                found = stored(reader, page, embeddings=False)
+            yield listing(query, (found[key] for key in page if key in found), len(ids), 0.0)
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         with self._reading() as reader:

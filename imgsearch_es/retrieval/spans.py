@@ -1,0 +1,171 @@
+"""Spans of time, of numbers and of the earth, as conditions name them; what orders metadata.
+
+A year, a month and a day are all of that time: ``2019..2021`` ends with the last second of 2021.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta, timezone
+
+from imgsearch_es.errors import QueryError
+from imgsearch_es.pictures.photo import is_place
+
+Limits = dict[str, str | int | float]
+"""What a value must be: "gte", "gt", "lt" or "lte" of a number, or of a time as ``text_of``."""
+
+EARTH = 6_371_008.7714
+"""Meters: the mean radius, as Lucene has it."""
+BETWEEN = ".."
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_DATE = r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?"
+NUMBER, DATE = (re.compile(pattern, re.ASCII) for pattern in (_NUMBER, _DATE))
+"""What in metadata counts as a number, and what as a time."""
+_UNITS = {"km": 1000.0, "m": 1.0, "mi": 1609.344}
+_NEAR = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_FARTHEST = math.pi * EARTH
+_LONGEST_PATH = 1000
+_LAST = datetime.max
+
+
+def text_of(moment: datetime) -> str:
+    """A time as both stores compare it: in UTC where it has a zone, without one otherwise."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return moment.isoformat()
+
+
+def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
+    """How a time is written, when it begins, and when what comes after it begins.
+
+    A moment, with hours and minutes, has no length: None. QueryError of anything else.
+    """
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    text = str(value).strip()
+    try:
+        if re.fullmatch(r"\d{4}", text):
+            start = datetime(int(text), 1, 1)
+            return text, start, _LAST if start.year == _LAST.year else start.replace(start.year + 1)
+        if re.fullmatch(r"\d{4}-\d\d", text):
+            year, month = map(int, text.split("-"))
+            start = datetime(year, month, 1)
+            after = (start + timedelta(days=31)).replace(day=1) if year < _LAST.year else _LAST
+            return text, start, after
+        try:
+            day = datetime.combine(date.fromisoformat(text), datetime.min.time())
+        except ValueError:
+            moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+            shown = text_of(moment)
+            return shown, datetime.fromisoformat(shown), None
+        after = _LAST if day.date() == _LAST.date() else day + timedelta(days=1)
+        return day.date().isoformat(), day, after
+    except OverflowError as error:
+        raise QueryError(f"{field!r} is out of range: {text!r:.60}") from error
+    except ValueError as error:
+        raise QueryError(
+            f"{field!r} is a date such as 2026-01-31, not {text!r:.60}, or a month or a year"
+        ) from error
+
+
+def to_period(field: str, value: object) -> str:
+    """A time, or two with ``..`` between them, as a filter keeps it."""
+    parts = str(value).split(BETWEEN) if isinstance(value, str) else [value]
+    if len(parts) == 1:
+        return period(field, parts[0])[0]
+    if len(parts) != 2 or not any(map(str.strip, map(str, parts))):
+        raise QueryError(f"{field!r} is between two dates, such as 2019..2021, not {value!r:.60}")
+    return BETWEEN.join(period(field, part)[0] if str(part).strip() else "" for part in parts)
+
+
+def limits_of_time(field: str, value: str) -> Limits:
+    """What a time must be to lie in what ``to_period`` gave."""
+    first, between, last = value.partition(BETWEEN)
+    found: Limits = {}
+    if first:
+        found["gte"] = period(field, first)[1].isoformat()
+    if last or not between:
+        _, start, end = period(field, last or first)
+        found |= {"lte": start.isoformat()} if end is None else {"lt": end.isoformat()}
+    return found
+
+
+def bound_of_time(field: str, operator: str, value: object) -> tuple[str, str]:
+    """A comparison with a time: what is longer than a moment is taken whole."""
+    _, start, end = period(field, value)
+    if end is not None and operator in ("gt", "lte"):
+        if end == _LAST:
+            raise QueryError(f"{field!r}: there is no day after {value!s:.60}")
+        return {"gt": "gte", "lte": "lt"}[operator], end.isoformat()
+    return operator, start.isoformat()
+
+
+def is_range(value: object) -> bool:
+    """Whether a value is two numbers, or two dates, with ``..`` between them, or one before it."""
+    if not isinstance(value, str) or BETWEEN not in value:
+        return False
+    parts = value.split(BETWEEN)
+    kinds = [kind for kind in (NUMBER, DATE) if all(not p or kind.fullmatch(p) for p in parts)]
+    return len(parts) == 2 and any(parts) and bool(kinds)
+
+
+def limits_of_range(field: str, value: str) -> Limits:
+    """What a number, or a time in metadata, must be to lie in a range; both ends are in it."""
+    first, _, last = value.partition(BETWEEN)
+    if DATE.fullmatch(first or last):
+        return limits_of_time(field, value)
+    ends = {"gte": first, "lte": last}
+    return {operator: to_number(end) for operator, end in ends.items() if end}
+
+
+def to_number(text: str) -> int | float:
+    """A number that is written as NUMBER says."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def to_near(value: object) -> tuple[float, float, float]:
+    """Latitude, longitude and meters of ``48.14,11.58,5km``."""
+    text = value if isinstance(value, str) else ""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        text = ",".join(map(str, value))
+    found = _NEAR.fullmatch(text.strip())
+    if found is None or (found[4] or "km") not in _UNITS:
+        raise QueryError(
+            "near is a latitude, a longitude and a distance, such as near:48.14,11.58,5km, not "
+            f"{text!r:.60}"
+        )
+    latitude, longitude = float(found[1]), float(found[2])
+    meters = float(found[3]) * _UNITS[found[4] or "km"]
+    if not is_place(latitude, longitude) or not 0 < meters <= _FARTHEST:
+        raise QueryError(f"there is no such place or distance: near:{text!r:.60}")
+    return latitude, longitude, meters
+
+
+def ordered_text(value: str | int | float) -> str:
+    """A number or a time as a text that Elasticsearch's flattened fields put in the same order."""
+    if isinstance(value, str):
+        return f"d{value}"
+    (bits,) = struct.unpack(">Q", struct.pack(">d", value + 0.0))
+    return f"n{(~bits & (1 << 64) - 1) if bits >> 63 else bits | 1 << 63:016x}"
+
+
+def orders(leaves: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The numbers and times among values of metadata, by their dotted names."""
+    found: dict[str, list[str]] = {}
+    for path, text in leaves:
+        value = None if len(path) > _LONGEST_PATH else in_order(text)
+        if value is not None:
+            found.setdefault(path, []).append(ordered_text(value))
+    return found
+
+
+def in_order(text: str) -> float | str | None:
+    """The number or the time that a value of metadata is; None of all others."""
+    if NUMBER.fullmatch(text):
+        number = float(text)
+        return number if math.isfinite(number) else None
+    return text.replace(" ", "T") + "T00:00:00"[len(text) - 10 :] if DATE.fullmatch(text) else None
