@@ -100,6 +100,8 @@ class Column:
 
     def check(self, first: Array, end: Array) -> None:
         """Look at the numbers from some places to others, as ``part`` does."""
+        if 0 not in self._checked:
+            return
         width = self._array.itemsize
         begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
         for begin, stop in set(zip(begins.tolist(), ends.tolist(), strict=True)):

@@ -288,9 +288,8 @@ class _Copy:
         terms, scores = draft.section("terms", "<i4", total), draft.section("scores", "<f4", total)
         records = draft.section("records", "<u1")
         sizes = []
-        columns = (
-            f"{record} AS record, terms, scores, {_SOUND.format(views=views(reader.settings))}"
-        )
+        sound = _SOUND.format(views=views(reader.settings))
+        columns = f"{record} AS record, terms, scores, {sound} AS sound"
         for block in self._blocks(columns, self._numbers):
             texts = [text.encode() for text in block["record"]]
             numbers, values = _flat(block["terms"]), _flat(block["scores"])
