@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import count
@@ -22,6 +24,7 @@ from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
     IMPACT,
+    Way,
     batches,
     first_window,
     pages,
@@ -33,6 +36,8 @@ from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX, by_doc_values, is_complete
 from imgsearch_es.stores.elastic.writing import Writing
 
+_UNDER_WAY = 4
+"""Requests of many queries at a time: the server answers some while others are read."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 
@@ -71,26 +76,83 @@ class ElasticStore(Writing):
             return self._search(query, statistics)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Rank for many queries in one request; those whose first window proves nothing again."""
+        """Rank for many queries in few requests; those whose first window proves nothing again."""
         return search_parts(self._search_many, list(map(self._checked, queries)))
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        results: list[SearchResult] = []
+        ready, found = weighted_all(self, queries), dict[int, SearchResult]()
+        took = [0.0] * len(ready)
+        asked = [(i, first_window(query)) for i, (query, _) in enumerate(ready)]
+        with translated(self._address):
+            ways = self._ways(ready)
+            for windows in count(1):
+                wider = []
+                bodies = [ways[i].body(*ready[i], window) for i, window in asked]
+                answers = self._ask_many(bodies, [window for _, window in asked])
+                for (i, window), answer in zip(asked, answers, strict=True):
+                    if "error" in answer or not is_complete(answer):
+                        found[i] = self._search(*ready[i])
+                        continue
+                    took[i] += answer["took"]
+                    one = ways[i].read(*ready[i], answer, window)
+                    if one is not None:
+                        times = windows if one.windows else 0
+                        found[i] = replace(one, took_ms=took[i], windows=times)
+                    elif window == MAX_RESULTS:
+                        found[i] = self._search(*ready[i])
+                    else:
+                        wider.append((i, min(_WIDER * window, MAX_RESULTS)))
+                asked = wider
+                if not asked:
+                    return [found[i] for i in range(len(ready))]
+        raise AssertionError  # windows end at MAX_RESULTS
+
+    def _ask_many(
+        self, bodies: Sequence[dict[str, Any]], sizes: Sequence[int]
+    ) -> Iterator[dict[str, Any]]:
+        """Answers, or errors, to bodies that ask for so many documents each, in their order."""
         version = self._connection[1]
-        for part in batches(weighted_all(self, queries)):
+
+        def ask(part: slice) -> list[dict[str, Any]]:
             searches: list[dict[str, Any]] = []
-            for query, statistics in part:
-                body = way_of(query).body(query, statistics, first_window(query))
+            for body in bodies[part]:
                 searches += [WHOLE_INDEX, by_doc_values(body, version)]
-            with translated(self._address):
-                answers = self.client.msearch(index=self._name, searches=searches)["responses"]
-                self._check_index(answers)
-                for (query, statistics), answer in zip(part, answers, strict=True):
-                    found = None
-                    if "error" not in answer and is_complete(answer) and not vanishing(query.terms):
-                        found = way_of(query).read(query, statistics, answer, first_window(query))
-                    results.append(found or self._search(query, statistics))
-        return results
+            answers: list[dict[str, Any]] = self.client.msearch(
+                index=self._name, searches=searches
+            )["responses"]
+            self._check_index(answers)
+            return answers
+
+        with ThreadPoolExecutor(_UNDER_WAY) as pool:
+            waiting: deque[Future[list[dict[str, Any]]]] = deque()
+            for part in batches(sizes):
+                waiting.append(pool.submit(ask, part))
+                if len(waiting) > _UNDER_WAY:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+    def _ways(self, queries: Sequence[tuple[Query, Statistics]]) -> list[Way]:
+        """How each query is executed.
+
+        A document may share a synset with a query and yet score 0. Where there is one, the first
+        pass would count it.
+        """
+        ways = [way_of(query) for query, _ in queries]
+        clauses = {
+            i: vanishing(query.terms)
+            for i, ((query, _), way) in enumerate(zip(queries, ways, strict=True))
+            if way is IMPACT and query.synset_fields  # otherwise such documents may be counted
+        }
+        light = [i for i in clauses if clauses[i]]
+        bodies = [
+            {"size": 0, "track_total_hits": 1, "query": {"bool": {"should": clauses[i]}}}
+            for i in light
+        ]
+        for i, answer in zip(light, self._ask_many(bodies, [0] * len(light)), strict=True):
+            if "error" in answer or answer["hits"]["total"]["value"]:
+                ways[i] = FALLBACK
+        return ways
 
     def _checked(self, query: Query) -> Query:
         """The query, if the index can answer it, with the way to its candidates."""
@@ -108,9 +170,7 @@ class ElasticStore(Writing):
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        way, window, took = way_of(query), first_window(query), 0.0
-        if way is IMPACT and self._may_vanish(query):
-            way = FALLBACK  # the first pass would count documents that score 0
+        (way,), window, took = self._ways([(query, statistics)]), first_window(query), 0.0
         for windows in count(1):
             answer = self._ask(way.body(query, statistics, window))
             took += answer["took"]
@@ -129,14 +189,6 @@ class ElasticStore(Writing):
             found = read_scored(query, statistics, answer, window)
         took += found.took_ms
         return replace(found, means=means, took_ms=took, windows=windows)
-
-    def _may_vanish(self, query: Query) -> bool:
-        """Whether a document may share a synset with the query and yet score 0."""
-        clauses = vanishing(query.terms)
-        if not clauses or not query.synset_fields:  # then such documents may be counted
-            return False
-        found = self._request(size=0, track_total_hits=1, query={"bool": {"should": clauses}})
-        return bool(found["hits"]["total"]["value"])
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._request(body=by_doc_values(body, self._connection[1])).body

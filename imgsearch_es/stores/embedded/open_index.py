@@ -19,7 +19,7 @@ from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import has_conditions
 from imgsearch_es.stores.embedded.snapshot import SnapshotError, mark_of
 from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
-from imgsearch_es.stores.embedded.sources import FileSource, SnapshotSource, Source
+from imgsearch_es.stores.embedded.sources import SnapshotSource, Source
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class OpenIndex(Store):
             except SnapshotError as error:
                 self._copy.give_up(error)
         with self._reading() as reader:
-            return ask(FileSource(reader))
+            return ask(Source(reader))
 
     @contextmanager
     def _reading(self) -> Iterator[Reader]:

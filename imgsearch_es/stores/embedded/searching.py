@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.conditions import METADATA
 from imgsearch_es.retrieval.facets import (
@@ -32,7 +31,7 @@ from imgsearch_es.stores.embedded.ranking import (
 )
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
-from imgsearch_es.stores.embedded.sources import Best, Places, Source
+from imgsearch_es.stores.embedded.sources import Best, Source
 
 _VALUES = {
     "label": "unnest(list_distinct(label))",
@@ -102,11 +101,6 @@ def result(
     )
 
 
-def statistics(source: Source, keys: Sequence[str]) -> Statistics:
-    """Counts of documents and postings."""
-    return source.statistics(keys)
-
-
 def figures(reader: Reader, size: int) -> dict[str, Any]:
     """How many documents and postings there are in so many bytes, and the most frequent synsets."""
     top = reader.rows(
@@ -150,18 +144,9 @@ def matching(reader: Reader, query: Query) -> list[str]:
     return [key for (key,) in rows]
 
 
-def _best(query: Query, found: Scores) -> Best:
+def _best(query: Query, found: Scores, least: np.float32 | None = None) -> Best:
     places, scores, total = found
-    return _best_of(query, places, scores, least_score(query), total)
-
-
-def _best_of(
-    query: Query,
-    places: Places | None,
-    scores: NDArray[np.float32],
-    least: np.float32,
-    total: int | None = None,
-) -> Best:
+    least = least_score(query) if least is None else least
     best = best_places(scores, query.offset + query.k, least)
     if total is None:
         total = int(np.count_nonzero(scores >= least))
@@ -182,7 +167,7 @@ def _fused(source: Source, query: Query, statistics: Statistics) -> Best:
     needs_features = query.fusion is not None and query.fusion.needs_features
     needed = scores[[part.is_dense for part in query.parts]] if needs_features else scores
     hits = np.flatnonzero(~np.isnan(needed).all(axis=0))
-    best = _best_of(query, hits, sums.astype(np.float32)[hits], np.float32(-np.inf))
+    best = _best(query, Scores(hits, sums.astype(np.float32)[hits]), np.float32(-np.inf))
     parts = {}
     for place in best.places.tolist():
         column = [None if np.isnan(score) else float(score) for score in scores[:, place]]

@@ -5,7 +5,6 @@ Documents go by numbers, their places: in the snapshot 0, 1 and so on in the ord
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -63,9 +62,6 @@ class Posting(NamedTuple):
 _EMPTY = Posting(np.empty(0, np.intp), np.empty(0), np.empty(0), np.empty(0))
 
 
-_NOBODY = np.empty(0, np.intp), np.empty(0, np.float32)
-
-
 class Best(NamedTuple):
     """The best documents of a query, in any order, with all that tie with the last of them.
 
@@ -78,78 +74,20 @@ class Best(NamedTuple):
     parts: Mapping[int, tuple[PartScore, ...]] = {}
 
 
-class Source(ABC):
-    """An index as searches read it.
+class Source:
+    """The file as searches read it. Who wants to write waits until a scan ends.
 
     Attributes:
         together: queries answered by one scan. Their lists are in memory.
     """
 
-    together: int
+    together = 20
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
-    @abstractmethod
     def statistics(self, keys: Sequence[str]) -> Statistics:
         """Counts of documents and postings."""
-
-    @abstractmethod
-    def places(self, ids: Sequence[str]) -> dict[str, int]:
-        """The documents of some ids."""
-
-    @abstractmethod
-    def lists(
-        self, table: str, terms: Sequence[int], conditions: Selection, *, needs_lengths: bool
-    ) -> Mapping[int, Posting]:
-        """The lists of terms, of documents that meet conditions; of others an empty one."""
-
-    @abstractmethod
-    def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
-        """A zero for each place, to the last one in these lists, to add to."""
-
-    @abstractmethod
-    def keep(self, zeros: Numbers) -> None:
-        """Take them back, zeros again."""
-
-    @abstractmethod
-    def vectors(self, conditions: Selection) -> Vectors:
-        """The deep features of documents that meet conditions, some at a time."""
-
-    @abstractmethod
-    def vectors_of(self, places: Places) -> Vectors:
-        """Those of some documents, in any order."""
-
-    def compared(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
-        """All deep features of documents that meet conditions, compared with those of queries."""
-        found: list[list[tuple[Places, NDArray[np.float32]]]] = [[_NOBODY] for _ in queries]
-        for places, matrix in self.vectors(conditions):
-            for blocks, query in zip(found, queries, strict=True):
-                blocks.append((places, compared(query, matrix)))
-        columns = [zip(*blocks, strict=True) for blocks in found]
-        return [Scores(np.concatenate(places), np.concatenate(some)) for places, some in columns]
-
-    def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
-        """The same, for strategies in BOUNDED, of the best alone where that is quicker."""
-        return self.compared(queries, conditions)
-
-    @abstractmethod
-    def ranking(
-        self, places: Places, scores: NDArray[np.float32]
-    ) -> tuple[Sequence[str], Sequence[float]]:
-        """Ids and scores, best first, ties by id."""
-
-    @abstractmethod
-    def pages(self, found: Sequence[tuple[Query, Best]]) -> Sequence[Sequence[Scored]]:
-        """Of each query's best those that it asks for, in order."""
-
-
-class FileSource(Source):
-    """The file itself. Who wants to write waits until a scan ends."""
-
-    together = 20
-
-    def statistics(self, keys: Sequence[str]) -> Statistics:
         reader = self.reader
         keyed = {reader.numbers[key]: key for key in keys if key in reader.numbers}
         ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
@@ -161,11 +99,13 @@ class FileSource(Source):
         return Statistics(count, to_score(length), {keyed[term]: n for term, n in frequencies})
 
     def places(self, ids: Sequence[str]) -> dict[str, int]:
+        """The documents of some ids."""
         return dict(self.reader.rows(_EXCLUDED, [list(ids)])) if ids else {}
 
     def lists(
         self, table: str, terms: Sequence[int], conditions: Selection, *, needs_lengths: bool
     ) -> Mapping[int, Posting]:
+        """The lists of terms, of documents that meet conditions; of others an empty one."""
         lengths, joined = _LENGTHS if needs_lengths else ("", "")
         where, parameters = selection(conditions, self.reader.numbers)
         block = self.reader.connection.execute(
@@ -191,12 +131,14 @@ class FileSource(Source):
         return found
 
     def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
+        """A zero for each place, to the last one in these lists, to add to."""
         return np.zeros(max((int(places.max()) + 1 for places in lists), default=0))
 
     def keep(self, zeros: Numbers) -> None:
-        pass
+        """Take them back, zeros again."""
 
     def vectors(self, conditions: Selection) -> Vectors:
+        """The deep features of documents that meet conditions, some at a time."""
         where, parameters = selection(conditions, self.reader.numbers)
         end = self.reader.one("SELECT max(document) + 1 FROM embeddings")
         for first in range(0, end, _VECTORS):
@@ -205,6 +147,7 @@ class FileSource(Source):
             yield from self._vectors(block, {**parameters, **span})
 
     def vectors_of(self, places: Places) -> Vectors:
+        """Those of some documents, in any order."""
         yield from self._vectors(_SOME, {"near": places.tolist()})
 
     def _vectors(self, where: str, parameters: dict[str, Any]) -> Vectors:
@@ -217,9 +160,24 @@ class FileSource(Source):
         if len(documents):
             yield documents, np.concatenate(vectors).reshape(len(documents), -1)
 
+    def compared(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
+        """All deep features of documents that meet conditions, compared with those of queries."""
+        nobody = np.empty(0, np.intp), np.empty(0, np.float32)
+        found: list[list[tuple[Places, NDArray[np.float32]]]] = [[nobody] for _ in queries]
+        for places, matrix in self.vectors(conditions):
+            for blocks, query in zip(found, queries, strict=True):
+                blocks.append((places, compared(query, matrix)))
+        columns = [zip(*blocks, strict=True) for blocks in found]
+        return [Scores(np.concatenate(places), np.concatenate(some)) for places, some in columns]
+
+    def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
+        """The same, for strategies in BOUNDED, of the best alone where that is quicker."""
+        return self.compared(queries, conditions)
+
     def ranking(
         self, places: Places, scores: NDArray[np.float32]
     ) -> tuple[Sequence[str], Sequence[float]]:
+        """Ids and scores, best first, ties by id."""
         connection = self.reader.connection
         connection.register("found", {"document": places, "score": scores})
         ordered = connection.execute(
@@ -229,6 +187,7 @@ class FileSource(Source):
         return ordered["id"].tolist(), ordered["score"].tolist()
 
     def pages(self, found: Sequence[tuple[Query, Best]]) -> Sequence[Sequence[Scored]]:
+        """Of each query's best those that it asks for, in order."""
         scored = [self._scores(query, best) for query, best in found]
         numbers = list(dict.fromkeys(number for scores in scored for number in scores))
         rows = self.reader.rows(_BY_NUMBER.format(self.reader.columns), [numbers])
@@ -311,14 +270,14 @@ class SnapshotSource(Source):
         self._snapshot.keep(zeros)
 
     def vectors(self, conditions: Selection) -> Vectors:
-        return self._vectors(self._meeting(conditions))
+        return self._mapped(self._meeting(conditions))
 
     def vectors_of(self, places: Places) -> Vectors:
         is_near = np.zeros(len(self._snapshot), dtype=bool)
         is_near[places] = True
-        return self._vectors(is_near)
+        return self._mapped(is_near)
 
-    def _vectors(self, meets: NDArray[np.bool_] | None) -> Vectors:
+    def _mapped(self, meets: NDArray[np.bool_] | None) -> Vectors:
         places, features = self._snapshot.column("feature.places"), self._snapshot.features()
         for first in range(0, len(places), _VECTORS):
             some, matrix = places[first : first + _VECTORS], features[first : first + _VECTORS]

@@ -158,7 +158,7 @@ class EmbeddedStore(OpenIndex):
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        return self._ask([], partial(searching.statistics, keys=keys))
+        return self._ask([], lambda source: source.statistics(keys))
 
     def matching(self, query: Query) -> list[str]:
         with self._reading() as reader:
