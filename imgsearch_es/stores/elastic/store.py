@@ -123,14 +123,17 @@ class ElasticStore(Writing):
             self._check_index(answers)
             return answers
 
-        with ThreadPoolExecutor(_UNDER_WAY) as pool:
-            waiting: deque[Future[list[dict[str, Any]]]] = deque()
+        waiting: deque[Future[list[dict[str, Any]]]] = deque()
+        pool = ThreadPoolExecutor(_UNDER_WAY)
+        try:
             for part in batches(sizes):
                 waiting.append(pool.submit(ask, part))
                 if len(waiting) > _UNDER_WAY:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who interrupts does not wait
 
     def _ways(self, queries: Sequence[tuple[Query, Statistics]]) -> list[Way]:
         """How each query is executed.
