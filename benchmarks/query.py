@@ -32,7 +32,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
-from posteriors import COLUMNS, KEYS, Collection, Jittered, Synthetic  # noqa: E402
+from posteriors import (  # noqa: E402
+    COLUMNS,
+    KEYS,
+    Answer,
+    Collection,
+    Jittered,
+    Synthetic,
+    numpy_postings,
+)
 
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics  # noqa: E402
@@ -50,7 +58,6 @@ with needs("benchmark"):
     from sklearn.neighbors import NearestNeighbors
 
 K = 10
-Answer = list[tuple[str, float]]
 STRATEGIES = ("auto", "script", "script-filtered", "tfidf", "cosine", "sqrt", "bm25")
 DENSE_LIMIT = 200_000
 """More pictures than these are not made dense: 1,000 float32 numbers a picture."""
@@ -178,34 +185,6 @@ def bare_sparse_vector(client: Elasticsearch, index: str) -> Contender:
     return Contender(answer)
 
 
-def numpy_postings(collection: Collection) -> Contender:
-    """The posting lists in memory: added into one array, and the best of what was touched.
-
-    It answers with numbers and scores alone, from float64 lists that never change.
-    """
-    matrix = collection.matrix
-    total = np.zeros(matrix.shape[0])
-
-    def answer(query: Query) -> Answer:
-        touched = []
-        for term in query.terms:
-            first, end = matrix.indptr[COLUMNS[term.key]], matrix.indptr[COLUMNS[term.key] + 1]
-            rows = matrix.indices[first:end]
-            total[rows] += term.score * matrix.data[first:end]
-            touched.append(rows)
-        rows = np.concatenate(touched)
-        scores = total[rows].astype(np.float32)
-        last = np.partition(scores, -20 * K)[-20 * K] if len(scores) > 20 * K else 0
-        rows = np.unique(rows[scores >= last])  # a picture stands there once for each list
-        scores = total[rows].astype(np.float32)
-        best = rows[np.lexsort((rows, -scores))][:K]
-        found = [(f"{i:032x}", float(np.float32(total[i]))) for i in best]
-        total[np.concatenate(touched)] = 0
-        return found
-
-    return Contender(answer)
-
-
 def dense_contenders(collection: Collection) -> dict[str, Contender]:
     """What a user would do without an inverted index: 1,000 numbers a picture, all compared."""
     dense = np.ascontiguousarray(collection.matrix.toarray(), dtype=np.float32)
@@ -263,7 +242,7 @@ def contenders(
         facts["bytes"]["embedded"] = sizes
         ways["embedded"] = of_store(embedded, "auto")
         ways |= {f"embedded {s}": of_store(embedded, s) for s in STRATEGIES[3:]}
-        ways["NumPy postings in memory"] = numpy_postings(collection)
+        ways["NumPy postings in memory"] = Contender(numpy_postings(collection))
         if len(collection.scores) <= DENSE_LIMIT:
             ways |= dense_contenders(collection)
         yield ways, facts

@@ -237,7 +237,7 @@ def _agreement(
     name: str, answers: Sequence[Timed], expected: Sequence[Timed], p: float, *, same_formula: bool
 ) -> Agreement:
     both = [(a.result, b.result) for a, b in zip(answers, expected, strict=True)]
-    scores = [[{hit.document.id: hit.score for hit in r.hits} for r in pair] for pair in both]
+    scores = [[dict(found.ranking) for found in pair] for pair in both]
     pairs = [(list(ours), list(theirs)) for ours, theirs in scores]
     differences = [
         abs(score - theirs[key])

@@ -156,7 +156,7 @@ class Questions:
             built = {name: query for name in asked if (query := self._query(name, system, depth))}
             answers = self._index.search_many(built.values())
             for name, hits in zip(built, answers, strict=True):
-                rankings[name] = [(hit.id, hit.score) for hit in hits]
+                rankings[name] = hits.ranking
             if progress is not None:
                 progress(system.name, min(start + _TOGETHER, len(names)), len(names))
         return Run(system.name, rankings)

@@ -268,6 +268,13 @@ class Document:
             **seen,  # left out otherwise, as before there were any
         }
 
+    @staticmethod
+    def terms_of_hit(hit: str) -> tuple[str, dict[str, float]]:
+        """The id that ``to_hit`` wrote, and the scores of the terms by key: quicker than all."""
+        fields = facts_of(hit)
+        scores = np.asarray(fields["scores"], np.float32).tolist()
+        return fields["id"], dict(zip(fields["terms"], scores, strict=True))
+
     @classmethod
     def from_hit(cls, hit: str) -> Document:
         """The document that ``to_hit`` wrote."""

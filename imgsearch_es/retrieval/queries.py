@@ -304,8 +304,11 @@ def with_weights(query: Query, statistics: Statistics) -> Query:
     def weighted(one: Query | Part) -> tuple[Term, ...]:
         return one.formula.query_weights(one.terms, statistics)
 
+    terms = weighted(query)
+    if terms is query.terms and not query.parts:  # as they are
+        return query
     parts = tuple(replace(part, terms=weighted(part)) for part in query.parts)
-    return replace(query, terms=weighted(query), parts=parts)
+    return replace(query, terms=terms, parts=parts)
 
 
 def synset_vector(*vectors: Iterable[Term]) -> tuple[Term, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -59,13 +60,24 @@ class Hits(Leaving):
         self.exact = result.exact
         self.means = result.means
         self.took_ms = result.took_ms
-        self._result = replace(result, hits=())
+        self._result, self._first = result, first or query.offset + 1
         settings = None if store is None else store.settings()
-        vocabulary = None if settings is None else settings.vocabulary
-        self._hits = tuple(
-            Hit(rank, found.score, found.document, found.parts, vocabulary)
-            for rank, found in enumerate(result.hits, start=first or query.offset + 1)
+        self._vocabulary = None if settings is None else settings.vocabulary
+
+    @cached_property
+    def _hits(self) -> tuple[Hit, ...]:
+        """Made when they are first looked at; until then their documents may not be read."""
+        return tuple(
+            Hit(rank, found.score, found.document, found.parts, self._vocabulary)
+            for rank, found in enumerate(self._result.hits, start=self._first)
         )
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """Ids and scores alone, best first: for experiments, as no document is read for it."""
+        if "_hits" in self.__dict__:
+            return [(hit.id, hit.score) for hit in self._hits]
+        return self._result.ranking
 
     def __copy__(self) -> Hits:
         answer = object.__new__(Hits)
@@ -80,7 +92,8 @@ class Hits(Leaving):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: all but the index, whose password would be in the file."""
-        return {**self.__dict__, "_store": None, "_name": str}
+        given = {"_hits": self._hits, "_result": replace(self._result, hits=())}
+        return {**self.__dict__, **given, "_store": None, "_name": str}
 
     @overload
     def __getitem__(self, i: int) -> Hit: ...

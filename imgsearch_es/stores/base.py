@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.taught import TaughtWord
@@ -49,6 +52,57 @@ def best_first(found: Iterable[Scored]) -> list[Scored]:
     return sorted(found, key=lambda item: (-item.score, item.document.id))
 
 
+class Shelf(Protocol):
+    """Where documents lie that are read later; it gives the same at any time, and no error."""
+
+    def document(self, place: int) -> Document:
+        """The document at a place."""
+
+    def ids(self, places: NDArray[np.integer[Any]]) -> list[str]:
+        """The ids of the documents at some places."""
+
+
+class LazyHits(Sequence[Scored]):
+    """Hits whose documents are read when they are first looked at; pickled, they are a tuple."""
+
+    __slots__ = "_known", "_parts", "_places", "_scores", "_shelf"
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        places: NDArray[np.integer[Any]],
+        scores: NDArray[np.float32],
+        parts: Mapping[int, tuple[PartScore, ...]],
+    ) -> None:
+        self._shelf, self._places, self._scores, self._parts = shelf, places, scores, parts
+        self._known: dict[int, Scored] | None = None
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """Ids and scores."""
+        return list(zip(self._shelf.ids(self._places), self._scores.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, i: int) -> Scored: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Scored]: ...
+    def __getitem__(self, i: int | slice) -> Scored | Sequence[Scored]:
+        if isinstance(i, slice):
+            return tuple(self[n] for n in range(len(self))[i])
+        n = range(len(self))[i]
+        known = self._known = self._known or {}
+        if n not in known:
+            place, score = int(self._places[n]), float(self._scores[n])
+            known[n] = Scored(self._shelf.document(place), score, self._parts.get(place, ()))
+        return known[n]
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Scored, ...]]]:
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a store answers.
@@ -67,7 +121,7 @@ class SearchResult:
         windows: how many, each wider, were rescored until the answer was certain; 0 without.
     """
 
-    hits: tuple[Scored, ...]
+    hits: Sequence[Scored]
     total: int
     total_is_exact: bool
     terms: tuple[Term, ...]
@@ -78,6 +132,14 @@ class SearchResult:
     took_ms: float
     part_terms: tuple[tuple[Term, ...], ...] = ()
     windows: int = 0
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """Ids and scores of the hits; quicker than they are where documents were not read yet."""
+        hits = self.hits
+        if isinstance(hits, LazyHits):
+            return hits.ranking
+        return [(hit.document.id, hit.score) for hit in hits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +356,13 @@ def check_features(store: Store, query: Query) -> None:
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
     """Each query with its synsets weighted by its strategy's formula, and what that is based on."""
-    needing = [query for query in queries if needs_statistics(query)]
-    keys = dict.fromkeys(term.key for query in needing for term in query.terms)
-    known = store.statistics(list(keys)) if needing else NO_STATISTICS
-    based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
+    needs = list(map(needs_statistics, queries))
+    keys = dict.fromkeys(
+        term.key for query, needed in zip(queries, needs, strict=True) if needed
+        for term in query.terms
+    )  # fmt: skip
+    known = store.statistics(list(keys)) if any(needs) else NO_STATISTICS
+    based_on = [known if needed else NO_STATISTICS for needed in needs]
     return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]
 
 
@@ -330,14 +395,18 @@ def search_parts(
 
 
 def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> SearchResult:
-    documents = {hit.document.id: hit.document for found in answers for hit in found.hits}
-    rankings = [{hit.document.id: hit.score for hit in found.hits} for found in answers]
+    rankings = [dict(found.ranking) for found in answers]
+    places = {
+        key: (found.hits, i)
+        for found, scores in zip(answers, rankings, strict=True)
+        for i, key in enumerate(scores)
+    }
     fused = by_ranks(fusion, query.parts, rankings)
     answered = zip(query.parts, answers, strict=True)
     inexact = [part.name for part, answer in answered if not answer.exact]
     return SearchResult(
         hits=tuple(
-            Scored(documents[key], score, parts)
+            Scored(places[key][0][places[key][1]].document, score, parts)
             for key, score, parts in fused[query.offset : query.offset + query.k]
         ),
         total=len(fused),

@@ -211,7 +211,7 @@ def test_two_hundred_different_queries_in_a_row(realistic):
 
 def test_no_picture_has_the_synset(tied):
     result = tied.store.search(_query({"goldfish": 1.0}))
-    assert (result.hits, result.total, result.exact) == ((), 0, True)
+    assert (tuple(result.hits), result.total, result.exact) == ((), 0, True)
 
 
 @pytest.mark.parametrize("sign", ["", "-"])

@@ -54,7 +54,7 @@ def test_the_walks_are_what_happens(name, index, photos, word):
     """Each function is called by the one it is indented under, or in a thread that begins there."""
     (photos / "new.png").write_bytes((photos / "cats" / "cat.1.png").read_bytes() + b"new")
     index.store.finish()  # as a run does
-    ways = {"search": lambda: index.search(text=word), "add": lambda: index.add(photos)}
+    ways = {"search": lambda: index.search(text=word)[0], "add": lambda: index.add(photos)}
     calls = calls_of(ways[name])
     above: list[tuple[int, Function]] = []
     for line in walk(name):

@@ -23,10 +23,14 @@ def test_the_best_of_many_blocks():
     assert best_places(scores, 7).tolist() == sorted(np.argsort(-scores)[:7].tolist())
 
 
-@pytest.mark.parametrize("far", [5, 5_000_000])
-def test_sums_of_documents_near_and_far_apart(far):
-    documents = np.asarray([0, far, 0, far, 3], dtype=np.int32)
-    numbers, scores = sums(documents, np.asarray([1.0, 2.0, 0.5, 0.25, 4.0]))
+@pytest.mark.parametrize("size", [6, 5_000_000])
+def test_sums_of_few_documents_and_of_few_among_many(size):
+    added, lists = np.zeros(size), [np.array([0, size - 1]), np.array([0, 3])]
+    for places, summands in zip(lists, ([1.0, 2.25], [0.5, 4.0]), strict=True):
+        added[places] += summands
+    places, scores, _ = sums(added, lists)
+    numbers = np.arange(size) if places is None else places
     found = {int(n): float(s) for n, s in zip(numbers, scores, strict=True) if s}
-    assert found == {0: 1.5, far: 2.25, 3: 4.0}
-    assert len(numbers) <= 6
+    assert found == {0: 1.5, size - 1: 2.25, 3: 4.0}
+    assert len(scores) <= 6
+    assert not added.any()

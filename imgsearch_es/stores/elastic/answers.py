@@ -49,12 +49,19 @@ from imgsearch_es.stores.elastic.clauses import (
     sparse_clause,
 )
 from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
-from imgsearch_es.stores.elastic.fetching import SOURCE, Search, all_answers, document_of, result
+from imgsearch_es.stores.elastic.fetching import (
+    SOURCE,
+    Search,
+    all_answers,
+    document_of,
+    result,
+    terms_of,
+)
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from imgsearch_es.stores.elastic.impacts import field_of
 
 SMALLEST_WINDOW = 30
-_TOGETHER, _TOGETHER_HITS = 100, 20_000
+_TOGETHER, _TOGETHER_HITS = 50, 10_000
 """Queries in one request, and the documents that they may ask for."""
 KEEP_ALIVE = "5m"
 """How long the server keeps the point in time after each request for a page."""
@@ -149,12 +156,13 @@ def read_first_pass(
 ) -> SearchResult | None:
     """The result in an answer to ``first_pass``; None where a wider window is needed."""
     hits = answer["hits"]["hits"]
-    ranked = best_first(_by_formula(query, statistics, hit) for hit in hits)
+    ranked = _rescored(query, statistics, hits)
     last, scores = hits[-1]["_score"] if hits else 0.0, [item.score for item in ranked]
     if not is_proven(query, scores, last, len(hits) < window, statistics):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
-    found = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
+    best = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
+    found = [Scored(document_of(item.hit), item.score) for item in best]
     counted = _counted(answer, ranked)
     return result(query, statistics, answer, found, means=means, windows=1, **counted)
 
@@ -162,23 +170,39 @@ def read_first_pass(
 def _of_first_pass(
     statistics: Statistics, query: Query, hits: Sequence[Mapping[str, Any]]
 ) -> list[Scored]:
-    found = (_by_formula(query, statistics, hit) for hit in hits)
-    return best_first(item for item in found if item.score > 0)
+    found = (item for item in _rescored(query, statistics, hits) if item.score > 0)
+    return [Scored(document_of(item.hit), item.score) for item in found]
 
 
-def _by_formula(query: Query, statistics: Statistics, hit: Mapping[str, Any]) -> Scored:
-    """A document with its score, summed in the order of the query's terms."""
-    document, total = document_of(hit), 0.0
-    if not query.formula.is_linear:
-        ways = query.formula, query.parameters, query.terms, statistics.average_length
-        return Scored(document, score_of(summands(document, *ways)))
-    scores = {term.key: term.score for term in document.terms}
-    for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise than the stores
-        total += term.score * scores.get(term.key, 0.0)
-    return Scored(document, to_score(total))
+class _Rescored(NamedTuple):
+    """A hit with its exact score, before its document is made: most of a window are no hits."""
+
+    score: float
+    id: str
+    hit: Mapping[str, Any]
 
 
-def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored]) -> dict[str, Any]:
+def _rescored(
+    query: Query, statistics: Statistics, hits: Sequence[Mapping[str, Any]]
+) -> list[_Rescored]:
+    """Hits by their scores, each summed in the order of the query's terms; best first."""
+    ways = query.formula, query.parameters, query.terms, statistics.average_length
+    found = []
+    for hit in hits:
+        if not query.formula.is_linear:
+            document = document_of(hit)
+            score = score_of(summands(document, *ways))
+            found.append(_Rescored(score, document.id, hit))
+            continue
+        key, scores = terms_of(hit)
+        total = 0.0
+        for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise
+            total += term.score * scores.get(term.key, 0.0)
+        found.append(_Rescored(to_score(total), key, hit))
+    return sorted(found, key=lambda item: (-item.score, item.id))
+
+
+def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored | _Rescored]) -> dict[str, Any]:
     total = answer["hits"]["total"]
     if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
         total = {**total, "value": sum(item.score > 0 for item in ranked)}
@@ -275,21 +299,16 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
     return (rescored if way is IMPACT else way.body)(query, statistics, first_window(query))
 
 
-def batches(
-    queries: Sequence[tuple[Query, Statistics]],
-) -> Iterator[list[tuple[Query, Statistics]]]:
-    """Queries to send together: so many, and so many documents in all."""
-    part: list[tuple[Query, Statistics]] = []
-    wanted = 0
-    for item in queries:
-        window = first_window(item[0])
-        if part and (len(part) == _TOGETHER or wanted + window > _TOGETHER_HITS):
-            yield part
-            part, wanted = [], 0
-        part.append(item)
-        wanted += window
-    if part:
-        yield part
+def batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """Which queries to send together: so many, and so many documents in all."""
+    first, wanted = 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and (i - first == _TOGETHER or wanted + size > _TOGETHER_HITS):
+            yield slice(first, i)
+            first, wanted = i, 0
+        wanted += size
+    if first < len(sizes):
+        yield slice(first, len(sizes))
 
 
 def pages(

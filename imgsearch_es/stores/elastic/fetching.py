@@ -11,8 +11,8 @@ has no ``_source``: there all comes from ``hit``, and the server refuses to chan
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -145,10 +145,25 @@ def document_of(hit: Mapping[str, Any]) -> Document:
     Raises:
         DamagedIndexError: what the server holds of it is none.
     """
-    try:
+    with _reading(hit):
         if "_source" in hit:
             return Document.from_source(hit["_source"])
         return Document.from_hit(hit["fields"][HIT][0])
+
+
+def terms_of(hit: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """The id of a hit's document, and the scores of its terms by key; raises the same."""
+    with _reading(hit):
+        if "_source" in hit:
+            document = Document.from_source(hit["_source"])
+            return document.id, {term.key: term.score for term in document.terms}
+        return Document.terms_of_hit(hit["fields"][HIT][0])
+
+
+@contextmanager
+def _reading(hit: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise _harmed(hit, "cannot be read") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from itertools import count
@@ -42,6 +44,8 @@ from imgsearch_es.stores.elastic.fetching import (
 )
 from imgsearch_es.stores.elastic.writing import Writing
 
+_UNDER_WAY = 4
+"""Requests of many queries at a time: the server answers some while others are read."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 
@@ -85,7 +89,7 @@ class ElasticStore(Writing):
             return self._search(query, statistics)
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Rank for many queries in one request; those whose first window proves nothing again."""
+        """Rank for many queries in few requests; those whose first window proves nothing again."""
         return search_parts(self._search_many, self._listed, list(map(self._checked, queries)))
 
     def _listed(self, query: Query) -> SearchResult:
@@ -93,24 +97,91 @@ class ElasticStore(Writing):
             return read_listed(query, self._ask(listing_body(query)))
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        results: list[SearchResult] = []
-        for part in batches(weighted_all(self, queries)):
+        ready, found = weighted_all(self, queries), dict[int, SearchResult]()
+        took = [0.0] * len(ready)
+        asked = [(i, first_window(query)) for i, (query, _) in enumerate(ready)]
+        with translated(self._address):
+            ways = self._ways(ready)
+            for windows in count(1):
+                wider = []
+                bodies = [ways[i].body(*ready[i], window) for i, window in asked]
+                answers = self._ask_many(bodies, [window for _, window in asked])
+                for (i, window), answer in zip(asked, answers, strict=True):
+                    if "error" in answer or not is_complete(answer):
+                        found[i] = self._search(*ready[i])
+                        continue
+                    took[i] += answer["took"]
+                    one = ways[i].read(*ready[i], answer, window)
+                    if one is not None:
+                        times = windows if one.windows else 0
+                        found[i] = replace(one, took_ms=took[i], windows=times)
+                    elif window == MAX_RESULTS:
+                        found[i] = self._search(*ready[i])
+                    else:
+                        wider.append((i, min(_WIDER * window, MAX_RESULTS)))
+                asked = wider
+                if not asked:
+                    return [found[i] for i in range(len(ready))]
+        raise AssertionError  # windows end at MAX_RESULTS
+
+    def _ask_many(
+        self, bodies: Sequence[dict[str, Any]], sizes: Sequence[int]
+    ) -> Iterator[dict[str, Any]]:
+        """Answers, or errors, to bodies that ask for so many documents each, in their order."""
+        self.stored_settings()
+        version, is_lean = self._connection[1], self._is_lean
+
+        def ask(part: slice) -> list[dict[str, Any]]:
             searches: list[dict[str, Any]] = []
-            ways = [self._way(*item) for item in part]
-            for way, (query, statistics) in zip(ways, part, strict=True):
-                body = way.body(query, statistics, first_window(query))
-                searches += [WHOLE_INDEX, self._quick(body)]
-            with translated(self._address):
-                answers = self.client.msearch(index=self._name, searches=searches)["responses"]
-                self._check_index(answers)
-                ranked = [item[0] for way, item in zip(ways, part, strict=True) if way is IMPACT]
-                some_vanish = self._may_vanish(*ranked)
-                for way, (query, statistics), answer in zip(ways, part, answers, strict=True):
-                    found, alone = None, some_vanish and way is IMPACT and _vanishing(query)
-                    if "error" not in answer and is_complete(answer) and not alone:
-                        found = way.read(query, statistics, answer, first_window(query))
-                    results.append(found or self._search(query, statistics))
-        return results
+            for body in bodies[part]:
+                searches += [WHOLE_INDEX, by_doc_values(body, version, lean=is_lean)]
+            answers: list[dict[str, Any]] = self.client.msearch(
+                index=self._name, searches=searches
+            )["responses"]
+            self._check_index(answers)
+            return answers
+
+        waiting: deque[Future[list[dict[str, Any]]]] = deque()
+        pool = ThreadPoolExecutor(_UNDER_WAY)
+        try:
+            for part in batches(sizes):
+                waiting.append(pool.submit(ask, part))
+                if len(waiting) > _UNDER_WAY:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who interrupts does not wait
+
+    def _ways(self, queries: Sequence[tuple[Query, Statistics]]) -> list[Way]:
+        """How each query is executed.
+
+        A document may share a synset with a query and yet score 0. Where there is one, the first
+        pass would count it.
+        """
+        ways = [self._way(*item) for item in queries]
+        light = {
+            i: scores
+            for i, ((query, _), way) in enumerate(zip(queries, ways, strict=True))
+            if way is IMPACT and (scores := _vanishing(query))
+        }
+        most: dict[str, float] = {}
+        for scores in light.values():
+            most |= {key: max(score, most.get(key, 0.0)) for key, score in scores.items()}
+        if most and any(self._are_below([most])):
+            for i, is_there in zip(light, self._are_below([*light.values()]), strict=True):
+                ways[i] = FALLBACK if is_there else IMPACT
+        return ways
+
+    def _are_below(self, limits: Sequence[Mapping[str, float]]) -> list[bool]:
+        """Of each of some limits of synsets' scores whether a document has a lower score."""
+        bodies = []
+        for scores in limits:
+            clauses = [{"range": {f"synset.{k}.score": {"lte": s}}} for k, s in scores.items()]
+            should = {"bool": {"should": clauses}}
+            bodies.append({"size": 0, "track_total_hits": 1, "query": should})
+        answers = self._ask_many(bodies, [0] * len(bodies))
+        return ["error" in each or each["hits"]["total"]["value"] > 0 for each in answers]
 
     def _checked(self, query: Query) -> Query:
         """The query, if the index can answer it, with the way to its candidates."""
@@ -128,9 +199,7 @@ class ElasticStore(Writing):
 
     def _search(self, query: Query, statistics: Statistics) -> SearchResult:
         """Answer a query that is weighted already, with as many requests as it takes."""
-        way, window, took = self._way(query, statistics), first_window(query), 0.0
-        if way is IMPACT and self._may_vanish(query):
-            way = FALLBACK  # the first pass would count documents that score 0
+        (way,), window, took = self._ways([(query, statistics)]), first_window(query), 0.0
         for windows in count(1):
             answer = self._ask(way.body(query, statistics, window))
             took += answer["took"]
@@ -149,18 +218,6 @@ class ElasticStore(Writing):
             found = read_scored(query, statistics, answer, window)
         took += found.took_ms
         return replace(found, means=means, took_ms=took, windows=windows)
-
-    def _may_vanish(self, *queries: Query) -> bool:
-        """Whether a document may share a synset with one of the queries and yet score 0."""
-        most: dict[str, float] = {}
-        for query in queries:
-            for key, score in _vanishing(query).items():
-                most[key] = max(score, most.get(key, 0.0))
-        if not most:
-            return False
-        clauses = [{"range": {f"synset.{k}.score": {"lte": score}}} for k, score in most.items()]
-        found = self._request(size=0, track_total_hits=1, query={"bool": {"should": clauses}})
-        return bool(found["hits"]["total"]["value"])
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._answer(body, index=self._name)

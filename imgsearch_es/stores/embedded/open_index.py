@@ -17,8 +17,9 @@ from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.open_file import Identity, check_place
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import has_conditions
-from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
+from imgsearch_es.stores.embedded.snapshot import SnapshotError, mark_of
 from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
+from imgsearch_es.stores.embedded.sources import SnapshotSource, Source
 
 T = TypeVar("T")
 
@@ -61,21 +62,21 @@ class OpenIndex(Store):
             with self._reading():
                 self._written_at = written_at
 
-    def _ask(self, queries: Sequence[Query], ask: Callable[[Reader], T]) -> T:
+    def _ask(self, queries: Sequence[Query], ask: Callable[[Source], T]) -> T:
         """What the snapshot says if it is of the file's state, otherwise what the file says."""
         snapshot = self._copy.of_now()
         if snapshot is not None:
             try:
                 if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
                     with self._telling():
-                        return ask(self._reader(None, snapshot))
+                        return ask(SnapshotSource(self._reader(None), snapshot))
                 with self._reading() as reader:
                     if snapshot.mark == mark_of(self._file.path):
-                        return ask(reader._replace(snapshot=snapshot))
+                        return ask(SnapshotSource(reader, snapshot))
             except SnapshotError as error:
                 self._copy.give_up(error)
         with self._reading() as reader:
-            return ask(reader)
+            return ask(Source(reader))
 
     @contextmanager
     def _reading(self) -> Iterator[Reader]:
@@ -85,11 +86,9 @@ class OpenIndex(Store):
             with self._telling():
                 yield self._reader(connection)
 
-    def _reader(
-        self, connection: duckdb.DuckDBPyConnection | None, snapshot: Snapshot | None = None
-    ) -> Reader:
+    def _reader(self, connection: duckdb.DuckDBPyConnection | None) -> Reader:
         settings, asked = known_settings(self), cast(duckdb.DuckDBPyConnection, connection)
-        return Reader(asked, settings, self._numbers, self._keys, snapshot)
+        return Reader(asked, settings, self._numbers, self._keys)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -22,7 +22,6 @@ from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.schema import checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
-from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
@@ -53,8 +52,6 @@ class Reader(NamedTuple):
     numbers: dict[str, int]
     keys: Mapping[int, str]
     """Of the terms, by number."""
-    snapshot: Snapshot | None = None
-    """Where documents go by their places in it instead of their numbers."""
 
     @property
     def columns(self) -> str:

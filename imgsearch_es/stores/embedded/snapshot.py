@@ -99,6 +99,21 @@ class Column:
         """The number at one place."""
         return self.part(place, place + 1)[0]
 
+    def check(self, first: Array, end: Array) -> None:
+        """Look at the numbers from some places to others, as ``part`` does."""
+        if 0 not in self._checked:
+            return
+        width = self._array.itemsize
+        begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
+        for begin, stop in set(zip(begins.tolist(), ends.tolist(), strict=True)):
+            for block in range(begin, stop):
+                if not self._checked[block]:
+                    self._check(block)
+
+    def of(self, places: Array | slice | int) -> Any:
+        """The numbers at places that were looked at."""
+        return self._array[places]
+
     def _check(self, block: int) -> None:
         found = self._bytes[block * BLOCK : (block + 1) * BLOCK]
         if zlib.crc32(found) != self._sums[block]:
@@ -174,41 +189,43 @@ class Snapshot:
                 high = middle
         return low if low < len(ids) and ids.at(low) == wanted else None
 
-    def id(self, place: int) -> str:
-        """The id of a document."""
-        return str(self._columns["ids"].at(place), "ascii")
+    def ids(self, places: Array) -> list[str]:
+        """The ids of documents."""
+        return [str(key, "ascii") for key in self._columns["ids"].of(places).tolist()]
 
     def row(self, place: int) -> list[Any]:
-        """What the file has of a document, as ``rows.COLUMNS`` says."""
-        first, size = self._span("record", place)
-        values: list[Any] = json.loads(self._columns["records"].part(first, first + size).tobytes())
+        """What the file has of a document that was looked at, as ``rows.COLUMNS`` says."""
+        values: list[Any] = json.loads(self._span("record", "records", place).tobytes())
         values[_INDEXED_AT] = datetime.fromisoformat(values[_INDEXED_AT] or "")
-        first, size = self._span("term", place)
-        terms = self._columns["terms"].part(first, first + size).tolist()
-        scores = self._columns["scores"].part(first, first + size).tolist()
-        return [self.id(place), *values[:-2], terms, scores, *values[-2:]]
+        terms, scores = (self._span("term", name, place).tolist() for name in ("terms", "scores"))
+        key = str(self._columns["ids"].of(place), "ascii")
+        return [key, *values[:-2], terms, scores, *values[-2:]]
 
-    def add(self, lists: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-        """Sum what lists of places and float64 summands say, in their order.
+    def check_rows(self, places: Array) -> None:
+        """Look at all that ``ids`` and ``row`` read of documents; they raise no SnapshotError."""
+        columns = self._columns
+        columns["ids"].check(places, places + 1)
+        for name, values in (("record", ("records",)), ("term", ("terms", "scores"))):
+            starts, sizes = columns[f"{name}.starts"], columns[f"{name}.sizes"]
+            for column in (starts, sizes):
+                column.check(places, places + 1)
+            first, end = starts.of(places), starts.of(places) + sizes.of(places)
+            for value in values:
+                columns[value].check(first, end)
 
-        Gives each place once, int32, and its sum, float32; some sums that are 0 are left out.
+    def zeros(self) -> Array:
+        """A zero for each place, float64, which ``keep`` takes back as zeros for the next one.
+
+        Should somebody be interrupted who adds to them, they are not used again.
         """
-        sums = getattr(self._local, "sums", None)
-        self._local.sums = None  # for should this be interrupted, it is not used again
-        sums = np.zeros(len(self)) if sums is None else sums
-        for places, summands in lists:
-            sums[places] += summands
-        found = [(np.empty(0, np.int32), np.empty(0))]
-        for places, _ in lists:
-            some = sums[places]
-            sums[places] = 0
-            is_first = some != 0
-            found.append((places[is_first], some[is_first]))
-        self._local.sums = sums
-        columns = zip(*found, strict=True)
-        places, scores = (np.concatenate(column) for column in columns)
-        return places, scores.astype(np.float32)
+        found, self._local.zeros = getattr(self._local, "zeros", None), None
+        return np.zeros(len(self)) if found is None else found
 
-    def _span(self, name: str, place: int) -> tuple[int, int]:
-        first = int(self._columns[f"{name}.starts"].at(place))
-        return first, int(self._columns[f"{name}.sizes"].at(place))
+    def keep(self, zeros: Array) -> None:
+        """See ``zeros``."""
+        self._local.zeros = zeros
+
+    def _span(self, name: str, column: str, place: int) -> Array:
+        first, size = (self._columns[f"{name}.{what}"].of(place) for what in ("starts", "sizes"))
+        found: Array = self._columns[column].of(slice(first, first + size))
+        return found

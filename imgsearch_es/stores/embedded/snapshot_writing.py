@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.views import PARTS
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.schema import posting_tables, views
@@ -37,6 +38,15 @@ _RECORD = (
     "metadata::VARCHAR, {views}, photo)"
 )
 """As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
+_SOUND = (
+    "uri || filename || sha256 || format IS NOT NULL AND width + height + bytes IS NOT NULL "
+    "AND isfinite(indexed_at) AND json_type(metadata) = 'OBJECT' "
+    "AND list_count(label) = len(label) "
+    "AND list_count(terms) = len(scores) AND list_count(scores) = len(terms) "
+    "AND coalesce(len({views}::UTINYINT[]) = len(terms), true) "
+    f"AND coalesce(list_max({{views}}::UTINYINT[]) < {len(PARTS)}, true)"
+)
+"""Whether ``rows.to_document`` makes a document of it."""
 
 _LONG, _PAUSE = 0.5, 20
 """What takes more seconds to make is made again after so many times of them."""
@@ -188,179 +198,170 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
     started = time.monotonic()
     with path.open("w+b") as file:
         draft = _Draft(file)
-        numbers, order, average = _write_documents(reader, draft, is_wanted)
-        places = np.empty(len(numbers), np.int32)
-        places[order] = np.arange(len(numbers), dtype=np.int32)
-        draft.add("numbers", "<i4", numbers)
-        draft.add("places", "<i4", places)
+        copy = _Copy(reader, draft, is_wanted)
         for table in posting_tables(reader.settings):
-            _write_lists(reader, draft, table, numbers, places, is_wanted)
+            copy.write_lists(table)
         if reader.settings.embedding_dimensions:
-            _write_features(reader, draft, numbers, places, is_wanted)
-        _write_records(reader, draft, numbers, order, is_wanted)
+            copy.write_features()
+        copy.write_records()
         draft.finish(
             mark=mark,
-            average_length=average,
+            average_length=copy.average_length,
             dimensions=reader.settings.embedding_dimensions,
             seconds=time.monotonic() - started,
         )
 
 
-def _write_documents(
-    reader: Reader, draft: _Draft, is_wanted: Callable[[], bool]
-) -> tuple[Array, Array, float]:
-    """Ids and lengths.
+class _Copy:
+    """The documents of a file, by number and by place, on their way into a draft.
 
-    Gives the numbers of all documents, ascending, their order by id, and the mean length.
+    It begins with their ids and lengths.
     """
-    found = reader.connection.execute("SELECT document FROM documents ORDER BY document")
-    numbers = np.asarray(found.fetchnumpy()["document"], np.int32)
-    blocks = list(_blocks(reader, "id, length, norm", numbers, is_wanted))
-    try:
-        ids, length, norm = (
-            np.concatenate([np.empty(0, kind), *(block[name].astype(kind) for block in blocks)])
-            for name, kind in (("id", "S"), ("length", "f8"), ("norm", "f8"))
-        )
-    except UnicodeEncodeError as error:
-        raise NotPossibleError("an id is not as ids are") from error
-    order = np.argsort(ids, kind="stable")
-    draft.add("ids", ids.dtype.str, ids[order])
-    draft.add("length", "<f8", length[order])
-    draft.add("norm", "<f8", norm[order])
-    return numbers, order, float(length.mean()) if len(length) else 0.0
 
+    def __init__(self, reader: Reader, draft: _Draft, is_wanted: Callable[[], bool]) -> None:
+        self._reader, self._draft, self._is_wanted = reader, draft, is_wanted
+        found = reader.connection.execute("SELECT document FROM documents ORDER BY document")
+        numbers = self._numbers = np.asarray(found.fetchnumpy()["document"], np.int32)
+        blocks = list(self._blocks("id, length, norm", numbers))
+        try:
+            ids, length, norm = (
+                np.concatenate([np.empty(0, kind), *(block[name].astype(kind) for block in blocks)])
+                for name, kind in (("id", "S"), ("length", "f8"), ("norm", "f8"))
+            )
+        except UnicodeEncodeError as error:
+            raise NotPossibleError("an id is not as ids are") from error
+        order = self._order = np.argsort(ids, kind="stable")
+        self._places = np.empty(len(numbers), np.int32)
+        self._places[order] = np.arange(len(numbers), dtype=np.int32)
+        self.average_length = float(length.mean()) if len(length) else 0.0
+        draft.add("ids", ids.dtype.str, ids[order])
+        draft.add("length", "<f8", length[order])
+        draft.add("norm", "<f8", norm[order])
+        draft.add("numbers", "<i4", numbers)
+        draft.add("places", "<i4", self._places)
 
-def _write_lists(
-    reader: Reader,
-    draft: _Draft,
-    table: str,
-    numbers: Array,
-    places: Array,
-    is_wanted: Callable[[], bool],
-) -> None:
-    """The list of each term, by place."""
-    found = reader.connection.execute(
-        f"SELECT term, count(*) AS count FROM {table} GROUP BY term ORDER BY term"
-    ).fetchnumpy()
-    counts = np.zeros(int(found["term"][-1]) + 1 if len(found["term"]) else 0, np.int64)
-    counts[found["term"]] = found["count"]
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    draft.add(f"{table}.starts", "<i8", starts)
-    to_places = draft.section(f"{table}.places", "<i4", int(starts[-1]))
-    to_scores = draft.section(f"{table}.scores", "<f4", int(starts[-1]))
-    first = 0
-    while first < len(counts):
-        _go_on(is_wanted)
-        end = max(first + 1, int(np.searchsorted(starts, starts[first] + _POSTINGS, "right")) - 1)
-        block = reader.connection.execute(
-            f"SELECT term, document, score FROM {table} WHERE term >= $1 AND term < $2",
-            [first, end],
+    def write_lists(self, table: str) -> None:
+        """The list of each term, by place."""
+        connection, draft = self._reader.connection, self._draft
+        found = connection.execute(
+            f"SELECT term, count(*) AS count FROM {table} GROUP BY term ORDER BY term"
         ).fetchnumpy()
-        where = _places_of(block["document"], numbers, places)
-        ordered = np.lexsort((where, block["term"]))
-        term, where = block["term"][ordered], where[ordered]
-        if ((term[1:] == term[:-1]) & (where[1:] == where[:-1])).any():
-            raise NotPossibleError("there are postings that stand twice")
-        to_places.write(where)
-        to_scores.write(block["score"][ordered])
-        first = end
+        counts = np.zeros(int(found["term"][-1]) + 1 if len(found["term"]) else 0, np.int64)
+        counts[found["term"]] = found["count"]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        draft.add(f"{table}.starts", "<i8", starts)
+        to_places = draft.section(f"{table}.places", "<i4", int(starts[-1]))
+        to_scores = draft.section(f"{table}.scores", "<f4", int(starts[-1]))
+        first = 0
+        while first < len(counts):
+            self._go_on()
+            last = int(np.searchsorted(starts, starts[first] + _POSTINGS, "right")) - 1
+            end = max(first + 1, last)
+            block = connection.execute(
+                f"SELECT term, document, score FROM {table} WHERE term >= $1 AND term < $2",
+                [first, end],
+            ).fetchnumpy()
+            where = self._places_of(block["document"])
+            ordered = np.lexsort((where, block["term"]))
+            term, where = block["term"][ordered], where[ordered]
+            if ((term[1:] == term[:-1]) & (where[1:] == where[:-1])).any():
+                raise NotPossibleError("there are postings that stand twice")
+            to_places.write(where)
+            to_scores.write(block["score"][ordered])
+            first = end
 
+    def write_records(self) -> None:
+        """What hits show: the terms of each document, and the rest as JSON, as the file has them.
 
-def _write_records(
-    reader: Reader, draft: _Draft, numbers: Array, order: Array, is_wanted: Callable[[], bool]
-) -> None:
-    """What hits show: the terms of each document, and the rest as JSON, as the file has them."""
-    record = f"{_RECORD.format(views=views(reader.settings))}::VARCHAR"
-    total, count = reader.one("SELECT sum(len(terms)) FROM documents"), len(numbers)
-    index = [
-        draft.section(name, kind, count)
-        for name, kind in (
-            ("record.starts", "<i8"), ("record.sizes", "<i4"),
-            ("term.starts", "<i8"), ("term.sizes", "<i4"),
-        )
-    ]  # fmt: skip
-    terms, scores = draft.section("terms", "<i4", total), draft.section("scores", "<f4", total)
-    records = draft.section("records", "<u1")
-    sizes = []
-    for block in _blocks(reader, f"{record} AS record, terms, scores", numbers, is_wanted):
-        texts = [text.encode() for text in block["record"]]
-        records.write(b"".join(texts))
-        terms.write(_flat(block["terms"]))
-        scores.write(_flat(block["scores"]))
-        lengths = [len(found) for found in block["terms"]]
-        if lengths != [len(found) for found in block["scores"]]:
-            raise NotPossibleError("terms and scores differ in number")
-        sizes.append(np.array([[len(text) for text in texts], lengths], np.int64))
-    for all_sizes in np.concatenate([np.empty((2, 0), np.int64), *sizes], axis=1):
-        index.pop(0).write((np.cumsum(all_sizes) - all_sizes)[order])
-        index.pop(0).write(all_sizes[order])
+        Each can be read as a document, for it is read when nobody expects an error any more.
+        """
+        reader, draft = self._reader, self._draft
+        record = f"{_RECORD.format(views=views(reader.settings))}::VARCHAR"
+        total, count = reader.one("SELECT sum(len(terms)) FROM documents"), len(self._numbers)
+        index = [
+            draft.section(name, kind, count)
+            for name, kind in (
+                ("record.starts", "<i8"), ("record.sizes", "<i4"),
+                ("term.starts", "<i8"), ("term.sizes", "<i4"),
+            )
+        ]  # fmt: skip
+        terms, scores = draft.section("terms", "<i4", total), draft.section("scores", "<f4", total)
+        records = draft.section("records", "<u1")
+        sizes = []
+        sound = _SOUND.format(views=views(reader.settings))
+        columns = f"{record} AS record, terms, scores, {sound} AS sound"
+        for block in self._blocks(columns, self._numbers):
+            texts = [text.encode() for text in block["record"]]
+            numbers, values = _flat(block["terms"]), _flat(block["scores"])
+            is_known = np.isin(numbers, list(reader.keys))
+            if not (block["sound"].all() and is_known.all() and np.isfinite(values).all()):
+                raise NotPossibleError("there are documents that are not as they were written")
+            records.write(b"".join(texts))
+            terms.write(numbers)
+            scores.write(values)
+            lengths = [len(found) for found in block["terms"]]
+            sizes.append(np.array([[len(text) for text in texts], lengths], np.int64))
+        for all_sizes in np.concatenate([np.empty((2, 0), np.int64), *sizes], axis=1):
+            index.pop(0).write((np.cumsum(all_sizes) - all_sizes)[self._order])
+            index.pop(0).write(all_sizes[self._order])
 
+    def write_features(self) -> None:
+        """The deep features, by place, and their lengths."""
+        found = self._reader.connection.execute("SELECT document FROM embeddings ORDER BY document")
+        having = np.asarray(found.fetchnumpy()["document"], np.int32)
+        where = self._places_of(having)
+        if (having[1:] == having[:-1]).any():
+            raise NotPossibleError("there are deep features that stand twice")
+        dimensions = self._reader.settings.embedding_dimensions
+        rows = np.argsort(np.argsort(where))
+        self._draft.add("feature.places", "<i4", np.sort(where))
+        section = self._draft.section("features", "<f4", len(having) * dimensions)
+        lengths = np.empty(len(having))
+        first = 0
+        for block in self._blocks("embedding", having, "embeddings"):
+            vectors = np.concatenate([np.empty(0, np.float32), *block["embedding"]])
+            if {len(vector) for vector in block["embedding"]} - {dimensions}:
+                raise NotPossibleError("deep features differ in length")
+            matrix = vectors.reshape(-1, dimensions)
+            some = rows[first : first + len(matrix)]
+            lengths[some] = np.linalg.norm(matrix.astype(np.float64), axis=1)
+            section.put(some, matrix)
+            first += len(matrix)
+        section.seal()
+        self._draft.add("feature.lengths", "<f8", lengths)
 
-def _write_features(
-    reader: Reader, draft: _Draft, numbers: Array, places: Array, is_wanted: Callable[[], bool]
-) -> None:
-    """The deep features, by place, and their lengths."""
-    found = reader.connection.execute("SELECT document FROM embeddings ORDER BY document")
-    having = np.asarray(found.fetchnumpy()["document"], np.int32)
-    where = _places_of(having, numbers, places)
-    if (having[1:] == having[:-1]).any():
-        raise NotPossibleError("there are deep features that stand twice")
-    dimensions, rows = reader.settings.embedding_dimensions, np.argsort(np.argsort(where))
-    draft.add("feature.places", "<i4", np.sort(where))
-    section = draft.section("features", "<f4", len(having) * dimensions)
-    lengths = np.empty(len(having))
-    first = 0
-    for block in _blocks(reader, "embedding", having, is_wanted, "embeddings"):
-        vectors = np.concatenate([np.empty(0, np.float32), *block["embedding"]])
-        if {len(vector) for vector in block["embedding"]} - {dimensions}:
-            raise NotPossibleError("deep features differ in length")
-        matrix = vectors.reshape(-1, dimensions)
-        some = rows[first : first + len(matrix)]
-        lengths[some] = np.linalg.norm(matrix.astype(np.float64), axis=1)
-        section.put(some, matrix)
-        first += len(matrix)
-    section.seal()
-    draft.add("feature.lengths", "<f8", lengths)
+    def _places_of(self, documents: Array) -> Array:
+        """The places of documents, by number; NotPossibleError where there is no such document."""
+        if not len(documents):
+            return np.empty(0, np.int32)
+        at = np.searchsorted(self._numbers, documents)
+        if at.max() >= len(self._numbers) or (self._numbers[at] != documents).any():
+            raise NotPossibleError("there are postings or deep features without documents")
+        found: Array = self._places[at]
+        return found
 
+    def _blocks(
+        self, columns: str, numbers: Array, table: str = "documents"
+    ) -> Iterator[dict[str, Array]]:
+        """Columns of a table, by the numbers of its documents."""
+        size = _DOCUMENTS if table == "documents" else _FEATURES
+        for first in range(0, len(numbers), size):
+            self._go_on()
+            some = numbers[first : first + size]
+            block = self._reader.connection.execute(
+                f"SELECT {columns} FROM {table} WHERE document BETWEEN $1 AND $2 ORDER BY document",
+                [int(some[0]), int(some[-1])],
+            ).fetchnumpy()
+            if any(np.ma.is_masked(one) or len(one) != len(some) for one in block.values()):
+                raise NotPossibleError("a value is missing, or a number stands twice")
+            yield block
 
-def _places_of(documents: Array, numbers: Array, places: Array) -> Array:
-    """The places of documents, by number; NotPossibleError where there is no such document."""
-    if not len(documents):
-        return np.empty(0, np.int32)
-    at = np.searchsorted(numbers, documents)
-    if at.max() >= len(numbers) or (numbers[at] != documents).any():
-        raise NotPossibleError("there are postings or deep features without documents")
-    found: Array = places[at]
-    return found
-
-
-def _blocks(
-    reader: Reader,
-    columns: str,
-    numbers: Array,
-    is_wanted: Callable[[], bool],
-    table: str = "documents",
-) -> Iterator[dict[str, Array]]:
-    """Columns of the documents, by number."""
-    size = _DOCUMENTS if table == "documents" else _FEATURES
-    for first in range(0, len(numbers), size):
-        _go_on(is_wanted)
-        some = numbers[first : first + size]
-        block = reader.connection.execute(
-            f"SELECT {columns} FROM {table} WHERE document BETWEEN $1 AND $2 ORDER BY document",
-            [int(some[0]), int(some[-1])],
-        ).fetchnumpy()
-        if any(np.ma.is_masked(column) or len(column) != len(some) for column in block.values()):
-            raise NotPossibleError("a value is missing, or a number stands twice")
-        yield block
+    def _go_on(self) -> None:
+        if not self._is_wanted():
+            raise NotPossibleError("the file is wanted by a writer")
 
 
 def _flat(lists: Array) -> Array:
     """The numbers of many lists."""
     found: Array = np.concatenate([np.empty(0), *lists])
     return found
-
-
-def _go_on(is_wanted: Callable[[], bool]) -> None:
-    if not is_wanted():
-        raise NotPossibleError("the file is wanted by a writer")

@@ -55,9 +55,6 @@ from imgsearch_es.stores.settings import fitted
 _Item = TypeVar("_Item")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
-_TOGETHER = 20
-"""Queries answered by one scan, before the file is let go so that a writer gets in. Their lists are
-in memory, ten bytes a posting."""
 
 
 class EmbeddedStore(OpenIndex):
@@ -162,7 +159,7 @@ class EmbeddedStore(OpenIndex):
         )
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        return self._ask([], partial(searching.statistics, keys=keys))
+        return self._ask([], lambda source: source.statistics(keys))
 
     def matching(self, query: Query) -> list[str]:
         with self._reading() as reader:
@@ -201,11 +198,9 @@ class EmbeddedStore(OpenIndex):
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, results = weighted_all(self, queries), list[SearchResult]()
-        for start in range(0, len(ready), _TOGETHER):
-            some = ready[start : start + _TOGETHER]
-            results += self._ask(
-                [query for query, _ in some], partial(searching.search, queries=some)
-            )
+        while rest := ready[len(results) :]:
+            asked = [query for query, _ in rest]
+            results += self._ask(asked, partial(searching.search, queries=rest))
         return results
 
     def approximable(self) -> tuple[str, ...]:
