@@ -296,7 +296,7 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
     each group the largest picture comes first, with its cosine to the others.
 
     Options:
-        --near: Also pictures whose deep features have at least this cosine, such as 0.95.
+        --near: Also all pictures whose deep features have at least this cosine, such as 0.95.
     """
     from imgsearch_es.pictures.files import to_path
 
