@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 BOUNDED = ("dense-cosine", "dense-dot", "dense-euclidean")
@@ -64,6 +65,20 @@ def nearest(
             (places[rows[chosen]].astype(np.int64), scores, int(sure.sum() + is_hit.sum()))
         )
     return found
+
+
+def among_neighbors(
+    snapshot: Snapshot, neighbors: Neighbors, query: Query, meets: NDArray[np.bool_] | None
+) -> Nearest:
+    """The nearest by the graph, so many as the query has candidates, compared exactly."""
+    count = max(query.candidates, query.offset + query.k) + len(query.exclude)
+    rows = neighbors.rows(_vector(query), count)
+    places = snapshot.column("feature.places")[rows]
+    if meets is not None:
+        rows, places = rows[meets[places]], places[meets[places]]
+    scores = query.compare(snapshot.features_of(rows)).astype(np.float32)
+    least = -np.inf if query.threshold is None else np.float32(query.threshold)
+    return places.astype(np.int64), scores, int(np.count_nonzero(scores >= least))
 
 
 def _vector(query: Query) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.open_file import Identity, check_place
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import has_conditions
@@ -35,7 +36,8 @@ class OpenIndex(Store):
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
         self._text, self._checked, self._written_at = "", 0, 0
-        self._copy, self._read_at = KeptSnapshot(path), ""
+        self._copy, self._read_at = KeptSnapshot(path, Snapshot), ""
+        self._neighbors = KeptSnapshot(path, Neighbors, "neighbors")
 
     def settings(self) -> IndexSettings | None:
         if self._settings is None and self._file.exists():
@@ -65,13 +67,15 @@ class OpenIndex(Store):
         """What the snapshot says if it is of the file's state, otherwise what the file says."""
         snapshot = self._copy.of_now()
         if snapshot is not None:
+            near = self._neighbors.of_now() if any(q.candidates for q in queries) else None
+            near = near if near is not None and near.mark == snapshot.mark else None
             try:
                 if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
                     with self._telling():
-                        return ask(self._reader(None, snapshot))
+                        return ask(self._reader(None)._replace(snapshot=snapshot, neighbors=near))
                 with self._reading() as reader:
                     if snapshot.mark == mark_of(self._file.path):
-                        return ask(reader._replace(snapshot=snapshot))
+                        return ask(reader._replace(snapshot=snapshot, neighbors=near))
             except SnapshotError as error:
                 self._copy.give_up(error)
         with self._reading() as reader:
@@ -85,11 +89,9 @@ class OpenIndex(Store):
             with self._telling():
                 yield self._reader(connection)
 
-    def _reader(
-        self, connection: duckdb.DuckDBPyConnection | None, snapshot: Snapshot | None = None
-    ) -> Reader:
+    def _reader(self, connection: duckdb.DuckDBPyConnection | None) -> Reader:
         settings, asked = known_settings(self), cast(duckdb.DuckDBPyConnection, connection)
-        return Reader(asked, settings, self._numbers, self._keys, snapshot)
+        return Reader(asked, settings, self._numbers, self._keys)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -26,7 +26,6 @@ SELECT term, document, score {lengths}
 FROM {table} JOIN (SELECT unnest($terms)::INTEGER AS term) USING (term) {joined} {selection}
 """
 _LENGTHS = ", length, norm", "JOIN (SELECT document, length, norm FROM documents) USING (document)"
-_SOME = "JOIN (SELECT unnest($near::INTEGER[]) AS document) USING (document)"
 _EXCLUDED = "SELECT id, document FROM documents JOIN (SELECT unnest($1) AS id) USING (id)"
 _BLOCK = 512
 """Documents whose best score is looked at first when the best of all are looked for."""
@@ -62,14 +61,13 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
     together: dict[tuple[Any, ...], list[int]] = {}
     for i, (query, _) in enumerate(queries):
         way = _way(query)
-        left_out = query.exclude if way is _by_candidates else ()
-        alike = way, query.filters, query.must, query.must_not, left_out
+        alike = way, query.filters, query.must, query.must_not
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
     excluded = places_of(reader, ids)
     found: dict[int, Scores] = {}
-    for (way, filters, must, must_not, unwanted), places in together.items():
-        conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
+    for (way, filters, must, must_not), places in together.items():
+        conditions = Selection(filters=filters, must=must, must_not=must_not)
         some = [queries[i] for i in places]
         every = way(reader, some, conditions)
         for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
@@ -127,8 +125,6 @@ def sums(documents: NDArray[np.integer[Any]], summands: NDArray[np.float64]) -> 
 def _way(query: Query) -> Callable[[Reader, Sequence[Weighted], Selection], list[Scores]]:
     if STRATEGIES[query.strategy].by_words:
         return _by_words
-    if query.candidates and query.visual_words:
-        return _by_candidates
     return _by_features if query.is_dense else _by_postings
 
 
@@ -147,29 +143,6 @@ def _by_words(reader: Reader, queries: Sequence[Weighted], conditions: Selection
     words = [query.words for query, _ in queries]
     lists = _read_lists(reader, "visual_postings", words, conditions)
     return [_add_up(reader, lists, own, *item) for own, item in zip(words, queries, strict=True)]
-
-
-def _by_candidates(
-    reader: Reader, queries: Sequence[Weighted], conditions: Selection
-) -> list[Scores]:
-    """Those that share most by visual words, compared by their deep features."""
-    found = []
-    every = _by_words(reader, queries, conditions)
-    for (query, _), (documents, scores) in zip(queries, every, strict=True):
-        count = max(query.candidates, query.offset + query.k)
-        near = np.sort(documents[best_places(scores, count)])
-        blocks = [sums(np.empty(0, np.int64), np.empty(0))]
-        if len(near):
-            if reader.snapshot is None:
-                matrix = _vectors_of(reader, _SOME, {"near": near.tolist()})
-            else:
-                is_near = np.zeros(len(reader.snapshot), dtype=bool)
-                is_near[near] = True
-                matrix = _mapped_vectors(reader.snapshot, is_near)
-            blocks += [(numbers, _compared(query, vectors)) for numbers, vectors in matrix]
-        numbers, values = (np.concatenate(column) for column in zip(*blocks, strict=True))
-        found.append((numbers, values))
-    return found
 
 
 def _read_lists(

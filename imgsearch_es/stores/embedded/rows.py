@@ -19,6 +19,7 @@ from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.schema import add_columns, checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
@@ -54,6 +55,8 @@ class Reader(NamedTuple):
     """Of the terms, by number."""
     snapshot: Snapshot | None = None
     """Where documents go by their places in it instead of their numbers."""
+    neighbors: Neighbors | None = None
+    """Of the snapshot's deep features, if there is one."""
 
     @property
     def columns(self) -> str:

@@ -24,7 +24,8 @@ from imgsearch_es.retrieval.fusion import PartScore, summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
-from imgsearch_es.stores.embedded.nearest import BOUNDED, nearest
+from imgsearch_es.stores.embedded.nearest import BOUNDED, among_neighbors, nearest
+from imgsearch_es.stores.embedded.neighbors import STRATEGY
 from imgsearch_es.stores.embedded.ranking import (
     Scores,
     Weighted,
@@ -35,7 +36,13 @@ from imgsearch_es.stores.embedded.ranking import (
     meeting,
 )
 from imgsearch_es.stores.embedded.rows import Reader, to_document
-from imgsearch_es.stores.embedded.selecting import having, having_words, leaves, selection
+from imgsearch_es.stores.embedded.selecting import (
+    has_conditions,
+    having,
+    having_words,
+    leaves,
+    selection,
+)
 
 _FEW = 100
 """Documents of a query that may be read though they are no hits in the end."""
@@ -57,11 +64,13 @@ class _Best:
     """The best offset + k documents of a query by number, and all that tie with the last of them.
 
     ``total`` is how many match; ``parts`` of a fused query what each part adds to these scores.
+    With ``is_near`` these are of the nearest by a graph; others were not compared.
     """
 
     scores: dict[int, float]
     total: int
     parts: dict[int, tuple[PartScore, ...]]
+    is_near: bool = False
 
 
 def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
@@ -87,7 +96,7 @@ def search(reader: Reader, queries: Sequence[Weighted]) -> list[SearchResult]:
         raise DamagedIndexError(f"it has postings of {missing} documents that are not there")
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
-        result(query, statistics, _page(query, best, documents), best.total, took)
+        result(query, statistics, _page(query, best, documents), best.total, took, best.is_near)
         for (query, statistics), best in zip(queries, found, strict=True)
     ]
 
@@ -119,11 +128,15 @@ def ranked(
 
 
 def result(
-    query: Query, statistics: Statistics, hits: tuple[Scored, ...], total: int, took_ms: float
+    query: Query,
+    statistics: Statistics,
+    hits: tuple[Scored, ...],
+    total: int,
+    took_ms: float,
+    is_near: bool = False,
 ) -> SearchResult:
-    """The exact answer to a query."""
+    """The answer to a query, exact unless only the nearest by a graph were compared."""
     strategy, means = query.strategy, "every vector was compared"
-    is_near = bool(query.candidates and query.visual_words)
     if query.fusion is not None:
         strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
     elif not query.is_dense:
@@ -132,11 +145,11 @@ def result(
         means = "every posting of the query's visual words was added up"
     elif is_near:
         means = (
-            f"of {total} pictures that share most by visual words the best were found exactly; "
-            "nearer ones may be missing"
+            f"{total} pictures that an index of neighbors found were compared exactly; nearer ones "
+            "may be missing"
         )
     elif query.candidates:
-        means += ": a file without visual words has no approximate answers"
+        means += ": the file has no approximate answer to this (see docs/exactness.md)"
     return SearchResult(
         hits=hits,
         total=total,
@@ -224,8 +237,9 @@ def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
         return found
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, query in enumerate(queries):
-        in_words = query.candidates and query.visual_words
-        if query.fusion is None and query.strategy in BOUNDED and not in_words:
+        if _is_near(reader, query):
+            found[i] = _by_neighbors(reader, query)
+        elif query.fusion is None and query.strategy in BOUNDED:
             alike = query.filters, query.must, query.must_not, query.exclude
             groups.setdefault(alike, []).append(i)
     for places in groups.values():
@@ -236,6 +250,26 @@ def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
             best = _best(query, (documents, scores), least_score(query))
             found[i] = _Best(best.scores, total, {})
     return found
+
+
+def _is_near(reader: Reader, query: Query) -> bool:
+    """Whether a graph answers: not where conditions may leave few, or all are compared anyway."""
+    if not query.candidates or reader.neighbors is None or query.strategy != STRATEGY:
+        return False
+    count = max(query.candidates, query.offset + query.k) + len(query.exclude)
+    return not has_conditions(query) and count < len(reader.neighbors)
+
+
+def _by_neighbors(reader: Reader, query: Query) -> _Best:
+    snapshot, graph = reader.snapshot, reader.neighbors
+    assert snapshot is not None  # noqa: S101  (a graph is of one)
+    assert graph is not None  # noqa: S101
+    documents, scores, total = among_neighbors(
+        snapshot, graph, query, meeting(reader, snapshot, query)
+    )
+    check_numbers(scores)
+    best = _best(query, (documents, scores), least_score(query))
+    return _Best(best.scores, total, {}, is_near=True)
 
 
 def _fused(reader: Reader, query: Query, statistics: Statistics) -> _Best:

@@ -42,9 +42,9 @@ class SnapshotError(Exception):
     """The copy is damaged; the index file is not."""
 
 
-def snapshot_path(path: Path) -> Path:
+def snapshot_path(path: Path, ending: str = "snapshot") -> Path:
     """Where the copy for an index file is."""
-    return path.with_name(f"{path.name}.snapshot")
+    return path.with_name(f"{path.name}.{ending}")
 
 
 def mark_of(path: Path) -> str:
@@ -78,16 +78,18 @@ class Column:
         self._bytes = whole[offset : offset + size]
         self._array: Array = np.frombuffer(self._bytes, dtype=kind)
         self._checked = bytearray(len(self._sums))
+        self._unchecked = len(self._sums)
 
     def __len__(self) -> int:
         return len(self._array)
 
     def part(self, first: int, end: int) -> Array:
         """The numbers from one place to another."""
-        width = self._array.itemsize
-        for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
-            if not self._checked[block]:
-                self._check(block)
+        if self._unchecked > 0:
+            width = self._array.itemsize
+            for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
+                if not self._checked[block]:
+                    self._check(block)
         return self._array[first:end]
 
     def all(self) -> Array:
@@ -103,6 +105,7 @@ class Column:
         if zlib.crc32(found) != self._sums[block]:
             raise SnapshotError("a checksum is wrong")
         self._checked[block] = 1
+        self._unchecked = self._checked.count(0)
 
 
 class Snapshot:
@@ -153,6 +156,12 @@ class Snapshot:
     def features(self) -> NDArray[np.float32]:
         """The deep features of the documents at "feature.places", shape (documents, dimensions)."""
         return self._columns["features"].all().reshape(-1, self.dimensions)
+
+    def features_of(self, rows: Array) -> NDArray[np.float32]:
+        """Some rows of them."""
+        size, column = self.dimensions, self._columns["features"]
+        parts = [column.part(row * size, (row + 1) * size) for row in rows.tolist()]
+        return np.array(parts, np.float32).reshape(-1, size)
 
     def places(self, numbers: Array) -> Array:
         """Where documents are, by their numbers in the file."""
