@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
@@ -177,3 +178,17 @@ def test_what_cannot_be_had(tmp_path, path, monkeypatch, caplog):
     with closing(EmbeddedStore(path)) as store:
         assert store.search(queries(1)[0]).exact
     assert "needs usearch" in caplog.text
+
+
+def test_the_option_of_an_index(index, photos, cat):
+    assert index.search(cat, strategy="dense-cosine", approximate=True).exact
+    with ImageIndex(index.location, vectors="int8_hnsw") as asking:
+        assert asking.add(photos).added == 0
+    assert index.store.approximable() == ("dense-cosine",)
+    hits = index.search(cat, strategy="dense-cosine", approximate=True, candidates=3, k=3)
+    assert not hits.exact
+    index.reindex(visual_words=6)
+    assert index.store.approximable() == ("dense-cosine",)
+    with ImageIndex(index.location, vectors="none") as asking:
+        asking.reindex()
+    assert index.store.approximable() == ()

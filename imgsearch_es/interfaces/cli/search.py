@@ -88,7 +88,7 @@ class Refined:
             1,0.75,0.15 unless given.
         --threshold: The least score, for the strategies dense-*.
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
-            dense-euclidean, on an index made with --vectors or --visual-words.
+            dense-euclidean, on an index made with --vectors; in a file dense-cosine.
         --candidates: How many, with --approximate; 200 by default.
     """
 

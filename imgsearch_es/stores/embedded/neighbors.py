@@ -80,6 +80,8 @@ def write_neighbors(
     if snapshot.mark != mark:
         raise SnapshotError("the file was written to meanwhile")
     features = snapshot.features()
+    if not len(features):
+        raise SnapshotError("there are no deep features")
     try:
         index = _usearch().Index(ndim=snapshot.dimensions, **_GRAPH)
         for first in range(0, len(features), _TOGETHER):
