@@ -366,8 +366,8 @@ class ImageIndex(LearningIndex):
                 features have at least this cosine; True takes 0.95. Groups are connected
                 components, and no pair is missing: a bound rules out most pairs, the others are
                 compared exactly. 200,000 pictures take two minutes of a processor's time, twice as
-                many four times as long. QueryError where it is not above 0 and at most 1, or the index has no deep
-                features.
+                many four times as long. QueryError where it is not above 0 and at most 1, or the
+                index has no deep features.
         """
         settings, threshold = self._settings(), to_threshold(near)
         if threshold is not None and not settings.embedding_dimensions:
