@@ -4,9 +4,13 @@
 
 Features are synthetic, seeded, and made as a network's last layer would: each picture has a latent
 vector of 64 numbers, the center of one of 1,000 Zipf classes plus normal noise nearly as large; a
-random linear map and a rectifier make the feature of it, and lengths vary. Queries are new pictures
-of the same kind. All contenders answer the same queries, each time in another order; recall is the
-share of the true ten nearest (float64, NumPy) among the ten found.
+random linear map and a rectifier make the feature of it, and lengths vary. One in twenty is a copy
+of another with some noise. Queries are new pictures of the same kind. All contenders answer the
+same queries, each time in another order; recall is the share of the true ten nearest (float64,
+NumPy) among the ten found.
+
+With --near 0.95 the pairs of that cosine are found as `imgsearch duplicates` does, and by all
+products in NumPy, of a tenth of the pictures with all others: all pairs take five times as long.
 """
 
 from __future__ import annotations
@@ -34,12 +38,14 @@ import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
 
-from imgsearch_es.analysis.visual_words import DEFAULT_WORDS  # noqa: E402
 from imgsearch_es.retrieval.dense import COMPARISONS  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
+from imgsearch_es.retrieval.duplicates import find_groups  # noqa: E402
+from imgsearch_es.retrieval.near_pairs import near_pairs  # noqa: E402
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
+from imgsearch_es.stores.embedded.snapshot import Snapshot, snapshot_path  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import from_labels  # noqa: E402
 
@@ -50,7 +56,8 @@ with needs("benchmark"):
 K = 10
 STRATEGY = "dense-cosine"
 LATENT, CLASSES, NOISE = 64, 1000, 0.8
-EXACT, EMBEDDED = "Elasticsearch exact", "embedded exact"
+COPIES = 0.05
+EXACT, EMBEDDED = "Elasticsearch exact", "file, exact"
 Answer = list[int]
 Way = Callable[[np.ndarray], Answer]
 
@@ -67,6 +74,10 @@ class Collection:
         self.vectors = np.concatenate(
             [self.features(min(10_000, pictures - n)) for n in range(0, pictures, 10_000)]
         )
+        of, to = self._random.integers(pictures, size=(2, int(pictures * COPIES)))
+        noise = self._random.normal(size=(len(of), dimensions)) / np.sqrt(dimensions)
+        sizes = self._random.uniform(0, 0.5, len(of)) * np.linalg.norm(self.vectors[of], axis=1)
+        self.vectors[to] = self.vectors[of] + sizes[:, None] * noise
 
     def features(self, count: int) -> np.ndarray:
         """New pictures of the same kind."""
@@ -100,17 +111,15 @@ def best(scores: np.ndarray) -> Answer:
     return [int(i) for i in found[np.argsort(-scores[found], kind="stable")]]
 
 
-def filled(store: Store, collection: Collection, words: int = 0) -> float:
-    """Index all documents, with so many visual words of each; gives seconds."""
-    sizes = {"dimensions": collection.vectors.shape[1], "words": words, "batch": 2000}
+def filled(store: Store, collection: Collection) -> float:
+    """Index all documents; gives seconds."""
+    sizes = {"dimensions": collection.vectors.shape[1], "batch": 2000}
     return fill(store, collection.documents(), from_labels(["none"]), **sizes)
 
 
-def of_store(store: Store, candidates: int = 0, words: int = 0) -> Way:
-    options = {"k": K, "candidates": candidates, "visual_words": words}
-
+def of_store(store: Store, candidates: int = 0) -> Way:
     def answer(vector: np.ndarray) -> Answer:
-        query = Query((), strategy=STRATEGY, embedding=vector, **options)
+        query = Query((), strategy=STRATEGY, embedding=vector, k=K, candidates=candidates)
         return [int(hit.document.id, 16) for hit in store.search(query).hits]
 
     return answer
@@ -160,15 +169,49 @@ def contenders(
         ways.setdefault(EXACT, of_store(store))
         for candidates in options.candidates:
             ways[f"{kind}, {candidates} candidates"] = of_store(store, candidates)
-    for name, words in ((EMBEDDED, 0), ("embedded, visual words", DEFAULT_WORDS)):
-        embedded = EmbeddedStore(f"{folder}/{words}.duckdb")
-        stack.callback(embedded.close)
-        seconds[name] = round(filled(embedded, collection, words), 1)
-        for candidates in options.candidates if words else [0]:
-            ways[f"{name}, {candidates} candidates" if words else name] = of_store(
-                embedded, candidates, words
-            )
+    file = Path(folder, "photos.duckdb")
+    embedded = EmbeddedStore(file, vectors="int8_hnsw")
+    stack.callback(embedded.close)
+    seconds["file, and its graph"] = round(filled(embedded, collection), 1)
+    for path in sorted(Path(folder).iterdir()):
+        seconds[f"MB of {path.name}"] = round(path.stat().st_size / 1e6)
+    seconds["its graph"] = round(Snapshot(snapshot_path(file, "neighbors")).seconds, 1)
+    ways[EMBEDDED] = of_store(embedded)
+    for candidates in options.candidates:
+        ways[f"file, {candidates} candidates"] = of_store(embedded, candidates)
+    if options.near:
+        near_duplicates(embedded, collection, options.near)
     return {**ways, **in_memory(collection)}, seconds
+
+
+def near_duplicates(store: Store, collection: Collection, threshold: float) -> None:
+    """Print what it takes to find them, and whether all are found."""
+    vectors = collection.vectors
+    started, busy = time.perf_counter(), time.process_time()
+    groups = find_groups(store.fingerprints(embeddings=True), threshold)
+    took = time.perf_counter() - started, time.process_time() - busy
+    found = {
+        (min(a, b), max(a, b))
+        for one, two in near_pairs(vectors, threshold)
+        for a, b in zip(one.tolist(), two.tolist(), strict=True)
+    }
+    started, busy = time.perf_counter(), time.process_time()
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected, tenth = set(), len(vectors) // 10
+    for first in range(0, tenth, 1024):
+        rows = directions[first : min(first + 1024, tenth)]
+        for other in range(0, len(vectors), 8192):
+            i, j = np.nonzero(rows @ directions[other : other + 8192].T >= threshold)
+            expected |= set(zip((first + i).tolist(), (other + j).tolist(), strict=True))
+    # A tenth with all, each pair once: half of it is what a tenth of all pairs takes.
+    plain = [5 * s for s in (time.perf_counter() - started, time.process_time() - busy)]
+    expected = {pair for pair in expected if pair[0] < pair[1]}
+    share = len(expected & found) / max(1, len(expected))
+    print(f"\n| near duplicates, cosine {threshold} | pictures | s | processor s | pairs found |")
+    print("|---|---:|---:|---:|---:|")
+    print(f"| `duplicates` | {len(vectors):,} | {took[0]:.1f} | {took[1]:.1f} | {share:.4f} |")
+    print(f"| NumPy, all products | {len(vectors):,} | {plain[0]:.0f} | {plain[1]:.0f} | 1 |")
+    print(f"\n{len(groups)} groups, {len(found)} pairs\n", flush=True)
 
 
 def measure(collection: Collection, queries: int, ways: dict[str, Way]) -> list[dict[str, Any]]:
@@ -208,6 +251,7 @@ def main() -> None:
     parser.add_argument(
         "--kinds", nargs="*", default=["int8_hnsw", "bbq_hnsw", "flat"], help="none needs no server"
     )
+    parser.add_argument("--near", type=float, default=0, help="cosine of near duplicates")
     parser.add_argument("--heap", default="4g", help="of a node that is started for this")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()

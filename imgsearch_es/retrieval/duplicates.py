@@ -4,9 +4,7 @@ Exact duplicates have the same SHA-256. Near duplicates have deep features whose
 above a threshold; they are grouped by connected components, so two pictures of one group may be
 less alike than the threshold when a third is between them.
 
-All pairs are compared. The vectors wait in a temporary file and are multiplied block by block in
-float32. A product so close to the threshold that rounding could decide is computed again in
-float64, as the strategy ``dense-cosine`` computes it.
+The vectors wait in a temporary file; `near_pairs` compares all of them, exactly.
 """
 
 from __future__ import annotations
@@ -22,13 +20,12 @@ from numpy.typing import NDArray
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS, Vectors
 from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.near_pairs import near_pairs
 
 NEAR = 0.95
 """The least cosine of near duplicates, unless told otherwise."""
-BLOCK = 2048
-"""Vectors in a block."""
-_ROUNDING = 4 * 2.0**-24
-"""Error of a float32 product of unit vectors, per dimension."""
+_TOGETHER = 1 << 20
+"""Near pairs in memory at a time."""
 _SHOWN = ("id", "uri", "sha256", "width", "height", "bytes", "format")
 
 
@@ -92,7 +89,7 @@ def duplicate_groups(
 
 
 def find_groups(
-    fingerprints: Iterable[Fingerprint], threshold: float | None = None, *, block: int = BLOCK
+    fingerprints: Iterable[Fingerprint], threshold: float | None = None
 ) -> list[list[str]]:
     """Group the ids of pictures that are the same, or nearly: at least two, sorted.
 
@@ -115,7 +112,9 @@ def find_groups(
         if threshold is not None and numbers:
             file.flush()
             vectors = np.memmap(file, np.float32, "r").reshape(len(numbers), -1)
-            _join_near(labels, vectors, np.array(numbers, np.int64), threshold, block)
+            own = np.array(numbers)
+            pairs = near_pairs(vectors, threshold)
+            labels = _join_near(labels, ((own[one], own[two]) for one, two in pairs))
     order = np.argsort(labels, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     names = list(ids)
@@ -154,45 +153,23 @@ def _similarity(first: Document, other: Document) -> float | None:
 
 
 def _join_near(
-    labels: NDArray[np.int64],
-    vectors: Vectors,
-    numbers: NDArray[np.int64],
-    threshold: float,
-    block: int,
-) -> None:
-    """Give pictures that are near the same label, and with them all of their groups.
+    labels: NDArray[np.int64], pairs: Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]]
+) -> NDArray[np.int64]:
+    """Labels that are the same for pictures that are near, and with them for all their groups."""
+    from scipy.sparse import coo_array  # takes a moment to import
+    from scipy.sparse.csgraph import connected_components
 
-    The vectors are mapped from a file, so that memory does not grow with their number.
-    """
-    for start in range(0, len(numbers), block):
-        rows = vectors[start : start + block]
-        for other in range(start, len(numbers), block):
-            columns = vectors[other : other + block]
-            near = _are_near(rows, columns, threshold)
-            for i in np.flatnonzero(near.any(axis=1)):
-                label = labels[numbers[start + i]]
-                met = labels[numbers[other : other + len(columns)][near[i]]]
-                if (met != label).any():
-                    labels[np.isin(labels, met)] = label
+    count, waiting, edges = len(labels), 0, [(labels[:0], labels[:0])]
 
+    def joined() -> NDArray[np.int64]:
+        one, two = (np.concatenate(ends) for ends in zip(*edges, strict=True))
+        graph = coo_array((np.ones(len(one), dtype=bool), (one, two)), shape=(count, count))
+        return np.asarray(connected_components(graph, directed=False)[1][labels], np.int64)
 
-def _are_near(rows: Vectors, columns: Vectors, threshold: float) -> NDArray[np.bool_]:
-    """Which pairs have a cosine, rounded to float32, at or above the threshold.
-
-    Rows of shape (n, dimensions) and columns of shape (m, dimensions), none zero, give (n, m).
-    """
-    least = np.float32(threshold)
-    products = _unit(rows) @ _unit(columns).T
-    tolerance = np.float32(_ROUNDING * rows.shape[1])
-    near = products > least + tolerance
-    unsure = ~near & (products >= least - tolerance)
-    for i in np.flatnonzero(unsure.any(axis=1)):
-        at = np.flatnonzero(unsure[i])
-        scores = COMPARISONS["dense-cosine"].scores(rows[i], columns[at])
-        near[i, at] = scores.astype(np.float32) >= least
-    return np.asarray(near)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(vectors / lengths, dtype=np.float32)
+    for one, two in pairs:
+        is_new = labels[one] != labels[two]
+        edges.append((labels[one[is_new]], labels[two[is_new]]))
+        waiting += len(edges[-1][0])
+        if waiting > _TOGETHER:
+            labels, waiting, edges = joined(), 0, edges[:1]
+    return joined()

@@ -47,10 +47,10 @@ class SearchRequest:
             a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
         threshold: the least score of a hit, for the strategies "dense-*" and "visual-words".
-        approximate: for "dense-cosine", "dense-dot" and "dense-euclidean", on Elasticsearch with
-            ``vectors="int8_hnsw"`` or the like, and on any index with visual words: compare only
-            what the index of nearest neighbors, or that of visual words, gives. Faster on many
-            pictures; a hit may be missing, so ``hits.exact`` is False.
+        approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare only what an
+            index of nearest neighbors gives (``vectors="int8_hnsw"`` or the like; in a file for
+            "dense-cosine"), or on Elasticsearch visual words. Faster on many pictures; a hit may
+            be missing, so ``hits.exact`` is False. A file without one answers exactly.
         candidates: how many of them, by default 200; more find more, and take longer.
         exclude_self: leave out the query's own pictures.
         like: pictures to search closer to, given as ``image`` is; alone or with the rest.

@@ -34,8 +34,6 @@ def open_store(location: str, **options: Any) -> Store:
             f"an index is a file of this machine or an address that begins with http:// or "
             f"https://, not with {scheme}://"
         )
-    if options:
-        raise ConfigurationError(
-            f"{location} is a file, which has no option {next(iter(options))!r}"
-        )
-    return EmbeddedStore(location)
+    if unknown := options.keys() - {"vectors"}:
+        raise ConfigurationError(f"{location} is a file, which has no option {min(unknown)!r}")
+    return EmbeddedStore(location, **options)

@@ -67,7 +67,7 @@ def test_fingerprints_and_groups(place):
         for threshold in (0.8, 0.95, 0.99):
             expected = groups(documents, threshold)
             assert expected
-            assert find_groups(found, threshold, block=128) == expected
+            assert find_groups(found, threshold) == expected
         bare = list(store.fingerprints(embeddings=False))
         assert all(item.embedding is None for item in bare)
         assert find_groups(bare) == groups(documents, None) != []

@@ -307,10 +307,10 @@ def test_strategies(run, asked):
     assert run("models", "--strategies").stdout.count("or approximate") == 3
 
 
-def test_a_file_has_no_index_of_neighbors(run, photos, tmp_path):
+def test_a_file_has_no_shards(run, photos, tmp_path):
     arguments = ("index", photos, "-i", tmp_path / "new.duckdb", "--model", "fake")
-    refused = run(*arguments, "--vectors", "int8_hnsw", code=1).stderr
-    assert "is a file, which has no option 'vectors'" in refused
+    refused = run(*arguments, "--shards", "2", code=1).stderr
+    assert "is a file, which has no option 'shards'" in refused
     assert not (tmp_path / "new.duckdb").exists()
 
 

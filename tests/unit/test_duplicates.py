@@ -11,11 +11,11 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.duplicates import (
     NEAR,
     Fingerprint,
-    _are_near,
     describe_group,
     find_groups,
     to_threshold,
 )
+from imgsearch_es.retrieval.near_pairs import near_pairs
 from tests.conformance.collections import document
 
 
@@ -59,26 +59,51 @@ def test_a_picture_read_twice_is_no_double_of_itself():
     assert find_groups(prints, 0.9) == []
 
 
-@pytest.mark.parametrize("block", [2, 7, 1000])
-def test_blocks_make_no_difference(block):
+def reference(vectors: np.ndarray) -> np.ndarray:
+    """The cosines of all pairs."""
+    wide = vectors.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1)
+    return ((wide @ wide.T) / np.outer(norms, norms)).astype(np.float32)
+
+
+def pairs(vectors: np.ndarray, threshold: float, **sizes: int) -> set[tuple[int, int]]:
+    found = near_pairs(vectors, threshold, **sizes)
+    return {(min(a, b), max(a, b)) for one, two in found for a, b in zip(one, two, strict=True)}
+
+
+def expected(cosines: np.ndarray, threshold: float) -> set[tuple[int, int]]:
+    return set(zip(*np.nonzero(np.triu(cosines >= np.float32(threshold), 1)), strict=True))
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 70, 300])
+@pytest.mark.parametrize("kind", ["normal", "positive", "clustered", "same"])
+def test_all_pairs_are_found_and_no_other(kind, dimensions):
     random = np.random.default_rng(3)
-    vectors = random.normal(size=(150, 3))
-    prints = [print_of(f"{i:03}", str(i), *vector) for i, vector in enumerate(vectors)]
-    assert find_groups(prints, 0.995, block=block) == find_groups(prints, 0.995)
+    vectors = random.normal(size=(250, dimensions))
+    if kind == "positive":
+        vectors = np.maximum(vectors, 0) + 1e-3
+    elif kind == "clustered":
+        vectors = vectors[:40][random.integers(40, size=250)] + 0.2 * vectors
+    elif kind == "same":
+        vectors = vectors[random.integers(3, size=250)]
+    lengths = 10.0 ** random.uniform(-18, 18, size=(250, 1))
+    vectors = (vectors * lengths).astype(np.float32)
+    cosines = reference(vectors)
+    for threshold in (0.2, 0.95, 1.0):
+        found = pairs(vectors, threshold)
+        assert found == expected(cosines, threshold)
+        for rows, columns in ((7, 20), (64, 64), (100, 30)):
+            assert pairs(vectors, threshold, rows=rows, columns=columns) == found
 
 
 def test_rounding_does_not_decide():
     """At a threshold that is some pair's very cosine, the pair is near; just above, it is not."""
-    random = np.random.default_rng(5)
-    rows = random.normal(size=(60, 300)).astype(np.float32)
-    wide = rows.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1)
-    exact = ((wide @ wide.T) / np.outer(norms, norms)).astype(np.float32)
+    vectors = np.random.default_rng(5).normal(size=(60, 300)).astype(np.float32)
+    cosines = reference(vectors)
     for i, j in ((0, 1), (4, 9), (20, 50)):
-        above = np.nextafter(exact[i, j], np.float32(2))
-        for threshold in (exact[i, j], above):
-            expected = exact >= threshold
-            np.testing.assert_array_equal(_are_near(rows, rows, float(threshold)), expected)
+        above = np.nextafter(cosines[i, j], np.float32(2))
+        for threshold in map(float, (cosines[i, j], above)):
+            assert pairs(vectors, threshold) == expected(cosines, threshold)
 
 
 def test_a_thousand_of_the_same_picture():

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded import snapshot_writing
+from imgsearch_es.stores.embedded import store as embedded_store
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.snapshot import Snapshot, mark_of, snapshot_path
 from imgsearch_es.stores.embedded.store import EmbeddedStore
@@ -82,7 +84,7 @@ def test_a_stale_one_is_opened_once(path, monkeypatch):
         opened.append(place)
         return Snapshot(place)
 
-    monkeypatch.setattr(snapshot_writing, "Snapshot", count)
+    monkeypatch.setattr(store._copy, "_kind", count)
     for _ in range(3):
         assert found(store)[0][1] == document("new", []).id
     assert len(opened) == 1
@@ -134,7 +136,7 @@ def test_without_room_or_leave_for_it_the_file_answers(path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshot_writing, "write_snapshot", full)
+    monkeypatch.setattr(embedded_store, "write_snapshot", full)
     store = make(path)
     assert len(found(store)) == 20
     assert list(path.parent.iterdir()) == [path]
@@ -169,7 +171,7 @@ def test_making_it_ends_when_somebody_wants_to_write(path):
     store.write([document("new", [("tabby", 1.0)])])
     with store._reading() as reader:
         assert gate.shut()
-        store._copy.make(reader)
+        store._copy.make(partial(snapshot_writing.write_snapshot, reader))
         gate.open()
     assert store._copy.of_now() is None
 

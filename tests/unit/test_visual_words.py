@@ -118,8 +118,6 @@ def test_an_index_gets_words_without_reading_a_picture(index, photos, cat, tmp_p
     for asked, kept in (({"analyzer": three}, 3), ({}, 3), ({"visual_words": False}, None)):
         assert index.reindex(**asked).copied == 12
         assert index.stats()["analyzer"].get("visual_words") == kept
-        approximate = index.search(cat, strategy="dense-cosine", approximate=True)
-        assert approximate.exact == (kept is None)
 
 
 def test_words_have_no_visual_words_and_feedback_has(fake_model, photos, tmp_path):

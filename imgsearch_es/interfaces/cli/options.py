@@ -104,11 +104,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Layout:
-    """How Elasticsearch keeps a new index.
+    """How Elasticsearch keeps a new index, and a file its deep features.
 
     Elasticsearch:
         --vectors KIND: Also index deep features, for `imgsearch search --approximate`: int8_hnsw,
-            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat.
+            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat. A file takes int8_hnsw, from now on, or
+            none.
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
         --impacts FORMULAS: Make searches by cosine, sqrt, bm25 or several (with commas) as fast
             as by auto.

@@ -88,7 +88,7 @@ class Refined:
             1,0.75,0.15 unless given.
         --threshold: The least score, for the strategies dense-*.
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
-            dense-euclidean, on an index made with --vectors or --visual-words.
+            dense-euclidean, on an index made with --vectors; in a file dense-cosine.
         --candidates: How many, with --approximate; 200 by default.
         --sort FIELD: List what matches by taken_at (newest first), indexed_at, width, height,
             bytes, filename, uri or metadata.NAME instead of scoring; -FIELD the other way round.
@@ -301,7 +301,7 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
     each group the largest picture comes first, with its cosine to the others.
 
     Options:
-        --near: Also pictures whose deep features have at least this cosine, such as 0.95.
+        --near: Also all pictures whose deep features have at least this cosine, such as 0.95.
     """
     from imgsearch_es.pictures.files import to_path
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 BOUNDED = ("dense-cosine", "dense-dot", "dense-euclidean")
@@ -107,6 +108,20 @@ def compared(query: Query, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     rows = max(1, _IN_CACHE // matrix.shape[1])
     parts = [query.compare(matrix[first : first + rows]) for first in range(0, len(matrix), rows)]
     return np.concatenate(parts).astype(np.float32)
+
+
+def among_neighbors(snapshot: Snapshot, neighbors: Neighbors, query: Query) -> Scores:
+    """The nearest by the graph, so many as the query has candidates, compared exactly."""
+    rows = neighbors.rows(_vector(query), candidates(query))
+    scores = query.compare(snapshot.features_of(rows)).astype(np.float32)
+    least = -np.inf if query.threshold is None else np.float32(query.threshold)
+    places = snapshot.column("feature.places")[rows]
+    return Scores(places, scores, int(np.count_nonzero(scores >= least)))
+
+
+def candidates(query: Query) -> int:
+    """How many of the nearest are compared for the best of an approximate answer."""
+    return max(query.candidates, query.offset + query.k) + len(query.exclude)
 
 
 def _vector(query: Query) -> NDArray[np.float32]:

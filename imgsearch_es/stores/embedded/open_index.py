@@ -14,10 +14,11 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.open_file import Identity, check_place
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.selecting import has_conditions
-from imgsearch_es.stores.embedded.snapshot import SnapshotError, mark_of
+from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
 from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
 from imgsearch_es.stores.embedded.sources import SnapshotSource, Source
 
@@ -36,7 +37,8 @@ class OpenIndex(Store):
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
         self._text, self._checked, self._written_at = "", 0, 0
-        self._copy, self._read_at = KeptSnapshot(path), ""
+        self._copy, self._read_at = KeptSnapshot(path, Snapshot), ""
+        self._neighbors = KeptSnapshot(path, Neighbors, "neighbors")
 
     def settings(self) -> IndexSettings | None:
         if self._settings is None and self._file.exists():
@@ -66,13 +68,15 @@ class OpenIndex(Store):
         """What the snapshot says if it is of the file's state, otherwise what the file says."""
         snapshot = self._copy.of_now()
         if snapshot is not None:
+            near = self._neighbors.of_now() if any(q.candidates for q in queries) else None
+            near = near if near is not None and near.mark == snapshot.mark else None
             try:
                 if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
                     with self._telling():
-                        return ask(SnapshotSource(self._reader(None), snapshot))
+                        return ask(SnapshotSource(self._reader(None), snapshot, near))
                 with self._reading() as reader:
                     if snapshot.mark == mark_of(self._file.path):
-                        return ask(SnapshotSource(reader, snapshot))
+                        return ask(SnapshotSource(reader, snapshot, near))
             except SnapshotError as error:
                 self._copy.give_up(error)
         with self._reading() as reader:

@@ -16,7 +16,7 @@ from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.retrieval.strategies import STRATEGIES
-from imgsearch_es.stores.embedded.nearest import BOUNDED, Scores, compared
+from imgsearch_es.stores.embedded.nearest import BOUNDED, Scores
 from imgsearch_es.stores.embedded.sources import Places, Posting, Source
 
 _BLOCK = 512
@@ -55,14 +55,12 @@ def many_scores(
     together: dict[tuple[Any, ...], list[int]] = {}
     for i, (query, _) in enumerate(queries):
         way = _way(query, best_alone)
-        left_out = query.exclude if way is _by_candidates else ()
-        alike = way, query.filters, query.must, query.must_not, left_out
-        together.setdefault(alike, []).append(i)
+        together.setdefault((way, query.filters, query.must, query.must_not), []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
     excluded = source.places(ids)
     found: dict[int, T] = {}
-    for (way, filters, must, must_not, unwanted), places in together.items():
-        conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
+    for (way, filters, must, must_not), places in together.items():
+        conditions = Selection(filters=filters, must=must, must_not=must_not)
         some = [queries[i] for i in places]
         for i, scores in zip(places, way(source, some, conditions), strict=True):
             query = queries[i][0]
@@ -137,8 +135,6 @@ def sums(zeros: NDArray[np.float64], lists: Sequence[NDArray[np.intp]]) -> Score
 def _way(query: Query, best_alone: bool) -> Way:
     if STRATEGIES[query.strategy].by_words:
         return _by_words
-    if query.candidates and query.visual_words:
-        return _by_candidates
     if not query.is_dense:
         return _by_postings
     return _by_bounds if best_alone and query.strategy in BOUNDED else _by_features
@@ -193,21 +189,6 @@ def _summand(query: Query, statistics: Statistics) -> Callable[[float, Posting],
         return formula.summand(weight, found.scores, context)
 
     return summand
-
-
-def _by_candidates(
-    source: Source, queries: Sequence[Weighted], conditions: Selection
-) -> Iterable[Scores]:
-    """Those that share most by visual words, compared by their deep features."""
-    every = _by_words(source, queries, conditions)
-    for (query, _), (places, scores, _) in zip(queries, every, strict=True):
-        best = best_places(scores, max(query.candidates, query.offset + query.k))
-        near = np.sort(best if places is None else places[best])
-        blocks = [(near[:0], scores[:0])]
-        for some, matrix in source.vectors_of(near) if len(near) else ():
-            blocks.append((some, compared(query, matrix)))
-        found, values = zip(*blocks, strict=True)
-        yield Scores(np.concatenate(found), np.concatenate(values))
 
 
 def _by_features(

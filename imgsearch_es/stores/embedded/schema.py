@@ -8,12 +8,14 @@ Any DuckDB client can read them; the view ``picture_terms`` is there for people:
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import duckdb
 
 from imgsearch_es.errors import SchemaError
 from imgsearch_es.retrieval.documents import TAUGHT_SCHEMA
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.stores.embedded.neighbors import NONE
 from imgsearch_es.stores.settings import read_settings as read_settings_of
 
 PHOTO = (
@@ -141,4 +143,12 @@ def read_value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 
 def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
     """Replace one value of the settings table."""
-    connection.execute("UPDATE settings SET value = $2 WHERE name = $1", [name, value])
+    connection.execute("DELETE FROM settings WHERE name = $1", [name])
+    connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])
+
+
+def vectors(connection: duckdb.DuckDBPyConnection) -> str:
+    """How the file indexes deep features; "none" where nobody asked for it."""
+    with suppress(KeyError):
+        return read_value(connection, "vectors")
+    return NONE

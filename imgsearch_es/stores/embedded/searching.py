@@ -67,7 +67,7 @@ def search(source: Source, queries: Sequence[Weighted]) -> list[SearchResult]:
     pages = source.pages([(query, best) for (query, _), best in zip(queries, found, strict=True)])
     took = (time.perf_counter() - started) * 1000 / len(queries)
     return [
-        result(*item, page, best.total, took)
+        result(*item, page, best.total, took, is_near=source.is_near(item[0]))
         for item, best, page in zip(queries, found, pages, strict=True)
     ]
 
@@ -81,11 +81,16 @@ def ranked(
 
 
 def result(
-    query: Query, statistics: Statistics, hits: Sequence[Scored], total: int, took_ms: float
+    query: Query,
+    statistics: Statistics,
+    hits: Sequence[Scored],
+    total: int,
+    took_ms: float,
+    *,
+    is_near: bool = False,
 ) -> SearchResult:
-    """The exact answer to a query."""
+    """The answer to a query, exact unless only the nearest by a graph were compared."""
     strategy, means = query.strategy, "every vector was compared"
-    is_near = bool(query.candidates and query.visual_words)
     if query.fusion is not None:
         strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
     elif not query.is_dense:
@@ -94,11 +99,11 @@ def result(
         means = "every posting of the query's visual words was added up"
     elif is_near:
         means = (
-            f"of {total} pictures that share most by visual words the best were found exactly; "
-            "nearer ones may be missing"
+            f"{total} pictures that an index of neighbors found were compared exactly; nearer ones "
+            "may be missing"
         )
     elif query.candidates:
-        means += ": a file without visual words has no approximate answers"
+        means += ": the file has no approximate answer to this (see docs/exactness.md)"
     return SearchResult(
         hits=hits,
         total=total,

@@ -43,9 +43,9 @@ class SnapshotError(Exception):
     """The copy is damaged; the index file is not."""
 
 
-def snapshot_path(path: Path) -> Path:
+def snapshot_path(path: Path, ending: str = "snapshot") -> Path:
     """Where the copy for an index file is."""
-    return path.with_name(f"{path.name}.snapshot")
+    return path.with_name(f"{path.name}.{ending}")
 
 
 def mark_of(path: Path) -> str:
@@ -79,16 +79,18 @@ class Column:
         self._bytes = whole[offset : offset + size]
         self._array: Array = np.frombuffer(self._bytes, dtype=kind)
         self._checked = bytearray(len(self._sums))
+        self._unchecked = len(self._sums)
 
     def __len__(self) -> int:
         return len(self._array)
 
     def part(self, first: int, end: int) -> Array:
         """The numbers from one place to another."""
-        width = self._array.itemsize
-        for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
-            if not self._checked[block]:
-                self._check(block)
+        if self._unchecked:
+            width = self._array.itemsize
+            for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
+                if not self._checked[block]:
+                    self._check(block)
         return self._array[first:end]
 
     def all(self) -> Array:
@@ -101,7 +103,7 @@ class Column:
 
     def check(self, first: Array, end: Array) -> None:
         """Look at the numbers from some places to others, as ``part`` does."""
-        if 0 not in self._checked:
+        if not self._unchecked:
             return
         width = self._array.itemsize
         begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
@@ -119,6 +121,7 @@ class Column:
         if zlib.crc32(found) != self._sums[block]:
             raise SnapshotError("a checksum is wrong")
         self._checked[block] = 1
+        self._unchecked = self._checked.count(0)
 
 
 class Snapshot:
@@ -171,6 +174,13 @@ class Snapshot:
     def features(self) -> NDArray[np.float32]:
         """The deep features of the documents at "feature.places", shape (documents, dimensions)."""
         return self._columns["features"].all().reshape(-1, self.dimensions)
+
+    def features_of(self, rows: Array) -> NDArray[np.float32]:
+        """Some rows of them."""
+        size, column = self.dimensions, self._columns["features"]
+        column.check(rows * size, (rows + 1) * size)
+        found: NDArray[np.float32] = column.of(slice(None)).reshape(-1, size)[rows]
+        return found
 
     def places(self, numbers: Array) -> Array:
         """Where documents are, by their numbers in the file."""

@@ -8,12 +8,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.views import PARTS
+from imgsearch_es.errors import MissingDependencyError
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.rows import Reader
 from imgsearch_es.stores.embedded.schema import posting_tables, views
@@ -52,18 +53,19 @@ _LONG, _PAUSE = 0.5, 20
 """What takes more seconds to make is made again after so many times of them."""
 
 Array = NDArray[Any]
+Kind = TypeVar("Kind", bound=Snapshot)
 _log = logging.getLogger(__name__)
 
 
-class KeptSnapshot:
+class KeptSnapshot(Generic[Kind]):
     """The copy of an index file, open as long as it is of the file's state."""
 
-    def __init__(self, path: Path) -> None:
-        self._file, self._path = path, snapshot_path(path)
-        self._open: Snapshot | None = None
+    def __init__(self, path: Path, kind: Callable[[Path], Kind], ending: str = "snapshot") -> None:
+        self._file, self._path, self._kind = path, snapshot_path(path, ending), kind
+        self._open: Kind | None = None
         self._opened = ""
 
-    def of_now(self) -> Snapshot | None:
+    def of_now(self) -> Kind | None:
         """The copy of the file as it is now, if there is one; a stale one is opened once."""
         mark = mark_of(self._file)
         if self._open is not None and self._open.mark == mark:
@@ -72,7 +74,7 @@ class KeptSnapshot:
         if there != self._opened:
             self._open, self._opened = None, there
             try:
-                self._open = Snapshot(self._path)
+                self._open = self._kind(self._path)
             except FileNotFoundError:
                 pass
             except (OSError, SnapshotError, ValueError, LookupError) as error:
@@ -85,7 +87,7 @@ class KeptSnapshot:
         _log.warning("%s is not used: %s", self._path, error)
         self._open = None
 
-    def make(self, reader: Reader) -> None:
+    def make(self, write: Callable[[Path, str, Callable[[], bool]], None]) -> None:
         """Make it anew, unless it is of this state, or somebody else makes it or waits to write.
 
         A large one is not made again soon: whoever adds a picture a minute would write all day.
@@ -97,10 +99,10 @@ class KeptSnapshot:
         try:
             mark = settled_mark_of(self._file)
             if gate.shut():
-                write_snapshot(reader, draft, mark, lambda: not wanted.is_shut())
+                write(draft, mark, lambda: not wanted.is_shut())
                 draft.replace(self._path)
-        except (OSError, NotPossibleError) as error:
-            _log.info("no snapshot of %s was made: %s", self._file, error)
+        except (OSError, NotPossibleError, SnapshotError, MissingDependencyError) as error:
+            _log.info("%s was not made: %s", self._path, error)
         finally:
             draft.unlink(missing_ok=True)
             gate.open()

@@ -19,7 +19,14 @@ from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import LazyHits, Scored, best_first
-from imgsearch_es.stores.embedded.nearest import Scores, compared, nearest
+from imgsearch_es.stores.embedded.nearest import (
+    Scores,
+    among_neighbors,
+    candidates,
+    compared,
+    nearest,
+)
+from imgsearch_es.stores.embedded.neighbors import STRATEGY, Neighbors
 from imgsearch_es.stores.embedded.rows import Reader, to_document
 from imgsearch_es.stores.embedded.selecting import has_conditions, selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
@@ -29,7 +36,6 @@ SELECT term, document, score {lengths}
 FROM {table} JOIN (SELECT unnest($terms)::INTEGER AS term) USING (term) {joined} {selection}
 """
 _LENGTHS = ", length, norm", "JOIN (SELECT document, length, norm FROM documents) USING (document)"
-_SOME = "JOIN (SELECT unnest($near::INTEGER[]) AS document) USING (document)"
 _EXCLUDED = "SELECT id, document FROM documents JOIN (SELECT unnest($1) AS id) USING (id)"
 _BY_NUMBER = (
     "SELECT document, {} "
@@ -146,10 +152,6 @@ class Source:
             block = f"{where} AND document >= $first AND document < $end"
             yield from self._vectors(block, {**parameters, **span})
 
-    def vectors_of(self, places: Places) -> Vectors:
-        """Those of some documents, in any order."""
-        yield from self._vectors(_SOME, {"near": places.tolist()})
-
     def _vectors(self, where: str, parameters: dict[str, Any]) -> Vectors:
         block = self.reader.connection.execute(
             f"SELECT document, embedding FROM embeddings {where}", parameters
@@ -169,6 +171,10 @@ class Source:
                 blocks.append((places, compared(query, matrix)))
         columns = [zip(*blocks, strict=True) for blocks in found]
         return [Scores(np.concatenate(places), np.concatenate(some)) for places, some in columns]
+
+    def is_near(self, query: Query) -> bool:
+        """Whether a graph answers: not where conditions may leave few, or all are compared."""
+        return False
 
     def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
         """The same, for strategies in BOUNDED, of the best alone where that is quicker."""
@@ -217,9 +223,11 @@ class Source:
 class SnapshotSource(Source):
     """The snapshot; DuckDB is asked only what meets conditions."""
 
-    def __init__(self, reader: Reader, snapshot: Snapshot) -> None:
+    def __init__(
+        self, reader: Reader, snapshot: Snapshot, neighbors: Neighbors | None = None
+    ) -> None:
         super().__init__(reader)
-        self._snapshot = snapshot
+        self._snapshot, self._neighbors = snapshot, neighbors
         self.together = min(max(20, _SCORED // (len(snapshot) + 1)), 1000)
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
@@ -270,14 +278,7 @@ class SnapshotSource(Source):
         self._snapshot.keep(zeros)
 
     def vectors(self, conditions: Selection) -> Vectors:
-        return self._mapped(self._meeting(conditions))
-
-    def vectors_of(self, places: Places) -> Vectors:
-        is_near = np.zeros(len(self._snapshot), dtype=bool)
-        is_near[places] = True
-        return self._mapped(is_near)
-
-    def _mapped(self, meets: NDArray[np.bool_] | None) -> Vectors:
+        meets = self._meeting(conditions)
         places, features = self._snapshot.column("feature.places"), self._snapshot.features()
         for first in range(0, len(places), _VECTORS):
             some, matrix = places[first : first + _VECTORS], features[first : first + _VECTORS]
@@ -287,8 +288,20 @@ class SnapshotSource(Source):
                 yield some, matrix
 
     def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
-        left_out = [list(self.places(query.exclude).values()) for query in queries]
-        return nearest(self._snapshot, queries, self._meeting(conditions), left_out)
+        exact = [query for query in queries if not self.is_near(query)]
+        left_out = [list(self.places(query.exclude).values()) for query in exact]
+        meets = self._meeting(conditions) if exact else None
+        found = iter(nearest(self._snapshot, exact, meets, left_out))
+        near, snapshot = self._neighbors, self._snapshot
+        return [
+            among_neighbors(snapshot, near, query) if near and self.is_near(query) else next(found)
+            for query in queries
+        ]
+
+    def is_near(self, query: Query) -> bool:
+        if not query.candidates or self._neighbors is None or query.strategy != STRATEGY:
+            return False
+        return not has_conditions(query) and candidates(query) < len(self._neighbors)
 
     def ranking(
         self, places: Places, scores: NDArray[np.float32]

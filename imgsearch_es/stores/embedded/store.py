@@ -21,7 +21,6 @@ from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import (
     IndexSettings,
     Known,
@@ -36,6 +35,7 @@ from imgsearch_es.stores.base import (
 )
 from imgsearch_es.stores.embedded import inspecting, schema, searching, teaching
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
+from imgsearch_es.stores.embedded.neighbors import NONE, STRATEGY, check_kind, write_neighbors
 from imgsearch_es.stores.embedded.open_file import make_room
 from imgsearch_es.stores.embedded.open_index import OpenIndex
 from imgsearch_es.stores.embedded.rows import (
@@ -49,6 +49,7 @@ from imgsearch_es.stores.embedded.rows import (
     stored,
     to_metadata,
 )
+from imgsearch_es.stores.embedded.snapshot_writing import write_snapshot
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import fitted
 
@@ -62,13 +63,20 @@ class EmbeddedStore(OpenIndex):
 
     Args:
         location: path of the file; ``~`` is expanded.
+        vectors: "int8_hnsw" makes an index of nearest neighbors at the end of each run from now
+            on, for approximate answers by "dense-cosine"; "none" makes none any more. By default
+            what was last asked for.
 
     Raises:
-        ConfigurationError: the path is a folder, or its folder does not exist.
+        ConfigurationError: the path is a folder, or its folder does not exist; ``vectors`` is
+            something else.
+        MissingDependencyError: usearch, which makes it, is not installed.
     """
 
-    def __init__(self, location: str | os.PathLike[str]) -> None:
+    def __init__(self, location: str | os.PathLike[str], *, vectors: str | None = None) -> None:
         super().__init__(Path(location).expanduser().absolute())
+        check_kind(vectors, self.location)
+        self._vectors = vectors
         self.ledger = EmbeddedLedger(self._file)
 
     def stored_settings(self) -> IndexSettings | None:
@@ -108,8 +116,9 @@ class EmbeddedStore(OpenIndex):
         return self._file.patient()
 
     def finish(self) -> None:
-        """Cluster the postings by term, when many were written since they last were."""
+        """Cluster the postings by term, when many were written since; make the copies anew."""
         with self._reading() as reader:
+            vectors = schema.vectors(reader.connection)
             clustered = int(schema.read_value(reader.connection, "clustered_postings"))
             tables = schema.posting_tables(reader.settings)
             count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
@@ -121,8 +130,21 @@ class EmbeddedStore(OpenIndex):
                         f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
                     )
                 schema.write_value(connection, "clustered_postings", str(count))
+        if self._vectors not in (None, vectors):
+            with self._writing() as connection:
+                schema.write_value(connection, "vectors", str(self._vectors))
+        self._make_copies()
+
+    def _make_copies(self) -> None:
+        """What searches read; the file is free while the graph is made, which takes longest."""
         with self._reading() as reader:
-            self._copy.make(reader)
+            self._copy.make(partial(write_snapshot, reader))
+            vectors, settings = schema.vectors(reader.connection), reader.settings
+        copy = self._copy.of_now()
+        if vectors == NONE or not settings.embedding_dimensions:
+            self._neighbors.delete()
+        elif copy is not None:
+            self._neighbors.make(partial(write_neighbors, copy))
 
     def remove(self, ids: Sequence[str]) -> int:
         settings = known_settings(self)
@@ -204,8 +226,8 @@ class EmbeddedStore(OpenIndex):
         return results
 
     def approximable(self) -> tuple[str, ...]:
-        """Those that find candidates by visual words, if there are any; others are exact."""
-        return APPROXIMABLE if known_settings(self).visual_words else ()
+        """The one that an index of neighbors answers, if there is one; others are exact."""
+        return () if self._neighbors.of_now() is None else (STRATEGY,)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         """Rank once, and read the documents of each page when it is asked for.
@@ -275,6 +297,7 @@ class EmbeddedStore(OpenIndex):
             with self._file.writing():
                 self._file.path.unlink()
             self._copy.delete()
+            self._neighbors.delete()
         self._forget()
 
     def mark(self) -> str:
@@ -291,6 +314,7 @@ class EmbeddedStore(OpenIndex):
         with new._file.writing() as fresh, self._writing() as old:
             if content_mark(old) != mark:
                 return False
+            schema.write_value(fresh, "vectors", self._vectors or schema.vectors(old))
             for connection in (fresh, old):  # so that no log of changes is left beside the files
                 connection.commit()
                 connection.execute("CHECKPOINT")
@@ -303,8 +327,7 @@ class EmbeddedStore(OpenIndex):
             other.replace(path)
         new._copy.delete()
         self._forget()
-        with self._reading() as reader:
-            self._copy.make(reader)
+        self._make_copies()
         return True
 
     def glance(self) -> list[Harm]:
