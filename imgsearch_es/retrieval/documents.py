@@ -34,6 +34,7 @@ it: they would add documents without the words, and call those with them harmed.
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,11 +103,10 @@ class Document:
     def checksum(self) -> str:
         """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""
         facts = self._facts()
-        facts |= {
-            "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat(),
-            "metadata": json.loads(json.dumps(facts["metadata"])),  # keys are texts, to be sorted
-        }
-        digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
+        facts["indexed_at"] = self.indexed_at.astimezone(timezone.utc).isoformat()
+        if self.metadata:
+            facts["metadata"] = json.loads(json.dumps(facts["metadata"]))  # keys are texts, sorted
+        digest = hashlib.blake2b(_SORTED.encode(facts).encode("ascii"), digest_size=16)
         if self.embedding is None:
             return digest.hexdigest()
         digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
@@ -217,7 +217,8 @@ class Document:
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
-        seen = {} if self.views is None else {"views": self.views}
+        views = self.views
+        seen = {} if views is None else {"views": views}
         return {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
