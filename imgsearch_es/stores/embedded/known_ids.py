@@ -1,4 +1,4 @@
-"""Which documents may be in an index file already, so that new ones are not looked for in all of it."""
+"""Which documents may be in an index file already: new ones need not be looked for in all of it."""
 
 from __future__ import annotations
 

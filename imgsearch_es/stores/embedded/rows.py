@@ -113,7 +113,7 @@ def _insert_rows(
 ) -> None:
     """As arrays, which DuckDB reads three times as fast as lists of Python's values."""
     lists = {name: rows.pop(name) for name in ("label", "terms", "scores", "views")}
-    kinds = {name: "i8" for name in ("width", "height", "bytes")} | {"indexed_at": "M8[us]"}
+    kinds = dict.fromkeys(("width", "height", "bytes"), "i8") | {"indexed_at": "M8[us]"}
     kinds |= {"length": "f8", "norm": "f8"}
     single = {name: np.array(values, kinds.get(name, object)) for name, values in rows.items()}
     counts = [len(terms) for terms in lists["terms"]]

@@ -38,6 +38,9 @@ _RECORD = (
 )
 """As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
 
+_MEMORY = 256_000_000
+"""Bytes that DuckDB may keep in memory of what is read once."""
+
 _LONG, _PAUSE = 0.5, 20
 """What takes more seconds to make is made again after so many times of them."""
 
@@ -123,9 +126,13 @@ class _Section:
     def write(self, values: Array | bytes) -> None:
         """Go on."""
         if isinstance(values, bytes):
-            given = values
-        else:
-            given = np.ascontiguousarray(values, dtype=self._kind).tobytes()
+            self._write(values)
+            return
+        for first in range(0, len(values), _POSTINGS):
+            some = values[first : first + _POSTINGS]
+            self._write(np.ascontiguousarray(some, dtype=self._kind).tobytes())
+
+    def _write(self, given: bytes) -> None:
         self._file.seek(self._offset + self._size)
         self._file.write(given)
         self._size += len(given)
@@ -186,6 +193,7 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
     NotPossibleError where none can be made, or it is no longer wanted.
     """
     started = time.monotonic()
+    reader.connection.execute(f"SET memory_limit = '{_MEMORY}B'")
     with path.open("w+b") as file:
         draft = _Draft(file)
         numbers, order, average = _write_documents(reader, draft, is_wanted)
@@ -213,16 +221,21 @@ def _write_documents(
 
     Gives the numbers of all documents, ascending, their order by id, and the mean length.
     """
-    found = reader.connection.execute("SELECT document FROM documents ORDER BY document")
-    numbers = np.asarray(found.fetchnumpy()["document"], np.int32)
-    blocks = list(_blocks(reader, "id, length, norm", numbers, is_wanted))
+    ordered = reader.connection.execute("SELECT document FROM documents ORDER BY document")
+    numbers = np.asarray(ordered.fetchnumpy()["document"], np.int32)
+    longest = max(1, reader.one("SELECT max(strlen(id)) FROM documents"))
+    kinds = {"id": f"S{longest}", "length": "f8", "norm": "f8"}
+    found = {name: np.empty(len(numbers), kind) for name, kind in kinds.items()}
+    first = 0
     try:
-        ids, length, norm = (
-            np.concatenate([np.empty(0, kind), *(block[name].astype(kind) for block in blocks)])
-            for name, kind in (("id", "S"), ("length", "f8"), ("norm", "f8"))
-        )
+        for block in _blocks(reader, "id, length, norm", numbers, is_wanted):
+            end = first + len(block["id"])
+            for name, values in found.items():
+                values[first:end] = block[name]
+            first = end
     except UnicodeEncodeError as error:
         raise NotPossibleError("an id is not as ids are") from error
+    ids, length, norm = found.values()
     order = np.argsort(ids, kind="stable")
     draft.add("ids", ids.dtype.str, ids[order])
     draft.add("length", "<f8", length[order])
@@ -279,13 +292,17 @@ def _write_records(
             ("term.starts", "<i8"), ("term.sizes", "<i4"),
         )
     ]  # fmt: skip
-    terms, scores = draft.section("terms", "<i4", total), draft.section("scores", "<f4", total)
+    kind = "<u2" if max(reader.keys, default=0) < 1 << 16 else "<i4"
+    terms, scores = draft.section("terms", kind, total), draft.section("scores", "<f4", total)
     records = draft.section("records", "<u1")
     sizes = []
     for block in _blocks(reader, f"{record} AS record, terms, scores", numbers, is_wanted):
         texts = [text.encode() for text in block["record"]]
         records.write(b"".join(texts))
-        terms.write(_flat(block["terms"]))
+        found = _flat(block["terms"])
+        if (found != found.astype(kind)).any():
+            raise NotPossibleError("a term has a number that none has")
+        terms.write(found)
         scores.write(_flat(block["scores"]))
         lengths = [len(found) for found in block["terms"]]
         if lengths != [len(found) for found in block["scores"]]:

@@ -54,6 +54,8 @@ from imgsearch_es.stores.settings import fitted
 _Item = TypeVar("_Item")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
+_SORTED_AT_ONCE = 64_000_000
+"""Bytes of postings that are sorted without a file."""
 _TOGETHER = 20
 """Queries answered by one scan, before the file is let go so that a writer gets in. Their lists are
 in memory, ten bytes a posting."""
@@ -120,6 +122,7 @@ class EmbeddedStore(OpenIndex):
         if count - clustered > max(_SETTLED, clustered // 4):
             with self._writing() as connection:
                 connection.execute("RESET threads")
+                make_room(connection, _SORTED_AT_ONCE)
                 for table in tables:
                     connection.execute(
                         f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
