@@ -139,7 +139,7 @@ def build(path: str, data: str, written: int, parent: Connection) -> None:
         started = time.perf_counter()
         write_columns(store, classes, scores)
         facts["columns_s"] = time.perf_counter() - started
-        first, count = count, MORE  # others are written then, and taken away again
+        first, count = count, min(MORE, count)  # others are written then, and taken away again
     collection.classes, collection.scores = classes[:count], scores[:count]
     memory.mark()
     seconds, busy = write(store, collection, first)

@@ -36,14 +36,15 @@ class KnownIds:
     def among(self, connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[str]:
         """Those of some ids that may be in the file; before anything in it is changed."""
         self.begin()
-        if self._sorted is None or not ids:
+        all_known = self._sorted
+        if all_known is None or not ids:
             return list(ids)
         hashes = _hashes(connection, ids)
         found = np.zeros(len(ids), dtype=bool)
-        for known in filter(len, self._sorted):
+        for known in filter(len, all_known):
             places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
             found |= known[places] == hashes
-        return [ids[place] for place in np.flatnonzero(found)]
+        return [ids[place] for place in np.flatnonzero(found).tolist()]
 
     def add(self, connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
         """These are about to be written."""
