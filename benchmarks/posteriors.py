@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from datetime import datetime, timezone
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ _CANDIDATES = 100
 """Classes of a real photo whose odds are jittered."""
 _JITTER = 1.0
 """Standard deviation of the noise on the logarithm of the odds."""
+
+
+def identity(number: int) -> str:
+    """The id of a picture: its digits are as random as real ones, so no store can compress them."""
+    return f"{places(number):08x}{md5(str(number).encode()).hexdigest()[:24]}"  # noqa: S324
+
+
+def places(numbers: Any) -> Any:
+    """What ids are sorted by, of numbers below 2^32: another one for each."""
+    return numbers * 2654435761 % 2**32
 
 
 class Collection(ABC):
@@ -75,16 +86,17 @@ class Collection(ABC):
     def posteriors(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Classes and their scores, best first, both of shape (count, terms)."""
 
-    def documents(self) -> Iterator[Document]:
-        """The collection, one document a picture; ids are numbers, so ties go by number."""
+    def documents(self, first: int = 0) -> Iterator[Document]:
+        """The collection, one document a picture, whose numbers begin with ``first``."""
         now = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        for i, (classes, scores) in enumerate(zip(self.classes, self.scores, strict=True)):
+        rows = zip(self.classes, self.scores, strict=True)
+        for i, (classes, scores) in enumerate(rows, first):
             terms = tuple(
                 Term(KEYS[c], float(s)) for c, s in zip(classes, scores, strict=True) if s > 1e-30
             )
-            name = f"{i:032x}"
+            uri, content = f"/pictures/{i:08}.jpg", sha256(str(i).encode()).hexdigest()
             yield Document(
-                name, f"/p/{i}.jpg", f"{i}.jpg", name * 2, 640, 480, 1, "JPEG", now, terms
+                identity(i), uri, uri[10:], content, 640, 480, 99_999, "JPEG", now, terms
             )
 
     def queries(self, count: int, **options: Any) -> list[Query]:
@@ -182,8 +194,8 @@ def numpy_postings(collection: Collection) -> Callable[[Query], Answer]:
         last = np.partition(scores, -20 * BEST)[-20 * BEST] if len(scores) > 20 * BEST else 0
         rows = np.unique(rows[scores >= last])  # a picture stands there once for each list
         scores = total[rows].astype(np.float32)
-        best = rows[np.lexsort((rows, -scores))][:BEST]
-        found = [(f"{i:032x}", float(np.float32(total[i]))) for i in best]
+        best = rows[np.lexsort((places(rows.astype(np.int64)), -scores))][:BEST].tolist()
+        found = [(identity(i), float(np.float32(total[i]))) for i in best]
         total[np.concatenate(touched)] = 0
         return found
 

@@ -38,6 +38,7 @@ it: they would add documents without the words, and call those with them harmed.
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,10 +111,10 @@ class Document:
         return self._checksum(self._facts())
 
     def _checksum(self, facts: Mapping[str, Any]) -> str:
-        at = self.indexed_at.astimezone(timezone.utc).isoformat()
-        metadata = facts["metadata"] and json.loads(json.dumps(facts["metadata"]))
-        facts = {**facts, "indexed_at": at, "metadata": metadata}  # keys are texts, to be sorted
-        digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode("ascii"), digest_size=16)
+        facts = {**facts, "indexed_at": self.indexed_at.astimezone(timezone.utc).isoformat()}
+        if self.metadata:
+            facts["metadata"] = json.loads(json.dumps(facts["metadata"]))  # keys are texts, sorted
+        digest = hashlib.blake2b(_SORTED.encode(facts).encode("ascii"), digest_size=16)
         if self.embedding is None:
             return digest.hexdigest()
         digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
@@ -256,7 +257,8 @@ class Document:
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
-        seen: dict[str, Any] = {} if self.views is None else {"views": self.views}
+        views = self.views
+        seen: dict[str, Any] = {} if views is None else {"views": views}
         if self.photo != NO_PHOTO:
             seen["photo"] = self.photo.to_dict()
         return {name: getattr(self, name) for name in _PLAIN} | {

@@ -50,7 +50,7 @@ def test_settings_come_back(place):
         with pytest.raises(StoreError, match="exists"):
             open_store(store.location).create(SETTINGS)
         assert store.count() == 0
-        assert store.search(TABBY).hits == ()
+        assert list(store.search(TABBY).hits) == []
         assert store.facets(Selection(), FACETS, 10) == {field: [] for field in FACETS}
         assert list(store.fingerprints(embeddings=True)) == []
 

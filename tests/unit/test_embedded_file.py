@@ -333,6 +333,23 @@ def rows(store, sql):
         return connection.execute(sql).fetchall()
 
 
+def test_what_any_process_wrote_is_replaced_and_never_there_twice(store):
+    """Who writes remembers which ids are there, until somebody else has written."""
+    cat, dog, both = (document(f"{i}.jpg", [("cat", 0.5)]) for i in range(3))
+    other = EmbeddedStore(store.location)
+    other._file = DatabaseFile(other._file.path, wait_seconds=10)  # as another process has it
+    store.write([cat])
+    other.write([dog])
+    store.write([replace(dog, labels=("new",)), both])
+    assert store.known([dog.id, both.id, "0"])[dog.id].labels == ("new",)
+    assert other.remove([both.id]) == 1
+    store.write([both, cat])
+    assert rows(store, "SELECT count(*), count(DISTINCT id) FROM documents") == [(3, 3)]
+    store.remove([both.id])
+    assert set(store.known([cat.id, dog.id, both.id])) == {cat.id, dog.id}
+    assert rows(store, "SELECT count(*) FROM postings") == [(2,)]
+
+
 def test_any_duckdb_client_reads_it(store):
     assert rows(store, "SELECT synset, wnid FROM terms ORDER BY term") == [("cat", ""), ("dog", "")]
     assert rows(store, "SELECT * FROM picture_terms") == []

@@ -24,6 +24,7 @@ import duckdb
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
 from imgsearch_es.stores.embedded.beside import Gate, clear_spilled, drafted
+from imgsearch_es.stores.embedded.known_ids import KnownIds
 from imgsearch_es.stores.embedded.open_file import OpenFile, translated
 from imgsearch_es.stores.interrupts import Pending, deferred
 
@@ -75,6 +76,7 @@ class DatabaseFile:
         self._writer: Gate | None = None  # who writes, or waits to
         self._forking: Gate | None = None
         self.opened = OpenFile(self.path)
+        self.ids = KnownIds(self.path)
         self._used_at = 0.0
         self._keeper: threading.Thread | None = None
         self._patient = 0
@@ -129,6 +131,7 @@ class DatabaseFile:
                 self._wait(lambda: self._is_next(gate), interrupt, _LINE_SECONDS)
                 self._wait(self._may_write, interrupt)
                 clear_spilled(self.path)
+                self.ids.begin()
                 with self.opened.cursor() as cursor:
                     cursor.begin()
                     yield cursor
@@ -138,6 +141,7 @@ class DatabaseFile:
                     try:
                         if self._writer is gate and not self._readers:
                             self.opened.detach()
+                            self.ids.leave()
                     finally:
                         self._writer = None if self._writer is gate else self._writer
                         gate.open()

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import timezone
+from itertools import chain
 from typing import Any, NamedTuple
 
 import duckdb
@@ -87,12 +88,8 @@ def insert(
     last = connection.execute("SELECT coalesce(max(document), -1) FROM documents").fetchall()
     first = last[0][0] + 1
     places = np.arange(first, first + len(documents), dtype=np.int32)
-    columns = zip(*(to_row(document, numbers) for document in documents), strict=True)
-    connection.execute(
-        f"INSERT INTO documents (document, {', '.join(WRITTEN)}) "
-        f"SELECT {', '.join(f'unnest(${i})' for i in range(1, len(WRITTEN) + 2))}",
-        [places.tolist(), *(list(column) for column in columns)],
-    )
+    rows = zip(*(to_row(document, numbers) for document in documents), strict=True)
+    _insert_rows(connection, places, dict(zip(WRITTEN, rows, strict=True)))
     connection.execute(
         f"INSERT INTO postings SELECT * FROM ({POSTINGS} WHERE document >= $1) "
         "ORDER BY term, document",
@@ -106,6 +103,37 @@ def insert(
         _insert_embeddings(connection, some, features)
         if words:
             _insert_words(connection, some, features, words)
+
+
+def _insert_rows(
+    connection: duckdb.DuckDBPyConnection, documents: NDArray[np.int32], rows: dict[str, Any]
+) -> None:
+    """As arrays, which DuckDB reads three times as fast as lists of Python's values."""
+    lists = {name: rows.pop(name) for name in ("label", "terms", "scores", "views", "photo")}
+    kinds = dict.fromkeys(("width", "height", "bytes"), "i8") | {"indexed_at": "M8[us]"}
+    kinds |= {"length": "f8", "norm": "f8"}
+    single = {name: np.array(values, kinds.get(name, object)) for name, values in rows.items()}
+    counts = [len(terms) for terms in lists["terms"]]
+    postings = {
+        "document": np.repeat(documents, counts),
+        "place": np.arange(sum(counts), dtype=np.int32),
+        "term": np.fromiter(chain.from_iterable(lists["terms"]), np.int32),
+        "score": np.fromiter(chain.from_iterable(lists["scores"]), np.float32),
+    }
+    connection.register("new_rows", {"document": documents, **single})
+    connection.register("new_postings", postings)
+    connection.execute(
+        f"INSERT INTO documents (document, {', '.join([*rows, *lists])}) "
+        f"SELECT document, {', '.join(rows)}, label, coalesce(terms, []), coalesce(scores, []), "
+        "views, photo FROM new_rows JOIN (SELECT unnest($1) AS document, unnest($2) AS label, "
+        "unnest($3) AS views, unnest($4) AS photo) "
+        "USING (document) LEFT JOIN (SELECT document, list(term ORDER BY place) AS terms, "
+        "list(score ORDER BY place) AS scores FROM new_postings GROUP BY document) "
+        "USING (document) ORDER BY document",
+        [documents.tolist(), *(list(lists[name]) for name in ("label", "views", "photo"))],
+    )
+    connection.unregister("new_rows")
+    connection.unregister("new_postings")
 
 
 def _insert_embeddings(
@@ -230,6 +258,8 @@ def to_metadata(text: str) -> dict[str, Any]:
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str], settings: IndexSettings) -> int:
     """Delete documents and their postings; gives how many documents."""
+    if not ids:
+        return 0
     found = connection.execute(
         "DELETE FROM documents WHERE list_contains($1, id) RETURNING document", [ids]
     ).fetchall()

@@ -49,6 +49,9 @@ _SOUND = (
 )
 """Whether ``rows.to_document`` makes a document of it."""
 
+_MEMORY = 256_000_000
+"""Bytes that DuckDB may keep in memory of what is read once."""
+
 _LONG, _PAUSE = 0.5, 20
 """What takes more seconds to make is made again after so many times of them."""
 
@@ -135,9 +138,13 @@ class _Section:
     def write(self, values: Array | bytes) -> None:
         """Go on."""
         if isinstance(values, bytes):
-            given = values
-        else:
-            given = np.ascontiguousarray(values, dtype=self._kind).tobytes()
+            self._write(values)
+            return
+        for first in range(0, len(values), _POSTINGS):
+            some = values[first : first + _POSTINGS]
+            self._write(np.ascontiguousarray(some, dtype=self._kind).tobytes())
+
+    def _write(self, given: bytes) -> None:
         self._file.seek(self._offset + self._size)
         self._file.write(given)
         self._size += len(given)
@@ -198,6 +205,7 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
     NotPossibleError where none can be made, or it is no longer wanted.
     """
     started = time.monotonic()
+    reader.connection.execute(f"SET memory_limit = '{_MEMORY}B'")
     with path.open("w+b") as file:
         draft = _Draft(file)
         copy = _Copy(reader, draft, is_wanted)
@@ -222,16 +230,21 @@ class _Copy:
 
     def __init__(self, reader: Reader, draft: _Draft, is_wanted: Callable[[], bool]) -> None:
         self._reader, self._draft, self._is_wanted = reader, draft, is_wanted
-        found = reader.connection.execute("SELECT document FROM documents ORDER BY document")
-        numbers = self._numbers = np.asarray(found.fetchnumpy()["document"], np.int32)
-        blocks = list(self._blocks("id, length, norm", numbers))
+        ordered = reader.connection.execute("SELECT document FROM documents ORDER BY document")
+        numbers = self._numbers = np.asarray(ordered.fetchnumpy()["document"], np.int32)
+        longest = max(1, reader.one("SELECT max(strlen(id)) FROM documents"))
+        kinds = {"id": f"S{longest}", "length": "f8", "norm": "f8"}
+        found = {name: np.empty(len(numbers), kind) for name, kind in kinds.items()}
+        first = 0
         try:
-            ids, length, norm = (
-                np.concatenate([np.empty(0, kind), *(block[name].astype(kind) for block in blocks)])
-                for name, kind in (("id", "S"), ("length", "f8"), ("norm", "f8"))
-            )
+            for block in self._blocks("id, length, norm", numbers):
+                end = first + len(block["id"])
+                for name, values in found.items():
+                    values[first:end] = block[name]
+                first = end
         except UnicodeEncodeError as error:
             raise NotPossibleError("an id is not as ids are") from error
+        ids, length, norm = found.values()
         order = self._order = np.argsort(ids, kind="stable")
         self._places = np.empty(len(numbers), np.int32)
         self._places[order] = np.arange(len(numbers), dtype=np.int32)
@@ -287,7 +300,8 @@ class _Copy:
                 ("term.starts", "<i8"), ("term.sizes", "<i4"),
             )
         ]  # fmt: skip
-        terms, scores = draft.section("terms", "<i4", total), draft.section("scores", "<f4", total)
+        kind = "<u2" if max(reader.keys, default=0) < 1 << 16 else "<i4"
+        terms, scores = draft.section("terms", kind, total), draft.section("scores", "<f4", total)
         records = draft.section("records", "<u1")
         sizes = []
         sound = _SOUND.format(views=views(reader.settings))

@@ -56,6 +56,8 @@ from imgsearch_es.stores.settings import fitted
 _Item = TypeVar("_Item")
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
+_SORTED_AT_ONCE = 64_000_000
+"""Bytes of postings that are sorted without a file."""
 
 
 class EmbeddedStore(OpenIndex):
@@ -96,7 +98,9 @@ class EmbeddedStore(OpenIndex):
         with self._writing() as connection:
             make_room(connection, sum(vector.nbytes for vector in vectors))
             settings = known_settings(self)  # with what was taught meanwhile
-            delete(connection, [document.id for document in taken], settings)
+            ids = [document.id for document in taken]
+            delete(connection, self._file.ids.among(connection, ids), settings)
+            self._file.ids.add(connection, ids)
             insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
         return WriteReport(len(taken), refused)
 
@@ -125,6 +129,7 @@ class EmbeddedStore(OpenIndex):
         if count - clustered > max(_SETTLED, clustered // 4):
             with self._writing() as connection:
                 connection.execute("RESET threads")
+                make_room(connection, _SORTED_AT_ONCE)
                 for table in tables:
                     connection.execute(
                         f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
@@ -160,11 +165,12 @@ class EmbeddedStore(OpenIndex):
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         if not self._file.exists():
             return {}
-        rows = self._rows(
-            "SELECT id, sha256, label, metadata FROM documents "
-            "JOIN (SELECT unnest($1) AS id) USING (id)",
-            list(ids),
-        )
+        with self._reading() as reader:
+            rows = reader.rows(
+                "SELECT id, sha256, label, metadata FROM documents "
+                "JOIN (SELECT unnest($1::VARCHAR[]) AS id) USING (id)",
+                [self._file.ids.among(reader.connection, ids)],
+            )
         return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
