@@ -120,7 +120,7 @@ def _declared(parameter: Parameter, items: dict[str, dict[str, Any]]) -> Paramet
         if not item["param_decls"]:
             info = typer.Argument(envvar=info.envvar)
         vars(info).update(item)
-        if parameter.default is True:
+        if parameter.default is True or (parameter.default is None and bool in get_args(kind)):
             info.param_decls = [f"--{name}/--no-{name}".replace("_", "-")]
     kinds = {kind, *get_args(kind)}
     if not info.metavar and bool not in kinds:

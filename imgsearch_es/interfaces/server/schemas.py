@@ -45,7 +45,9 @@ class _Asked(_Model):
     like: PictureIds = Field([], description="Pictures to search closer to.")
     dislike: PictureIds = Field([], description="Pictures to search further from.")
     strategy: str = Field("auto", max_length=40, description="How to score.")
-    exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
+    exclude_self: bool | None = Field(
+        None, description="Leave out the query's own pictures; by default where there are words."
+    )
 
 
 class _Page(_Model):
@@ -59,8 +61,10 @@ class What(_Asked):
     vector: list[float] | None = Field(
         None, min_length=1, max_length=10_000, description="A deep feature, for dense-*."
     )
-    where: dict[str, Any] = Field(
-        {}, description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`.'
+    where: dict[str, Any] | str = Field(
+        {},
+        description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`, '
+        "or a line: `label=indoor width>=800`.",
     )
     region: RegionBox | None = Field(None, description="The part of the one picture to search for.")
     views: list[Literal["mirror", "rotations", "crops"]] = []
@@ -194,6 +198,7 @@ class SearchAnswer(_Model):
 
     query: str
     hints: list[str]
+    left_out: list[str]
     total: int
     total_is_exact: bool
     strategy: str

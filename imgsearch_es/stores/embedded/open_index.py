@@ -16,7 +16,6 @@ from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.open_file import Identity, check_place
 from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.selecting import has_conditions
 from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
 from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
 
@@ -66,7 +65,7 @@ class OpenIndex(Store):
         snapshot = self._copy.of_now()
         if snapshot is not None:
             try:
-                if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
+                if self._read_at == snapshot.mark and not any(query.filters for query in queries):
                     with self._telling():
                         return ask(self._reader(None, snapshot))
                 with self._reading() as reader:

@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.selecting import has_conditions, selection
+from imgsearch_es.stores.embedded.selecting import selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 _POSTINGS = """
@@ -63,13 +63,13 @@ def many_scores(reader: Reader, queries: Sequence[Weighted]) -> list[Scores]:
     for i, (query, _) in enumerate(queries):
         way = _way(query)
         left_out = query.exclude if way is _by_candidates else ()
-        alike = way, query.filters, query.must, query.must_not, left_out
+        alike = way, query.filters, left_out
         together.setdefault(alike, []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
     excluded = places_of(reader, ids)
     found: dict[int, Scores] = {}
-    for (way, filters, must, must_not, unwanted), places in together.items():
-        conditions = Selection(filters=filters, must=must, must_not=must_not, exclude=unwanted)
+    for (way, filters, unwanted), places in together.items():
+        conditions = Selection(filters=filters, exclude=unwanted)
         some = [queries[i] for i in places]
         every = way(reader, some, conditions)
         for i, (query, _), (documents, scores) in zip(places, some, every, strict=True):
@@ -207,10 +207,10 @@ def _read_lists(
 
 def meeting(reader: Reader, snapshot: Snapshot, conditions: Selection) -> NDArray[np.bool_] | None:
     """By place, whether a document meets conditions; None where there are none."""
-    if not has_conditions(conditions) and not conditions.exclude:
+    if not conditions.filters and not conditions.exclude:
         return None
     meets = np.ones(len(snapshot), dtype=bool)
-    if has_conditions(conditions):
+    if conditions.filters:
         where, parameters = selection(replace(conditions, exclude=()), reader.numbers)
         found = reader.connection.execute(f"SELECT document FROM documents {where}", parameters)
         meets[:] = False

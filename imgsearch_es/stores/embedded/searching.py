@@ -226,7 +226,7 @@ def _nearest(reader: Reader, queries: Sequence[Query]) -> dict[int, _Best]:
     for i, query in enumerate(queries):
         in_words = query.candidates and query.visual_words
         if query.fusion is None and query.strategy in BOUNDED and not in_words:
-            alike = query.filters, query.must, query.must_not, query.exclude
+            alike = query.filters, query.exclude
             groups.setdefault(alike, []).append(i)
     for places in groups.values():
         asked = [queries[i] for i in places]
