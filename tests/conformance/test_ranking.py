@@ -173,6 +173,8 @@ LINES = [
     'cat vehicle label:"late night",indoor -metadata.camera:X100',
     "fish score(tench)>0.02 -score(tiger_shark)>=0.2",
     "dog score(beagle)<0.5",
+    "cow toilet unheard-of -poodle",
+    "dog NOT cat score(animal)>=0.01",
     "vehicle indexed_at:>=2026-01-02 -indexed_at:2026-01-03 -bytes:>2000",
 ]
 

@@ -198,6 +198,10 @@ def test_what_was_left_out_or_taken_for_another_gives_a_hint(run, asked, place):
     answer = asked("search", "fluffy cow", "-i", place)
     assert (answer["hints"], answer["left_out"]) == (hints, ["fluffy"])
     assert asked("search", "cat", "-i", place)["hints"] == []
+    run("search", "fluffy cow", "-i", place, "--html", place.with_suffix(".html"))
+    assert all(
+        hint.replace("'", "&#39;") in place.with_suffix(".html").read_text() for hint in hints
+    )
 
 
 def test_search_writes_a_page(run, place, word, tmp_path):
