@@ -30,8 +30,8 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent.parent / "imgsearch_es" / "vocabulary"
 COLUMNS = ("wnid", "index", "key", "name", "lemmas", "gloss", "parents")
 NOTICE = (
-    "synsets.tsv, nouns.tsv.xz and plurals.tsv are derived from WordNet 3.0, which has this "
-    "license:\n\n"
+    "synsets.tsv, nouns.tsv.xz, near.tsv.xz and plurals.tsv are derived from WordNet 3.0, which "
+    "has this license:\n\n"
 )
 
 
