@@ -25,10 +25,10 @@ from imgsearch_es.indexing.report import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
-from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document, check_own
 from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
+from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
@@ -330,7 +330,7 @@ class ImageIndex(LearningIndex):
         fields: Sequence[str] = FACETS,
         size: int = 10,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
     ) -> Facets:
         """Count what the pictures that match have: synsets, labels, formats, ranges of size.
 
@@ -345,7 +345,7 @@ class ImageIndex(LearningIndex):
         """
         self._settings()
         wanted = query or Selection()
-        filters = wanted.filters + parse_filters(where, self.vocabulary)
+        filters = wanted.filters + to_filters(where, self.vocabulary)
         return count_facets(self.store, replace(wanted, filters=filters), fields, size)
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:

@@ -30,19 +30,23 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent.parent / "imgsearch_es" / "vocabulary"
 COLUMNS = ("wnid", "index", "key", "name", "lemmas", "gloss", "parents")
 NOTICE = (
-    "synsets.tsv, nouns.tsv.xz and plurals.tsv are derived from WordNet 3.0, which has this "
-    "license:\n\n"
+    "synsets.tsv, nouns.tsv.xz, near.tsv.xz and plurals.tsv are derived from WordNet 3.0, which "
+    "has this license:\n\n"
 )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A noun synset of WordNet: lemmas with underscores, parents as wnids."""
+    """A noun synset of WordNet: lemmas with underscores; parents, wholes and parts as wnids."""
 
     wnid: str
     lemmas: tuple[str, ...]
     gloss: str
     parents: tuple[str, ...]
+    joined: tuple[str, ...]
+    """Of what it is a part, member or substance, and what is one of it."""
+    file: str
+    """The lexicographer file: "05" has animals."""
 
 
 def read_nouns(path: Path) -> tuple[dict[str, Entry], str]:
@@ -64,12 +68,11 @@ def parse_noun(line: str) -> Entry:
     fields = head.split()
     end = 4 + 2 * int(fields[3], 16)
     pointers = fields[end + 1 : end + 1 + 4 * int(fields[end])]
-    parents = tuple(
-        f"n{offset}"
-        for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True)
-        if symbol in ("@", "@i")
-    )
-    return Entry(f"n{fields[0]}", tuple(fields[4:end:2]), gloss.strip(), parents)
+    pairs = [*zip(pointers[::4], pointers[1::4], strict=True)]
+    parents = tuple(f"n{offset}" for symbol, offset in pairs if symbol in ("@", "@i"))
+    joined = tuple(f"n{offset}" for symbol, offset in pairs if symbol[0] in "#%")
+    lemmas = tuple(fields[4:end:2])
+    return Entry(f"n{fields[0]}", lemmas, gloss.strip(), parents, joined, fields[1])
 
 
 def read_classes(path: Path) -> list[tuple[str, str]]:

@@ -37,8 +37,8 @@ from imgsearch_es.indexing.wanted_analyzer import (
     settings_of,
     with_more_filters,
 )
-from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
+from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -139,7 +139,7 @@ class KeptIndex:
         path: PathLike,
         *,
         pictures: bool = False,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         force: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> ExportReport:
@@ -152,7 +152,7 @@ class KeptIndex:
             force: overwrite a file that exists; without it, an ExchangeError.
             progress: called with the number of documents so far.
         """
-        filters = parse_filters(where, self.vocabulary)
+        filters = to_filters(where, self.vocabulary)
         return export_documents(
             self.store,
             Path(path),
@@ -188,12 +188,12 @@ class KeptIndex:
         self,
         path: PathLike,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         force: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> FeatureExport:
         """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
-        filters = parse_filters(where, self.vocabulary)
+        filters = to_filters(where, self.vocabulary)
         return export_features(
             self.store, Path(path), filters=filters, force=force, progress=progress
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError, 
 from imgsearch_es.interfaces.gallery import words
 from imgsearch_es.interfaces.plots.figures import make_figure, save_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.language import Where, to_filters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +117,7 @@ def map_collection(
     *,
     method: str = "tsne",
     color: str = "label",
-    where: Mapping[str, Any] | None = None,
+    where: Where | None = None,
     limit: int = LARGEST,
     seed: int = 0,
 ) -> CollectionMap:
@@ -139,7 +139,7 @@ def map_collection(
         raise ConfigurationError(f"a map is colored by {' or '.join(COLORINGS)}, not {color!r}")
     if limit < 3:
         raise ConfigurationError(f"a map is of three pictures or more, not {limit}")
-    filters = parse_filters(where, index.vocabulary)
+    filters = to_filters(where, index.vocabulary)
     found = sorted(index.store.documents(filters), key=lambda document: document.uri)
     documents = [document for document in found if document.embedding is not None]
     if len(documents) < 3:

@@ -68,30 +68,32 @@ class Filter:
     """A condition on one field of the document; it selects, and does not score.
 
     Attributes:
-        field: "label", "width", ..., "metadata.<name>", or "score(<key>)", the picture's score of
-            one synset; 0 where it has none.
+        field: "label", "width", ..., "metadata.<name>", or "score(<word>)", the picture's score
+            of a word: by formula (1), of a search for it alone; 0 where it has none.
         operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``) or "near".
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
             longitude and meters. Times and numbers may be spans, such as "2019..2021".
+        keys: of a score, the synsets that are added, in their order; or that of the field alone.
     """
 
     field: str
     operator: str
     values: tuple[str | int | float | bool, ...]
     negated: bool = False
+    keys: tuple[str, ...] = ()
 
     @property
-    def synset(self) -> str | None:
-        """The key in "score(<key>)"; None for other fields."""
+    def synsets(self) -> tuple[str, ...]:
+        """The keys whose scores are added; none for other fields than "score(<word>)"."""
         found = _SCORE.fullmatch(self.field)
-        return found[1] if found else None
+        return (self.keys or (found[1],)) if found else ()
 
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
         "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset.
         """
-        if self.synset is None or not compare(0.0, self.operator, float(self.values[0])):
+        if not self.synsets or not compare(0.0, self.operator, float(self.values[0])):
             return self
         return replace(self, operator=_COMPLEMENTS[self.operator], negated=not self.negated)
 
@@ -101,7 +103,7 @@ class Filter:
             latitude, longitude, meters = self.values
             return f"{sign}{NEAR}:{latitude},{longitude},{meters}m"
         if self.operator in SIGNS:
-            colon = ":" if self.synset is None else ""
+            colon = "" if self.synsets else ":"
             value = _shown_number(self.values[0], self.field)
             return f"{sign}{_shown_field(self.field)}{colon}{SIGNS[self.operator]}{value}"
         if self.operator == "wildcard":
@@ -134,8 +136,8 @@ def parse_filters(
 ) -> tuple[Filter, ...]:
     """Read conditions: ``{"label": "indoor", "format": ["PNG", "GIF"], "width": {"gte": 800}}``.
 
-    A minus before a field negates: ``{"-label": "indoor"}``. The synset of
-    ``{"score(tabby)": {"gt": 0.5}}`` is named as in the vocabulary.
+    A minus before a field negates: ``{"-label": "indoor"}``. The word of
+    ``{"score(dog)": {"gt": 0.5}}`` is as in a query.
     """
     filters: list[Filter] = []
     if not isinstance(where, Mapping | None):
@@ -143,14 +145,16 @@ def parse_filters(
             f"conditions are a dictionary, such as {{'label': 'cat'}}, not {where!r:.60}"
         )
     for name, condition in (where or {}).items():
-        field, negated = _field(name.removeprefix("-"), vocabulary), name.startswith("-")
+        field, keys = _field(name.removeprefix("-"), vocabulary)
+        negated = name.startswith("-")
         if field == NEAR:
             one = condition[0] if isinstance(condition, list) and len(condition) == 1 else condition
             filters.append(Filter(NEAR, NEAR, to_near(one), negated))
             continue
         if isinstance(condition, Mapping):
             for operator, value in condition.items():
-                filters.append(_ranged(field, operator, value, negated))
+                found = _ranged(field, operator, value, negated)
+                filters.append(replace(found, keys=keys) if keys else found)
             continue
         several = isinstance(condition, Sequence) and not isinstance(condition, str)
         values = tuple(_value(field, item) for item in (condition if several else [condition]))
@@ -177,7 +181,7 @@ def order(sort: str) -> tuple[str, bool]:
             f"there is no sorting by {_short(sort)}; there are {', '.join(SORTS)} and "
             "metadata.<name>, each with a minus before it the other way round"
         )
-    return _field(field, None), (field not in ("filename", "uri")) != sort.startswith("-")
+    return _field(field, None)[0], (field not in ("filename", "uri")) != sort.startswith("-")
 
 
 def is_field(field: str) -> bool:
@@ -189,10 +193,18 @@ def is_field(field: str) -> bool:
     )
 
 
-def _field(field: str, vocabulary: Vocabulary | None) -> str:
-    """The field, checked; of a score with the key of its synset."""
+def of_score(
+    word: str, keys: Sequence[str], operator: str, value: float, *, negated: bool = False
+) -> Filter:
+    """The condition on a picture's score of a word that stands for these synsets."""
+    least = (float(np.float32(value)),)
+    return Filter(f"score({word})", operator, least, negated, tuple(sorted(keys)))
+
+
+def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
+    """The field, checked; of a score with its synsets, unless their key is its name."""
     if found := _SCORE.fullmatch(field):
-        return f"score({_key(found[1], vocabulary)})"
+        return _scored(found[1].strip(), vocabulary)
     field = _SHORT_NAMES.get(field, field)
     if not is_field(field):
         raise QueryError(
@@ -202,19 +214,16 @@ def _field(field: str, vocabulary: Vocabulary | None) -> str:
     _check_text(field, field)
     if "\0" in field or field.count(".") > MAX_PARTS or len(field) > 200:
         raise QueryError(f"{_short(field)} has a NUL, over {MAX_PARTS} parts or 200 characters")
-    return field
+    return field, ()
 
 
-def _key(name: str, vocabulary: Vocabulary | None) -> str:
+def _scored(name: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
     if vocabulary is None or name in vocabulary:
-        return name
-    keys = vocabulary.resolve(name).keys
-    if len(keys) > 1:
-        raise QueryError(
-            f"score({name}) is of one synset, and {name!r} names {len(keys)}: take one of them, "
-            f"such as score({keys[0]})"
-        )
-    return keys[0]
+        return f"score({name})", ()
+    found = vocabulary.resolve(name)
+    if len(found.keys) == 1 and not found.weights:
+        return f"score({found.keys[0]})", ()
+    return f"score({name})", tuple(sorted(found.keys))
 
 
 def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:

@@ -3,20 +3,23 @@
     tabby cat                   words; the longest phrase that names a synset counts
     "golden retriever"          a phrase that is kept whole
     dog^2 ball                  a boost: the weight of the word or quoted phrase that it touches
-    +beach dog                  a hit must have a synset of the word with a plus
-    dog -poodle                 and none of a word with a minus
+    +beach dog                  a hit must have more than a trace of the word with a plus
+    dog -poodle                 and no more than a trace of one with a minus
+    beach AND dog NOT poodle    the same; OR between words says what is so without it
     synset:golden_retriever     a synset by its exact key; wnid:n02099601 by its WordNet identifier
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
-    score(tabby)>0.5            a condition on the picture's score of one synset
+    score(dog)>0.5              a condition on the picture's score of a word
 
 Reading a line gives ``Words``, whose ``str`` is its canonical form: reading that gives the same.
+Words that are unknown are left out, and said.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -29,33 +32,34 @@ from imgsearch_es.retrieval.conditions import (
     SIGNS,
     Filter,
     is_field,
+    of_score,
     parse_filters,
     quoted,
 )
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.spans import is_range
+from imgsearch_es.retrieval.tokens import (
+    MARKS,
+    QUOTED,
+    check_text,
+    number,
+    operator,
+    tokens,
+    unquoted,
+)
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
-MAX_LENGTH = 10_000
-"""Characters in a line."""
 MAX_PARTS = 256
 """Words and conditions in a line."""
 MIN_BOOST, MAX_BOOST = 1e-6, 1e6
+TRACE, MOST_TRACE = 0.04, 0.5
+"""A trace of a word is a score of at most 0.04 times the root of the number of its classes, and
+of at most a half: 0.04 of tabby, 0.43 of dog (docs/benchmarks.md)."""
+_SUGGESTED = 8
+"""Words left out, of one line, that get suggestions."""
 
-_MARKS = '"“”„‟«»＂'
-_CURLY = _MARKS[1:]
-_QUOTED = rf'(?:"(?:[^"\\]|\\.)*"|[{_CURLY}](?:[^{_CURLY}\\]|\\.)*[{_CURLY}])'
-_TOKEN = re.compile(
-    r"(?P<sign>(?<!\S)[-+−–])?(?:"
-    r"score\((?P<key>[^()]*)\)\s*(?P<compare>[<>]=?)\s*(?P<number>\S*)"
-    rf"|(?P<field>[^\s:{_MARKS}]*{_QUOTED}?):(?P<value>(?:{_QUOTED}|[^\s{_MARKS}])*)"
-    rf"|(?:(?P<phrase>{_QUOTED})|(?P<word>[^\s^:{_MARKS}]+))(?:\^(?P<boost>[^\s{_MARKS}]*))?"
-    r")",
-    re.DOTALL,
-)
-_VALUE_PART = re.compile(rf"(?P<quoted>{_QUOTED})|(?P<comma>,)|[^,{_MARKS}]+", re.DOTALL)
-_SYNSET = re.compile(rf"(?P<name>{_QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
+_SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
 _PLAIN = re.compile(r"[^\W_][\w'’-]*")
 _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 
@@ -64,45 +68,77 @@ _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 class Words:
     """What a line of words and conditions asks for.
 
-    The fields are those of `Query`; ``text`` is the words in canonical form, without conditions.
+    The fields are those of `Query`; ``text`` is the words in canonical form, without conditions and
+    without those left out, and ``signs`` is what those with a sign select.
     """
 
     terms: tuple[Term, ...]
-    must_not: tuple[str, ...] = ()
-    must: tuple[tuple[str, ...], ...] = ()
+    signs: tuple[Filter, ...] = ()
     filters: tuple[Filter, ...] = ()
-    hints: tuple[str, ...] = ()
+    hints: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
     text: str = ""
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.text, *map(str, self.filters)]))
 
 
-def parse_words(text: str, vocabulary: Vocabulary) -> Words:
+def parse_words(
+    text: str, vocabulary: Vocabulary, *, trace: float = TRACE, alone: bool = True
+) -> Words:
     """Read a line of words and conditions.
 
-    Each synset that the words name or include weighs 1, or the largest of its boosts.
+    Each synset that the words name or include weighs 1, or the largest of its boosts; one that they
+    only come near, so much less.
+
+    Args:
+        text: the line.
+        vocabulary: of the index.
+        trace: what is no more than a trace of one class; 0 where scores are no posteriors.
+        alone: whether nothing else is searched for, such as a picture.
 
     Raises:
-        UnknownWordError: a word names no synset; carries suggestions.
+        UnknownWordError: there are words, and none of them is known; carries suggestions.
         QueryError: the line has no words, is too long, or a part of it cannot be understood.
     """
-    _check_text(text)
-    reader = _Reader(vocabulary)
-    for token in _tokens(text):
+    check_text(text)
+    reader = _Reader(vocabulary, trace)
+    line = [None, *tokens(text), None]
+    for before, token, after in zip(line, line[1:], line[2:], strict=False):
+        if token is not None and not operator(token):
+            first = {"AND": "+", "OR": "", "NOT": "-"}.get(operator(before))
+            reader.read(token, first, "+" if operator(after) == "AND" else "")
+        elif operator(token) == "OR" and any(one and one["field"] for one in (before, after)):
+            raise QueryError("OR goes between words; values of one field are such as label:a,b")
+    words = reader.words()
+    if alone and words.left_out and not words.terms:
+        unknown = words.left_out[0]
+        raise UnknownWordError(unknown, vocabulary.suggest(unknown))
+    return words
+
+
+Where = str | Mapping[str, Any]
+"""Conditions: a line of them, or a mapping as ``parse_filters`` takes it."""
+
+
+def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...]:
+    """Read conditions.
+
+    Raises:
+        QueryError: a part is no condition, or cannot be understood.
+    """
+    if not isinstance(where, str):
+        return parse_filters(where, vocabulary)
+    check_text(where)
+    reader = _Reader(vocabulary, 0.0)
+    for token in tokens(where):
+        if token["key"] is None and token["field"] in (None, "synset:", "wnid:"):
+            raise QueryError(
+                f"{token[0]!r:.60} is no condition such as label=indoor or width>=800; "
+                "a value with spaces is quoted"
+            )
         reader.read(token)
-    return reader.words()
-
-
-def _check_text(text: str) -> None:
-    if not isinstance(text, str):
-        raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
-    if len(text) > MAX_LENGTH:
-        raise QueryError(f"a query has at most {MAX_LENGTH} characters, not {len(text)}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
+    return reader.filters
 
 
 def free_text(text: str, vocabulary: Vocabulary) -> Words:
@@ -111,14 +147,14 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
     Raises:
         QueryError: as of `parse_words`; a word has a sign or boost, which a text has not.
     """
-    _check_text(text)
-    reader, said = _Reader(vocabulary), []
-    for token in _tokens(text):
+    check_text(text)
+    reader, said = _Reader(vocabulary, TRACE), []
+    for token in tokens(text):
         is_plain = token["sign"] is None and token["boost"] is None
-        if token["key"] is not None or token["field"] not in (None, "synset", "wnid"):
+        if token["key"] is not None or token["field"] not in (None, "synset:", "wnid:"):
             reader.read(token)
         elif token["field"] is None and is_plain:
-            said.append(_unquoted(token[0]))
+            said.append(unquoted(token[0]))
         else:
             raise QueryError(f"free text has no signs, boosts or synsets: {token[0]:.60}")
     if not said:
@@ -126,55 +162,46 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
     return Words((), filters=reader.filters, text=" ".join(said))
 
 
-def _tokens(text: str) -> Iterator[re.Match[str]]:
-    position = 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        place = text[position : position + 60]
-        if text[position] == "^":
-            raise QueryError(f"a boost follows its word without a space, as in dog^2: {place}")
-        token = _TOKEN.match(text, position)
-        if token is None or (token["field"] is not None and text[token.end() :][:1] in (*_MARKS,)):
-            raise QueryError(f"a quotation mark is not closed: {place}")
-        if (token["word"] or "x").strip("-+−–"):  # a sign alone means nothing
-            yield token
-        position = token.end()
-
-
 class _Reader:
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, trace: float) -> None:
+        self._vocabulary, self._trace = vocabulary, trace
         self._run: list[str] = []  # words side by side, which may form phrases
+        self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
-        self._must: dict[tuple[str, ...], None] = {}
-        self._must_not: dict[str, None] = {}
+        self._signs: dict[Filter, None] = {}
         self._filters: dict[Filter, None] = {}
-        self._named: list[Resolution] = []
+        self._near: dict[str, Resolution] = {}
+        self._left_out: dict[str, None] = {}
         self._shown: list[str] = []
 
-    def read(self, token: re.Match[str]) -> None:
+    def read(self, token: re.Match[str], first: str | None = None, last: str = "") -> None:
+        """Read what is no operator; ``first`` and ``last`` are what those beside it make of it."""
         sign = {"+": "+", None: ""}.get(token["sign"], "-")
         if token["word"] is not None and not sign and token["boost"] is None:
             if token["word"].startswith("score("):
                 raise QueryError(
                     f"a condition on a score is such as score(tabby)>0.5, not {token[0]:.60}"
                 )
+            if first is not None:
+                self._end_run()
+                self._first = first
             self._run.append(token["word"])
+            if last:
+                self._end_run(last)
             return
         self._end_run()
+        sign = sign or first or last
         if token["key"] is not None:
-            condition = {_OPERATORS[token["compare"]]: _number(token["number"], token[0])}
+            condition = {_OPERATORS[token["compare"]]: number(token["number"], token[0])}
             self._add_filter(f"score({token['key'].strip()})", condition, sign)
         elif token["field"] is not None:
             self._read_field(token, sign)
         else:
-            phrase = token["word"] if token["phrase"] is None else _unquoted(token["phrase"])
-            resolution = self._vocabulary.resolve(phrase)
-            self._add_synsets(resolution.keys, _shown(phrase), sign, token["boost"], token[0])
-            if sign != "-":
-                self._named.append(resolution)
+            phrase = token["word"] if token["phrase"] is None else unquoted(token["phrase"])
+            try:
+                self._add(self._vocabulary.resolve(phrase), sign, token["boost"], token[0])
+            except UnknownWordError:
+                self._left_out[phrase] = None
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -182,31 +209,54 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
-        if len(self._shown) + len(self._filters) > MAX_PARTS:
+        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
             raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
-        if not (self._weights or self._must_not or self._filters):
+        if not (self._weights or self._signs or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
-        hints = (_hint(item, set(self._weights), self._vocabulary) for item in self._named)
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
-            must_not=tuple(self._must_not),
-            must=tuple(self._must),
+            signs=tuple(self._signs),
             filters=tuple(self._filters),
-            hints=tuple(dict.fromkeys(filter(None, hints))),
+            hints=(*map(_near_hint, self._near.values()), *self._unknown_hints()),
+            left_out=tuple(self._left_out),
             text=self._canonical(),
         )
 
-    def _end_run(self) -> None:
-        for resolution in _phrases(" ".join(self._run), self._vocabulary):
-            self._add_synsets(resolution.keys, _shown(resolution.phrase))
-            self._named.append(resolution)
-        self._run = []
+    def _unknown_hints(self) -> Iterator[str]:
+        for i, phrase in enumerate(self._left_out):
+            if i == _SUGGESTED and len(self._left_out) > _SUGGESTED + 1:
+                yield f"{len(self._left_out) - _SUGGESTED} more words were left out"
+                return
+            near = ", ".join(self._vocabulary.suggest(phrase))
+            ending = f"; near: {near}" if near else ""
+            yield f"{phrase!r:.60} is not in this index's vocabulary and was left out{ending}"
+
+    def _end_run(self, last: str = "") -> None:
+        found = _phrases(" ".join(self._run), self._vocabulary)
+        for i, resolution in enumerate(found, start=1):
+            own = self._first if i == 1 else ""
+            self._add(resolution, own or (last if i == len(found) else ""))
+        self._run, self._first = [], ""
+
+    def _add(
+        self, found: Resolution, sign: str = "", boost: str | None = None, place: str = ""
+    ) -> None:
+        """What a word or phrase names or comes near; what is neither is left out."""
+        if not found.keys:
+            self._left_out[found.phrase] = None
+            return
+        if found.how == "near":
+            self._near[found.phrase] = found
+        self._add_synsets(found.keys, _shown(found.phrase), sign, boost, place, found.weights)
 
     def _read_field(self, token: re.Match[str], sign: str) -> None:
-        field, value = token["field"], token["value"]
+        field, value = token["field"].removesuffix(":"), token["value"]
+        if not token["field"].endswith(":"):  # width>=400, label=pets, label!=pets
+            sign = ("" if sign == "-" else "-") if value.startswith("!") else sign
+            value = value.lstrip("!=")
         if field in ("synset", "wnid"):
             found = _SYNSET.fullmatch(value)
-            name = _unquoted(found["name"]) if found else ""
+            name = unquoted(found["name"]) if found else ""
             if found is None or not name:
                 raise QueryError(f"{token[0]:.60} does not name one synset")
             keys = self._by_key(name) if field == "synset" else self._by_wnid(name)
@@ -214,8 +264,8 @@ class _Reader:
             self._add_synsets(keys, shown, sign, found["boost"], token[0])
             return
         own, _, name = field.partition(".")
-        if own == "metadata" and name[:1] in _MARKS and name:
-            field = f"metadata.{_unquoted(name)}"
+        if own == "metadata" and name[:1] in MARKS and name:
+            field = f"metadata.{unquoted(name)}"
         if not is_field(field):
             raise QueryError(
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
@@ -235,24 +285,26 @@ class _Reader:
         sign: str = "",
         boost: str | None = None,
         place: str = "",
+        near: tuple[float, ...] = (),
     ) -> None:
+        if sign:
+            classes = self._vocabulary.count_classes(keys)
+            least = min(self._trace * math.sqrt(classes), MOST_TRACE)
+            self._signs[of_score(shown, keys, "gt", least, negated=sign == "-")] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(
                     f"what is excluded does not score, so it has no boost: {place:.60}"
                 )
-            self._must_not.update(dict.fromkeys(keys))
             self._shown.append(f"-{shown}")
             return
-        weight = 1.0 if boost is None else float(_number(boost, place))
+        weight = 1.0 if boost is None else float(number(boost, place))
         if not MIN_BOOST <= weight <= MAX_BOOST:
             raise QueryError(
                 f"a boost is a number from {MIN_BOOST:f} to {MAX_BOOST:.0f}: {place:.60}"
             )
-        for key in keys:
-            self._weights[key] = max(weight, self._weights.get(key, 0.0))
-        if sign:
-            self._must[keys] = None
+        for key, share in zip(keys, near or (1.0,) * len(keys), strict=True):
+            self._weights[key] = max(weight * share, self._weights.get(key, 0.0))
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
         self._shown.append(f"{sign}{shown}{ending}")
 
@@ -301,31 +353,26 @@ def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
         return ()
 
 
-def _hint(resolution: Resolution, wanted: set[str], vocabulary: Vocabulary) -> str:
-    """What a person may have meant instead; empty when the query has that too."""
-    others = [s.key for s in resolution.also if not wanted.issuperset(vocabulary.hyponyms(s.key))]
-    if not others:
-        return ""
-    taken = " and ".join(sense.key for sense in resolution.senses)
-    return (
-        f"{resolution.phrase!r} is taken as the synset {taken}; "
-        f"for what else it may mean write {' or '.join(others)}"
-    )
+def _near_hint(found: Resolution) -> str:
+    """That a word was taken for what comes near it."""
+    pairs = zip(found.senses, found.weights, strict=True)
+    shown = ", ".join(f"{sense.key} {weight:.2f}" for sense, weight in pairs)
+    return f"{found.phrase!r} is no class of this index; searched for what is near: {shown}"
 
 
 def _condition(field: str, value: str, place: str) -> Any:
     """The value of a condition as ``parse_filters`` takes it."""
     if sign := re.match("[<>]=?", value):
         ((operand, _),) = _alternatives(value[sign.end() :], place, several=False)
-        number = _number(operand, place) if field in NUMBER_FIELDS else operand
-        return {_OPERATORS[sign[0]]: number}
+        limit = number(operand, place) if field in NUMBER_FIELDS else operand
+        return {_OPERATORS[sign[0]]: limit}
     values = _alternatives(value, place)
     if any(is_pattern for _, is_pattern in values):
         if len(values) > 1:
             raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
         return {"wildcard": values[0][0]}
     if field in NUMBER_FIELDS:
-        return [text if is_range(text) else _number(text, place) for text, _ in values]
+        return [text if is_range(text) else number(text, place) for text, _ in values]
     return [text for text, _ in values]
 
 
@@ -336,7 +383,7 @@ def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[st
         if part["comma"] and several:
             values.append([])
         else:
-            text = _unquoted(part[0]) if part["quoted"] else part[0]
+            text = unquoted(part[0]) if part["quoted"] else part[0]
             values[-1].append((text, bool(part["quoted"])))
     found = []
     for parts in values:
@@ -354,16 +401,3 @@ def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[st
 
 def _shown(phrase: str) -> str:
     return phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)
-
-
-def _unquoted(text: str) -> str:
-    if text[:1] not in _MARKS or not text:
-        return text
-    return re.sub(rf"\\([\\{_MARKS}])", r"\1", text[1:-1])
-
-
-def _number(text: str, place: str) -> int | float:
-    if not _NUMBER.fullmatch(text):
-        raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
-    number = float(text)
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number

@@ -47,15 +47,11 @@ class Selection:
 
     Attributes:
         filters: conditions that every hit meets, or must not meet.
-        must: groups of keys of synsets; a hit must have a synset of each group.
-        must_not: keys of synsets that a hit must not have.
         exclude: ids of documents left out.
         synset_fields: whether Elasticsearch has a field for each synset, for what reads one.
     """
 
     filters: tuple[Filter, ...] = ()
-    must: tuple[tuple[str, ...], ...] = ()
-    must_not: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     synset_fields: bool = True
 
@@ -65,7 +61,7 @@ class Query(Selection):
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
 
     The other fields are those of `SearchRequest`, as they were understood; of them ``text``,
-    ``pictures``, ``roles``, ``part``, ``feedback`` and ``hints`` are there to be shown.
+    ``pictures``, ``roles``, ``part``, ``feedback``, ``hints`` and ``left_out`` are to be shown.
 
     Attributes:
         terms: the weighted synset vector, heaviest first, ties by key; weights are float32, because
@@ -93,6 +89,7 @@ class Query(Selection):
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
     hints: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = field(default=(), kw_only=True)
     roles: tuple[str, ...] = field(default=(), kw_only=True)
     part: str = field(default="", kw_only=True)
     feedback: int = field(default=0, kw_only=True)

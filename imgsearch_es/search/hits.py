@@ -255,6 +255,7 @@ class Hits(Leaving):
         return {
             "query": str(self.query),
             "hints": list(self.query.hints),
+            "left_out": list(self.query.left_out),
             "total": self.total,
             "total_is_exact": self.total_is_exact,
             "strategy": self.strategy,

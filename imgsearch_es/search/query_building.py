@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
-from imgsearch_es.retrieval.conditions import METADATA, parse_filters
+from imgsearch_es.retrieval.conditions import METADATA
 from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
-from imgsearch_es.retrieval.language import Words, free_text, parse_words
+from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
     Query,
     Selection,
@@ -29,6 +31,8 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 LISTED_BY = "taken_at"
 """What conditions alone are sorted by: the newest first."""
+_BEST = 10
+"""Scores by which pictures and words are made equal (benchmarks/mixed.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +66,25 @@ class QueryBuilder:
             embedding = rocchio.embedding(mean, features(liked), features(disliked))
         judged = [e.terms for e in liked], [e.terms for e in disliked]
         own_terms = mean_terms([e.terms for e in seen])
+        filters = words.signs + words.filters + to_filters(request.where, self.vocabulary)
+        leaves_out = bool(seen and words.terms) if request.exclude_self is None else None
+        own = [picture_id(e.uri) for e in pictures if leaves_out or request.exclude_self]
+        selected = Selection(filters=filters, exclude=tuple(dict.fromkeys(own)))
+        if fusion is None and strategy not in DENSE:
+            words = replace(words, terms=self._with_equal_say(own_terms, words.terms, selected))
         terms = rocchio.terms(synset_vector(own_terms, words.terms), *judged)
         parts: tuple[Part, ...] = ()
         if fusion is not None:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), words.terms, terms)
             terms = fused_terms(parts)
-        own = [picture_id(example.uri) for example in pictures if request.exclude_self]
         part = "a vector" if request.vector is not None and not seen else ""
         if request.region is not None:
             name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
             part = f"{','.join(f'{value:g}' for value in request.region)} of {name}"
         query = Query(
             terms=terms,
-            must=words.must,
-            must_not=words.must_not,
-            filters=words.filters + parse_filters(request.where, self.vocabulary),
-            exclude=tuple(dict.fromkeys(own)),
+            filters=selected.filters,
+            exclude=selected.exclude,
             k=request.k,
             offset=request.offset,
             strategy=strategy,
@@ -91,11 +98,32 @@ class QueryBuilder:
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
             part=part,
             hints=words.hints,
+            left_out=words.left_out,
             fusion=fusion,
             parts=parts,
             sort=sort,
         )
         return self._expanded(query, request) if request.feedback else query
+
+    def _with_equal_say(
+        self, pictures: Sequence[Term], words: tuple[Term, ...], selected: Selection
+    ) -> tuple[Term, ...]:
+        """The words' synsets beside pictures: their best scores are made as high as those of these.
+
+        A general word has many synsets of weight 1, beside which a picture would say nothing. The
+        ten best scores of each part are compared by formula (1), among what meets the conditions.
+        """
+        if not pictures or not words:
+            return words
+        both = [
+            Query(tuple(terms), filters=selected.filters, exclude=selected.exclude, k=_BEST)
+            for terms in (pictures, words)
+        ]
+        found = [[hit.score for hit in result.hits] for result in self.store.search_many(both)]
+        if not all(found):
+            return words
+        factor = float(np.mean(found[0]) / np.mean(found[1]))
+        return synset_vector(Term(term.key, term.score * factor) for term in words)
 
     def _reads_text(self, request: SearchRequest) -> bool:
         """Whether the text is compared as it is, and not by the synsets that it names."""
@@ -109,8 +137,10 @@ class QueryBuilder:
             return Words(())
         if self._reads_text(request):
             return free_text(request.text, self.vocabulary)
+        beside = bool(several(request.image) or several(request.like))
+        trace = TRACE if known_settings(self.store).has_posteriors else 0.0
         try:
-            words = parse_words(request.text, self.vocabulary)
+            words = parse_words(request.text, self.vocabulary, trace=trace, alone=not beside)
             if request.strategy not in DENSE or not words.terms:
                 return words
         except UnknownWordError:
@@ -128,7 +158,7 @@ class QueryBuilder:
             if request.vector is not None and strategy not in DENSE and not is_fused:
                 raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
             return strategy
-        by_synsets = is_fused or bool(words.terms or words.must or words.must_not)
+        by_synsets = is_fused or bool(words.terms or words.signs)
         if strategy == "auto" and not by_synsets:
             return "dense-cosine"
         if by_synsets or strategy not in DENSE:
@@ -178,9 +208,9 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
                 "pictures, feedback, threshold and approximate"
             )
         return request.sort
-    if by_picture or words.terms or words.must or request.fuse is not None:
+    if by_picture or words.terms or request.fuse is not None:
         return None
-    selects = bool(words.filters or words.must_not or request.where)
+    selects = bool(words.filters or words.signs or request.where)
     return LISTED_BY if selects and request.strategy == "auto" else None
 
 

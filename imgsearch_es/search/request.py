@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.feedback import ROCCHIO, Region, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.language import Where
 from imgsearch_es.search.query_pictures import QueryImages
 
 VectorLike = Sequence[float] | NDArray[np.floating[Any]]
@@ -33,11 +34,12 @@ class SearchRequest:
             the index (or a hit), whose stored terms are used so that no model is loaded.
             Of several, the mean counts.
         text: words and conditions: ``tabby cat``, ``"golden retriever"``, ``label:pets
-            dog^2 +ball -poodle`` (see docs/query-language.md). Added to the picture's synsets.
+            dog^2 +ball -poodle`` (see docs/query-language.md). Added to the picture's synsets, with
+            such weights that both have equal say.
         vector: a deep feature, shape (dimensions,), for the strategies dense-*: alone, or as
             one more picture.
-        where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``; a minus
-            before a field negates.
+        where: conditions on fields: ``{"label": "indoor", "width": {"gte": 800}}``, where a minus
+            before a field negates; or a line, ``"label=indoor width>=800"``.
         k: how many hits.
         offset: how many of the best to leave out, for the next page.
         strategy: how to score, see docs/scoring.md: "auto", "impact", "script" and
@@ -52,7 +54,7 @@ class SearchRequest:
             "dense-cosine"), or on Elasticsearch visual words. Faster on many pictures; a hit may
             be missing, so ``hits.exact`` is False. A file without one answers exactly.
         candidates: how many of them, by default 200; more find more, and take longer.
-        exclude_self: leave out the query's own pictures.
+        exclude_self: leave out the query's own pictures; by default where words are beside them.
         like: pictures to search closer to, given as ``image`` is; alone or with the rest.
         dislike: pictures to search further from.
         region: the part of the picture to search for: left, top, right, bottom in pixels of
@@ -75,7 +77,7 @@ class SearchRequest:
     text: str | None = None
     _: KW_ONLY
     vector: VectorLike | None = None
-    where: Mapping[str, Any] | None = None
+    where: Where | None = None
     k: int = 10
     offset: int = 0
     strategy: str = "auto"
@@ -83,7 +85,7 @@ class SearchRequest:
     threshold: float | None = None
     approximate: bool = False
     candidates: int | None = None
-    exclude_self: bool = False
+    exclude_self: bool | None = None
     like: QueryImages | None = None
     dislike: QueryImages | None = None
     region: Region | None = None

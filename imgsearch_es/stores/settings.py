@@ -30,6 +30,8 @@ MOST_TAUGHT = 1000
 """Taught words of an index."""
 LONGEST_NAME = 100
 """Characters of a taught word."""
+_KEEPING = frozenset(("top_k", "min_score", "hypernyms"))
+"""Term filters that keep a classifier's scores as they are, or add them."""
 _NO_ANALYZER: Mapping[str, Any] = {
     "model": {"name": "features"},
     "image_filters": [],
@@ -72,6 +74,12 @@ class IndexSettings:
     def has_model(self) -> bool:
         """Whether it is known which model made the documents."""
         return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
+
+    @property
+    def has_posteriors(self) -> bool:
+        """Whether terms have a classifier's scores, and Elasticsearch can compare those of each."""
+        filters = {each["name"] for each in self.analyzer.get("term_filters", ())}
+        return self.synset_fields and filters <= _KEEPING
 
     def asking(self, pictures: Iterable[P]) -> list[P]:
         """Pictures of a query, with those of their terms alone that they ask with."""

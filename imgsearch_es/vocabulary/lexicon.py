@@ -1,9 +1,9 @@
-"""Looks words and phrases up: which keys they name, in a phrase or in running text."""
+"""Looks words and phrases up: which keys they name or come near, alone or in running text."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,21 +20,29 @@ from imgsearch_es.vocabulary.words import (
 # What may separate the words of one phrase, beside spaces.
 _WEAK_SEPARATORS = dict.fromkeys(map(ord, "-_.\u2010\u2011\u2012\u2013"))
 _Spans = Sequence[tuple[int, int]]
+_READ = 32
+"""Words of a text in which near misses of several words are looked for."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a phrase names: the keys, and how ("plural" or the table in which it was found)."""
+    """What a phrase names: the keys, and how.
+
+    ``how`` is "plural" or the table in which it was found; "near" where it names nothing, but comes
+    near to the keys, by ``weights``; and "unknown" where there are no keys.
+    """
 
     phrase: str
     keys: tuple[str, ...]
     how: str
+    weights: tuple[float, ...] = ()
 
 
 class Lexicon:
     """Finds phrases in tables of (text, key), whatever their case, accents and hyphens.
 
-    A key written exactly is found first. ``spoken`` are the phrases to suggest.
+    A key written exactly is found first. ``spoken`` are the phrases to suggest; ``near`` gives the
+    keys to which a normalized phrase comes near, with weights.
     """
 
     def __init__(
@@ -42,10 +50,12 @@ class Lexicon:
         keys: Iterable[str],
         tables: Mapping[str, Iterable[tuple[str, str]]],
         spoken: Iterable[str],
+        near: Callable[[str], Mapping[str, float]] = lambda form: {},
     ) -> None:
         self._exact = {key: (key,) for key in keys}
         self._tables = {how: _table(pairs) for how, pairs in tables.items()}
         self._spoken = tuple(spoken)
+        self._near = near
         self._written = {*self._exact, *self._spoken}  # found so, even over commas
         self._longest = max(
             form.count(" ") + 1 for table in self._tables.values() for form in table
@@ -65,13 +75,18 @@ class Lexicon:
                     return Match(phrase, found[1], "plural")
         return None
 
-    def in_table(self, how: str, phrase: str) -> tuple[str, ...]:
-        """The keys that a phrase has in one table."""
-        return self._tables[how].get(_form(phrase), ())
+    def find_near(self, phrase: str) -> Match | None:
+        """What a word or phrase comes near."""
+        form = _form(phrase)
+        forms = (form, *singulars(form)) if form.count(" ") < self._longest else ()
+        for one in forms:
+            if near := self._near(one):
+                return Match(phrase.strip(), tuple(near), "near", tuple(near.values()))
+        return None
 
     def find_one(self, phrase: str) -> Match:
         """What a word or phrase names; see ``Vocabulary.resolve``."""
-        if found := self.find(phrase):
+        if found := self.find(phrase) or self.find_near(phrase):
             return found
         if not phrase.strip():
             raise _no_words(phrase)
@@ -81,10 +96,16 @@ class Lexicon:
         """What the phrases of a text name, in order; see ``Vocabulary.resolve_text``."""
         found: list[Match] = []
         for part, quoted in split_quoted(text):
-            found.extend([self.find_one(part)] if quoted else self._phrases(part))
+            found.extend([self._quoted(part)] if quoted else self._phrases(part))
         if not found:
             raise _no_words(text)
         return found
+
+    def _quoted(self, part: str) -> Match:
+        try:
+            return self.find_one(part)
+        except UnknownWordError as error:
+            return Match(error.word, (), "unknown")
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
         """Known phrases that resemble a word or contain it, best first."""
@@ -105,7 +126,8 @@ class Lexicon:
             elif _is_stop_word(_slice(text, spans, start, start + 1)):
                 start += 1
             else:
-                raise self._unknown(text, spans, start)
+                match, start = self._near_at(text, spans, start)
+                yield match
 
     def _longest_at(self, text: str, spans: _Spans, start: int) -> tuple[Match, int] | None:
         """What the longest phrase from a word on names, and the word after it."""
@@ -120,8 +142,8 @@ class Lexicon:
                 return match, end
         return None
 
-    def _unknown(self, text: str, spans: _Spans, start: int) -> UnknownWordError:
-        """The error for an unknown word; with its neighbors where these make a near miss."""
+    def _near_at(self, text: str, spans: _Spans, start: int) -> tuple[Match, int]:
+        """What the longest phrase from an unknown word on comes near; else the word alone."""
         end = start + 1
         while (
             end < min(len(spans), start + self._longest)
@@ -129,15 +151,18 @@ class Lexicon:
             and not self._longest_at(text, spans, end)
         ):
             end += 1
-        for stop in range(end, start + 1, -1):
+        phrases = [(_slice(text, spans, start, stop), stop) for stop in range(end, start, -1)]
+        for phrase, stop in phrases:
+            if match := self.find_near(phrase):
+                return match, stop
+        # A near miss may have several words; of a long text nobody waits for its suggestions.
+        for phrase, stop in phrases[:-1] if len(spans) <= _READ else ():
             if _is_stop_word(_slice(text, spans, stop - 1, stop)):
                 continue
-            phrase = _slice(text, spans, start, stop)
-            near = self._spelling.rank(phrase)
-            if near and near[0][0] > 0.85:
-                return UnknownWordError(phrase, [found for _, found in near[:3]])
-        word = _slice(text, spans, start, start + 1)
-        return UnknownWordError(word, self.suggest(word))
+            if (ranked := self._spelling.rank(phrase)) and ranked[0][0] > 0.85:
+                return Match(phrase, (), "unknown"), stop
+        word, stop = phrases[-1]
+        return Match(word, (), "unknown"), stop
 
     @cached_property
     def _spelling(self) -> Spelling:

@@ -16,7 +16,7 @@ from pathlib import Path
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
-from imgsearch_es.vocabulary.wordnet import own_synset, wordnet_synsets
+from imgsearch_es.vocabulary.wordnet import near, own_synset, wordnet_synsets
 from imgsearch_es.vocabulary.words import safe_keys
 
 
@@ -29,16 +29,16 @@ class Resolution:
         keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
             that is a term stands for itself, another for all terms below it.
         how: "key", "name" or "lemma" where a sense is a term, "hypernym" where none is; "wnid";
-            "plural" of any of these.
-        also: further synsets with this lemma, set aside because the phrase is the very key or
-            name of the senses ("plane" is the carpenter's; also the airplane).
+            "plural" of any of these; "near" where the senses are not what the phrase says, but come
+            near it; "unknown" where there are none.
+        weights: how near each key is, at most 1; empty where the phrase names them.
     """
 
     phrase: str
     senses: tuple[Synset, ...]
     keys: tuple[str, ...]
     how: str
-    also: tuple[Synset, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +110,14 @@ class Vocabulary:
         """The keys of the terms at or below a synset, in the vocabulary's order."""
         return tuple(self._below[self._known[key].key])
 
+    def count_classes(self, keys: Iterable[str]) -> int:
+        """How many classes there are at or below some terms; a taught word counts as one."""
+        return len({b for key in keys for b in self._below[key] if not self._is_sum(b)})
+
+    def _is_sum(self, key: str) -> bool:
+        synset = self._known[key]
+        return synset.class_index is None and key not in self.taught_keys
+
     def words(self, key: str) -> tuple[str, ...]:
         """A synset's words and its hypernyms', nearest first: "tabby", "tabby cat", "cat", ..."""
         if key not in self._words:
@@ -178,7 +186,8 @@ class Vocabulary:
         """What one word or phrase names.
 
         The first counts: exact key; then, whatever the case, accents, apostrophes, hyphens and
-        underscores: key, wnid, name, lemma, plural.
+        underscores: key, wnid, name, lemma, plural. A word that names nothing may come near
+        something: "cow" to the ox (`near`).
 
         Raises:
             UnknownWordError: it names nothing; carries suggestions.
@@ -190,10 +199,10 @@ class Vocabulary:
         """What each phrase of a text names, in the order of the text.
 
         The longest phrase counts ("tabby cat" before "cat"); a phrase in quotation marks is kept
-        whole; a phrase does not extend over commas and the like; stop words are skipped.
+        whole; a phrase does not extend over commas and the like; stop words are skipped. Other
+        words that name nothing have a resolution without keys.
 
         Raises:
-            UnknownWordError: another word names nothing; carries suggestions.
             QueryError: the text is empty or has only stop words.
         """
         return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
@@ -236,6 +245,9 @@ class Vocabulary:
 
     def _resolution(self, match: Match) -> Resolution:
         how, keys = match.how, match.keys
+        if how in ("near", "unknown"):
+            senses = tuple(self._known[key] for key in keys)
+            return Resolution(match.phrase, senses, keys, how, match.weights)
         if how in ("key", "name", "lemma") and self._terms.keys().isdisjoint(keys):
             how = "hypernym"
         if self.taught and not (match.phrase in keys and match.phrase in self._same[1]):
@@ -246,14 +258,21 @@ class Vocabulary:
         named = {
             term for key in keys for term in ((key,) if alone and key in self else self._below[key])
         }
-        others = self._lexicon.in_table("lemma", match.phrase)
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in keys),
             keys=tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
-            also=tuple(self._known[key] for key in others if key not in keys),
         )
+
+    def _near(self, form: str) -> dict[str, float]:
+        """The terms to which a normalized phrase comes near, with weights."""
+        keys = ((self._by_wnid.get(wnid, ""), weight) for wnid, weight in near(form))
+        return {key: weight for key, weight in keys if key in self}
+
+    @cached_property
+    def _by_wnid(self) -> dict[str, str]:
+        return {synset.wnid: key for key, synset in self._known.items() if synset.wnid}
 
     @cached_property
     def _same(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
@@ -307,7 +326,7 @@ class Vocabulary:
         lemmas = [(lemma, synset.key) for synset in known for lemma in synset.lemmas]
         if wnids:
             tables = {"key": keys, "wnid": wnids, "name": names, "lemma": lemmas}
-            return Lexicon(self._known, tables, (lemma for lemma, _ in lemmas))
+            return Lexicon(self._known, tables, (lemma for lemma, _ in lemmas), self._near)
         # Of own labels, which may differ in next to nothing, a key must not hide another's name.
         tables = {"name": names + keys + lemmas, "lemma": lemmas}
         return Lexicon(self._known, tables, (name for name, _ in names))

@@ -1,6 +1,7 @@
-"""Synsets, and all nouns of WordNet 3.0 by wnid, without their glosses, for labels that are wnids.
+"""Synsets; WordNet 3.0's nouns by wnid, for labels that are wnids; and what comes near other words.
 
-``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py.
+``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py, ``near.tsv.xz`` by
+tools/build_near.py.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import lzma
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,10 +111,30 @@ def own_synset(key: str, label: str, position: int) -> Synset:
     return Synset(key, "", label, (lemma,), "", position)
 
 
+def near(form: str) -> tuple[tuple[str, float], ...]:
+    """ImageNet's classes that come near a normalized word, by wnid, with weights from 0.4 to 1."""
+    pairs = (pair.split(":") for pair in _near_words().get(form, "").split())
+    return tuple((wnid, float(weight)) for wnid, weight in pairs)
+
+
+@lru_cache(maxsize=1)
+def _near_words() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in _table("near.tsv.xz"):
+        words, _, classes = line.partition("\t")
+        found.update(dict.fromkeys(words.split("|"), classes))
+    return found
+
+
 @lru_cache(maxsize=1)
 def _lines() -> dict[str, str]:
-    path = Path(__file__).with_name("nouns.tsv.xz")
-    with lzma.open(path, "rt", encoding="utf-8") as file:
+    parts = (line.partition("\t") for line in _table("nouns.tsv.xz"))
+    return {wnid: rest for wnid, _, rest in parts}
+
+
+def _table(name: str) -> Iterator[str]:
+    """The lines of a table without its heading."""
+    with lzma.open(Path(__file__).with_name(name), "rt", encoding="utf-8") as file:
         next(file)
-        parts = (line.rstrip("\n").partition("\t") for line in file)
-        return {wnid: rest for wnid, _, rest in parts}
+        for line in file:
+            yield line.rstrip("\n")

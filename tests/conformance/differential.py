@@ -41,7 +41,7 @@ from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
 from tests.conformance.conftest import SETTINGS as PLAIN
-from tests.conformance.reference import Reference, _is_wanted
+from tests.conformance.reference import Reference, _is_wanted, having
 from tests.conformance.test_dense import expected_score
 from tests.conformance.test_visual_words import score
 
@@ -203,7 +203,6 @@ def random_query(random: np.random.Generator, documents: Sequence[Document]) -> 
         "k": int(random.choice([1, 5, 20, 50, 100])),
         "offset": int(random.choice([0, 0, 0, 3, 30])),
         "filters": parse_filters(CONDITIONS[random.integers(len(CONDITIONS))], imagenet()),
-        "must_not": tuple(map(str, random.choice(POOL, random.integers(0, 2)))),
         "exclude": (one.id,) if random.random() < 0.3 else (),
     }
     if strategy in DENSE:
@@ -217,7 +216,9 @@ def random_query(random: np.random.Generator, documents: Sequence[Document]) -> 
     if strategy == "bm25" and random.random() < 0.5:
         options["parameters"] = {"k1": float(random.uniform(0, 3)), "b": float(random.random())}
     if random.random() < 0.2:
-        options["must"] = (tuple(map(str, random.choice(POOL, 6, replace=False))),)
+        keys = list(map(str, random.choice(POOL, 6, replace=False)))
+        options["filters"] += having(keys, float(random.choice([0, 0.1])))
+        options["filters"] += having(keys[:1], negated=True)
     return Query(synset_vector(terms), **options)
 
 

@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.retrieval.conditions import CASELESS, Filter
+from imgsearch_es.retrieval.conditions import CASELESS, Filter, of_score
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 
 Ranking = list[tuple[float, str]]
+
+
+def having(keys: Sequence[str], least: float = 0.0, *, negated: bool = False) -> tuple[Filter, ...]:
+    """The condition that the scores of these synsets make more than this together."""
+    return (of_score("x", keys, "gt", least, negated=negated),) if keys else ()
 
 
 class Reference:
@@ -86,17 +91,13 @@ class Reference:
 
 
 def _is_wanted(document: Document, query: Query) -> bool:
-    keys = {term.key for term in document.terms}
-    return (
-        not keys & set(query.must_not)
-        and all(keys & set(group) for group in query.must)
-        and document.id not in query.exclude
-        and all(_meets(document, item) != item.negated for item in query.filters)
+    return document.id not in query.exclude and all(
+        _meets(document, item) != item.negated for item in query.filters
     )
 
 
 def _meets(document: Document, item: Filter) -> bool:
-    values = _values(document, item.field)
+    values = _values(document, item)
     if item.field == "indexed_at":
         if item.operator == "in" and values[0].date() in map(_day, item.values):
             return True
@@ -121,7 +122,8 @@ def _meets(document: Document, item: Filter) -> bool:
     return any(compare(value, operands[0]) for value in values)
 
 
-def _values(document: Document, field: str) -> list[Any]:
+def _values(document: Document, item: Filter) -> list[Any]:
+    field = item.field
     if field == "label":
         return list(document.labels)
     if field == "synsets":
@@ -131,7 +133,10 @@ def _values(document: Document, field: str) -> list[Any]:
         return [term.key if field == "top_synset" else term.score for term in best]
     if field.startswith("score("):
         scores = {term.key: term.score for term in document.terms}
-        return [scores.get(field[6:-1], 0.0)]
+        total = 0.0
+        for key in item.synsets:
+            total += float(np.float32(scores.get(key, 0.0)))
+        return [float(np.float32(total))]
     if field in CASELESS:
         found = getattr(document.photo, field)
         return [_small(text) for text in (found if field == "keywords" else [found]) if text]

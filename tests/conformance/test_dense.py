@@ -18,6 +18,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from tests.conformance.collections import DIMENSIONS, posteriors, rectified
 from tests.conformance.conftest import Case, filled
+from tests.conformance.reference import having
 from tests.conformance.test_ranking import LAW
 
 pytestmark = pytest.mark.scripts
@@ -114,7 +115,9 @@ def test_filters(case):
     excluded = case.documents[0].id
     check(
         case,
-        Query((), filters=filters, must_not=("tench",), exclude=(excluded,), **options),
+        Query(
+            (), filters=filters + having(["tench"], negated=True), exclude=(excluded,), **options
+        ),
         lambda d: (
             "pets" in d.labels
             and d.width < 130

@@ -93,8 +93,7 @@ def test_conditions_and_exclusions_leave_enough(case):
     vector = queries(case)[0]
     excluded = tuple(d.id for d in case.documents[20:23])
     options = {
-        "filters": parse_filters({"label": "pets", "-format": "PNG"}),
-        "must_not": ("tench",),
+        "filters": parse_filters({"label": "pets", "-format": "PNG", "-score(tench)": {"gt": 0}}),
         "exclude": excluded,
     }
     approximate, exact = both(case, embedding=vector, k=30, **options)

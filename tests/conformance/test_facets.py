@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection, synset_vector
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
 from tests.conformance.conftest import Case, filled
-from tests.conformance.reference import _is_wanted, _values
+from tests.conformance.reference import _is_wanted, _values, having
 from tests.conformance.test_ranking import LAW, conditions
 
 FIELDS = (*VALUE_FIELDS, *BOUNDS)
@@ -57,7 +57,7 @@ def values(document: Document, field: str) -> set[str]:
         terms = document.terms if field == "synsets" else document.terms[:1]
         return {term.key for term in terms}
     if field.startswith("metadata."):
-        return set(_values(document, field))
+        return set(_values(document, Filter(field, "in", ())))
     if field == "year":
         taken_at = document.photo.taken_at
         return set() if taken_at is None else {str(taken_at.year)}
@@ -108,12 +108,12 @@ def test_the_default_fields(case):
 @given(
     keys=st.lists(st.sampled_from(KEYS[:80]), min_size=1, max_size=5, unique=True),
     where=conditions,
-    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=2),
+    without=st.lists(st.sampled_from(KEYS[:40]), max_size=2),
     size=st.integers(1, 30),
 )
-def test_of_a_query(case, keys, where, must_not, size):
+def test_of_a_query(case, keys, where, without, size):
     terms = synset_vector(Term(key, 0.5) for key in keys)
-    query = Query(terms, filters=parse_filters(where), must_not=tuple(must_not), k=1)
+    query = Query(terms, filters=parse_filters(where) + having(without, negated=True), k=1)
     check(case, query, size=size)
 
 
@@ -124,7 +124,7 @@ def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
     check(case, Query((), filters=pets, **options))
     check(case, Selection(filters=parse_filters({"label": "pets", "width": {"gte": 500}})))
     others = parse_filters({"-label": "pets"})
-    check(case, Selection(filters=others, must=(KEYS[:40],), must_not=KEYS[:9]))
+    check(case, Selection(filters=others + having(KEYS[:40]) + having(KEYS[:9], negated=True)))
 
 
 @pytest.mark.parametrize(

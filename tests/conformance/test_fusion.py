@@ -21,7 +21,7 @@ from imgsearch_es.search.hits import Hits
 from tests.conformance.collections import DIMENSIONS, KEYS, posteriors, rectified, ties
 from tests.conformance.collections import document as one_document
 from tests.conformance.conftest import INNER, SETTINGS, Case, case_of, filled
-from tests.conformance.reference import _is_wanted
+from tests.conformance.reference import _is_wanted, having
 from tests.conformance.test_dense import expected_score
 from tests.conformance.test_ranking import LAW, conditions
 from tests.conformance.test_visual_words import score
@@ -143,13 +143,12 @@ words = st.dictionaries(
     where=conditions,
     k=st.integers(1, 40),
     offset=st.integers(0, 30),
-    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
+    without=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
 )
-def test_weighted_sums(case, weights, picture, words, where, k, offset, must_not):
+def test_weighted_sums(case, weights, picture, words, where, k, offset, without):
     document = case.documents[picture]
     conditions = {
-        "filters": parse_filters(where),
-        "must_not": tuple(must_not),
+        "filters": parse_filters(where) + having(without, negated=True),
         "exclude": (document.id,),
     }
     check(case, fused(weights, document, words, k=k, offset=offset, **conditions))

@@ -18,6 +18,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import AWKWARD_NAMES, document
 from tests.conformance.conftest import Case, case_of
+from tests.conformance.reference import having
 from tests.conformance.test_ranking import LAW
 from tests.conformance.test_store import same
 
@@ -78,15 +79,15 @@ def test_everywhere_it_fails_clearly_or_not_at_all(case, text):
             words = parse_words(line, imagenet())
         except QueryError:
             continue
-        named = {"must": words.must, "must_not": words.must_not, "filters": words.filters}
-        queries.append(replace(TABBY, **named))
+        queries.append(replace(TABBY, filters=words.signs + words.filters))
     case.check(*queries)
 
 
 @pytest.mark.parametrize("text", NASTY)
 def test_as_a_name_it_names_and_does_nothing_else(case, text):
-    queries = [replace(TABBY, must=((text,),))]
-    queries.append(replace(TABBY, must_not=(text,), exclude=(text,)))
+    queries = [replace(TABBY, filters=having([text]))]
+    queries.append(replace(TABBY, filters=having([text, "tench"], 0.1, negated=True)))
+    queries.append(replace(TABBY, filters=having([text], negated=True), exclude=(text,)))
     for where in (
         {f"metadata.{text}": "here"}, {f"-metadata.{text}": "here"}, {text: "x"},
         {f"score({text})": {"gt": 0.1}}, {f"score({text})": {"lte": 0.1}},

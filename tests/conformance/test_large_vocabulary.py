@@ -50,11 +50,11 @@ def reference(case) -> Reference:
 
 
 def test_the_ranking_is_numpys_with_pages_and_explanations(case, reference):
-    words = parse_words("animal -dog label:pets", VOCABULARY)
+    words = parse_words("animal -dog label:pets", VOCABULARY, trace=0.0)
     asked = [
         Query(TERMS, k=20),
         Query(TERMS, k=7, offset=5, filters=parse_filters({"width": {"gte": 120}})),
-        Query(words.terms, must_not=words.must_not, k=50),
+        Query(words.terms, filters=words.signs + words.filters, k=50),
     ]
     assert len(words.terms) > 100
     for query in asked:

@@ -17,6 +17,7 @@ from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import KEYS, posteriors, ties
 from tests.conformance.conftest import STRATEGIES, Case, case_of
+from tests.conformance.reference import having
 
 LAW = settings(
     max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -84,11 +85,12 @@ def _query(vector: dict[str, float], **options) -> Query:
     where=conditions,
     k=st.integers(1, 40),
     offset=st.integers(0, 30),
-    must_not=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
+    without=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
 )
-def test_every_strategy_ranks_as_numpy(realistic, vector, strategy, where, k, offset, must_not):
+def test_every_strategy_ranks_as_numpy(realistic, vector, strategy, where, k, offset, without):
     options = {"strategy": strategy, "filters": parse_filters(where), "k": k, "offset": offset}
-    realistic.check(_query(vector, must_not=tuple(must_not), **options))
+    options["filters"] += having(without, negated=True)
+    realistic.check(_query(vector, **options))
 
 
 bounds = st.sampled_from([0.0, 1e-30, 0.1, 0.25, 1.0, -1.0, 2]) | st.floats(0, 1, width=32)
@@ -103,13 +105,17 @@ score_conditions = st.dictionaries(
 @given(
     vector=small_vectors,
     strategy=strategies,
-    must=st.lists(st.lists(st.sampled_from(KEYS[:90]), min_size=20, max_size=40), max_size=2),
+    groups=st.lists(st.lists(st.sampled_from(KEYS[:90]), min_size=20, max_size=40), max_size=2),
+    least=st.sampled_from([0.0, 0.01, 0.1, 0.3]),
+    negated=st.booleans(),
     where=score_conditions,
 )
-def test_wanted_synsets_and_their_scores_select_as_numpy(realistic, vector, strategy, must, where):
-    groups = tuple(map(tuple, must))
+def test_scores_of_words_select_as_numpy(
+    realistic, vector, strategy, groups, least, negated, where
+):
     filters = parse_filters(where, imagenet())
-    realistic.check(_query(vector, strategy=strategy, must=groups, filters=filters, k=40))
+    filters += sum((having(keys, least, negated=negated) for keys in groups), ())
+    realistic.check(_query(vector, strategy=strategy, filters=filters, k=40))
 
 
 def test_a_score_is_compared_as_it_is_stored(realistic):
@@ -167,6 +173,8 @@ LINES = [
     'cat vehicle label:"late night",indoor -metadata.camera:X100',
     "fish score(tench)>0.02 -score(tiger_shark)>=0.2",
     "dog score(beagle)<0.5",
+    "cow toilet unheard-of -poodle",
+    "dog NOT cat score(animal)>=0.01",
     "vehicle indexed_at:>=2026-01-02 -indexed_at:2026-01-03 -bytes:>2000",
 ]
 
@@ -175,8 +183,7 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 def test_lines_of_the_query_language(realistic, strategy, line):
     words = parse_words(line, imagenet())
-    conditions = {"must": words.must, "must_not": words.must_not, "filters": words.filters}
-    query = Query(words.terms, strategy=strategy, k=30, **conditions)
+    query = Query(words.terms, strategy=strategy, k=30, filters=words.signs + words.filters)
     realistic.check(query)
     found = realistic.store.search(replace(query, k=10_000)).hits
     assert found

@@ -147,12 +147,14 @@ def test_the_index_comes_from_the_environment(asked, place, monkeypatch):
 
 def test_search_by_picture_and_both(asked, place, word, cat):
     picture = asked("search", "--image", cat, "-i", place)
-    both = asked("search", word, "--image", cat, "-i", place)
+    both = asked("search", word, "--image", cat, "-i", place, "--no-exclude-self")
     assert picture["query"] == "image: cat.0.png"
     assert both["query"] == f"image: cat.0.png; words: {word}"
     found = {hit["uri"]: hit["score"] for hit in both["hits"]}
     alone = {hit["uri"]: hit["score"] for hit in picture["hits"]}
     assert found[str(cat)] > alone[str(cat)]
+    beside = asked("search", word, "--image", cat, "-i", place)["hits"]
+    assert str(cat) not in [hit["uri"] for hit in beside]
     options = ("--exclude-self", "--where", "label=cats", "--where", "width>=30")
     others = asked("search", "--image", cat, "-i", place, *options)["hits"]
     assert str(cat) not in [hit["uri"] for hit in others]
@@ -187,11 +189,20 @@ def test_search_by_the_language_and_by_conditions(asked, place, word):
     assert scored["query"] == f"words: {word}; score({word})>0.5"
 
 
-def test_a_word_with_another_meaning_gives_a_hint(run, asked, place):
-    out = run("search", "plane", "-i", place).stdout
-    hint = "'plane' is taken as the synset plane; for what else it may mean write airplane"
-    assert out.splitlines()[-1] == f"hint: {hint}"
-    assert asked("search", "plane", "-i", place)["hints"] == [hint]
+def test_what_was_left_out_or_taken_for_another_gives_a_hint(run, asked, place):
+    out = run("search", "fluffy cow", "-i", place).stdout
+    hints = [
+        "'cow' is no class of this index; searched for what is near: ox 0.74",
+        "'fluffy' is not in this index's vocabulary and was left out",
+    ]
+    assert out.splitlines()[-2:] == [f"hint: {hint}" for hint in hints]
+    answer = asked("search", "fluffy cow", "-i", place)
+    assert (answer["hints"], answer["left_out"]) == (hints, ["fluffy"])
+    assert asked("search", "cat", "-i", place)["hints"] == []
+    run("search", "fluffy cow", "-i", place, "--html", place.with_suffix(".html"))
+    assert all(
+        hint.replace("'", "&#39;") in place.with_suffix(".html").read_text() for hint in hints
+    )
 
 
 def test_search_writes_a_page(run, place, word, tmp_path):
@@ -216,7 +227,7 @@ MISTAKES = """
 --image CAT --parameter k1=x => --parameter k1 takes numbers, not 'x'
 --image CAT --parameter k1=1 --parameter k1=2 => is the second of its name
 cat --image /nowhere.jpg => /nowhere.jpg: cannot be opened: no such file
-cat --where red => --where 'red' is no condition such as label=indoor
+cat --where red => 'red' is no condition such as label=indoor
 """
 
 

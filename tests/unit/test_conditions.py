@@ -86,7 +86,6 @@ def test_they_show_themselves_as_the_language_reads_them(where, shown):
         ({"indexed_at": "yesterday"}, "is a date such as 2026-01-31, not 'yesterday'"),
         ({"score(tabby)": 0.5}, "is a number to compare"),
         ({"score(tabby)": {"wildcard": "0*"}}, "cannot be filtered by 'wildcard'"),
-        ({"score(dog)": {"gt": 0.5}}, "'dog' names 118"),
         ({"metadata.nul\0": "x"}, "has a NUL"),
         ({"metadata." + "a." * 9: "x"}, "over 8 parts"),
         ({"label": "\ud800"}, "half a character"),

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
@@ -27,16 +27,15 @@ WHERE = {
     "filename": {"wildcard": "a\\b*"},
     "metadata.flash": True,
 }
-NARROW = Query(
-    TERMS, must_not=("lynx",), filters=parse_filters(WHERE), exclude=("0" * 32,), k=5, offset=2
-)
+LYNX = of_score("lynx", ["lynx"], "gt", 0, negated=True)
+NARROW = Query(TERMS, filters=(*parse_filters(WHERE), LYNX), exclude=("0" * 32,), k=5, offset=2)
 FILTER = [
     {"terms": {"label": ["indoor", "home"]}},
     {"range": {"width": {"gte": 800}}},
     {"wildcard": {"filename": {"value": "a\\\\b*"}}},
     {"terms": {"metadata.flash": ["true"]}},
 ]
-MUST_NOT = [{"terms": {"synsets": ["lynx"]}}, {"ids": {"values": ["0" * 32]}}]
+MUST_NOT = [{"ids": {"values": ["0" * 32]}}, {"terms": {"synsets": ["lynx"]}}]
 SELECTED = {"filter": FILTER, "must_not": MUST_NOT}
 SHARING = {"filter": [SHARES, *FILTER], "must_not": MUST_NOT}
 SCRIPT = """
@@ -246,6 +245,26 @@ def test_a_scaled_query_is_proven_by_its_own_scores():
     assert not is_proven(query, [90.1, 90.0], 90.0 / 128, False)
 
 
+SUM_SCRIPT = """
+double total = 0;
+for (field in params.fields) {
+  def score = doc[field];
+  if (score.size() != 0) {
+    total += score.value;
+  }
+}
+return (float) total > params.least;
+""".strip()
+SUM = {
+    "script": {
+        "script": {
+            "source": SUM_SCRIPT,
+            "params": {"fields": ["synset.lynx.score", "synset.tabby.score"], "least": 0.5},
+        }
+    }
+}
+
+
 def test_wanted_synsets_scores_and_negations_are_clauses():
     where = {
         "-label": "pets",
@@ -253,10 +272,15 @@ def test_wanted_synsets_scores_and_negations_are_clauses():
         "-score(jack-o'-lantern)": {"gte": 0.25},
         "width": {"lt": 2**40},
     }
-    query = Query(TERMS, must=(("tabby", "lynx"),), filters=parse_filters(where))
+    cats = (
+        of_score("cat", ["tabby", "lynx"], "gt", 0),
+        of_score("cat", ["tabby", "lynx"], "gt", 0.5),
+    )
+    query = Query(TERMS, filters=(*cats, *parse_filters(where)))
     clauses = {
         "filter": [
-            {"terms": {"synsets": ["tabby", "lynx"]}},
+            {"terms": {"synsets": ["lynx", "tabby"]}},
+            {"bool": {"filter": [{"terms": {"synsets": ["lynx", "tabby"]}}, SUM]}},
             {"range": {"synset.tabby.score": {"gt": 0.5}}},
             {"range": {"width": {"lt": 2**31 - 1}}},
         ],

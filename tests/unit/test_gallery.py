@@ -48,6 +48,7 @@ class Query:
     pictures: tuple[str | Image.Image, ...] = ()
     terms: tuple[Term, ...] = (Term("tabby", 0.5),)
     roles: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"words: {self.text}" if self.text else ""

@@ -56,6 +56,7 @@ def test_json():
     assert json.loads(json.dumps(HITS.to_dict())) == {
         "query": "words: tabby",
         "hints": ["a hint"],
+        "left_out": [],
         "total": 7,
         "total_is_exact": True,
         "strategy": "postings",

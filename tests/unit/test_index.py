@@ -228,8 +228,19 @@ def test_a_file_that_is_gone_is_still_searched_by_its_terms(index, cat, fake_mod
 
 def test_words_and_picture_are_added(index, cat, word):
     alone = {term.key: term.score for term in index.query(cat).terms}
-    both = {term.key: term.score for term in index.query(cat, word).terms}
-    assert both == {**alone, word: float(np.float32(alone[word] + 1))}
+    query = index.query(cat, word)
+    both = {term.key: term.score for term in query.terms}
+    assert {**both, word: 0} == {**alone, word: 0}
+    best = [
+        [hit.score for hit in index.search(picture, text, exclude_self=True)]
+        for picture, text in ((cat, None), (None, word))
+    ]
+    own = index.query(cat, exclude_self=True).exclude
+    words = [hit.score for hit in index.search(text=word, k=11) if hit.id not in own][:10]
+    weight = np.mean(best[0]) / np.mean(words)
+    assert both[word] == pytest.approx(alone[word] + weight)
+    assert query.exclude == own  # unless it is asked for
+    assert index.query(cat, word, exclude_self=False).exclude == index.query(cat).exclude == ()
 
 
 def test_a_query_that_cannot_be_understood(index):
@@ -332,7 +343,8 @@ def test_options_of_the_wrong_kind(index, photos):
         ({"text": "cat", "k": 1e3}, "whole numbers, not 1000.0 and 0"),
         ({"text": "cat", "k": float("nan")}, "whole numbers, not nan"),
         ({"text": "cat", "k": None}, "whole numbers, not None"),
-        ({"text": "cat", "where": "label:cat"}, "conditions are a dictionary"),
+        ({"text": "cat", "where": ["label:cat"]}, "conditions are a dictionary"),
+        ({"text": "cat", "where": "label:cat red"}, "'red' is no condition"),
     ):
         with pytest.raises(QueryError, match=said):
             index.search(**asked)

@@ -18,12 +18,13 @@ from imgsearch_es.retrieval.conditions import (
     quoted,
 )
 from imgsearch_es.retrieval.language import (
-    MAX_LENGTH,
     MAX_PARTS,
     Words,
     free_text,
     parse_words,
+    to_filters,
 )
+from imgsearch_es.retrieval.tokens import MAX_LENGTH
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 IMAGENET = imagenet()
@@ -82,23 +83,101 @@ def test_a_boost_is_the_weight():
     assert weights("beagle^3 dog^2 beagle")["beagle"] == 3.0
 
 
-def test_plus_wants_a_synset_of_the_word():
+def test_plus_wants_more_than_a_trace_of_the_word():
     words = read("+dog +synset:tabby dog cat")
-    assert words.must == (DOGS, ("tabby",))
+    dog, tabby = words.signs
+    assert (set(dog.synsets), tabby.synsets) == (set(DOGS), ("tabby",))
+    assert [(one.operator, one.negated) for one in words.signs] == [("gt", False)] * 2
+    assert [one.values[0] for one in words.signs] == pytest.approx([0.04 * 118**0.5, 0.04])
     assert {term.key for term in words.terms} >= {*DOGS, "tabby"}
-    assert read("+dog +dog").must == (DOGS,)
+    assert len(read("+dog +dog").signs) == 1
+    assert read("+animal").signs[0].values == (0.5,)
+    assert parse_words("+dog", IMAGENET, trace=0.0).signs[0].values == (0.0,)
+    above = parse_words("+dog", IMAGENET.with_hypernyms()).signs[0]
+    assert (above.synsets, above.values) == (("dog",), dog.values)
 
 
 def test_minus_excludes_by_every_way_of_naming():
     for line in ("cat -poodle", "cat -synset:poodle", f"cat -wnid:{_wnid('poodle')}"):
-        assert set(read(line).must_not) == set(IMAGENET.hyponyms("poodle"))
+        (sign,) = read(line).signs
+        assert sign.negated
+        assert set(sign.synsets) == set(IMAGENET.hyponyms("poodle"))
 
 
-def test_a_boost_and_a_sign_stay_with_their_word():
-    for line in ("golden retriever^2", "+golden retriever"):
-        with pytest.raises(UnknownWordError, match="Did you mean 'golden retriever'"):
+@pytest.mark.parametrize(
+    ("line", "canonical"),
+    [
+        ("cat AND dog", "+cat +dog"),
+        ("tabby cat AND dog ball", '+"tabby cat" +dog ball'),
+        ("cat NOT dog", "cat -dog"),
+        ("cat AND NOT dog", "+cat -dog"),
+        ("golden OR retriever dog", "retriever dog"),
+        ("cat OR dog", "cat dog"),
+        ("NOT label:pets cat^2 AND -dog", "+cat^2 -dog -label:pets"),
+        ('"toy poodle" AND synset:ox', '+"toy poodle" +synset:ox'),
+        ("AND cat NOT", "+cat"),
+        ('"NOT" cat', "cat"),
+    ],
+)
+def test_operators_in_capitals(line, canonical):
+    assert str(read(line)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("line", "left_out", "text", "said"),
+    [
+        ("black cat", ("black",), "cat", "'black' is not in this index's vocabulary and was left"),
+        ("golden retriever^2", ("golden",), "retriever^2", "near: golden retriever"),
+        ("+golden -xyzzy dog", ("golden", "xyzzy"), "dog", "'xyzzy' is not in this"),
+        ('"black or white" dog', ("black or white",), "dog", "'black or white' is not"),
+        ("person riding a bike", ("riding",), "person bike", "'riding' is not"),
+    ],
+)
+def test_an_unknown_word_is_left_out_and_said(line, left_out, text, said):
+    words = read(line)
+    assert (words.left_out, words.text) == (left_out, text)
+    assert any(said in hint for hint in words.hints)
+
+
+def test_only_a_line_of_which_nothing_is_known_is_an_error():
+    for line in ("xyzzy", "xyzzy -dog", "xyzzy label:pets"):
+        with pytest.raises(UnknownWordError, match="'xyzzy'"):
             read(line)
-    assert read("tabby dog^2 cat").text == "tabby dog^2 cat"
+    beside = parse_words("xyzzy -dog", IMAGENET, alone=False)
+    assert (beside.terms, beside.left_out, len(beside.signs)) == ((), ("xyzzy",), 1)
+    many = parse_words("dog " + " ".join(f"xyz{i}" for i in range(40)), IMAGENET)
+    assert (len(many.left_out), many.hints[-1]) == (40, "32 more words were left out")
+
+
+def test_what_is_near_weighs_less_and_is_said():
+    assert weights("cow^2") == {"ox": pytest.approx(1.48)}
+    hint = "'cow' is no class of this index; searched for what is near: ox 0.74"
+    assert read("cow^2").hints == (hint,)
+    assert weights("cow ox") == {"ox": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("line", "canonical"),
+    [
+        ("width>=400 label=pets", "width:>=400 label:pets"),
+        ("label!=pets", "-label:pets"),
+        ("-label!=pets", "label:pets"),
+        ('filename=beach* metadata.camera="X 100"', 'filename:beach* metadata.camera:"X 100"'),
+        ("score(dog)>0.1 label:a,b", "score(dog)>0.1 label:a,b"),
+    ],
+)
+def test_conditions_alone(line, canonical):
+    filters = to_filters(line, IMAGENET)
+    assert " ".join(map(str, filters)) == canonical
+    assert to_filters(canonical, IMAGENET) == filters == read(f"cat {line}").filters
+    with pytest.raises(QueryError, match="'red' is no condition such as label=indoor"):
+        to_filters(f"{line} red", IMAGENET)
+
+
+def test_a_score_is_of_all_that_a_word_stands_for():
+    (dog,) = read("cat score(dog)>0.1").filters
+    assert (set(dog.synsets), str(dog)) == (set(DOGS), "score(dog)>0.1")
+    assert read("cat score(dog)<0.1").filters[0].normalized().negated
 
 
 def test_a_synset_by_key_is_a_term_or_a_hypernym():
@@ -168,7 +247,7 @@ def test_conditions(line, expected):
         ("colour:red dog", "no field 'colour'; there are synset, wnid, id, uri.*metadata.<name>"),
         ("http://a.b/c.jpg", "no field 'http'.*Quote a word that has a colon"),
         (":)", "no field ''"),
-        ('metadata."my camera".x:X', "no synset is named 'metadata'"),
+        ('metadata."my camera".x:X', "there is no field '.x'"),
         ("label:", "a value is missing: label:"),
         ("label:a,,b", "a value is missing: label:a,,b"),
         ("dog^", "'' is not a number: dog\\^"),
@@ -192,7 +271,7 @@ def test_conditions(line, expected):
         ("synset:a,b", "no synset has the key 'a,b'"),
         ("synset:", "does not name one synset"),
         ("wnid:n00000000", "no synset of this index has the wnid 'n00000000'"),
-        ("score(dog)>0.5", "'dog' names 118: take one of them, such as score"),
+        ("label:a OR label:b", "OR goes between words; values of one field are such as label:a,b"),
         ("score(tabbby)>0.5", "no synset is named 'tabbby'.*Did you mean 'tabby'"),
         ("score(tabby)=0.5", "is such as score\\(tabby\\)>0.5, not score\\(tabby\\)=0.5"),
         ("score(tabby)>much", "'much' is not a number: score"),

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded import snapshot_writing
 from imgsearch_es.stores.embedded import store as embedded_store
@@ -93,7 +93,8 @@ def test_a_stale_one_is_opened_once(path, monkeypatch):
 def test_conditions_are_asked_of_the_file_and_ranked_by_the_copy(path, monkeypatch):
     store = make(path)
     filters = parse_filters({"format": "PNG"}, imagenet())
-    query = Query(QUERY.terms, k=10_000, filters=filters, must=(("tabby", "tench"),))
+    filters = (*filters, of_score("x", ["tabby", "tench"], "gt", 0))
+    query = Query(QUERY.terms, k=10_000, filters=filters)
     hits = store.search(query).hits
     assert {hit.document.format for hit in hits} == {"PNG"}
     monkeypatch.setattr(store._copy, "of_now", lambda: None)

@@ -17,7 +17,7 @@ from imgsearch_es.analysis.filters import Hypernyms
 from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError, UnknownWordError
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
 from imgsearch_es.vocabulary.wordnet import nouns
-from imgsearch_es.vocabulary.words import STOP_WORDS
+from imgsearch_es.vocabulary.words import STOP_WORDS, normalize
 from tools import build_synsets
 
 VOCABULARY = imagenet()
@@ -199,11 +199,7 @@ def test_an_ambiguous_word_gives_every_sense(word, wnids):
     assert {sense.wnid for sense in VOCABULARY.resolve(word).senses} == wnids
 
 
-def test_a_key_stands_for_itself_alone_and_tells_what_it_sets_aside():
-    plane = VOCABULARY.resolve("plane")
-    assert (plane.keys, plane.how) == (("plane",), "key")
-    assert [sense.key for sense in plane.also] == ["airplane"]
-    assert VOCABULARY.resolve("tabby").also == ()
+def test_a_key_stands_for_itself_alone():
     dog = EXPANDED.resolve("dog")
     assert (dog.keys, dog.how) == (("dog",), "key")
 
@@ -217,7 +213,8 @@ def test_every_key_wnid_name_and_lemma_resolves_to_its_synset(vocabulary):
         assert synset.name != synset.key or vocabulary.resolve(synset.name).senses == (synset,)
         for text in (synset.name, *synset.lemmas):
             found = vocabulary.resolve(text)
-            assert synset in found.senses + found.also
+            other = {normalize(s.key) for s in found.senses} | {s.name for s in found.senses}
+            assert synset in found.senses or normalize(text) in other
             if text not in STOP_WORDS:
                 assert [one.phrase for one in vocabulary.resolve_text(text)] == [text.rstrip(".")]
 
@@ -282,18 +279,44 @@ def test_suggestions_contain_the_word_or_are_none():
     assert VOCABULARY.suggest("") == VOCABULARY.suggest("x" * 10_000) == ()
 
 
-def test_an_unknown_word_in_a_text_is_named_with_its_neighbors_when_they_help():
-    with pytest.raises(UnknownWordError) as caught:
-        VOCABULARY.resolve_text("a golden retreiver on a sofa")
-    assert caught.value.word == "golden retreiver"
-    assert caught.value.suggestions[0] == "golden retriever"
-    with pytest.raises(UnknownWordError) as caught:
-        VOCABULARY.resolve_text("fluffy tabby")
-    assert (caught.value.word, caught.value.suggestions) == ("fluffy", ())
-    for text, word in (('"tabby dog"', "tabby dog"), ("bow and arrow", "arrow")):
-        with pytest.raises(UnknownWordError) as caught:
-            VOCABULARY.resolve_text(text)
-        assert caught.value.word == word
+@pytest.mark.parametrize(
+    ("text", "known", "unknown"),
+    [
+        ("a golden retreiver on a sofa", ["sofa"], ["golden retreiver"]),
+        ("fluffy tabby", ["tabby"], ["fluffy"]),
+        ("black cat", ["cat"], ["black"]),
+        ('"tabby dog" ball', ["ball"], ["tabby dog"]),
+        ("fluffy", [], ["fluffy"]),
+    ],
+)
+def test_an_unknown_word_in_a_text_is_told_with_its_neighbors_when_they_help(text, known, unknown):
+    found = VOCABULARY.resolve_text(text)
+    assert [one.phrase for one in found if one.keys] == known
+    assert [one.phrase for one in found if one.how == "unknown"] == unknown
+
+
+@pytest.mark.parametrize(
+    ("word", "keys"),
+    [
+        ("cow", ("ox",)),
+        ("Beaches", ("seashore", "beach_wagon")),
+        ("toilet", ("toilet_seat", "toilet_tissue")),
+        ("handbag", ("purse",)),
+        ("tv", ("television",)),
+        ("beach", ("seashore", "beach_wagon")),
+        ("man", None),
+    ],
+)
+def test_a_word_that_names_nothing_comes_near_something(word, keys):
+    found = VOCABULARY.resolve(word)
+    assert found.how == "near"
+    assert keys in (None, found.keys)
+    assert found.keys == tuple(sense.key for sense in found.senses)
+    assert list(found.weights) == sorted(found.weights, reverse=True)
+    assert all(0.4 <= weight < 1 for weight in found.weights)
+    for other in (from_labels(["ox", "purse"]), from_wnids(["n02403003", "n02084071"])):
+        near = other.resolve_text(word)[0]
+        assert near.keys == (("ox",) if other.name == "wordnet" and word.startswith("cow") else ())
 
 
 @given(TYPED)
@@ -305,8 +328,9 @@ def test_any_text_resolves_or_is_a_query_error(text):
             suggestions = getattr(error, "suggestions", ())
             found = tuple(map(VOCABULARY.resolve, suggestions))
         for one in found if isinstance(found, tuple) else (found,):
-            assert one.keys
-            assert list(one.keys) == [key for key in VOCABULARY.keys if key in set(one.keys)]
+            assert one.keys or one.how == "unknown"
+            if one.how != "near":
+                assert list(one.keys) == [key for key in VOCABULARY.keys if key in set(one.keys)]
 
 
 # Own labels

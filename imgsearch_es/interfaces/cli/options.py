@@ -5,7 +5,6 @@ What is written in another way than an option asks for is a QueryError or Config
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,16 +36,11 @@ Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=VALUE",
-        help="A condition: label=indoor, label!=pets, width>=800, filename=beach*, "
-        "metadata.camera=X100, score(tabby)>0.5. May be repeated.",
+        help="Conditions of the query language: label=indoor,pets, label!=pets, width>=800, "
+        "filename=beach*, metadata.camera=X100, score(dog)>0.5. May be repeated: all must hold.",
     ),
 ]
 Count = Annotated[int, typer.Option("-k", "--k", min=1, help="How many hits.")]
-
-_CONDITION = re.compile(
-    r"(?P<field>[^<>=!\s]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.+)", re.DOTALL
-)
-_SIGNS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
 @dataclass(frozen=True)
@@ -139,30 +133,9 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def conditions(texts: list[str] | None) -> dict[str, Any]:
-    """Read ``field=value`` conditions; values of one field are alternatives."""
-    from imgsearch_es.retrieval.conditions import NUMBER_FIELDS
-
-    where: dict[str, Any] = {}
-    for text in texts or ():
-        found = _CONDITION.fullmatch(text.strip())
-        if not found:
-            raise QueryError(f"--where {text!r} is no condition such as label=indoor or width>=800")
-        field, sign, value = found["field"], found["sign"], found["value"].strip()
-        is_number = field in NUMBER_FIELDS or field.startswith("score(")
-        number = _number(value, field) if is_number else value
-        if sign == "!=":
-            field, sign = f"-{field}", "="
-        is_list = sign == "=" and (is_number or not re.search(r"[*?]", value))
-        if field in where and isinstance(where[field], list) != is_list:
-            raise QueryError(f"--where compares {field!r} in two ways: {text!r} is the second")
-        if sign != "=":
-            where.setdefault(field, {})[_SIGNS[sign]] = number
-        elif not is_list:
-            where[field] = {"wildcard": value}
-        else:
-            where.setdefault(field, []).append(number)
-    return where
+def conditions(texts: list[str] | None) -> str:
+    """The conditions as one line of the query language."""
+    return " ".join(texts or ())
 
 
 def vector(file: str) -> NDArray[np.float32]:
@@ -229,10 +202,3 @@ def numbers(text: str, what: str, count: int | None = None) -> tuple[float, ...]
     if count not in (None, len(found)):
         raise QueryError(f"{what} numbers, not {text!r}")
     return found
-
-
-def _number(text: str, field: str) -> float:
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise QueryError(f"{field!r} is a number; {text!r} is not") from error

@@ -73,7 +73,7 @@ class Refined:
 
     Options:
         --offset: Leave out this many of the best.
-        --exclude-self: Leave out the query's own pictures.
+        --exclude-self: Leave out the query's own pictures; by default where words are beside them.
         --text TEXT: A free text, for the strategies dense-* and an index whose model reads texts
             (zeroshot:PRESET).
         --vector FILE: A deep feature, for the strategies dense-*: a .npy file, or a text file of
@@ -96,7 +96,7 @@ class Refined:
     """
 
     offset: Natural = 0
-    exclude_self: bool = False
+    exclude_self: bool | None = None
     text: str | None = None
     vector: str | None = None
     like: list[str] | None = None
@@ -187,7 +187,7 @@ def explain(
         if asked.fuse and query["fuse"].is_ranked:
             k = asked.window  # its ranks are those among all pictures
         else:
-            query["where"]["id"] = wanted
+            query["where"] += f" id:{wanted}"
     with analyzing.open(index) as target:
         hits = target.search(**query, k=k)
         ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]

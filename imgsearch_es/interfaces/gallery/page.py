@@ -117,6 +117,7 @@ def query_head(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False)
         terms=chips,
         more=terms[len(chips) :],
         summary=summary(hits),
+        hints=query.hints,
     )
     return head
 

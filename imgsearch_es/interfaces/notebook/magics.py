@@ -50,7 +50,12 @@ class ImgsearchMagics(Magics):
     @argument("-k", "--k", type=int, default=10, help="How many hits; 10 by default.")
     @argument("--offset", type=int, default=0, help="Leave out this many of the best.")
     @argument("-s", "--strategy", default="auto", help="How to score: cosine, bm25, dense-cosine.")
-    @argument("--exclude-self", action="store_true", help="Leave out the query's own pictures.")
+    @argument(
+        "--exclude-self",
+        action="store_true",
+        default=None,
+        help="Leave out the query's own pictures; by default where words are beside them.",
+    )
     @argument("--browse", action="store_true", help="Show the hits in a search box instead.")
     @line_cell_magic
     def imgsearch(self, line: str, cell: str | None = None) -> Any:

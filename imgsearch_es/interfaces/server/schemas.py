@@ -48,7 +48,9 @@ class _Asked(_Model):
     sort: str | None = Field(
         None, max_length=200, description="List by a field instead: `taken_at`, newest first."
     )
-    exclude_self: bool = Field(False, description="Leave out the query's own pictures.")
+    exclude_self: bool | None = Field(
+        None, description="Leave out the query's own pictures; by default where there are words."
+    )
 
 
 class _Page(_Model):
@@ -62,8 +64,10 @@ class What(_Asked):
     vector: list[float] | None = Field(
         None, min_length=1, max_length=10_000, description="A deep feature, for dense-*."
     )
-    where: dict[str, Any] = Field(
-        {}, description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`.'
+    where: dict[str, Any] | str = Field(
+        {},
+        description='Conditions: `{"label": "indoor", "width": {"gte": 800}}`, '
+        "or a line: `label=indoor width>=800`.",
     )
     region: RegionBox | None = Field(None, description="The part of the one picture to search for.")
     views: list[Literal["mirror", "rotations", "crops"]] = []
@@ -198,6 +202,7 @@ class SearchAnswer(_Model):
 
     query: str
     hints: list[str]
+    left_out: list[str]
     total: int
     total_is_exact: bool
     strategy: str

@@ -25,10 +25,10 @@ from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
 from imgsearch_es.pictures.files import cache_folder
-from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.language import to_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
@@ -66,19 +66,19 @@ class Searching:
         if what.fuse is not None:
             given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
         query = self._index.query(k=k, offset=offset, **given)
-        if what.exclude_self:
+        if bool(query.text) if what.exclude_self is None else what.exclude_self:
             known = [name for name in (*what.image, *what.like, *what.dislike) if len(name) == 32]
             query = replace(query, exclude=tuple(dict.fromkeys(known)))
         return query
 
     def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query:
         """All pictures that meet conditions, the newest first."""
-        filters = parse_filters(where, self._index.vocabulary)
+        filters = to_filters(where, self._index.vocabulary)
         return Query((), filters=filters, k=k, offset=offset, sort=LISTED_BY)
 
     def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
         """A query with more conditions."""
-        more = parse_filters(where, self._index.vocabulary)
+        more = to_filters(where, self._index.vocabulary)
         return replace(query, filters=query.filters + more) if more else query
 
     def run(self, query: Query) -> Hits:

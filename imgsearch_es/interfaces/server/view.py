@@ -189,8 +189,7 @@ def share_url(query: Query, state: State) -> str | None:
     query language. None where the page's own URL does, or where this would not give the same.
     """
     uploaded = any(map(UPLOAD_NAME.fullmatch, (*state.image, *state.like, *state.dislike)))
-    selecting = query.must or query.must_not or query.filters
-    if not uploaded or selecting or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
+    if not uploaded or query.filters or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
         return None
     text = " ".join(f"synset:{shown_value(term.key)}^{term.score:.7g}" for term in query.terms)
     return state.url(q=text, image=(), like=(), dislike=(), region="")

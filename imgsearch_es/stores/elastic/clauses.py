@@ -14,6 +14,7 @@ from imgsearch_es.retrieval.conditions import (
     DATE_FIELDS,
     METADATA,
     NEAR,
+    SIGNS,
     Filter,
     limits,
     order,
@@ -43,6 +44,16 @@ for (int i = 0; i < params.fields.length; i++) {
 return total;
 """
 """A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
+_SUM = """
+double total = 0;
+for (field in params.fields) {
+  def score = doc[field];
+  if (score.size() != 0) {
+    total += score.value;
+  }
+}
+return (float) total {sign} params.least;
+"""
 
 TRUNCATION = 2.0**-8
 """FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
@@ -170,13 +181,10 @@ def matching(query: Selection) -> dict[str, Any]:
 def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:
     """These clauses and the conditions of a query; where there are none, everything."""
     filters = [item.normalized() for item in query.filters]
-    if any(item.synset is not None for item in filters):
+    if any(item.synsets and not _is_any(item) for item in filters):
         _need_fields(query, "a condition on a score")
-    wanted = [{"terms": {"synsets": list(group)}} for group in query.must]
-    wanted += [_condition(item) for item in filters if not item.negated]
+    wanted = [_condition(item) for item in filters if not item.negated]
     unwanted: list[dict[str, Any]] = []
-    if query.must_not:
-        unwanted.append({"terms": {"synsets": list(query.must_not)}})
     if query.exclude:
         unwanted.append({"ids": {"values": list(query.exclude)}})
     unwanted += [_condition(item) for item in filters if item.negated]
@@ -185,7 +193,28 @@ def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, A
     return {"bool": used} if used else {"match_all": {}}
 
 
+def _is_any(item: Filter) -> bool:
+    """Whether a condition on a score is that there is one."""
+    return item.operator == "gt" and item.values[0] == 0
+
+
+def _scored(item: Filter) -> dict[str, Any]:
+    """A condition on the sum of some synsets' scores, rounded as a score is."""
+    shares = {"terms": {"synsets": list(item.synsets)}}
+    if _is_any(item):
+        return shares
+    if len(item.synsets) == 1:
+        field = f"synset.{item.synsets[0]}.score"
+        return {"range": {field: {item.operator: item.values[0]}}}
+    source = _SUM.replace("{sign}", SIGNS[item.operator])
+    fields = [f"synset.{key}.score" for key in item.synsets]
+    script = {"source": source.strip(), "params": {"fields": fields, "least": item.values[0]}}
+    return {"bool": {"filter": [shares, {"script": {"script": script}}]}}
+
+
 def _condition(item: Filter) -> dict[str, Any]:
+    if item.synsets:
+        return _scored(item)
     if item.operator == NEAR:
         latitude, longitude, meters = item.values
         at = {"place": {"lat": latitude, "lon": longitude}}
@@ -193,8 +222,7 @@ def _condition(item: Filter) -> dict[str, Any]:
     if item.operator == "wildcard":
         return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
     if item.operator != "in":
-        field = item.field if item.synset is None else f"synset.{item.synset}.score"
-        return _within(field, {item.operator: item.values[0]})
+        return _within(item.field, {item.operator: item.values[0]})
     if item.field in CASELESS:
         texts = (re.sub(r"([\\*?])", r"\\\1", str(value)) for value in item.values)
         return _any([_pattern(item.field, text) for text in texts])

@@ -78,7 +78,7 @@ def _of_candidates(query: Query) -> dict[str, Any]:
         "k": count,
         "num_candidates": count,
     }
-    if query.filters or query.must or query.must_not or query.exclude:
+    if query.filters or query.exclude:
         nearest["filter"] = matching(query)  # few are all compared: with vector or without
     return {"query": {"knn": nearest}, "rescore": again}
 

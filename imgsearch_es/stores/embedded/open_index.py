@@ -17,7 +17,6 @@ from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.neighbors import Neighbors
 from imgsearch_es.stores.embedded.open_file import Identity, check_place
 from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.selecting import has_conditions
 from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
 from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
 from imgsearch_es.stores.embedded.sources import SnapshotSource, Source
@@ -71,7 +70,7 @@ class OpenIndex(Store):
             near = self._neighbors.of_now() if any(q.candidates for q in queries) else None
             near = near if near is not None and near.mark == snapshot.mark else None
             try:
-                if self._read_at == snapshot.mark and not any(map(has_conditions, queries)):
+                if self._read_at == snapshot.mark and not any(query.filters for query in queries):
                     with self._telling():
                         return ask(SnapshotSource(self._reader(None), snapshot, near))
                 with self._reading() as reader:

@@ -54,13 +54,12 @@ def many_scores(
     """
     together: dict[tuple[Any, ...], list[int]] = {}
     for i, (query, _) in enumerate(queries):
-        way = _way(query, best_alone)
-        together.setdefault((way, query.filters, query.must, query.must_not), []).append(i)
+        together.setdefault((_way(query, best_alone), query.filters), []).append(i)
     ids = list(dict.fromkeys(key for query, _ in queries for key in query.exclude))
     excluded = source.places(ids)
     found: dict[int, T] = {}
-    for (way, filters, must, must_not), places in together.items():
-        conditions = Selection(filters=filters, must=must, must_not=must_not)
+    for (way, filters), places in together.items():
+        conditions = Selection(filters=filters)
         some = [queries[i] for i in places]
         for i, scores in zip(places, way(source, some, conditions), strict=True):
             query = queries[i][0]

@@ -40,18 +40,10 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
-def has_conditions(query: Selection) -> bool:
-    """Whether hits must meet more than not to be left out by their ids."""
-    return bool(query.filters or query.must or query.must_not)
-
-
 def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
     """The query's conditions on ``document`` as a WHERE clause, and its parameters."""
     parameters: dict[str, Any] = {}
     conditions = ["WHERE true"]
-    if query.must_not:
-        conditions.append(f"NOT {having(query.must_not, numbers, parameters)}")
-    conditions += [having(group, numbers, parameters) for group in query.must]
     fields = []
     for item in map(Filter.normalized, query.filters):
         condition = _condition(item, numbers, parameters)
@@ -103,11 +95,16 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
         return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {_MATCHES.format(values)})"
     if item.operator in SIGNS:
         sign = SIGNS[item.operator]
-        if item.synset is not None:
+        if item.synsets:  # added in their order, as the score of a search for them is
             parameters[name] = item.values[0]
-            parameters[f"{name}_term"] = numbers.get(item.synset, -1)
-            wanted = f"term = ${name}_term AND score {sign} {values}"
-            return f"document IN (SELECT document FROM postings WHERE {wanted})"
+            parameters[f"{name}_terms"] = [numbers.get(key, -1) for key in item.synsets]
+            listed = f"unnest(${name}_terms::INTEGER[]) AS term"
+            place = f"generate_subscripts(${name}_terms::INTEGER[], 1) AS place"
+            return (
+                "document IN (SELECT document FROM postings "
+                f"JOIN (SELECT {listed}, {place}) USING (term) GROUP BY document "
+                f"HAVING sum(score::DOUBLE ORDER BY place)::FLOAT {sign} {values})"
+            )
         return _within(item.field, {item.operator: item.values[0]}, parameters)
     ways, exact = [], []
     for value in item.values:

@@ -28,7 +28,7 @@ from imgsearch_es.stores.embedded.nearest import (
 )
 from imgsearch_es.stores.embedded.neighbors import STRATEGY, Neighbors
 from imgsearch_es.stores.embedded.rows import Reader, to_document
-from imgsearch_es.stores.embedded.selecting import has_conditions, selection
+from imgsearch_es.stores.embedded.selecting import selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 _POSTINGS = """
@@ -259,10 +259,10 @@ class SnapshotSource(Source):
 
     def _meeting(self, conditions: Selection) -> NDArray[np.bool_] | None:
         """By place, whether a document meets conditions; None where there are none."""
-        if not has_conditions(conditions) and not conditions.exclude:
+        if not conditions.filters and not conditions.exclude:
             return None
         meets = np.ones(len(self._snapshot), dtype=bool)
-        if has_conditions(conditions):
+        if conditions.filters:
             where, parameters = selection(replace(conditions, exclude=()), self.reader.numbers)
             sql = f"SELECT document FROM documents {where}"
             found = self.reader.connection.execute(sql, parameters).fetchnumpy()
@@ -301,7 +301,7 @@ class SnapshotSource(Source):
     def is_near(self, query: Query) -> bool:
         if not query.candidates or self._neighbors is None or query.strategy != STRATEGY:
             return False
-        return not has_conditions(query) and candidates(query) < len(self._neighbors)
+        return not query.filters and candidates(query) < len(self._neighbors)
 
     def ranking(
         self, places: Places, scores: NDArray[np.float32]

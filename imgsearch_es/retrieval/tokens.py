@@ -1,0 +1,76 @@
+"""A line of the query language in its parts: words, phrases, fields and conditions on scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.conditions import FIELDS
+
+MAX_LENGTH = 10_000
+"""Characters in a line."""
+
+MARKS = '"“”„‟«»＂'
+_CURLY = MARKS[1:]
+QUOTED = rf'(?:"(?:[^"\\]|\\.)*"|[{_CURLY}](?:[^{_CURLY}\\]|\\.)*[{_CURLY}])'
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_TOKEN = re.compile(
+    r"(?P<sign>(?<!\S)[-+−–])?(?:"
+    r"score\((?P<key>[^()]*)\)\s*(?P<compare>[<>]=?)\s*(?P<number>\S*)"
+    rf"|(?P<field>(?:{'|'.join(FIELDS)}|metadata\.[^\s:=<>!{MARKS}]+)(?=!?=|[<>])"
+    rf"|[^\s:{MARKS}]*{QUOTED}?:)(?P<value>(?:{QUOTED}|[^\s{MARKS}])*)"
+    rf"|(?:(?P<phrase>{QUOTED})|(?P<word>[^\s^:{MARKS}]+))(?:\^(?P<boost>[^\s{MARKS}]*))?"
+    r")",
+    re.DOTALL,
+)
+
+
+def check_text(text: str) -> None:
+    """Refuse what is no text or too long, by a QueryError."""
+    if not isinstance(text, str):
+        raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
+    if len(text) > MAX_LENGTH:
+        raise QueryError(f"a query has at most {MAX_LENGTH} characters, not {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
+
+
+def tokens(text: str) -> Iterator[re.Match[str]]:
+    """The parts of a line, each with its groups: sign, field, value, phrase, word, boost, key."""
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        place = text[position : position + 60]
+        if text[position] == "^":
+            raise QueryError(f"a boost follows its word without a space, as in dog^2: {place}")
+        token = _TOKEN.match(text, position)
+        if token is None or (token["field"] is not None and text[token.end() :][:1] in (*MARKS,)):
+            raise QueryError(f"a quotation mark is not closed: {place}")
+        if (token["word"] or "x").strip("-+−–"):  # a sign alone means nothing
+            yield token
+        position = token.end()
+
+
+def operator(token: re.Match[str] | None) -> str:
+    """AND, OR or NOT in capitals, which stand alone; empty for anything else."""
+    return token[0] if token is not None and token[0] in ("AND", "OR", "NOT") else ""
+
+
+def unquoted(text: str) -> str:
+    """A text without its quotation marks, if it has any."""
+    if text[:1] not in MARKS or not text:
+        return text
+    return re.sub(rf"\\([\\{MARKS}])", r"\1", text[1:-1])
+
+
+def number(text: str, place: str) -> int | float:
+    """The number that a text is; ``place`` is where, for a QueryError."""
+    if not _NUMBER.fullmatch(text):
+        raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
