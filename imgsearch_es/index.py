@@ -6,11 +6,11 @@ import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.visual_words import word_key, word_vector
-from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
+from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError, QueryError
 from imgsearch_es.indexing import (
     Indexer,
     IndexReport,
@@ -273,25 +273,44 @@ class ImageIndex(LearningIndex):
         known_settings(self.store)
         return pages(self.store, replace(query, k=size), self.word_name)
 
-    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
+    @overload
+    def search_many(self, queries: Iterable[Query]) -> list[Hits]: ...
+    @overload
+    def search_many(
+        self, queries: Iterable[Query | Mapping[str, Any]]
+    ) -> list[Hits | QueryError]: ...
+    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> Sequence[Any]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
-        They are built by ``query``, or are dictionaries of its arguments.
+        They are built by ``query``, or are dictionaries of its arguments. In place of hits a
+        dictionary that makes no query, or whose picture cannot be read, has the QueryError that
+        says which it is and why; where that is so of all of them, the first is raised.
         """
         asked = list(queries)
 
-        def ask() -> list[Hits]:
-            built = []
-            for i, query in enumerate(asked):
-                try:
-                    built.append(query if isinstance(query, Query) else self.query(**query))
-                except (QueryError, TypeError) as error:
-                    raise QueryError(f"query {i}: {error}") from error
-            results = self.store.search_many(built)
-            answers = zip(built, results, strict=True)
-            return [Hits(q, found, self.store, name=self.word_name) for q, found in answers]
+        def ask() -> list[Hits | QueryError]:
+            built = [self._built(i, query) for i, query in enumerate(asked)]
+            whole = [query for query in built if isinstance(query, Query)]
+            if built and not whole and isinstance(built[0], QueryError):
+                raise built[0]
+            results = iter(self.store.search_many(whole))
+            return [
+                q
+                if isinstance(q, QueryError)
+                else Hits(q, next(results), self.store, name=self.word_name)
+                for q in built
+            ]
 
         return self._of_one_index(ask)
+
+    def _built(self, number: int, query: Query | Mapping[str, Any]) -> Query | QueryError:
+        """A query of many, or what is wrong with it."""
+        try:
+            return query if isinstance(query, Query) else self.query(**query)
+        except (QueryError, ImageError, TypeError) as error:
+            wrong = QueryError(f"query {number}: {error}")
+            wrong.__cause__ = error
+            return wrong
 
     def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself; options as of ``search``."""

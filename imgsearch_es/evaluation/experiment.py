@@ -14,10 +14,18 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection, Topics
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes, versions
-from imgsearch_es.evaluation.measures import Scores, cutoff, parse_measures, score
+from imgsearch_es.evaluation.measures import (
+    Scores,
+    check_measures,
+    cutoff,
+    highest,
+    parse_measures,
+    score,
+)
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import (
     TESTS,
+    Clusters,
     Comparison,
     Interval,
     check_interval,
@@ -103,7 +111,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 
     Raises:
         EvaluationError: judgements, queries or runs do not fit the index or each other.
-        QueryError: there is no such system, or it cannot answer a query.
+        QueryError: there is no such system, or none can answer any query.
         MissingDependencyError: ir-measures or SciPy is not installed.
     """
     index, sample, runs = request.index, request.sample, list(request.runs)
@@ -112,6 +120,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     folder = None if request.pictures is None else Path(request.pictures).expanduser()
     task = make_task(request.judgements, collection, queries=request.queries, pictures=folder)
     measures = parse_measures(request.measures or task.measures)
+    check_measures(task.judgements, measures)
     systems = tuple(system.name for system in asked)
     files = tuple(map(as_text, runs))
     plan = Plan.of(request, systems=systems, measures=measures, runs=files)
@@ -127,8 +136,10 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     topics = {query: task.topics[query] for query in task.judgements.queries}
     questions = Questions(index, topics, task.judgements.junk)
     reach = min(plan.depth, len(collection))
-    answers = {system.name: questions.ask(system, reach, request.progress) for system in asked}
-    answers |= given
+    asked = tuple(system.to_depth(reach) for system in asked)
+    answers = questions.ask_all(asked, reach, request.progress) | given
+    if plan.compare is not None and plan.compare not in answers:
+        raise EvaluationError(f"compare with another system: {questions.notes[-1]}")
     scores = {name: score(task.judgements, run, measures) for name, run in answers.items()}
     shallow = (
         f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
@@ -136,7 +147,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         for system in asked
         if system.reach < reach
     )
-    notes = (*task.notes, *questions.notes, *shallow)
+    clusters, few = task.clusters()
+    notes = (*task.notes, *few, *questions.notes, *shallow)
     settings = known_settings(index.store)
     about = {
         "location": index.location,
@@ -144,7 +156,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         "weights": settings.weights,
         "store": index.store.features(),
     }
-    return Evaluation(plan, task, collection, answers, scores, about, notes)
+    return Evaluation(plan, task, collection, answers, scores, about, notes, clusters)
 
 
 def _check(plan: Plan) -> None:
@@ -179,6 +191,8 @@ class Evaluation(Results):
         scores: each system's figures, by name.
         about: the index: its location, analyzer, weights, and what its store runs on.
         notes: what a reader of the figures should know.
+        clusters: the group of each query, by which intervals and tests go; None where each stands
+            for itself.
     """
 
     plan: Plan
@@ -188,6 +202,7 @@ class Evaluation(Results):
     scores: Mapping[str, Scores]
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    clusters: Clusters | None = None
     csv_file = "table.csv"
 
     def mean(self, system: str, measure: str) -> Interval:
@@ -197,7 +212,7 @@ class Evaluation(Results):
     @cached_property
     def _means(self) -> dict[tuple[str, str], Interval]:
         return {
-            (name, measure): interval(values, **self.plan.sureness)
+            (name, measure): interval(values, within=(0, highest(measure)), **self.sureness)
             for name, scores in self.scores.items()
             for measure, values in scores.values.items()
         }
@@ -213,7 +228,7 @@ class Evaluation(Results):
                 measure,
                 (baseline, figures.values[measure]),
                 {name: self.scores[name].values[measure] for name in others},
-                **self.plan.sureness,
+                **self.sureness,
             )
         ]
 
@@ -259,7 +274,7 @@ class Evaluation(Results):
         """What the table is of."""
         queries, pictures = len(self.task.judgements), len(self.collection)
         marks = self.plan.compare is not None
-        return self.captioned(self.task.name, queries, pictures, "", marks=marks)
+        return self.captioned(self.task.name, queries, pictures, marks=marks)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the table of means; the marks are those of ``comparisons``."""
@@ -306,6 +321,7 @@ class Evaluation(Results):
         return {
             "task": self.task.name,
             "queries": len(self.task.judgements),
+            "groups": self.groups,
             "pictures": len(self.collection),
             "notes": list(self.notes),
             "systems": [

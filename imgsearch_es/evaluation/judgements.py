@@ -17,6 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
@@ -88,6 +91,35 @@ class Judgements:
             {name(key): done[id(grades)] for key, grades in self.grades.items()},
             {name(key): frozenset(map(document, junk)) for key, junk in self.junk.items()},
         )
+
+    def clusters(self, pictures: Mapping[str, str]) -> NDArray[np.intp]:
+        """The object that each query is of, numbered from 0: queries of one are not independent.
+
+        Two queries are of one object where the same documents are relevant to both, or the picture
+        of one is relevant to the other; and so are those that hang together through others.
+
+        Args:
+            pictures: the document that a query searches for, of those that search for one.
+        """
+        from scipy.cluster.hierarchy import DisjointSet  # takes a moment to import
+
+        together = DisjointSet(self.queries)
+        searching: dict[str, list[str]] = {}
+        for query in self.queries:
+            searching.setdefault(pictures.get(query, ""), []).append(query)
+        sets: dict[int, frozenset[str]] = {}
+        first: dict[frozenset[str], str] = {}
+        for query, grades in self.grades.items():
+            if id(grades) not in sets:  # queries of one object share their judgements
+                relevant = sets[id(grades)] = frozenset(d for d, g in grades.items() if g >= 1)
+                for document in relevant & searching.keys() - {""}:
+                    for other in searching[document]:
+                        together.merge(query, other)
+            if relevant := sets[id(grades)]:
+                together.merge(first.setdefault(relevant, query), query)
+        numbers: dict[str, int] = {}
+        roots = [together[query] for query in self.queries]
+        return np.array([numbers.setdefault(root, len(numbers)) for root in roots], dtype=np.intp)
 
     @property
     def fingerprint(self) -> str:

@@ -320,10 +320,10 @@ def judge(request: JudgingRequest) -> Judging:
 
     Raises:
         EvaluationError: queries, runs or file do not fit the index, or a number makes no sense.
-        QueryError: there is no such system, or it cannot answer a query.
+        QueryError: there is no such system, or none can answer any query.
     """
     depth, runs = request.depth, request.runs
-    asked = parse_systems(request.systems) if request.systems or not runs else ()
+    systems = parse_systems(request.systems) if request.systems or not runs else ()
     if not 1 <= depth <= MAX_RESULTS:
         raise EvaluationError(f"the depth of a pool is 1 to {MAX_RESULTS}, not {depth}")
     collection = Collection.of(request.index)
@@ -335,7 +335,8 @@ def judge(request: JudgingRequest) -> Judging:
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
     reach = min(depth, len(collection))
-    answers = [questions.ask(system, reach, request.progress) for system in asked]
+    asked = [system.to_depth(reach) for system in systems]
+    answers = list(questions.ask_all(asked, reach, request.progress).values())
     for run in runs:
         found = Run.of(run).renamed(document, str if given else document).rankings
         there = collection.by_id  # what the index lacks, nobody can look at

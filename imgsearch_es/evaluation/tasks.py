@@ -19,6 +19,7 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, read_topics
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import GROUP
+from imgsearch_es.evaluation.significance import Clusters
 from imgsearch_es.evaluation.text_files import read_lines
 from imgsearch_es.retrieval.feedback import Region
 
@@ -34,6 +35,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
+FEW = 10
+"""Groups of queries that are too few to speak for groups that were not asked about."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """What to search for, and what should be found, by the index's ids.
@@ -46,6 +51,21 @@ class Task:
     topics: Mapping[str, Topic]
     measures: tuple[str, ...] = MEASURES
     notes: tuple[str, ...] = ()
+
+    def clusters(self) -> tuple[Clusters | None, tuple[str, ...]]:
+        """The group of each query, None where each stands for itself; and what to say of it."""
+        pictures = {query: topic.image for query, topic in self.topics.items() if topic.image}
+        found = self.judgements.clusters(pictures)
+        count, queries = int(found.max(initial=-1)) + 1, len(found)
+        if count == queries:
+            return None, ()
+        if count >= FEW:
+            return found, ()
+        groups = "group" if count == 1 else "groups"
+        return None, (
+            f"the queries are of {count} {groups}, too few to speak for others: intervals and "
+            "tests hold for more queries of the same alone",
+        )
 
 
 def make_task(

@@ -181,3 +181,23 @@ def test_mistakes_in_runs_are_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(EvaluationError, match=message):
         Run.read(path).falling("q")
+
+
+def test_clusters_are_objects_that_queries_have_in_common():
+    groups = {f"{group}{i}": [group] for group in "abc" for i in range(2)}
+    own = {query: query for query in groups}
+    judgements = Judgements.from_groups(groups)
+    assert judgements.clusters(own).tolist() == [0, 0, 1, 1, 2, 2]
+    assert judgements.clusters({}).tolist() == [0, 0, 1, 1, 2, 2]  # the same documents are relevant
+    read = Judgements(
+        {q: dict.fromkeys(judgements.relevant(q) - {q}, 1) for q in judgements.queries}
+    )
+    assert read.clusters(own).tolist() == [0, 0, 1, 1, 2, 2]
+    assert read.clusters({}).tolist() == [0, 1, 2, 3, 4, 5]
+    apart = Judgements(
+        {"cat": {"x": 1, "y": 0}, "dog": {"x": 0, "y": 2}, "no": {"x": 0}, "none": {}}
+    )
+    assert apart.clusters({"cat": "y2", "dog": "x2"}).tolist() == [0, 1, 2, 3]
+    assert apart.clusters({"cat": "y"}).tolist() == [0, 0, 1, 2]
+    chain = Judgements.from_groups({"a": [1], "ab": [1, 2], "b": [2], "c": [3], "d": [3]})
+    assert chain.clusters({q: q for q in chain.queries}).tolist() == [0, 0, 0, 1, 1]

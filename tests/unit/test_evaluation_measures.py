@@ -40,7 +40,7 @@ def experiments(draw) -> tuple[Judgements, Run]:
     grades, junk, rankings = {}, {}, {}
     for query in queries:
         judged = draw(st.lists(st.sampled_from(DOCUMENTS), unique=True, min_size=1))
-        grades[query] = {d: draw(st.integers(0, 3)) for d in judged}
+        grades[query] = {d: draw(st.integers(0, 3)) for d in judged} | {"never": 0}
         junk[query] = frozenset(draw(st.lists(st.sampled_from(DOCUMENTS), max_size=3)))
         if draw(st.booleans()):
             found = draw(st.lists(st.sampled_from(DOCUMENTS), unique=True))
