@@ -239,7 +239,7 @@ def test_the_command_trains_and_says_how_to_use_the_head(by_command, place):
     assert "objects on which nothing was chosen, with 95% intervals by object:" in result.stdout
     report = json.loads((place.parent / "head.keras.json").read_text())
     assert report["options"]["shallow"] is True
-    assert (report["unread"], report["pictures"]) == ([], [16, 16])
+    assert (report["unread"], report["pictures"]) == ([], [16, 8, 8])
 
 
 def test_both_runtimes_agree(by_command, groups):
