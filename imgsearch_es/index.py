@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.visual_words import word_key, word_vector
-from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError, QueryError
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.indexing import (
     Indexer,
     IndexReport,
@@ -30,6 +30,7 @@ from imgsearch_es.retrieval.documents import Document, check_own
 from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.search import many
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder
@@ -40,6 +41,7 @@ from imgsearch_es.stores.base import known_settings
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
+    from imgsearch_es.evaluation import Run, Topics
     from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.search.shown import SearchBox
 
@@ -287,30 +289,31 @@ class ImageIndex(LearningIndex):
         says which it is and why; where that is so of all of them, the first is raised.
         """
         asked = list(queries)
+        return self._of_one_index(
+            lambda: many.answers(self.store, asked, self.query, self.word_name)
+        )
 
-        def ask() -> list[Hits | QueryError]:
-            built = [self._built(i, query) for i, query in enumerate(asked)]
-            whole = [query for query in built if isinstance(query, Query)]
-            if built and not whole and isinstance(built[0], QueryError):
-                raise built[0]
-            results = iter(self.store.search_many(whole))
-            return [
-                q
-                if isinstance(q, QueryError)
-                else Hits(q, next(results), self.store, name=self.word_name)
-                for q in built
-            ]
+    def run(
+        self, queries: Topics, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+    ) -> Run:
+        """The rankings of many queries, for evaluation and for other programs.
 
-        return self._of_one_index(ask)
+            index.run({"q1": "tabby cat", "q2": Path("cat.jpg")}, "sqrt", k=100).to_frame()
 
-    def _built(self, number: int, query: Query | Mapping[str, Any]) -> Query | QueryError:
-        """A query of many, or what is wrong with it."""
-        try:
-            return query if isinstance(query, Query) else self.query(**query)
-        except (QueryError, ImageError, TypeError) as error:
-            wrong = QueryError(f"query {number}: {error}")
-            wrong.__cause__ = error
-            return wrong
+        Args:
+            queries: by id words, the Path of a picture, or a ``Topic``; or a CSV with the columns
+                query, and image or text.
+            strategy: a strategy or fusion by its short name, as `imgsearch evaluate` takes it.
+            k: how many pictures of each ranking.
+            exclude_self: leave out the query's own picture.
+
+        Raises:
+            QueryError: there is no such strategy, or it can answer no query; where it cannot answer
+                some, a warning says which.
+        """
+        from imgsearch_es.evaluation.systems import run_of
+
+        return run_of(self, queries, strategy, k=k, exclude_self=exclude_self)
 
     def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself; options as of ``search``."""

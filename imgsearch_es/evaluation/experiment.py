@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection, Topics
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes, versions
 from imgsearch_es.evaluation.measures import (
     Scores,
@@ -50,6 +51,7 @@ from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -60,8 +62,8 @@ class Asked:
     Attributes:
         compare: what all others are tested against: a system; of a sweep a point such as
             ``auto/plain/10``, by default the first system that compares deep features alone.
-        queries: what each query searches for: Topics by query id, or a CSV; by default a query is
-            the picture of the index that is called as it is.
+        queries: what each query searches for, by query id: words, the Path of a picture, or a
+            Topic; or a CSV. By default a query is the picture of the index that is called as it is.
         depth: how many pictures of a ranking are kept; measures that look at all see these.
         sample: ask only so many queries, chosen at random.
         confidence: of the intervals.
@@ -88,7 +90,8 @@ class EvaluationRequest(Asked):
         index: the collection.
         judgements: where the judgements come from: "labels", "folder",
             "name:{label}.{number}.jpg", "ukbench", "holidays", "oxford:DIR", "paris:DIR",
-            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements.
+            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements,
+            or grades by query and document.
         systems: what to compare: strategies and fusions by short names (see
             ``imgsearch_es.evaluation.systems``).
         measures: by default those of the judgements' protocol.
@@ -97,7 +100,7 @@ class EvaluationRequest(Asked):
     """
 
     index: ImageIndex
-    judgements: str | os.PathLike[str] | Judgements = "labels"
+    judgements: JudgementsLike = "labels"
     systems: str | Iterable[str | System] = "auto"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
@@ -122,8 +125,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     measures = parse_measures(request.measures or task.measures)
     check_measures(task.judgements, measures)
     systems = tuple(system.name for system in asked)
-    files = tuple(map(as_text, runs))
-    plan = Plan.of(request, systems=systems, measures=measures, runs=files)
+    settled = {"systems": systems, "measures": measures, "runs": tuple(map(as_text, runs))}
+    plan = Plan.of(request, **settled)
     _check(plan)
     if sample is not None:
         task = replace(task, judgements=task.judgements.sample(sample, plan.seed))
@@ -149,13 +152,9 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     )
     clusters, few = task.clusters()
     notes = (*task.notes, *few, *questions.notes, *shallow)
-    settings = known_settings(index.store)
-    about = {
-        "location": index.location,
-        "analyzer": dict(settings.analyzer),
-        "weights": settings.weights,
-        "store": index.store.features(),
-    }
+    settings, store = known_settings(index.store), index.store.features()
+    about = {"location": index.location, "analyzer": dict(settings.analyzer)}
+    about |= {"weights": settings.weights, "store": store}
     return Evaluation(plan, task, collection, answers, scores, about, notes, clusters)
 
 
@@ -315,6 +314,17 @@ class Evaluation(Results):
             rows.append(row)
         return rows
 
+    def to_frame(self) -> pd.DataFrame:
+        """Each query's figures, long: the columns system, measure, query (its name) and value."""
+        names = [self.topic_name(query) for query in self.task.judgements.queries]
+        rows = [
+            (system, measure, name, value)
+            for system, scores in self.scores.items()
+            for measure, values in scores.values.items()
+            for name, value in zip(names, values.tolist(), strict=True)
+        ]
+        return frames.to_frame(("system", "measure", "query", "value"), rows)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: what `imgsearch evaluate --json` prints."""
         measures = self.plan.measures
@@ -376,7 +386,7 @@ class Evaluation(Results):
             lines.append(f"{item.name}\t{item.sha256}\t{labels}")
         yield write_lines(folder / PICTURES, lines)
         for system, run in self.runs.items():
-            yield run.renamed(name).write(folder / "runs" / f"{_file_name(system)}.txt.gz")
+            yield run.renamed(name).to_trec(folder / "runs" / f"{_file_name(system)}.txt.gz")
 
 
 def _probability(p: float) -> str:

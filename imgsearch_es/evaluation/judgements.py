@@ -16,11 +16,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
 JUNK = -1
@@ -28,6 +30,9 @@ JUNK = -1
 HIGHEST = 1_000_000
 """The highest grade: trec_eval's programs count grades in a list as long as that."""
 _NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
+if TYPE_CHECKING:
+    import pandas as pd
+
 Row = tuple[str, str, str, int | None]
 """Where it stands, query, document and grade; None for junk."""
 
@@ -168,6 +173,24 @@ class Judgements:
         return cls(found, junk)
 
     @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> Judgements:
+        """The judgements of a table with the columns qid, docno and label.
+
+        Or query_id, doc_id and relevance. Grades are whole numbers; none is junk.
+        """
+        found = frames.rows(frame, frames.QUERY, frames.DOCUMENT, frames.GRADE)
+        gathered = (
+            (f"the table, row {i}", str(query), str(document), _grade(str(grade), f"row {i}"))
+            for i, (query, document, grade) in enumerate(found)
+        )
+        return _gathered("the table", gathered)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with PyTerrier's columns qid, docno and label, without junk."""
+        found = [(q, d, grade) for q in self.queries for d, grade in sorted(self.of(q).items())]
+        return frames.to_frame(("qid", "docno", "label"), found)
+
+    @classmethod
     def from_qrels(cls, path: str | os.PathLike[str], *, junk: int | None = None) -> Judgements:
         """Read TREC's qrels, plain or .gz: query, iteration (ignored), document, grade.
 
@@ -196,6 +219,10 @@ class Judgements:
             for document, grade in sorted(grades.items()):
                 lines.append(f"{name} 0 {token(document, 'document')} {grade}")
         return write_lines(path, lines)
+
+
+JudgementsLike = str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]]
+"""A name or file of judgements, judgements, or grades by query and document."""
 
 
 def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:

@@ -12,12 +12,13 @@ or analyzed, once, however many systems are compared.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
-from imgsearch_es.evaluation.collection import Topic
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
@@ -146,6 +147,20 @@ def _number(text: str, name: str) -> float:
         raise QueryError(f"{name}: {text!r} is no number") from error
 
 
+def run_of(index: ImageIndex, queries: Topics, strategy: str, *, k: int, exclude_self: bool) -> Run:
+    """The rankings of a system; see ``ImageIndex.run``."""
+    if not 1 <= k <= MAX_RESULTS:
+        raise QueryError(f"k is 1 to {MAX_RESULTS}, not {k}")
+    (system,) = parse_systems([strategy])
+    system = system.to_depth(k)
+    system = replace(system, options={**system.options, "exclude_self": exclude_self})
+    questions = Questions(index, to_topics(queries, lambda: Collection.of(index)), {})
+    (run,) = questions.ask_all([system], k).values()
+    for note in questions.notes:
+        warnings.warn(note, stacklevel=3)
+    return run
+
+
 class Questions:
     """The queries of an experiment: topics, and the documents to leave out of each answer."""
 
@@ -226,7 +241,7 @@ class Questions:
         except QueryError as error:
             self._refused.setdefault(system.name, {})[name] = error
             return None
-        return replace(query, exclude=tuple(sorted(self._junk.get(name, ()))))
+        return replace(query, exclude=tuple(sorted({*query.exclude, *self._junk.get(name, ())})))
 
 
 class _Remembering(PictureReader):

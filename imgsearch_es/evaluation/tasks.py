@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, read_topics
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
+from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
 from imgsearch_es.evaluation.text_files import read_lines
@@ -69,13 +69,15 @@ class Task:
 
 
 def make_task(
-    source: str | os.PathLike[str] | Judgements,
+    source: JudgementsLike,
     collection: Collection,
     *,
     queries: Topics | None = None,
     pictures: Path | None = None,
 ) -> Task:
     """The task that a person names; see ``evaluate``."""
+    if isinstance(source, Mapping):
+        source = Judgements(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
     text = os.fspath(source)
@@ -207,10 +209,9 @@ def _judged(
     A query that is a picture of the index is left out (its own picture is junk), unless it is
     judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
     """
-    if isinstance(queries, str | os.PathLike):
-        queries = read_topics(queries, collection)
-    topics = {query: _topic(query, queries, collection) for query in judgements.queries}
-    keys = {query: topic.image or query for query, topic in topics.items() if queries is None}
+    asked = None if queries is None else to_topics(queries, lambda: collection)
+    topics = {query: _topic(query, asked, collection) for query in judgements.queries}
+    keys = {query: topic.image or query for query, topic in topics.items() if asked is None}
     renamed = judgements.renamed(collection.id_of, lambda query: keys.get(query, query))
     topics = {keys.get(query, query): topic for query, topic in topics.items()}
     if len(topics) != len(judgements):
@@ -221,7 +222,7 @@ def _judged(
         if own in collection.by_id and renamed.grades[query].get(own, 0) < 1:
             junk[query] = junk.get(query, frozenset()) | {own}
     notes = _lacking(renamed, collection)
-    if queries is not None and (more := len(set(queries) - set(topics))):
+    if asked is not None and (more := len(set(asked) - set(topics))):
         notes += (f"{more} queries have no judgements and are not asked",)
     return Task(name, Judgements(renamed.grades, junk), topics, notes=notes)
 

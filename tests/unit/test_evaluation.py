@@ -78,7 +78,7 @@ def test_a_picture_is_read_once_and_never_analyzed(index, fake_model, monkeypatc
 def test_runs_of_other_programs(index, tmp_path):
     found = evaluate(index, "labels", "auto,sqrt", "P@3,AP")
     found.write(tmp_path, plots=False)
-    other = Run.read(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
+    other = Run.from_trec(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
     both = evaluate(index, "labels", "sqrt", "P@3,AP", runs=[other], compare="theirs")
     assert [c.p["t"] for c in both.comparisons] == [1.0, 1.0]
     assert both.scores["theirs"].mean("AP") == found.scores["sqrt"].mean("AP")
@@ -98,7 +98,7 @@ def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
     found = evaluate(index, judgements, "auto", "RR", queries=topics)
     found.write(tmp_path, plots=False)
     assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
-    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    run = Run.from_trec(tmp_path / "runs" / "auto.txt.gz", name="again")
     again = evaluate(index, judgements, (), "RR", queries=topics, runs=[run])
     assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
 

@@ -56,7 +56,7 @@ def test_figures_are_those_of_trec_eval(tmp_path_factory, experiment):
     folder = tmp_path_factory.mktemp("trec")
     clean = {query: judgements.of(query) for query in judgements.queries}
     kept = Run("system", {q: list(run.falling(q, judgements.junk[q]).items()) for q in clean})
-    kept.write(folder / "run.txt")
+    kept.to_trec(folder / "run.txt")
     with (folder / "run.txt").open() as file:
         theirs = pytrec_eval.parse_run(file)
     Judgements(clean).write_qrels(folder / "qrels.txt")
