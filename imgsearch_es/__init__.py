@@ -86,10 +86,11 @@ _MOVED = {
     "maps": "interfaces.maps",
     "metric_learning": "learning",
     "models": "analysis.models",
+    "pyterrier": "interfaces.pyterrier",
     "quantizing": "learning.quantizing",
     "sweeps": "evaluation.sweeps",
 }
-"""Modules for users that have moved to a room: they are still imported from here as well."""
+"""Modules for users that are in a room: they are imported from here as well."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

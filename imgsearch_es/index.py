@@ -134,7 +134,7 @@ class ImageIndex(LearningIndex):
         """
         given = Options(**options, engine=engine, runtime=self._wanted.runtime)
         labels = () if given.labels is None or callable(given.labels) else as_labels(given.labels)
-        check_own(labels, given.metadata or {})
+        check_own(labels, {} if callable(given.metadata) else given.metadata or {})
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists and not self._settings().has_model:  # raises when another one was asked for
             raise ConfigurationError(
