@@ -12,6 +12,7 @@ It needs no Java. A docno is the one that a picture was indexed with, or else it
 from __future__ import annotations
 
 import io
+import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ _FOUND = (DOCNO, "score", "rank")
 _TOGETHER = 64
 """Queries of one request, and pictures of a forward pass."""
 _PATHS, _PICTURES = 50_000, 500
-"""Documents of one run of indexing: of paths, and of pictures in memory."""
+"""Documents of one run of indexing."""
 
 
 class Index(pt.Artifact, pt.Indexer):
@@ -198,8 +199,6 @@ class Index(pt.Artifact, pt.Indexer):
         return {_docno(document): document.id for document in self.images.store.documents()}
 
     def _package_files(self) -> Iterator[tuple[str, str | io.BytesIO]]:
-        import json
-
         yield Path(self.path).name, os.fspath(self.path)
         yield "pt_meta.json", io.BytesIO(json.dumps(self._build_metadata()).encode())
 
@@ -396,8 +395,5 @@ def _toks(terms: Iterable[Term]) -> dict[str, float]:
 
 def _is_given(value: Any) -> bool:
     """Whether a cell of a table has a value: an empty one has None, nan or no text."""
-    return (
-        value is not None
-        and not (isinstance(value, float) and value != value)
-        and not (isinstance(value, str) and not value)
-    )
+    return not (value is None or value is pd.NA or (isinstance(value, float) and value != value)
+                or (isinstance(value, str) and not value))  # fmt: skip
