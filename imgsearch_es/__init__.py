@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
 
     from imgsearch_es.analysis.analyzer import Analysis, Analyzer, Term
     from imgsearch_es.errors import ImgsearchError
-    from imgsearch_es.evaluation import Judgements, Run, compare_scorers, evaluate
+    from imgsearch_es.evaluation import Judgements, Run, Topic, compare_scorers, evaluate
     from imgsearch_es.evaluation.judging import judge
     from imgsearch_es.evaluation.sweeps import sweep
     from imgsearch_es.index import ImageIndex
@@ -48,7 +48,7 @@ _HOMES = {
     for module, names in {
         "analysis.analyzer": ("Analysis", "Analyzer", "Term"),
         "errors": ("ImgsearchError",),
-        "evaluation": ("Judgements", "Run", "compare_scorers", "evaluate"),
+        "evaluation": ("Judgements", "Run", "Topic", "compare_scorers", "evaluate"),
         "evaluation.judging": ("judge",),
         "evaluation.sweeps": ("sweep",),
         "index": ("ImageIndex",),
@@ -71,8 +71,8 @@ _HOMES = {
 __all__ = [
     "Analysis", "Analyzer", "Document", "Explanation", "Fusion", "Hit", "Hits", "ImageIndex",
     "ImgsearchError", "IndexReport", "Judgements", "Limits", "Picture", "PictureList", "Query",
-    "Rocchio", "Run", "Synset", "Term", "Vocabulary", "__version__", "compare_scorers", "evaluate",
-    "find_images", "folder_label", "imagenet", "judge", "open_image", "sweep",
+    "Rocchio", "Run", "Synset", "Term", "Topic", "Vocabulary", "__version__", "compare_scorers",
+    "evaluate", "find_images", "folder_label", "imagenet", "judge", "open_image", "sweep",
 ]  # fmt: skip
 
 
@@ -86,10 +86,11 @@ _MOVED = {
     "maps": "interfaces.maps",
     "metric_learning": "learning",
     "models": "analysis.models",
+    "pyterrier": "interfaces.pyterrier",
     "quantizing": "learning.quantizing",
     "sweeps": "evaluation.sweeps",
 }
-"""Modules for users that have moved to a room: they are still imported from here as well."""
+"""Modules for users that are in a room: they are imported from here as well."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

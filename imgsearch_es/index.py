@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.visual_words import word_key, word_vector
@@ -30,6 +30,7 @@ from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, 
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.search import many
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
@@ -40,6 +41,7 @@ from imgsearch_es.stores.base import known_settings
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
+    from imgsearch_es.evaluation import Run, Topics
     from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.search.shown import SearchBox
 
@@ -136,7 +138,7 @@ class ImageIndex(LearningIndex):
         """
         given = Options(**options, engine=engine, runtime=self._wanted.runtime)
         labels = () if given.labels is None or callable(given.labels) else as_labels(given.labels)
-        check_own(labels, given.metadata or {})
+        check_own(labels, {} if callable(given.metadata) else given.metadata or {})
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists and not self._settings().has_model:  # raises when another one was asked for
             raise ConfigurationError(
@@ -262,28 +264,45 @@ class ImageIndex(LearningIndex):
         known_settings(self.store)
         return pages(self.store, replace(query, k=size), self.word_name)
 
-    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> list[Hits]:
+    @overload
+    def search_many(self, queries: Iterable[Query]) -> list[Hits]: ...
+    @overload
+    def search_many(
+        self, queries: Iterable[Query | Mapping[str, Any]]
+    ) -> list[Hits | QueryError]: ...
+    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> Sequence[Any]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
-        They are built by ``query``, or are dictionaries of its arguments.
+        They are built by ``query``, or are dictionaries of its arguments. In place of hits a
+        dictionary that makes no query, or whose picture cannot be read, has the QueryError that
+        says which it is and why; where that is so of all of them, the first is raised.
         """
         asked = list(queries)
+        return self._of_one_index(
+            lambda: many.answers(self.store, asked, self.query, self.word_name)
+        )
 
-        def ask() -> list[Hits]:
-            built = []
-            for i, query in enumerate(asked):
-                try:
-                    built.append(query if isinstance(query, Query) else self.query(**query))
-                except (QueryError, TypeError) as error:
-                    raise QueryError(f"query {i}: {error}") from error
-            results = self.store.search_many(built)
-            answers = [
-                (with_unknown_fields(self.store, q, found.total), found)
-                for q, found in zip(built, results, strict=True)
-            ]
-            return [Hits(q, found, self.store, name=self.word_name) for q, found in answers]
+    def run(
+        self, queries: Topics, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+    ) -> Run:
+        """The rankings of many queries, for evaluation and for other programs.
 
-        return self._of_one_index(ask)
+            index.run({"q1": "tabby cat", "q2": Path("cat.jpg")}, "sqrt", k=100).to_frame()
+
+        Args:
+            queries: by id words, the Path of a picture, or a ``Topic``; or a CSV with the columns
+                query, and image or text.
+            strategy: a strategy or fusion by its short name, as `imgsearch evaluate` takes it.
+            k: how many pictures of each ranking.
+            exclude_self: leave out the query's own picture.
+
+        Raises:
+            QueryError: there is no such strategy, or it can answer no query; where it cannot answer
+                some, a warning says which.
+        """
+        from imgsearch_es.evaluation.systems import run_of
+
+        return run_of(self, queries, strategy, k=k, exclude_self=exclude_self)
 
     def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself; options as of ``search``."""

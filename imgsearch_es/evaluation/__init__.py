@@ -10,7 +10,7 @@ what people choose, from a ``click_log``; ``sweeps`` evaluates many settings, an
 says how long a search takes.
 """
 
-from imgsearch_es.evaluation.collection import Collection, Topic, read_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, read_topics
 from imgsearch_es.evaluation.experiment import Evaluation, evaluate
 from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
 from imgsearch_es.evaluation.judgements import Judgements
@@ -43,8 +43,9 @@ from imgsearch_es.evaluation.tasks import Task, make_task
 
 __all__ = [
     "Collection", "Comparison", "Evaluation", "HardQuery", "Hardest", "Interval", "Judgements",
-    "Run", "ScorerReport", "Scores", "System", "Task", "Topic", "compare", "compare_scorers",
-    "differences", "evaluate", "hardest", "holm", "interval", "kendall_tau", "make_task",
+    "Run", "ScorerReport", "Scores", "System", "Task", "Topic", "Topics", "compare",
+    "compare_scorers", "differences", "evaluate", "hardest", "holm", "interval", "kendall_tau",
+    "make_task",
     "nister_stewenius", "paired_tests", "parse_measures", "parse_systems", "rank_biased_overlap",
     "rank_features", "read_manifest", "read_topics", "same_group", "score",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -139,9 +139,31 @@ class Topic:
         if not self.image and not self.text:
             raise EvaluationError("a query needs a picture, words or both")
 
+    @classmethod
+    def of(cls, given: Topic | str | os.PathLike[str]) -> Topic:
+        """A topic, one of words, or one of a picture's path (``pathlib.Path``)."""
+        if isinstance(given, os.PathLike):
+            return cls(image=os.fspath(given))
+        if isinstance(given, str):
+            return cls(text=given)
+        if not isinstance(given, Topic):
+            raise EvaluationError(
+                f"a query is words, the Path of a picture or a Topic, not {given!r:.60}"
+            )
+        return given
 
-Topics = str | os.PathLike[str] | Mapping[str, Topic]
-"""Topics by query id, or the CSV that holds them."""
+
+Topics = str | os.PathLike[str] | Mapping[str, Topic] | Mapping[str, str | os.PathLike[str]]
+"""Queries by id: words, paths of pictures or Topics; or the CSV that holds them."""
+
+
+def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str, Topic]:
+    """The topics of queries; the collection is for a CSV, whose pictures have names."""
+    if isinstance(queries, str | os.PathLike):
+        return read_topics(queries, collection())
+    if not queries:
+        raise EvaluationError("there is no query")
+    return {query: Topic.of(given) for query, given in queries.items()}
 
 
 def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[str, Topic]:

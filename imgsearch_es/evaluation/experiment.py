@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection, Topics
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes, versions
-from imgsearch_es.evaluation.measures import Scores, cutoff, parse_measures, score
+from imgsearch_es.evaluation.measures import (
+    Scores,
+    check_measures,
+    cutoff,
+    highest,
+    parse_measures,
+    score,
+)
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import (
     TESTS,
+    Clusters,
     Comparison,
     Interval,
     check_interval,
@@ -42,6 +51,7 @@ from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -52,8 +62,8 @@ class Asked:
     Attributes:
         compare: what all others are tested against: a system; of a sweep a point such as
             ``auto/plain/10``, by default the first system that compares deep features alone.
-        queries: what each query searches for: Topics by query id, or a CSV; by default a query is
-            the picture of the index that is called as it is.
+        queries: what each query searches for, by query id: words, the Path of a picture, or a
+            Topic; or a CSV. By default a query is the picture of the index that is called as it is.
         depth: how many pictures of a ranking are kept; measures that look at all see these.
         sample: ask only so many queries, chosen at random.
         confidence: of the intervals.
@@ -80,7 +90,8 @@ class EvaluationRequest(Asked):
         index: the collection.
         judgements: where the judgements come from: "labels", "folder",
             "name:{label}.{number}.jpg", "ukbench", "holidays", "oxford:DIR", "paris:DIR",
-            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements.
+            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements,
+            or grades by query and document.
         systems: what to compare: strategies and fusions by short names (see
             ``imgsearch_es.evaluation.systems``).
         measures: by default those of the judgements' protocol.
@@ -89,7 +100,7 @@ class EvaluationRequest(Asked):
     """
 
     index: ImageIndex
-    judgements: str | os.PathLike[str] | Judgements = "labels"
+    judgements: JudgementsLike = "labels"
     systems: str | Iterable[str | System] = "auto"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
@@ -103,7 +114,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 
     Raises:
         EvaluationError: judgements, queries or runs do not fit the index or each other.
-        QueryError: there is no such system, or it cannot answer a query.
+        QueryError: there is no such system, or none can answer any query.
         MissingDependencyError: ir-measures or SciPy is not installed.
     """
     index, sample, runs = request.index, request.sample, list(request.runs)
@@ -112,9 +123,10 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     folder = None if request.pictures is None else Path(request.pictures).expanduser()
     task = make_task(request.judgements, collection, queries=request.queries, pictures=folder)
     measures = parse_measures(request.measures or task.measures)
+    check_measures(task.judgements, measures)
     systems = tuple(system.name for system in asked)
-    files = tuple(map(as_text, runs))
-    plan = Plan.of(request, systems=systems, measures=measures, runs=files)
+    settled = {"systems": systems, "measures": measures, "runs": tuple(map(as_text, runs))}
+    plan = Plan.of(request, **settled)
     _check(plan)
     if sample is not None:
         task = replace(task, judgements=task.judgements.sample(sample, plan.seed))
@@ -127,8 +139,10 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     topics = {query: task.topics[query] for query in task.judgements.queries}
     questions = Questions(index, topics, task.judgements.junk)
     reach = min(plan.depth, len(collection))
-    answers = {system.name: questions.ask(system, reach, request.progress) for system in asked}
-    answers |= given
+    asked = tuple(system.to_depth(reach) for system in asked)
+    answers = questions.ask_all(asked, reach, request.progress) | given
+    if plan.compare is not None and plan.compare not in answers:
+        raise EvaluationError(f"compare with another system: {questions.notes[-1]}")
     scores = {name: score(task.judgements, run, measures) for name, run in answers.items()}
     shallow = (
         f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
@@ -136,15 +150,12 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         for system in asked
         if system.reach < reach
     )
-    notes = (*task.notes, *questions.notes, *shallow)
-    settings = known_settings(index.store)
-    about = {
-        "location": index.location,
-        "analyzer": dict(settings.analyzer),
-        "weights": settings.weights,
-        "store": index.store.features(),
-    }
-    return Evaluation(plan, task, collection, answers, scores, about, notes)
+    clusters, few = task.clusters()
+    notes = (*task.notes, *few, *questions.notes, *shallow)
+    settings, store = known_settings(index.store), index.store.features()
+    about = {"location": index.location, "analyzer": dict(settings.analyzer)}
+    about |= {"weights": settings.weights, "store": store}
+    return Evaluation(plan, task, collection, answers, scores, about, notes, clusters)
 
 
 def _check(plan: Plan) -> None:
@@ -179,6 +190,8 @@ class Evaluation(Results):
         scores: each system's figures, by name.
         about: the index: its location, analyzer, weights, and what its store runs on.
         notes: what a reader of the figures should know.
+        clusters: the group of each query, by which intervals and tests go; None where each stands
+            for itself.
     """
 
     plan: Plan
@@ -188,6 +201,7 @@ class Evaluation(Results):
     scores: Mapping[str, Scores]
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    clusters: Clusters | None = None
     csv_file = "table.csv"
 
     def mean(self, system: str, measure: str) -> Interval:
@@ -197,7 +211,7 @@ class Evaluation(Results):
     @cached_property
     def _means(self) -> dict[tuple[str, str], Interval]:
         return {
-            (name, measure): interval(values, **self.plan.sureness)
+            (name, measure): interval(values, within=(0, highest(measure)), **self.sureness)
             for name, scores in self.scores.items()
             for measure, values in scores.values.items()
         }
@@ -213,7 +227,7 @@ class Evaluation(Results):
                 measure,
                 (baseline, figures.values[measure]),
                 {name: self.scores[name].values[measure] for name in others},
-                **self.plan.sureness,
+                **self.sureness,
             )
         ]
 
@@ -259,7 +273,7 @@ class Evaluation(Results):
         """What the table is of."""
         queries, pictures = len(self.task.judgements), len(self.collection)
         marks = self.plan.compare is not None
-        return self.captioned(self.task.name, queries, pictures, "", marks=marks)
+        return self.captioned(self.task.name, queries, pictures, marks=marks)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the table of means; the marks are those of ``comparisons``."""
@@ -300,12 +314,24 @@ class Evaluation(Results):
             rows.append(row)
         return rows
 
+    def to_frame(self) -> pd.DataFrame:
+        """Each query's figures, long: the columns system, measure, query (its name) and value."""
+        names = [self.topic_name(query) for query in self.task.judgements.queries]
+        rows = [
+            (system, measure, name, value)
+            for system, scores in self.scores.items()
+            for measure, values in scores.values.items()
+            for name, value in zip(names, values.tolist(), strict=True)
+        ]
+        return frames.to_frame(("system", "measure", "query", "value"), rows)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: what `imgsearch evaluate --json` prints."""
         measures = self.plan.measures
         return {
             "task": self.task.name,
             "queries": len(self.task.judgements),
+            "groups": self.groups,
             "pictures": len(self.collection),
             "notes": list(self.notes),
             "systems": [
@@ -360,7 +386,7 @@ class Evaluation(Results):
             lines.append(f"{item.name}\t{item.sha256}\t{labels}")
         yield write_lines(folder / PICTURES, lines)
         for system, run in self.runs.items():
-            yield run.renamed(name).write(folder / "runs" / f"{_file_name(system)}.txt.gz")
+            yield run.renamed(name).to_trec(folder / "runs" / f"{_file_name(system)}.txt.gz")
 
 
 def _probability(p: float) -> str:

@@ -16,8 +16,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
 JUNK = -1
@@ -25,6 +30,9 @@ JUNK = -1
 HIGHEST = 1_000_000
 """The highest grade: trec_eval's programs count grades in a list as long as that."""
 _NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
+if TYPE_CHECKING:
+    import pandas as pd
+
 Row = tuple[str, str, str, int | None]
 """Where it stands, query, document and grade; None for junk."""
 
@@ -89,6 +97,35 @@ class Judgements:
             {name(key): frozenset(map(document, junk)) for key, junk in self.junk.items()},
         )
 
+    def clusters(self, pictures: Mapping[str, str]) -> NDArray[np.intp]:
+        """The object that each query is of, numbered from 0: queries of one are not independent.
+
+        Two queries are of one object where the same documents are relevant to both, or the picture
+        of one is relevant to the other; and so are those that hang together through others.
+
+        Args:
+            pictures: the document that a query searches for, of those that search for one.
+        """
+        from scipy.cluster.hierarchy import DisjointSet  # takes a moment to import
+
+        together = DisjointSet(self.queries)
+        searching: dict[str, list[str]] = {}
+        for query in self.queries:
+            searching.setdefault(pictures.get(query, ""), []).append(query)
+        sets: dict[int, frozenset[str]] = {}
+        first: dict[frozenset[str], str] = {}
+        for query, grades in self.grades.items():
+            if id(grades) not in sets:  # queries of one object share their judgements
+                relevant = sets[id(grades)] = frozenset(d for d, g in grades.items() if g >= 1)
+                for document in relevant & searching.keys() - {""}:
+                    for other in searching[document]:
+                        together.merge(query, other)
+            if relevant := sets[id(grades)]:
+                together.merge(first.setdefault(relevant, query), query)
+        numbers: dict[str, int] = {}
+        roots = [together[query] for query in self.queries]
+        return np.array([numbers.setdefault(root, len(numbers)) for root in roots], dtype=np.intp)
+
     @property
     def fingerprint(self) -> str:
         """Tells these judgements from others: a SHA-256 of all of them."""
@@ -136,6 +173,24 @@ class Judgements:
         return cls(found, junk)
 
     @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> Judgements:
+        """The judgements of a table with the columns qid, docno and label.
+
+        Or query_id, doc_id and relevance. Grades are whole numbers; none is junk.
+        """
+        found = frames.rows(frame, frames.QUERY, frames.DOCUMENT, frames.GRADE)
+        gathered = (
+            (f"the table, row {i}", str(query), str(document), _grade(str(grade), f"row {i}"))
+            for i, (query, document, grade) in enumerate(found)
+        )
+        return _gathered("the table", gathered)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with PyTerrier's columns qid, docno and label, without junk."""
+        found = [(q, d, grade) for q in self.queries for d, grade in sorted(self.of(q).items())]
+        return frames.to_frame(("qid", "docno", "label"), found)
+
+    @classmethod
     def from_qrels(cls, path: str | os.PathLike[str], *, junk: int | None = None) -> Judgements:
         """Read TREC's qrels, plain or .gz: query, iteration (ignored), document, grade.
 
@@ -164,6 +219,10 @@ class Judgements:
             for document, grade in sorted(grades.items()):
                 lines.append(f"{name} 0 {token(document, 'document')} {grade}")
         return write_lines(path, lines)
+
+
+JudgementsLike = str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]]
+"""A name or file of judgements, judgements, or grades by query and document."""
 
 
 def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
-from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, read_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
@@ -287,8 +287,8 @@ class JudgingRequest:
 
     Attributes:
         index: the collection.
-        queries: what each query searches for: Topics by query id, or a CSV with the columns
-            ``query``, and ``image``, ``text`` or both.
+        queries: what each query searches for, by query id: words, the Path of a picture, or a
+            Topic; or a CSV with the columns ``query``, and ``image``, ``text`` or both.
         systems: strategies and fusions whose answers are pooled, by short names (see
             ``imgsearch_es.evaluation.systems``).
         sample: instead of queries, so many pictures of the index, chosen at random.
@@ -320,10 +320,10 @@ def judge(request: JudgingRequest) -> Judging:
 
     Raises:
         EvaluationError: queries, runs or file do not fit the index, or a number makes no sense.
-        QueryError: there is no such system, or it cannot answer a query.
+        QueryError: there is no such system, or none can answer any query.
     """
     depth, runs = request.depth, request.runs
-    asked = parse_systems(request.systems) if request.systems or not runs else ()
+    systems = parse_systems(request.systems) if request.systems or not runs else ()
     if not 1 <= depth <= MAX_RESULTS:
         raise EvaluationError(f"the depth of a pool is 1 to {MAX_RESULTS}, not {depth}")
     collection = Collection.of(request.index)
@@ -335,7 +335,8 @@ def judge(request: JudgingRequest) -> Judging:
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
     reach = min(depth, len(collection))
-    answers = [questions.ask(system, reach, request.progress) for system in asked]
+    asked = [system.to_depth(reach) for system in systems]
+    answers = list(questions.ask_all(asked, reach, request.progress).values())
     for run in runs:
         found = Run.of(run).renamed(document, str if given else document).rankings
         there = collection.by_id  # what the index lacks, nobody can look at
@@ -364,8 +365,4 @@ def _topics(request: JudgingRequest, collection: Collection) -> Mapping[str, Top
             "which queries? Give a CSV with the columns query, and image or text (--queries), or "
             "how many pictures of the index to search for (--sample), and not both"
         )
-    if not isinstance(queries, Mapping):
-        return read_topics(queries, collection)
-    if not queries:
-        raise EvaluationError("there is no query to judge")
-    return queries
+    return to_topics(queries, lambda: collection)

@@ -33,6 +33,7 @@ from typing import (
 from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.significance import Clusters
 from imgsearch_es.evaluation.tables import Tables, check_known
 from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
 from imgsearch_es.pictures.manifests import PictureList
@@ -90,11 +91,6 @@ class BasePlan:
     confidence: float = 0.95
     interval: str = "t"
     seed: int = 0
-
-    @property
-    def sureness(self) -> dict[str, Any]:
-        """How sure means and differences are: options of ``significance.interval``."""
-        return {"confidence": self.confidence, "kind": self.interval, "seed": self.seed}
 
     @classmethod
     def of(cls: type[P], request: object, **settled: Any) -> P:
@@ -207,7 +203,20 @@ class Results(Tables):
     """Tables of figures that were planned, and a folder that keeps all that belongs to them."""
 
     plan: BasePlan
+    clusters: Clusters | None
     csv_file: ClassVar[str]
+
+    @property
+    def groups(self) -> int | None:
+        """How many groups the queries are of; None where each stands for itself."""
+        return None if self.clusters is None else int(self.clusters.max()) + 1
+
+    @property
+    def sureness(self) -> dict[str, Any]:
+        """How sure means and differences are: options of ``significance.interval``."""
+        plan = self.plan
+        sure = {"confidence": plan.confidence, "kind": plan.interval, "seed": plan.seed}
+        return {**sure, "clusters": self.clusters}
 
     @abstractmethod
     def manifest(self) -> dict[str, Any]:
@@ -246,7 +255,9 @@ class Results(Tables):
         measures = self.plan.measures
         return check_known(name or measures[0], measures, "was not measured: {} were")
 
-    def captioned(self, task: str, queries: int, pictures: int, more: str, *, marks: bool) -> str:
+    def captioned(
+        self, task: str, queries: int, pictures: int, more: str = "", *, marks: bool
+    ) -> str:
         """The caption of a table of means."""
         plan = self.plan
         kind = "Student's t" if plan.interval == "t" else "bootstrap"
@@ -254,9 +265,11 @@ class Results(Tables):
             f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
             "randomization test, Holm's correction)."
         )
+        of, by = (f" of {self.groups:,} groups", ", by group") if self.groups else ("", "")
         return (
-            f"{task}: {queries:,} queries, {pictures:,} pictures; means with "
-            f"{plan.confidence:.0%} confidence intervals ({kind}).{more}{stars if marks else ''}"
+            f"{task}: {queries:,} queries{of}, {pictures:,} pictures; means with "
+            f"{plan.confidence:.0%} confidence intervals ({kind}{by}).{more}"
+            f"{stars if marks else ''}"
         )
 
 

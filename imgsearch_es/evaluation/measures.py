@@ -81,8 +81,7 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
     """
     names = parse_measures(measures)
     queries = judgements.queries
-    if not queries:
-        raise EvaluationError("there is no query to measure")
+    check_measures(judgements, names)
     values = {name: np.zeros(len(queries)) for name in names}
     own = [name for name in names if name in OWN]
     for row, query in enumerate(queries if own else ()):
@@ -116,6 +115,28 @@ def cutoff(measure: str) -> int:
     """How many documents of a ranking a measure looks at; 0 for all."""
     found = _CUTOFF.search(measure)
     return int(found[1]) if found else GROUP * (measure in ("NS", "NS%"))
+
+
+def check_measures(judgements: Judgements, measures: Iterable[str]) -> None:
+    """Refuse what the judgements cannot tell: EvaluationError."""
+    if not judgements.queries:
+        raise EvaluationError("there is no query to measure")
+    for measure in measures:
+        found = re.fullmatch(r"Bpref(?:\(rel=(\d+)\))?", measure)
+        least = int(found[1] or 1) if found else 0
+        if found and all(
+            min(judgements.of(q).values(), default=least) >= least for q in judgements.queries
+        ):
+            raise EvaluationError(
+                f"{measure} counts documents that are judged not relevant, and here are none: take "
+                "AP, for which all that is not judged is not relevant"
+            )
+
+
+def highest(measure: str) -> float:
+    """The best that a measure can be; the worst is 0."""
+    own = {"NS": float(GROUP), "NS%": 100.0}
+    return own.get(measure, math.inf if measure.startswith("Num") else 1.0)
 
 
 def _name(text: str) -> str:

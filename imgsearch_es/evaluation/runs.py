@@ -13,12 +13,18 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.errors import EvaluationError, needed
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import ranx
 
 Ranking = Sequence[tuple[str, float]]
 """(document id, score), best first."""
@@ -75,10 +81,24 @@ class Run:
     @classmethod
     def of(cls, run: str | os.PathLike[str] | Run) -> Run:
         """A run, or the one of a file."""
-        return run if isinstance(run, Run) else cls.read(run)
+        return run if isinstance(run, Run) else cls.from_trec(run)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:
+    def from_frame(cls, frame: pd.DataFrame, name: str = "run") -> Run:
+        """The run of a table with the columns qid, docno and score (or query_id and doc_id).
+
+        It is ordered as ``from_trec`` orders it.
+        """
+        found: dict[str, list[tuple[str, float]]] = {}
+        for query, document, score in frames.rows(
+            frame, frames.QUERY, frames.DOCUMENT, frames.SCORE
+        ):
+            where = f"the table, {query}, {document}"
+            found.setdefault(str(query), []).append((str(document), _score(score, where)))
+        return cls(name, _ordered(found))
+
+    @classmethod
+    def from_trec(cls, path: str | os.PathLike[str], name: str | None = None) -> Run:
         """Read a run in TREC's format, plain or .gz: query, Q0, document, rank, score, tag.
 
         It is ordered as trec_eval orders it: by score as a float32 number, equal ones by document
@@ -92,20 +112,30 @@ class Run:
             if len(columns) != 6:
                 raise EvaluationError(f"{where}: not 6 columns: query, Q0, document, rank, ...")
             query, _, document, _, score, tag = columns
-            try:
-                value = float(np.float32(score))
-            except ValueError:
-                raise EvaluationError(f"{where}: the score {score!r} is no number") from None
-            if not np.isfinite(value):
-                raise EvaluationError(f"{where}: the score {score!r} is not finite")
-            found.setdefault(query, []).append((document, value))
+            found.setdefault(query, []).append((document, _score(score, where)))
         if not found:
             raise EvaluationError(f"{path} holds no run")
-        for ranking in found.values():
-            ranking.sort(key=lambda item: (item[1], item[0]), reverse=True)
-        return cls(name or tag, found)
+        return cls(name or tag, _ordered(found))
 
-    def write(self, path: str | os.PathLike[str]) -> Path:
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """The scores by query and document, strictly falling: what ir_measures and ranx take."""
+        return {query: self.falling(query) for query in self.rankings}
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with PyTerrier's columns qid, docno, rank (from 0) and score."""
+        found = [
+            (query, document, rank, score)
+            for query, ranking in self.to_dict().items()
+            for rank, (document, score) in enumerate(ranking.items())
+        ]
+        return frames.to_frame(("qid", "docno", "rank", "score"), found)
+
+    def to_ranx(self) -> ranx.Run:
+        """The run as ranx has it; `ranx.Qrels(judgements.grades)` goes with it."""
+        tool = needed("ranx", "to_ranx needs ranx (pip install ranx)", "evaluation")
+        return tool.Run(self.to_dict(), name=self.name)
+
+    def to_trec(self, path: str | os.PathLike[str]) -> Path:
         """Write TREC's format, .gz by its name, without white space in names."""
         tag = token(self.name, "system")
         lines = []
@@ -114,6 +144,23 @@ class Run:
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):
                 lines.append(f"{name} Q0 {token(document, 'document')} {rank} {score:.9g} {tag}")
         return write_lines(path, lines)
+
+
+def _score(given: str | float, where: str) -> float:
+    """A score as trec_eval reads it, as a float32 number."""
+    try:
+        value = float(np.float32(given))
+    except (ValueError, TypeError):
+        raise EvaluationError(f"{where}: the score {given!r} is no number") from None
+    if not np.isfinite(value):
+        raise EvaluationError(f"{where}: the score {given!r} is not finite")
+    return value
+
+
+def _ordered(rankings: dict[str, list[tuple[str, float]]]) -> dict[str, list[tuple[str, float]]]:
+    for ranking in rankings.values():
+        ranking.sort(key=lambda item: (item[1], item[0]), reverse=True)
+    return rankings
 
 
 def falling(scores: Iterable[float]) -> NDArray[np.float32]:

@@ -250,7 +250,7 @@ def _agreement(
         name,
         identical=sum(ours == theirs for ours, theirs in pairs) / len(pairs),
         rbo=_mean([rank_biased_overlap(*pair, p) for pair in pairs]),
-        tau=_mean([tau for pair in pairs if not math.isnan(tau := kendall_tau(*pair))]),
+        tau=_mean([tau for pair in pairs if not math.isnan(tau := kendall_tau(*pair))], -1),
         overlap=_mean([overlap(*pair) for pair in pairs]),
         recall=_mean([recall_of(*pair) for pair in both]) if same_formula else None,
         largest_difference=max(differences, default=None),
@@ -261,8 +261,8 @@ def _agreement(
     )
 
 
-def _mean(values: Sequence[float]) -> Interval:
-    return interval(np.asarray(values)) if values else NOTHING
+def _mean(values: Sequence[float], least: float = 0) -> Interval:
+    return interval(np.asarray(values), within=(least, 1)) if values else NOTHING
 
 
 def _show(value: Interval | None) -> str:

@@ -6,6 +6,11 @@ distribution and is the one to report if only one is (Smucker, Allan and Cartere
 are two-sided. Of several comparisons some come out small by chance, so p-values are corrected by
 Holm's method (Scandinavian Journal of Statistics, 1979) over the systems that are compared with the
 same baseline by the same measure.
+
+Queries that are pictures of one object are no independent draws: 200 objects with four pictures
+each say about as much as 200 queries, not as 800. So intervals and tests take the *cluster* of each
+query: clusters are drawn, and not queries (the cluster bootstrap, and standard errors between
+clusters as of Liang and Zeger, Biometrika 1986), and two systems change places for a whole cluster.
 """
 
 from __future__ import annotations
@@ -13,21 +18,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
+from imgsearch_es.evaluation.measures import highest
 
 INTERVALS = ("t", "bootstrap")
 TESTS = ("t", "wilcoxon", "randomization")
 RESAMPLES = 9_999
 """Of the bootstrap."""
+LEVEL = 0.001
+"""The smallest level that tables mark."""
 RANDOMIZATIONS = 19_999
-"""Signs drawn for the randomization test; its p-values are no smaller than 2 in 20,000."""
+"""Signs drawn for the randomization test, at least; more where many systems are compared."""
 _DECIMALS = 12
 _BATCH = 500
 """Resamples drawn together: bounds the memory."""
+Clusters = NDArray[np.intp]
+"""Of each query the number of its cluster, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +76,72 @@ class Comparison:
 
 
 def interval(
-    values: NDArray[np.float64], *, confidence: float = 0.95, kind: str = "t", seed: int = 0
+    values: NDArray[np.float64],
+    *,
+    confidence: float = 0.95,
+    kind: str = "t",
+    seed: int = 0,
+    clusters: Clusters | None = None,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """The mean of a figure for each query, with its confidence interval.
 
     It is from Student's distribution ("t"), or of the percentiles of resampled means ("bootstrap").
+
+    Args:
+        values: a figure for each query.
+        confidence: of the interval.
+        kind: "t" or "bootstrap".
+        seed: of the bootstrap.
+        clusters: the object of each query, numbered from 0; by default each has its own. Queries
+            of one object rise and fall together: they count as one draw of several figures.
+        within: what the mean can be at least and at most.
     """
     check_interval(kind, confidence)
     if not len(values):
         raise EvaluationError("there is no query to measure")
     mean = math.fsum(values) / len(values)
-    if len(values) == 1:
+    sums, sizes = _by_cluster(values, clusters)
+    if len(sums) == 1:
         return Interval(mean, math.nan, math.nan)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
     stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
     if kind == "bootstrap":
         found = stats.bootstrap(
-            (values,),
-            np.mean,
+            (sums, sizes),
+            lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
             confidence_level=confidence,
             n_resamples=RESAMPLES,
             batch=_BATCH,
+            paired=True,
             method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        return Interval(mean, float(found.low), float(found.high))
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    reach = error * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
-    return Interval(mean, mean - reach, mean + reach)
+        low, high = float(found.low), float(found.high)
+    else:
+        quantile = float(stats.t.ppf((1 + confidence) / 2, len(sums) - 1))
+        reach = quantile * _standard_error(sums - mean * sizes, len(values))
+        low, high = mean - reach, mean + reach
+    return Interval(mean, max(low, within[0]), min(high, within[1]))
+
+
+def _by_cluster(
+    values: NDArray[np.float64], clusters: Clusters | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sum and the number of each cluster's figures."""
+    if clusters is None:
+        return values, np.ones(len(values))
+    if len(clusters) != len(values):
+        raise EvaluationError(f"{len(clusters)} clusters do not go with {len(values)} figures")
+    sums, sizes = np.bincount(clusters, values), np.bincount(clusters)
+    return np.asarray(sums, dtype=np.float64), sizes.astype(np.float64)
+
+
+def _standard_error(residuals: NDArray[np.float64], queries: int) -> float:
+    """Of a mean, from each cluster's sum of deviations: the usual one where clusters are single."""
+    count = len(residuals)
+    return math.sqrt(count / (count - 1) * math.fsum(residuals**2)) / queries
 
 
 def check_interval(kind: str, confidence: float) -> None:
@@ -105,40 +153,82 @@ def check_interval(kind: str, confidence: float) -> None:
 
 
 def paired_tests(
-    baseline: NDArray[np.float64], system: NDArray[np.float64], *, seed: int = 0
+    baseline: NDArray[np.float64],
+    system: NDArray[np.float64],
+    *,
+    seed: int = 0,
+    clusters: Clusters | None = None,
 ) -> dict[str, float]:
     """The p-value of each of TESTS, two-sided, from two figures for each query.
 
-    Where no query differs, it is 1; of a single query nothing can be said: nan. The randomization
-    test tries all signs where these are few, else 19,999 by the seed.
+    Where no query differs, it is 1; of a single query or cluster nothing can be said: nan. The
+    randomization test tries all signs where these are few, else random ones by the seed. By
+    ``clusters`` (see ``interval``) the signs are those of whole clusters, the standard error of t
+    is between them, and Wilcoxon's test ranks their means.
     """
     if baseline.shape != system.shape or baseline.ndim != 1:
         raise EvaluationError(
             f"figures of {baseline.size} and of {system.size} queries are not paired"
         )
-    differences = _differences(baseline, system)
-    if len(differences) < 2:
-        return dict.fromkeys(TESTS, math.nan)
-    if not differences.any():
-        return dict.fromkeys(TESTS, 1.0)
+    return _tests([_differences(baseline, system)], seed, clusters)[0]
+
+
+def _tests(
+    several: Sequence[NDArray[np.float64]], seed: int, clusters: Clusters | None
+) -> list[dict[str, float]]:
+    """The p-values of some systems' differences to one baseline, by the same random signs."""
+    if not several:
+        return []
+    sizes = _by_cluster(several[0], clusters)[1]
+    sums = np.stack([_by_cluster(differences, clusters)[0] for differences in several])
+    if len(sizes) < 2:
+        return [dict.fromkeys(TESTS, math.nan) for _ in several]
     stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
-    randomized = stats.permutation_test(
-        (
-            np.rint(differences * 10.0**_DECIMALS),
-        ),  # of whole numbers sums are exact, and equal ones equal
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RANDOMIZATIONS,
-        batch=_BATCH,
-        rng=np.random.default_rng(seed),
-    )
-    constant = np.ptp(differences) == 0  # without variance, which t divides by
-    return {
-        "t": 0.0 if constant else float(stats.ttest_1samp(differences, 0).pvalue),
-        "wilcoxon": float(stats.wilcoxon(differences).pvalue),
-        "randomization": float(randomized.pvalue),
-    }
+    randomized = _randomized(sums, np.random.default_rng(seed))
+    found = []
+    for differences, own, p in zip(several, sums, randomized, strict=True):
+        if not differences.any():
+            found.append(dict.fromkeys(TESTS, 1.0))
+            continue
+        mean = math.fsum(differences) / len(differences)
+        error = _standard_error(own - mean * sizes, len(differences))
+        is_constant = np.ptp(differences) == 0  # without variance, which t divides by
+        t = math.inf if is_constant or not error else abs(mean) / error
+        means = np.round(own / sizes, _DECIMALS)
+        wilcoxon = float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
+        found.append(
+            {
+                "t": float(2 * stats.t.sf(t, len(sizes) - 1)),
+                "wilcoxon": wilcoxon,
+                "randomization": p,
+            }
+        )
+    return found
+
+
+def _randomized(sums: NDArray[np.float64], rng: np.random.Generator) -> list[float]:
+    """How often random signs make a sum as large: of each system, shape (systems, clusters).
+
+    Nothing is smaller than one in all signs tried, so the more systems are compared, the more are
+    tried: Holm's correction of the smallest p-value stays below LEVEL.
+    """
+    systems, clusters = sums.shape
+    wanted = max(RANDOMIZATIONS + 1, math.ceil(2 * systems / LEVEL))
+    is_exact = 2**clusters <= wanted
+    count = 2**clusters if is_exact else wanted - 1
+    seen = np.abs(sums.sum(axis=1))
+    least = seen - 1e-9 * np.abs(sums).sum(axis=1)  # what is equal but for rounding counts
+    extreme = np.zeros(systems, dtype=np.int64)
+    for start in range(0, count, _BATCH):
+        rows = min(_BATCH, count - start)
+        if is_exact:
+            signs = 2.0 * (np.arange(start, start + rows)[:, None] >> np.arange(clusters) & 1) - 1
+        else:
+            packed = np.frombuffer(rng.bytes(rows * -(-clusters // 8)), dtype=np.uint8)
+            signs = 2.0 * np.unpackbits(packed.reshape(rows, -1), axis=1, count=clusters) - 1
+        extreme += (np.abs(signs @ sums.T) >= least).sum(axis=0)
+    more = 0 if is_exact else 1  # the signs as they are
+    return [float(p) for p in (extreme + more) / (count + more)]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -159,19 +249,25 @@ def compare(
     confidence: float = 0.95,
     kind: str = "t",
     seed: int = 0,
+    clusters: Clusters | None = None,
 ) -> list[Comparison]:
-    """Compare systems with a baseline by one measure."""
+    """Compare systems with a baseline by one measure; the options are those of ``interval``."""
     name, figures = baseline
-    found = {other: paired_tests(figures, theirs, seed=seed) for other, theirs in systems.items()}
+    differences = {other: _differences(figures, theirs) for other, theirs in systems.items()}
+    tests = _tests(list(differences.values()), seed, clusters)
+    found = dict(zip(differences, tests, strict=True))
     corrected = {
         test: dict(zip(found, holm([p[test] for p in found.values()]), strict=True))
         for test in TESTS
     }
+    most = highest(measure)
+    sure: dict[str, Any] = {"confidence": confidence, "kind": kind, "seed": seed}
+    sure |= {"clusters": clusters, "within": (-most, most)}
     compared = []
     for other, theirs in systems.items():
-        difference = interval(theirs - figures, confidence=confidence, kind=kind, seed=seed)
+        difference = interval(theirs - figures, **sure)
         holms = {test: corrected[test][other] for test in TESTS}
-        signs = np.sign(_differences(figures, theirs))
+        signs = np.sign(differences[other])
         counts = [int(np.count_nonzero(signs == sign)) for sign in (1, 0, -1)]
         compared.append(Comparison(measure, name, other, difference, found[other], holms, *counts))
     return compared

@@ -12,12 +12,13 @@ or analyzed, once, however many systems are compared.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
-from imgsearch_es.evaluation.collection import Topic
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
@@ -43,6 +44,15 @@ class System:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    has_window: bool = True
+    """Whether the window of its reciprocal ranks was asked for; else it follows the depth."""
+
+    def to_depth(self, depth: int) -> System:
+        """The system where so many are to be ranked."""
+        fusion = self.fusion
+        if fusion is None or self.has_window or fusion.window >= depth:
+            return self
+        return replace(self, options={**self.options, "fuse": replace(fusion, window=depth)})
 
     @property
     def fusion(self) -> Fusion | None:
@@ -104,10 +114,12 @@ class System:
                     "window and rank_constant"
                 )
             whole = {key: int(value) for key, value in numbers.items()}
-            return cls(name, {"fuse": Fusion(weights, "rrf" if is_ranked else "sum", **whole)})
+            fusion = Fusion(weights, "rrf" if is_ranked else "sum", **whole)
+            return cls(name, {"fuse": fusion}, "window" in whole)
         found: dict[str, Any] = {"strategy": strategy_of(parts).name}
         if (candidates := numbers.pop("candidates", None)) is not None:
             found |= {"approximate": True, "candidates": int(candidates)}
+        strategy_of(parts).formula.with_defaults(numbers)
         return cls(name, found | ({"parameters": numbers} if numbers else {}))
 
 
@@ -135,6 +147,20 @@ def _number(text: str, name: str) -> float:
         raise QueryError(f"{name}: {text!r} is no number") from error
 
 
+def run_of(index: ImageIndex, queries: Topics, strategy: str, *, k: int, exclude_self: bool) -> Run:
+    """The rankings of a system; see ``ImageIndex.run``."""
+    if not 1 <= k <= MAX_RESULTS:
+        raise QueryError(f"k is 1 to {MAX_RESULTS}, not {k}")
+    (system,) = parse_systems([strategy])
+    system = system.to_depth(k)
+    system = replace(system, options={**system.options, "exclude_self": exclude_self})
+    questions = Questions(index, to_topics(queries, lambda: Collection.of(index)), {})
+    (run,) = questions.ask_all([system], k).values()
+    for note in questions.notes:
+        warnings.warn(note, stacklevel=3)
+    return run
+
+
 class Questions:
     """The queries of an experiment: topics, and the documents to leave out of each answer."""
 
@@ -147,9 +173,31 @@ class Questions:
         self._builder = QueryBuilder(index.store, index.vocabulary, reader)
         self._unknown: dict[str, str] = {}  # queries with words that no synset has, and why
         self._empty: dict[str, int] = {}  # systems, and how many queries have no synset for them
+        self._refused: dict[str, dict[str, QueryError]] = {}  # by system, queries it cannot answer
+
+    def ask_all(
+        self, systems: Iterable[System], depth: int, progress: Progress | None = None
+    ) -> dict[str, Run]:
+        """The rankings of systems by name, without those that can answer no query at all.
+
+        Raises:
+            QueryError: none of them can.
+        """
+        runs = {system.name: self.ask(system, depth, progress) for system in systems}
+        left_out = {name for name, refused in self._refused.items() if len(refused) == self._most}
+        if runs.keys() and not runs.keys() - left_out:
+            name = next(iter(runs))
+            query, error = next(iter(self._refused[name].items()))
+            raise QueryError(f"{name}, query {query}: {error}") from error
+        return {name: run for name, run in runs.items() if name not in left_out}
+
+    @property
+    def _most(self) -> int:
+        """How many queries a system can refuse: those whose words are known."""
+        return len(self._topics.keys() - self._unknown.keys())
 
     def ask(self, system: System, depth: int, progress: Progress | None = None) -> Run:
-        """The rankings of a system; a QueryError says which query makes no sense to it."""
+        """The rankings of a system; a query that makes no sense to it has none."""
         names, rankings = list(self._topics), {}
         for start in range(0, len(names), _TOGETHER):
             asked = [name for name in names[start : start + _TOGETHER] if name not in self._unknown]
@@ -169,7 +217,14 @@ class Questions:
             f"{count} queries have no synset, and so no answer by {name}"
             for name, count in self._empty.items()
         )
-        return *unknown, *empty
+        return *unknown, *empty, *map(self._no_answer, self._refused)
+
+    def _no_answer(self, system: str) -> str:
+        refused = self._refused[system]
+        query, why = next(iter(refused.items()))
+        if len(refused) == self._most:
+            return f"{system} is left out: it can answer no query, such as {query}: {why}"
+        return f"{system} has no answer to {len(refused)} queries, such as {query}: {why}"
 
     def _query(self, name: str, system: System, depth: int) -> Query | None:
         topic = self._topics[name]
@@ -184,8 +239,9 @@ class Questions:
             self._empty[system.name] = self._empty.get(system.name, 0) + 1
             return None
         except QueryError as error:
-            raise QueryError(f"{system.name}, query {name}: {error}") from error
-        return replace(query, exclude=tuple(sorted(self._junk.get(name, ()))))
+            self._refused.setdefault(system.name, {})[name] = error
+            return None
+        return replace(query, exclude=tuple(sorted({*query.exclude, *self._junk.get(name, ())})))
 
 
 class _Remembering(PictureReader):

@@ -12,9 +12,9 @@ from html import escape
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.significance import TESTS, Comparison, Interval
+from imgsearch_es.evaluation.significance import LEVEL, TESTS, Comparison, Interval
 
-MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+MARKS = ((LEVEL, "***"), (0.01, "**"), (0.05, "*"))
 """p-values below these get these marks."""
 REPORTED = "randomization"
 """The test whose p-values, after Holm's correction, give the marks."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, read_topics
-from imgsearch_es.evaluation.judgements import Judgements
+from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
+from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
+from imgsearch_es.evaluation.significance import Clusters
 from imgsearch_es.evaluation.text_files import read_lines
 from imgsearch_es.retrieval.feedback import Region
 
@@ -34,6 +35,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
+FEW = 10
+"""Groups of queries that are too few to speak for groups that were not asked about."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """What to search for, and what should be found, by the index's ids.
@@ -47,15 +52,32 @@ class Task:
     measures: tuple[str, ...] = MEASURES
     notes: tuple[str, ...] = ()
 
+    def clusters(self) -> tuple[Clusters | None, tuple[str, ...]]:
+        """The group of each query, None where each stands for itself; and what to say of it."""
+        pictures = {query: topic.image for query, topic in self.topics.items() if topic.image}
+        found = self.judgements.clusters(pictures)
+        count, queries = int(found.max(initial=-1)) + 1, len(found)
+        if count == queries:
+            return None, ()
+        if count >= FEW:
+            return found, ()
+        groups = "group" if count == 1 else "groups"
+        return None, (
+            f"the queries are of {count} {groups}, too few to speak for others: intervals and "
+            "tests hold for more queries of the same alone",
+        )
+
 
 def make_task(
-    source: str | os.PathLike[str] | Judgements,
+    source: JudgementsLike,
     collection: Collection,
     *,
     queries: Topics | None = None,
     pictures: Path | None = None,
 ) -> Task:
     """The task that a person names; see ``evaluate``."""
+    if isinstance(source, Mapping):
+        source = Judgements(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
     text = os.fspath(source)
@@ -187,10 +209,9 @@ def _judged(
     A query that is a picture of the index is left out (its own picture is junk), unless it is
     judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
     """
-    if isinstance(queries, str | os.PathLike):
-        queries = read_topics(queries, collection)
-    topics = {query: _topic(query, queries, collection) for query in judgements.queries}
-    keys = {query: topic.image or query for query, topic in topics.items() if queries is None}
+    asked = None if queries is None else to_topics(queries, lambda: collection)
+    topics = {query: _topic(query, asked, collection) for query in judgements.queries}
+    keys = {query: topic.image or query for query, topic in topics.items() if asked is None}
     renamed = judgements.renamed(collection.id_of, lambda query: keys.get(query, query))
     topics = {keys.get(query, query): topic for query, topic in topics.items()}
     if len(topics) != len(judgements):
@@ -201,7 +222,7 @@ def _judged(
         if own in collection.by_id and renamed.grades[query].get(own, 0) < 1:
             junk[query] = junk.get(query, frozenset()) | {own}
     notes = _lacking(renamed, collection)
-    if queries is not None and (more := len(set(queries) - set(topics))):
+    if asked is not None and (more := len(set(asked) - set(topics))):
         notes += (f"{more} queries have no judgements and are not asked",)
     return Task(name, Judgements(renamed.grades, junk), topics, notes=notes)
 

@@ -27,6 +27,7 @@ from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
 
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
+Metadata = Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None
 
 
 DEFAULT_LIMITS = Limits()
@@ -36,7 +37,7 @@ class AddOptions(TypedDict, total=False):
     """Fields of `Options`, as arguments of ``ImageIndex.add``."""
 
     labels: Labels
-    metadata: Mapping[str, Any] | None
+    metadata: Metadata
     prune: bool
     retry: bool
     batch_size: int | None
@@ -53,7 +54,8 @@ class Options:
         labels: what to call the pictures that their list gives no label: one label, several,
             or a function of the URI (see ``folder_label``). None leaves the labels that are
             stored.
-        metadata: a person's own fields for each of them, JSON values; a list's come first.
+        metadata: a person's own fields for each of them, JSON values, or a function of the URI;
+            a list's come first.
         prune: also remove documents below the folders named whose files are gone.
         retry: also try pictures again that were rejected before and have not changed.
         batch_size: pictures per forward pass; by default 32.
@@ -66,7 +68,7 @@ class Options:
     """
 
     labels: Labels = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Metadata = None
     prune: bool = False
     retry: bool = False
     batch_size: int | None = None
@@ -208,9 +210,7 @@ class Resolver:
     Where the index ``is_new``, it is asked only for contents that came before in this run.
     """
 
-    def __init__(
-        self, store: Store, labels: Labels, metadata: Mapping[str, Any] | None, *, is_new: bool
-    ) -> None:
+    def __init__(self, store: Store, labels: Labels, metadata: Metadata, *, is_new: bool) -> None:
         self._store = store
         self._seen = bytearray(1 << 21) if is_new else None
         self._labels = labels
@@ -253,12 +253,13 @@ class Resolver:
 
     def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
         """What a document shall have: its own, those given or as before."""
-        labels, metadata = found.labels, {**(self._metadata or {}), **found.metadata}
+        own = self._metadata(found.uri) if callable(self._metadata) else self._metadata
+        labels, metadata = found.labels, {**(own or {}), **found.metadata}
         if labels is None:
             given = self._labels(found.uri) if callable(self._labels) else self._labels
             before = known.labels if known else ()
             labels = before if given is None else as_labels(given)
-        if self._metadata is None and not found.metadata:
+        if own is None and not found.metadata:
             metadata = dict(known.metadata) if known else {}
         return labels, metadata
 

@@ -146,7 +146,8 @@ class KeptIndex:
         """Write the documents, and the index's settings, into a file that is there whole or not.
 
         Args:
-            path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``.
+            path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``; or ``.ciff``, ``.ciff.gz``, the terms
+                alone as an inverted index for other search engines.
             pictures: put the bytes of the pictures into it, too.
             where: conditions, as of ``search``; by default every document.
             force: overwrite a file that exists; without it, an ExchangeError.

@@ -12,7 +12,8 @@ from imgsearch_es.learning.from_index import features_and_groups, train
 from imgsearch_es.learning.head import apply_head, build_head, load_head
 from imgsearch_es.learning.learner import LOSSES, MINING, TrainingOptions
 from imgsearch_es.learning.made_groups import make_groups
-from imgsearch_es.learning.training import Epoch, TrainingReport, train_head
+from imgsearch_es.learning.report import Epoch, TrainingReport
+from imgsearch_es.learning.training import train_head
 
 __all__ = [
     "LOSSES", "MINING", "Epoch", "TrainingOptions", "TrainingReport", "apply_head", "build_head",

@@ -146,27 +146,32 @@ class Examples:
         groups, names = place[self.groups[rows]], tuple(self.names[i] for i in objects)
         return Examples(self.features[rows], groups, names, self.pictures, self.places[rows])
 
-    def divide(self, share: float, seed: int) -> tuple[Examples, Examples]:
-        """Divide the objects at random; no object is on both sides, and two or more on each.
+    def divide(self, share: float, seed: int) -> tuple[Examples, Examples, Examples]:
+        """Divide the objects at random in three; each is in one part, and two or more are in each.
 
         Args:
-            share: of the objects that go to the second side.
+            share: of the objects that go to the second part, and of those that go to the third.
             seed: of the choice.
 
         Raises:
-            ConfigurationError: the share is not between 0 and 1, or there are too few objects.
+            ConfigurationError: the share is not between 0 and 0.5, or there are too few objects.
         """
-        if not 0 < share < 1:
-            raise ConfigurationError(f"a share of the objects is between 0 and 1, not {share}")
-        count = len(self.names)
-        if count < 4:
+        if not 0 < share < 0.5:
             raise ConfigurationError(
-                f"there are {count} objects; to hold some out, and to tell two from each other on "
-                "both sides, takes four or more"
+                f"the share of the objects that are held out, twice, is between 0 and 0.5, not "
+                f"{share}"
             )
-        second = min(max(2, round(share * count)), count - 2)
+        count = len(self.names)
+        if count < 6:
+            raise ConfigurationError(
+                f"there are {count} objects; to learn, to choose and to measure, on two or more "
+                "each, takes six"
+            )
+        size = min(max(2, round(share * count)), (count - 2) // 2)
         order = np.random.default_rng([seed, count]).permutation(count)
-        return self.select(np.sort(order[second:])), self.select(np.sort(order[:second]))
+        parts = order[2 * size :], order[:size], order[size : 2 * size]
+        first, second, third = (self.select(np.sort(part)) for part in parts)
+        return first, second, third
 
     def batches(
         self, objects: int, pictures: int, rng: np.random.Generator

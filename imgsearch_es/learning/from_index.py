@@ -18,7 +18,8 @@ from imgsearch_es.evaluation import Collection, Judgements, make_task
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.learning.examples import Examples, Pictures
 from imgsearch_es.learning.learner import DEFAULTS, TrainingOptions
-from imgsearch_es.learning.training import Progress, Training, TrainingReport, target_of
+from imgsearch_es.learning.report import TrainingReport
+from imgsearch_es.learning.training import Progress, Training, target_of
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import known_settings

@@ -123,7 +123,7 @@ class TrainingOptions:
         learning_rate: of Adam.
         epochs: the most.
         patience: epochs without a better N-S score after which training ends.
-        validation: share of the objects that are held out.
+        validation: share of the objects that choose the epoch, and of those that give the result.
         objects: in a batch.
         pictures: the most of one object in a batch.
         seed: of the division, the weights and the batches.

@@ -1,7 +1,8 @@
 """Training a head: epochs over batches of triplets, and what the held-out objects say of each.
 
 After each epoch the N-S score of objects that are not learned from is measured, the head with the
-best one is kept, and training ends when it has not risen for some epochs. The same features,
+best one is kept, and training ends when it has not risen for some epochs. That score chose the
+head, so it flatters: the result is measured on objects that are kept for it. The same features,
 options and seed give the same head, bit by bit, on one machine, interrupted or not.
 """
 
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.evaluation import rank_features, same_group
+from imgsearch_es.evaluation import interval, rank_features, same_group
+from imgsearch_es.indexing.whitening import Moments, principal_components
 from imgsearch_es.learning.examples import Examples, Pictures
 from imgsearch_es.learning.head import (
     apply_head,
@@ -30,106 +32,18 @@ from imgsearch_es.learning.head import (
     start_shortcut,
 )
 from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
+from imgsearch_es.learning.report import HEAD, Epoch, TrainingReport
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     import keras
-    from matplotlib.figure import Figure
 
 _KINDS = ("weights", "optimizer", "best")
 """Of arrays in a checkpoint."""
 _FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
-_MEASURED = 400
-"""Held-out pictures that are ranked after each epoch, at most; of more a random part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The figures of an epoch, numbered from 1.
-
-    Attributes:
-        loss: mean over the batches.
-        validation_loss: the same of the held-out objects.
-        score: N-S of the held-out objects (see ``score``).
-    """
-
-    number: int
-    loss: float
-    validation_loss: float
-    score: float
-
-
-@dataclass(slots=True)
-class TrainingReport:
-    """What a training did.
-
-    Attributes:
-        path: of the head.
-        raw_score: N-S of the held-out objects by the features as they are, compared by cosine.
-        start_score: the same by the head before it learned.
-        objects, pictures: how many were learned from, and how many held out.
-        options: the training's, as JSON values.
-        data: fingerprint of the features, pictures and groups.
-        unread: (uri, reason) of pictures that a shallow network cannot learn from, because they
-            could not be read again.
-        history: the epochs, in order.
-        best: the number of the epoch whose weights the head has; 0 for those it began with.
-        stopped_early: whether the score had stopped rising before the last epoch.
-    """
-
-    path: Path
-    raw_score: float
-    start_score: float
-    objects: tuple[int, int]
-    pictures: tuple[int, int]
-    options: dict[str, Any]
-    data: str
-    unread: list[tuple[str, str]] = field(default_factory=list)
-    history: list[Epoch] = field(default_factory=list)
-    best: int = 0
-    stopped_early: bool = False
-
-    @property
-    def best_score(self) -> float:
-        """N-S of the held-out objects by the head."""
-        return self.history[self.best - 1].score if self.best else self.start_score
-
-    @property
-    def helps(self) -> bool:
-        """Whether the head scores better than the features as they are."""
-        return self.best_score > self.raw_score
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        unread = [{"uri": uri, "reason": reason} for uri, reason in self.unread]
-        ends = {"path": str(self.path), "best_score": self.best_score, "unread": unread}
-        return {**asdict(self), **ends}
-
-    def __str__(self) -> str:
-        ended = ", stopped early" if self.stopped_early else ""
-        left_out = f" ({len(self.unread)} could not be read again)" if self.unread else ""
-        return (
-            f"{self.path}: N-S of {self.objects[1]} held-out objects {self.raw_score:.3f} -> "
-            f"{self.best_score:.3f} (epoch {self.best} of {len(self.history)}{ended}), learned "
-            f"from {self.objects[0]} objects with {self.pictures[0]} pictures{left_out}"
-        )
-
-    def plot(self) -> Figure:
-        """The curves of loss and score.
-
-        Raises:
-            MissingDependencyError: matplotlib is not installed.
-        """
-        from imgsearch_es.search.shown import evaluation
-
-        return evaluation.plot_curves(self)
-
-    def save_plot(self, path: str | os.PathLike[str]) -> None:
-        """Write the curves into a file, of the kind that its name says."""
-        from imgsearch_es.search.shown import figures
-
-        figures.save_figure(self.plot(), path, "figure")
+_MEASURED, _TESTED = 400, 2000
+"""Pictures that are ranked after each epoch, and in the end, at most; of more a random part."""
 
 
 Progress = Callable[[Epoch, TrainingReport], None]
@@ -189,8 +103,13 @@ def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
 
     It is UKBench's score where groups are of four; of pairs, the best is 2.
     """
+    return float(_scores(embeddings, groups).mean())
+
+
+def _scores(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The N-S score of each picture."""
     rankings = rank_features(embeddings, comparison="dense-cosine", depth=_FIRST)
-    return float(same_group(rankings, groups).sum(axis=1).mean())
+    return np.asarray(same_group(rankings, groups).sum(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,8 +164,9 @@ class Training:
     ) -> None:
         self._options = options
         self._pictures = examples.pictures
-        self._learned, held_out = examples.divide(options.validation, options.seed)
-        self._held_out = _at_most(held_out, options.seed)
+        self._learned, held_out, kept = examples.divide(options.validation, options.seed)
+        self._held_out = _at_most(held_out, _MEASURED, options.seed)
+        self._kept = _at_most(kept, _TESTED, options.seed)
         self._checkpoint = Path(f"{target}.checkpoint")
         self._head = _beginning(self._learned, options)
         self._learner = Learner(self._head, options)
@@ -254,13 +174,13 @@ class Training:
             path=target,
             raw_score=score(self._held_out.features, self._held_out.groups),
             start_score=self._score(),
-            objects=(len(self._learned.names), len(held_out.names)),
-            pictures=(len(self._learned), len(held_out)),
+            objects=(len(self._learned.names), len(held_out.names), len(self._kept.names)),
+            pictures=(len(self._learned), len(held_out), len(self._kept)),
             options=asdict(options),
             data=_fingerprint(examples),
             unread=list(unread),
         )
-        self._best = self._head.get_weights()
+        self._best = self._start = self._head.get_weights()
 
     def run(self, *, force: bool, progress: Progress | None) -> TrainingReport:
         """Train to the end, from where an interrupted run was unless ``force``, and save the head.
@@ -284,7 +204,7 @@ class Training:
             self._write()
             if progress is not None:
                 progress(epoch, report)
-        self._head.set_weights(self._best)
+        self._test()
         head = self._head
         if self._pictures is not None:
             head = on_whole_pictures(head, self._pictures.size)
@@ -325,6 +245,22 @@ class Training:
         embeddings = apply_head(self._head, *self._held_out.inputs())
         return score(embeddings, self._held_out.groups)
 
+    def _test(self) -> None:
+        """Measure the best head on objects that neither it nor the choice of it has seen."""
+        kept, whitened = self._kept, _whitened(self._learned, self._kept, self._options.layers[-1])
+        self._head.set_weights(self._start)
+        start = apply_head(self._head, *kept.inputs())
+        self._head.set_weights(self._best)
+        ways = {"as they are": kept.features, "pca_whiten": whitened, "start": start}
+        ways[HEAD] = apply_head(self._head, *kept.inputs())
+        found = {name: _scores(embeddings, kept.groups) for name, embeddings in ways.items()}
+        report, of = self._report, kept.groups
+        report.tested = {
+            name: interval(values, clusters=of, within=(0, _FIRST))
+            for name, values in found.items()
+        }
+        report.gain = interval(found[HEAD] - found[report.rival], clusters=of)
+
     def _is_better(self, epoch: Epoch) -> bool:
         """A higher score; of equal ones the lower loss."""
         report = self._report
@@ -342,7 +278,8 @@ class Training:
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, as it comes back from JSON."""
         lasting = {key: value for key, value in self._report.options.items() if key != "epochs"}
-        return dict(json.loads(json.dumps({"data": self._report.data, **lasting})))
+        parts = {"data": self._report.data, "objects": self._report.objects}
+        return dict(json.loads(json.dumps({**parts, **lasting})))
 
 
 def _beginning(examples: Examples, options: TrainingOptions) -> keras.Model:
@@ -361,13 +298,21 @@ def _beginning(examples: Examples, options: TrainingOptions) -> keras.Model:
     return head
 
 
-def _at_most(examples: Examples, seed: int) -> Examples:
+def _whitened(learned: Examples, others: Examples, components: int) -> NDArray[np.float32]:
+    """Other features by the PCA whitening of those that were learned from."""
+    moments = Moments(learned.dimensions)
+    moments.add(learned.features)
+    kernel, _ = principal_components(moments, None, "the objects that were learned from")
+    return ((others.features - moments.mean) @ kernel[:, :components]).astype(np.float32)
+
+
+def _at_most(examples: Examples, most: int, seed: int) -> Examples:
     """Whole objects, chosen at random, with so many pictures that ranking them stays quick."""
-    if len(examples) <= _MEASURED:
+    if len(examples) <= most:
         return examples
     order = np.random.default_rng([seed, 1]).permutation(len(examples.names))
     sizes = np.cumsum(np.bincount(examples.groups)[order])
-    kept = max(2, int(np.searchsorted(sizes, _MEASURED, side="right")))
+    kept = max(2, int(np.searchsorted(sizes, most, side="right")))
     return examples.select(np.sort(order[:kept]))
 
 

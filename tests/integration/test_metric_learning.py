@@ -51,7 +51,13 @@ def test_the_score_of_held_out_objects_rises(head, pictures):
     path, report = head
     assert report.helps
     assert report.best_score > report.raw_score + 0.2
-    assert report.objects == (42, 18)
+    assert report.objects == (24, 18, 18)
+    assert list(report.tested) == ["as they are", "pca_whiten", "start", "head"]
+    mean = report.tested["head"].mean - report.tested[report.rival].mean
+    assert report.gain.mean == pytest.approx(mean)
+    assert report.gain.low < mean < report.gain.high
+    assert report.helps == (report.gain.low > 0)
+    assert "objects on which nothing was chosen" in str(report)
     assert report.history[-1].loss < report.history[0].loss
     assert json.loads(path.with_name("head.keras.json").read_text())["best"] == report.best
     assert [other.name for other in sorted(path.parent.iterdir())] == [

@@ -110,8 +110,20 @@ def test_more_like(index, photos):
         index.more_like(photos / "cats" / "nobody.png")
 
 
-def test_search_many_says_which_query_is_wrong(index):
-    with pytest.raises(QueryError, match=r"query 1: .*colour"):
-        index.search_many([{"text": "dog"}, {"text": "dog", "colour": "red"}])
+def test_search_many_says_which_query_is_wrong_and_answers_the_rest(index, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    dog = {"text": "dog"}
+    first, wrong, last, unread = index.search_many([dog, {**dog, "colour": "red"}, dog,
+                                                    {"image": broken}])  # fmt: skip
+    assert (
+        [hit.id for hit in first]
+        == [hit.id for hit in last]
+        == [h.id for h in index.search(text="dog")]
+    )
+    assert str(wrong).startswith("query 1: ")
+    assert "colour" in str(wrong)
+    assert "query 3: " in str(unread)
+    assert "broken.jpg" in str(unread)
     with pytest.raises(QueryError, match=r"query 0: .*glorbnax"):
         index.search_many([{"text": "glorbnax"}])

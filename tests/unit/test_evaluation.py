@@ -19,7 +19,7 @@ from imgsearch_es.evaluation.manifest import arguments_of, picture_differences
 from tests.fakes import noise
 
 SYSTEMS = "auto,sqrt,bm25:k1=1.5,dense-euclidean,auto+dense-cosine,auto+sqrt:rrf"
-MEASURES = "P@3,nDCG@5,AP,Bpref"
+MEASURES = "P@3,nDCG@5,AP"
 
 
 def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
@@ -28,7 +28,7 @@ def trec_figures(folder: Path, system: str) -> dict[str, dict[str, float]]:
         qrels = pytrec_eval.parse_qrel(file)
     with gzip.open(folder / "runs" / system, "rt") as file:
         run = pytrec_eval.parse_run(file)
-    measures = {"P_3", "ndcg_cut_5", "map", "bpref"}
+    measures = {"P_3", "ndcg_cut_5", "map"}
     return pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
 
 
@@ -39,7 +39,7 @@ def test_figures_are_those_of_trec_eval_and_a_manifest_gives_them_again(index, t
     files = found.write(tmp_path / "out", plots=False)
     assert files[-1].name == "manifest.json"
     assert all(path.is_file() for path in files)
-    names = {"P@3": "P_3", "nDCG@5": "ndcg_cut_5", "AP": "map", "Bpref": "bpref"}
+    names = {"P@3": "P_3", "nDCG@5": "ndcg_cut_5", "AP": "map"}
     for name in found.scores:
         file = name.replace(":", "_") + ".txt.gz"
         theirs = trec_figures(tmp_path / "out", file)
@@ -78,7 +78,7 @@ def test_a_picture_is_read_once_and_never_analyzed(index, fake_model, monkeypatc
 def test_runs_of_other_programs(index, tmp_path):
     found = evaluate(index, "labels", "auto,sqrt", "P@3,AP")
     found.write(tmp_path, plots=False)
-    other = Run.read(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
+    other = Run.from_trec(tmp_path / "runs" / "sqrt.txt.gz", name="theirs")
     both = evaluate(index, "labels", "sqrt", "P@3,AP", runs=[other], compare="theirs")
     assert [c.p["t"] for c in both.comparisons] == [1.0, 1.0]
     assert both.scores["theirs"].mean("AP") == found.scores["sqrt"].mean("AP")
@@ -98,7 +98,7 @@ def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
     found = evaluate(index, judgements, "auto", "RR", queries=topics)
     found.write(tmp_path, plots=False)
     assert (tmp_path / "qrels.txt").read_text() == "my%20cat 0 cats/cat.0.png 1\n"
-    run = Run.read(tmp_path / "runs" / "auto.txt.gz", name="again")
+    run = Run.from_trec(tmp_path / "runs" / "auto.txt.gz", name="again")
     again = evaluate(index, judgements, (), "RR", queries=topics, runs=[run])
     assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
 
@@ -122,19 +122,39 @@ def test_words_and_new_pictures(index, photos, tmp_path, fake_model):
         figures = {query: scores.of(query)["RR"] for query in scores.queries}
         assert figures["words"] > 0
         assert figures["what"] == 0
-    assert found.notes == (
+    assert found.notes[1:] == (
         "the query what has no answer: no synset is named 'qwertyuiop' or includes it.",
     )
     assert found.runs["auto"].documents("part")[0] in {h.id for h in index.search(key, k=12)}
+    both = evaluate(index, judgements, "auto,dense-cosine", "RR", queries=topics)
+    assert both.scores["dense-cosine"].of("words")["RR"] == 0 < both.mean("dense-cosine", "RR").mean
+    assert "dense-cosine has no answer to 1 queries, such as words: dense-cosine" in both.notes[-1]
+
+
+def test_a_system_that_can_answer_nothing_is_left_out_and_named(index, photos):
+    document = index.get(photos / "cats" / "cat.0.png")
+    judgements = Judgements({"words": {document.id: 1}})
+    options = {"queries": {"words": Topic(text=document.terms[0].key)}}
+    found = evaluate(index, judgements, "auto,dense-cosine", "RR", **options)
+    assert list(found.scores) == ["auto"]
+    assert "dense-cosine is left out: it can answer no query, such as words" in found.notes[0]
+    with pytest.raises(EvaluationError, match="compare with another system: dense-cosine is left"):
+        evaluate(index, judgements, "auto,dense-cosine", "RR", compare="dense-cosine", **options)
     with pytest.raises(QueryError, match="dense-cosine, query words: dense-cosine compares pict"):
-        evaluate(index, judgements, "dense-cosine", "RR", queries=topics)
+        evaluate(index, judgements, "dense-cosine", "RR", **options)
+    with pytest.raises(QueryError, match="k1 must be a number"):
+        evaluate(index, judgements, "auto,bm25:k1=-1", "RR", **options)
 
 
-def test_reciprocal_ranks_reach_as_far_as_their_window(index):
+def test_reciprocal_ranks_reach_as_far_as_their_window_or_the_depth(index, monkeypatch):
+    assert System.parse("auto+sqrt:rrf").to_depth(131).reach == 131
+    assert System.parse("auto+sqrt:rrf").to_depth(10).reach == 100
+    assert System.parse("auto+sqrt:rrf:window=100").to_depth(131).reach == 100
     found = evaluate(index, "labels", "auto,auto+dense-dot:rrf:window=5", "P@3")
     run = found.runs["auto+dense-dot:rrf:window=5"]
     assert {len(run.documents(query)) for query in run.rankings} == {5}
-    assert "ranks no more than 5 pictures, the others 12" in found.notes[0]
+    assert "ranks no more than 5 pictures, the others 12" in found.notes[1]
+    assert found.notes[0].startswith("the queries are of 2 groups, too few to speak for others")
 
 
 def test_tables(index, tmp_path):
@@ -187,6 +207,7 @@ def test_plots(index, tmp_path):
         ({"compare": "sqrt"}, "compare names sqrt"),
         ({"depth": 2, "measures": "P@3"}, "P@3 looks deeper than the depth 2"),
         ({"depth": 0}, "the depth is 1 to"),
+        ({"measures": "Bpref"}, "Bpref counts documents that are judged not relevant"),
         ({"judgements": "ukbench"}, "has none|has 2|UKBench has 4"),
     ],
 )

@@ -130,12 +130,12 @@ def test_files_that_cannot_be_read(tmp_path):
         Judgements.from_qrels(tmp_path / "none")
     (tmp_path / "a.gz").write_bytes(b"no gzip")
     with pytest.raises(EvaluationError, match="cannot read"):
-        Run.read(tmp_path / "a.gz")
+        Run.from_trec(tmp_path / "a.gz")
     (tmp_path / "latin").write_bytes(b"q 0 caf\xe9 1")
     with pytest.raises(EvaluationError, match="cannot read"):
         Judgements.from_qrels(tmp_path / "latin")
     with pytest.raises(EvaluationError, match="cannot write"):
-        Run("r", {"q": [("d", 1.0)]}).write(tmp_path / "latin" / "run.txt")
+        Run("r", {"q": [("d", 1.0)]}).to_trec(tmp_path / "latin" / "run.txt")
 
 
 def test_a_name_in_quotes_may_have_lines(tmp_path):
@@ -146,7 +146,7 @@ def test_a_name_in_quotes_may_have_lines(tmp_path):
 
 def test_names_with_spaces_have_no_place_in_trec_files(tmp_path):
     with pytest.raises(EvaluationError, match="the document 'my cat'"):
-        Run("r", {"q": [("my cat", 1.0)]}).write(tmp_path / "run.txt")
+        Run("r", {"q": [("my cat", 1.0)]}).to_trec(tmp_path / "run.txt")
     with pytest.raises(EvaluationError, match="the query 'a b'"):
         Judgements({"a b": {"d": 1}}).write_qrels(tmp_path / "qrels")
     assert list(tmp_path.iterdir()) == []
@@ -167,11 +167,11 @@ def test_falling_scores_fall_and_stay_near(scores):
 def test_a_run_is_read_as_trec_eval_reads_it(tmp_path):
     path = tmp_path / "run.txt"
     path.write_text("q Q0 a 1 0.5 tag\nq Q0 b 2 0.5 tag\nq Q0 c 3 0.9 tag\nr Q0 a 1 -3e0 tag\n")
-    run = Run.read(path)
+    run = Run.from_trec(path)
     assert run.name == "tag"
     assert run.documents("q") == ["c", "b", "a"]
     assert run.documents("r") == ["a"]
-    assert Run.read(path, name="mine").name == "mine"
+    assert Run.from_trec(path, name="mine").name == "mine"
     assert len(run) == 2
 
 
@@ -190,4 +190,24 @@ def test_mistakes_in_runs_are_named(tmp_path, text, message):
     path = tmp_path / "run.txt"
     path.write_text(text)
     with pytest.raises(EvaluationError, match=message):
-        Run.read(path).falling("q")
+        Run.from_trec(path).falling("q")
+
+
+def test_clusters_are_objects_that_queries_have_in_common():
+    groups = {f"{group}{i}": [group] for group in "abc" for i in range(2)}
+    own = {query: query for query in groups}
+    judgements = Judgements.from_groups(groups)
+    assert judgements.clusters(own).tolist() == [0, 0, 1, 1, 2, 2]
+    assert judgements.clusters({}).tolist() == [0, 0, 1, 1, 2, 2]  # the same documents are relevant
+    read = Judgements(
+        {q: dict.fromkeys(judgements.relevant(q) - {q}, 1) for q in judgements.queries}
+    )
+    assert read.clusters(own).tolist() == [0, 0, 1, 1, 2, 2]
+    assert read.clusters({}).tolist() == [0, 1, 2, 3, 4, 5]
+    apart = Judgements(
+        {"cat": {"x": 1, "y": 0}, "dog": {"x": 0, "y": 2}, "no": {"x": 0}, "none": {}}
+    )
+    assert apart.clusters({"cat": "y2", "dog": "x2"}).tolist() == [0, 1, 2, 3]
+    assert apart.clusters({"cat": "y"}).tolist() == [0, 0, 1, 2]
+    chain = Judgements.from_groups({"a": [1], "ab": [1, 2], "b": [2], "c": [3], "d": [3]})
+    assert chain.clusters({q: q for q in chain.queries}).tolist() == [0, 0, 0, 1, 1]

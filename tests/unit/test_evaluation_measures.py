@@ -40,7 +40,7 @@ def experiments(draw) -> tuple[Judgements, Run]:
     grades, junk, rankings = {}, {}, {}
     for query in queries:
         judged = draw(st.lists(st.sampled_from(DOCUMENTS), unique=True, min_size=1))
-        grades[query] = {d: draw(st.integers(0, 3)) for d in judged}
+        grades[query] = {d: draw(st.integers(0, 3)) for d in judged} | {"never": 0}
         junk[query] = frozenset(draw(st.lists(st.sampled_from(DOCUMENTS), max_size=3)))
         if draw(st.booleans()):
             found = draw(st.lists(st.sampled_from(DOCUMENTS), unique=True))
@@ -56,7 +56,7 @@ def test_figures_are_those_of_trec_eval(tmp_path_factory, experiment):
     folder = tmp_path_factory.mktemp("trec")
     clean = {query: judgements.of(query) for query in judgements.queries}
     kept = Run("system", {q: list(run.falling(q, judgements.junk[q]).items()) for q in clean})
-    kept.write(folder / "run.txt")
+    kept.to_trec(folder / "run.txt")
     with (folder / "run.txt").open() as file:
         theirs = pytrec_eval.parse_run(file)
     Judgements(clean).write_qrels(folder / "qrels.txt")

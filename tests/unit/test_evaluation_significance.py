@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import compare, holm, interval, paired_tests
+from imgsearch_es.evaluation import compare, holm, interval, paired_tests, significance
+from imgsearch_es.evaluation.measures import highest
 from imgsearch_es.evaluation.significance import TESTS
+from imgsearch_es.evaluation.tables import mark
 
 RANDOM = np.random.default_rng(11)
 BASELINE = RANDOM.random(40)
@@ -54,7 +56,7 @@ def test_tests_do_not_know_which_system_is_which(one, other):
     assert paired_tests(a, a) == dict.fromkeys(TESTS, 1.0)
     shifted = paired_tests(a, a + 0.25)
     assert shifted["t"] == 0
-    assert shifted["randomization"] == pytest.approx(max(2 / 2**size, 1e-4), rel=1.01)
+    assert shifted["randomization"] == pytest.approx(max(2 / 2**size, 5e-5), rel=1.01)
 
 
 def test_of_one_query_nothing_can_be_said():
@@ -106,3 +108,77 @@ def test_comparisons_are_corrected_together():
     assert worse.difference.mean == pytest.approx(-0.1)
     assert better.better + better.worse == 40
     assert better.difference.low < better.difference.mean < better.difference.high
+
+
+def grouped(rng, groups=200, size=4, shift=0.0):
+    """Figures of groups that rise and fall together, in [0, 1], and the group of each."""
+    of = np.repeat(np.arange(groups), size)
+    level = 0.6 + shift + 0.25 * rng.standard_normal(groups)
+    return np.clip(level[of] + 0.1 * rng.standard_normal(len(of)), 0, 1), of.astype(np.intp)
+
+
+@pytest.mark.parametrize("kind", ["t", "bootstrap"])
+def test_intervals_by_group_cover_what_they_promise_and_others_do_not(kind, monkeypatch):
+    monkeypatch.setattr(significance, "RESAMPLES", 199)
+    rng = np.random.default_rng(3)
+    truth = np.mean(grouped(rng, 200_000)[0])
+    rounds = {"t": 400, "bootstrap": 150}[kind]
+    covered = np.zeros(2)
+    for seed in range(rounds):
+        values, of = grouped(rng, 40)
+        for place, clusters in enumerate((of, None)):
+            found = interval(values, kind=kind, seed=seed, clusters=clusters)
+            covered[place] += found.low <= truth <= found.high
+    by_group, by_query = covered / rounds
+    assert 0.90 <= by_group <= 0.98
+    assert by_query < 0.8
+
+
+def test_tests_by_group_reject_as_often_as_they_say():
+    rng = np.random.default_rng(5)
+    rejected = dict.fromkeys(TESTS, 0)
+    naive = 0
+    for seed in range(150):
+        (one, of), (other, _) = grouped(rng, 30), grouped(rng, 30)
+        p = paired_tests(one, other, seed=seed, clusters=of)
+        naive += paired_tests(one, other, seed=seed)["t"] < 0.05
+        for test in TESTS:
+            rejected[test] += p[test] < 0.05
+    assert max(rejected.values()) <= 15  # of 150, where 7.5 are expected
+    assert min(rejected.values()) >= 2
+    assert naive > 25
+
+
+def test_groups_of_one_are_queries():
+    alone = np.arange(40)
+    for kind in ("t", "bootstrap"):
+        assert interval(BASELINE, kind=kind, clusters=alone) == interval(BASELINE, kind=kind)
+    assert paired_tests(BASELINE, SYSTEM, clusters=alone) == paired_tests(BASELINE, SYSTEM)
+    of_one = np.zeros(40, dtype=np.intp)
+    assert math.isnan(interval(BASELINE, clusters=of_one).low)
+    assert all(map(math.isnan, paired_tests(BASELINE, SYSTEM, clusters=of_one).values()))
+    with pytest.raises(EvaluationError, match="3 clusters do not go with 40 figures"):
+        interval(BASELINE, clusters=np.arange(3))
+
+
+def test_three_stars_can_be_reached_by_the_best_of_many_systems():
+    systems = {
+        str(i): BASELINE + (0.3 if i == 0 else 0) + RANDOM.normal(0, 0.1, 40) for i in range(30)
+    }
+    found = compare("NumRet", ("base", BASELINE), systems)
+    assert found[0].corrected["randomization"] < 0.001
+    assert mark(found[0]) == " ***"
+
+
+def test_intervals_stay_where_the_measure_is():
+    almost = np.array([1.0] * 20 + [0.9])
+    assert interval(almost).high > 1
+    assert interval(almost, within=(0, 1)).high == 1
+    (found,) = compare("P@10", ("base", np.zeros(3)), {"best": np.array([1.0, 1.0, 0.7])})
+    assert found.difference.high == 1
+    assert [highest(measure) for measure in ("AP", "NS", "NS%", "NumRelRet")] == [
+        1,
+        4,
+        100,
+        math.inf,
+    ]

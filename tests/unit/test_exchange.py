@@ -277,7 +277,7 @@ def test_commands(run, asked, index, lines, tmp_path, photos):
     assert out.stdout == f"{file}: 6 documents\n"
     assert "exists; give another name" in run("export", file, "-i", index.location, code=1).stderr
     report = asked("export", file, "-i", index.location, "--force")
-    assert report == {"path": str(file), "documents": 12, "without_picture": []}
+    assert report == {"path": str(file), "documents": 12, "without_picture": [], "rounding": None}
     out = run("import", file, "-i", place).stdout
     assert out == f"{place}: 12 added, 0 updated, 0 rejected of 12 rows\n"
     report = asked("import", file, "-i", place)

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import Results, SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
-from imgsearch_es.evaluation.significance import NOTHING, Comparison, Interval, compare, interval
+from imgsearch_es.evaluation.significance import (
+    NOTHING,
+    Clusters,
+    Comparison,
+    Interval,
+    compare,
+    interval,
+)
 from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
@@ -106,7 +113,10 @@ def curves(points: Iterable[Point]) -> dict[Curve, list[Point]]:
 
 @dataclass(frozen=True, slots=True)
 class Enough:
-    """The least number of terms that is enough, and every larger one, compared with the most."""
+    """The least number of terms that is enough, and every larger one, compared with the most.
+
+    ``top_k`` is ``most`` where no smaller number is shown to be enough.
+    """
 
     model: str
     system: str
@@ -127,6 +137,7 @@ class Sweep(Results):
         points: by model, then as the systems and filters were named, fewest terms first.
         about: fingerprints of data, judgements and models.
         notes: what a reader of the figures should know.
+        clusters: the group of each query, as of an ``Evaluation``.
     """
 
     plan: SweepPlan
@@ -136,6 +147,7 @@ class Sweep(Results):
     points: tuple[Point, ...]
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    clusters: Clusters | None = None
     csv_file = "sweep.csv"
 
     def point(self, name: str, model: str | None = None) -> Point:
@@ -168,7 +180,7 @@ class Sweep(Results):
             for measure in self.plan.measures:
                 others = {n: values[measure] for n, values in mine.items() if n != baseline}
                 base = (baseline, mine[baseline][measure])
-                for one in compare(measure, base, others, **self.plan.sureness):
+                for one in compare(measure, base, others, **self.sureness):
                     found[model, one.system, measure] = one
         return found
 
@@ -191,7 +203,7 @@ class Sweep(Results):
             chosen, difference = most, Interval(0.0, 0.0, 0.0)
             for point in reversed(fewer):
                 losses = point.scores.values[name] - most.scores.values[name]
-                lost = interval(losses, **self.plan.sureness)
+                lost = interval(losses, **self.sureness)
                 if not lost.low >= -margin:
                     break
                 chosen, difference = point, lost
@@ -260,8 +272,13 @@ class Sweep(Results):
         several = len(self._models) > 1
         sentences = [
             f"{f'{e.model}, ' * several}{e.system}, {e.filters}"
-            f"{f', {e.query_terms} of a query' if e.query_terms else ''}: {e.top_k} of {e.most} "
-            f"terms are enough; {self.plan.measures[0]} {show(e.difference, sign=True)}"
+            f"{f', {e.query_terms} of a query' if e.query_terms else ''}: "
+            + (
+                f"{e.top_k} of {e.most} terms are enough; "
+                f"{self.plan.measures[0]} {show(e.difference, sign=True)}"
+                if e.top_k < e.most
+                else f"no number below {e.most} is shown to be"
+            )
             for e in self.enough()
         ]
         return [(_ENOUGH, (), [[sentence] for sentence in sentences])] if sentences else []
@@ -294,6 +311,7 @@ class Sweep(Results):
         return {
             "task": self.task,
             "queries": self.queries,
+            "groups": self.groups,
             "pictures": self.pictures,
             "notes": list(self.notes),
             "points": points,

@@ -185,7 +185,8 @@ class _Run:
                 open_.callback(filled.index.close)
                 self.found = self._evaluate(filled.index, systems)
                 self.notes += self.found.notes
-                made += [(setting, system, filled, self.found) for system in systems]
+                answered = [system for system in systems if system.name in self.found.scores]
+                made += [(setting, system, filled, self.found) for system in answered]
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
         for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
             synsets, features = system.uses_synsets, system.uses_features
@@ -242,6 +243,7 @@ class _Run:
             tuple(self.points),
             {"data": data, "judgements": manifest["judgements"], "models": self.models},
             tuple(dict.fromkeys(self.notes)),
+            self.found.clusters,
         )
 
 

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
-from imgsearch_es.indexing.exchange.formats import format_of, whole
+from imgsearch_es.indexing.exchange.formats import JsonLines, Parquet, format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
     FORMAT_VERSION,
     Row,
@@ -26,6 +26,9 @@ from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+
+if TYPE_CHECKING:
+    from imgsearch_es.indexing.exchange.ciff import Rounding
 
 _WRITE_SIZE = 1000
 """Documents per write."""
@@ -45,11 +48,13 @@ class ExportReport:
         documents: rows of the file.
         without_picture: (uri, reason) of documents whose pictures were asked for and could not be
             read, or have changed since they were analyzed; the documents are exported.
+        rounding: of an inverted index for other engines (.ciff), what whole numbers cost.
     """
 
     path: str
     documents: int = 0
     without_picture: list[tuple[str, str]] = field(default_factory=list)
+    rounding: Rounding | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -123,8 +128,10 @@ def export_documents(
             if progress is not None:
                 progress(report.documents)
 
+    if pictures and not isinstance(form, JsonLines | Parquet):
+        raise ExchangeError(f"{path} holds no pictures: leave out pictures=True (--pictures)")
     with whole(path, force=force) as part:
-        form.write(part, header, rows())
+        report.rounding = form.write(part, header, rows())
     return report
 
 

@@ -12,11 +12,14 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from imgsearch_es.errors import ExchangeError, needed
 from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
 from imgsearch_es.pictures.files import reason
+
+if TYPE_CHECKING:
+    from imgsearch_es.indexing.exchange.ciff import Ciff
 
 ARRAYS = ("filenames.npy", "vectors.npy", "labels.npy")
 """The files of a folder of features."""
@@ -29,7 +32,7 @@ PARQUET = {"compression": "zstd", "write_page_checksum": True}
 """How it is written."""
 
 
-def format_of(path: Path) -> JsonLines | Parquet:
+def format_of(path: Path) -> JsonLines | Parquet | Ciff:
     """The kind of a file, by its name."""
     name = path.name.lower()
     if name.endswith((".jsonl", ".ndjson")):
@@ -38,8 +41,13 @@ def format_of(path: Path) -> JsonLines | Parquet:
         return JsonLines(gzip.open)
     if name.endswith(".parquet"):
         return Parquet()
+    if name.endswith((".ciff", ".ciff.gz")):
+        from imgsearch_es.indexing.exchange.ciff import Ciff  # protobuf takes a moment to import
+
+        return Ciff()
     raise ExchangeError(
-        f"{path} is neither JSON Lines nor Parquet by its name: use .jsonl, .jsonl.gz or .parquet"
+        f"{path} is neither JSON Lines nor Parquet nor CIFF by its name: use .jsonl, .jsonl.gz, "
+        ".parquet or .ciff"
     )
 
 

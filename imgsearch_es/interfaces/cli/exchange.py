@@ -32,7 +32,8 @@ def export(
     the deep features alone, in files that other programs read.
 
     Options:
-        file FILE: A file: .jsonl, .jsonl.gz or .parquet.
+        file FILE: A file: .jsonl, .jsonl.gz or .parquet; or .ciff, the terms alone as an inverted
+            index for PISA, Lucene and other engines.
         --features FILE: Deep features alone, instead of FILE: .csv (path,f1,f2,...), .h5, .parquet,
             or a folder for filenames.npy and vectors.npy.
         --pictures: Put the pictures' bytes into the file, too.
@@ -54,6 +55,8 @@ def export(
         )
     answer(report)
     say(f"{report.path}: {report.documents:,} documents")
+    if report.rounding is not None:
+        say(f"  {report.rounding}")
     say_some([f"  without picture: {uri}: {why}" for uri, why in report.without_picture])
 
 

@@ -34,7 +34,8 @@ class Training:
         --learning-rate: The learning rate of Adam. By default 1e-4.
         --epochs: Train for at most this many epochs. By default 100.
         --patience: Stop after this many epochs without a better score. By default 15.
-        --validation: Share of the objects to hold out. By default 0.2.
+        --validation: Share of the objects that choose the epoch, and as many give the result. By
+            default 0.2.
         --seed: The seed of all that is random.
     """
 
@@ -165,14 +166,14 @@ def train(
     if plot is not None:
         report.save_plot(plot)
     if not report.helps:
-        warn("the head does not beat the features as they are on the held-out objects; do not use")
+        warn(f"the head is not shown to be better than {report.rival}; do not use it")
     answer(report)
     if report.options["shallow"]:
         lines = ["[embedding]", f'parallel = "{report.path}"']
     else:
         lines = ["[[embedding_filters]]", 'name = "head"', f'path = "{report.path}"']
     say(
-        str(report),
+        *str(report).splitlines(),
         "  to use it, add to the index's analyzer (`imgsearch stats --json`), then reindex:",
         *(f"    {line}" for line in lines),
     )
@@ -182,7 +183,8 @@ def _say_epoch(epoch: Epoch, report: TrainingReport) -> None:
     best = " *" if report.best == epoch.number else ""
     say(
         f"epoch {epoch.number:3}  loss {epoch.loss:.4f}  held out {epoch.validation_loss:.4f}  "
-        f"N-S {epoch.score:.3f} (as they are {report.raw_score:.3f}){best}"
+        f"N-S {epoch.score:.3f} (as they are {report.raw_score:.3f}, start "
+        f"{report.start_score:.3f}){best}"
     )
 
 

@@ -1,0 +1,399 @@
+"""PyTerrier: an index of pictures as artifact, indexer and transformers (extra ``pyterrier``).
+
+    import pyterrier as pt
+    from imgsearch_es.pyterrier import Index
+
+    index = Index("pets.duckdb", model="efficientnet-lite0").index("photos/")
+    (index.retriever("sqrt") % 10 >> index.text_loader("path")).search("tabby cat")
+
+It needs no Java. A docno is the one that a picture was indexed with, or else its id.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    MissingDependencyError,
+    QueryError,
+    pip_install,
+)
+from imgsearch_es.evaluation import Collection, Judgements, System, make_task
+from imgsearch_es.evaluation.judgements import JudgementsLike
+from imgsearch_es.evaluation.runs import falling
+from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import to_uri
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.thumbnails import thumbnail
+from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.scoring import heaviest_first
+from imgsearch_es.search.hits import Hits
+
+try:
+    import pandas as pd
+    import pyterrier as pt
+except ImportError as error:
+    raise MissingDependencyError(
+        f"imgsearch_es.pyterrier needs PyTerrier: {pip_install('pyterrier')}"
+    ) from error
+
+DOCNO = "docno"
+"""The field of a document's metadata that keeps its docno."""
+FIELDS = ("path", "label", "terms", "thumbnail")
+_FOUND = (DOCNO, "score", "rank")
+_TOGETHER = 64
+"""Queries of one request, and pictures of a forward pass."""
+_PATHS, _PICTURES = 50_000, 500
+"""Documents of one run of indexing."""
+
+
+class Index(pt.Artifact, pt.Indexer):
+    """Pictures that PyTerrier indexes and finds; ``images`` is the `ImageIndex`.
+
+    Args:
+        path: of the index file, or the URL of an index on Elasticsearch; or the folder of an
+            artifact that was downloaded.
+        options: those of `ImageIndex`, such as ``model``.
+
+    Raises:
+        ConfigurationError: the path or an option makes no sense.
+    """
+
+    ARTIFACT_TYPE, ARTIFACT_FORMAT = "image_index", "imgsearch_es"
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        place = os.fspath(path)
+        inside = sorted(Path(place).glob("*.duckdb")) if Path(place).is_dir() else []
+        if len(inside) == 1:
+            place = os.fspath(inside[0])
+        is_url = "://" in place
+        super().__init__(pt.Artifact.NO_PATH if is_url else place)
+        self.images = ImageIndex(place, **options)
+
+    def index(self, iter: Any, **options: Any) -> Index:  # noqa: A002  (PyTerrier's name)
+        """Index pictures: a folder, a file, or documents with ``docno`` and ``image``.
+
+        Documents are dictionaries or a DataFrame. An image is a path, URL, bytes, Pillow image or
+        array, and ``label`` one label or several. What cannot be indexed is told by a warning.
+
+        Args:
+            iter: what to index.
+            options: those of ``ImageIndex.add``, such as ``labels=folder_label``.
+
+        Returns:
+            This index.
+
+        Raises:
+            ConfigurationError: a document has no docno or image, or two are one picture.
+        """
+        if isinstance(iter, str | os.PathLike):
+            self._add([iter], options)
+            return self
+        rows = iter.to_dict("records") if hasattr(iter, "to_dict") else iter
+        for some in _runs(rows):
+            documents = {_uri(row["image"]): row for row in some}
+            if len(documents) < len(some):
+                raise ConfigurationError("two documents have the same picture: give it once")
+            own: dict[str, Any] = {"metadata": lambda uri, of=documents: _own(of, uri)}
+            if any("label" in row for row in some):
+                own["labels"] = lambda uri, of=documents: of.get(uri, {}).get("label", ())
+            self._add([row["image"] for row in some], options | own)
+        return self
+
+    def _add(self, sources: list[Any], options: Mapping[str, Any]) -> None:
+        self.__dict__.pop("_ids", None)
+        report = self.images.add(sources, **options)
+        if report.rejected:
+            first = report.rejected[0]
+            warnings.warn(
+                f"{len(report.rejected)} pictures could not be indexed, such as {first.uri}: "
+                f"{first.reason}",
+                stacklevel=3,
+            )
+
+    def index_inputs(self) -> list[list[str]]:
+        """The columns that ``index`` takes."""
+        return [[DOCNO, "image"]]
+
+    def retriever(
+        self, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+    ) -> Retriever:
+        """A transformer from queries to their best pictures.
+
+        Takes ``qid`` and ``query`` (words), ``image`` (a path, id, bytes or picture; both add up)
+        or ``query_toks`` (weights of terms). Gives ``docno``, ``score`` and ``rank``; a score is
+        below the one before it, equal ones by the next float32 number. Where a frame has
+        documents already, these are scored again and no others.
+
+        Args:
+            strategy: a strategy or fusion by its short name, as `imgsearch evaluate` takes it:
+                "bm25:k1=1.5", "sqrt=1+dense-cosine=2", "auto+dense-cosine:rrf".
+            k: how many pictures of each query.
+            exclude_self: leave out the query's own picture.
+        """
+        return Retriever(self, strategy, k, exclude_self)
+
+    def analyzer(self) -> PictureAnalyzer:
+        """A transformer from pictures to their terms, for learned sparse retrieval.
+
+        Documents (``docno``, ``image``) get ``toks``, queries (``qid``, ``image`` or ``query``)
+        get ``query_toks``: weights by term.
+        """
+        return PictureAnalyzer(self)
+
+    def text_loader(
+        self, fields: Sequence[str] | str = "*", *, verbose: bool = False
+    ) -> TextLoader:
+        """A transformer that adds what the index has of each ``docno``.
+
+        Fields are ``path``, ``label`` (with spaces between several), ``terms`` (their names, best
+        first) and ``thumbnail`` (bytes of a JPEG; empty where the picture cannot be read).
+        """
+        names = FIELDS if fields == "*" else (fields,) if isinstance(fields, str) else tuple(fields)
+        if unknown := set(names) - set(FIELDS):
+            raise ConfigurationError(
+                f"pictures have no field {min(unknown)}; there are {', '.join(FIELDS)}"
+            )
+        return TextLoader(self, names)
+
+    def get_corpus_iter(self, return_toks: bool = True) -> Iterator[dict[str, Any]]:
+        """All pictures with their terms: what an indexer of ``toks`` takes."""
+        for document in self.images.store.documents():
+            shown = {"toks": _toks(document.terms)} if return_toks else {"image": document.uri}
+            yield {DOCNO: _docno(document), **shown}
+
+    def dataset(
+        self, judgements: JudgementsLike = "labels", *, sample: int | None = None
+    ) -> Dataset:
+        """Topics and qrels of pictures of the index, as `imgsearch evaluate` makes them.
+
+        Args:
+            judgements: such as "labels", "folder", "ukbench" or a file; see ``evaluate``.
+            sample: ask only so many queries, chosen at random.
+        """
+        collection = Collection.of(self.images)
+        task = make_task(judgements, collection)
+        found = task.judgements if sample is None else task.judgements.sample(sample)
+        images = {query: task.topics[query].image for query in found.queries}
+        docnos = {document.id: _docno(document) for document in self.images.store.documents()}
+        renamed = found.renamed(lambda key: docnos.get(key, key))
+        topics = {docnos.get(query, query): image for query, image in images.items()}
+        return Dataset(topics, renamed)
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        """The ids of documents by docno."""
+        return {_docno(document): document.id for document in self.images.store.documents()}
+
+    def _package_files(self) -> Iterator[tuple[str, str | io.BytesIO]]:
+        yield Path(self.path).name, os.fspath(self.path)
+        yield "pt_meta.json", io.BytesIO(json.dumps(self._build_metadata()).encode())
+
+
+class Retriever(pt.Transformer):
+    """See ``Index.retriever``."""
+
+    def __init__(self, index: Index, strategy: str, k: int, exclude_self: bool) -> None:
+        self.index = index
+        self.system = System.parse(strategy).to_depth(k)
+        self.options = {"k": k, "exclude_self": exclude_self}
+
+    def __repr__(self) -> str:
+        return f"imgsearch_es({self.system.name})"
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The best pictures of each query."""
+        _check(inp, ["qid", "query"], ["qid", "image"], ["qid", "query_toks"])
+        candidates = self._candidates(inp)
+        queries = inp.drop(columns=[name for name in _FOUND if name in inp.columns])
+        queries = queries.drop_duplicates("qid").reset_index(drop=True)
+        rows = queries.to_dict("records")
+        asked = [self._query(row, candidates.get(row["qid"])) for row in rows]
+        places: list[int] = []
+        found: list[tuple[str, float, int]] = []
+        for start in range(0, len(asked), _TOGETHER):
+            answers = self.index.images.search_many(asked[start : start + _TOGETHER])
+            for place, hits in enumerate(answers, start=start):
+                if isinstance(hits, Hits):
+                    ranked = self._ranked(hits, candidates.get(rows[place]["qid"]))
+                    found += ranked
+                    places += [place] * len(ranked)
+                else:
+                    why = str(hits).partition(": ")[2]
+                    warnings.warn(
+                        f"{self!r} has no answer to {queries.qid[place]}: {why}", stacklevel=2
+                    )
+        frame = pd.DataFrame(found, columns=list(_FOUND))
+        return pd.concat([queries.iloc[places].reset_index(drop=True), frame], axis=1)
+
+    def _candidates(self, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
+        """Where a frame has documents, those of each query, which are scored again: ids, docnos."""
+        found: dict[str, dict[str, str]] = {}
+        for qid, docno in frame[["qid", DOCNO]].itertuples(index=False) if DOCNO in frame else ():
+            found.setdefault(qid, {})[self.index._ids.get(docno, docno)] = docno
+        return found
+
+    def _ranked(
+        self, hits: Hits, candidates: Mapping[str, str] | None
+    ) -> list[tuple[str, float, int]]:
+        """Docnos, scores and ranks; candidates that share no synset with the query have 0."""
+        found = {_docno(hit.document): hit.score for hit in hits}
+        if candidates is not None and self.system.uses_synsets:
+            found |= {docno: 0.0 for docno in candidates.values() if docno not in found}
+        scores = falling(found.values()).tolist()
+        return list(zip(found, scores, range(len(found)), strict=True))
+
+    def _query(
+        self, row: Mapping[str, Any], candidates: Mapping[str, str] | None
+    ) -> Query | Mapping[str, Any]:
+        toks, options = row.get("query_toks"), {**self.options, **self.system.options}
+        if candidates is not None:
+            options |= {"where": {"id": list(candidates)}, "k": len(candidates)}
+        if isinstance(toks, Mapping):
+            terms = heaviest_first(Term(key, weight) for key, weight in toks.items() if weight > 0)
+            if self.system.uses_features or self.system.fusion is not None:
+                raise QueryError(f"{self.system.name} takes no query_toks: name one of synsets")
+            filters = parse_filters(options.pop("where", None), self.index.images.vocabulary)
+            del options["exclude_self"]
+            return Query(terms=terms, filters=filters, **options)
+        asked = {name: row.get(of) for name, of in (("image", "image"), ("text", "query"))}
+        kept = {name: value for name, value in asked.items() if _is_given(value)}
+        return {**kept, **options}
+
+
+class PictureAnalyzer(pt.Transformer):
+    """See ``Index.analyzer``."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The frame with ``toks``, or ``query_toks``."""
+        _check(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
+        rows = inp.to_dict("records")
+        if DOCNO in inp.columns:
+            return inp.assign(toks=[toks for some in _chunks(rows) for toks in self._toks(some)])
+        ask = self.index.images.query
+        names = {"image": "image", "query": "text"}
+        given = [{names[n]: row[n] for n in names if _is_given(row.get(n))} for row in rows]
+        return inp.assign(query_toks=[_toks(ask(**options).terms) for options in given])
+
+    def _toks(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+        analyzer = self.index.images.analyzer
+        opened = [analyzer.open(row["image"]).image for row in rows]
+        return [_toks(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
+
+
+class TextLoader(pt.Transformer):
+    """See ``Index.text_loader``."""
+
+    def __init__(self, index: Index, fields: Sequence[str]) -> None:
+        self.index, self.fields = index, fields
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The frame with the fields of each document."""
+        pt.validate.columns(inp, includes=[DOCNO])
+        docnos = inp[DOCNO].astype(str)
+        ids = {docno: self.index._ids.get(docno, docno) for docno in docnos.unique()}
+        stored = self.index.images.store.get(list(ids.values())) if ids else {}
+        known = {docno: stored.get(key) for docno, key in ids.items()}
+        if lost := [docno for docno, document in known.items() if document is None]:
+            raise QueryError(f"{self.index.images.location} has no picture {lost[0]}")
+        values = {
+            docno: {field: self._value(document, field) for field in self.fields}
+            for docno, document in known.items()
+            if document is not None
+        }
+        return inp.assign(
+            **{field: [values[docno][field] for docno in docnos] for field in self.fields}
+        )
+
+    def _value(self, document: Document, field: str) -> Any:
+        if field == "thumbnail":
+            try:
+                return thumbnail(document.uri)
+            except ImageError:
+                return b""
+        if field == "terms":
+            known = self.index.images.vocabulary
+            return [known[t.key].name if t.key in known else t.key for t in document.terms]
+        return document.uri if field == "path" else " ".join(document.labels)
+
+
+class Dataset(pt.datasets.Dataset):
+    """Topics (``qid``, ``image``) and qrels of pictures of an index; see ``Index.dataset``."""
+
+    def __init__(self, topics: Mapping[str, str | None], judgements: Judgements) -> None:
+        self._topics, self._judgements = topics, judgements
+
+    def get_topics(self, variant: str | None = None) -> pd.DataFrame:
+        """A table of ``qid`` and ``image``."""
+        return pd.DataFrame(list(self._topics.items()), columns=["qid", "image"])
+
+    def get_qrels(self, variant: str | None = None) -> pd.DataFrame:
+        """A table of ``qid``, ``docno`` and ``label``."""
+        return self._judgements.to_frame()
+
+
+def _check(frame: pd.DataFrame, *columns: Sequence[str]) -> None:
+    """Whether a frame has one of these sets of columns; PyTerrier asks so what is taken."""
+    with pt.validate.any(frame) as either:
+        for names in columns:
+            either.columns(includes=list(names))
+
+
+def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Documents of one run of indexing each: many by path, fewer where pictures are in memory."""
+    some: list[Mapping[str, Any]] = []
+    in_memory = 0
+    for row in rows:
+        if not (_is_given(row.get(DOCNO)) and _is_given(row.get("image"))):
+            raise ConfigurationError(f"a document needs docno and image, not {list(row)}")
+        some.append(row)
+        in_memory += not isinstance(row["image"], str | os.PathLike)
+        if len(some) == _PATHS or in_memory == _PICTURES:
+            yield some
+            some, in_memory = [], 0
+    if some:
+        yield some
+
+
+def _chunks(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    left = iter(rows)
+    while some := list(islice(left, _TOGETHER)):
+        yield some
+
+
+def _uri(image: Any) -> str:
+    return to_uri(image) if isinstance(image, str | os.PathLike) else open_image(image).uri
+
+
+def _own(documents: Mapping[str, Mapping[str, Any]], uri: str) -> dict[str, str]:
+    return {DOCNO: str(documents[uri][DOCNO])} if uri in documents else {}
+
+
+def _docno(document: Document) -> str:
+    return str(document.metadata.get(DOCNO, document.id))
+
+
+def _toks(terms: Iterable[Term]) -> dict[str, float]:
+    return {term.key: float(term.score) for term in terms}
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a cell of a table has a value: an empty one has None, nan or no text."""
+    return not (value is None or value is pd.NA or (isinstance(value, float) and value != value)
+                or (isinstance(value, str) and not value))  # fmt: skip

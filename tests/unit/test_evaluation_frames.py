@@ -1,0 +1,102 @@
+"""Runs and judgements as tables and dictionaries, and what other programs make of them."""
+
+from __future__ import annotations
+
+import ir_measures
+import pandas as pd
+import pytest
+
+from imgsearch_es import Judgements, Run, Topic, evaluate
+from imgsearch_es.errors import EvaluationError, QueryError
+
+JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
+RUN = Run("mine", {"q1": [("b", 1.0), ("a", 1.0)], "q2": [], "q3": [("c", 0.5)]})
+
+
+def test_runs_come_back_from_tables_and_files(tmp_path):
+    frame = RUN.to_frame()
+    assert frame.columns.tolist() == ["qid", "docno", "rank", "score"]
+    assert frame[["qid", "docno", "rank"]].to_numpy().tolist() == [
+        ["q1", "b", 0], ["q1", "a", 1], ["q3", "c", 0],
+    ]  # fmt: skip
+    theirs = frame.rename(columns={"qid": "query_id", "docno": "doc_id"}).sample(frac=1)
+    RUN.to_trec(tmp_path / "run.gz")
+    for again in (
+        Run.from_frame(frame),
+        Run.from_frame(theirs),
+        Run.from_trec(tmp_path / "run.gz"),
+    ):
+        assert again.fingerprint == Run("x", {q: RUN.rankings[q] for q in ("q1", "q3")}).fingerprint
+    assert Run("none", {}).to_frame().columns.tolist() == frame.columns.tolist()
+    with pytest.raises(EvaluationError, match="no column score; it has qid"):
+        Run.from_frame(frame.drop(columns="score"))
+    with pytest.raises(EvaluationError, match="'much' is no number"):
+        Run.from_frame(frame.assign(score="much"))
+
+
+def test_judgements_come_back_from_tables():
+    judgements = Judgements(JUDGED)
+    frame = judgements.to_frame()
+    assert frame.to_numpy().tolist() == [["q1", "a", 1], ["q1", "b", 0], ["q2", "c", 2]]
+    assert Judgements.from_frame(frame).fingerprint == judgements.fingerprint
+    theirs = frame.rename(columns={"qid": "query_id", "docno": "doc_id", "label": "relevance"})
+    assert Judgements.from_frame(theirs).fingerprint == judgements.fingerprint
+    with pytest.raises(EvaluationError, match="the table, row 3: a is judged twice"):
+        Judgements.from_frame(pd.concat([frame, frame[:1]]))
+    with pytest.raises(EvaluationError, match=r"row 0: the grade '0\.5' is no whole number"):
+        Judgements.from_frame(frame.assign(label=0.5))
+
+
+def test_ir_measures_find_the_same_in_tables(index):
+    found = evaluate(index, "labels", "sqrt", "AP,nDCG@5")
+    names = {"qid": "query_id", "docno": "doc_id", "label": "relevance"}
+    tables = found.task.judgements.to_frame(), found.runs["sqrt"].to_frame()
+    measures = [ir_measures.AP, ir_measures.nDCG @ 5]
+    qrels, run = (table.rename(columns=names) for table in tables)
+    theirs = ir_measures.calc_aggregate(measures, qrels, run)
+    for measure in measures:
+        assert found.mean("sqrt", str(measure)).mean == pytest.approx(theirs[measure], abs=1e-6)
+
+
+@pytest.mark.long  # ranx compiles for a minute
+@pytest.mark.filterwarnings("ignore")
+def test_ranx_finds_the_same(index):
+    import ranx
+
+    found = evaluate(index, "labels", "sqrt", "AP,nDCG@5")
+    run, judgements = found.runs["sqrt"], found.task.judgements
+    qrels = ranx.Qrels({query: judgements.of(query) for query in judgements.queries})
+    theirs = ranx.evaluate(qrels, run.to_ranx(), ["map", "ndcg@5"])
+    for name, other in zip(("AP", "nDCG@5"), theirs.values(), strict=True):
+        assert found.mean("sqrt", name).mean == pytest.approx(other, abs=1e-6)
+
+
+def test_an_index_answers_many_queries_by_one_call(index, cat):
+    document = index.get(cat)
+    word = document.terms[0].key
+    queries = {"word": word, "picture": cat, "both": Topic(document.id, word)}
+    run = index.run(queries, "bm25:k1=1.5", k=5)
+    assert run.name == "bm25:k1=1.5"
+    assert run.documents("picture")[0] == document.id
+    for query, asked in (("word", {"text": word}), ("picture", {"image": cat})):
+        hits = index.search(**asked, strategy="bm25", parameters={"k1": 1.5}, k=5)
+        assert run.documents(query) == [hit.id for hit in hits]
+    alone = index.run(queries, k=12, exclude_self=True)
+    assert document.id not in alone.documents("picture")
+    assert document.id in alone.documents("word")
+    with pytest.warns(UserWarning, match="dense-cosine has no answer to 2 queries, such as word"):
+        assert index.run(queries, "dense-cosine").rankings.keys() == {"picture"}
+    with pytest.raises(QueryError, match="dense-cosine, query word"):
+        index.run({"word": word}, "dense-cosine")
+    with pytest.raises(EvaluationError, match="a query is words, the Path of a picture or a Topic"):
+        index.run({"q": 3})
+
+
+def test_words_and_grades_as_plain_dictionaries(index, cat):
+    document = index.get(cat)
+    found = evaluate(
+        index, {"q1": {document.id: 1}}, "auto", "RR", queries={"q1": document.terms[0].key}
+    )
+    frame = found.to_frame()
+    assert frame.columns.tolist() == ["system", "measure", "query", "value"]
+    assert frame.to_numpy().tolist() == [["auto", "RR", "q1", found.mean("auto", "RR").mean]]
