@@ -18,6 +18,7 @@ from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Part, by_ranks
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
 from imgsearch_es.stores.elastic.fusion import read_fused
 from tests.unit.test_documents import SOURCE
 
@@ -166,7 +167,7 @@ def test_body_of_synsets():
             }
         },
         "size": 30,
-        "_source": {"excludes": ["posterior", "embedding", "direction", "words", "visual_words"]},
+        "_source": {"excludes": list(NOT_FETCHED)},
     }
 
 
